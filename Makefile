@@ -9,6 +9,9 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 # Settings, given on the command line or in the environment:
 #   PYTHON=/path/to/python3.12    the Python that the demo uses
 #   GATEVISOR_DEMO_HOME=/path     another place for the demo than .demo/home
+#   AGENT=openclaw                the agent of the demo: hermes or openclaw
+#   HERMES=0.22                   the Hermes of the demo and of the image: 0.19 or 0.22
+export AGENT HERMES
 
 ##@ First steps
 
@@ -19,11 +22,11 @@ help: ## Show this list
 		/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: up
-up: ## Build, and run a demo with two real Hermes gateways; Ctrl-C ends it
+up: ## Build, and run a demo with two real Hermes gateways (HERMES=0.22: one for all; AGENT=openclaw: two of OpenClaw); Ctrl-C ends it
 	@exec scripts/up.sh
 
 .PHONY: test
-test: ## Run everything that CI runs
+test: ## Run every test
 	@exec scripts/test.sh
 
 ##@ Building
@@ -38,10 +41,23 @@ build: ## Build the static release binary, target/gatevisor
 	@exec scripts/build.sh
 
 .PHONY: image
-image: build ## Build the images gatevisor:latest (with Hermes) and gatevisor:latest-minimal
+image: build ## Build the images gatevisor:latest (with Hermes; HERMES=0.22: another one) and gatevisor:latest-minimal
 	@scripts/setup.sh image
 	@scripts/docker.sh start
 	@exec scripts/image.sh
+
+.PHONY: dist
+dist: ## Build a release into dist/: static binaries, tarballs, .deb, SBOM, images, checksums
+	@scripts/setup.sh build
+	@exec scripts/dist.sh
+
+.PHONY: dist-test
+dist-test: ## Test what make dist has built: checksums, tarball, package, crates
+	@exec scripts/dist-test.sh
+
+.PHONY: deploy-test
+deploy-test: ## Use the files of deploy/: compose on the engine, Kubernetes and systemd as far as they can be checked
+	@exec scripts/deploy-test.sh
 
 .PHONY: fmt
 fmt: ## Format the source
@@ -58,22 +74,25 @@ clean: ## Remove everything that was built (the demo stays)
 ##@ Parts of make test
 
 .PHONY: lint
-lint: ## Check the format, clippy and the documents
+lint: ## Check the format, clippy, the documents and the rules of the house
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/check-docs.sh
+	@scripts/house.py --check
 
 .PHONY: unit
 unit: ## Run all tests that need neither Hermes nor Docker
 	cargo nextest run --workspace --filterset 'not test(real_hermes) and not binary(container)'
 
 .PHONY: container
+container: override HERMES =
 container: image ## Build the images and run their tests
+	@HERMES=0.22 scripts/image.sh
 	cargo nextest run -p gatevisor --test container
 
 .PHONY: e2e
 e2e: build ## Run the tests with the real Hermes
-	HERMES_BIN="$$(scripts/hermes-venv.sh)/bin/hermes" GATEVISOR_BIN="$$PWD/target/gatevisor" \
+	HERMES_BIN="$$(scripts/hermes-venv.sh)/bin/hermes" HERMES_022_BIN="$$(scripts/hermes-venv.sh 0.22)/bin/hermes" GATEVISOR_BIN="$$PWD/target/gatevisor" \
 		cargo nextest run --workspace --filterset 'test(real_hermes)'
 
 .PHONY: conformance
@@ -132,8 +151,8 @@ bench-floods: build ## Measure how long a command takes while another user flood
 	@bench/floods.py
 
 .PHONY: bench-liveness
-bench-liveness: build ## Measure how soon a frozen gateway works again, and what following 100 gateways costs
-	@bench/liveness.py
+bench-liveness: build ## Measure how soon a frozen gateway works again, and what following 100 gateways costs; writes docs/live.md
+	@bench/liveness.py --write
 
 .PHONY: bench-publish
 bench-publish: ## Measure how long publishing a status takes, on a disk and in memory

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how gateways are followed: detection, recovery, false restarts, and what the watcher costs.
 
-    bench/liveness.py [--program FILE] [--part NAME …] [--gateways N] [--minutes M] [--seconds S] [--processors P]
+    bench/liveness.py [--program FILE] [--part NAME …] [--gateways N] [--minutes M] [--seconds S] [--processors P] [--write]
 
   freeze   A signal stops one gateway, and another one blocks its own event loop. Seconds until each is `unresponsive`,
            and until a new process of it works, with the default settings.
@@ -12,10 +12,12 @@
 
 The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. The
 benchmark reads their records as any client does. Machines differ and are noisy: compare figures
-within one run, never across runs. Run `make build` first.
+within one run, never across runs. Run `make build` first. With --write, the results replace the
+section "Measured" of docs/live.md, with the load of the machine while they were taken.
 """
 
 import argparse
+import datetime
 import json
 import os
 import pathlib
@@ -77,6 +79,29 @@ http = {{ url = "http://127.0.0.1:${{PORT}}/health" }}
 [default-profile]
 gateway = false
 '''
+
+
+PAGE = pathlib.Path(__file__).parent.parent / "docs/live.md"
+BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
+RESULTS = []
+
+
+def result(what, value):
+    """Prints a result, and keeps it for the page."""
+    RESULTS.append((what, value))
+    print(f"  result: {what}: {value}", flush=True)
+
+
+def write_page(loads):
+    """Replaces the section of the page by the results."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    rows = "".join(f"| {what} | {value} |\n" for what, value in RESULTS)
+    day = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+    said = (f"Taken on {day}, on {os.cpu_count()} processors, with a load average of {loads[0]:.1f} at the beginning and "
+            f"{loads[1]:.1f} at\nthe end.")
+    table = f"| what | result |\n|---|---|\n{rows}"
+    PAGE.write_text(f"{before}{BEGIN}\n{said}\n\n{table}{END}{after}")
 
 
 def free_ports(count):
@@ -181,9 +206,10 @@ def freeze(program, _options):
             found = bed.until("detection", lambda: bed.record(name).get("state") == "unresponsive")
             again = bed.until("recovery", lambda: (bed.record(name).get("state"), bed.record(name).get("pid") != pid) == ("live", True))
             evidence = len(list((bed.home / "profiles" / name / "logs/incidents").iterdir()))
-            print(f"  result: {how}: unresponsive after {found:.0f} s, works again after {found + again:.0f} s, incidents {evidence}")
+            result(f"{how}: unresponsive after", f"{found:.0f} s")
+            result(f"{how}: works again after", f"{found + again:.0f} s, with {evidence} incident")
         others = len(bed.restarted()) - 2
-        print(f"  result: false restarts of the other gateways: {others}")
+        result("false restarts of the three others", others)
         return others == 0
 
 
@@ -203,7 +229,8 @@ def cost(program, options):
                 used = (processor_seconds(pid) - before[name][0]) / options.seconds * 100
                 seen[policy, name] = (used, (wake_ups(pid) - before[name][1]) / options.seconds)
     for (policy, name), (used, woken) in seen.items():
-        print(f"  result: {count} gateways, {policy:7}, {name:10}: {used:.2f} % of a processor, {woken:.2f} wake-ups a second")
+        how = "followed" if policy == "restart" else "not followed"
+        result(f"{name} of {count} idle gateways that are {how}", f"{used:.2f} % of a processor, {woken:.2f} wake-ups a second")
     return seen["restart", "watcher"][0] - seen["off", "watcher"][0] <= 5
 
 
@@ -219,8 +246,8 @@ def load(program, options):
         false = bed.restarted()
         for one in false:
             print(f"  false restart: {one}")
-        print(f"  result: {count} busy gateways on {options.processors} processors for {options.minutes:g} min: "
-              f"{len(false)} false restarts, {len(unresponsive)} seen unresponsive")
+        result(f"{count} busy gateways on {options.processors} processors for {options.minutes:g} min",
+               f"{len(false)} false restarts, {len(unresponsive)} seen unresponsive")
         return not false
 
 
@@ -235,11 +262,15 @@ def main():
     options.add_argument("--minutes", type=float, default=15)
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--processors", type=int, default=2)
+    options.add_argument("--write", action="store_true")
     options = options.parse_args()
+    first_load = os.getloadavg()[0]
     program, passed = str(pathlib.Path(options.program).resolve()), True
     for part in options.part or ["freeze", "cost"]:
         print(part, flush=True)
         passed &= PARTS[part](program, options)
+    if options.write:
+        write_page((first_load, os.getloadavg()[0]))
     return 0 if passed else 1
 
 

@@ -66,7 +66,7 @@ check_arrows() {
             )"
         done | sed 's/ $//'
     )
-    [[ $(block ARCHITECTURE.md arrows | grep → | sort) == "$(sort <<<"$real")" ]] ||
+    [[ $(block ARCHITECTURE.md arrows | sed ':a;N;$!ba;s/,\n  */, /g' | grep → | sort) == "$(sort <<<"$real")" ]] ||
         wrong "the arrows between crates in ARCHITECTURE.md are not those of the manifests, which are:
 $real"
     while read -r path; do
@@ -74,23 +74,61 @@ $real"
     done < <(
         {
             grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//'
-            # The drawings name files as `crates/NAME   FILE`, the text as `NAME/FILE`.
-            sed -nE 's,.*crates/([a-z]+) +([a-z0-9_/]+([.]rs|/)).*,crates/\1/src/\2,p' ARCHITECTURE.md
+            # The drawings name files as `NAME   FILE`, the text as `NAME/FILE`.
+            sed -nE "s,.* ($(crates | paste -sd '|')) +([a-z0-9_/]+([.]rs|/)).*,crates/\1/src/\2,p" ARCHITECTURE.md
             grep -oE '`[a-z]+/[a-z0-9_/]+([.]rs|/)`' ARCHITECTURE.md | sed -nE "s,^\`($(crates | paste -sd '|'))/(src/)?(.*)\`$,crates/\\1/src/\\3,p"
         } | sort -u
     )
 }
 
-# The head of each crate says what lives there, what does not, and who may depend on it.
+# Prints the header of a Rust file as one line.
+header_of() { sed -n 's,^//! \{0\,1\},,p' -- "$1" | paste -sd ' '; }
+
+# Prints the crates whose manifests name the crate $1, as a sorted line.
+dependents() {
+    local crate
+    for crate in $(crates); do
+        if sed '/^\[dev-dependencies\]/,$d' "crates/$crate/Cargo.toml" | grep -E "^gatevisor-$1\b" >/dev/null; then
+            echo "$crate"
+        fi
+    done | sort | xargs
+}
+
+# The head of each crate says what lives there, what does not, and who may depend on it: each once.
+# It names every directory of modules, and exactly the crates that do depend on it.
 check_heads() {
-    local head root_file words
-    for head in crates/*/src; do
-        root_file=$head/lib.rs
-        [[ -e $root_file ]] || root_file=$head/main.rs
+    local sources root_file words head directory
+    for sources in crates/*/src; do
+        root_file=$sources/lib.rs
+        [[ -e $root_file ]] || root_file=$sources/main.rs
         for words in 'Lives here:' 'Does not live here:' 'May depend on it:'; do
-            grep -q "^//! \*$words\*" "$root_file" || wrong "$root_file does not say: *$words*"
+            (($(grep -c "^//! \*$words\*" "$root_file") == 1)) || wrong "$root_file does not say *$words* exactly once"
         done
+        head=$(header_of "$root_file")
+        for directory in "$sources"/*/; do
+            directory=$(basename "$directory")
+            [[ $directory == '*' || $head == *"\`$directory\`"* ]] || wrong "the head of $root_file does not name \`$directory\`"
+        done
+        check_dependents "$(basename "$(dirname "$sources")")" "$(sed -E 's/.*\*May depend on it:\* ([^.]*)[.].*/\1/' <<<"$head")" "$root_file"
     done
+}
+
+# Checks the sentence $2 of the file $3 about who may depend on the crate $1. \`Every crate\`, but
+# for those that are named, may depend on some; for all others, the sentence lists who does.
+check_dependents() {
+    local real named name
+    real=$(dependents "$1")
+    named=$({
+        grep -oE '`[a-z]+`' <<<"$2" | tr -d '\`'
+        ! grep -q 'binary' <<<"$2" || echo gatevisor
+    } | sort | xargs)
+    if [[ $2 == 'every crate'* ]]; then
+        for name in $named; do
+            [[ " $real " != *" $name "* ]] || wrong "$3 says that $name does not depend on it, and it does"
+        done
+    elif [[ $1 != gatevisor && $named != "$real" ]]; then
+        wrong "$3 says that these depend on it: $named; the manifests say: $real"
+    fi
 }
 
 # Checks that every `CRATE::MODULE` or `CRATE::MODULE::NAME` that ARCHITECTURE.md or SECURITY.md
@@ -162,10 +200,15 @@ check_exit_codes() {
         wrong "exit codes of README.md ($(xargs <<<"$documented")) and $source ($(xargs <<<"$real")) differ"
 }
 
-# Checks that every test that a document names exists in tests/, as `suite::module::test` or
-# `suite::module`.
+# Checks that every test that a document names exists: as `SUITE::MODULE::TEST` or `SUITE::MODULE`
+# of a suite in tests/, as `gatevisor-CRATE::MODULE` of a crate, or as `…::MODULE` or
+# `in_a_cell::MODULE`, which is a file of attacks. ARCHITECTURE.md lists every suite.
 check_tests() {
-    local document name suite module test
+    local document name suite module test suites
+    suites=$(cd tests && printf '%s\n' */main.rs | sed 's,/main.rs,,')
+    for suite in $suites; do
+        grep -qE "^ *\|.*\`tests/$suite\`" ARCHITECTURE.md || wrong "the table of tests in ARCHITECTURE.md lacks tests/$suite"
+    done
     while read -r document; do
         while read -r name; do
             IFS=: read -r suite _ module _ test <<<"$name"
@@ -176,7 +219,16 @@ check_tests() {
             else
                 [[ -e tests/$suite/$module.rs || -d tests/$suite/$module ]]
             fi || wrong "$document names the test $name, which does not exist"
-        done < <(grep -oE '`(applets|cli|container|hermes|hostile|supervisor)::[a-z0-9_:]+`' -- "$document" | tr -d '`' | sort -u)
+        done < <(grep -oE "\`($(paste -sd '|' <<<"$suites"))::[a-z0-9_:]+\`" -- "$document" | tr -d '`' | sort -u)
+        while read -r name; do
+            IFS=: read -r suite _ module _ test <<<"${name#gatevisor-}"
+            test=crates/$suite/src/$module
+            [[ -e crates/$suite/tests/$module.rs || -e $test.rs || -e $test/mod.rs ]] ||
+                wrong "$document names the test $name, which does not exist"
+        done < <(grep -oE '`gatevisor-[a-z]+::[a-z0-9_:]+`' -- "$document" | tr -d '`' | sort -u)
+        while read -r module; do
+            [[ -e tests/hostile/attacks/$module.rs ]] || wrong "$document names the attacks $module, which do not exist"
+        done < <(grep -oE '`(in_a_cell|(hostile::)?…)::[a-z0-9_]+`' -- "$document" | tr -d '`' | sed 's/.*:://' | sort -u)
     done < <(project_files | grep '[.]md$')
 }
 
@@ -191,37 +243,30 @@ check_attacks() {
     done < <(grep -oE '`([a-z0-9]+-){3,}[a-z0-9]+`' SECURITY.md | tr -d '`' | sort -u | comm -23 - <(uniq <<<"$listed"))
 }
 
-# Checks that docs/behaviour.md explains every behaviour that is cited by letters and a number, and
-# that nothing cites a document outside of this repository.
+# Checks that docs/behaviour.md explains nothing twice, and that nothing cites a document outside of
+# this repository. (`scripts/house.py` checks which behaviours are cited.)
 check_codes() {
-    local known families code cited place
+    local known code place
     known=$(sed -nE 's/^- \*\*([A-Z]+[-.][0-9]+(-[0-9]+)?)\*\*: .*/\1/p' docs/behaviour.md | sort)
-    [[ -n $known ]] || {
-        wrong 'docs/behaviour.md explains no behaviour'
-        return 0
-    }
+    [[ -n $known ]] || wrong 'docs/behaviour.md explains no behaviour'
     while read -r code; do wrong "docs/behaviour.md explains $code twice"; done < <(uniq -d <<<"$known")
-    families=$(sed -nE 's/^([A-Z]+)-.*/\1/p' <<<"$known" | sort -u | paste -sd '|')
-    cited=$(
-        project_files | grep -vx 'docs/behaviour.md' | tr '\n' '\0' |
-            xargs -0 grep -hoIE "\\b($families)-[0-9]+( to ($families)-[0-9]+)?\\b|\\bB\\.[0-9]+(-[0-9]+)?\\b" |
-            awk '$2 == "to" {
-                    split($1, from, "-"); split($3, last, "-")
-                    for (number = from[2]; number <= last[2]; number++) print from[1] "-" number
-                    next
-                 }
-                 { print $1 }' | sort -u
-    )
-    while read -r code; do
-        wrong "$code is cited, and docs/behaviour.md does not explain it"
-    done < <(comm -13 <(uniq <<<"$known") - <<<"$cited")
-    while read -r code; do
-        wrong "docs/behaviour.md explains $code, which nothing cites"
-    done < <(comm -23 <(uniq <<<"$known") - <<<"$cited")
     while read -r place; do
         wrong "$place cites a document that is not in this repository"
     done < <(project_files | grep -vx 'scripts/check-docs.sh' | tr '\n' '\0' |
         xargs -0 grep -nIoE "(^|[^_A-Z])(BEHAVIOUR|DESIGN)\\b" | cut -d: -f1,2)
+}
+
+# Checks that ARCHITECTURE.md names every crate of others that the manifests name, but for those that
+# only tests use.
+check_dependencies() {
+    local name
+    while read -r name; do
+        grep -qE "\b${name//-/[-_]}\b" ARCHITECTURE.md || wrong "ARCHITECTURE.md does not name the dependency $name"
+    done < <(
+        for manifest in crates/*/Cargo.toml; do
+            sed -n '/^\[dependencies\]/,/^\[/{s/^\([a-z][a-z0-9_-]*\)[ .=].*/\1/p}' "$manifest" | grep -v '^gatevisor-' || true
+        done | sort -u
+    )
 }
 
 # Checks that README.md mentions every command that the binary's help lists.
@@ -253,6 +298,7 @@ check_attacks
 check_exit_codes
 check_help
 check_codes
+check_dependencies
 
 ((failures == 0)) || die "documents: $failures findings, see above"
 say 'documents: fine'

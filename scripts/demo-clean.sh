@@ -3,11 +3,11 @@
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-home=${GATEVISOR_DEMO_HOME:-$root/.demo/home}
+home=$(demo_home)
 [[ -e $home ]] || exit 0
 
 # Never remove a directory that the demo did not make.
-[[ -d $home/profiles && (-e $home/.demo-complete || $home == "$root/.demo/home") ]] ||
+[[ -d $home/profiles && (-e $home/.demo-complete || $home == "$root/.demo/home"*) ]] ||
     die "$home does not look like a demo home" 'remove it by hand if it is one'
 
 # As long as a supervisor lives, it reads the scandir's control FIFO.

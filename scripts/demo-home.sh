@@ -7,7 +7,18 @@
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-home=${GATEVISOR_DEMO_HOME:-$root/.demo/home}
+# Since 0.21, the gateway of the default profile serves the others, and has the only HTTP server.
+case ${HERMES:-0.19} in
+0.19*) server='' ;;
+*) server=default ;;
+esac
+agent=${AGENT:-hermes}
+case $agent in
+# The home remembers this.
+openclaw) marker=openclaw.json state=.gatevisor-state.json words=(--agent openclaw) ;;
+*) marker=SOUL.md state=gateway_state.json words=() ;;
+esac
+home=$(demo_home)
 gatevisor=$root/target/gatevisor
 # Written last. A profile that somebody deletes or stops afterwards stays deleted or stopped.
 stamp=$home/.demo-complete
@@ -41,6 +52,7 @@ has_setting() { [[ -f $1 ]] && grep -q "^$2=." -- "$1"; }
 # Adds the settings of Hermes' API server to the profile's .env, unless they are there.
 configure() {
     local profile=$1 port=$2 file=$home/profiles/$1/.env
+    [[ $profile != default ]] || file=$home/.env
     has_setting "$file" API_SERVER_KEY && return 0
     (
         umask 077
@@ -60,10 +72,10 @@ configure() {
 # Sets the desired state to running. No supervisor runs yet, so the command records that and ends
 # with 102.
 want_up() {
-    [[ -e $home/profiles/$1/gateway_state.json ]] && return 0
+    [[ -e $home/profiles/$1/$state ]] && return 0
     local code=0
-    "$gatevisor" --home "$home" -p "$1" gateway start >/dev/null 2>"$home/.demo-messages" </dev/null || code=$?
-    if ((code != 0 && code != 102)) || [[ ! -e $home/profiles/$1/gateway_state.json ]]; then
+    "$gatevisor" --home "$home" "${words[@]}" -p "$1" gateway start >/dev/null 2>"$home/.demo-messages" </dev/null || code=$?
+    if ((code != 0 && code != 102)) || [[ ! -e $home/profiles/$1/$state ]]; then
         die "cannot record that the gateway of $1 shall run (exit $code)" "$(<"$home/.demo-messages")"
     fi
     rm -f -- "$home/.demo-messages"
@@ -75,15 +87,18 @@ if [[ ! -e $stamp ]]; then
     mkdir -p -m 700 -- "$home"
     port=18640
     for profile in coder writer; do
-        if [[ ! -e $home/profiles/$profile/SOUL.md ]]; then
-            "$gatevisor" --home "$home" profile create "$profile" >/dev/null </dev/null ||
+        if [[ ! -e $home/profiles/$profile/$marker ]]; then
+            "$gatevisor" --home "$home" "${words[@]}" profile create "$profile" >/dev/null </dev/null ||
                 die "cannot create the profile $profile, see above"
         fi
-        port=$(free_port $((port + 1)))
-        while grep -qsx "API_SERVER_PORT=$port" -- "$home"/profiles/*/.env; do
+        # OpenClaw's profiles have ports and secrets from the beginning.
+        if [[ $agent == hermes ]]; then
             port=$(free_port $((port + 1)))
-        done
-        configure "$profile" "$port"
+            while grep -qsx "API_SERVER_PORT=$port" -- "$home"/profiles/*/.env; do
+                port=$(free_port $((port + 1)))
+            done
+            configure "${server:-$profile}" "$port"
+        fi
         want_up "$profile"
     done
     : >"$stamp"

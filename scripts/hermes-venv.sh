@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Python virtual environment with the real Hermes Agent in the cache, once, and prints its
-# path.
+# path: hermes-venv.sh [VERSION], of which 0.19 (the default) and 0.22 are known.
 #
 # The environment is complete only if its stamp says so, because the stamp is written last. A second
 # run at the same moment waits for the first. (A virtual environment cannot be renamed, because its
@@ -8,7 +8,7 @@
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-hermes='hermes-agent==0.19.0'
+hermes=$(hermes_package "${1:-}")
 # Hermes' HTTP server. It is optional for Hermes, but without it no gateway answers /health. 0.19.0
 # was released with 3.14.1.
 aiohttp='aiohttp~=3.14.1'

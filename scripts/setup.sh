@@ -2,10 +2,10 @@
 # Installs what is missing on this machine, and nothing else. Quick if nothing is missing.
 #
 #   scripts/setup.sh build    what `make build` needs: Rust, a linker, the static target
-#   scripts/setup.sh demo     what `make up` needs in addition: Python
+#   scripts/setup.sh demo     what `make up` needs in addition: Python, and npm with AGENT=openclaw
 #   scripts/setup.sh bench    what `make bench-logs` needs in addition to `build`: Python, s6, runit, daemontools
 #   scripts/setup.sh image    what `make image` needs in addition to `build`: a Docker engine
-#   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, cargo-nextest, cargo-deny, cargo-fuzz and C++
+#   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, npm, zsh, fish, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
 # Each step includes the ones above it, except that `test` needs nothing of `bench`. Run by root on
 # Debian and Ubuntu, the script installs the packages. Otherwise it says what to install and ends
@@ -75,6 +75,14 @@ check_docker() {
 }
 
 check_tracer() { have strace || want 'strace, with which a test counts the system calls of a start' strace; }
+
+check_shells() {
+    have zsh || want 'zsh, in which a test completes names' zsh
+    have fish || want 'fish, in which a test completes names' fish
+}
+
+# It installs OpenClaw and the Node that OpenClaw needs.
+check_npm() { have npm || want 'npm, which installs OpenClaw' npm; }
 
 # libFuzzer is written in C++.
 check_fuzzer() { have c++ || want 'a C++ compiler, for the fuzzer (c++)' g++; }
@@ -155,11 +163,14 @@ if [[ $step != build ]]; then
     check_tools
 fi
 if [[ $step == test || $step == bench ]]; then check_s6; fi
+if [[ ${AGENT:-hermes} == openclaw ]]; then check_npm; fi
 if [[ $step == bench ]]; then check_peers; fi
 if [[ $step == test || $step == image ]]; then check_docker; fi
 if [[ $step == test ]]; then
     check_fuzzer
+    check_npm
     check_tracer
+    check_shells
 fi
 install_packages
 if [[ $step != build ]]; then
@@ -167,6 +178,13 @@ if [[ $step != build ]]; then
     # available beside it.
     packages=() reasons=()
     check_python
+    install_packages
+fi
+
+if [[ $step == test || $step == image ]] && [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] && ! have docker; then
+    # Debian 13 has the client in a package of its own.
+    packages=() reasons=()
+    want 'the client of Docker' docker-cli
     install_packages
 fi
 

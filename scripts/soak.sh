@@ -3,17 +3,18 @@
 # part of `make test`.
 #
 #   scripts/soak.sh               all of it, some hours
-#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile
+#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile, dist
 #
-# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 set how much of each is done. The
-# result is in target/soak/TIME.log: first a line for each part, then everything that was printed.
+# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 set how much of each is done, and
+# LOAD=no leaves it to others to keep the machine busy. The result is in target/soak/TIME.log: first
+# a line for each part, then everything that was printed.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 cd "$root"
 exec </dev/null
 
-all=(race leaders evidence incidents liveness hostile)
+all=(race leaders evidence incidents liveness hostile dist drain)
 parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 for part in "${parts[@]}"; do
@@ -50,6 +51,23 @@ part_leaders() { GATEVISOR_KILLS=${KILLS:-100} tests -p gatevisor --test supervi
 part_evidence() { GATEVISOR_TRIES=${TRIES:-1000} tests -p gatevisor --test cli evidence::; }
 part_incidents() { tests -p gatevisor-gateways -p gatevisor-slot --lib --stress-count "${ROUNDS:-5}" incidents notify tree; }
 part_hostile() { tests -p gatevisor --test hostile --stress-count "${ROUNDS:-5}"; }
+# Builds a release in two directories, and compares the files to the last byte.
+part_dist() {
+    local copy here there
+    copy=$(mktemp -d)
+    git clone --quiet --no-hardlinks "$root" "$copy/elsewhere"
+    for there in "$root" "$copy/elsewhere"; do
+        here=$copy/$(basename -- "$there").out
+        (cd "$there" && GATEVISOR_DIST=$here CARGO_TARGET_DIR=$copy/target-${here##*/} scripts/dist.sh binaries tarballs debs)
+        (cd "$here" && sha256sum -- *) >"$here.sums"
+    done
+    here=0
+    diff "$copy"/*.sums || here=1
+    # Both stay for whoever looks for the difference.
+    if ((here == 0)); then rm -rf -- "$copy"; else say "the two builds differ, see $copy"; fi
+    return "$here"
+}
+part_drain() { GATEVISOR_RESTARTS=${RESTARTS:-200} tests -p gatevisor --test hermes drain::; }
 part_liveness() {
     scripts/build.sh
     bench/liveness.py --part load --minutes "${MINUTES:-15}" --gateways "${GATEWAYS:-20}"
@@ -59,8 +77,8 @@ failed=0
 for part in "${parts[@]}"; do
     say "=== $part"
     began=$SECONDS
-    # The part `liveness` makes its own load, on the processors that it measures.
-    [[ $part == liveness ]] || load
+    # The part `liveness` makes its own load, on the processors that it measures. No build is a race.
+    [[ $part == liveness || $part == dist || ${LOAD:-} == no ]] || load
     code=0
     {
         printf '\n=== %s\n' "$part"

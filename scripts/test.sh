@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Runs everything that CI checks, the cheapest steps first. Stops at the first step that fails.
+# Runs every test and check, the cheapest steps first. Stops at the first step that fails.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 cd "$root"
 exec </dev/null
+# The images that are tested are those with the usual Hermes.
+unset HERMES AGENT
 
 warnings=()
 step=nothing
@@ -83,6 +85,28 @@ images() {
     timeout 20 docker version >/dev/null 2>&1 || engine_started=yes
     scripts/docker.sh start
     scripts/image.sh
+    HERMES=0.22 scripts/image.sh
+}
+
+# Has a real systemd supervise a home, in a container whose first process it is.
+host_service() {
+    if [[ ${GATEVISOR_SKIP_DOCKER:-} == 1 ]]; then
+        warnings+=('NO UNIT WAS INSTALLED: GATEVISOR_SKIP_DOCKER=1')
+        say "${warnings[-1]}"
+        return 0
+    fi
+    local said
+    said=$(scripts/deploy-test.sh install 2>&1) || { say "$said"; return 1; }
+    say "$said"
+    [[ $said != *'NOT TESTED'* ]] || warnings+=('NO UNIT WAS INSTALLED: see the step `a unit of systemd`')
+}
+
+# Has Debian's Prometheus read our metrics.
+prometheus() {
+    local said
+    said=$(scripts/prometheus-test.sh 2>&1) || { say "$said"; return 1; }
+    say "$said"
+    [[ $said != *'NOT TESTED'* ]] || warnings+=('METRICS WERE READ BY NO PROMETHEUS: see the step `Prometheus`')
 }
 
 undefined_behaviour() {
@@ -103,13 +127,19 @@ run 'format' cargo fmt --all --check
 run 'lints' cargo clippy --workspace --all-targets -- -D warnings
 run 'release build' scripts/build.sh
 run 'documents' scripts/check-docs.sh
+run 'rules of the house' scripts/house.py --check
 run 'Hermes' scripts/hermes-venv.sh
+run 'Hermes 0.22' scripts/hermes-venv.sh 0.22
+run 'OpenClaw' scripts/openclaw.sh
 # The tests find the real Hermes and the static binary by these variables.
 HERMES_BIN=$(scripts/hermes-venv.sh)/bin/hermes
+HERMES_022_BIN=$(scripts/hermes-venv.sh 0.22)/bin/hermes
 GATEVISOR_BIN=$root/target/gatevisor
-export HERMES_BIN GATEVISOR_BIN
+export HERMES_BIN HERMES_022_BIN GATEVISOR_BIN
 run 'images' images
 run 'tests' workspace_tests
+run 'a unit of systemd' host_service
+run 'Prometheus' prometheus
 run 'documentation tests' cargo test --doc --workspace
 run 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 run 'fuzzing' fuzzing

@@ -8,10 +8,18 @@ cd "$root"
 scripts/setup.sh demo
 say 'building gatevisor'
 scripts/build.sh >/dev/null
-venv=$(scripts/hermes-venv.sh)
+# The built-in agent definitions take the command from a variable, so nobody has to change `PATH`
+# for them. OpenClaw needs a newer Node than most systems have.
+case ${AGENT:-hermes} in
+hermes)
+    venv=$(scripts/hermes-venv.sh "${HERMES:-0.19}")
+    export HERMES_BIN=$venv/bin/hermes
+    ;;
+openclaw)
+    bin=$(scripts/openclaw.sh)
+    export OPENCLAW_BIN=$bin/openclaw PATH=$bin:$PATH
+    ;;
+*) die "no demo of the agent $AGENT is known" 'use AGENT=hermes or AGENT=openclaw' ;;
+esac
 home=$(scripts/demo-home.sh)
-
-# The built-in agent definition takes the command from this variable, so nobody has to activate the
-# environment.
-export HERMES_BIN=$venv/bin/hermes
 exec "$(find_python)" scripts/foreground.py target/gatevisor up --home "$home"

@@ -63,6 +63,22 @@ fn with_contenv_keeps_the_callers_environment_where_it_says_so() {
 }
 
 #[test]
+fn a_program_that_replaces_an_applet_is_the_one_that_its_supervisor_asked_how_it_is() {
+    let dir = in_container(&[]);
+    let asked = [
+        ("PATH", "/usr/bin:/bin"),
+        ("S6_KEEP_ENV", "1"),
+        ("NOTIFY_SOCKET", "/run/x"),
+        ("WATCHDOG_USEC", "1000"),
+        ("LISTEN_FDS", "1"),
+    ];
+    let (ran, said) = with_contenv(dir.path(), &asked, &["env"]);
+    for variable in ["NOTIFY_SOCKET=/run/x\n", "WATCHDOG_USEC=1000\n", "LISTEN_FDS=1\n"] {
+        assert!(ran.stdout.contains(variable), "{variable}: {} {said}", ran.stdout);
+    }
+}
+
+#[test]
 fn with_contenv_says_what_it_cannot_do() {
     let dir = in_container(&[("PATH", b"/usr/bin:/bin\n")]);
     for (program, code) in

@@ -211,7 +211,7 @@ fn a_bad_script_is_refused_in_the_same_words() {
 }
 
 #[test]
-fn what_the_system_refuses_is_said_and_is_111() {
+fn a_refusal_of_the_system_is_reported_with_exit_code_111() {
     for (prepare, script) in [("", "T ./no/d"), ("d", "./d")] {
         let [theirs, ours] = BOTH.map(|who| {
             let dir = tempdir().unwrap();
@@ -362,7 +362,7 @@ fn sigterm_and_sighup_end_it_after_the_line_that_has_begun() {
 }
 
 #[test]
-fn protected_it_outlives_sigterm() {
+fn with_the_option_for_protection_s6_log_outlives_sigterm() {
     for who in BOTH {
         let mut logger = Logger::start(who, &["-p", "./d"]);
         logger.pass("one\n");
@@ -487,7 +487,7 @@ fn a_closed_stdout_is_said_once_and_the_file_goes_on() {
 }
 
 #[test]
-fn it_says_when_it_is_ready() {
+fn s6_log_announces_its_readiness() {
     for who in BOTH {
         let dir = tempdir().unwrap();
         let fifo = waiting::fifo(&dir.path().join("ready"));
@@ -529,7 +529,7 @@ fn a_script_as_the_interpreters_line_logs_with_and_without_the_daemon() {
                 crate::support::executable(&log.join("run"), &format!("#!{} {line}\n", link.display()));
             })
             .place();
-        service.hear("su");
+        service.receive("su");
         let log = service.path("log");
         waiting::until(&log, "the log directory", || log.join("logs").exists().then_some(()));
         let current = log.join("logs/current");

@@ -43,7 +43,7 @@ fn pid(slot: &Path) -> Option<i32> {
 fn a_slot_is_registered_started_restarted_stopped_and_unregistered_and_its_name_taken_again() {
     let world = World::started();
     let mut neighbour = world.service("neighbour").stays().place();
-    neighbour.hear("su");
+    neighbour.receive("su");
     // The supervisor and the neighbour. (In the middle of an exec, a process has no environment, by
     // which the test finds it.)
     let alone = 2;
@@ -83,7 +83,7 @@ fn a_slot_is_registered_started_restarted_stopped_and_unregistered_and_its_name_
             ["", "supervise", "log", "log/supervise"].map(|at| waiting::watch(&slot.join(at), writes));
         done("s6-svscanctl", "-an", &world.scandir());
         neighbour.send("k");
-        neighbour.hear("dDu");
+        neighbour.receive("dDu");
         told("down", &slot);
         assert_eq!(watches.map(|watch| waiting::drain(&watch)).concat(), [""; 0]);
         fs::remove_dir_all(&slot).unwrap();
@@ -92,5 +92,5 @@ fn a_slot_is_registered_started_restarted_stopped_and_unregistered_and_its_name_
         assert_eq!(asked("s6-svstat", "", &slot).code, Some(111));
     }
     neighbour.send("k");
-    neighbour.hear("dDu");
+    neighbour.receive("dDu");
 }

@@ -94,9 +94,9 @@ fn check(script: &str) {
         .log("")
         .executable("log/run", &script)
         .place();
-    service.hear("su");
+    service.receive("su");
     let logger = service.logger();
-    logger.hear("su");
+    logger.receive("su");
     let current = home.join("logs/gateways/coder/current");
     let text = until_holds(&current, "hello\n");
     let (stamp, line) = text.split_once("  ").unwrap();
@@ -116,14 +116,14 @@ fn check(script: &str) {
     assert!(service.path("log").join(files::STATUS).exists());
     // Killed, it is started again on the same pipe, and takes its directory over.
     processes::signal(pid, Signal::KILL);
-    service.logger().hear("dDu");
+    service.logger().receive("dDu");
     service.pass("go", "again");
     until_holds(&current, "again\n");
     world.until_said("again\n");
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     assert_eq!(world.stop().code(), Some(0));
-    service.logger().hear_until('x');
+    service.logger().receive_until('x');
 }
 
 #[test]

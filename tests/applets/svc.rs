@@ -43,12 +43,12 @@ fn every_command_arrives_as_its_byte() {
     let fake = Fake::service(root.path().join("web"));
     fake.publish(&status(true));
     for command in Control::ALL {
-        let letter = char::from(command.byte());
+        let byte = char::from(command.byte());
         let want_up = matches!(command, Control::Up | Control::UpAndEnable);
-        assert_eq!(sent(&fake, &format!("-{letter}"), want_up), (letter.to_string(), 0), "-{letter}");
-        if DEBIAN.contains(letter) {
-            assert_eq!(theirs("s6-svc", &words(&format!("-{letter}"), &fake.dir)).code, Some(0));
-            assert_eq!(fake.received(), letter.to_string());
+        assert_eq!(sent(&fake, &format!("-{byte}"), want_up), (byte.to_string(), 0), "-{byte}");
+        if DEBIAN.contains(byte) {
+            assert_eq!(theirs("s6-svc", &words(&format!("-{byte}"), &fake.dir)).code, Some(0));
+            assert_eq!(fake.received(), byte.to_string());
         }
     }
     for (options, bytes) in [("-dx", "dx"), ("-a -h -1", "ah1"), ("-s HUP", "h"), ("-s SIGUSR1 -s 9", "1k")] {
@@ -88,7 +88,7 @@ fn wrong_command_lines_are_refused_as_s6_refuses_them() {
 }
 
 #[test]
-fn nobody_to_tell_is_told_apart_from_nothing_there() {
+fn a_missing_supervisor_and_a_missing_directory_are_distinguished() {
     let root = tempdir().unwrap();
     let dir = root.path().join("web");
     fs::create_dir(&dir).unwrap();
@@ -116,23 +116,23 @@ fn every_request_shows_at_once(world: &World, start: impl FnOnce(&World) -> Supe
     service = service.gate("go");
     let mut service = service.down().place();
     let _supervisor = start(world);
-    service.hear("s");
-    let shows = |letter: char, wanted: &str| {
-        assert_eq!(our_code("s6-svc", &words(&format!("-{letter}"), service.dir.path())), 0, "-{letter}");
+    service.receive("s");
+    let shows = |byte: char, wanted: &str| {
+        assert_eq!(our_code("s6-svc", &words(&format!("-{byte}"), service.dir.path())), 0, "-{byte}");
         let told = theirs("s6-svstat", &words("-w", service.dir.path()));
-        assert_eq!(told.stdout, format!("{wanted}\n"), "after -{letter}");
+        assert_eq!(told.stdout, format!("{wanted}\n"), "after -{byte}");
     };
-    for letter in "dDOQ".chars() {
-        shows(letter, "false");
+    for byte in "dDOQ".chars() {
+        shows(byte, "false");
     }
     shows('U', "true");
-    service.hear("uU");
-    let shows = |letter: char, wanted: &str| {
-        assert_eq!(our_code("s6-svc", &words(&format!("-{letter}"), service.dir.path())), 0, "-{letter}");
+    service.receive("uU");
+    let shows = |byte: char, wanted: &str| {
+        assert_eq!(our_code("s6-svc", &words(&format!("-{byte}"), service.dir.path())), 0, "-{byte}");
         let told = theirs("s6-svstat", &words("-w", service.dir.path()));
-        assert_eq!(told.stdout, format!("{wanted}\n"), "after -{letter}");
+        assert_eq!(told.stdout, format!("{wanted}\n"), "after -{byte}");
     };
-    for (letter, wanted) in [
+    for (byte, wanted) in [
         ('d', "false"),
         ('d', "false"),
         ('u', "true"),
@@ -143,10 +143,10 @@ fn every_request_shows_at_once(world: &World, start: impl FnOnce(&World) -> Supe
         ('O', "false"),
         ('Q', "false"),
     ] {
-        shows(letter, wanted);
+        shows(byte, wanted);
     }
     assert_eq!(our_code("s6-svc", &words("-wD -T 20000 -dk", service.dir.path())), 0);
-    service.hear("dD");
+    service.receive("dD");
 }
 
 #[test]
@@ -170,9 +170,9 @@ fn waits(world: &World, start: impl FnOnce(&World) -> Supervisor) {
         .place();
     let mut mute = world.service("mute").stays().down().place();
     let _supervisor = start(world);
-    service.hear("s");
-    mute.hear("s");
-    for (options, letters) in [
+    service.receive("s");
+    mute.receive("s");
+    for (options, events) in [
         ("-wU -T 20000 -u", "uU"),
         ("-wu -T 20000 -u", ""),
         ("-wd -T 20000 -d", "dD"),
@@ -190,7 +190,7 @@ fn waits(world: &World, start: impl FnOnce(&World) -> Supervisor) {
         }
         let (ran, said) = ours("s6-svc", &words(options, service.dir.path()));
         assert_eq!((ran.code, said.as_str()), (Some(0), ""), "{options}");
-        service.hear(letters);
+        service.receive(events);
     }
     // Both wait for the given time for an event that never comes.
     assert_eq!(agree_on_waiting("s6-svc", &words("-wu -T 100 -d", service.dir.path())).code, Some(99));
@@ -198,7 +198,7 @@ fn waits(world: &World, start: impl FnOnce(&World) -> Supervisor) {
     let (ran, said) = ours("s6-svc", &words("-wU -T 20000 -u", mute.dir.path()));
     assert_eq!(ran.code, Some(0));
     assert!(said.starts_with("s6-svc: warning: ") && said.contains("notification-fd"), "{said}");
-    mute.hear("u");
+    mute.receive("u");
     let said_to_live = agree_on_waiting("s6-svc", &words("-wd -T 100 -u", mute.dir.path()));
     assert_eq!(said_to_live.code, Some(99));
 }

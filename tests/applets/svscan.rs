@@ -11,7 +11,7 @@ use crate::both::{Supervisor, our_code, our_command, theirs, words};
 use crate::support::{World, processes, soon};
 
 #[test]
-fn it_says_when_it_is_ready_and_ends_as_told() {
+fn s6_svscan_announces_its_readiness_and_ends_as_told() {
     let world = World::new();
     let mut service = world.service("web").stays().place();
     let (mut reader, writer) = std::io::pipe().unwrap();
@@ -25,9 +25,9 @@ fn it_says_when_it_is_ready_and_ends_as_told() {
     // The end of file shows that the descriptor is neither kept nor handed on to services.
     reader.read_to_end(&mut said).unwrap();
     assert_eq!(said, b"\n");
-    service.hear("su");
+    service.receive("su");
     assert_eq!(our_code("s6-svscanctl", &words("-t", &world.scandir())), 0);
-    service.hear("dDx");
+    service.receive("dDx");
     let held = processes::Held::of(i32::try_from(child.id()).unwrap());
     assert!(held.is_none_or(|held| held.gone_by(soon())));
     assert_eq!(child.wait().unwrap().code(), Some(0));

@@ -18,10 +18,10 @@ fn every_scandir_command_arrives_as_its_byte() {
     let root = tempdir().unwrap();
     let fake = Fake::at(root.path().join("scan"), files::SVSCAN_CONTROL);
     for command in ScanCommand::ALL {
-        let letter = char::from(command.byte());
-        assert_eq!(our_code("s6-svscanctl", &words(&format!("-{letter}"), &fake.dir)), 0, "-{letter}");
-        assert_eq!(theirs("s6-svscanctl", &words(&format!("-{letter}"), &fake.dir)).code, Some(0));
-        assert_eq!(fake.received(), format!("{letter}{letter}"));
+        let byte = char::from(command.byte());
+        assert_eq!(our_code("s6-svscanctl", &words(&format!("-{byte}"), &fake.dir)), 0, "-{byte}");
+        assert_eq!(theirs("s6-svscanctl", &words(&format!("-{byte}"), &fake.dir)).code, Some(0));
+        assert_eq!(fake.received(), format!("{byte}{byte}"));
     }
     assert_eq!(agree("s6-svscanctl", &words("-an", &fake.dir)).code, Some(0));
     assert_eq!(fake.received(), "anan");

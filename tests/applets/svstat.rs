@@ -108,7 +108,7 @@ fn wrong_command_lines_are_refused_as_s6_refuses_them() {
 }
 
 #[test]
-fn what_is_not_supervised_has_no_state_to_tell() {
+fn a_service_that_is_not_supervised_has_no_state() {
     let root = tempdir().unwrap();
     let never = root.path().join("never");
     fs::create_dir(&never).unwrap();
@@ -179,14 +179,14 @@ fn agree_through_a_life(world: &World, supervisor: impl FnOnce(&World) -> Superv
         .place();
     let mut exits = world.service("exits").run("exit 3").down().place();
     let supervisor = supervisor(world);
-    service.hear("s");
-    exits.hear("s");
+    service.receive("s");
+    exits.receive("s");
     let dir = service.dir.path().to_owned();
     if !begins_paused {
         agree_in_every_form(&dir);
     }
     service.send("u");
-    service.hear("uU");
+    service.receive("uU");
     agree_in_every_form(&dir);
     service.send_and_see("p");
     agree_in_every_form(&dir);
@@ -195,14 +195,14 @@ fn agree_through_a_life(world: &World, supervisor: impl FnOnce(&World) -> Superv
     agree_in_every_form(&dir);
     service.send_and_see("u");
     service.send("k");
-    service.hear("d");
+    service.receive("d");
     agree_in_every_form(&dir);
     service.send_and_see("d");
     service.pass("stay", "go");
-    service.hear("D");
+    service.receive("D");
     agree_in_every_form(&dir);
     exits.send("o");
-    exits.hear("udD");
+    exits.receive("udD");
     agree_in_every_form(exits.dir.path());
     agree("s6-svdt", &words("", exits.dir.path()));
     agree("s6-svok", &words("", &dir));

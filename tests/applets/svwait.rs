@@ -33,9 +33,9 @@ fn compare(world: &World, start: impl FnOnce(&World) -> Supervisor) {
     let mut mute = world.service("mute").stays().place();
     let mut down = world.service("down").stays().down().place();
     let supervisor = start(world);
-    up.hear("suU");
-    mute.hear("su");
-    down.hear("s");
+    up.receive("suU");
+    mute.receive("su");
+    down.receive("s");
     for condition in ["-u", "-U", "-d", "-D", ""] {
         for all in ["", "-a", "-o"] {
             for dirs in [&[&up][..], &[&mute], &[&down], &[&up, &mute], &[&up, &down], &[&mute, &down, &up]] {
@@ -43,14 +43,14 @@ fn compare(world: &World, start: impl FnOnce(&World) -> Supervisor) {
             }
         }
     }
-    for (condition, letters) in [("-r", "dDuU"), ("-R", "dDuU")] {
+    for (condition, events) in [("-r", "dDuU"), ("-R", "dDuU")] {
         let theirs = Command::new("s6-svwait");
         for mut command in [our_command("s6-svwait"), theirs] {
             command.args(line(&format!("{condition} -t 20000"), &[&up]));
             let mut child = listening(command, &up);
             up.send("k");
             assert_eq!(child.wait().unwrap().code(), Some(0), "{condition}");
-            up.hear(letters);
+            up.receive(events);
         }
         assert_eq!(
             agree_on_waiting("s6-svwait", &line(&format!("{condition} -t 150"), &[&down])).code,
@@ -61,15 +61,15 @@ fn compare(world: &World, start: impl FnOnce(&World) -> Supervisor) {
             Some(99)
         );
     }
-    for (condition, letter, letters) in
+    for (condition, byte, events) in
         [("-D", "d", "dD"), ("-U", "u", "uU"), ("-d", "d", "dD"), ("-u", "u", "uU")]
     {
         let mut command = our_command("s6-svwait");
         command.args(line(&format!("-a {condition} -t 20000"), &[&up]));
         let mut child = listening(command, &up);
-        up.send(letter);
+        up.send(byte);
         assert_eq!(child.wait().unwrap().code(), Some(0), "{condition}");
-        up.hear(letters);
+        up.receive(events);
     }
     // If the supervisor ends, a wait ends that only the supervisor could have fulfilled.
     let mut command = our_command("s6-svwait");
@@ -96,10 +96,10 @@ fn a_slot_that_is_down_already_is_finished_at_once() {
     let mut never = world.service("never").stays().down().place();
     let mut stopped = world.service("stopped").stays().place();
     world.start();
-    never.hear("s");
-    stopped.hear("su");
+    never.receive("s");
+    stopped.receive("su");
     stopped.send("d");
-    stopped.hear("dD");
+    stopped.receive("dD");
     // Without a deadline: it must not wait.
     assert_eq!(our_code("s6-svwait", &line("-D", &[&never, &stopped])), 0);
     assert_eq!(our_code("s6-svwait", &line("-d", &[&never])), 0);
@@ -111,8 +111,8 @@ fn services_that_failed_for_good_are_counted() {
     let mut one = world.service("one").run("exit 78").place();
     let mut two = world.service("two").run("exit 78").place();
     world.start();
-    one.hear("sudOD");
-    two.hear("sudOD");
+    one.receive("sudOD");
+    two.receive("sudOD");
     assert_eq!(our_code("s6-svwait", &line("-u -t 20000", &[&one])), 1);
     let (ran, said) = ours("s6-svwait", &line("-u -t 20000", &[&one, &two]));
     assert_eq!(ran.code, Some(2), "{said}");
@@ -120,7 +120,7 @@ fn services_that_failed_for_good_are_counted() {
 }
 
 #[test]
-fn nothing_to_wait_for_is_told_apart() {
+fn a_missing_supervisor_a_missing_directory_and_a_usage_error_are_distinguished() {
     let root = tempdir().unwrap();
     let never: PathBuf = root.path().join("never");
     fs::create_dir(&never).unwrap();

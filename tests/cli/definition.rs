@@ -112,6 +112,13 @@ fn root_reads_the_definition_that_a_home_of_somebody_else_remembers_as_that_user
     assert!(ran.err.contains("Permission denied") && !ran.err.contains("secret-of-root"), "{ran:?}");
 }
 
+/// Returns the definition with another variable and another stop time.
+fn edited(home: &Home) -> String {
+    let text = fs::read_to_string(home.beside("agent.toml")).unwrap();
+    assert!(text.contains(KEY));
+    text.replace(KEY, "environment = { COLOUR = \"blue\" }").replace("5000", "6000")
+}
+
 #[test]
 fn an_edited_definition_is_said_to_be_newer_until_reload_has_it_take_effect() {
     let home = up();
@@ -120,10 +127,7 @@ fn an_edited_definition_is_said_to_be_newer_until_reload_has_it_take_effect() {
     assert!(home.says("reload").ok().contains("coder: as the definition has it already\n"));
     home.until_logged("coder", "colour none");
 
-    let text = fs::read_to_string(&definition).unwrap();
-    assert!(text.contains(KEY));
-    let edited = text.replace(KEY, "environment = { COLOUR = \"blue\" }").replace("5000", "6000");
-    fs::write(&definition, edited).unwrap();
+    fs::write(&definition, edited(&home)).unwrap();
     assert_eq!(home.report("coder")["older_than_definition"], true);
     let table = home.says("status coder").ok();
     assert!(table.contains("older than the definition"), "{table}");
@@ -143,11 +147,39 @@ fn an_edited_definition_is_said_to_be_newer_until_reload_has_it_take_effect() {
         "{said}"
     );
     assert_eq!(home.pid("coder"), pid, "nothing is restarted that was not asked for");
+    assert_eq!(home.report("coder")["older_than_definition"], true, "its process is as it was");
+    let said = home.says("reload").ok();
+    assert!(said.contains("coder: as the definition has it already; it takes effect with"), "{said}");
     let ran = home.says("gateway restart coder");
     assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
     until_file(&home.log_file("coder"), "the new colour", |text| text.contains("colour blue"));
     assert_eq!(fs::read_to_string(home.slot("coder").path().join("timeout-kill")).unwrap(), "6000\n");
     assert!(!findings(&home).iter().any(|found| found["what"].as_str().unwrap().contains("older")));
+}
+
+#[test]
+fn reload_restarts_a_process_that_an_earlier_reload_has_left_as_it_was() {
+    let home = up();
+    fs::write(home.beside("agent.toml"), edited(&home)).unwrap();
+    home.says("reload coder").ok();
+    let pid = home.pid("coder");
+    let said = home.says("reload --restart").ok();
+    assert!(said.contains("coder: as the definition has it already, and restarted\n"), "{said}");
+    assert_ne!(home.pid("coder"), pid);
+    let said = home.says("reload --restart").ok();
+    assert!(said.contains("coder: as the definition has it already\n"), "{said}");
+}
+
+#[test]
+fn reload_of_the_selected_profile_leaves_the_others_alone() {
+    let home = up();
+    home.plant("writer");
+    home.says("gateway register writer").ok();
+    fs::write(home.beside("agent.toml"), edited(&home)).unwrap();
+    let said = home.says("-p writer reload").ok();
+    assert!(said.contains("writer: rendered anew") && !said.contains("coder"), "{said}");
+    assert_eq!(home.report("coder")["older_than_definition"], true);
+    assert!(home.says("reload").ok().contains("coder: rendered anew"));
 }
 
 #[test]
@@ -173,4 +205,15 @@ fn a_profile_that_appears_after_the_definition_was_edited_has_a_slot_as_the_edit
     assert_eq!(home.report("late")["older_than_definition"], false);
     let run = fs::read_to_string(home.slot("late").path().join("run")).unwrap();
     assert!(run.contains("COLOUR = \"green\""), "{run}");
+}
+
+#[test]
+fn reload_restarts_nothing_that_shall_not_run_and_changes_no_desired_state() {
+    let home = up();
+    let pid = home.pid("coder");
+    fs::write(home.state_file("coder"), r#"{"desired_state": "stopped"}"#).unwrap();
+    fs::write(home.beside("agent.toml"), edited(&home)).unwrap();
+    let said = home.says("reload --restart coder").ok();
+    assert_eq!(said, "coder: rendered anew; it is not restarted, because nobody has asked for it to run\n");
+    assert_eq!((home.pid("coder"), &home.report("coder")["desired_state"]), (pid, &"stopped".into()));
 }

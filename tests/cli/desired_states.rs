@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::home::{Home, Port, Ran};
-use crate::support::PATIENCE;
+use crate::support::WAIT_LIMIT;
 
 const SLEEPER: &str = "exec sleep 1000";
 
@@ -53,6 +53,30 @@ fn status_tells_who_requested_what_with_which_command_why_and_when() {
 }
 
 #[test]
+fn a_profile_that_was_copied_is_not_said_to_be_wanted_by_whoever_wanted_the_original() {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    home.up();
+    home.run(["gateway", "start", "coder", "--reason", "deploy 13"]).ok();
+    home.plant("writer");
+    fs::copy(home.state_file("coder"), home.state_file("writer")).unwrap();
+    let known = ["desired_by", "desired_reason", "desired_at"];
+    let copy = home.report("writer");
+    assert_eq!(copy["desired_state"], "running", "{copy}");
+    for key in known {
+        assert_eq!(copy[key], Value::Null, "{key}: {copy}");
+        assert_ne!(home.report("coder")[key], Value::Null, "{key}");
+    }
+    assert_eq!(copy["desired_by_another"], false, "{copy}");
+    assert_eq!(copy["desired_unknown"], "its state file is a copy of that of the profile coder", "{copy}");
+    // Files from before say nothing of their profile, and are believed.
+    let mut older = home.state("coder");
+    older["desired_by"].as_object_mut().unwrap().remove("profile");
+    fs::write(home.state_file("coder"), older.to_string()).unwrap();
+    assert_eq!(home.report("coder")["desired_reason"], "deploy 13");
+}
+
+#[test]
 fn what_another_program_desires_is_said_to_be_another_programs() {
     let mut home = Home::with_script(SLEEPER, &[]);
     home.profile("coder");
@@ -63,25 +87,43 @@ fn what_another_program_desires_is_said_to_be_another_programs() {
     home.run(["s6", "s6-svc", "-wD", "-d", home.slot("coder").path().to_str().unwrap()]).ok();
     let mut state = home.state("coder");
     state["desired_state"] = "stopped".into();
-    state["updated_at"] = 1_780_000_000.into();
+    state["updated_at"] = 1_900_000_000.into();
     fs::write(home.state_file("coder"), state.to_string()).unwrap();
     let report = home.report("coder");
     let said = ["desired_state", "desired_by", "desired_reason", "desired_by_another", "desired_at"];
     let said = said.map(|key| report[key].clone());
     assert_eq!(
         said,
-        ["stopped".into(), Value::Null, Value::Null, true.into(), "2026-05-28T20:26:40Z".into()],
+        ["stopped".into(), Value::Null, Value::Null, true.into(), "2030-03-17T17:46:40Z".into()],
         "{report}"
     );
     let details = home.says("gateway status coder").ok();
     assert!(
-        details.contains("\ndesired  stopped, set by another program at 2026-05-28T20:26:40Z\n"),
+        details.contains("\ndesired  stopped, set by another program at 2030-03-17T17:46:40Z\n"),
         "{details}"
     );
     assert!(!details.contains("deploy 12") && !details.contains("gateway start"), "{details}");
     home.says("gateway start coder").ok();
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("`gateway start`") && !details.contains("another program"), "{details}");
+}
+
+#[test]
+fn a_profile_that_was_renamed_is_said_to_be_stopped_by_whoever_stopped_it_under_its_old_name() {
+    let mut home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    home.up();
+    home.says("gateway start coder").ok();
+    home.run(["gateway", "stop", "coder", "--reason", "deploy 12"]).ok();
+    fs::rename(home.profile_dir("coder"), home.profile_dir("writer")).unwrap();
+    home.until_report("writer", "a slot", |report| report["state"] == "down");
+    let report = home.report("writer");
+    assert_eq!(report["desired_by"]["command"], "gateway stop", "{report}");
+    assert_eq!(report["desired_as"], "coder", "{report}");
+    let page = home.says("explain writer").ok();
+    assert!(page.contains("when the profile was called coder: deploy 12"), "{page}");
+    assert!(page.contains("(stopped-on-purpose)") && !page.contains("another program"), "{page}");
+    home.down();
 }
 
 #[test]
@@ -163,7 +205,7 @@ fn twenty_writers_at_once_leave_one_whole_desired_state_of_theirs() {
             assert_eq!(home.state("coder")["mine"], serde_json::json!([1, 2, 3]));
             seen += 1;
         }
-        let all: Vec<Ran> = all.into_iter().map(|one| one.ended(PATIENCE)).collect();
+        let all: Vec<Ran> = all.into_iter().map(|one| one.ended(WAIT_LIMIT)).collect();
         assert!(all.iter().all(|ran| ran.code == Some(102)), "{all:#?}");
         let state = home.state("coder");
         let reason = state["desired_reason"].as_str().unwrap();

@@ -13,12 +13,12 @@ use std::process::{Command, Output, Stdio};
 use crate::home::Home;
 
 /// This variable is set in a test that has mounts of its own.
-const APART: &str = "GATEVISOR_TEST_APART";
+const OWN_MOUNTS: &str = "GATEVISOR_TEST_OWN_MOUNTS";
 
 /// Runs this test a second time, with mounts of its own, and returns whether it did. In that second
 /// run, it returns false.
-pub fn was_run_apart() -> bool {
-    if std::env::var_os(APART).is_some() {
+pub fn was_run_in_own_mounts() -> bool {
+    if std::env::var_os(OWN_MOUNTS).is_some() {
         return false;
     }
     let kinds: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
@@ -33,7 +33,7 @@ pub fn was_run_apart() -> bool {
     again.args(kind).arg(gatevisor_sys::process::own_program().unwrap());
     again.args(["--exact", thread.name().expect("a test's thread has its name"), "--nocapture"]);
     let Output { status, stdout, stderr } =
-        again.env(APART, "").stdin(Stdio::null()).output().expect("unshare(1) is there");
+        again.env(OWN_MOUNTS, "").stdin(Stdio::null()).output().expect("unshare(1) is there");
     let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success() && out.contains("1 passed"), "{status}\n{out}\n{err}");
     true
@@ -52,7 +52,7 @@ pub struct Disk {
 impl Disk {
     /// Mounts a disk of this size (as mount(8) takes it), in the second run of a test.
     pub fn mounted(home: &Home, size: &str) -> Self {
-        assert!(std::env::var_os(APART).is_some(), "it would show everywhere");
+        assert!(std::env::var_os(OWN_MOUNTS).is_some(), "it would show everywhere");
         let mount = home.beside("disk");
         fs::create_dir(&mount).unwrap();
         let disk = Self { mount };

@@ -10,10 +10,10 @@ use gatevisor_client::Condition;
 use gatevisor_wire::control::Control;
 use serde_json::Value;
 
-use crate::disk::{Disk, was_run_apart};
+use crate::disk::{Disk, was_run_in_own_mounts};
 use crate::home::{Home, Ran};
 use crate::support::service::give;
-use crate::support::{PATIENCE, executable, is_root, need_root, waiting};
+use crate::support::{WAIT_LIMIT, executable, is_root, need_root, waiting};
 
 const NOBODY: u32 = 65_534;
 
@@ -82,7 +82,7 @@ pub fn shell(home: &Home, before: &str, finding: &Value) -> Command {
 /// Runs the printed command.
 #[track_caller]
 pub fn fix(home: &Home, finding: &Value) {
-    let ran = home.spawn(shell(home, "", finding)).ended(PATIENCE + PATIENCE);
+    let ran = home.spawn(shell(home, "", finding)).ended(WAIT_LIMIT + WAIT_LIMIT);
     assert_eq!(ran.code, Some(0), "{finding}: {ran:?}");
 }
 
@@ -105,9 +105,8 @@ pub fn up_with(script: &str, changes: &[(&str, &str)]) -> Home {
     let mut home = Home::with_script(script, changes);
     home.profile("coder");
     home.want_running("coder");
-    home.up_quietly();
+    home.up_alone();
     home.until("coder", Condition::Up);
-    home.end_the_watcher();
     home
 }
 
@@ -121,7 +120,7 @@ pub fn chmod(path: impl AsRef<std::path::Path>, mode: u32) {
 
 #[test]
 fn where_all_is_well_one_line_says_what_was_looked_at() {
-    if was_run_apart() {
+    if was_run_in_own_mounts() {
         return;
     }
     let mut home = Home::new();
@@ -295,7 +294,7 @@ fn lines_that_cannot_be_kept_are_kept_again() {
     assert_eq!(found["severity"], "error", "{found}");
     fix(&home, &found);
     // The log daemon tries again when lines come, at most once a second.
-    waiting::polled("the end of the trouble", || {
+    waiting::polled("the end of the problem", || {
         lines.write_all(b"another\n").unwrap();
         (!log.join("error").exists()).then_some(())
     });
@@ -304,7 +303,7 @@ fn lines_that_cannot_be_kept_are_kept_again() {
 }
 
 #[test]
-fn two_that_share_a_port_are_parted_and_the_port_is_not_shown() {
+fn two_gateways_that_share_a_port_get_different_ones_and_the_port_is_not_shown() {
     let home = Home::new();
     let port = home.profile("coder");
     home.profile("writer");
@@ -330,7 +329,7 @@ fn two_that_share_a_port_are_parted_and_the_port_is_not_shown() {
 }
 
 #[test]
-fn two_that_share_a_token_are_parted_and_nothing_of_it_is_shown() {
+fn two_gateways_that_share_a_token_get_different_ones_and_nothing_of_it_is_shown() {
     const SECRET: &str = "8123456789:AAFqqzzxw-vvkkwwq_zzqqjjx-0xDEADBEEF";
     let mut home = Home::with_script("exec sleep 1000", &[]);
     for name in ["coder", "writer"] {
@@ -452,7 +451,7 @@ fn a_state_file_that_says_nothing_is_begun_afresh() {
     let found = finding(&home, "desired-state", Some("coder"));
     assert!(text(&found, "why").starts_with("gateway_state.json is not JSON"), "{found}");
     // The desired state is recorded. That there is no supervisor is another finding.
-    assert_eq!(home.spawn(shell(&home, "", &found)).ended(PATIENCE).code, Some(102));
+    assert_eq!(home.spawn(shell(&home, "", &found)).ended(WAIT_LIMIT).code, Some(102));
     gone(&home, "desired-state", Some("coder"));
     assert_eq!(
         fs::read_to_string(home.profile_dir("coder").join("gateway_state.json.invalid")).unwrap(),
@@ -462,7 +461,7 @@ fn a_state_file_that_says_nothing_is_begun_afresh() {
 
 #[test]
 fn a_full_disk_is_found_until_there_is_room() {
-    if was_run_apart() {
+    if was_run_in_own_mounts() {
         return;
     }
     let mut home = Home::new();
@@ -480,14 +479,14 @@ fn a_full_disk_is_found_until_there_is_room() {
     assert!(text(&found, "what").ends_with("is full"), "{found}");
     assert_eq!(home.says("doctor").code, Some(1));
     // The command shows what takes the space. The operator decides what to remove.
-    let shown = home.spawn(shell(&home, "", &found)).ended(PATIENCE);
+    let shown = home.spawn(shell(&home, "", &found)).ended(WAIT_LIMIT);
     assert!(shown.code == Some(0) && shown.out.contains("/home"), "{shown:?}");
     disk.relieve();
     assert_eq!(full(&home), None);
 }
 
 #[test]
-fn whatever_stands_in_the_place_of_a_file_it_ends_and_the_terminal_is_safe() {
+fn whatever_is_in_place_of_a_file_doctor_ends_and_the_terminal_is_safe() {
     let home = sleeping();
     let plant = |name: &str| home.plant(name);
     let fifo = plant("fifo");
@@ -532,7 +531,7 @@ fn whatever_stands_in_the_place_of_a_file_it_ends_and_the_terminal_is_safe() {
 }
 
 #[test]
-fn a_stranger_is_told_what_he_may_know() {
+fn a_user_without_rights_is_told_what_that_user_may_know() {
     need_root();
     let home = sleeping();
     chmod(home.beside(""), 0o755);
@@ -540,7 +539,7 @@ fn a_stranger_is_told_what_he_may_know() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
     command.args(["s6", "s6-setuidgid", "nobody"]).arg(line.get_program()).args(line.get_args());
     command.envs(line.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let Ran { code, out, err } = home.spawn(command).ended(PATIENCE);
+    let Ran { code, out, err } = home.spawn(command).ended(WAIT_LIMIT);
     assert_eq!((code, &*err), (Some(1), ""), "{out}");
     assert!(out.contains("cannot write to the home") && out.contains("cannot be told as uid 65534"), "{out}");
 }

@@ -54,7 +54,7 @@ fn a_lock_that_keeps_desired_states_from_being_recorded_is_let_go() {
     fix(&home, &found);
     holder.until_killed();
     gone(&home, "lock", Some("coder"));
-    assert!(lock.exists(), "the file is no trouble by itself, and others may wait at it");
+    assert!(lock.exists(), "the file alone is no problem, and others may wait at it");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::home::Home;
 use crate::support::running::Ran;
-use crate::support::{PATIENCE, processes};
+use crate::support::{WAIT_LIMIT, processes};
 
 /// Attempts follow each other as fast as possible.
 const EAGER: (&str, &str) = (
@@ -60,7 +60,9 @@ fn missing(probe: bool, pauses: (&str, &str)) -> Home {
 
 #[test]
 fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
-    let tries = tries();
+    let questions = ["wait --up", "wait --ready", "gateway start", "gateway restart --ready"];
+    // Each question is a try, with a probe and without one.
+    let (tries, rounds) = (tries(), tries().div_ceil(questions.len()));
     for probe in [false, true] {
         let mut home = missing(probe, EAGER);
         home.profile("coder");
@@ -69,8 +71,8 @@ fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
         let events = home.start(["events", "--json", "coder"]);
         events.until_out("it failed", |out| out.contains("failed to start").then_some(()));
         under_load(tries, || {
-            for n in 0..tries {
-                for question in ["wait --up", "wait --ready", "gateway start", "gateway restart --ready"] {
+            for n in 0..rounds {
+                for question in questions {
                     let ran = home.says(&format!("{question} coder --timeout 10"));
                     assert_eq!(ran.code, Some(1), "try {n}, probe {probe}: {question}: {ran:?}");
                     // The next attempt removes the text of this one.
@@ -211,11 +213,11 @@ fn only_deaths_that_nobody_asked_for_are_restarts() {
 fn as_a_stranger(home: &Home, line: &str) -> Ran {
     let mut command = home.command(line.split_whitespace());
     command.uid(23_456).gid(23_456);
-    home.spawn(command).ended(PATIENCE)
+    home.spawn(command).ended(WAIT_LIMIT)
 }
 
 #[test]
-fn whoever_may_not_look_hears_that_it_cannot_be_told_and_not_that_nothing_is_there() {
+fn without_permission_the_answer_is_that_it_cannot_be_known_and_not_that_nothing_is_there() {
     if !rustix::process::geteuid().is_root() {
         return;
     }

@@ -3,9 +3,12 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
 
 use crate::home::Port;
+use crate::support::{processes, waiting};
 
 #[test]
 fn the_example_listens_where_its_probe_asks_and_doctor_looks_if_no_port_is_set() {
@@ -36,4 +39,19 @@ fn the_example_listens_where_its_probe_asks_and_doctor_looks_if_no_port_is_set()
         let (code, said) = run(&format!("PORT={}\n", port.number));
         assert_eq!((code, said.contains("cannot listen on port")), (Some(1), true), "{said}");
     }
+}
+
+#[test]
+fn the_example_bot_ends_when_it_is_told_to_although_nobody_reads_what_it_says() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("bot.conf"), "SECONDS=0\n").unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/asyncio-bot.py");
+    let mut command = Command::new("python3");
+    command.arg(path).arg("coder").arg(home.path()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut bot = command.env_remove("NOTIFY_SOCKET").spawn().unwrap();
+    drop(bot.stdout.take());
+    waiting::polled("that it listens", || home.path().join("chat").exists().then_some(()));
+    processes::signal(bot.id().cast_signed(), Signal::TERM);
+    let ended = waiting::polled("that it ends", || bot.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
 }

@@ -12,13 +12,13 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::disk::{Disk, was_run_apart};
+use crate::disk::{Disk, was_run_in_own_mounts};
 use crate::home::Home;
 use crate::support::{executable, processes, waiting};
 use crate::terminal::{terminal, until_seen};
 
-const SLEEPER: &str = "exec sleep 1000";
-const MEANINGS: &str = "[gateway.exit-meanings]";
+pub const SLEEPER: &str = "exec sleep 1000";
+pub const MEANINGS: &str = "[gateway.exit-meanings]";
 /// Attempts follow each other without a pause.
 const EAGER: (&str, &str) =
     (MEANINGS, "[gateway.restart]\nbackoff-first-ms = 1\nbackoff-max-ms = 500\n\n[gateway.exit-meanings]");
@@ -43,7 +43,7 @@ macro_rules! table {
                 }
             }
         )+
-        const ROWS: &[&str] = &[$($cause),+];
+        pub const ROWS: &[&str] = &[$($cause),+];
     };
 }
 
@@ -56,6 +56,7 @@ table! {
     a_directory_that_does_not_exist: || Some(no_directory()) => "cannot-start", "changing directory: `/nonexistent`";
     a_run_file_with_the_line_ends_of_windows: || Some(windows()) => "windows-text", "line ends of Windows";
     a_port_that_somebody_else_has: || Some(port_taken()) => "port-taken", "is held by process";
+    a_gateway_that_is_up_without_its_port: || Some(beside_its_port()) => "port-not-its-own", "is held by process";
     a_key_that_is_not_accepted: || Some(ends("echo 'HTTP 401 Unauthorized: the bot token is invalid'; exit 1", "token is invalid")) => "key-refused", "it printed: HTTP 401";
     a_disk_that_the_gateway_found_full: || Some(ends("echo 'OSError: No space left on device'; exit 1", "No space")) => "disk-full", "it printed: OSError";
     memory_that_ran_out: out_of_memory => "out-of-memory", "the kernel killed it";
@@ -63,14 +64,19 @@ table! {
     a_gateway_that_is_paused: || Some(told(SLEEPER, "-p", "paused")) => "paused", "SIGSTOP";
     a_gateway_that_was_killed_by_hand: || Some(killed()) => "killed", "its supervisor did not send it";
     a_gateway_that_was_killed_through_its_supervisor: || Some(killed_by_command()) => "commanded", "its supervisor was told to send";
+    a_gateway_that_was_killed_by_hand_after_it_was_through_its_supervisor: || Some(killed_both_ways(true)) => "killed", "its supervisor did not send it";
+    a_gateway_that_was_killed_through_its_supervisor_after_it_was_by_hand: || Some(killed_both_ways(false)) => "commanded", "its supervisor was told to send";
+    a_gateway_that_was_told_to_stop_and_does_not: stopping => "stopping", "is still there";
+    a_gateway_that_runs_and_does_nothing: || Some(unresponsive()) => "unresponsive", "heartbeat: ";
     a_gateway_that_crashes: || Some(ends("echo falls; kill -SEGV $$", "falls")) => "crashed", "SIGSEGV";
     a_gateway_that_was_stopped_with_a_reason: || Some(stopped()) => "stopped-on-purpose", "deploy 12";
     a_gateway_that_another_program_stopped: || Some(stopped_by_another()) => "stopped-by-another-program", "says so, set by another program";
-    a_gateway_that_its_supervisor_was_told_to_keep_down: || Some(told(SLEEPER, "-d", "down")) => "told-down", "with s6-svc";
+    a_gateway_whose_stop_nobody_signed: || Some(stopped_by_nobody_knows()) => "stopped-by-unknown", "no record beside";
+    a_gateway_that_its_supervisor_was_told_to_keep_down: || Some(told(SLEEPER, "-d", "down")) => "told-down", "nothing records by whom";
     a_down_file: || Some(down_file()) => "down-file", "gateway-coder/down";
     a_gateway_that_nobody_ever_asked_for: || Some(never_asked()) => "never-asked-for", "records no desired state";
     a_gateway_that_was_started_behind_its_desired_state: || Some(behind()) => "runs-though-stopped", "says stopped";
-    a_state_file_that_says_nothing: || Some(unreadable()) => "desired-state-unreadable", "is not JSON";
+    a_state_file_without_a_desired_state_is_found: || Some(unreadable()) => "desired-state-unreadable", "is not JSON";
     a_full_disk: full_disk => "disk-full", "inodes are left";
     a_gateway_that_dies_again_and_again: crash_loop => "keeps-dying", "with exit 3";
     a_gateway_that_ends_at_once: || Some(ends("echo hm; exit 5", "hm")) => "ended-at-once", "exit 5";
@@ -89,7 +95,7 @@ table! {
     a_service_directory_that_is_older_than_the_definition: || Some(older()) => "older-than-definition", "the directory counts";
     a_finish_script_that_does_not_end: || Some(finishing()) => "finish-runs", "the next start comes after it";
     a_gateway_that_does_not_answer_yet: || Some(silent()) => "not-ready-yet", "nothing has said that it is ready";
-    lines_that_are_not_kept: || Some(not_logged()) => "not-logged", "/dev/null/log";
+    a_log_whose_lines_are_not_kept_is_found: || Some(not_logged()) => "not-logged", "/dev/null/log";
     a_gateway_that_is_well: || Some(wanted(Home::with_script(SLEEPER, &[]), "up")) => "well", "running is desired";
 }
 
@@ -102,12 +108,12 @@ fn at_least_thirty_causes_are_told_from_each_other() {
 }
 
 #[track_caller]
-fn explained(home: &Home) -> Value {
+pub fn explained(home: &Home) -> Value {
     serde_json::from_str(&home.says("--json explain coder").ok()).expect("it is JSON")
 }
 
 #[track_caller]
-fn assert_first(home: &Home, cause: &str, words: &str) {
+pub fn assert_first(home: &Home, cause: &str, words: &str) {
     let said = explained(home);
     let first = &said["causes"][0];
     let text = format!("{}; {}", first["what"].as_str().unwrap(), first["evidence"].as_str().unwrap());
@@ -121,7 +127,7 @@ fn assert_first(home: &Home, cause: &str, words: &str) {
 
 /// Returns a home whose gateway has the desired state running and is in this state, with the
 /// supervisor up.
-fn wanted(mut home: Home, state: &str) -> Home {
+pub fn wanted(mut home: Home, state: &str) -> Home {
     home.profile("coder");
     home.want_running("coder");
     home.up_quietly();
@@ -221,6 +227,21 @@ fn port_taken() -> Home {
     home
 }
 
+/// Returns a home whose gateway is up and does not need the port that it wants.
+fn beside_its_port() -> Home {
+    let mut home = Home::with_script(SLEEPER, &[READY]);
+    home.profile("coder");
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    // It is held until the test ends.
+    std::mem::forget(held);
+    fs::write(home.profile_dir("coder").join(".env"), format!("PORT={port}\n")).unwrap();
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_state("coder", "starting");
+    home
+}
+
 /// A control group with a limit of memory.
 struct Group(PathBuf);
 
@@ -302,6 +323,53 @@ fn killed_by_command() -> Home {
     home
 }
 
+/// Has a gateway killed by hand and through its supervisor, in one life of the supervisor.
+fn killed_both_ways(by_hand_last: bool) -> Home {
+    let home = wanted(Home::with_script(SLEEPER, &[]), "up");
+    for (deaths, by_hand) in [(1, !by_hand_last), (2, by_hand_last)] {
+        let pid = home.pid("coder");
+        if by_hand {
+            processes::signal(pid, Signal::KILL);
+        } else {
+            svc(&home, "-k");
+        }
+        home.until_report("coder", "another process", |report| {
+            let all = report["deaths"].as_array().is_some_and(|all| all.len() == deaths);
+            all && report["state"] == "up" && report["pid"] != pid
+        });
+    }
+    home
+}
+
+fn stopping() -> Option<Home> {
+    // It tells when it does not obey any more, so that the signal does not come before that.
+    let script = "trap '' TERM; touch \"$2/deaf\"; until test -e \"$2/obey\"; do sleep 0.1; done";
+    let change = ("stop-timeout-ms = 5000", "stop-timeout-ms = 600000");
+    let home = wanted(Home::with_script(script, &[change]), "up");
+    let profile = home.profile_dir("coder");
+    waiting::polled("the trap", || profile.join("deaf").exists().then_some(()));
+    svc(&home, "-d");
+    home.until_state("coder", "stopping");
+    assert_first(&home, "stopping", "is still there");
+    fs::write(profile.join("obey"), "").unwrap();
+    None
+}
+
+/// Returns a home whose gateway has shown once that it works, and nothing since.
+fn unresponsive() -> Home {
+    let live = "[gateway.live]\ninterval-ms = 200\nmisses = 2\n\
+                heartbeat = { file = \"{profile-home}/beat\", max-age-ms = 500 }\n\n[gateway.exit-meanings]";
+    let script = "until test -e \"$2/seen\"; do date +%s%N >\"$2/beat\"; sleep 0.1; done; exec sleep 1000";
+    let home = wanted(Home::with_script(script, &[(MEANINGS, live)]), "up");
+    waiting::polled("a sign of life", || (home.report("coder")["live"]["state"] == "live").then_some(()));
+    fs::write(home.profile_dir("coder").join("seen"), "").unwrap();
+    // The watcher says so, which nothing of the supervisor's announces.
+    waiting::polled("that it does not respond", || {
+        (home.report("coder")["state"] == "unresponsive").then_some(())
+    });
+    home
+}
+
 fn stopped() -> Home {
     let home = wanted(Home::with_script(SLEEPER, &[]), "up");
     home.run(["gateway", "stop", "coder", "--reason", "deploy 12"]).ok();
@@ -312,6 +380,12 @@ fn stopped_by_another() -> Home {
     let home = wanted(Home::with_script(SLEEPER, &[]), "up");
     svc(&home, "-d");
     home.until_state("coder", "down");
+    fs::write(home.state_file("coder"), r#"{"desired_state": "stopped", "updated_at": 1780000000}"#).unwrap();
+    home
+}
+
+fn stopped_by_nobody_knows() -> Home {
+    let home = stopped_by_another();
     fs::write(home.state_file("coder"), r#"{"desired_state": "stopped"}"#).unwrap();
     home
 }
@@ -347,7 +421,7 @@ fn unreadable() -> Home {
 }
 
 fn full_disk() -> Option<Home> {
-    if was_run_apart() {
+    if was_run_in_own_mounts() {
         return None;
     }
     let mut home = Home::with_script(SLEEPER, &[]);
@@ -382,16 +456,12 @@ fn fails(code: u8) -> Home {
     wanted(Home::with_script(&format!("exit {code}"), &[codes]), "failed")
 }
 
-fn waits() -> Home {
+pub fn waits() -> Home {
     // The gateway ends when the test tells it to, so that the pause comes after the second death.
     let script = "until test -e \"$2/end\"; do sleep 0.05; done; exit 4";
     let home = wanted(Home::with_script(script, &[PATIENT, NO_WINDOW]), "up");
     fs::write(home.profile_dir("coder").join("end"), "").unwrap();
     until_resting(&home);
-    let said = explained(&home);
-    let causes: Vec<&str> =
-        said["causes"].as_array().unwrap().iter().map(|cause| cause["cause"].as_str().unwrap()).collect();
-    assert!(causes.contains(&"back-off"), "{said:#}");
     home
 }
 
@@ -430,15 +500,15 @@ fn no_supervisor() -> Home {
 /// Returns a home with a supervisor, and a profile without a service directory.
 fn unregistered() -> Home {
     let mut home = Home::with_script(SLEEPER, &[]);
-    home.up_quietly();
-    home.end_the_watcher();
+    home.up_alone();
     home.plant("coder");
     home
 }
 
 fn vanished() -> Home {
-    let home = wanted(Home::with_script(SLEEPER, &[]), "up");
-    home.end_the_watcher();
+    let mut home = no_supervisor();
+    home.up_alone();
+    home.until_state("coder", "up");
     fs::rename(home.profile_dir("coder"), home.beside("gone")).unwrap();
     home
 }
@@ -542,7 +612,7 @@ fn a_name_that_nobody_has_is_refused_with_what_was_probably_meant() {
 }
 
 #[test]
-fn whoever_may_not_look_is_told_so_and_not_that_nothing_is_there() {
+fn a_user_who_may_not_look_is_told_so_and_not_that_nothing_is_there() {
     use std::os::unix::process::CommandExt;
     if !rustix::process::geteuid().is_root() {
         return;
@@ -554,7 +624,7 @@ fn whoever_may_not_look_is_told_so_and_not_that_nothing_is_there() {
     open(&home.scandir(), 0o700);
     let mut command = home.command(["explain", "coder"]);
     command.uid(23_456).gid(23_456);
-    let ran = home.spawn(command).ended(crate::support::PATIENCE);
+    let ran = home.spawn(command).ended(crate::support::WAIT_LIMIT);
     let said = format!("{}{}", ran.out, ran.err);
     assert_eq!(ran.code, Some(111), "{said}");
     assert!(said.contains("Permission denied"), "{said}");
@@ -562,7 +632,7 @@ fn whoever_may_not_look_is_told_so_and_not_that_nothing_is_there() {
 }
 
 #[test]
-fn what_happened_is_told_the_newest_first_and_what_to_do_harms_nothing() {
+fn events_are_listed_newest_first_and_the_commands_to_run_harm_nothing() {
     let home = killed();
     let said = explained(&home);
     let events = said["events"].as_array().unwrap();

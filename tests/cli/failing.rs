@@ -94,7 +94,7 @@ fn a_variable_that_is_not_set_is_named() {
 }
 
 #[test]
-fn a_failed_start_is_tried_again_with_pauses_and_fixed_by_mending_the_file() {
+fn a_failed_start_is_tried_again_with_pauses_and_works_once_the_file_is_fixed() {
     let mut home = with_command("${AGENT}", &[EAGER, ("ready = {", "#ready = {")]);
     let agent = home.beside("agent");
     home.set("AGENT", &agent);

@@ -4,12 +4,12 @@ use std::fs;
 
 use insta::assert_snapshot;
 
-use crate::disk::{Disk, was_run_apart};
+use crate::disk::{Disk, was_run_in_own_mounts};
 use crate::home::Home;
 
 #[test]
 fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stays() {
-    if was_run_apart() {
+    if was_run_in_own_mounts() {
         return;
     }
     let mut home = Home::with_script("exec sleep 1000", &[]);
@@ -34,10 +34,10 @@ fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old
     ];
     let said = lines.map(|line| format!("{line}: {}", home.redact(&home.says(line).refused(111))));
     assert_snapshot!(said.join("\n"), @"
-    gateway restart coder: gatevisor: error: cannot restart the gateway of `coder`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)
-    gateway start writer: gatevisor: error: cannot start the gateway of `writer`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/writer/gateway_state.json`; it is as it was: No space left on device (os error 28)
-    profile create third --start: gatevisor: error: cannot make profile `third` in `HOME/profiles`; nothing of it remains: No space left on device (os error 28)
-    profile create third: gatevisor: error: cannot make profile `third` in `HOME/profiles`; nothing of it remains: No space left on device (os error 28)
+    gateway restart coder: gatevisor: error: cannot restart the gateway of `coder`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device
+    gateway start writer: gatevisor: error: cannot start the gateway of `writer`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/writer/gateway_state.json`; it is as it was: No space left on device
+    profile create third --start: gatevisor: error: cannot make profile `third` in `HOME/profiles`; nothing of it remains: No space left on device
+    profile create third: gatevisor: error: cannot make profile `third` in `HOME/profiles`; nothing of it remains: No space left on device
     ");
 
     assert_eq!(home.listing(), before, "something was left behind");
@@ -48,7 +48,7 @@ fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old
 
     // The stop happens, and a message says that it is not recorded.
     let said = home.redact(&home.says("gateway stop coder").refused(111));
-    assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device (os error 28)");
+    assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: No space left on device");
     assert_eq!(home.report("coder")["state"], "down");
     assert_eq!(fs::read(home.state_file("coder")).unwrap(), desired_state, "the old desired state is torn");
 
@@ -61,7 +61,7 @@ fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old
 
 #[test]
 fn a_supervisor_on_a_full_disk_restarts_its_gateways_and_stops_in_order() {
-    if was_run_apart() {
+    if was_run_in_own_mounts() {
         return;
     }
     let mut home = Home::with_script("echo \"begins\"\nexec sleep 1000", &[]);
@@ -102,7 +102,7 @@ fn who_holds_the_lock_of_the_state_file_or_makes_the_profile_read_only_keeps_nob
     let stop = home.start(["gateway", "stop", "coder"]);
     // The gateway is down although the lock is held. The command still waits for the lock.
     home.until_state("coder", "down");
-    let said = home.redact(&stop.ended(crate::support::PATIENCE).refused(99));
+    let said = home.redact(&stop.ended(crate::support::WAIT_LIMIT).refused(99));
     assert_snapshot!(said, @"gatevisor: error: the gateway of `coder` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: another command has been writing `HOME/profiles/coder/gateway_state.json` for 5 s; try again");
     assert_eq!(home.state("coder")["desired_state"], "running");
     drop(lock);
@@ -114,7 +114,7 @@ fn who_holds_the_lock_of_the_state_file_or_makes_the_profile_read_only_keeps_nob
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();
     let said = home.redact(&home.says("gateway stop writer").refused(111));
-    assert_snapshot!(said, @"gatevisor: error: the gateway of `writer` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: cannot record the desired state in `HOME/profiles/writer/gateway_state.json`; it is as it was: Is a directory (os error 21)");
+    assert_snapshot!(said, @"gatevisor: error: the gateway of `writer` is stopped, but its desired state cannot be kept, so it comes back with the next start of its supervisor; fix what follows and stop it again: cannot record the desired state in `HOME/profiles/writer/gateway_state.json`; it is as it was: Is a directory");
     assert_eq!(home.report("writer")["state"], "down");
     home.down();
 }

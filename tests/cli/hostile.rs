@@ -106,8 +106,8 @@ fn check_commands(entry: &str) {
         let seems_new = matches!(wrong, Wrong::Missing | Wrong::Fifo | Wrong::Socket);
         let commands = if seems_new { &["stop"][..] } else { &["stop", "start", "restart"] };
         for command in commands {
-            for patience in ["--timeout 0", "--no-wait"] {
-                let ran = asked(&home, &format!("gateway {command} coder {patience}"), wrong, entry);
+            for limit in ["--timeout 0", "--no-wait"] {
+                let ran = asked(&home, &format!("gateway {command} coder {limit}"), wrong, entry);
                 if entry == "supervise/control" && wrong != Wrong::HeldFifo {
                     assert!(matches!(ran.code, Some(102 | 111)), "{command} with {wrong:?}: {ran:?}");
                 }

@@ -1,5 +1,6 @@
 //! Following what happens: `status --watch`, `events`, `wait`.
 
+use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use rustix::termios::Winsize;
 use serde_json::Value;
 
 use crate::home::{Home, Running};
-use crate::support::{PATIENCE, processes, waiting};
+use crate::support::{WAIT_LIMIT, processes, waiting};
 use crate::terminal::{terminal, until_seen};
 
 const SLEEPER: &str = "exec sleep 1000";
@@ -24,7 +25,7 @@ fn sleeping(names: &[&str]) -> Home {
 }
 
 /// Waits until a gateway has a subscriber besides the test's own.
-fn until_heard(home: &Home, profile: &str) {
+pub fn until_subscribed(home: &Home, profile: &str) {
     let events = home.slot(profile).event_path();
     waiting::until(&events, "a listener", || {
         let entries = std::fs::read_dir(&events).unwrap().flatten();
@@ -53,19 +54,19 @@ fn a_watched_table_shows_a_change_when_it_happens() {
     let watching = home.start(["status", "--watch"]);
     let pid = home.pid("coder").to_string();
     watching.until_out("the first table", |out| out.contains(&pid).then_some(()));
-    until_heard(&home, "coder");
+    until_subscribed(&home, "coder");
     home.says("gateway stop coder").ok();
     watching.until_out("the change", |out| {
         let last = out.rsplit("\n\n").next()?;
         last.lines().find(|line| line.starts_with("coder") && line.contains(" down ")).map(drop)
     });
     watching.signal(Signal::INT);
-    let out = watching.ended(PATIENCE).out;
+    let out = watching.ended(WAIT_LIMIT).out;
     assert!(!out.contains('\x1b'), "a file is no terminal: {out:?}");
 }
 
 #[test]
-fn a_watched_table_that_is_longer_than_the_screen_shows_its_head_and_says_how_many_rows_are_left_out() {
+fn a_watched_table_that_is_longer_than_the_screen_has_pages_which_enter_turns_and_keeps_its_head() {
     let home = Home::with_script(SLEEPER, &[]);
     for number in 0..20 {
         home.plant(format!("p{number:02}"));
@@ -75,16 +76,19 @@ fn a_watched_table_that_is_longer_than_the_screen_shows_its_head_and_says_how_ma
     let ten_rows = Winsize { ws_row: 10, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&side, ten_rows).unwrap();
     let mut command = home.command(["status", "--watch"]);
+    command.stdin(side.try_clone().unwrap());
     let mut child = command.stdout(side).stderr(Stdio::null()).spawn().unwrap();
-    let seen = until_seen(&terminal, "\x1b[H\x1b[J");
-    let _ = child.kill();
-    let _ = child.wait();
-    let (first, _) = seen.split_once("\x1b[H").unwrap();
-    let rows: Vec<&str> = first.lines().collect();
-    assert!(rows[0].contains("PROFILE") && rows[1].contains("default") && rows[2].contains("p00"), "{first}");
-    // A header, six of 21 rows, and the line with the number of the others.
-    assert_eq!(rows.len(), 8, "{first}");
-    assert!(rows[7].starts_with("… and 15 more; `gatevisor status` shows all"), "{first}");
+    let seen = until_seen(&terminal, "Enter shows the next");
+    let rows: Vec<&str> = seen.lines().collect();
+    assert!(rows[0].contains("21 gateways: 21 not supervised"), "{seen}");
+    assert!(rows[1].contains("PROFILE") && rows[2].contains("default") && rows[3].contains("p00"), "{seen}");
+    assert_eq!((rows.len(), rows[7].contains("page 1 of 5")), (8, true), "{seen}");
+    (&terminal).write_all(b"\n").unwrap();
+    let seen = until_seen(&terminal, "page 2 of 5");
+    let (_, second) = seen.rsplit_once("\x1b[H\x1b[J").unwrap();
+    assert!(second.contains("PROFILE") && second.contains("p04") && !second.contains("p03"), "{second}");
+    (&terminal).write_all(b"q\n").unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -92,7 +96,7 @@ fn a_watched_table_of_objects_has_one_a_line_and_no_escape_codes() {
     let home = sleeping(&["coder"]);
     let watching = home.start(["status", "--watch", "--json", "coder"]);
     watching.until_out("the first object", |out| (!objects(out).is_empty()).then_some(()));
-    until_heard(&home, "coder");
+    until_subscribed(&home, "coder");
     home.says("gateway stop coder").ok();
     let out = watching.until_out("the change", |out| {
         objects(out).iter().any(|object| object["state"] == "down").then(|| out.to_owned())
@@ -105,8 +109,8 @@ fn events_name_each_death_and_each_start() {
     let home = sleeping(&["coder", "writer"]);
     let all = home.start(["events", "--json"]);
     let writer = home.start(["events", "writer"]);
-    until_heard(&home, "writer");
-    until_heard(&home, "coder");
+    until_subscribed(&home, "writer");
+    until_subscribed(&home, "coder");
     // Both commands must have subscribed: a stop and a start of writer appear in each.
     waiting::polled("both listen", || {
         let names = std::fs::read_dir(home.slot("writer").event_path()).unwrap().flatten();
@@ -126,7 +130,7 @@ fn events_name_each_death_and_each_start() {
 }
 
 #[test]
-fn events_hear_of_gateways_that_come_later() {
+fn events_shows_gateways_that_come_later() {
     let home = sleeping(&[]);
     let all = home.start(["events", "--json"]);
     waiting::polled("it listens", || {
@@ -153,13 +157,13 @@ fn wait_ends_with_0_once_it_is_so() {
     home.says("wait --up coder").ok();
     home.says("-p coder wait --up").ok();
     let down = home.start(["wait", "--down", "coder"]);
-    until_heard(&home, "coder");
+    until_subscribed(&home, "coder");
     home.says("gateway stop coder").ok();
-    assert_eq!(down.ended(PATIENCE).code, Some(0));
+    assert_eq!(down.ended(WAIT_LIMIT).code, Some(0));
     let up = home.start(["wait", "--up", "coder", "--timeout", "20"]);
-    until_heard(&home, "coder");
+    until_subscribed(&home, "coder");
     home.says("gateway start coder").ok();
-    assert_eq!(up.ended(PATIENCE).code, Some(0));
+    assert_eq!(up.ended(WAIT_LIMIT).code, Some(0));
 }
 
 #[test]
@@ -199,9 +203,9 @@ fn wait_ends_with_102_when_the_supervisor_goes() {
     let mut home = sleeping(&["coder"]);
     home.says("gateway stop coder").ok();
     let up = home.start(["wait", "--up", "coder"]);
-    until_heard(&home, "coder");
+    until_subscribed(&home, "coder");
     home.down();
-    let said = home.redact(&up.ended(PATIENCE).refused(102));
+    let said = home.redact(&up.ended(WAIT_LIMIT).refused(102));
     insta::assert_snapshot!(said, @"gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); `gatevisor up` starts one");
     home.says("wait --up coder").refused(102);
 }
@@ -210,7 +214,7 @@ fn wait_ends_with_102_when_the_supervisor_goes() {
 fn events_say_that_a_supervisor_that_goes_releases_its_gateways() {
     let mut home = sleeping(&["coder"]);
     let all = home.start(["events", "--json"]);
-    until_heard(&home, "coder");
+    until_subscribed(&home, "coder");
     home.running().signal(Signal::INT);
     until_event(&all, "coder", "died");
     until_event(&all, "coder", "released");

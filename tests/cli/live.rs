@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::home::Home;
-use crate::support::{be_patient, processes, waiting};
+use crate::support::{processes, set_wait_limit, waiting};
 
 /// Writes a heartbeat ten times a second. If there is a file `silent`, a process without heartbeat
 /// replaces it.
@@ -27,7 +27,7 @@ fn wanted(policy: &str) -> Home {
          heartbeat = {{ file = \"{{profile-home}}/beat\", max-age-ms = 3000 }}\n\n[gateway.exit-meanings]"
     );
     // On a busy machine, collecting evidence takes a while, and so does a start.
-    be_patient(Duration::from_mins(1));
+    set_wait_limit(Duration::from_mins(1));
     let mut home = Home::with_script(BEATS, &[("[gateway.exit-meanings]", &live)]);
     home.profile("coder");
     home.want_running("coder");
@@ -106,6 +106,87 @@ fn what_is_paused_through_its_supervisor_is_paused_and_not_unresponsive() {
 }
 
 #[test]
+fn what_is_paused_through_its_supervisor_and_continued_by_hand_is_followed_again() {
+    let home = wanted("warn");
+    let pid = home.pid("coder");
+    home.slot("coder").send(&[Control::Signal(ControlSignal::Stop)]).unwrap();
+    until(&home, "that it is paused", |report| {
+        live_state(report) == Some("paused") && report["state"] == "paused"
+    });
+    processes::signal(pid, Signal::CONT);
+    let report = until(&home, "that it works", |report| live_state(report) == Some("live"));
+    assert_eq!((&report["state"], &report["pid"]), (&"up".into(), &pid.into()), "{report}");
+    processes::signal(pid, Signal::STOP);
+    until(&home, "that it is paused again, as its supervisor says", |report| report["state"] == "paused");
+}
+
+#[test]
+fn a_process_that_a_signal_has_stopped_is_well_nowhere_even_if_nobody_follows_it() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until("coder", gatevisor_client::Condition::Up);
+    home.says("health coder").ok();
+    processes::signal(home.pid("coder"), Signal::STOP);
+    let report = home.until_state("coder", "unresponsive");
+    assert_eq!(report["reason"], "a signal has stopped its process", "{report}");
+    let health = home.says("health coder");
+    assert_eq!(health.code, Some(1), "{health:?}");
+    let health = health.out;
+    assert!(health.contains("coder: unresponsive: a signal has stopped its process"), "{health}");
+    let found = crate::doctor::finding(&home, "crash", Some("coder"));
+    assert!(found["what"].as_str().unwrap().contains("does nothing: a signal has stopped"), "{found}");
+    crate::doctor::fix(&home, &found);
+    home.until_state("coder", "up");
+}
+
+#[test]
+fn a_gateway_that_was_ready_and_shows_nothing_to_the_watcher_is_unresponsive_everywhere() {
+    let closed = crate::home::Port::free();
+    let live = format!(
+        "[gateway.live]\ninterval-ms = 300\nmisses = 3\ntcp = {{ url = \"http://127.0.0.1:{}\" }}\n\n\
+         [gateway.exit-meanings]",
+        closed.number
+    );
+    set_wait_limit(Duration::from_mins(1));
+    let mut home = Home::with_agent(&[("[gateway.exit-meanings]", &live)]);
+    let _port = home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    let report =
+        until(&home, "that it does not respond", |report| live_state(report) == Some("unresponsive"));
+    let reason = report["live"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("tcp: "), "{report}");
+    assert_eq!((&report["state"], &report["ready"]), (&"unresponsive".into(), &true.into()), "{report}");
+    let health = home.says("health coder");
+    assert_eq!(health.code, Some(1), "{health:?}");
+    let health = health.out;
+    assert!(health.contains("coder: unresponsive: tcp: "), "{health}");
+    let found = crate::doctor::finding(&home, "crash", Some("coder"));
+    assert!(found["why"].as_str().unwrap().starts_with("tcp: "), "{found}");
+    crate::explain::assert_first(&home, "unresponsive", "tcp: ");
+}
+
+#[test]
+fn a_gateway_whose_connections_the_kernel_accepts_in_its_place_is_unresponsive_while_a_signal_stops_it() {
+    let live = "[gateway.live]\ninterval-ms = 300\nmisses = 3\n\
+        tcp = { url = \"http://127.0.0.1:${PORT:-8700}\" }\n\n[gateway.exit-meanings]";
+    set_wait_limit(Duration::from_mins(1));
+    let mut home = Home::with_agent(&[("[gateway.exit-meanings]", live)]);
+    let _port = home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    until(&home, "that it works", |report| live_state(report) == Some("live"));
+    processes::signal(home.pid("coder"), Signal::STOP);
+    let report =
+        until(&home, "that it does not respond", |report| live_state(report) == Some("unresponsive"));
+    assert_eq!(report["live"]["reason"], "tcp: alive until it was stopped by a signal", "{report}");
+    processes::signal(home.pid("coder"), Signal::CONT);
+    until(&home, "that it works again", |report| live_state(report) == Some("live"));
+}
+
+#[test]
 fn a_watcher_that_is_killed_or_stopped_is_replaced() {
     let home = wanted("restart");
     let line = || fs::read_to_string(home.scandir().join(".live/.watcher")).unwrap();
@@ -146,7 +227,7 @@ time.sleep(1000)' \"$2\"";
 fn a_gateway_that_says_so_itself_works_and_one_that_falls_silent_is_ended_and_works_again() {
     let live = "[gateway.live]\npolicy = \"restart\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 500\nnotify = true\n\n\
          [gateway.exit-meanings]";
-    be_patient(Duration::from_mins(1));
+    set_wait_limit(Duration::from_mins(1));
     let mut home = Home::with_script(NOTIFIES, &[("[gateway.exit-meanings]", live)]);
     home.profile("coder");
     home.want_running("coder");
@@ -167,7 +248,7 @@ fn sleeping(live: &str) -> Home {
     let live = format!(
         "[gateway.live]\ninterval-ms = 300\nmisses = 3\nstart-deadline-ms = 300\n{live}\n\n[gateway.exit-meanings]"
     );
-    be_patient(Duration::from_mins(1));
+    set_wait_limit(Duration::from_mins(1));
     let home = Home::with_script("exec sleep 1000", &[("[gateway.exit-meanings]", &live)]);
     home.profile("coder");
     home.want_running("coder");
@@ -196,7 +277,7 @@ fn what_another_process_answers_on_the_port_of_a_gateway_says_nothing_of_the_gat
     let mut home = sleeping(&format!("tcp = {{ url = \"http://127.0.0.1:{port}\" }}"));
     home.up_quietly();
     let report =
-        until(&home, "that nothing tells whether it works", |report| live_state(report) == Some("up"));
+        until(&home, "that it does not respond", |report| live_state(report) == Some("unresponsive"));
     let reason = report["live"]["reason"].as_str().unwrap();
     let expected = format!("port {port} is held by process {}", std::process::id());
     assert!(reason.contains(&expected) && reason.contains("not by this gateway"), "{report}");

@@ -72,7 +72,7 @@ fn status_tells_of_a_log_that_a_script_of_s6_log_cannot_keep() {
     let mut home = silent();
     log_by(&home, "n10 s1000000 T /dev/null/log");
     home.says("gateway start coder").ok();
-    let report = home.until_report("coder", "the trouble", |report| report["log_problem"].is_string());
+    let report = home.until_report("coder", "the log problem", |report| report["log_problem"].is_string());
     assert!(report["log_problem"].as_str().unwrap().contains("/dev/null/log"), "{report}");
     assert_eq!((&report["state"], &report["supervisor"]), (&"up".into(), &"gatevisor".into()), "{report}");
     home.says("gateway stop coder").ok();

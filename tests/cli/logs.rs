@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::home::{Home, until_entries};
 use crate::support::processes::{self, Held};
-use crate::support::{PATIENCE, waiting};
+use crate::support::{WAIT_LIMIT, waiting};
 
 /// Writes each line that it reads from the FIFO `lines` in the profile's home.
 const PARROT: &str = "echo \"begins\"\nexec cat 0<>\"$2/lines\"";
@@ -48,7 +48,7 @@ fn bare(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn each_line_of_the_file_begins_with_a_stamp_of_nanoseconds_and_two_blanks() {
+fn each_line_of_the_file_begins_with_a_stamp_of_nanoseconds_and_two_spaces() {
     let (home, [coder]) = parrots(["coder"]);
     coder.write("one\n\n  two \n");
     let log = home.until_logged("coder", "two \n");
@@ -178,7 +178,7 @@ fn following_goes_on_across_a_restart_of_the_supervisor() {
     let (mut home, [coder]) = parrots(["coder"]);
     coder.write("one\n");
     home.until_logged("coder", "one\n");
-    let following = home.start_apart(["logs", "-f", "-n", "all", "coder"]);
+    let following = home.start_uncounted(["logs", "-f", "-n", "all", "coder"]);
     following.until_says("one\n");
     for round in ["two", "three"] {
         home.down();
@@ -280,5 +280,5 @@ fn logs_stay_when_their_profile_goes() {
     let file: PathBuf = home.log_file("coder");
     assert_eq!(bare(&fs::read_to_string(file).unwrap()), ["begins"]);
     let following = home.start(["logs", "-n", "5", "coder"]);
-    assert_eq!(bare(&following.ended(PATIENCE).ok()), ["begins"]);
+    assert_eq!(bare(&following.ended(WAIT_LIMIT).ok()), ["begins"]);
 }

@@ -9,7 +9,7 @@ use insta::assert_snapshot;
 use rustix::event::{Timespec, poll};
 
 use crate::home::Home;
-use crate::support::{PATIENCE, processes, waiting};
+use crate::support::{WAIT_LIMIT, processes, waiting};
 
 /// Writes a log by hand, as a writer would have left it.
 fn log(home: &Home, profile: &str, file: &str, text: &str) -> PathBuf {
@@ -121,7 +121,7 @@ fn a_log_in_local_time_is_read_as_such_where_its_slot_says_so() {
 }
 
 #[test]
-fn what_is_no_time_and_no_expression_is_refused_with_examples() {
+fn an_invalid_time_or_expression_is_refused_with_examples() {
     let home = Home::new();
     written(&home);
     assert_snapshot!(home.says("logs coder --since soon").refused(100), @"gatevisor: error: --since takes a date and time (`2026-11-20`, `2026-11-20 10:00`, `2026-11-20T10:00:00Z`), a time of today (`10:00`), `today`, `yesterday`, how long ago (`10m`, `2h30m`, `1d`), or a line's own stamp, not `soon`");
@@ -167,7 +167,7 @@ fn a_reader_that_has_gone_is_no_error() {
 }
 
 #[test]
-fn whoever_follows_fifty_gateways_runs_only_when_one_of_them_writes() {
+fn logs_that_follow_fifty_gateways_run_only_when_one_of_them_writes() {
     let home = Home::new();
     let files: Vec<PathBuf> = (0..50)
         .map(|number| {
@@ -200,7 +200,7 @@ fn whoever_follows_fifty_gateways_runs_only_when_one_of_them_writes() {
         following.until_says(&format!("p{number:02}     | more from {number}\n"));
     }
     following.signal(rustix::process::Signal::TERM);
-    following.ended(PATIENCE);
+    following.ended(WAIT_LIMIT);
 }
 
 #[test]

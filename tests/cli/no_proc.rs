@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::home::{Home, Ran, Running};
-use crate::support::PATIENCE;
+use crate::support::WAIT_LIMIT;
 
 /// Returns a command line of a home, in a mount namespace whose `/proc` is empty; `None` without
 /// the right to make one.
@@ -38,7 +38,7 @@ fn without_a_proc_gateways_are_started_logged_shown_and_stopped() {
     home.profile("coder");
     home.want_running("coder");
     let Some(supervisor) = start(&home, "up --quiet") else { return };
-    let says = |line: &str| -> Ran { start(&home, line).unwrap().ended(PATIENCE + PATIENCE) };
+    let says = |line: &str| -> Ran { start(&home, line).unwrap().ended(WAIT_LIMIT + WAIT_LIMIT) };
     home.until("coder", gatevisor_client::Condition::Up);
     home.until_logged("coder", "begins");
     let table = says("status coder").ok();
@@ -55,7 +55,7 @@ fn without_a_proc_gateways_are_started_logged_shown_and_stopped() {
     says("profile create writer --start").ok();
     says("gateway stop --all").ok();
     supervisor.signal(Signal::INT);
-    let ended = supervisor.ended(PATIENCE + PATIENCE);
+    let ended = supervisor.ended(WAIT_LIMIT + WAIT_LIMIT);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.err.ends_with("everything that is known here has stopped\n"), "{ended:?}");
     assert!(!ended.err.contains("did not stop in time"), "{ended:?}");

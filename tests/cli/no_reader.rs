@@ -62,12 +62,12 @@ fn a_command_for_several_does_all_of_it_and_answers_truly_although_nobody_reads_
     }
     home.up();
     let ran = with_no_reader(&home, "gateway unregister --all");
-    assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
+    assert_eq!((ran.code, &*ran.err), (Some(0), "gatevisor: 3 gateways: all done\n"), "{ran:?}");
     for name in ["coder", "writer", "default"] {
         assert!(!home.slot(name).path().exists(), "{name} has its slot still");
     }
     let ran = with_no_reader(&home, "gateway register --all");
-    assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
+    assert_eq!((ran.code, &*ran.err), (Some(0), "gatevisor: 3 gateways: all done\n"), "{ran:?}");
     for name in ["coder", "writer", "default"] {
         assert!(home.slot(name).path().exists(), "{name} has no slot");
     }

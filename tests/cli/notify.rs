@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::home::Home;
-use crate::support::{be_patient, waiting};
+use crate::support::{set_wait_limit, waiting};
 
 /// Whenever there is a file `say`, sends its content to the given socket.
 const SPEAKER: &str = "exec python3 -u -c 'import os, pathlib, socket, sys, time
@@ -25,7 +25,7 @@ const LIVE: &str = "[gateway.live]\nnotify = true\ninterval-ms = 300\nmisses = 3
 
 /// Returns a home whose gateway coder sends the messages that the test chooses.
 fn speaking() -> Home {
-    be_patient(std::time::Duration::from_mins(1));
+    set_wait_limit(std::time::Duration::from_mins(1));
     let mut home = Home::with_script(SPEAKER, &[("[gateway.exit-meanings]", LIVE)]);
     home.profile("coder");
     home.want_running("coder");
@@ -55,7 +55,7 @@ fn a_gateway_is_ready_when_it_says_so_and_what_it_does_is_shown_in_its_own_words
     let waiting = home.start(["wait", "coder", "--ready", "--timeout", "60"]);
     // It says no more for long, and a machine may be slow.
     say(&home, "READY=1\nEXTEND_TIMEOUT_USEC=3600000000\nSTATUS=3 chats \u{1b}[31m");
-    waiting.ended(crate::support::PATIENCE + crate::support::PATIENCE).ok();
+    waiting.ended(crate::support::WAIT_LIMIT + crate::support::WAIT_LIMIT).ok();
     let report = until(&home, "what it does", |report| report["live"]["status"] == "3 chats  [31m");
     assert_eq!((&report["state"], &report["ready"]), (&"ready".into(), &true.into()), "{report}");
     let details = home.says("gateway status coder").ok();
@@ -70,7 +70,7 @@ fn a_gateway_is_ready_when_it_says_so_and_what_it_does_is_shown_in_its_own_words
         report["pid"] != pid && report["live"]["status"] == "loading 3 chats"
     });
     say(&home, "READY=1");
-    assert!(restarting.ended(crate::support::PATIENCE + crate::support::PATIENCE).ok().contains("ready"));
+    assert!(restarting.ended(crate::support::WAIT_LIMIT + crate::support::WAIT_LIMIT).ok().contains("ready"));
 }
 
 #[test]

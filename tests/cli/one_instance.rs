@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::home::Home;
 use crate::support::processes::{self, Held};
+use crate::support::{WAIT_LIMIT, waiting};
 
 /// Holds a lock as long as it lives. A second instance beside it is recorded in `twice`.
 const ALONE: &str =
@@ -106,8 +107,12 @@ fn a_gateway_whose_profile_vanished_while_nobody_supervised_it_is_ended_by_the_n
     let pid = home.pid("coder");
     let orphan = Held::of(pid).unwrap();
     // The watcher of profiles would remove the slot if it still ran.
-    home.end_the_watcher();
+    let keeper = home.keeper().and_then(Held::of);
     home.kill_supervisor();
+    assert!(
+        keeper.is_none_or(|keeper| keeper.gone_by(crate::support::soon())),
+        "it ends with the supervisor"
+    );
     std::fs::rename(home.profile_dir("coder"), home.beside("gone")).unwrap();
     let out = home.up();
     assert!(orphan.is_gone());
@@ -163,7 +168,7 @@ fn a_restart_whose_interpreter_has_been_moved_away_fails_at_once_and_says_why() 
 }
 
 #[test]
-fn who_waits_for_a_gateway_whose_supervisor_is_killed_hears_so_at_once() {
+fn a_command_that_waits_for_a_gateway_learns_at_once_that_the_supervisor_was_killed() {
     let probed =
         "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", timeout-ms = 6000000 }\nstop-timeout-ms";
     let mut home = Home::with_script("exec sleep 3600", &[("stop-timeout-ms", probed)]);
@@ -172,7 +177,7 @@ fn who_waits_for_a_gateway_whose_supervisor_is_killed_hears_so_at_once() {
     home.up_quietly();
     home.until("coder", gatevisor_client::Condition::Up);
     let waiting = ["gateway start coder --ready --timeout 6000", "wait --ready coder"];
-    let waiting = waiting.map(|line| (line, home.start_apart(line.split(' '))));
+    let waiting = waiting.map(|line| (line, home.start_uncounted(line.split(' '))));
     // Each command has subscribed when it waits.
     let event = home.slot("coder").event_path();
     crate::support::waiting::polled("two who wait", || {
@@ -182,10 +187,26 @@ fn who_waits_for_a_gateway_whose_supervisor_is_killed_hears_so_at_once() {
     });
     home.kill_supervisor();
     for (line, running) in waiting {
-        let ran = running.ended(crate::support::PATIENCE);
+        let ran = running.ended(crate::support::WAIT_LIMIT);
         assert_eq!(ran.code, Some(102), "{line}: {ran:?}");
         assert!(ran.err.contains("went away") || ran.err.contains("no supervisor"), "{line}: {ran:?}");
     }
     home.up_quietly();
     home.down();
+}
+
+#[test]
+fn who_waits_for_a_gateway_whose_slot_is_removed_is_told_that_and_not_that_nobody_supervises() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.up_quietly();
+    home.until_state("coder", "down");
+    let waits = home.start("wait coder --up --timeout 60".split(' '));
+    waiting::polled("it listens", || {
+        let events = std::fs::read_dir(home.slot("coder").event_path()).ok()?;
+        events.flatten().any(|name| name.file_name().to_string_lossy().starts_with("ftrig1")).then_some(())
+    });
+    home.says("gateway unregister coder").ok();
+    let said = waits.ended(WAIT_LIMIT).refused(1);
+    assert!(said.contains("the gateway of `coder` is not registered"), "{said}");
 }

@@ -133,7 +133,8 @@ fn a_profile_that_another_gateway_serves_is_said_to_be_served_and_not_to_be_down
     let said = failed(&home, "gateway start coder");
     assert!(said.contains("exit 78: the gateway of default serves it"), "{said}");
     let report = home.report("coder");
-    assert_eq!((&report["state"], &report["reason"]), (&"served".into(), &"by default".into()), "{report}");
+    let by = format!("by default (pid {})", home.pid("default"));
+    assert_eq!((&report["state"], &report["reason"]), (&"served".into(), &by.into()), "{report}");
     let table = home.says("status").ok();
     assert!(table.contains("served by default"), "{table}");
     let found = home.says("doctor").out;
@@ -142,4 +143,78 @@ fn a_profile_that_another_gateway_serves_is_said_to_be_served_and_not_to_be_down
     assert_eq!(home.report("writer")["state"], "down");
     home.says("gateway stop default").ok();
     assert_eq!(home.report("coder")["state"], "failed");
+}
+
+/// Returns a home whose gateways are asked in this way whether they work.
+fn asked(kind: &str, script: &str) -> Home {
+    let live = format!(
+        "[gateway.live]\ninterval-ms = 100\nmisses = 2\nstart-deadline-ms = 200\n\
+         {kind} = {{ url = \"http://127.0.0.1:${{PORT:-8700}}/health\" }}\n\n[gateway.exit-meanings]"
+    );
+    Home::with_script(script, &[("[gateway.exit-meanings]", &live)])
+}
+
+/// Returns the report once the watcher has looked, and what answered did not count.
+fn looked_at(home: &Home, held: &str) -> serde_json::Value {
+    waiting::polled("a look", || {
+        let report = home.report("coder");
+        let is_told = report
+            .pointer("/live/reason")
+            .and_then(serde_json::Value::as_str)
+            .is_some_and(|reason| reason.contains(held));
+        let is_unresponsive = report.pointer("/live/state").is_some_and(|state| state == "unresponsive");
+        (is_told && is_unresponsive).then_some(report)
+    })
+}
+
+#[test]
+fn a_gateway_that_is_up_beside_the_holder_of_its_port_is_never_said_to_live_by_it_and_the_holder_is_told() {
+    for kind in ["http", "tcp"] {
+        let mut home = asked(kind, "exec sleep 1000");
+        let port = home.profile("coder");
+        let older = ByHand::on(&home, &port);
+        home.up_quietly();
+        let held = format!("port {} is held by {}", port.number, older.called());
+        assert!(home.says("gateway start coder").err.contains(&held));
+        let report = looked_at(&home, &held);
+        let (known, pid) = ((&report["port_held"], &report["port_holder"]), older.0.id());
+        assert_eq!(known, (&held.clone().into(), &pid.into()), "{report}");
+        assert_eq!(
+            (&report["up"], &report["live"]["state"]),
+            (&true.into(), &"unresponsive".into()),
+            "{report}"
+        );
+        for line in ["status", "gateway status coder", "doctor", "explain coder"] {
+            let said = home.says(line).out;
+            assert!(said.contains(&held), "{line}: {said}");
+        }
+        let page = home.says("explain coder").ok();
+        assert!(
+            page.starts_with("coder: it is up without its port") && page.contains("(port-not-its-own)"),
+            "{page}"
+        );
+        home.down();
+    }
+}
+
+#[test]
+fn a_gateway_that_is_up_beside_another_profiles_gateway_on_its_port_is_told_with_that_profile() {
+    let agent = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/http-agent.py");
+    let script =
+        format!("test \"$1\" != writer || exec /usr/bin/python3 -u {agent} \"$1\" \"$2\"\nexec sleep 1000");
+    let mut home = asked("http", &script);
+    let port = home.profile("writer");
+    home.profile("coder");
+    fs::write(home.profile_dir("coder").join(".env"), format!("PORT={}\n", port.number)).unwrap();
+    home.up_quietly();
+    home.says("gateway start writer").ok();
+    waiting::polled("the port of writer", || port.healthy().then_some(()));
+    home.says("gateway start coder --no-wait").ok();
+    let held =
+        format!("port {} is held by the gateway of writer, process {} (", port.number, home.pid("writer"));
+    let report = looked_at(&home, &held);
+    assert!(report["port_held"].as_str().is_some_and(|said| said.contains(&held)), "{report}");
+    assert_eq!(home.report("writer")["port_held"], serde_json::Value::Null);
+    waiting::polled("evidence", || (home.report("writer")["live"]["state"] == "live").then_some(()));
+    home.down();
 }

@@ -61,7 +61,7 @@ fn an_empty_home_gets_the_default_slot_and_it_is_down() {
     let home = Home::built_in();
     assert_snapshot!(reconciled(&home), @"reconcile: profile=default prior_state=None action=registered");
     assert_eq!(slots(&home), ["gateway-default"]);
-    assert!(!home.slot("default").normally_up());
+    assert_eq!(home.slot("default").normally_up(), Some(false));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_profile_called_default_is_skipped_by_name() {
     reconcile: profile=default prior_state=stopped action=registered
     reconcile: profile=profiles/default/ prior_state=None action=skipped reason=the name `default` means the home itself; rename the directory
     ");
-    assert!(!home.slot("default").normally_up());
+    assert_eq!(home.slot("default").normally_up(), Some(false));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn broken_profiles_are_skipped_with_their_reasons_and_stop_no_other() {
     reconcile: profile=zeta prior_state=running action=started
     ");
     assert_eq!(slots(&home), ["gateway-default", "gateway-not-json", "gateway-zeta"]);
-    assert!(home.slot("zeta").normally_up());
+    assert_eq!(home.slot("zeta").normally_up(), Some(true));
     let log = fs::read_to_string(home.path().join("logs/container-boot.log")).unwrap();
     assert_eq!(log.lines().count(), 12, "{log}");
     assert!(log.lines().next().unwrap().contains(" profile=default "), "{log}");
@@ -187,8 +187,8 @@ fn where_one_gateway_serves_all_profiles_only_the_default_one_is_started() {
         home.plant_state("default", r#"{"desired_state":"running"}"#);
         home.plant_state("coder", r#"{"desired_state":"running"}"#);
         reconciled(&home);
-        assert!(home.slot("default").normally_up(), "{word}");
-        assert_eq!(home.slot("coder").normally_up(), starts, "{word}");
+        assert_eq!(home.slot("default").normally_up(), Some(true), "{word}");
+        assert_eq!(home.slot("coder").normally_up(), Some(starts), "{word}");
     }
 }
 

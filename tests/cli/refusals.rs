@@ -5,9 +5,9 @@ use std::fs;
 
 use insta::assert_snapshot;
 
-use crate::disk::{Disk, was_run_apart};
+use crate::disk::{Disk, was_run_in_own_mounts};
 use crate::home::{Home, Ran};
-use crate::support::PATIENCE;
+use crate::support::WAIT_LIMIT;
 
 /// Runs the lines. Each must be refused with this code and leave nothing. Returns their messages.
 #[track_caller]
@@ -105,9 +105,10 @@ fn a_table_without_a_supervisor_says_so_and_is_no_failure() {
     let Ran { code, out, err } = home.says("status");
     assert_eq!(code, Some(0));
     assert_snapshot!(home.redact(&format!("{out}{err}")), @"
-    PROFILE  STATE           PID  UPTIME  RESTARTS  MEMORY  LAST EXIT  DESIRED
-    default  not supervised  -    -       -         -       -          -
-    coder    not supervised  -    -       -         -       -          -
+    PROFILE  STATE           PID  UPTIME  RESTARTS  CPU  MEMORY  LAST EXIT  DESIRED
+    default  not supervised  -    -       -         -    -       -          -
+    coder    not supervised  -    -       -         -    -       -          -
+    2 gateways: 2 not supervised
     gatevisor: no supervisor is running on `HOME/run/service`; `gatevisor up` starts one
     ");
     home.says("gateway unregister coder").ok();
@@ -116,14 +117,13 @@ fn a_table_without_a_supervisor_says_so_and_is_no_failure() {
 #[test]
 fn of_twenty_processes_that_register_one_slot_at_once_one_wins_and_nineteen_say_so() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
-    home.up_quietly();
-    home.end_the_watcher();
+    home.up_alone();
     for round in 0..5 {
         let name = format!("round{round}");
         home.plant(&name);
         let start = if round % 2 == 0 { "--start" } else { "--json" };
         let all: Vec<_> = (0..20).map(|_| home.start(["gateway", "register", start, &name])).collect();
-        let all: Vec<Ran> = all.into_iter().map(|one| one.ended(PATIENCE)).collect();
+        let all: Vec<Ran> = all.into_iter().map(|one| one.ended(WAIT_LIMIT)).collect();
         let (won, lost): (Vec<&Ran>, Vec<&Ran>) = all.iter().partition(|ran| ran.code == Some(0));
         assert_eq!(won.len(), 1, "{all:#?}");
         assert!(won[0].out.contains("registered"), "{won:?}");
@@ -144,7 +144,7 @@ fn of_twenty_processes_that_register_one_slot_at_once_one_wins_and_nineteen_say_
 fn of_twenty_processes_that_make_one_profile_at_once_one_wins_and_nineteen_say_so() {
     let home = Home::new();
     let all: Vec<_> = (0..20).map(|_| home.start(["profile", "create", "coder"])).collect();
-    let all: Vec<Ran> = all.into_iter().map(|one| one.ended(PATIENCE)).collect();
+    let all: Vec<Ran> = all.into_iter().map(|one| one.ended(WAIT_LIMIT)).collect();
     assert_eq!(all.iter().filter(|ran| ran.code == Some(0)).count(), 1, "{all:#?}");
     for ran in all.iter().filter(|ran| ran.code != Some(0)) {
         assert!(ran.code == Some(1) && ran.err.contains("already exists"), "{ran:?}");
@@ -165,11 +165,11 @@ fn a_home_that_is_a_file_is_refused() {
     fs::write(home.path(), "").unwrap();
     let lines = ["profile create coder", "up", "reconcile", "profile list", "status"];
     assert_snapshot!(refused(&home, 111, &lines), @"
-    profile create coder: gatevisor: error: cannot make profile `coder` in `HOME/profiles`; nothing of it remains: Not a directory (os error 20)
-    up: gatevisor: error: cannot make the home `HOME`: File exists (os error 17); name another with --home
-    reconcile: gatevisor: error: cannot prepare the scandir `HOME/run/service`: Not a directory (os error 20)
-    profile list: gatevisor: error: cannot read the profiles in `HOME/profiles`: Not a directory (os error 20)
-    status: gatevisor: error: cannot read the scandir `HOME/run/service`: Not a directory (os error 20)
+    profile create coder: gatevisor: error: cannot make profile `coder` in `HOME/profiles`; nothing of it remains: Not a directory
+    up: gatevisor: error: cannot make the home `HOME`: File exists; name another with --home
+    reconcile: gatevisor: error: cannot prepare the scandir `HOME/run/service`: Not a directory
+    profile list: gatevisor: error: cannot read the profiles in `HOME/profiles`: Not a directory
+    status: gatevisor: error: cannot read the scandir `HOME/run/service`: Not a directory
     ");
     assert_snapshot!(refused(&home, 1, &["gateway start"]), @"gateway start: gatevisor: error: cannot start the gateway of `default`: its desired state is not recorded, so nothing was done: there is no profile home `HOME` to record the desired state in");
 }
@@ -200,7 +200,7 @@ fn a_home_that_is_named_and_does_not_exist_is_refused_by_every_command_and_not_m
         let command = home.command(line.split(' '));
         let mut without = std::process::Command::new(command.get_program());
         without.env("HTTP_AGENT_HOME", home.path()).arg("--agent").arg(&agent).args(line.split(' '));
-        home.spawn(without).ended(PATIENCE)
+        home.spawn(without).ended(WAIT_LIMIT)
     };
     let said = by_variable("status").refused(1);
     assert!(said.contains("which HTTP_AGENT_HOME names"), "{said}");
@@ -219,7 +219,7 @@ fn a_home_that_does_not_exist_is_made_by_up_where_that_is_asked_for() {
 
 #[test]
 fn a_home_on_a_read_only_disk_is_refused() {
-    if was_run_apart() {
+    if was_run_in_own_mounts() {
         return;
     }
     let mut home = Home::new();
@@ -229,15 +229,15 @@ fn a_home_on_a_read_only_disk_is_refused() {
     disk.read_only();
     let lines = ["profile create coder --create", "up --create"];
     assert_snapshot!(refused(&home, 111, &lines), @"
-    profile create coder --create: gatevisor: error: cannot make profile `coder` in `HOME/profiles`; nothing of it remains: Read-only file system (os error 30)
-    up --create: gatevisor: error: cannot make the home `HOME`: Read-only file system (os error 30); name another with --home
+    profile create coder --create: gatevisor: error: cannot make profile `coder` in `HOME/profiles`; nothing of it remains: Read-only file system
+    up --create: gatevisor: error: cannot make the home `HOME`: Read-only file system; name another with --home
     ");
     assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_home_that_became_read_only_keeps_what_it_has() {
-    if was_run_apart() {
+    if was_run_in_own_mounts() {
         return;
     }
     let mut home = Home::new();
@@ -249,10 +249,10 @@ fn a_home_that_became_read_only_keeps_what_it_has() {
     disk.read_only();
     let lines = ["profile create writer", "gateway stop coder", "profile delete --yes coder", "up"];
     assert_snapshot!(refused(&home, 111, &lines), @"
-    profile create writer: gatevisor: error: cannot make profile `writer` in `HOME/profiles`; nothing of it remains: Read-only file system (os error 30)
-    gateway stop coder: gatevisor: error: cannot stop the gateway of `coder`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: Read-only file system (os error 30)
-    profile delete --yes coder: gatevisor: error: cannot delete profile `coder` in `HOME/profiles`; it is as it was: Read-only file system (os error 30)
-    up: gatevisor: error: cannot prepare the scandir `HOME/run/service`: Read-only file system (os error 30)
+    profile create writer: gatevisor: error: cannot make profile `writer` in `HOME/profiles`; nothing of it remains: Read-only file system
+    gateway stop coder: gatevisor: error: cannot stop the gateway of `coder`: its desired state is not recorded, so nothing was done: cannot record the desired state in `HOME/profiles/coder/gateway_state.json`; it is as it was: Read-only file system
+    profile delete --yes coder: gatevisor: error: cannot delete profile `coder` in `HOME/profiles`; it is as it was: Read-only file system
+    up: gatevisor: error: cannot prepare the scandir `HOME/run/service`: Read-only file system
     ");
     assert_eq!(fs::read(home.state_file("coder")).unwrap(), state);
     let row = home.report("coder");

@@ -1,9 +1,12 @@
 //! Commands for several gateways: which gateways are meant, and what is printed after Ctrl-C.
 
+use std::process::Stdio;
+
 use rustix::process::Signal;
 
 use crate::home::Home;
-use crate::support::PATIENCE;
+use crate::support::WAIT_LIMIT;
+use crate::terminal::{terminal, until_seen};
 
 #[test]
 fn a_command_takes_several_names_patterns_and_those_that_failed() {
@@ -22,7 +25,7 @@ fn a_command_takes_several_names_patterns_and_those_that_failed() {
     let began: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(began, ["test-a:", "test-b:"], "{said}");
     let said = home.says("gateway stop c?der nothing*").refused(1);
-    assert!(said.contains("no gateway that has a slot is called like `nothing*`"), "{said}");
+    assert!(said.contains("no profile is called like `nothing*`"), "{said}");
     assert_eq!(home.report("coder")["wantedup"], true, "nothing is done where a part makes no sense");
     let said = home.says("gateway start --failed").refused(1);
     assert!(said.contains("no gateway has failed"), "{said}");
@@ -45,11 +48,11 @@ fn ctrl_c_while_gateways_are_waited_for_says_which_have_come_and_which_have_not(
         ("--json gateway restart --all --ready --timeout 6000", "restart"),
     ] {
         let before = home.report("coder")["pid"].clone();
-        let waiting = home.start_apart(line.split(' '));
+        let waiting = home.start_uncounted(line.split(' '));
         home.until_report("coder", "ready", |report| report["state"] == "ready" && report["pid"] != before);
         home.until_report("writer", "begun", |report| report["state"] == "starting");
         waiting.signal(Signal::INT);
-        let ran = waiting.ended(PATIENCE);
+        let ran = waiting.ended(WAIT_LIMIT);
         assert_eq!(ran.code, Some(130), "{verb}: {ran:?}");
         assert!(ran.err.contains("interrupted; the request stands"), "{verb}: {ran:?}");
         assert!(ran.err.contains("coder: ready\n"), "{verb}: {ran:?}");
@@ -68,11 +71,26 @@ fn ctrl_c_while_a_gateway_does_not_stop_says_that_it_is_stopping() {
     home.profile("coder");
     home.up_quietly();
     home.says("gateway start coder").ok();
-    let waiting = home.start_apart("gateway stop coder --timeout 6000".split(' '));
+    let waiting = home.start_uncounted("gateway stop coder --timeout 6000".split(' '));
     home.until_report("coder", "told", |report| report["wantedup"] == false);
     waiting.signal(Signal::INT);
-    let ran = waiting.ended(PATIENCE);
+    let ran = waiting.ended(WAIT_LIMIT);
     assert_eq!(ran.code, Some(130), "{ran:?}");
     assert!(ran.err.contains("coder: stopping\n"), "{ran:?}");
     home.kill_everything();
+}
+
+#[test]
+fn a_person_who_waits_for_a_gateway_is_told_for_whom() {
+    let probed =
+        "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", timeout-ms = 6000000 }\nstop-timeout-ms";
+    let mut home = Home::with_script("exec sleep 1000", &[("stop-timeout-ms", probed)]);
+    home.profile("coder");
+    home.up_quietly();
+    let (terminal, side) = terminal();
+    let mut command = home.command("start coder --ready --timeout 6000".split(' '));
+    let mut child = command.stdout(Stdio::null()).stderr(side).spawn().unwrap();
+    until_seen(&terminal, "waiting for coder (starting)");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -63,7 +63,7 @@ fn whatever_a_state_file_is_status_says_what_is_wrong_with_it() {
     10 MB: gateway_state.json: it is longer than 1048576 bytes
     a directory: gateway_state.json: it is a directory, not a file
     a FIFO: gateway_state.json: it is a FIFO, not a file
-    a link to itself: gateway_state.json: Too many levels of symbolic links (os error 40)
+    a link to itself: gateway_state.json: Too many levels of symbolic links
     ");
 }
 
@@ -89,7 +89,7 @@ fn whatever_a_state_file_is_the_others_are_reconciled() {
     10 MB: reconcile: profile=coder prior_state=None action=skipped reason=gateway_state.json: it is longer than 1048576 bytes
     a directory: reconcile: profile=coder prior_state=None action=skipped reason=gateway_state.json: it is a directory, not a file
     a FIFO: reconcile: profile=coder prior_state=None action=skipped reason=gateway_state.json: it is a FIFO, not a file
-    a link to itself: reconcile: profile=coder prior_state=None action=skipped reason=gateway_state.json: Too many levels of symbolic links (os error 40)
+    a link to itself: reconcile: profile=coder prior_state=None action=skipped reason=gateway_state.json: Too many levels of symbolic links
     ");
 }
 
@@ -119,7 +119,7 @@ fn whatever_a_state_file_is_a_desired_state_is_recorded_and_the_file_is_kept_asi
     10 MB: gatevisor: warning: `gateway_state.json`: it is longer than 1048576 bytes, so it was moved aside to `gateway_state.json.invalid` and begun afresh
     a directory: gatevisor: warning: `gateway_state.json`: it is a directory, not a file, so it was moved aside to `gateway_state.json.invalid` and begun afresh
     a FIFO: gatevisor: warning: `gateway_state.json`: it is a FIFO, not a file, so it was moved aside to `gateway_state.json.invalid` and begun afresh
-    a link to itself: gatevisor: warning: `gateway_state.json`: Too many levels of symbolic links (os error 40), so it was moved aside to `gateway_state.json.invalid` and begun afresh
+    a link to itself: gatevisor: warning: `gateway_state.json`: Too many levels of symbolic links, so it was moved aside to `gateway_state.json.invalid` and begun afresh
     ");
 }
 

@@ -200,7 +200,7 @@ fn not_supervised_is_a_gateway_without_a_supervisor() {
 }
 
 #[test]
-fn paused_is_a_gateway_that_was_stopped_in_its_tracks() {
+fn paused_is_a_gateway_that_was_paused_through_its_supervisor() {
     let home = wanted(Home::with_script(SLEEPER, &[]));
     home.until_state("coder", "up");
     let slot = home.slot("coder");

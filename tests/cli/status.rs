@@ -32,12 +32,17 @@ fn the_table_has_a_row_a_gateway_and_these_columns() {
         .lines()
         .map(|line| line.split("  ").filter(|w| !w.is_empty()).map(str::trim).collect())
         .collect();
-    assert_eq!(words[0], ["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "DESIRED"]);
-    assert_eq!(words[1], ["default", "down", "-", "-", "0", "-", "-", "-"]);
+    assert_eq!(
+        words[0],
+        ["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "LAST EXIT", "DESIRED"]
+    );
+    assert_eq!(words[1], ["default", "down", "-", "-", "0", "-", "-", "-", "-"]);
     assert_eq!((words[2][0], words[2][1], words[2][2]), ("coder", "ready", &*pid));
-    assert_eq!((words[2][4], words[2][6], words[2][7]), ("0", "-", "running"));
-    assert!(words[2][3].ends_with('s') && words[2][5].ends_with(" MB"), "{table}");
-    assert_eq!(words[3], ["writer", "down", "-", "-", "0", "-", "-", "-"]);
+    assert_eq!((words[2][4], words[2][7], words[2][8]), ("0", "-", "running"));
+    assert!(words[2][3].ends_with('s') && words[2][6].ends_with(" MB"), "{table}");
+    assert!(words[2][5].ends_with('%'), "{table}");
+    assert_eq!(words[3], ["writer", "down", "-", "-", "0", "-", "-", "-", "-"]);
+    assert_eq!(words[4], ["3 gateways: 2 down, 1 ready"]);
     assert!(!table.lines().any(|line| line.ends_with(' ')), "{table:?}");
 }
 
@@ -56,7 +61,7 @@ fn a_killed_gateway_shows_its_restart_and_how_it_ended() {
     );
     assert!(port.healthy());
     let table = home.says("status coder").ok();
-    assert_eq!(table.lines().count(), 2, "only the one that was asked for: {table}");
+    assert!(!table.contains("writer"), "only the one that was asked for: {table}");
     assert!(table.contains("SIGKILL"), "{table}");
     let details = home.says("gateway status coder").ok();
     assert!(details.lines().any(|line| line.starts_with("deaths") && line.contains("SIGKILL")), "{details}");
@@ -183,7 +188,7 @@ fn on_terminal(home: &Home, columns: usize) -> String {
 }
 
 #[test]
-fn on_a_narrow_terminal_the_table_is_made_to_fit_and_in_a_pipe_it_is_whole() {
+fn on_a_terminal_the_table_is_made_to_fit_and_in_a_pipe_it_is_whole() {
     let patient = "[gateway.restart]\nbackoff-first-ms = 600000\n\n[gateway.exit-meanings]";
     let command = "[\"/bin/sh\", \"${AGENT_SCRIPT}\", \"{profile}\", \"{profile-home}\"]";
     let missing = "[\"/a/program/whose/name/is/very/long/indeed/and/which/is/not/there/at/all\"]";
@@ -196,14 +201,20 @@ fn on_a_narrow_terminal_the_table_is_made_to_fit_and_in_a_pipe_it_is_whole() {
     home.until_state("coder", "failed-to-start");
     let whole = home.says("status").ok();
     assert!(whole.contains("is the path right"), "{whole}");
-    for columns in [90, 200] {
+    for columns in [40, 60, 90, 200] {
         let table = on_terminal(&home, columns);
         let widest = table.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
         assert!(widest <= columns, "{columns}: {table}");
         let row = table.lines().find(|line| line.starts_with("coder")).unwrap();
-        assert!(row.contains("failed to start") && row.contains('…'), "{table}");
-        assert!(row.trim_end().ends_with("running"), "{table}");
+        assert!(row.contains("failed to"), "{table}");
+        // The reason is on a line of its own, as much of it as there is room for.
+        let reason = table.lines().find(|line| line.starts_with("  executing: ")).unwrap();
+        assert!(columns == 200 || reason.contains('…'), "{table}");
+        assert!(columns < 90 || row.trim_end().ends_with("running"), "{table}");
+        assert!(table.lines().nth(1).unwrap().starts_with("coder"), "what has failed comes first: {table}");
     }
+    let row = whole.lines().find(|line| line.starts_with("coder")).unwrap();
+    assert!(row.contains("is the path right"), "a pipe gets one whole row each: {whole}");
 }
 
 #[test]
@@ -233,7 +244,7 @@ fn other_services_than_gateways_are_shown_behind_them() {
         dashboard.status().ok().filter(Status::is_up).map(drop)
     });
     let table = home.says("status").ok();
-    let last = table.lines().last().unwrap();
+    let last = table.lines().rev().nth(1).unwrap();
     assert!(last.starts_with("aaa-dashboard ") && last.contains(" up "), "{table}");
 }
 
@@ -249,4 +260,29 @@ fn profile_list_and_show_tell_what_there_is() {
     let object: Value = serde_json::from_str(&home.says("profile show coder --json").ok()).unwrap();
     assert_eq!(object["path"], home.profile_dir("coder").display().to_string());
     assert_eq!(object["state"], "ready");
+}
+
+#[test]
+fn of_one_that_is_named_the_table_says_why_it_is_so_and_what_it_printed_last() {
+    let mut home = Home::with_script("echo \"no key in $1\"; exit 78", &[]);
+    home.profile("coder");
+    home.up_quietly();
+    assert_eq!(home.says("start coder").code, Some(1));
+    home.until_state("coder", "failed");
+    home.until_logged("coder", "no key in coder");
+    let said = home.says("status coder").ok();
+    let explained = home.says("explain coder").ok();
+    let sentence = explained.lines().next().unwrap();
+    assert!(sentence.starts_with("coder: ") && said.contains(sentence), "{said}\n{explained}");
+    assert!(said.contains("printed  no key in coder"), "{said}");
+    let of_two = home.says("status coder default").ok();
+    assert!(!of_two.contains("printed"), "{of_two}");
+}
+
+#[test]
+fn one_that_cannot_be_shown_keeps_none_of_the_others_from_being_shown() {
+    let (home, _port) = two();
+    let ran = home.says("status nobody coder");
+    assert!(ran.out.contains("coder") && ran.err.contains("there is no profile `nobody`"), "{ran:?}");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
 }

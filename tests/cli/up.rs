@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::home::Home;
 use crate::support::processes::{self, Held};
-use crate::support::{PATIENCE, soon, waiting};
+use crate::support::{WAIT_LIMIT, soon, waiting};
 
 #[test]
 fn up_shows_progress_the_table_and_what_to_type_next() {
@@ -36,15 +36,20 @@ fn up_shows_progress_the_table_and_what_to_type_next() {
 }
 
 #[test]
-fn a_second_up_exits_1_as_there_is_one_already_and_the_first_goes_on() {
+fn a_second_up_exits_103_and_says_what_is_there_and_the_first_goes_on() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
     home.want_running("coder");
     home.up();
     let pid = home.pid("coder");
-    let said = home.redact(&home.says("up").refused(1));
-    assert_snapshot!(said, @"gatevisor: error: another supervisor already runs on `HOME/run/service`; `gatevisor status` shows what it does");
-    assert_eq!(home.redact(&home.says("up --quiet").refused(1)), said);
+    home.until_state("coder", "up");
+    let supervisor = format!("(pid {})", home.running().pid());
+    let said = home.redact(&home.says("up").refused(103)).replace(&supervisor, "(pid PID)");
+    assert_snapshot!(said, @"gatevisor: error: another supervisor (pid PID) already runs on `HOME/run/service`, with 2 gateways: 1 up, 1 down; `gatevisor status` shows what it does, and `gatevisor down` ends it");
+    for line in ["up --quiet", "up --detach"] {
+        let again = home.redact(&home.says(line).refused(103)).replace(&supervisor, "(pid PID)");
+        assert_eq!(again, said, "{line}");
+    }
     assert_eq!(home.pid("coder"), pid);
 }
 
@@ -66,8 +71,8 @@ fn of_ten_that_come_up_at_once_one_supervises_and_the_others_leave_it_alone() {
         })[0];
         home.adopt(all.swap_remove(winner));
         for loser in all {
-            let ran = loser.ended(PATIENCE);
-            assert!(matches!(ran.code, Some(1 | 100)), "{ran:?}");
+            let ran = loser.ended(WAIT_LIMIT);
+            assert!(matches!(ran.code, Some(103 | 100)), "{ran:?}");
         }
         assert_eq!(home.until_state("coder", "up")["restarts"], 0);
         let log = home.until_logged("coder", "begins");
@@ -125,7 +130,7 @@ fn ctrl_c_on_its_terminal_stops_everything_in_order_and_exits_0() {
 }
 
 #[test]
-fn ctrl_c_during_the_greeting_ends_it_as_well() {
+fn ctrl_c_during_the_startup_progress_ends_up_as_well() {
     let changes = [("timeout-ms = 20000", "timeout-ms = 60000")];
     let mut home = Home::with_agent(&changes);
     // It never answers.
@@ -143,7 +148,7 @@ fn ctrl_c_during_the_greeting_ends_it_as_well() {
 }
 
 #[test]
-fn every_way_to_say_the_end_is_in_order_and_leaves_nothing() {
+fn every_signal_to_end_stops_up_in_order_and_leaves_nothing() {
     for signal in [Signal::INT, Signal::TERM] {
         let script = "(exec sleep 1000) &\nsetsid sleep 1000 &\ntrap 'echo goodbye; kill $(jobs -p); exit 0' TERM\necho begins\nwait";
         let mut home = Home::with_script(script, &[]);

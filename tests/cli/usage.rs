@@ -7,11 +7,16 @@ use insta::assert_snapshot;
 
 use crate::home::Home;
 
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 39] = [
     "",
     "up",
     "reload",
     "reconcile",
+    "agents",
+    "agents list",
+    "agents check",
+    "agents show",
+    "agents schema",
     "profile",
     "profile create",
     "profile delete",
@@ -21,10 +26,17 @@ const VERBS: [&str; 26] = [
     "gateway start",
     "gateway stop",
     "gateway restart",
+    "gateway drain",
     "gateway status",
     "gateway register",
     "gateway unregister",
+    "start",
+    "stop",
+    "restart",
+    "down",
     "status",
+    "ps",
+    "ls",
     "doctor",
     "logs",
     "tree",
@@ -33,6 +45,7 @@ const VERBS: [&str; 26] = [
     "wait",
     "health",
     "completions",
+    "man",
     "status --json",
 ];
 
@@ -67,6 +80,7 @@ fn verbs_that_only_programs_call_explain_themselves_too_and_do_nothing() {
         "end-group",
         "takeover",
         "profile-watcher",
+        "beside",
         "idle",
     ] {
         for flag in ["--help", "-h"] {
@@ -115,7 +129,7 @@ fn an_agent_definition_that_cannot_be_used_is_refused() {
     let run = |agent: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
         command.arg("--home").arg(home.path()).arg("--agent").arg(home.beside(agent)).arg("up");
-        let ran = home.spawn(command).ended(crate::support::PATIENCE).refused(100);
+        let ran = home.spawn(command).ended(crate::support::WAIT_LIMIT).refused(100);
         home.redact(&ran)
     };
     let mut said = vec![run("missing.toml"), run(".")];
@@ -124,11 +138,11 @@ fn an_agent_definition_that_cannot_be_used_is_refused() {
         said.push(run("agent.toml"));
     }
     assert_snapshot!(said.join("\n"), @"
-    gatevisor: error: there is no agent definition `TMP/missing.toml`; check the path given with --agent
+    gatevisor: error: there is no agent definition `TMP/missing.toml`; check --agent, or the variable GATEVISOR_AGENT
     gatevisor: error: cannot read the agent definition `TMP/.`: it is a directory, not a file
-    gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 1: string values must be quoted, expected literal string
+    gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 1, column 8: string values must be quoted, expected literal string
     gatevisor: error: the agent definition `TMP/agent.toml` is not UTF-8
-    gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 2: unknown field `colour`, expected one of `name`, `user`, `home-variable`, `default-profile`, `profile`, `gateway`, `container`, `doctor`
+    gatevisor: error: the agent definition `TMP/agent.toml` is not valid: line 1, column 1: `profile` is missing; and 2 more: gatevisor agents check 'TMP/agent.toml'
     ");
     assert!(!home.path().exists());
 }
@@ -138,9 +152,7 @@ fn completions_are_scripts_of_their_shells() {
     let home = Home::missing();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = home.says(&format!("completions {shell}")).ok();
-        for verb in ["unregister", "completions", "reconcile"] {
-            assert!(script.contains(verb), "no `{verb}` for {shell}");
-        }
+        assert!(script.contains("GATEVISOR_COMPLETE"), "{shell}: {script}");
         // If the shell is not installed, its completions cannot be checked.
         let option = if shell == "fish" { "--no-execute" } else { "-n" };
         if !["bash", "zsh", "fish"].contains(&shell) {
@@ -160,12 +172,17 @@ fn completions_are_scripts_of_their_shells() {
 }
 
 #[test]
-fn bash_completes_verbs_and_their_verbs() {
+fn each_verb_has_a_manual_page() {
     let home = Home::new();
-    let script = home.says("completions bash").ok();
-    let ask = "COMP_WORDS=(gatevisor gateway un); COMP_CWORD=2; _gatevisor gatevisor un gateway; echo \"${COMPREPLY[*]}\"";
-    let output = Command::new("bash").arg("-c").arg(format!("{script}\n{ask}")).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "unregister\n", "{output:?}");
+    let ran = home.run([std::ffi::OsStr::new("man"), home.path().as_os_str()]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for page in ["gatevisor", "gatevisor-status", "gatevisor-gateway-start", "gatevisor-profile-create"] {
+        let text = std::fs::read_to_string(home.path().join(format!("{page}.1"))).unwrap();
+        assert!(text.contains(".SH SYNOPSIS") && text.contains(".SH OPTIONS"), "{page}: {text}");
+    }
+    // What only programs call has none.
+    assert!(!home.path().join("gatevisor-as-owner.1").exists());
+    assert!(home.says("man /nonexistent/man1").refused(111).contains("cannot write manual pages into"));
 }
 
 #[test]
@@ -181,7 +198,7 @@ fn the_home_is_the_agents_variable_where_no_option_names_it() {
             "profile",
             "list",
         ]);
-        home.spawn(command).ended(crate::support::PATIENCE)
+        home.spawn(command).ended(crate::support::WAIT_LIMIT)
     };
     assert_eq!(list("HTTP_AGENT_HOME", home.path()).ok(), "coder\n");
     assert_eq!(

@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use gatevisor_sys::proc::Process;
+use rustix::process::Signal;
+
 use crate::home::Home;
-use crate::support::waiting;
+use crate::support::{processes, waiting};
 
 fn until_slot(home: &Home, name: &str, is_there: bool) {
     let slot = home.scandir().join(format!("gateway-{name}"));
@@ -24,4 +27,25 @@ fn a_profile_made_by_hand_gets_a_slot_that_is_down_and_loses_it_with_the_profile
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "its process is gone with the slot");
     fs::remove_dir_all(home.profile_dir("later")).unwrap();
     until_slot(&home, "later", false);
+}
+
+/// Returns the process that watches the profiles: it has the same parent as the one that keeps the
+/// watcher of gateways.
+fn watcher_of_profiles(home: &Home) -> Option<i32> {
+    let line = fs::read_to_string(home.scandir().join(".live/.watcher")).ok()?;
+    let watcher_of_gateways = line.split_whitespace().nth(1)?.parse().ok()?;
+    let guard = Process::of(watcher_of_gateways)?.parent;
+    let keeper = Process::of(guard)?.parent;
+    processes::children(keeper).into_iter().find(|pid| *pid != guard)
+}
+
+#[test]
+fn a_watcher_of_profiles_that_is_killed_is_replaced() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.up_quietly();
+    let first = waiting::polled("a watcher of profiles", || watcher_of_profiles(&home));
+    processes::signal(first, Signal::KILL);
+    home.plant("late");
+    home.until_supervised("late");
+    assert_ne!(waiting::polled("another watcher", || watcher_of_profiles(&home)), first);
 }

@@ -311,7 +311,7 @@ pub fn until_state(service: &Service, wanted: &str) {
         assert!(
             waiting::readable(&watch, deadline),
             "waited for `{wanted}`, but it is `{now}`; {}",
-            service.excuse()
+            service.known_state()
         );
         waiting::drain(&watch);
     }

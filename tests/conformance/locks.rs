@@ -14,23 +14,23 @@ cases! {
     fn a_second_supervisor_of_a_scandir_says_so_and_exits_with_100(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         for words in [&["s6-svscan"][..], &[env!("CARGO_BIN_EXE_gatevisor"), "supervise"]] {
             let ran: Ran = Command::new(words[0]).args(&words[1..]).arg(bed.scandir()).output().unwrap().into();
             assert_eq!(ran.code, Some(100), "{ran:?}");
             assert!(ran.err.contains("already run"), "{ran:?}");
         }
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
     }
 
     fn a_second_supervisor_of_a_service_says_so_and_exits_with_100(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         let ran: Ran = Command::new("s6-supervise").arg(service.dir.path()).output().unwrap().into();
         assert_eq!(ran.code, Some(100), "{ran:?}");
         assert!(ran.err.contains("another instance of s6-supervise is already running"), "{ran:?}");
-        assert_eq!((state(&service).as_str(), service.unheard().as_str()), ("up, wanted", ""));
+        assert_eq!((state(&service).as_str(), service.further_events().as_str()), ("up, wanted", ""));
     }
 
     fn a_skeleton_with_other_owners_and_modes_is_left_as_it_is(pairing) {
@@ -50,23 +50,23 @@ cases! {
                 }
             })
             .place();
-        service.hear("su");
+        service.receive("su");
         for (entry, mode) in [("supervise", 0o755), ("supervise/control", 0o660), ("event", 0o3733)] {
             let found = fs::metadata(service.path(entry)).unwrap();
             assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (10_000, 10_000, mode), "{entry}");
         }
         bed.svc(&service, "-d");
-        service.hear("dD");
+        service.receive("dD");
     }
 
     fn what_an_earlier_supervisor_left_is_taken_over(pairing) {
         let mut bed = pairing.started();
         let mut service = bed.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         assert_eq!(bed.stop(), Some(0));
-        service.hear("dDx");
+        service.receive("dDx");
         bed.start();
-        service.hear("su");
+        service.receive("su");
         assert_eq!(state(&service), "up, wanted");
     }
 
@@ -79,7 +79,7 @@ cases! {
         let mut service = bed.service("web").stays().prepare(control).place();
         bed.until_said("supervise/control");
         assert_eq!(fs::read(service.path("supervise/control")).unwrap(), b"precious");
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
         // s6-svscan tries again every second, and each try holds the lock that s6-svok looks at for
         // an instant.
         waiting::polled("the word that nothing is supervised", || {
@@ -98,7 +98,7 @@ cases! {
                 fs::write(dir.join("event/other"), "").unwrap();
             })
             .place();
-        service.hear("su");
+        service.receive("su");
         assert!(!service.path(&stale).exists());
         assert!(service.path("event/other").exists());
     }
@@ -108,6 +108,6 @@ cases! {
         let bed = pairing.started();
         let open = |dir: &std::path::Path| fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
         let mut service = bed.service("web").stays().prepare(open).place();
-        service.hear("su");
+        service.receive("su");
     }
 }

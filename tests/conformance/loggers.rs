@@ -13,8 +13,8 @@ fn logged(bed: &Bed) -> Service {
         .log("exec 9>> kept; while read line; do echo $line >&9; done; echo end >&9")
         .gate("go")
         .place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     service
 }
 
@@ -34,7 +34,7 @@ cases! {
     fn a_logger_is_started_with_a_two_part_name(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().log("echo \"$# $* $PWD\" > told; exec cat > /dev/null").place();
-        service.hear("su");
+        service.receive("su");
         let place = service.logger().dir.path().to_str().unwrap().to_owned();
         assert_eq!(service.logger().until_lines("told", 1), [format!("1 web/log {place}")]);
     }
@@ -46,13 +46,13 @@ cases! {
             service.pass("go", &format!("life {n}"));
             kept(&service, n + 1);
             bed.svc(&service, "-d");
-            service.hear("dD");
+            service.receive("dD");
             bed.svc(&service, "-u");
-            service.hear("u");
+            service.receive("u");
         }
         service.pass("go", "last");
         assert_eq!(kept(&service, 4), ["life 0", "life 1", "life 2", "last"]);
-        assert_eq!(service.logger().unheard(), "", "the logger saw no end");
+        assert_eq!(service.logger().further_events(), "", "the logger saw no end");
     }
 
     fn the_pipe_outlives_the_logger_and_what_is_printed_meanwhile_is_kept(pairing) {
@@ -62,13 +62,13 @@ cases! {
         kept(&service, 1);
         let pid = service.pid();
         bed.svc(service.logger(), "-Ok");
-        service.logger().hear("dD");
+        service.logger().receive("dD");
         service.pass("go", "meanwhile");
         bed.svc(service.logger(), "-u");
-        service.logger().hear("u");
+        service.logger().receive("u");
         service.pass("go", "after");
         assert_eq!(kept(&service, 3), ["before", "meanwhile", "after"]);
-        assert_eq!((service.pid(), service.unheard().as_str()), (pid, ""));
+        assert_eq!((service.pid(), service.further_events().as_str()), (pid, ""));
     }
 
     fn the_pipe_outlives_the_supervision_of_either_side(pairing) {
@@ -77,11 +77,11 @@ cases! {
         service.pass("go", "one");
         kept(&service, 1);
         bed.svc(service.logger(), "-xk");
-        service.logger().hear("dDxsu");
+        service.logger().receive("dDxsu");
         service.pass("go", "two");
         kept(&service, 2);
         bed.svc(&service, "-xk");
-        service.hear("dDxsu");
+        service.receive("dDxsu");
         service.pass("go", "three");
         assert_eq!(kept(&service, 3), ["one", "two", "three"]);
     }
@@ -95,9 +95,9 @@ cases! {
             .log("exec 9>> kept; while read line; do echo $line >&9; done")
             .down()
             .place();
-        service.hear("s");
+        service.receive("s");
         bed.svc(&service, "-o");
-        service.hear("udD");
+        service.receive("udD");
         assert_eq!(kept(&service, 2), ["from run", "from finish"]);
     }
 
@@ -108,11 +108,11 @@ cases! {
         assert_eq!(bed.svc_and_see(logger, "-p"), "up, paused, wanted");
         assert_eq!(bed.svc_and_see(logger, "-c"), "up, wanted");
         bed.svc(logger, "-d");
-        logger.hear("dD");
+        logger.receive("dD");
         assert_eq!(state(logger), "down after signal f, ready");
         assert_eq!(bed.svstat(logger, ""), "down (signal SIGTERM) N seconds, normally up, ready N seconds");
         bed.svc(logger, "-u");
-        logger.hear("u");
+        logger.receive("u");
     }
 
     fn a_logger_with_a_down_file_is_down_and_the_service_is_not(pairing) {
@@ -123,14 +123,14 @@ cases! {
             .log("read line; echo $line > kept; exec sleep 3600")
             .prepare(|dir| fs::write(dir.join("log/down"), "").unwrap())
             .place();
-        service.hear("su");
-        service.logger().hear("s");
+        service.receive("su");
+        service.logger().receive("s");
         assert_eq!(state(service.logger()), "down, ready");
         bed.svc(service.logger(), "-u");
-        service.logger().hear("u");
+        service.logger().receive("u");
         assert_eq!(kept(&service, 1), ["early"]);
         bed.svc(service.logger(), "-d");
-        service.logger().hear("dD");
+        service.logger().receive("dD");
     }
 
     fn a_logger_of_what_is_gone_reads_to_the_end_and_ends(pairing) {
@@ -140,8 +140,8 @@ cases! {
         kept(&service, 1);
         let hidden = service.hide();
         bed.svscanctl("-an");
-        service.hear("dDx");
-        service.logger().hear("dDx");
+        service.receive("dDx");
+        service.logger().receive("dDx");
         assert_eq!(fs::read_to_string(hidden.join("log/kept")).unwrap(), "one\nend\n");
     }
 
@@ -151,8 +151,8 @@ cases! {
         service.pass("go", "one");
         kept(&service, 1);
         bed.svscanctl("-t");
-        service.hear("dDx");
-        service.logger().hear("dDx");
+        service.receive("dDx");
+        service.logger().receive("dDx");
         assert_eq!(bed.ended(), Some(0));
         assert_eq!(kept(&service, 2), ["one", "end"]);
     }
@@ -160,7 +160,7 @@ cases! {
     fn a_file_called_log_is_no_logger(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().file("log", "").place();
-        service.hear("su");
+        service.receive("su");
     }
 
     fn s6_log_serves_as_a_logger(pairing) {
@@ -172,8 +172,8 @@ cases! {
             .prepare(|dir| fs::create_dir(dir.join("log/kept.d")).unwrap())
             .gate("go")
             .place();
-        service.hear("su");
-        service.logger().hear("su");
+        service.receive("su");
+        service.logger().receive("su");
         service.logger().until_file("kept.d/current", "the log", |_| true);
         service.pass("go", "one");
         assert_eq!(service.logger().until_lines("kept.d/current", 1), ["one"]);

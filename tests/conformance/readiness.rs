@@ -9,7 +9,7 @@ const OBEYS: &str = "while read line < go; do eval \"$line\"; echo >> done; done
 fn obedient(bed: &Bed, notification_fd: &str) -> Service {
     let mut service =
         bed.service("web").run(OBEYS).gate("go").file("notification-fd", notification_fd).place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
@@ -25,7 +25,7 @@ cases! {
         let mut service = obedient(&bed, "3\n");
         assert_eq!(state(&service), "up, wanted");
         has_done(&service, 1, "echo >&3");
-        service.hear("U");
+        service.receive("U");
         assert_eq!(state(&service), "up, wanted, ready");
         let status = service.status();
         assert!(status.ready_at.since(status.changed).is_some());
@@ -35,29 +35,29 @@ cases! {
         let bed = pairing.started();
         let mut service = obedient(&bed, "3\n");
         has_done(&service, 1, "printf 'not yet' >&3");
-        assert_eq!((state(&service).as_str(), service.unheard().as_str()), ("up, wanted", ""));
+        assert_eq!((state(&service).as_str(), service.further_events().as_str()), ("up, wanted", ""));
         has_done(&service, 2, "printf '!\\\\nmore' >&3");
-        service.hear("U");
+        service.receive("U");
         assert_eq!(state(&service), "up, wanted, ready");
     }
 
-    #[skip(with_s6_as_supervisor, "s6 2.11 waits for the rest of a half line and hears no command until it comes")]
-    fn half_a_line_does_not_keep_commands_from_being_heard(pairing) {
+    #[skip(with_s6_as_supervisor, "s6 2.11 waits for the rest of a half line and reads no command until it comes")]
+    fn half_a_line_does_not_keep_commands_from_being_obeyed(pairing) {
         let bed = pairing.started();
         let mut service = obedient(&bed, "3\n");
         has_done(&service, 1, "printf 'not yet' >&3");
         assert_eq!(bed.svc_and_see(&service, "-O"), "up");
         bed.svc(&service, "-d");
-        service.hear("dD");
+        service.receive("dD");
     }
 
     fn further_lines_mean_nothing(pairing) {
         let bed = pairing.started();
         let mut service = obedient(&bed, "3\n");
         has_done(&service, 1, "printf '\\\\n\\\\n\\\\n' >&3");
-        service.hear("U");
+        service.receive("U");
         assert_eq!(bed.svc_and_see(&service, "-u"), "up, wanted, ready");
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
     }
 
     fn a_descriptor_that_is_closed_without_a_line_does_not_make_ready(pairing) {
@@ -65,31 +65,31 @@ cases! {
         let mut service = obedient(&bed, "3\n");
         has_done(&service, 1, "exec 3>&-");
         assert_eq!(bed.svc_and_see(&service, "-u"), "up, wanted");
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
     }
 
     fn any_number_of_a_descriptor_will_do(pairing) {
         let bed = pairing.started();
         let mut service = obedient(&bed, "9");
         has_done(&service, 1, "echo >&9");
-        service.hear("U");
+        service.receive("U");
     }
 
     fn standard_output_can_be_the_descriptor(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("echo; exec sleep 3600").file("notification-fd", "1\n").place();
-        service.hear("suU");
+        service.receive("suU");
     }
 
     fn readiness_ends_with_the_process(pairing) {
         let bed = pairing.started();
         let mut service = obedient(&bed, "3\n");
         has_done(&service, 1, "echo >&3");
-        service.hear("U");
+        service.receive("U");
         bed.svc(&service, "-d");
-        service.hear("dD");
+        service.receive("dD");
         bed.svc(&service, "-u");
-        service.hear("u");
+        service.receive("u");
         assert_eq!(state(&service), "up after signal f, wanted");
     }
 
@@ -97,13 +97,13 @@ cases! {
         let bed = pairing.started();
         let mut service =
             bed.service("web").run("echo >&3; exit 0").file("notification-fd", "3\n").down().place();
-        service.hear("s");
+        service.receive("s");
         for _ in 0..20 {
             bed.svc(&service, "-o");
-            service.hear("u");
+            service.receive("u");
             // s6 does not promise which it sees first, the line or the death, but it sees both.
             let next = service.next();
-            service.hear(if next == 'U' { "dD" } else { "D" });
+            service.receive(if next == 'U' { "dD" } else { "D" });
             assert_eq!(state(&service), "down, ready");
         }
     }
@@ -111,7 +111,7 @@ cases! {
     fn without_the_file_no_descriptor_is_given(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("(echo >&3) 2> /dev/null || echo none > said; exec sleep 3600").place();
-        service.hear("su");
+        service.receive("su");
         assert_eq!(service.until_lines("said", 1), ["none"]);
     }
 }

@@ -29,13 +29,13 @@ fn until_told(bed: &Bed, lines: usize) -> Vec<String> {
 /// before that.)
 fn ready_for_signals(pairing: Pairing) -> Bed {
     let bed = pairing.started();
-    bed.service("first").stays().place().hear("su");
+    bed.service("first").stays().place().receive("su");
     bed
 }
 
 fn up(bed: &Bed) -> Service {
     let mut service = bed.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
@@ -45,10 +45,10 @@ cases! {
             let mut bed = pairing.started();
             let mut service = up(&bed);
             let mut down = bed.service("down").stays().down().place();
-            down.hear("s");
+            down.receive("s");
             bed.svscanctl(option);
-            service.hear("dDx");
-            down.hear("x");
+            service.receive("dDx");
+            down.receive("x");
             assert_eq!(bed.ended(), Some(0), "{option}");
         }
     }
@@ -58,7 +58,7 @@ cases! {
             let mut bed = pairing.started();
             let mut service = up(&bed);
             bed.signal(signal);
-            service.hear("dDx");
+            service.receive("dDx");
             assert_eq!(bed.ended(), Some(0), "{signal:?}");
         }
     }
@@ -66,9 +66,9 @@ cases! {
     fn the_end_waits_for_finish_scripts(pairing) {
         let mut bed = pairing.started();
         let mut service = bed.service("web").stays().finish("echo $1 > told").place();
-        service.hear("su");
+        service.receive("su");
         bed.signal(Signal::TERM);
-        service.hear("dDx");
+        service.receive("dDx");
         assert_eq!(bed.ended(), Some(0));
         assert_eq!(service.until_lines("told", 1), ["256"]);
     }
@@ -76,11 +76,11 @@ cases! {
     fn q_ends_loggers_without_waiting_for_the_end_of_their_pipe(pairing) {
         let mut bed = pairing.started();
         let mut service = bed.service("web").stays().log("exec sleep 3600").place();
-        service.hear("su");
-        service.logger().hear("su");
+        service.receive("su");
+        service.logger().receive("su");
         bed.svscanctl("-q");
-        service.hear("dDx");
-        service.logger().hear("dDx");
+        service.receive("dDx");
+        service.logger().receive("dDx");
         assert_eq!(bed.ended(), Some(0));
     }
 
@@ -91,7 +91,7 @@ cases! {
         bed.svscanctl("-b");
         Held::of(bed.pid()).unwrap().until_gone("the supervisor");
         assert!(!held.is_gone());
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
         for left in bed.processes().into_iter().filter_map(Held::of) {
             left.kill();
         }
@@ -103,7 +103,7 @@ cases! {
         let mut old = up(&bed);
         old.hide();
         bed.signal(Signal::HUP);
-        old.hear("dDx");
+        old.receive("dDx");
     }
 
     fn alrm_rescans(pairing) {
@@ -122,8 +122,8 @@ cases! {
             bed.signal(signal);
         }
         let mut other = bed.service("other").stays().place();
-        other.hear("su");
-        assert_eq!(service.unheard(), "");
+        other.receive("su");
+        assert_eq!(service.further_events(), "");
     }
 
     fn a_script_is_run_instead_of_what_its_signal_does(pairing) {
@@ -146,7 +146,7 @@ cases! {
             assert_eq!(until_told(&bed, n + 1)[n], format!(".s6-svscan/{name} 0 "));
             fs::remove_file(path).unwrap();
         }
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
         assert!(service.status().is_up());
     }
 
@@ -158,7 +158,7 @@ cases! {
         until_told(&bed, 1);
         let mut service = up(&bed);
         bed.svc(&service, "-d");
-        service.hear("dD");
+        service.receive("dD");
     }
 
     fn a_script_that_cannot_be_executed_changes_nothing(pairing) {
@@ -166,7 +166,7 @@ cases! {
         fs::write(bed.scandir().join(".s6-svscan/SIGUSR1"), "no program").unwrap();
         bed.signal(Signal::USR1);
         let mut service = up(&bed);
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
     }
 
     fn a_script_can_end_everything_by_a_command(pairing) {
@@ -174,7 +174,7 @@ cases! {
         let mut service = up(&bed);
         script(&bed.scandir().join(".s6-svscan/SIGTERM"), "exec s6-svscanctl -t .");
         bed.signal(Signal::TERM);
-        service.hear("dDx");
+        service.receive("dDx");
         assert_eq!(bed.ended(), Some(0));
     }
 
@@ -185,7 +185,7 @@ cases! {
         script(&path, &format!("{TELLS}; echo $$ $PWD >> told; exit 42"));
         let pid = bed.pid();
         bed.svscanctl("-t");
-        service.hear("dDx");
+        service.receive("dDx");
         // The scripts record their calls before the end, so the exit code that counts is that of
         // `finish`.
         let lines = until_told(&bed, 2);

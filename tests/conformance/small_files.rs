@@ -18,7 +18,7 @@ fn stubborn(bed: &Bed, name: &str, timeout_kill: Option<&str>) -> Service {
         builder = builder.file("timeout-kill", content);
     }
     let mut service = builder.place();
-    service.hear("su");
+    service.receive("su");
     service.until_file("deaf", "the trap", |_| true);
     service
 }
@@ -29,7 +29,7 @@ cases! {
         for content in ["50\n", "50", "50\nwhatever comes after the first line\n"] {
             let mut service = stubborn(&bed, &format!("web{}", content.len()), Some(content));
             bed.svc(&service, "-d");
-            service.hear("dD");
+            service.receive("dD");
             assert_eq!(state(&service), "down after signal 9, ready");
         }
     }
@@ -48,11 +48,11 @@ cases! {
         // Another service that is killed after 100 ms shows that there was enough time.
         let mut other = stubborn(&bed, "other", Some("100\n"));
         bed.svc(&other, "-d");
-        other.hear("dD");
+        other.receive("dD");
         for service in &mut services {
-            assert_eq!((state(service).as_str(), service.unheard().as_str()), ("up", ""));
+            assert_eq!((state(service).as_str(), service.further_events().as_str()), ("up", ""));
             bed.svc(service, "-k");
-            service.hear("dD");
+            service.receive("dD");
         }
     }
 
@@ -61,7 +61,7 @@ cases! {
         let mut service = stubborn(&bed, "web", None);
         fs::write(service.path("timeout-kill"), "50\n").unwrap();
         bed.svc(&service, "-d");
-        service.hear("dD");
+        service.receive("dD");
     }
 
     fn timeout_finish_of_zero_gives_finish_all_the_time_it_wants(pairing) {
@@ -77,14 +77,14 @@ cases! {
         let mut other =
             bed.service("other").run("exit 1").finish("exec sleep 99").file("timeout-finish", "100\n").down().place();
         for service in [&mut service, &mut other] {
-            service.hear("s");
+            service.receive("s");
             bed.svc(service, "-o");
         }
-        service.hear("ud");
-        other.hear("udD");
+        service.receive("ud");
+        other.receive("udD");
         assert_eq!(state(&service), "finishing after 1");
         service.pass("end", "0");
-        service.hear("D");
+        service.receive("D");
     }
 
     fn down_signal_is_a_name_or_a_number(pairing) {
@@ -92,9 +92,9 @@ cases! {
         for (content, signal) in [("USR1\n", "a"), ("SIGUSR2\n", "c"), ("14\n", "e"), ("hup", "1"), ("SIGINT", "2")] {
             let name = format!("web{}", content.trim());
             let mut service = bed.service(name).stays().file("down-signal", content).place();
-            service.hear("su");
+            service.receive("su");
             bed.svc(&service, "-d");
-            service.hear("dD");
+            service.receive("dD");
             assert_eq!(state(&service), format!("down after signal {signal}, ready"), "{content}");
         }
     }
@@ -103,9 +103,9 @@ cases! {
         let bed = pairing.started();
         for (n, content) in ["NONSENSE\n", "", "\n", &*long()].into_iter().enumerate() {
             let mut service = bed.service(format!("web{n}")).stays().file("down-signal", content).place();
-            service.hear("su");
+            service.receive("su");
             bed.svc(&service, "-d");
-            service.hear("dD");
+            service.receive("dD");
             assert_eq!(state(&service), "down after signal f, ready", "{content:.9}");
         }
     }
@@ -115,7 +115,7 @@ cases! {
         for (n, content) in ["three\n", "", "-3\n", &*long()].into_iter().enumerate() {
             let run = "(echo >&3) 2> /dev/null || echo none > said; exec sleep 3600";
             let mut service = bed.service(format!("web{n}")).run(run).file("notification-fd", content).place();
-            service.hear("su");
+            service.receive("su");
             assert_eq!(service.until_lines("said", 1), ["none"], "{content:.9}");
         }
     }
@@ -125,7 +125,7 @@ cases! {
         let mut plain = bed.service("plain").stays().file("down", "up, please\n").place();
         let mut directory = bed.service("directory").stays().prepare(|dir| fs::create_dir(dir.join("down")).unwrap()).place();
         for service in [&mut plain, &mut directory] {
-            service.hear("s");
+            service.receive("s");
             assert_eq!(state(service), "down, ready");
         }
     }
@@ -133,14 +133,14 @@ cases! {
     fn run_is_started_with_the_name_of_the_service_as_its_argument(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("echo \"$# $*\" > told; exec sleep 3600").place();
-        service.hear("su");
+        service.receive("su");
         assert_eq!(service.until_lines("told", 1), ["1 web"]);
     }
 
     fn run_has_a_session_of_its_own_and_its_directory(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("echo $PWD > place; exec sleep 3600").place();
-        service.hear("su");
+        service.receive("su");
         let pid = service.pid();
         let found = crate::support::processes::stat(pid).unwrap();
         assert_eq!((found.group, found.session), (pid, pid));
@@ -150,9 +150,9 @@ cases! {
     fn data_and_env_are_left_alone(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().file("data/mine", "1").file("env/NAME", "2").place();
-        service.hear("su");
+        service.receive("su");
         bed.svc(&service, "-d");
-        service.hear("dD");
+        service.receive("dD");
         for (entry, expected) in [("data", "mine"), ("env", "NAME")] {
             let names: Vec<_> = fs::read_dir(service.path(entry)).unwrap().map(|e| e.unwrap().file_name()).collect();
             assert_eq!(names, [expected]);
@@ -165,10 +165,10 @@ cases! {
         let bed = pairing.started();
         for (n, content) in ["SIGNONE", "", "0", "99999999999999999999", &"1".repeat(5000)].into_iter().enumerate() {
             let mut service = bed.service(format!("web{n}")).stays().file("reload-signal", content).place();
-            service.hear("su");
+            service.receive("su");
             bed.svc(&service, "-O");
             bed.svc(&service, "-l");
-            service.hear("dD");
+            service.receive("dD");
             assert_eq!(state(&service), "down after signal 1, ready", "{content:.10}");
         }
     }
@@ -178,10 +178,10 @@ cases! {
         for (n, content) in ["many", "-1", "99999999999999999999", &"x".repeat(5000)].into_iter().enumerate() {
             let mut service =
                 bed.service(format!("web{n}")).run("exit 1").down().file("max-death-tally", content).place();
-            service.hear("s");
+            service.receive("s");
             for _ in 0..2 {
                 bed.svc(&service, "-o");
-                service.hear("udD");
+                service.receive("udD");
             }
             assert_eq!(std::fs::read(service.path("supervise/death_tally")).unwrap().len(), 28, "{content:.10}");
         }
@@ -196,11 +196,11 @@ cases! {
             .file("timeout-kill", "50\n")
             .file("flag-timeout-killpg", "")
             .place();
-        service.hear("su");
+        service.receive("su");
         let child = service.until_lines("child", 1)[0].parse().unwrap();
         let held = crate::support::processes::Held::of(child).unwrap();
         bed.svc(&service, "-d");
         held.until_gone("the child in the group");
-        service.hear("dD");
+        service.receive("dD");
     }
 }

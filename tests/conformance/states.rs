@@ -16,31 +16,31 @@ type Row = (&'static str, &'static str, &'static str);
 /// Sends each command to a service of its own in the same state, and returns them all.
 fn check(make: impl Fn(&str) -> Service, send: impl Fn(&Service, &str), rows: &[Row]) -> Vec<Service> {
     let mut services: Vec<Service> = (0..rows.len()).map(|n| make(&format!("web{n}"))).collect();
-    for (service, (command, letters, wanted)) in services.iter_mut().zip(rows) {
+    for (service, (command, events, wanted)) in services.iter_mut().zip(rows) {
         send(service, command);
-        service.hear(letters);
+        service.receive(events);
         until_state(service, wanted);
-        assert_eq!(service.unheard(), "", "after {command}");
+        assert_eq!(service.further_events(), "", "after {command}");
     }
     services
 }
 
 fn never_started(bed: &Bed, name: &str) -> Service {
     let mut service = bed.service(name).stays().down().place();
-    service.hear("s");
+    service.receive("s");
     service
 }
 
 fn up(bed: &Bed, name: &str) -> Service {
     let mut service = bed.service(name).stays().place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
 fn ready(bed: &Bed, name: &str) -> Service {
     let run = "echo >&3; exec sleep 3600";
     let mut service = bed.service(name).run(run).file("notification-fd", "3\n").place();
-    service.hear("suU");
+    service.receive("suU");
     service
 }
 
@@ -60,7 +60,7 @@ fn gated(bed: &Bed, name: &str) -> Service {
         .gate("go")
         .gate("end")
         .place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
@@ -68,7 +68,7 @@ fn gated(bed: &Bed, name: &str) -> Service {
 fn finishing(bed: &Bed, name: &str) -> Service {
     let mut service = gated(bed, name);
     service.pass("go", "3");
-    service.hear("d");
+    service.receive("d");
     assert_eq!(state(&service), "finishing after 3, wanted");
     service
 }
@@ -77,14 +77,14 @@ fn finishing(bed: &Bed, name: &str) -> Service {
 fn release(bed: &Bed, service: &mut Service) {
     bed.svc(service, "-d");
     service.pass("end", "0");
-    service.hear_until('D');
+    service.receive_until('D');
     std::fs::remove_file(service.path("end")).unwrap();
 }
 
 /// Its `run` cannot be executed, so it waits for ten seconds.
 fn resting(bed: &Bed, name: &str) -> Service {
     let mut service = bed.service(name).file("run", "#!/bin/sh\nexec sleep 3600\n").place();
-    service.hear("s");
+    service.receive("s");
     bed.until_said(name);
     assert_eq!(state(&service), "down, wanted, ready");
     service
@@ -105,7 +105,7 @@ cases! {
         let mut service = never_started(&bed, "signals");
         bed.svc(&service, SIGNALS);
         assert_eq!(bed.svc_and_see(&service, "-d"), "down, ready");
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
     }
 
     fn commands_to_a_service_that_is_up(pairing) {
@@ -183,7 +183,7 @@ cases! {
 
     fn what_was_wanted_while_the_finish_script_ran_is_obeyed_after_it(pairing) {
         let bed = pairing.started();
-        for (n, (command, letters, wanted)) in [
+        for (n, (command, events, wanted)) in [
             ("-d", "D", "down after 3, ready"),
             ("-o", "D", "down after 3, ready"),
             ("-O", "D", "down after 3, ready"),
@@ -198,26 +198,26 @@ cases! {
                 bed.svc_and_see(&service, "-d");
             }
             service.pass("end", "0");
-            if letters == "Dx" {
-                service.hear("Dxs");
+            if events == "Dx" {
+                service.receive("Dxs");
                 assert_eq!(state(&service), "down, ready");
                 continue;
             }
-            service.hear(letters);
+            service.receive(events);
             assert_eq!(state(&service), wanted, "after {command}");
-            if letters == "Du" {
+            if events == "Du" {
                 bed.svc(&service, "-d");
-                service.hear("d");
+                service.receive("d");
                 service.pass("end", "0");
-                service.hear("D");
+                service.receive("D");
             }
         }
     }
 
-    #[skip(with_s6_as_supervisor, "s6-supervise looks for the dead first, and hears a command only then, however long it was there")]
+    #[skip(with_s6_as_supervisor, "s6-supervise looks for the dead first, and reads a command only then, however long it was there")]
     fn a_command_that_was_there_before_a_death_is_obeyed_before_it(pairing) {
         let bed = pairing.started();
-        for (n, (gate, command, letters, wanted)) in [
+        for (n, (gate, command, events, wanted)) in [
             ("end", "o", "D", "down after 3, ready"),
             ("end", "d", "D", "down after 3, ready"),
             ("go", "o", "dD", "down after 3, ready"),
@@ -228,7 +228,7 @@ cases! {
             let mut service = gated(&bed, &format!("web{n}"));
             if gate == "end" {
                 service.pass("go", "3");
-                service.hear("d");
+                service.receive("d");
             } else {
                 std::fs::remove_file(service.path("end")).unwrap();
             }
@@ -245,7 +245,7 @@ cases! {
             service.pass(gate, "3");
             dying.until_gone(gate);
             bed.signal(Signal::CONT);
-            service.hear(letters);
+            service.receive(events);
             assert_eq!(state(&service), wanted, "after {command} at {gate}");
         }
     }
@@ -270,7 +270,7 @@ cases! {
             let mut service = resting(&bed, &format!("web{command}"));
             service.rewrite_run("exec sleep 3600");
             bed.svc(&service, command);
-            service.hear("u");
+            service.receive("u");
             assert_eq!(state(&service), wanted);
         }
     }
@@ -283,9 +283,9 @@ cases! {
             let rested = (0..5).any(|n| {
                 let mut service = up(&bed, &format!("web{command}{n}"));
                 bed.svc(&service, "-k");
-                service.hear("dD");
+                service.receive("dD");
                 let after = bed.svc_and_see(&service, command);
-                service.unheard().is_empty() && after == "down after signal 9, ready"
+                service.further_events().is_empty() && after == "down after signal 9, ready"
             });
             assert!(rested, "{command}");
         }

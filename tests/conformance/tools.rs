@@ -14,14 +14,14 @@ fn ready_on_request(bed: &Bed) -> Service {
         .gate("go")
         .gate("end")
         .place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
 /// Makes a service ready, and waits for the events that follow a command with these options.
-fn waits_for(bed: &Bed, service: &mut Service, options: &str, letters: &str) {
+fn waits_for(bed: &Bed, service: &mut Service, options: &str, events: &str) {
     bed.tool("s6-svc", &format!("-T 20000 {options}"), service.dir.path()).ok();
-    service.hear(letters);
+    service.receive(events);
 }
 
 cases! {
@@ -32,7 +32,7 @@ cases! {
         assert!(line.starts_with(&format!("up (pid {}) ", service.pid())), "{line}");
         assert_eq!(bed.svstat(&service, ""), "up (pid N) N seconds");
         service.pass("go", "go");
-        service.hear("U");
+        service.receive("U");
         assert_eq!(bed.svstat(&service, ""), "up (pid N) N seconds, ready N seconds");
         bed.svc_and_see(&service, "-p");
         assert_eq!(bed.svstat(&service, ""), "up (pid N) N seconds, paused, ready N seconds");
@@ -40,17 +40,17 @@ cases! {
         bed.svc_and_see(&service, "-Q");
         assert_eq!(bed.svstat(&service, ""), "up (pid N) N seconds, normally down, want down, ready N seconds");
         bed.svc(&service, "-k");
-        service.hear("d");
+        service.receive("d");
         assert_eq!(bed.svstat(&service, ""), "down (signal SIGKILL) N seconds");
         service.pass("end", "end");
-        service.hear("D");
+        service.receive("D");
         assert_eq!(bed.svstat(&service, ""), "down (signal SIGKILL) N seconds, ready N seconds");
     }
 
     fn svstat_tells_of_a_service_that_was_never_started(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().down().place();
-        service.hear("s");
+        service.receive("s");
         // s6 2.11 does not print this.
         assert_eq!(bed.svstat(&service, ""), "down (exitcode N) N seconds, ready N seconds");
     }
@@ -58,19 +58,19 @@ cases! {
     fn svstat_tells_an_exit_code_and_what_is_wanted(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("exit 3").finish("read line < end").gate("end").file("timeout-finish", "0\n").place();
-        service.hear("sud");
+        service.receive("sud");
         assert_eq!(bed.tool("s6-svstat", "-o exitcode,signal,signum", service.dir.path()).ok(), "3 NA -1");
         assert_eq!(bed.svstat(&service, ""), "down (exitcode N) N seconds, normally up, want up");
         bed.svc(&service, "-d");
         service.pass("end", "end");
-        service.hear("D");
+        service.receive("D");
         assert_eq!(bed.svstat(&service, ""), "down (exitcode N) N seconds, normally up, ready N seconds");
     }
 
     fn svstat_prints_single_fields(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         let pid = service.pid();
         let all = "up,wantedup,normallyup,ready,paused,pid,exitcode,signal,signum";
         let fields = |service: &Service| bed.tool("s6-svstat", &format!("-o {all}"), service.dir.path()).ok();
@@ -81,14 +81,14 @@ cases! {
         let age: u64 = bed.tool("s6-svstat", "-t", service.dir.path()).ok().parse().unwrap();
         assert!(age < 600, "the stamps are TAI with the offset that s6 was built with");
         bed.svc(&service, "-d");
-        service.hear("dD");
+        service.receive("dD");
         assert_eq!(fields(&service), "false false true false false -1 -1 SIGTERM 15");
     }
 
     fn tools_say_that_nothing_is_supervised(pairing) {
         let mut bed = pairing.started();
         let mut service = bed.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         assert_eq!(bed.tool("s6-svok", "", service.dir.path()).code, Some(0));
         assert_eq!(bed.stop(), Some(0));
         for (name, options, code) in [("s6-svok", "", 1), ("s6-svstat", "", 1), ("s6-svscanctl", "-a", 100)] {
@@ -102,7 +102,7 @@ cases! {
     fn svc_says_100_where_nothing_is_supervised(pairing) {
         let mut bed = pairing.started();
         let mut service = bed.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         assert_eq!(bed.stop(), Some(0));
         let ran = bed.tool("s6-svc", "-u", service.dir.path());
         assert_eq!(ran.code, Some(100), "{ran:?}");
@@ -126,7 +126,7 @@ cases! {
     fn tools_say_how_they_are_used(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         for name in ["s6-svc", "s6-svstat", "s6-svwait", "s6-svscanctl"] {
             let ran = bed.tool(name, "-=", service.dir.path());
             assert_eq!(ran.code, Some(100), "{name}: {ran:?}");
@@ -136,9 +136,9 @@ cases! {
     fn svc_waits_for_what_it_is_told_to(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("echo >&3; exec sleep 3600").finish("exit 0").file("notification-fd", "3\n").down().place();
-        service.hear("s");
-        for (options, letters) in [("-wu -u", "uU"), ("-wd -d", "dD"), ("-wU -u", "uU"), ("-wD -d", "dD"), ("-wU -o", "uU"), ("-wD -k", "dD")] {
-            waits_for(&bed, &mut service, options, letters);
+        service.receive("s");
+        for (options, events) in [("-wu -u", "uU"), ("-wd -d", "dD"), ("-wU -u", "uU"), ("-wD -d", "dD"), ("-wU -o", "uU"), ("-wD -k", "dD")] {
+            waits_for(&bed, &mut service, options, events);
         }
         waits_for(&bed, &mut service, "-wU -u", "uU");
         waits_for(&bed, &mut service, "-wR -r", "dDuU");
@@ -147,7 +147,7 @@ cases! {
     fn svc_says_99_when_its_time_is_over(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().down().place();
-        service.hear("s");
+        service.receive("s");
         let ran = bed.tool("s6-svc", "-wU -T 2000 -d", service.dir.path());
         assert_eq!(ran.code, Some(99), "{ran:?}");
     }
@@ -155,7 +155,7 @@ cases! {
     fn svc_answers_0_for_what_was_so_even_if_it_is_overtaken_at_once(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("exit 1").finish("exit 125").down().place();
-        service.hear("s");
+        service.receive("s");
         for options in ["-u", "-wu -u", "-wd -u", "-wD -u", "-wu -o", "-o"] {
             waits_for(&bed, &mut service, options, "udOD");
             assert_eq!(state(&service), "down after 1, ready");
@@ -165,35 +165,35 @@ cases! {
     fn svc_answers_0_while_the_end_of_supervision_is_due(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         for options in ["-wd -d", "-wD -d", "-d", "-wd -k", "-wD -dx"] {
             bed.svc(&service, "-x");
             waits_for(&bed, &mut service, "-u", "");
             waits_for(&bed, &mut service, options, "dDx");
-            service.hear("su");
+            service.receive("su");
         }
     }
 
     fn svc_answers_0_at_once_for_what_is_so(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").stays().down().place();
-        service.hear("s");
-        for (options, letters) in
+        service.receive("s");
+        for (options, events) in
             [("-wd -d", ""), ("-wD -O", ""), ("-wu -u", "u"), ("-wu -u", ""), ("-wu -t", "dDu"), ("-wr -d", "dD")]
         {
             let (code, ms) = if options == "-wr -d" { (99, 1000) } else { (0, 20_000) };
             let ran = bed.tool("s6-svc", &format!("-T {ms} {options}"), service.dir.path());
             assert_eq!(ran.code, Some(code), "{options}: {ran:?}");
-            service.hear(letters);
+            service.receive(events);
         }
     }
 
     fn svwait_returns_at_once_where_nothing_has_to_happen(pairing) {
         let bed = pairing.started();
         let mut up = bed.service("up").run("echo >&3; exec sleep 3600").file("notification-fd", "3\n").place();
-        up.hear("suU");
+        up.receive("suU");
         let mut down = bed.service("down").stays().down().place();
-        down.hear("s");
+        down.receive("s");
         for (service, options) in [(&up, "-u"), (&up, "-U"), (&down, "-d"), (&down, "-D")] {
             bed.tool("s6-svwait", &format!("{options} -t 20000"), service.dir.path()).ok();
         }
@@ -211,8 +211,8 @@ cases! {
         let bed = pairing.started();
         let mut one = bed.service("one").stays().place();
         let mut two = bed.service("two").stays().down().place();
-        one.hear("su");
-        two.hear("s");
+        one.receive("su");
+        two.receive("s");
         let any = bed.command_of("s6-svwait", "-o -u -t 20000").args([one.dir.path(), two.dir.path()]).status();
         assert!(any.unwrap().success());
         let event = two.path("event");
@@ -222,32 +222,32 @@ cases! {
         waiting::until(&event, "a second listener", || (std::fs::read_dir(&event).unwrap().count() >= 2).then_some(()));
         bed.svc(&two, "-u");
         assert!(all.wait().unwrap().success());
-        two.hear("u");
+        two.receive("u");
     }
 
     fn svc_learns_that_a_failure_is_permanent(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("exit 1").finish("exit 125").file("notification-fd", "3\n").down().place();
-        service.hear("s");
+        service.receive("s");
         let ran = bed.tool("s6-svc", "-wU -T 20000 -u", service.dir.path());
         assert_eq!(ran.code, Some(1), "{ran:?}");
-        service.hear("udOD");
+        service.receive("udOD");
     }
 
     fn svdt_lists_deaths(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("read code < go; exit $code").gate("go").down().place();
-        service.hear("s");
+        service.receive("s");
         for code in ["1", "2"] {
             bed.svc(&service, "-o");
-            service.hear("u");
+            service.receive("u");
             service.pass("go", code);
-            service.hear("dD");
+            service.receive("dD");
         }
         bed.svc(&service, "-o");
-        service.hear("u");
+        service.receive("u");
         bed.svc(&service, "-k");
-        service.hear("dD");
+        service.receive("dD");
         let listed = bed.tool("s6-svdt", "", service.dir.path()).ok();
         let deaths: Vec<&str> = listed.lines().map(|line| line.split_once(' ').unwrap().1).collect();
         assert_eq!(deaths, ["exitcode 1", "exitcode 2", "signal SIGKILL"]);
@@ -257,9 +257,9 @@ cases! {
     fn svdt_clear_forgets_deaths(pairing) {
         let bed = pairing.started();
         let mut service = bed.service("web").run("exit 1").down().place();
-        service.hear("s");
+        service.receive("s");
         bed.svc(&service, "-o");
-        service.hear("udD");
+        service.receive("udD");
         bed.tool("s6-svdt-clear", "", service.dir.path()).ok();
         assert_eq!(bed.tool("s6-svdt", "", service.dir.path()).ok(), "");
     }

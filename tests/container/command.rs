@@ -16,7 +16,7 @@ fn the_exit_code_of_the_command_is_the_containers() {
 }
 
 #[test]
-fn words_that_name_no_program_are_words_for_hermes() {
+fn arguments_that_name_no_program_are_a_command_of_hermes() {
     if skipped() {
         return;
     }

@@ -246,7 +246,7 @@ impl Container {
         self.exec(&["bash", "-c", script]).ok().into()
     }
 
-    /// As `sh`, as root.
+    /// Runs a shell command as root, and returns what it prints.
     pub fn root_sh(&self, script: &str) -> String {
         self.exec_as(ROOT, &["bash", "-c", script]).ok().into()
     }

@@ -9,9 +9,9 @@ fn the_image_has_what_the_unmodified_command_looks_for() {
     }
     let look = "
         id -u; id -g; id -un; getent passwd hermes | cut -d: -f6
-        for path in /init /usr/bin/tini /command/with-contenv /command/s6-{svc,svstat,svwait,svscanctl,setuidgid,log,sleep} \
+        for path in /init /usr/bin/tini /usr/local/bin/gatevisor /command/with-contenv /command/s6-{svc,svstat,svwait,svscanctl,setuidgid,log,sleep} \
             /command/execlineb /opt/hermes/docker/main-wrapper.sh /opt/hermes/bin/hermes; do
-            [[ $(readlink -f $path) == /usr/local/bin/gatevisor && -x $path ]] || echo \"wrong: $path\"
+            [[ $(readlink -f $path) == /init && -x $path ]] || echo \"wrong: $path\"
         done
         [[ -x /opt/hermes/docker/entrypoint.sh && -f /opt/hermes/.venv/bin/activate ]] || echo wrong
         /opt/hermes/.venv/bin/hermes --version";
@@ -84,10 +84,6 @@ fn the_minimal_image_is_the_binary_and_an_agent_file() {
         return;
     }
     let size: u64 = docker(["inspect", "--format", "{{.Size}}", &minimal_image()]).ok().parse().unwrap();
-    let binary = container()
-        .with("--entrypoint stat")
-        .run(&["--format=%s", "/usr/local/bin/gatevisor"])
-        .ok()
-        .parse::<u64>();
+    let binary = container().with("--entrypoint stat").run(&["--format=%s", "/init"]).ok().parse::<u64>();
     assert!(size < binary.unwrap() + 16 * 1024, "{size} bytes");
 }

@@ -141,14 +141,15 @@ if os.fork() == 0:
     os.rename("/opt/data/tried.new", "/opt/data/tried")
     os._exit(0)
 os.close(r)
-open("/opt/data/keeps", "w")
-pid = os.fork()
-if pid == 0:
-    # Holds the other end until the command is over, and a moment more: until its parent has gone.
+parent, relay = os.pidfd_open(os.getpid()), os.pidfd_open(os.getppid())
+with open(f"/proc/{os.getppid()}/cmdline") as line: assert "main-wrapper.sh" in line.read()
+if os.fork() == 0:
+    # Holds the other end until the relay has ended: while that lives, the command's own terminal
+    # does, and what is typed there reaches nobody.
     os.setsid()
-    parent = os.pidfd_open(os.getppid())
     import select
-    select.select([parent], [], [])
+    for held in (parent, relay):
+        select.select([held], [], [])
     os._exit(0)
 "#;
     container.sh(&format!("cat > /opt/data/attack.py <<'EOF'\n{attack}\nEOF"));

@@ -77,7 +77,7 @@ fn a_scandir_that_takes_longer_to_empty_than_a_step_may_is_left_and_services_are
 }
 
 #[test]
-fn a_request_to_end_is_heard_while_a_scandir_is_emptied() {
+fn a_request_to_end_is_obeyed_while_a_scandir_is_emptied() {
     if skipped() {
         return;
     }

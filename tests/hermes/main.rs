@@ -1,14 +1,17 @@
 //! The promises of the README, tested with the real Hermes from PyPI.
 //!
-//! Hermes is `HERMES_BIN`, or else the one that `scripts/hermes-venv.sh` makes and keeps. The
-//! binary is `GATEVISOR_BIN`, or else the one built with the tests. Each profile is started at most
-//! five times, because from the sixth start within two minutes on, Hermes waits by itself.
+//! Hermes 0.19 is `HERMES_BIN`, and 0.22 `HERMES_022_BIN`, or else the ones that
+//! `scripts/hermes-venv.sh` makes and keeps. The binary is `GATEVISOR_BIN`, or else the one built
+//! with the tests. Each profile is started at most five times, because from the sixth start within
+//! two minutes on, Hermes waits by itself.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
+mod drain;
 #[path = "../support/home.rs"]
 mod home;
 #[path = "../support/mod.rs"]
 mod support;
+mod topology;
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,21 +29,31 @@ use support::waiting;
 /// The promised time from a kill until the gateway answers again.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 /// The time that a start of Hermes may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_LIMIT: Duration = Duration::from_mins(1);
 
 fn hermes() -> PathBuf {
-    if let Some(program) = std::env::var_os("HERMES_BIN").filter(|program| !program.is_empty()) {
+    installed("HERMES_BIN", "0.19")
+}
+
+/// Returns the program that a variable names, or else the one that is made and kept.
+fn installed(variable: &str, version: &str) -> PathBuf {
+    if let Some(program) = std::env::var_os(variable).filter(|program| !program.is_empty()) {
         return program.into();
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/hermes-venv.sh");
-    let output = Command::new(script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    let output =
+        Command::new(script).arg(version).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "there is no Hermes to test with: {output:?}");
     Path::new(String::from_utf8(output.stdout).unwrap().trim_end()).join("bin/hermes")
 }
 
 fn with_hermes() -> Home {
+    with_program(hermes())
+}
+
+fn with_program(program: PathBuf) -> Home {
     let mut home = Home::built_in();
-    home.set("HERMES_BIN", hermes());
+    home.set("HERMES_BIN", program);
     // Otherwise Hermes would download a helper program, which nothing here needs.
     home.set("TIRITH_ENABLED", "false");
     if let Some(program) = std::env::var_os("GATEVISOR_BIN").filter(|program| !program.is_empty()) {
@@ -76,7 +89,7 @@ fn profile(home: &Home, name: &str) -> Port {
 /// Runs a command that waits for Hermes.
 #[track_caller]
 fn patient(home: &Home, line: &str) -> Ran {
-    home.start(line.split(' ')).ended(PATIENCE + PATIENCE)
+    home.start(line.split(' ')).ended(WAIT_LIMIT + WAIT_LIMIT)
 }
 
 /// Ends the supervisor with Ctrl-C. Hermes leaves a short diagnosis process behind, which may take
@@ -317,36 +330,13 @@ fn real_hermes_that_was_stopped_by_its_own_command_stays_stopped_and_that_is_sai
     stopped(&mut home);
 }
 
-/// Makes the gateway whose number is in the file `hold` of its home keep Python's interpreter lock
-/// for good, as a plugin or a debugger may. Then nothing of it runs any more, and it handles no
-/// signal.
-const HOLDER: &str = "import ctypes, os, pathlib, threading, time
-def hold(file):
-    while not (file.exists() and file.read_text().strip() == str(os.getpid())):
-        time.sleep(0.2)
-    file.unlink()
-    ctypes.PyDLL(None).sleep(1000000)
-if 'HERMES_S6_SUPERVISED_CHILD' in os.environ:
-    file = pathlib.Path(os.environ['HOLD_DIRECTORY']) / 'hold'
-    threading.Thread(target=hold, args=(file,), daemon=True).start()
-";
-
-/// Waits for something that takes as long as the usual settings of `live` allow.
-fn in_the_end<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_mins(4);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited for {what}");
-        let pause = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
-        let _ = rustix::event::poll(&mut [], Some(&pause));
-    }
-}
+/// What makes a gateway keep Python's interpreter lock for good.
+const HOLDER: &str = include_str!("../support/holds_the_lock.py");
 
 #[test]
 fn real_hermes_that_is_frozen_by_a_signal_or_by_a_held_interpreter_lock_is_ended_with_evidence_and_works_again()
  {
+    support::set_wait_limit(Duration::from_mins(4));
     let mut home = with_hermes();
     let hold = tempfile::tempdir().unwrap();
     fs::write(hold.path().join("sitecustomize.py"), HOLDER).unwrap();
@@ -358,16 +348,16 @@ fn real_hermes_that_is_frozen_by_a_signal_or_by_a_held_interpreter_lock_is_ended
     for name in names {
         patient(&home, &format!("gateway start {name} --ready --timeout 60")).ok();
         let works = |home: &Home| (home.report(name)["live"]["state"] == "live").then_some(());
-        in_the_end("a gateway that works", || works(&home));
+        waiting::polled_slowly("a gateway that works", || works(&home));
     }
     let frozen = names.map(|name| home.pid(name));
     processes::signal(frozen[0], Signal::STOP);
     let file = hold.path().join("hold");
     fs::write(hold.path().join("new"), frozen[1].to_string()).unwrap();
     fs::rename(hold.path().join("new"), &file).unwrap();
-    in_the_end("the interpreter lock", || (!file.exists()).then_some(()));
+    waiting::polled_slowly("the interpreter lock", || (!file.exists()).then_some(()));
     for ((name, pid), port) in names.into_iter().zip(frozen).zip(&ports) {
-        let report = in_the_end("another process that works", || {
+        let report = waiting::polled_slowly("another process that works", || {
             let report = home.report(name);
             (report["live"]["state"] == "live" && report["pid"] != pid && report["ready"] == true)
                 .then_some(report)

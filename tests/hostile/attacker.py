@@ -285,10 +285,10 @@ def is_heard(fifo):
         return False
 
 
-def taken(slot, patience="30"):
+def taken(slot, limit="30"):
     """Waits until a slot is supervised or refused."""
     scandir, name = os.path.split(slot)
-    end = time.monotonic() + float(patience)
+    end = time.monotonic() + float(limit)
     control = f"{scandir}/.s6-svscan/control"
     refused = os.path.join(os.fsencode(scandir), b".s6-svscan/refused", os.fsencode(name))
     while time.monotonic() < end:
@@ -304,9 +304,9 @@ def taken(slot, patience="30"):
     sys.exit(f"{slot!r} is neither supervised nor refused")
 
 
-def until(patience, *command):
+def until(limit, *command):
     """Repeats a command until it succeeds. A command that cannot be started has not succeeded."""
-    end = time.monotonic() + float(patience)
+    end = time.monotonic() + float(limit)
     while True:
         try:
             if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:

@@ -28,7 +28,7 @@ SUPERVISOR = int(os.environ["P"])
 AUTHORITY = int(os.environ["AUTHORITY"])
 ATTACKER = int(os.environ["ATTACKER"])
 BYSTANDERS = {"bystander-other": int(os.environ["OTHER"]), "bystander-same": int(os.environ["SAME"])}
-PATIENCE_MS = "30000"
+WAIT_LIMIT_MS = "30000"
 # Files outside of the victims' own tree that no attack may change or make.
 SYSTEM = [
     "/etc/passwd", "/etc/passwd-", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/sudoers.d",
@@ -131,7 +131,7 @@ def make_slot(name, user, body, logged):
     os.rename(new, os.path.join(SCANDIR, name))
     tell_to_scan(b"a")
     until(f"{name} to be supervised", lambda: tool("s6-svok", f"{SCANDIR}/{name}").returncode == 0)
-    must("s6-svwait", "-t", PATIENCE_MS, "-u", f"{SCANDIR}/{name}")
+    must("s6-svwait", "-t", WAIT_LIMIT_MS, "-u", f"{SCANDIR}/{name}")
 
 
 def tell_to_scan(letter):
@@ -299,8 +299,8 @@ def after():
         if now != before:
             fallen.append(f"{name} was process {before} and is {now}")
         slot = f"{SCANDIR}/{name}"
-        step(lambda: must("s6-svc", "-wD", "-T", PATIENCE_MS, "-d", slot, user=user))
-        step(lambda: must("s6-svc", "-wu", "-T", PATIENCE_MS, "-u", slot, user=user))
+        step(lambda: must("s6-svc", "-wD", "-T", WAIT_LIMIT_MS, "-d", slot, user=user))
+        step(lambda: must("s6-svc", "-wu", "-T", WAIT_LIMIT_MS, "-u", slot, user=user))
         now = step(pid_of, name)
         if now:
             step(has_logged, name, now)
@@ -382,8 +382,8 @@ def restarted():
     slot = f"{SCANDIR}/{name}"
     try:
         make_slot(name, user, "#!/bin/sh\necho I am $$\nexec sleep 3600\n", True)
-        must("s6-svc", "-wD", "-T", PATIENCE_MS, "-d", slot, user=user)
-        must("s6-svc", "-wu", "-T", PATIENCE_MS, "-u", slot, user=user)
+        must("s6-svc", "-wD", "-T", WAIT_LIMIT_MS, "-d", slot, user=user)
+        must("s6-svc", "-wu", "-T", WAIT_LIMIT_MS, "-u", slot, user=user)
         has_logged(name, pid_of(name))
         withdraw(name)
     except (Fallen, OSError) as error:

@@ -110,7 +110,7 @@ fn without_openat2_no_path_of_root_leads_where_an_agent_says() {
 fn life(more: &[&str]) {
     support::need_root();
     // Each call stops the traced process, and on a busy machine other processes run first.
-    support::be_patient(Duration::from_secs(200));
+    support::set_wait_limit(Duration::from_secs(200));
     let directory = tempfile::tempdir().unwrap();
     let trace = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let mut under: Vec<String> = TRACER.iter().chain(more).map(|&word| word.to_owned()).collect();

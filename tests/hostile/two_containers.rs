@@ -68,7 +68,7 @@ impl Pair {
 
     /// Waits until the container that holds the lock runs the gateway and the other does not.
     /// Returns that container, then the other.
-    fn told_apart(&self) -> (&Cell, &Cell) {
+    fn holder_and_other(&self) -> (&Cell, &Cell) {
         let works = |cell| holds(cell) && runs(cell);
         let waits = |cell| !holds(cell) && !runs(cell);
         let pairs = [(&self.first, &self.second), (&self.second, &self.first)];
@@ -101,7 +101,7 @@ fn is_refused_by_its_interpreter(cell: &Cell, words: &str) {
 
 fn one_of_two_runs_gateways(words: &str) {
     let pair = Pair::started(|first| drop(agent(first, words)));
-    let (here, there) = pair.told_apart();
+    let (here, there) = pair.holder_and_other();
     refuses_a_start(there);
     assert!(runs(here), "{}", here.said());
 }
@@ -162,7 +162,7 @@ fn a_lock_that_is_replaced_again_and_again_runs_the_gateway_in_one_container_in_
 #[test]
 fn a_claim_that_nobody_keeps_locked_starts_no_gateway() {
     let pair = Pair::started(|_| ());
-    let (_, there) = pair.told_apart();
+    let (_, there) = pair.holder_and_other();
     let identity = agent(there, "stat -c %d:%i /opt/data/.gatevisor.lock");
     agent(there, &format!("echo {identity} > /run/service/.home-lock"));
     refuses_a_start(there);
@@ -182,7 +182,7 @@ fn lost_unnoticed(words: &str) -> Pair {
     pair
 }
 
-fn a_loser_that_hears_nothing_starts_nothing_and_says_so(words: &str) {
+fn a_container_that_lost_the_lock_unnoticed_starts_nothing_and_says_so(words: &str) {
     let pair = lost_unnoticed(words);
     let first = &pair.first;
     let (_, status) = said(first, "gatevisor status; gatevisor gateway status coder");
@@ -199,12 +199,12 @@ fn a_loser_that_hears_nothing_starts_nothing_and_says_so(words: &str) {
 
 #[test]
 fn a_container_whose_keeper_is_frozen_starts_no_gateway_after_it_lost_the_lock() {
-    a_loser_that_hears_nothing_starts_nothing_and_says_so(FREEZE);
+    a_container_that_lost_the_lock_unnoticed_starts_nothing_and_says_so(FREEZE);
 }
 
 #[test]
 fn a_container_whose_keeper_is_withdrawn_starts_no_gateway_after_it_lost_the_lock() {
-    a_loser_that_hears_nothing_starts_nothing_and_says_so(
+    a_container_that_lost_the_lock_unnoticed_starts_nothing_and_says_so(
         "mv /run/service/profile-watcher /run/service/.was; while kill -0 KEEPERS 2>/dev/null; do :; done",
     );
 }

@@ -36,9 +36,9 @@ fn the_first_restart_is_at_once_and_each_further_delay_is_twice_the_one_before()
         })
         .collect();
     for (times, service) in &mut services {
-        service.hear("s");
+        service.receive("s");
         for _ in 0..*times {
-            service.hear("udD");
+            service.receive("udD");
         }
         let (status, policy) = (service.status(), service.policy());
         assert_eq!((policy.phase, policy.failures), (RestartPhase::Backoff, *times));
@@ -58,7 +58,7 @@ fn no_delay_is_longer_than_the_cap() {
         .data("backoff-max", 1)
         .data("backoff-jitter", 0)
         .place();
-    service.hear("sudDudDudDudDudDudD");
+    service.receive("sudDudDudDudDudDudD");
     assert_eq!(delay_ms(&service.status(), &service.policy()), 70_000);
 }
 
@@ -78,7 +78,7 @@ fn delays_differ_by_a_tenth_at_the_most_and_between_services() {
     let mut delays: Vec<u128> = services
         .iter_mut()
         .map(|service| {
-            service.hear("sudDudD");
+            service.receive("sudDudD");
             delay_ms(&service.status(), &service.policy())
         })
         .collect();
@@ -93,9 +93,9 @@ fn the_next_start_does_not_come_before_the_time_that_was_published() {
     let world = World::started();
     let mut service =
         world.service("web").run("exit 1").data("backoff-first", 700).data("backoff-max", 700).place();
-    service.hear("sudDudD");
+    service.receive("sudDudD");
     let policy = service.until_policy("the delay", |policy| policy.until.is_some());
-    service.hear("u");
+    service.receive("u");
     let up_at = service.status().changed;
     assert!(up_at >= policy.until.unwrap(), "{policy:?} {up_at:?}");
     service.send("d");
@@ -105,15 +105,15 @@ fn the_next_start_does_not_come_before_the_time_that_was_published() {
 fn numbers_are_read_anew_at_each_death() {
     let world = World::started();
     let mut service = world.service("web").run("read code < go; exit 1").gate("go").place();
-    service.hear("su");
+    service.receive("su");
     service.pass("go", "1");
-    service.hear("dDu");
+    service.receive("dDu");
     // Set while it runs.
     service.set("backoff-first", 123_456);
     service.set("backoff-max", LONG_MS);
     service.set("backoff-jitter", 0);
     service.pass("go", "1");
-    service.hear("dD");
+    service.receive("dD");
     assert_eq!(delay_ms(&service.status(), &service.policy()), 123_456);
 }
 
@@ -127,18 +127,18 @@ fn a_run_as_long_as_the_slot_calls_stable_forgets_earlier_failures() {
         .data("backoff-first", LONG_MS)
         .data("backoff-max", LONG_MS)
         .place();
-    service.hear("su");
+    service.receive("su");
     service.pass("go", "1");
-    service.hear("dDu");
+    service.receive("dDu");
     // Any run is longer than this.
     service.set("stable-after", 0);
     service.pass("go", "1");
-    service.hear("dDu");
+    service.receive("dDu");
     service.pass("go", "1");
-    service.hear("dDu");
+    service.receive("dDu");
     service.set("stable-after", LONG_MS);
     service.pass("go", "1");
-    service.hear("dD");
+    service.receive("dD");
     assert_eq!((service.policy().phase, service.policy().failures), (RestartPhase::Backoff, 2));
 }
 
@@ -149,7 +149,7 @@ fn in_back_off(world: &World) -> Service {
         .data("backoff-first", LONG_MS)
         .data("backoff-max", LONG_MS)
         .place();
-    service.hear("sudDudD");
+    service.receive("sudDudD");
     assert_eq!(service.policy().phase, RestartPhase::Backoff);
     service
 }
@@ -160,7 +160,7 @@ fn asking_for_it_starts_a_waiting_service_at_once_and_forgets_its_failures() {
     let mut service = in_back_off(&world);
     service.send("u");
     // Again the first failure causes no wait, and the second one does.
-    service.hear("udDudD");
+    service.receive("udDudD");
     assert_eq!((service.policy().phase, service.policy().failures), (RestartPhase::Backoff, 2));
 }
 
@@ -197,17 +197,17 @@ fn a_death_that_was_asked_for_is_no_failure_and_the_next_one_is() {
         .data("backoff-first", LONG_MS)
         .data("backoff-max", LONG_MS)
         .place();
-    service.hear("su");
+    service.receive("su");
     for command in ["t", "k", "i", "r", "K"] {
         service.send(command);
-        service.hear("dDu");
+        service.receive("dDu");
         assert_eq!(service.policy().failures, 0, "{command}");
     }
     // Nobody asked for these deaths.
     service.pass("go", "1");
-    service.hear("dDu");
+    service.receive("dDu");
     service.pass("go", "1");
-    service.hear("dD");
+    service.receive("dD");
     assert_eq!((service.policy().phase, service.policy().failures), (RestartPhase::Backoff, 2));
 }
 
@@ -216,11 +216,11 @@ fn with_the_timing_of_s6_a_dead_service_rests_for_a_second() {
     let mut world = World::with(&["--s6-timing", "--grace-ms", "60000"]);
     world.start();
     let mut service = world.service("web").run("read code < go; exit 1").gate("go").place();
-    service.hear("su");
+    service.receive("su");
     service.pass("go", "1");
-    service.hear("dD");
+    service.receive("dD");
     let died = service.until_status("the death", |status| !status.is_up()).changed;
-    service.hear("u");
+    service.receive("u");
     let up = service.status().changed;
     assert!(up.since(died).unwrap().as_millis() >= 1000, "{died:?} {up:?}");
 }

@@ -2,46 +2,21 @@
 
 use rustix::process::Signal;
 
-use crate::support::processes::{self, Held, stat};
-use crate::support::service::Service;
-use crate::support::{World, waiting};
-
-/// Writes each signal that reaches it into the file `heard`, and says when it is ready for signals.
-///
-/// It survives TERM, so a test that leaves such a service must end it with `dk`. After a `k` alone,
-/// the next process may be there before the supervisor is told to stop.
-const NOTES_SIGNALS: &str = "
-for s in HUP INT QUIT ABRT USR1 USR2 ALRM TERM CONT WINCH; do trap \"echo $s >> heard\" $s; done
-sleep 3600 &
-: > listening
-while :; do wait $!; done";
-
-fn listening(world: &World, name: &str) -> Service {
-    let mut service = world.service(name).run(NOTES_SIGNALS).place();
-    service.hear("su");
-    service.until_file("listening", "the traps", |_| true);
-    service
-}
-
-/// Waits for the state of a process, which the kernel reports only to its parent.
-fn until_state(pid: i32, wanted: &str) {
-    waiting::polled(&format!("state {wanted} of {pid}"), || {
-        stat(pid).filter(|stat| wanted.contains(stat.state))
-    });
-}
+use crate::support::World;
+use crate::support::processes::{self, Held};
 
 #[test]
 fn each_signal_byte_reaches_the_process() {
     let world = World::started();
-    let service = listening(&world, "web");
+    let service = world.service("web").notes_signals();
     let bytes = "hiqb12atcy";
     let names = ["HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "ALRM", "TERM", "CONT", "WINCH"];
     for (n, byte) in bytes.chars().enumerate() {
         service.send(&byte.to_string());
-        let heard = service.until_lines("heard", n + 1);
-        assert_eq!(heard[n], names[n], "`{byte}`");
+        let received = service.until_lines("received", n + 1);
+        assert_eq!(received[n], names[n], "`{byte}`");
     }
-    assert_eq!(service.until_lines("heard", 10), names);
+    assert_eq!(service.until_lines("received", 10), names);
     assert!(service.status().is_up());
     service.send("dk");
 }
@@ -49,9 +24,9 @@ fn each_signal_byte_reaches_the_process() {
 #[test]
 fn k_kills_the_process_and_the_next_one_is_started() {
     let world = World::started();
-    let mut service = listening(&world, "web");
+    let mut service = world.service("web").notes_signals();
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     assert_eq!(service.status().last.signal(), Some(9));
     service.send("dk");
 }
@@ -60,41 +35,41 @@ fn k_kills_the_process_and_the_next_one_is_started() {
 fn a_paused_service_shows_it_in_its_status_until_it_is_continued() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let pid = service.pid();
     for (pause, resume) in [("p", "c"), ("P", "C")] {
         assert!(service.send_and_see(pause).paused, "{pause}");
-        until_state(pid, "T");
+        processes::until_state(pid, "T");
         assert!(!service.send_and_see(resume).paused, "{resume}");
-        until_state(pid, "SR");
+        processes::until_state(pid, "SR");
     }
-    assert_eq!((service.pid(), service.unheard().as_str()), (pid, ""));
+    assert_eq!((service.pid(), service.further_events().as_str()), (pid, ""));
 }
 
 #[test]
-fn capital_letters_of_signals_reach_the_whole_group() {
+fn signals_in_upper_case_reach_the_whole_group() {
     let world = World::started();
     let mut service = world.service("web").run("sleep 3600 & echo $! > child; exec sleep 3600").place();
-    service.hear("su");
+    service.receive("su");
     let child: i32 = service.until_lines("child", 1)[0].parse().unwrap();
     service.send("P");
-    until_state(child, "T");
+    processes::until_state(child, "T");
     service.send("C");
-    until_state(child, "SR");
+    processes::until_state(child, "SR");
     let held = Held::of(child).unwrap();
     service.send("K");
     held.until_gone("the child in the group");
-    service.hear("dDu");
+    service.receive("dDu");
 }
 
 #[test]
-fn small_letters_of_signals_reach_the_process_alone() {
+fn signals_in_lower_case_reach_the_process_alone() {
     let world = World::started();
     let mut service = world.service("web").run("sleep 3600 & echo $! > child; exec sleep 3600").place();
-    service.hear("su");
+    service.receive("su");
     let held = Held::of(service.until_lines("child", 1)[0].parse().unwrap()).unwrap();
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     assert!(!held.is_gone());
 }
 
@@ -102,30 +77,30 @@ fn small_letters_of_signals_reach_the_process_alone() {
 fn down_brings_a_service_down_and_leaves_it_down_and_up_starts_it_again() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     let status = service.status();
     assert!(!status.want_up && status.pid.is_none() && status.last.signal() == Some(15), "{status:?}");
     // Nothing happens to the service, but the request is confirmed.
     service.send_and_see("d");
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
     service.send("u");
-    service.hear("u");
+    service.receive("u");
     assert!(service.status().want_up);
     // It is up already.
     service.send_and_see("u");
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
 fn a_paused_service_can_be_brought_down() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     service.send_and_see("p");
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     assert!(!service.status().paused);
 }
 
@@ -133,11 +108,11 @@ fn a_paused_service_can_be_brought_down() {
 fn down_and_up_in_one_write_is_a_restart() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let pid = service.pid();
     for _ in 0..20 {
         service.send("du");
-        service.hear("dDu");
+        service.receive("dDu");
     }
     assert_ne!(service.pid(), pid);
     assert!(service.status().want_up);
@@ -147,12 +122,12 @@ fn down_and_up_in_one_write_is_a_restart() {
 fn up_and_down_in_one_write_leaves_it_down() {
     let world = World::started();
     let mut service = world.service("web").stays().down().place();
-    service.hear("s");
+    service.receive("s");
     for _ in 0..20 {
         // The third byte ends the supervision of a service that is down, so its events show that
         // nothing happened before.
         service.send("udx");
-        service.hear("xs");
+        service.receive("xs");
     }
 }
 
@@ -165,7 +140,7 @@ fn a_service_whose_down_comes_while_it_is_being_started_goes_down() {
         .file("timeout-kill", "50\n")
         .down()
         .place();
-    service.hear("s");
+    service.receive("s");
     for _ in 0..60 {
         // There are two writes, so the supervisor may have forked in between.
         service.send("u");
@@ -173,9 +148,9 @@ fn a_service_whose_down_comes_while_it_is_being_started_goes_down() {
         service.until_status("down", |status| status.pid.is_none() && !status.want_up);
         // A process that was being started has died too, so the next one is new.
         service.send("o");
-        service.hear_until('u');
+        service.receive_until('u');
         service.send("d");
-        service.hear_until('D');
+        service.receive_until('D');
     }
 }
 
@@ -184,72 +159,72 @@ fn a_service_with_a_down_file_waits_until_it_is_wanted() {
     let world = World::started();
     let mut service = world.service("web").stays().down().place();
     let mut other = world.service("xyz").stays().place();
-    other.hear("su");
-    service.hear("s");
+    other.receive("su");
+    service.receive("s");
     let status = service.status();
     assert!(!status.want_up && status.never_started(), "{status:?}");
     service.send("u");
-    service.hear("u");
+    service.receive("u");
     // The present request does not change the normal state.
-    assert!(!service.dir.normally_up());
+    assert_eq!(service.dir.normally_up(), Some(false));
 }
 
 #[test]
 fn capital_u_d_and_q_keep_the_down_file_in_step_with_the_request() {
     let world = World::started();
     let mut service = world.service("web").stays().down().place();
-    service.hear("s");
+    service.receive("s");
     service.send("U");
-    service.hear("u");
-    assert!(service.dir.normally_up());
+    service.receive("u");
+    assert_eq!(service.dir.normally_up(), Some(true));
     service.send("D");
-    service.hear("dD");
-    assert!(!service.dir.normally_up());
+    service.receive("dD");
+    assert_eq!(service.dir.normally_up(), Some(false));
     // Once more, when the file already exists.
     service.send_and_see("D");
-    assert!(!service.dir.normally_up());
+    assert_eq!(service.dir.normally_up(), Some(false));
     service.send("U");
-    service.hear("u");
-    assert!(service.dir.normally_up());
+    service.receive("u");
+    assert_eq!(service.dir.normally_up(), Some(true));
     assert!(!service.send_and_see("Q").want_up);
-    assert!(!service.dir.normally_up() && service.status().is_up());
+    assert!(service.dir.normally_up() == Some(false) && service.status().is_up());
     service.send("k");
-    service.hear("dD");
+    service.receive("dD");
     service.send("UU");
-    service.hear("u");
-    assert!(service.dir.normally_up());
+    service.receive("u");
+    assert_eq!(service.dir.normally_up(), Some(true));
 }
 
 #[test]
 fn a_down_file_made_by_command_holds_over_a_restart_of_the_supervisor() {
     let mut world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     service.send("D");
-    service.hear("dD");
+    service.receive("dD");
     assert!(world.stop().success());
     world.start();
-    service.hear("xs");
+    service.receive("xs");
     assert!(!service.status().want_up);
     service.send("U");
-    service.hear("u");
+    service.receive("u");
     assert!(world.stop().success());
     world.start();
-    service.hear("dDxsu");
+    service.receive("dDxsu");
 }
 
 #[test]
 fn once_starts_a_service_that_is_down_and_does_not_start_it_again() {
     let world = World::started();
     let mut service = world.service("web").run("read line < go").gate("go").down().place();
-    service.hear("s");
+    service.receive("s");
     service.send("o");
-    service.hear("u");
+    service.receive("u");
     assert!(!service.status().want_up);
     service.pass("go", "go");
-    service.hear("dD");
+    service.receive("dD");
     service.send_and_see("O");
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
@@ -257,15 +232,15 @@ fn once_lets_a_service_that_is_up_run_to_its_end() {
     let world = World::started();
     for command in ["o", "O"] {
         let mut service = world.service(format!("web{command}")).run("read line < go").gate("go").place();
-        service.hear("su");
+        service.receive("su");
         let pid = service.pid();
         let status = service.send_and_see(command);
         assert!(!status.want_up && status.is_up(), "{status:?}");
         assert_eq!(service.pid(), pid);
         service.pass("go", "go");
-        service.hear("dD");
+        service.receive("dD");
         service.send_and_see("O");
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
     }
 }
 
@@ -273,26 +248,26 @@ fn once_lets_a_service_that_is_up_run_to_its_end() {
 fn bytes_without_a_meaning_are_ignored() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let pid = service.pid();
     service.send("\0\n zZ%~g");
     // The commands after them are obeyed.
     assert!(service.send_and_see("\u{7f}p").paused);
     service.send_and_see("c");
-    assert_eq!((service.pid(), service.unheard().as_str()), (pid, ""));
+    assert_eq!((service.pid(), service.further_events().as_str()), (pid, ""));
 }
 
 #[test]
 fn signals_to_a_service_that_is_down_are_nothing() {
     let world = World::started();
     let mut service = world.service("web").stays().down().place();
-    service.hear("s");
+    service.receive("s");
     service.send("abqhkti12pcyrlPCKO");
     service.send_and_see("d");
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
     assert!(service.status().never_started());
     service.send("u");
-    service.hear("u");
+    service.receive("u");
     assert!(!service.status().paused);
 }
 
@@ -300,28 +275,28 @@ fn signals_to_a_service_that_is_down_are_nothing() {
 fn x_ends_supervision_of_a_service_that_is_down_and_a_new_one_begins_with_its_directory_still_there() {
     let world = World::started();
     let mut service = world.service("web").stays().down().place();
-    service.hear("s");
+    service.receive("s");
     for _ in 0..10 {
         service.send("x");
-        service.hear("xs");
+        service.receive("xs");
     }
     assert!(service.status().never_started());
     service.send("u");
-    service.hear("u");
+    service.receive("u");
 }
 
 #[test]
 fn x_lets_a_service_that_is_up_run_to_its_end_and_then_begins_anew() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let pid = service.pid();
     service.send("x");
     // The service is supervised as before until it dies.
     let status = service.send_and_see("c");
     assert!(status.is_up() && status.pid.is_some_and(|now| now.get() == pid), "{status:?}");
     processes::signal(pid, Signal::TERM);
-    service.hear("dDxsu");
+    service.receive("dDxsu");
     assert!(service.dir.deaths().is_empty(), "the death tally begins anew");
 }
 
@@ -329,22 +304,22 @@ fn x_lets_a_service_that_is_up_run_to_its_end_and_then_begins_anew() {
 fn down_and_x_in_one_write_bring_it_down_and_begin_anew_as_its_down_file_says() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     service.send("Dx");
-    service.hear("dDxs");
+    service.receive("dDxs");
     assert!(!service.status().want_up);
     service.send("U");
-    service.hear("u");
+    service.receive("u");
 }
 
 #[test]
 fn a_thousand_commands_in_one_write_are_all_obeyed_in_order() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     // Many contradicting requests, of which the last one is to be down.
     let bytes = "Oc".repeat(500) + "d";
     service.send(&bytes);
-    service.hear("dD");
+    service.receive("dD");
     assert!(!service.status().want_up);
 }

@@ -80,7 +80,7 @@ fn add(world: &World, names: &[String]) {
                 fs::create_dir(dir.join("log")).unwrap();
                 support::executable(&dir.join("log/run"), &script);
             })
-            .place_unheard();
+            .place_without_subscriber();
     }
     for name in names {
         fs::rename(world.scandir().join(format!(".{name}")), world.scandir().join(name)).unwrap();

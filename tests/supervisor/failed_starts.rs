@@ -17,7 +17,7 @@ fn patient(builder: Builder<'_>) -> Service {
 }
 
 fn failed(service: &mut Service) -> PublishedPolicy {
-    service.hear("s");
+    service.receive("s");
     service.until_policy("a failed start", |policy| policy.phase == RestartPhase::FailedToStart)
 }
 
@@ -31,13 +31,13 @@ fn check(world: &World, mut service: Service, errno: i32) {
     let status = service.status();
     assert!(status.want_up && status.pid.is_none() && !status.finishing, "{status:?}");
     assert!(world.said().contains(&reason), "{}", world.said());
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
     if service.path("run").is_dir() {
         fs::remove_dir(service.path("run")).unwrap();
     }
     service.rewrite_run("exec sleep 3600");
     service.send("u");
-    service.hear("u");
+    service.receive("u");
     assert!(service.status().is_up());
     assert_eq!((service.policy().phase, service.policy().reason), (RestartPhase::Running, None));
 }
@@ -82,7 +82,7 @@ fn a_service_that_cannot_be_started_is_tried_again_by_itself() {
     let mut service = world.service("web").data("backoff-first", 10).data("backoff-max", 10).place();
     failed(&mut service);
     service.rewrite_run("exec sleep 3600");
-    service.hear("u");
+    service.receive("u");
     // No start has succeeded before, so this is not a restart.
     assert_eq!((service.policy().phase, service.policy().restarts), (RestartPhase::Running, 0));
 }
@@ -91,27 +91,27 @@ fn a_service_that_cannot_be_started_is_tried_again_by_itself() {
 fn a_service_that_cannot_be_started_any_more_says_so_after_its_death() {
     let world = World::started();
     let mut service = patient(world.service("web").stays());
-    service.hear("su");
+    service.receive("su");
     fs::set_permissions(service.path("run"), fs::Permissions::from_mode(0o644)).unwrap();
     service.send("k");
-    service.hear("dD");
+    service.receive("dD");
     service.until_policy("a failed start", |policy| policy.phase == RestartPhase::FailedToStart);
     fs::set_permissions(service.path("run"), fs::Permissions::from_mode(0o755)).unwrap();
     service.send("u");
-    service.hear("u");
+    service.receive("u");
 }
 
 #[test]
 fn a_service_that_cannot_be_started_is_given_up_after_as_many_failures_as_the_slot_names() {
     let world = World::started();
     let mut service = world.service("web").data("give-up-after", 3).data("backoff-first", 1).place();
-    service.hear("s");
+    service.receive("s");
     service.until_status("no request", |status| !status.want_up);
     let policy = service.until_policy("the last failure", |policy| policy.failures == 3);
     assert_eq!((policy.until, policy.reason.is_some()), (None, true), "{policy:?}");
     service.rewrite_run("exec sleep 3600");
     service.send("u");
-    service.hear("u");
+    service.receive("u");
 }
 
 #[test]
@@ -123,14 +123,14 @@ fn a_failed_start_that_is_no_longer_wanted_is_not_tried_again() {
     assert_eq!((service.policy().phase, service.policy().until), (RestartPhase::Running, None));
     service.rewrite_run("exec sleep 3600");
     service.send("o");
-    service.hear("u");
+    service.receive("u");
 }
 
 #[test]
 fn a_single_run_that_cannot_be_started_is_not_tried_again() {
     let world = World::started();
     let mut service = world.service("web").down().place();
-    service.hear("s");
+    service.receive("s");
     service.send("o");
     let policy = service.until_policy("a failed start", |policy| policy.phase == RestartPhase::FailedToStart);
     assert_eq!(policy.until, None);
@@ -144,7 +144,7 @@ fn a_descriptor_number_beyond_the_limit_is_a_failed_start_and_says_at_which_step
     assert!(reason.contains("passing descriptors"), "{reason}");
     fs::write(service.path("notification-fd"), "3\n").unwrap();
     service.send("u");
-    service.hear("u");
+    service.receive("u");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_failed_start_is_told_from_a_death_whatever_number_the_readiness_descriptor_
         assert_eq!(policy.phase, RestartPhase::FailedToStart, "{fd}");
         until = policy.until;
     }
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_run_that_is_a_link_to_a_program_is_executed() {
         .service("web")
         .prepare(|dir| std::os::unix::fs::symlink(world.root().join("program"), dir.join("run")).unwrap())
         .place();
-    service.hear("su");
+    service.receive("su");
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn many_services_that_cannot_be_started_do_not_keep_others_from_starting() {
         .map(|n| world.service(format!("broken{n}")).data("backoff-first", 1).data("backoff-max", 5).place())
         .collect();
     let mut good = world.service("good").stays().place();
-    good.hear("su");
+    good.receive("su");
     good.send("k");
-    good.hear("dDu");
+    good.receive("dDu");
     for service in broken {
         service.until_policy("a failed start", |policy| policy.failures > 1);
     }

@@ -66,8 +66,8 @@ fn a_user_has_as_many_services_as_allowed_and_others_have_theirs() {
     assert!(world.said().contains(&format!("{refused} is not supervised: uid 23460")));
     still_served(&mut neighbour);
     let mut late = world.service("late").stays().place();
-    late.hear("su");
-    // When one goes, another one is accepted.
+    late.receive("su");
+    // When one service goes, another one is accepted.
     let gone = names.iter().find(|name| is_supervised(&world, name)).unwrap();
     fs::rename(world.scandir().join(gone), world.scandir().join(".gone")).unwrap();
     waiting::polled("another one in its place", || (count() == 20).then_some(()));
@@ -104,7 +104,7 @@ fn twenty_thousand_slots_of_one_user_leave_the_others_untouched() {
     world.rescan();
     still_served(&mut neighbour);
     let mut late = world.service("zzz").stays().place();
-    late.hear("su");
+    late.receive("su");
     for _ in 0..20 {
         world.rescan();
         still_served(&mut neighbour);
@@ -136,10 +136,10 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_no_other_servic
     let mut flooded: Vec<Service> =
         (0..200).map(|n| world.service(format!("a{n}")).stays().down().owned_by(OWNER).place()).collect();
     for service in &mut flooded {
-        service.hear("s");
+        service.receive("s");
     }
     let mut sibling = world.service("sibling").stays().owned_by(OWNER).place();
-    sibling.hear("su");
+    sibling.receive("su");
     let mut fifos: Vec<fs::File> =
         flooded.iter().map(|service| waiting::open_fifo(&service.dir.control_path())).collect();
     let stop = AtomicBool::new(false);
@@ -156,7 +156,7 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_no_other_servic
             still_served(&mut neighbour);
             if n % 10 == 0 {
                 still_served(&mut sibling);
-                world.service(format!("z{n}")).stays().place().hear("su");
+                world.service(format!("z{n}")).stays().place().receive("su");
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -166,17 +166,17 @@ fn commands_to_two_hundred_services_of_one_user_without_end_keep_no_other_servic
         service.hide();
     }
     for service in &mut flooded {
-        service.hear_until('x');
+        service.receive_until('x');
     }
 }
 
 /// Commands without effect, so that only reading them costs something.
 #[test]
-fn a_flood_of_commands_is_taken_at_a_pace_and_the_supervisor_sleeps_meanwhile() {
+fn a_flood_of_commands_is_rate_limited_and_the_supervisor_sleeps_meanwhile() {
     const FLOOD: usize = 32_768;
     let world = World::started();
     let mut flooded = world.service("flooded").stays().down().place();
-    flooded.hear("s");
+    flooded.receive("s");
     let fifo = waiting::open_fifo(&flooded.dir.control_path());
     let sleeps = || -> usize {
         let line = processes::status_line(world.pid(), "voluntary_ctxt_switches");
@@ -192,12 +192,12 @@ fn a_flood_of_commands_is_taken_at_a_pace_and_the_supervisor_sleeps_meanwhile() 
 }
 
 #[test]
-fn a_hundred_thousand_listeners_keep_nobody_waiting_and_go_by_and_by() {
+fn a_hundred_thousand_listeners_keep_nobody_waiting_and_are_removed_bit_by_bit() {
     need_root();
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("web").stays().owned_by(OWNER).place();
-    service.hear("su");
+    service.receive("su");
     let event = service.path("event");
     for n in 100_000..200_000 {
         waiting::stale_fifo(&event.join(format!("ftrig1:@400000000000002500{n}:stale1")));
@@ -214,28 +214,28 @@ fn a_hundred_thousand_listeners_keep_nobody_waiting_and_go_by_and_by() {
 }
 
 #[test]
-fn a_thousand_listeners_are_told_and_more_than_that_are_a_matter_for_the_log() {
+fn a_thousand_listeners_receive_an_event_and_the_log_says_that_there_are_more() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let event = service.path("event");
     let listen = |n: usize| waiting::fifo(&event.join(format!("ftrig1:@40000000000000250000{n}:living")));
     let mut listeners: Vec<fs::File> = (1000..1900).map(listen).collect();
     service.send("k");
     // The events come in their order, whenever each is sent.
-    service.hear("dDu");
+    service.receive("dDu");
     for listener in &mut listeners {
-        let mut heard = Vec::new();
-        while heard.len() < 3 {
-            assert!(waiting::readable(&*listener, crate::support::soon()), "{heard:?}");
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            assert!(waiting::readable(&*listener, crate::support::soon()), "{received:?}");
             let mut bytes = [0; 8];
             let count = std::io::Read::read(listener, &mut bytes).unwrap();
-            heard.extend_from_slice(&bytes[..count]);
+            received.extend_from_slice(&bytes[..count]);
         }
-        assert_eq!(heard, b"dDu");
+        assert_eq!(received, b"dDu");
     }
     assert!(!world.said().contains("`event` has"), "{}", world.said());
     listeners.extend((1900..2200).map(listen));
@@ -267,9 +267,9 @@ fn names_that_change_without_end_keep_nobody_waiting() {
             still_served(&mut neighbour);
             if n % 10 == 0 {
                 let mut late = world.service(format!("z{n}")).stays().place();
-                late.hear("su");
+                late.receive("su");
                 late.hide();
-                late.hear("dDx");
+                late.receive("dDx");
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -277,7 +277,7 @@ fn names_that_change_without_end_keep_nobody_waiting() {
 }
 
 #[test]
-fn names_of_every_kind_are_shown_without_what_commands_a_terminal() {
+fn names_of_every_kind_are_shown_and_none_controls_a_terminal() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let world = World::started();
@@ -305,7 +305,7 @@ fn names_of_every_kind_are_shown_without_what_commands_a_terminal() {
 }
 
 #[test]
-fn a_process_that_cannot_be_made_now_is_made_when_it_can_be() {
+fn a_start_that_the_limit_of_processes_prevents_succeeds_when_the_limit_is_raised() {
     need_root();
     // For root, there is no limit on processes.
     let mut world = World::new().prelude(
@@ -332,18 +332,18 @@ fn a_process_that_cannot_be_made_now_is_made_when_it_can_be() {
         .data("backoff-max", 50)
         .owned_by(23_461)
         .place();
-    service.hear("s");
-    service.logger().hear("s");
+    service.receive("s");
+    service.logger().receive("s");
     let policy = service.until_policy("failed starts", |policy| policy.failures > 2);
     assert!(policy.reason.as_ref().is_some_and(|why| why.contains("forking ./run")), "{policy:?}");
     limit(&before);
-    service.hear("u");
-    service.logger().hear("u");
+    service.receive("u");
+    service.logger().receive("u");
     still_served(&mut service);
 }
 
 #[test]
-fn letters_that_wait_for_earlier_ones_hold_no_descriptor_each() {
+fn events_that_wait_for_earlier_ones_hold_no_descriptor_each() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world
@@ -361,5 +361,5 @@ fn letters_that_wait_for_earlier_ones_hold_no_descriptor_each() {
         processes::descriptors(world.pid()).into_iter().filter(|path| path.ends_with("/event")).count();
     assert!(held <= 1, "{held}");
     still_served(&mut neighbour);
-    service.unheard();
+    service.further_events();
 }

@@ -63,7 +63,7 @@ fn place_of(pid: i32, controller: &str) -> Option<PathBuf> {
 /// Starts it, and returns the directory of its group, or `None`, with a warning in the log, if
 /// there can be no group.
 fn started(world: &World, service: &mut Service, controller: &str) -> Option<PathBuf> {
-    service.hear("su");
+    service.receive("su");
     assert_eq!(service.until_lines("who", 1), [OWNER.to_string()]);
     let place = place_of(service.pid(), controller);
     if place.is_none() {
@@ -77,7 +77,7 @@ fn a_fork_bomb_ends_at_the_bound_of_its_own_service() {
     need_root();
     let world = World::started();
     let mut neighbour = world.service("neighbour").stays().place();
-    neighbour.hear("su");
+    neighbour.receive("su");
     // A shell ends if it cannot fork, so the service itself forks only once, before there are many
     // processes.
     let bomb = format!("bomb() {{ bomb | bomb & }}; (bomb) 2>/dev/null & {STAY}");
@@ -95,16 +95,16 @@ fn a_fork_bomb_ends_at_the_bound_of_its_own_service() {
     let current: u32 = fs::read_to_string(group.join("pids.current")).unwrap().trim().parse().unwrap();
     assert!(current <= 20, "{current}");
     neighbour.send("k");
-    neighbour.hear("dDu");
+    neighbour.receive("dDu");
     // The fork bomb ends with its service, because the group is killed.
     service.hide();
     world.rescan();
-    service.hear("dDx");
+    service.receive("dDx");
     polled("the end of the group", || (!group.exists()).then_some(()));
 }
 
 #[test]
-fn bounds_are_those_of_the_group_and_the_command_is_the_owners() {
+fn bounds_are_set_on_the_group_and_the_command_runs_as_the_owner() {
     need_root();
     let world = World::started();
     let bounds = [("pids", "33"), ("memory", "67108864\n"), ("cpu-percent", "50"), ("strict", "")];
@@ -124,7 +124,7 @@ fn bounds_are_those_of_the_group_and_the_command_is_the_owners() {
     let before = place_of(service.pid(), "pids").unwrap();
     fs::write(service.path("cgroup/pids"), "34\n").unwrap();
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     service.until_file("who", "the second start", |_| place_of(service.pid(), "pids").is_some());
     let after = polled("the group of the second start", || place_of(service.pid(), "pids"));
     assert_eq!(before, after);
@@ -142,7 +142,7 @@ fn what_a_service_leaves_in_its_group_ends_with_its_slot() {
     let held = Held::of(orphan).unwrap();
     service.hide();
     world.rescan();
-    service.hear("dDx");
+    service.receive("dDx");
     held.until_gone("what was left in the group");
     polled("the end of the group", || (!group.exists()).then_some(()));
 
@@ -154,7 +154,7 @@ fn what_a_service_leaves_in_its_group_ends_with_its_slot() {
 }
 
 #[test]
-fn the_groups_of_a_supervisor_that_was_killed_are_removed_by_its_successor() {
+fn the_next_supervisor_removes_the_groups_of_one_that_was_killed() {
     need_root();
     let mut world = World::started();
     let mut service = bounded(&world, STAY, &[("pids", "10")]).place();
@@ -166,7 +166,7 @@ fn the_groups_of_a_supervisor_that_was_killed_are_removed_by_its_successor() {
     assert!(left.exists());
     fs::remove_file(service.path("who")).unwrap();
     world.start();
-    service.hear_until('u');
+    service.receive_until('u');
     service.until_lines("who", 1);
     let group = polled("the new group", || place_of(service.pid(), "pids"));
     assert_ne!(group, left);
@@ -174,7 +174,7 @@ fn the_groups_of_a_supervisor_that_was_killed_are_removed_by_its_successor() {
 }
 
 #[test]
-fn a_bound_that_cannot_be_had_is_a_warning_or_strictly_a_reason_not_to_start() {
+fn a_bound_that_cannot_be_set_is_a_warning_and_a_strict_service_does_not_start() {
     need_root();
     let secret = tempfile::NamedTempFile::new().unwrap();
     fs::write(secret.path(), "4711secret\n").unwrap();
@@ -193,7 +193,7 @@ fn a_bound_that_cannot_be_had_is_a_warning_or_strictly_a_reason_not_to_start() {
             }
         };
         let mut lax = bounded(&world, STAY, &[(name, content)]).prepare(link).place();
-        lax.hear("su");
+        lax.receive("su");
         assert_eq!(lax.until_lines("who", 1), [OWNER.to_string()]);
         let said = world.until_said(why);
         assert!(
@@ -202,12 +202,12 @@ fn a_bound_that_cannot_be_had_is_a_warning_or_strictly_a_reason_not_to_start() {
         );
         lax.hide();
         world.rescan();
-        lax.hear("dDx");
+        lax.receive("dDx");
         let mut strict = bounded(&world, STAY, &[(name, content), ("strict", "")])
             .file("data/x", "")
             .prepare(link)
             .place();
-        strict.hear("s");
+        strict.receive("s");
         strict.until_policy("a failed start", |policy| policy.phase == RestartPhase::Backoff);
         assert!(!strict.path("who").exists());
         let left = strict.until_file("data/start-error", "why it is not started", |text| !text.is_empty());
@@ -221,11 +221,11 @@ fn a_bound_that_cannot_be_had_is_a_warning_or_strictly_a_reason_not_to_start() {
 }
 
 #[test]
-fn a_lock_of_another_user_and_a_group_cannot_both_be_had() {
+fn a_service_of_another_user_cannot_have_both_a_lock_and_a_group() {
     need_root();
     let world = World::started();
     let mut lax = bounded(&world, STAY, &[("pids", "10")]).file("lock-fd", "9\n").place();
-    lax.hear("su");
+    lax.receive("su");
     assert_eq!(lax.until_lines("who", 1), [OWNER.to_string()]);
     assert!(groups_of(lax.pid()).is_empty());
     world.until_said(
@@ -233,15 +233,15 @@ fn a_lock_of_another_user_and_a_group_cannot_both_be_had() {
     );
     lax.hide();
     world.rescan();
-    lax.hear("dDx");
+    lax.receive("dDx");
     let mut strict = bounded(&world, STAY, &[("pids", "10"), ("strict", "")]).file("lock-fd", "9\n").place();
-    strict.hear("s");
+    strict.receive("s");
     let because = |reason: &String| reason.contains("lock-fd and cgroup/ cannot both be had");
     strict.until_policy("why it is not started", |policy| policy.reason.as_ref().is_some_and(because));
 }
 
 #[test]
-fn who_may_not_make_groups_is_told_so() {
+fn a_supervisor_that_may_not_make_groups_reports_that() {
     need_root();
     let world = World::new();
     let dir = world.root().join("slot");

@@ -27,7 +27,7 @@ fn a_megabyte_of_random_commands_hurts_neither_the_supervisor_nor_other_services
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("victim").stays().data("backoff-max", 1).place();
-    service.hear("su");
+    service.receive("su");
     let mut bytes: Vec<u8> = random_bytes().filter(|byte| *byte != b'x').take(1_000_000).collect();
     let nonblock = OFlags::NONBLOCK.bits().cast_signed();
     let mut fifo = fs::OpenOptions::new()
@@ -43,12 +43,8 @@ fn a_megabyte_of_random_commands_hurts_neither_the_supervisor_nor_other_services
                 // During the flood, commands of others are obeyed.
                 still_served(&mut neighbour);
                 let mut fds = [rustix::event::PollFd::new(&fifo, rustix::event::PollFlags::OUT)];
-                let patience = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
-                assert_eq!(
-                    rustix::event::poll(&mut fds, Some(&patience)),
-                    Ok(1),
-                    "the flood is not taken in"
-                );
+                let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+                assert_eq!(rustix::event::poll(&mut fds, Some(&limit)), Ok(1), "the flood is not taken in");
             }
             Err(error) => panic!("{error}"),
         }
@@ -57,9 +53,9 @@ fn a_megabyte_of_random_commands_hurts_neither_the_supervisor_nor_other_services
     // The last command counts, also for a service that the flood paused.
     service.send("dcC");
     service.until_status("down", |status| !status.want_up && status.pid.is_none());
-    let _ = service.unheard();
+    let _ = service.further_events();
     service.send("U");
-    service.hear_until('u');
+    service.receive_until('u');
     service.until_status("up", |status| status.is_up() && status.want_up);
     still_served(&mut neighbour);
 }
@@ -69,32 +65,32 @@ fn a_flood_of_x_hurts_nobody() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("victim").stays().place();
-    service.hear("su");
+    service.receive("su");
     for _ in 0..100 {
         // Between two supervisions, the FIFO may have no reader.
         let _ = service.try_send("xkux");
     }
     still_served(&mut neighbour);
     waiting::polled("the service up again", || {
-        let _ = service.unheard();
+        let _ = service.further_events();
         service.dir.status().ok().filter(Status::is_up)
     });
 }
 
 #[test]
-fn what_was_told_to_a_supervision_that_has_ended_is_not_obeyed_by_the_next() {
+fn commands_to_a_supervision_that_has_ended_are_not_obeyed_by_the_next() {
     let world = World::started();
     let mut service = world.service("web").stays().down().place();
-    service.hear("s");
+    service.receive("s");
     // As long as a process holds the FIFO, its content stays.
     let mut control = waiting::open_fifo(&service.dir.control_path());
     let mut bytes = b"x".to_vec();
     bytes.resize(5000, b'?');
     bytes.push(b'u');
     control.write_all(&bytes).unwrap();
-    service.hear("xs");
+    service.receive("xs");
     assert!(!service.send_and_see("d").is_up());
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
@@ -117,7 +113,7 @@ fn a_control_fifo_that_was_deleted_or_replaced_costs_only_that_service() {
     let mut neighbour = neighbour(&world);
     for kind in ["nothing", "file", "directory", "fifo", "link"] {
         let mut service = world.service(format!("victim-{kind}")).stays().place();
-        service.hear("su");
+        service.receive("su");
         let control = service.dir.control_path();
         fs::remove_file(&control).unwrap();
         match kind {
@@ -129,10 +125,10 @@ fn a_control_fifo_that_was_deleted_or_replaced_costs_only_that_service() {
         }
         // The service is supervised as before.
         crate::support::processes::signal(service.pid(), rustix::process::Signal::KILL);
-        service.hear("dDu");
+        service.receive("dDu");
         still_served(&mut neighbour);
         service.hide();
-        service.hear("dDx");
+        service.receive("dDx");
     }
 }
 
@@ -141,15 +137,15 @@ fn a_supervise_directory_that_is_deleted_costs_only_that_service() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("victim").stays().place();
-    service.hear("su");
+    service.receive("su");
     let pid = service.pid();
     fs::remove_dir_all(service.path("supervise")).unwrap();
     crate::support::processes::signal(pid, rustix::process::Signal::KILL);
-    service.hear("dDu");
+    service.receive("dDu");
     assert!(world.said().contains("victim"), "{}", world.said());
     still_served(&mut neighbour);
     service.hide();
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
@@ -166,7 +162,7 @@ fn a_supervise_that_is_a_link_is_refused_and_its_target_is_not_touched() {
     let said = world.until_said("victim is not supervised");
     assert!(said.contains("supervise"), "{said}");
     assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
     still_served(&mut neighbour);
 }
 
@@ -190,7 +186,7 @@ fn links_in_place_of_the_supervisors_files_are_not_followed() {
         if matches!(entry, "lock" | "control") {
             world.until_said("victim is not supervised");
         } else {
-            service.hear("sudOD");
+            service.receive("sudOD");
         }
         assert_eq!(fs::read_to_string(&target).unwrap(), "precious", "{entry}");
         still_served(&mut neighbour);
@@ -208,7 +204,7 @@ fn directories_in_place_of_the_supervisors_files_cost_only_that_service() {
             .prepare(|dir| fs::create_dir_all(dir.join("supervise").join(entry).join("more")).unwrap())
             .place();
         still_served(&mut neighbour);
-        let _ = service.unheard();
+        let _ = service.further_events();
     }
 }
 
@@ -218,22 +214,22 @@ fn a_down_file_that_is_a_link_is_not_written_through() {
     let target = world.root().join("target");
     let mut service =
         world.service("web").stays().prepare(|dir| symlink(&target, dir.join("down")).unwrap()).place();
-    service.hear("s");
+    service.receive("s");
     service.send_and_see("D");
     assert!(!target.exists());
     service.send("U");
-    service.hear("u");
+    service.receive("u");
     assert!(service.path("down").symlink_metadata().is_err());
 }
 
 #[test]
-fn stale_listeners_are_removed_and_files_that_are_none_are_left_alone() {
+fn stale_listeners_are_removed_and_other_files_are_left_alone() {
     const LISTENER: &str = "ftrig1:@4000000000000025000000";
     let world = World::started();
     let precious = world.root().join("precious");
     fs::write(&precious, "precious").unwrap();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let event = service.path("event");
     for n in 10..40 {
         drop(waiting::fifo(&event.join(format!("{LISTENER}{n}:stale{}", n % 10))));
@@ -246,10 +242,10 @@ fn stale_listeners_are_removed_and_files_that_are_none_are_left_alone() {
     fs::create_dir(event.join(format!("{LISTENER}ac:direct"))).unwrap();
     let mut alive = waiting::fifo(&event.join(format!("{LISTENER}ad:alive1")));
     service.send("k");
-    service.hear("dDu");
-    let mut heard = [0; 10];
-    let count = alive.read(&mut heard).unwrap();
-    assert_eq!(&heard[..count], b"dDu");
+    service.receive("dDu");
+    let mut received = [0; 10];
+    let count = alive.read(&mut received).unwrap();
+    assert_eq!(&received[..count], b"dDu");
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
     let names: Vec<String> = fs::read_dir(&event)
         .unwrap()
@@ -271,12 +267,12 @@ fn stale_listeners_are_removed_and_files_that_are_none_are_left_alone() {
 fn a_listener_that_does_not_read_costs_nobody_anything() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let mut deaf = waiting::fifo(&service.path("event/ftrig1:@400000000000002500000001:deaf01"));
     while deaf.write(&[b'.'; 4096]).is_ok() {}
     for _ in 0..5 {
         service.send("k");
-        service.hear("dDu");
+        service.receive("dDu");
     }
     assert!(service.path("event/ftrig1:@400000000000002500000001:deaf01").exists(), "it has a reader");
 }
@@ -286,7 +282,7 @@ fn an_event_directory_that_is_a_file_or_missing_costs_only_its_listeners() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("victim").stays().place();
-    service.hear("su");
+    service.receive("su");
     fs::remove_dir_all(service.path("event")).unwrap();
     fs::write(service.path("event"), "a file").unwrap();
     let pid = service.pid();
@@ -318,25 +314,25 @@ fn a_standard_error_that_nobody_reads_does_not_stop_supervision() {
         .collect();
     world.start();
     for service in &mut services {
-        service.hear("s");
+        service.receive("s");
         service.until_policy("failed starts", |policy| policy.failures > 3);
     }
     let mut good = world.service("good").stays().place();
-    good.hear("su");
+    good.receive("su");
 }
 
 #[test]
-fn ten_thousand_stale_listeners_are_removed_and_the_living_hear() {
+fn ten_thousand_stale_listeners_are_removed_and_the_living_receive_events() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let event = service.path("event");
     for n in 10_000..20_000 {
         waiting::stale_fifo(&event.join(format!("ftrig1:@4000000000000025000{n}:stale1")));
     }
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     still_served(&mut neighbour);
     let stale = |name: &str| name.contains("stale");
     let left = fs::read_dir(&event)
@@ -350,7 +346,7 @@ fn a_hundred_listeners_that_never_read_cost_nobody_anything() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let deaf: Vec<fs::File> = (100..200)
         .map(|n| {
             let mut deaf =
@@ -361,7 +357,7 @@ fn a_hundred_listeners_that_never_read_cost_nobody_anything() {
         .collect();
     for _ in 0..3 {
         service.send("k");
-        service.hear("dDu");
+        service.receive("dDu");
     }
     still_served(&mut neighbour);
     assert_eq!(deaf.len(), 100);
@@ -390,6 +386,6 @@ fn a_megabyte_of_random_commands_for_the_scandir_hurts_nobody_until_one_ends_it(
     // With the commands that end it, it ends as it should.
     let bytes: Vec<u8> = random_bytes().filter(|byte| *byte != b'b').take(4095).chain(*b"t").collect();
     flood(&bytes);
-    neighbour.hear_until('x');
+    neighbour.receive_until('x');
     assert_eq!(world.ended().code(), Some(0));
 }

@@ -33,7 +33,7 @@ fn a_control_fifo_that_was_replaced_costs_that_service_its_commands_until_it_is_
     let mut neighbour = neighbour(&world);
     for (n, wrong) in EVERY.into_iter().enumerate() {
         let mut service = world.service(format!("victim-{n}")).stays().place();
-        service.hear("su");
+        service.receive("su");
         let control = service.dir.control_path();
         let held = wrong.replace(&control);
         if wrong != Wrong::HeldFifo {
@@ -48,19 +48,19 @@ fn a_control_fifo_that_was_replaced_costs_that_service_its_commands_until_it_is_
         }
         // The service is supervised as before.
         processes::signal(service.pid(), Signal::KILL);
-        service.hear("dDu");
+        service.receive("dDu");
         still_served(&mut neighbour);
         // A service that is moved out of the scandir, fixed and moved back is supervised again.
         let hidden = service.hide();
-        service.hear("dDx");
+        service.receive("dDx");
         drop(held);
         remove(&hidden.join("supervise/control"));
         fs::rename(hidden, service.dir.path()).unwrap();
         world.rescan();
-        service.hear("su");
+        service.receive("su");
         still_served(&mut service);
         service.hide();
-        service.hear("dDx");
+        service.receive("dDx");
     }
 }
 
@@ -83,14 +83,14 @@ fn a_slot_with_something_else_for_a_control_fifo_is_refused_until_it_is_fixed() 
             })
             .place();
         world.until_said(&format!("{name} is not supervised"));
-        assert_eq!(service.unheard(), "", "{wrong:?}");
+        assert_eq!(service.further_events(), "", "{wrong:?}");
         still_served(&mut neighbour);
         remove(&service.dir.control_path());
         world.rescan();
-        service.hear("su");
+        service.receive("su");
         still_served(&mut service);
         service.hide();
-        service.hear("dDx");
+        service.receive("dDx");
     }
 }
 
@@ -101,7 +101,7 @@ fn files_of_a_running_service_that_were_replaced_are_written_anew_or_cost_only_t
     for entry in ["status", "death_tally", "policy", "lock"] {
         for (n, wrong) in EVERY.into_iter().enumerate() {
             let mut service = world.service(format!("victim-{entry}-{n}")).stays().place();
-            service.hear("su");
+            service.receive("su");
             let file = service.path("supervise").join(entry);
             let held = wrong.replace(&file);
             for words in ["s6-svok", "s6-svstat", "s6-svdt", "s6-svwait -t 20 -u"] {
@@ -109,14 +109,14 @@ fn files_of_a_running_service_that_were_replaced_are_written_anew_or_cost_only_t
                 assert!([0, 1, 99, 102, 111].contains(&code), "`{words}` with {wrong:?}: {code}");
             }
             service.send("k");
-            service.hear("dDu");
+            service.receive("dDu");
             let replaced = matches!(wrong, Wrong::Directory | Wrong::FullDirectory);
             if entry == "status" && !replaced {
                 assert!(service.status().is_up(), "{wrong:?}");
             }
             still_served(&mut neighbour);
             service.hide();
-            service.hear("dDx");
+            service.receive("dDx");
             drop(held);
         }
     }
@@ -140,13 +140,13 @@ fn a_scandir_without_its_control_fifo_serves_on_and_obeys_signals() {
         still_served(&mut neighbour);
         // A request by a signal needs no FIFO.
         let hidden = neighbour.hide();
-        neighbour.hear("dDx");
+        neighbour.receive("dDx");
         fs::rename(hidden, neighbour.dir.path()).unwrap();
         world.signal(Signal::HUP);
-        neighbour.hear("su");
+        neighbour.receive("su");
         still_served(&mut neighbour);
         assert_eq!(world.stop().code(), Some(0), "{wrong:?}");
-        neighbour.hear("dDx");
+        neighbour.receive("dDx");
         drop(held);
     }
 }

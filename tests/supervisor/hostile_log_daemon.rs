@@ -24,9 +24,10 @@ def is_own_daemon(pid):
         return False
 
 def note(name, text):
-    with open(name + ".new", "w") as file:
+    own = f"{name}.{os.getpid()}"
+    with open(own, "w") as file:
         file.write(text)
-    os.rename(name + ".new", name)
+    os.rename(own, name)
 
 def stay():
     while True:
@@ -52,7 +53,7 @@ fn attacker(world: &World, program: &str) -> Service {
         .executable("log/run", &log)
         .owned_by(OWNER)
         .place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
@@ -118,7 +119,7 @@ fn lines_of_another_users_slot_say_whose_they_are_whatever_it_asks_for() {
             .executable("log/run", log)
             .owned_by(owner)
             .place()
-            .hear("su");
+            .receive("su");
     };
     let ours = |rest: &str| format!("#!{program} log\ndirectory = \"lines\"\n{rest}\n");
     place("gateway-raw", &ours("forward = \"raw\""), OWNER);
@@ -135,5 +136,7 @@ fn lines_of_another_users_slot_say_whose_they_are_whatever_it_asks_for() {
     // The supervisor's own user may print anything on its own output.
     world.until_said("\nover\n");
     let said = world.said();
+    // Its first line may be the first of all.
+    let said = format!("\n{said}");
     assert_eq!(said.matches("\ngatevisor: forged\n").count(), 1, "{said}");
 }

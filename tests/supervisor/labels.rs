@@ -34,10 +34,10 @@ fn what_a_service_without_a_logger_prints_bears_its_name() {
         .finish(FORGES)
         .owned_by(OWNER)
         .place();
-    service.hear("su");
+    service.receive("su");
     world.until_said("FORGED too");
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     assert_eq!(world.stop().code(), Some(0));
     are_labelled(&world.said(), "web", 4);
 }
@@ -51,8 +51,8 @@ fn what_a_logger_prints_and_what_a_service_prints_beside_its_log_bear_its_name()
         .log(&format!("{FORGES}; cat > lines; {FORGES}"))
         .owned_by(OWNER)
         .place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     assert_eq!(service.logger().until_lines("lines", 1).len(), 1, "what is logged is what it was");
     // One line is the service's, which could be ended before it prints its second line. The other
     // one is its logger's.
@@ -61,8 +61,8 @@ fn what_a_logger_prints_and_what_a_service_prints_beside_its_log_bear_its_name()
     // The lines come on standard error of the service, and on both outputs of its logger, also at
     // its end.
     are_labelled(&world.said(), "web", 5);
-    service.hear("dDx");
-    service.logger().hear("dDx");
+    service.receive("dDx");
+    service.logger().receive("dDx");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn what_a_logged_service_prints_on_standard_error_is_logged() {
         .executable("log/run", &log)
         .owned_by(OWNER)
         .place();
-    service.hear("su");
+    service.receive("su");
     service.until_file("log/lines/current", "both lines", |text| text.contains("FORGED too"));
     assert_eq!(world.stop().code(), Some(0));
     are_labelled(&world.said(), "web", 2);
@@ -92,8 +92,8 @@ fn slots_come_and_go_with_what_they_print() {
             builder = builder.log("exec cat > lines");
         }
         let mut service = builder.owned_by(OWNER).place();
-        service.hear("su");
+        service.receive("su");
         std::fs::rename(service.path(""), world.scandir().join(format!(".{name}"))).unwrap();
-        service.hear("dDx");
+        service.receive("dDx");
     }
 }

@@ -31,9 +31,11 @@ def escape():
     return True
 
 def note(name):
-    with open(name + ".new", "w") as file:
+    # Several processes may note the same: each writes a file of its own.
+    own = f"{name}.{os.getpid()}"
+    with open(own, "w") as file:
         file.write(str(os.getpid()))
-    os.rename(name + ".new", name)
+    os.rename(own, name)
 
 def stay():
     while True:
@@ -59,7 +61,7 @@ fn world() -> World {
 fn attacker(world: &World, program: &str, noted: &str) -> Service {
     let run = format!("{PRELUDE}{program}");
     let mut service = world.service("attacker").executable("run", &run).owned_by(OWNER).place();
-    service.hear("su");
+    service.receive("su");
     service.until_file(noted, "what it does", |text| !text.is_empty());
     service
 }
@@ -80,7 +82,7 @@ fn a_log_daemon_that_its_owner_stops_holds_nobody_up() {
             .executable("log/run", &daemon_log)
             .owned_by(owner)
             .place();
-        service.hear("su");
+        service.receive("su");
         service.until_file("log/lines/current", "its line", |text| text.contains("hello"));
         service
     };
@@ -95,8 +97,8 @@ fn a_log_daemon_that_its_owner_stops_holds_nobody_up() {
         .expect("the owner has a log daemon");
     processes::signal(daemon, Signal::STOP);
     assert_eq!(world.stop().code(), Some(0));
-    own.hear("dDx");
-    other.hear("dDx");
+    own.receive("dDx");
+    other.receive("dDx");
 }
 
 #[test]
@@ -118,7 +120,7 @@ leave()
     let tracer = Held::of(noted(&service, "traced")).unwrap();
     assert_eq!(world.stop().code(), Some(0));
     assert!(tracer.is_gone());
-    neighbour.hear("dDx");
+    neighbour.receive("dDx");
 }
 
 /// Checks that what a service leaves behind ends with the supervisor. The program makes a file when
@@ -132,7 +134,7 @@ fn ends_with_the_supervisor(program: &str, told_by: &str) {
 }
 
 #[test]
-fn what_has_a_name_that_is_no_text_is_ended_too() {
+fn a_process_whose_name_is_no_text_is_ended_too() {
     let program = r#"
 if escape():
     libc.prctl(15, b"\xff) \xfe", 0, 0, 0)
@@ -158,7 +160,7 @@ leave()
 }
 
 #[test]
-fn those_who_put_another_in_the_place_of_each_who_dies_are_ended() {
+fn processes_that_replace_each_one_that_dies_are_ended() {
     let mut world = world();
     // When a child dies, its parent makes another one. When the parent dies, the child does.
     let program = r#"

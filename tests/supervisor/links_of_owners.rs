@@ -54,7 +54,7 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_second_name_of_a_link_of_roots_is_no_word_of_roots() {
+fn a_hard_link_to_a_link_of_roots_is_not_supervised() {
     let world = world();
     let mut neighbour = neighbour(&world);
     let roots = of_root(&world);
@@ -116,7 +116,7 @@ fn a_slot_that_turns_into_a_link_while_it_is_taken_leads_to_no_directory_of_root
 }
 
 #[test]
-fn what_an_owner_keeps_swapping_for_links_to_roots_files_leaves_those_as_they_were() {
+fn an_owner_who_keeps_swapping_files_for_links_to_roots_files_changes_none_of_roots() {
     let world = world();
     let mut neighbour = neighbour(&world);
     let precious = world.root().join("precious");
@@ -131,7 +131,7 @@ fn what_an_owner_keeps_swapping_for_links_to_roots_files_leaves_those_as_they_we
     let before = state(&precious);
     let service = world.service("victim").stays().finish("exit 0").data("backoff-first", 1).owned_by(OWNER);
     let mut service = service.log("exec cat > lines").place();
-    service.hear("su");
+    service.receive("su");
     let stop = AtomicBool::new(false);
     let slot = fs::File::open(service.dir.path()).unwrap();
     std::thread::scope(|scope| {
@@ -170,18 +170,18 @@ fn what_an_owner_keeps_swapping_for_links_to_roots_files_leaves_those_as_they_we
 }
 
 #[test]
-fn letters_do_not_reach_a_fifo_that_has_another_name() {
+fn events_do_not_reach_a_fifo_that_has_another_name() {
     let world = world();
     let mut service = world.service("victim").stays().owned_by(OWNER).place();
-    service.hear("su");
+    service.receive("su");
     // A process reads commands from this FIFO, and some events are commands.
     let fifo = world.root().join("fifo");
     let mut commands = waiting::fifo(&fifo);
     fs::hard_link(&fifo, service.path("event/ftrig1:@400000000000002500000001:linked")).unwrap();
     service.send("k");
-    service.hear("dDu");
-    let heard = commands.read(&mut [0; 10]);
-    assert!(heard.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "{heard:?}");
+    service.receive("dDu");
+    let received = commands.read(&mut [0; 10]);
+    assert!(received.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "{received:?}");
     assert!(fifo.exists() && service.path("event/ftrig1:@400000000000002500000001:linked").exists());
 }
 
@@ -200,16 +200,16 @@ fn a_lock_or_a_control_fifo_that_is_a_second_name_of_roots_is_refused() {
             .owned_by(OWNER)
             .place_after(|dir| fs::hard_link(target, dir.join("supervise").join(entry)).unwrap());
         world.until_said(&format!("{name} is not supervised"));
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
         still_served(&mut neighbour);
     }
 }
 
 #[test]
-fn what_a_second_name_of_roots_file_holds_does_not_come_out_in_a_file_of_the_slot() {
+fn the_content_of_a_hard_link_to_roots_file_does_not_appear_in_a_file_of_the_slot() {
     let world = world();
     let mut service = world.service("victim").stays().owned_by(OWNER).place();
-    service.hear("su");
+    service.receive("su");
     // These bytes could be read as two deaths.
     let file = secret(&world, b"@\0secret\0\0\0\0\x01\0@\0secret\0\0\0\0\x01\0");
     let opened = waiting::watch(&file, WatchFlags::ACCESS | WatchFlags::MODIFY);
@@ -223,9 +223,9 @@ fn what_a_second_name_of_roots_file_holds_does_not_come_out_in_a_file_of_the_slo
         fs::hard_link(&file, path).unwrap();
     }
     service.send("r");
-    service.hear("dDu");
+    service.receive("dDu");
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     assert!(!fs::read(service.path("supervise/death_tally")).unwrap().windows(6).any(|w| w == b"secret"));
     waiting::drain(&opened);
     assert!(!world.said().contains("secret"), "{}", world.said());
@@ -237,17 +237,17 @@ fn a_down_file_that_is_there_is_not_opened() {
     let world = world();
     let file = secret(&world, b"#!/bin/sh\n");
     let mut service = world.service("victim").stays().owned_by(OWNER).place();
-    service.hear("su");
+    service.receive("su");
     fs::hard_link(&file, service.path("down")).unwrap();
     let opened = waiting::watch(&file, WatchFlags::OPEN);
     service.send_and_see("D");
     assert!(!waiting::readable(&opened, std::time::Instant::now()), "it could not be executed meanwhile");
     assert!(!world.said().contains("down"), "{}", world.said());
-    service.hear("dD");
+    service.receive("dD");
 }
 
 #[test]
-fn a_directory_of_roots_that_the_owner_names_log_is_nobodys_log() {
+fn a_directory_of_roots_that_the_owner_names_log_is_not_used_as_a_log() {
     let world = world();
     let mut neighbour = neighbour(&world);
     let mut service =
@@ -258,12 +258,12 @@ fn a_directory_of_roots_that_the_owner_names_log_is_nobodys_log() {
     let said = world.until_said("victim is not supervised");
     assert!(said.contains("its log belongs to uid 0"), "{said}");
     assert!(!service.path("log/executed").exists() && !service.path("log/supervise").exists());
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
     still_served(&mut neighbour);
     give(&service.path("log"), OWNER);
     world.rescan();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_script_in_a_scandir_of_an_owner_is_not_run_as_root() {
 }
 
 #[test]
-fn whoever_may_write_to_roots_control_fifo_cannot_end_the_supervisor() {
+fn a_user_who_may_write_to_roots_control_fifo_cannot_end_the_supervisor() {
     let mut world = world();
     let mut neighbour = neighbour(&world);
     let control = world.scandir().join(".s6-svscan/control");
@@ -295,7 +295,7 @@ fn whoever_may_write_to_roots_control_fifo_cannot_end_the_supervisor() {
     }
     world.until_said("it is not obeyed");
     let mut late = world.service("late").stays().place();
-    late.hear("su");
+    late.receive("su");
     still_served(&mut neighbour);
     assert_eq!(world.said().matches("it is not obeyed").count(), 1);
     assert_eq!(world.stop().code(), Some(0));
@@ -305,20 +305,20 @@ fn whoever_may_write_to_roots_control_fifo_cannot_end_the_supervisor() {
 fn a_directory_that_gets_another_owner_while_it_is_supervised_starts_nothing_as_the_old_one() {
     let world = world();
     let mut service = world.service("web").stays().finish(": > finished").data("backoff-max", 1).place();
-    service.hear("su");
+    service.receive("su");
     let pid = service.pid();
     give(service.dir.path(), OWNER);
     script(&service.path("run"), ": > executed; exec sleep 3600");
     lchown(service.path("run"), Some(OWNER), Some(OWNER)).unwrap();
     crate::support::processes::signal(pid, Signal::KILL);
-    service.hear("dD");
+    service.receive("dD");
     let policy = service.until_policy("a refusal", |policy| policy.reason.is_some());
     assert!(policy.reason.unwrap().contains("was given to uid 23456"));
     assert!(!service.path("executed").exists() && !service.path("finished").exists());
 }
 
 #[test]
-fn what_directs_the_supervisor_is_no_slot_whatever_its_name() {
+fn the_control_directory_of_the_supervisor_is_no_slot_whatever_its_name() {
     let world = world();
     let mut neighbour = neighbour(&world);
     let svscan = world.scandir().join("renamed");
@@ -350,19 +350,19 @@ fn root_without_the_capability_to_signal_brings_services_of_others_down() {
         .owned_by(OWNER)
         .place();
     world.start();
-    service.hear("su");
+    service.receive("su");
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     assert_eq!(world.stop().code(), Some(0));
 }
 
 #[test]
-fn a_slot_that_its_owner_broke_holds_up_nobody_who_has_the_scandir_looked_at() {
+fn a_slot_that_its_owner_broke_does_not_delay_a_rescan_that_others_ask_for() {
     let world = world();
     let mut broken = world.service("broken").stays().owned_by(OWNER).place();
-    broken.hear("su");
+    broken.receive("su");
     fs::rename(broken.path("supervise"), broken.path("taken-away")).unwrap();
     symlink("nowhere", broken.path("supervise")).unwrap();
     // A directory that exists before the attack.

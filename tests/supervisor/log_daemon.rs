@@ -46,7 +46,7 @@ fn writer(world: &World, lines: u32) -> Service {
         .prepare(|dir| fs::create_dir_all(dir.join("log/lines")).unwrap())
         .executable("log/run", &log)
         .place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
@@ -70,21 +70,21 @@ fn a_limit_of_the_size_of_files_keeps_no_line_from_its_log() {
     until_all_is_kept(&service, 20_000);
     assert!(!world.said().contains("a log daemon ended"), "{}", world.said());
     assert_eq!(world.stop().code(), Some(0));
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
-fn without_files_of_memory_lines_are_kept_all_the_same() {
+fn without_files_in_memory_lines_are_kept_as_well() {
     let mut world = world_that_refuses("memfd");
     let mut service = writer(&world, 20_000);
     until_all_is_kept(&service, 20_000);
     assert!(!world.said().contains("a log daemon ended"), "{}", world.said());
     assert_eq!(world.stop().code(), Some(0));
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
-fn where_no_log_daemon_can_work_it_is_said_and_no_service_stands_still() {
+fn where_no_log_daemon_can_work_a_warning_says_so_and_no_service_is_blocked() {
     let mut world = world_that_refuses("threads");
     // Far more than a pipe holds.
     let mut service = writer(&world, 20_000);
@@ -98,7 +98,7 @@ fn where_no_log_daemon_can_work_it_is_said_and_no_service_stands_still() {
     // The end does not wait for work that nobody can do. The grace is longer than the tests'
     // deadline.
     assert_eq!(world.stop().code(), Some(0));
-    service.hear("dDx");
+    service.receive("dDx");
     let said = world.said();
     assert!(said.contains("bytes in the log pipe are lost"), "{said}");
 }
@@ -112,7 +112,7 @@ fn what_an_earlier_supervisor_noted_of_log_daemons_is_gone() {
     fs::write(notes.join("7"), "").unwrap();
     world.start();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     assert!(fs::read_dir(&notes).unwrap().next().is_none());
     assert_eq!(world.stop().code(), Some(0));
 }

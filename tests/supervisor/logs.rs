@@ -48,8 +48,8 @@ fn what_a_service_writes_comes_to_its_logger() {
     let world = World::started();
     let mut service =
         world.service("web").run("echo hello; echo there; exec sleep 3600").log("exec cat >> lines").place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     assert_eq!(service.logger().until_lines("lines", 2), ["hello", "there"]);
     assert!(!world.said().contains("hello"), "{}", world.said());
 }
@@ -63,7 +63,7 @@ fn what_the_finish_script_writes_comes_to_the_logger_as_well() {
         .finish("echo finish $1; exit 125")
         .log("exec cat >> lines")
         .place();
-    service.hear("sudOD");
+    service.receive("sudOD");
     assert_eq!(service.logger().until_lines("lines", 2), ["run", "finish 1"]);
 }
 
@@ -71,14 +71,14 @@ fn what_the_finish_script_writes_comes_to_the_logger_as_well() {
 fn no_line_is_lost_or_doubled_however_often_the_service_is_killed() {
     let world = World::started();
     let mut service = world.service("web").run(COUNTS).log(LINE_BY_LINE).data("backoff-max", 1).place();
-    service.hear("su");
+    service.receive("su");
     for _ in 0..15 {
         until_it_counts(&service, 20);
         service.send("k");
-        service.hear("dDu");
+        service.receive("dDu");
     }
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     // What the service has written is at least in the pipe, and the logger ends only when it has
     // read all of that.
     let written = fs::read_to_string(service.path("written")).unwrap();
@@ -95,22 +95,22 @@ fn no_line_is_lost_or_doubled_however_often_the_service_is_killed() {
 }
 
 #[test]
-fn a_killed_logger_costs_at_most_the_line_in_its_hands_and_the_service_does_not_notice() {
+fn a_killed_logger_loses_at_most_the_line_that_it_was_working_on_and_the_service_goes_on() {
     let world = World::started();
     let mut service = world.service("web").run(COUNTS).log(LINE_BY_LINE).place();
     service.logger().set("backoff-max", 1);
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     let pid = service.pid();
     let mut reached = 0;
     for _ in 0..10 {
         reached += 200;
         until_it_counts(&service, reached);
         service.logger().send("k");
-        service.logger().hear("dDu");
+        service.logger().receive("dDu");
     }
     until_it_counts(&service, reached + 200);
-    assert_eq!((service.pid(), service.unheard().as_str()), (pid, ""), "the service ran on");
+    assert_eq!((service.pid(), service.further_events().as_str()), (pid, ""), "the service ran on");
     let mut world = world;
     assert!(world.stop().success());
     let text = fs::read_to_string(service.path("log/lines")).unwrap();
@@ -135,16 +135,16 @@ fn no_line_is_lost_when_s6_log_and_its_service_are_restarted_again_and_again() {
         .log("exec s6-log -b n1 s100000000 ./dir")
         .data("backoff-max", 1)
         .place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     for n in 0..12 {
         until_it_counts(&service, 50);
         if n % 3 == 0 {
             service.send("k");
-            service.hear("dDu");
+            service.receive("dDu");
         } else {
             service.logger().send("t");
-            service.logger().hear("dDu");
+            service.logger().receive("dDu");
         }
     }
     let mut world = world;
@@ -158,7 +158,7 @@ fn no_line_is_lost_when_s6_log_and_its_service_are_restarted_again_and_again() {
 }
 
 #[test]
-fn the_last_words_of_a_service_are_on_file_after_the_end() {
+fn the_last_lines_of_a_service_are_in_its_log_after_the_end() {
     let mut world = World::started();
     let mut services: Vec<Service> = (0..10)
         .map(|n| {
@@ -171,7 +171,7 @@ fn the_last_words_of_a_service_are_on_file_after_the_end() {
         })
         .collect();
     for service in &mut services {
-        service.hear("su");
+        service.receive("su");
         service.until_file("ready", "the trap", |_| true);
     }
     assert!(world.stop().success());
@@ -180,8 +180,8 @@ fn the_last_words_of_a_service_are_on_file_after_the_end() {
             fs::read_to_string(service.path("log/lines")).unwrap(),
             "last words\nvery last words\nend\n"
         );
-        service.hear("dDx");
-        service.logger().hear("sudDx");
+        service.receive("dDx");
+        service.logger().receive("sudDx");
         assert_eq!(service.logger().status().last.exit_code(), Some(0), "it ended by itself");
     }
 }
@@ -195,13 +195,13 @@ fn lines_written_while_the_logger_is_down_wait_for_it() {
         .log(LINE_BY_LINE)
         .prepare(|dir| fs::write(dir.join("log/down"), "").unwrap())
         .place();
-    service.hear("su");
-    service.logger().hear("s");
+    service.receive("su");
+    service.logger().receive("s");
     service.until_file("written", "two lines", |_| true);
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     service.logger().send("u");
-    service.logger().hear("u");
+    service.logger().receive("u");
     assert_eq!(service.logger().until_lines("lines", 4), ["one", "two", "one", "two"]);
 }
 
@@ -209,17 +209,17 @@ fn lines_written_while_the_logger_is_down_wait_for_it() {
 fn a_logger_is_supervised_like_any_service() {
     let world = World::started();
     let mut service = world.service("web").stays().log("exec cat >> lines").place();
-    service.hear("su");
+    service.receive("su");
     let logger = service.logger();
-    logger.hear("su");
+    logger.receive("su");
     let pid = logger.pid();
     logger.send("k");
-    logger.hear("dDu");
+    logger.receive("dDu");
     assert_ne!(logger.pid(), pid);
     logger.send("d");
-    logger.hear("dD");
+    logger.receive("dD");
     logger.send("u");
-    logger.hear("u");
+    logger.receive("u");
 }
 
 #[test]
@@ -227,19 +227,19 @@ fn an_x_for_the_service_or_its_logger_keeps_the_pipe() {
     let world = World::started();
     let body = "while read line < go; do echo \"$line\"; done";
     let mut service = world.service("web").run(body).log(LINE_BY_LINE).gate("go").place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     service.pass("go", "one");
     service.logger().until_lines("lines", 1);
     service.send("xk");
-    service.hear("dDxsu");
+    service.receive("dDxsu");
     service.pass("go", "two");
     service.logger().until_lines("lines", 2);
     service.logger().send("xk");
-    service.logger().hear("dDxsu");
+    service.logger().receive("dDxsu");
     service.pass("go", "three");
     assert_eq!(service.logger().until_lines("lines", 3), ["one", "two", "three"]);
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_log_that_is_no_directory_is_no_logger() {
     let world = World::started();
     let mut service =
         world.service("web").run("echo hello; exec sleep 3600").file("log", "old lines").place();
-    service.hear("su");
+    service.receive("su");
     world.until_said("hello");
 }
 
@@ -256,13 +256,13 @@ fn a_service_whose_logger_became_unacceptable_writes_on_until_it_is_fixed() {
     let world = World::started();
     let body = "while read line < go; do echo \"$line\"; done";
     let mut service = world.service("web").run(body).log(LINE_BY_LINE).gate("go").place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     let log = service.path("log");
     let permit = |mode| fs::set_permissions(&log, fs::Permissions::from_mode(mode)).unwrap();
     permit(0o777);
     service.logger().send("xk");
-    service.logger().hear("dDx");
+    service.logger().receive("dDx");
     world.until_said("no longer supervised");
     service.pass("go", "one");
     service.send_and_see("c");
@@ -270,9 +270,9 @@ fn a_service_whose_logger_became_unacceptable_writes_on_until_it_is_fixed() {
     permit(0o755);
     service.pass("go", "two");
     world.rescan();
-    service.logger().hear("su");
+    service.logger().receive("su");
     assert_eq!(service.logger().until_lines("lines", 2), ["one", "two"]);
-    assert_eq!(service.unheard(), "", "its pipe was never closed");
+    assert_eq!(service.further_events(), "", "its pipe was never closed");
 }
 
 #[test]
@@ -284,12 +284,12 @@ fn a_service_whose_logger_cannot_be_started_runs_and_its_lines_wait() {
         .log("")
         .prepare(|dir| fs::remove_file(dir.join("log/run")).unwrap())
         .place();
-    service.hear("su");
-    service.logger().hear("s");
+    service.receive("su");
+    service.logger().receive("s");
     service.logger().until_policy("a failed start", |policy| policy.reason.is_some());
     service.logger().rewrite_run(LINE_BY_LINE);
     service.logger().send("u");
-    service.logger().hear("u");
+    service.logger().receive("u");
     assert_eq!(service.logger().until_lines("lines", 1), ["one"]);
 }
 
@@ -309,10 +309,10 @@ fn standard_error_is_a_stream_of_its_own_where_the_slot_says_so() {
         .finish("echo finished >&2")
         .prepare(place)
         .place();
-    service.hear("su");
+    service.receive("su");
     let said = world.until_said("web | part of a line");
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     let said = format!("{said}{}", world.until_said("web ! finished"));
     for line in ["web | out\n", "web ! err\n", "web ! another err\n"] {
         assert!(said.contains(line), "{line} in {said}");

@@ -22,14 +22,14 @@ fn two_hundred_services_are_all_up_at_once_and_all_gone_after_the_end() {
         .collect();
     world.start();
     for service in &mut services {
-        service.hear("su");
+        service.receive("su");
         assert!(service.status().is_up());
     }
     let pids: std::collections::HashSet<i32> = services.iter().map(Service::pid).collect();
     assert_eq!(pids.len(), 200);
     assert!(world.stop().success());
     for service in &mut services {
-        service.hear("dDx");
+        service.receive("dDx");
         assert_eq!((service.status().pid, service.dir.supervised().unwrap()), (None, false));
         assert!(service.try_send("u").is_err());
     }
@@ -42,13 +42,13 @@ fn two_hundred_services_killed_at_once_are_all_up_again() {
         (0..200).map(|n| world.service(format!("s{n}")).stays().place()).collect();
     world.start();
     for service in &mut services {
-        service.hear("su");
+        service.receive("su");
     }
     for service in &services {
         processes::signal(service.pid(), Signal::KILL);
     }
     for service in &mut services {
-        service.hear("dDu");
+        service.receive("dDu");
     }
     let mut running: Vec<i32> = services.iter().map(Service::pid).collect();
     running.sort_unstable();
@@ -75,18 +75,18 @@ fn fifty_lives_of_a_service_leave_no_descriptor_behind() {
         .log("exec cat > lines")
         .file("notification-fd", "3\n")
         .place();
-    service.hear("suU");
-    service.logger().hear("su");
+    service.receive("suU");
+    service.logger().receive("su");
     service.send_and_see("c");
     service.logger().send_and_see("c");
     let before = processes::descriptors(world.pid());
     for n in 0..50 {
         if n % 5 == 0 {
             service.logger().send("k");
-            service.logger().hear("dDu");
+            service.logger().receive("dDu");
         }
         service.send("k");
-        service.hear("dDuU");
+        service.receive("dDuU");
     }
     service.send_and_see("c");
     service.logger().send_and_see("c");
@@ -98,15 +98,15 @@ fn fifty_failed_starts_leave_no_descriptor_behind() {
     let world = World::started();
     let mut service =
         world.service("web").stays().file("notification-fd", "3\n").data("backoff-max", 1).place();
-    service.hear("su");
+    service.receive("su");
     service.send_and_see("c");
     let before = processes::descriptors(world.pid());
     fs::rename(service.path("run"), service.path("not-run")).unwrap();
     service.send("k");
-    service.hear("dD");
+    service.receive("dD");
     service.until_policy("many failed starts", |policy| policy.failures > 50);
     fs::rename(service.path("not-run"), service.path("run")).unwrap();
-    service.hear("u");
+    service.receive("u");
     service.send_and_see("c");
     no_more_descriptors(&world, &before);
 }
@@ -115,20 +115,20 @@ fn fifty_failed_starts_leave_no_descriptor_behind() {
 fn fifty_slots_that_came_and_went_leave_no_descriptor_behind() {
     let world = World::started();
     let mut other = world.service("other").stays().place();
-    other.hear("su");
+    other.receive("su");
     other.send_and_see("c");
     let before = processes::descriptors(world.pid());
     for n in 0..50 {
         let builder = world.service("web").stays().file("notification-fd", "3\n");
         let mut service = if n % 2 == 0 { builder.place() } else { builder.log("exec cat > lines").place() };
-        service.hear("su");
+        service.receive("su");
         if n % 2 == 1 {
-            service.logger().hear("su");
+            service.logger().receive("su");
         }
         let hidden = service.hide();
-        service.hear("dDx");
+        service.receive("dDx");
         if n % 2 == 1 {
-            service.logger().hear("dDx");
+            service.logger().receive("dDx");
         }
         fs::remove_dir_all(hidden).unwrap();
     }
@@ -140,7 +140,7 @@ fn fifty_slots_that_came_and_went_leave_no_descriptor_behind() {
 fn fifty_refused_slots_leave_no_descriptor_behind() {
     let world = World::started();
     let mut other = world.service("other").stays().place();
-    other.hear("su");
+    other.receive("su");
     other.send_and_see("c");
     let before = processes::descriptors(world.pid());
     let mut services = Vec::new();
@@ -169,9 +169,9 @@ fn with_too_few_descriptors_for_all_services_it_serves_as_many_as_it_can() {
     let mut served: Vec<&mut Service> = Vec::new();
     for service in &mut services {
         if service.dir.supervised().unwrap() {
-            service.hear("su");
+            service.receive("su");
             service.send("k");
-            service.hear("dDu");
+            service.receive("dDu");
             served.push(service);
         }
     }
@@ -181,7 +181,7 @@ fn with_too_few_descriptors_for_all_services_it_serves_as_many_as_it_can() {
     let before = served.len();
     let places: Vec<_> = served.iter().map(|service| service.hide()).collect();
     for service in served {
-        service.hear("dDx");
+        service.receive("dDx");
     }
     waiting::polled("half as many others", || {
         let is_served = |service: &&Service| service.dir.supervised().unwrap();
@@ -206,9 +206,9 @@ fn a_supervisor_with_nothing_to_do_does_nothing() {
         .collect();
     world.start();
     for (n, service) in services.iter_mut().enumerate() {
-        service.hear(if n % 4 == 0 { "s" } else { "su" });
+        service.receive(if n % 4 == 0 { "s" } else { "su" });
         if n % 4 == 1 {
-            service.logger().hear("su");
+            service.logger().receive("su");
         }
     }
     world.scan_command(ScanCommand::Reap);
@@ -232,16 +232,16 @@ fn a_supervisor_with_nothing_to_do_does_nothing() {
 }
 
 #[test]
-fn a_busy_neighbour_does_not_keep_others_from_being_heard() {
+fn a_busy_neighbour_does_not_keep_the_events_of_others_from_arriving() {
     let world = World::started();
     let mut busy =
         world.service("busy").run("exit 75").data("backoff-max", 1).file("data/restart-codes", "").place();
     let mut calm = world.service("calm").stays().place();
-    busy.hear("sudDudD");
-    calm.hear("su");
+    busy.receive("sudDudD");
+    calm.receive("su");
     for _ in 0..20 {
         calm.send("k");
-        calm.hear("dDu");
+        calm.receive("dDu");
     }
     busy.send("d");
 }
@@ -250,7 +250,7 @@ fn a_busy_neighbour_does_not_keep_others_from_being_heard() {
 fn tens_of_thousands_of_refused_names_take_hardly_any_memory() {
     let mut world = World::started();
     let mut first = world.service("first").stays().place();
-    first.hear("su");
+    first.receive("su");
     let memory = || {
         let line = processes::status_line(world.pid(), "VmRSS");
         line.split_whitespace().find_map(|word| word.parse::<u64>().ok()).unwrap()
@@ -264,7 +264,7 @@ fn tens_of_thousands_of_refused_names_take_hardly_any_memory() {
     }
     world.rescan();
     let mut last = world.service("last").stays().place();
-    last.hear("su");
+    last.receive("su");
     world.scan_command(ScanCommand::Rescan);
     first.send("p");
     first.send("c");

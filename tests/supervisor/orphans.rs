@@ -18,16 +18,16 @@ const TAKES_TIME: &str =
     "trap 'read word <go; exit 0' TERM\nsleep 3600 &\necho begun >begun\nwhile :; do wait; done";
 
 #[test]
-fn an_orphan_is_ended_before_another_one_is_started_and_it_is_said() {
+fn an_orphan_is_ended_before_another_one_is_started_and_a_message_says_so() {
     let mut world = World::started();
     let mut service = world.service("web").run(ALONE).place();
-    service.hear("su");
+    service.receive("su");
     let orphan = service.pid();
     let held = Held::of(orphan).unwrap();
     world.kill();
     assert!(!held.is_gone(), "a service does not end with its supervisor");
     world.start();
-    service.hear("sDu");
+    service.receive("sDu");
     assert!(held.is_gone());
     assert_ne!(service.pid(), orphan);
     assert!(!service.path("twice").exists(), "two ran at one time");
@@ -44,52 +44,52 @@ fn an_orphan_has_the_time_that_its_slot_names_and_the_policy_says_what_is_waited
         .file("data/kill-survivors", "")
         .run(TAKES_TIME)
         .place();
-    service.hear("su");
+    service.receive("su");
     service.until_file("begun", "the trap", |text| text == "begun\n");
     let orphan = service.pid();
     world.kill();
     world.start();
-    service.hear("s");
+    service.receive("s");
     let policy = service.until_policy("a reason", |policy| policy.phase == RestartPhase::Clearing);
     let reason = policy.reason.unwrap();
-    assert!(reason.starts_with(&format!("process {orphan} is being ended first")), "{reason}");
+    assert!(reason.contains(&format!("if it left process {orphan} of it running")), "{reason}");
     assert!(!service.status().is_up());
     service.pass("go", "on");
-    service.hear("Du");
+    service.receive("Du");
     assert_eq!(service.policy().phase, RestartPhase::Running);
     service.send("d");
     service.pass("go", "on");
-    service.hear("dD");
+    service.receive("dD");
 }
 
 #[test]
 fn an_orphan_of_a_service_that_is_down_now_is_ended_as_well() {
     let mut world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let held = Held::of(service.pid()).unwrap();
     world.kill();
     fs::write(service.path("down"), "").unwrap();
     world.start();
-    service.hear("sD");
+    service.receive("sD");
     assert!(held.is_gone());
     assert!(!service.status().is_up());
     service.send("u");
-    service.hear("u");
+    service.receive("u");
 }
 
 #[test]
 fn an_orphan_that_has_cleared_its_environment_is_known_by_its_number_and_its_beginning() {
     let mut world = World::started();
     let mut service = world.service("web").run("exec env -i /bin/sleep 3600").place();
-    service.hear("su");
+    service.receive("su");
     let orphan = service.pid();
     let held = Held::of(orphan).unwrap();
     let environment = format!("/proc/{orphan}/environ");
     waiting::polled("an empty environment", || fs::read(&environment).unwrap().is_empty().then_some(()));
     world.kill();
     world.start();
-    service.hear("sDu");
+    service.receive("sDu");
     assert!(held.is_gone());
     assert_ne!(service.pid(), orphan);
 }
@@ -98,32 +98,32 @@ fn an_orphan_that_has_cleared_its_environment_is_known_by_its_number_and_its_beg
 fn a_process_that_has_the_number_of_an_orphan_and_is_none_is_left_alone() {
     let mut world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let orphan = Held::of(service.pid()).unwrap();
     world.kill();
     orphan.kill();
     // Now a process of another service has the number.
     let other = World::started();
     let mut innocent = other.service("web").stays().place();
-    innocent.hear("su");
+    innocent.receive("su");
     let mut status = fs::read(service.path("supervise/status")).unwrap();
     status[24..32].copy_from_slice(&u64::try_from(innocent.pid()).unwrap().to_be_bytes());
     fs::write(service.path("supervise/status"), status).unwrap();
     world.start();
-    service.hear("sDu");
+    service.receive("sDu");
     assert!(innocent.status().is_up());
-    assert_eq!(innocent.unheard(), "");
+    assert_eq!(innocent.further_events(), "");
 }
 
 #[test]
 fn after_an_end_in_order_nothing_is_looked_for() {
     let mut world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     world.stop();
-    service.hear_until('x');
+    service.receive_until('x');
     world.start();
-    service.hear("su");
+    service.receive("su");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn an_orphan_that_ignores_what_it_is_told_is_not_left_behind_by_a_stop() {
         .file("data/kill-survivors", "")
         .run("trap '' TERM\necho begun >begun\nwhile :; do sleep 3600; done")
         .place();
-    service.hear("su");
+    service.receive("su");
     service.until_file("begun", "the trap", |text| text == "begun\n");
     let held = Held::of(service.pid()).unwrap();
     world.kill();
@@ -156,26 +156,26 @@ fn a_logger_of_an_earlier_supervisor_reads_to_the_end_before_another_one_begins(
         .file("data/kill-survivors", "")
         .log("exec 9>>alone\nflock -n 9 || { echo $$ >>twice; exit 1; }\nexec cat >>lines")
         .place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     service.until_lines("log/lines", 1);
     world.kill();
     world.start();
-    service.hear("sDu");
-    service.logger().hear("sDu");
+    service.receive("sDu");
+    service.logger().receive("sDu");
     assert!(!service.path("log/twice").exists(), "two loggers ran at one time");
     assert_eq!(service.until_lines("log/lines", 3), ["begins", "goodbye", "begins"]);
 }
 
 #[test]
-fn a_service_on_its_way_whose_supervisor_was_killed_gives_up_before_its_program() {
+fn a_start_in_flight_whose_supervisor_was_killed_ends_before_its_exec() {
     let world = World::started();
     let program = env!("CARGO_BIN_EXE_gatevisor");
     let run = format!(
         "#!{program} service\ncommand = [\"/bin/sh\", \"-c\", \"echo ran >>ran; exec sleep 3600\"]\n"
     );
     let mut service = world.service("web").executable("run", &run).place();
-    service.hear("su");
+    service.receive("su");
     service.until_lines("ran", 1);
     let environment = fs::read(format!("/proc/{}/environ", service.pid())).unwrap();
     let environment = String::from_utf8(environment).unwrap();
@@ -190,8 +190,10 @@ fn a_service_on_its_way_whose_supervisor_was_killed_gives_up_before_its_program(
     assert!(said.contains(&why), "{said}");
     assert_eq!(service.until_lines("ran", 1), ["ran"]);
     // Started by hand, without a supervisor, it runs.
-    let mut by_hand = Command::new("timeout");
-    by_hand.args(["0.1", "./run", "web"]).current_dir(service.dir.path()).env_remove("GATEVISOR_SERVICE");
-    output(&mut by_hand).unwrap();
+    let mut by_hand = Command::new("./run");
+    by_hand.arg("web").current_dir(service.dir.path()).env_remove("GATEVISOR_SERVICE");
+    let mut by_hand = by_hand.spawn().unwrap();
     assert_eq!(service.until_lines("ran", 2).len(), 2);
+    by_hand.kill().unwrap();
+    by_hand.wait().unwrap();
 }

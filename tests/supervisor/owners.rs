@@ -38,11 +38,11 @@ fn everything_in_a_slot_runs_as_its_owner_with_the_owners_groups() {
         .log(&format!("{WHO} > log.who; exec cat > lines"))
         .owned_by(OWNER)
         .place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     service.until_lines("run.who", 1);
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     service.logger().until_lines("log.who", 1);
     for who in ["run.who", "finish.who", "log/log.who"] {
         assert_eq!(fs::read_to_string(service.path(who)).unwrap(), "12345 12345 12345\n", "{who}");
@@ -54,7 +54,7 @@ fn what_the_supervisor_makes_in_a_slot_belongs_to_its_owner() {
     need_root();
     let world = World::started();
     let mut service = world.service("web").stays().log("exec cat > lines").owned_by(OWNER).place();
-    service.hear("su");
+    service.receive("su");
     for entry in ["event", "supervise", "supervise/control", "log/supervise", "log/supervise/control"] {
         assert_eq!(owner_of(&service.path(entry)), (OWNER, OWNER), "{entry}");
     }
@@ -66,7 +66,7 @@ fn what_the_supervisor_makes_in_a_slot_belongs_to_its_owner() {
 fn an_event_directory_that_the_supervisor_makes_belongs_to_the_owner_and_has_its_mode() {
     need_root();
     let world = World::started();
-    let service = world.service("web").stays().owned_by(OWNER).place_unheard();
+    let service = world.service("web").stays().owned_by(OWNER).place_without_subscriber();
     crate::support::waiting::polled("the first status", || service.dir.status().ok());
     assert_eq!(owner_of(&service.path("event")), (OWNER, OWNER));
     assert_eq!(fs::metadata(service.path("event")).unwrap().mode() & 0o7777, 0o3730);
@@ -77,7 +77,7 @@ fn the_owner_may_command_its_service_and_others_may_not() {
     need_root();
     let world = World::started();
     let mut service = world.service("web").stays().owned_by(OWNER).place();
-    service.hear("su");
+    service.receive("su");
     let tell = |uid: u32, byte: &str| {
         let mut command = Command::new("setpriv");
         command
@@ -88,9 +88,9 @@ fn the_owner_may_command_its_service_and_others_may_not() {
     };
     assert!(!tell(THIRD, "k").status.success());
     assert!(tell(OWNER, "k").status.success());
-    service.hear("dDu");
+    service.receive("dDu");
     service.send_and_see("c");
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn what_is_there_already_keeps_its_owner() {
         })
         .owned_by(OWNER)
         .place_after(|dir| give(&dir.join("supervise"), THIRD));
-    service.hear("su");
+    service.receive("su");
     for entry in ["supervise", "supervise/control"] {
         assert_eq!(owner_of(&service.path(entry)), (THIRD, THIRD), "{entry}");
     }
@@ -131,7 +131,7 @@ fn a_slot_that_others_may_write_to_is_refused_with_the_reason_and_no_effect_on_o
         let said = world.until_said(&format!("{name} is not supervised"));
         let line = said.lines().find(|line| line.contains(&name)).unwrap();
         assert!(line.contains("may write") && line.contains(&format!("{bits:04o}")), "{line}");
-        assert_eq!(service.unheard(), "");
+        assert_eq!(service.further_events(), "");
         assert!(!service.path("supervise").exists());
         still_served(&mut neighbour);
     }
@@ -142,11 +142,11 @@ fn a_slot_that_the_owners_own_group_may_write_to_is_served() {
     need_root();
     let world = World::started();
     let mut service = world.service("web").stays().owned_by(OWNER).place_after(|dir| mode(dir, 0o775));
-    service.hear("su");
+    service.receive("su");
 }
 
 #[test]
-fn a_run_of_a_third_user_is_not_executed_and_the_reason_is_on_file() {
+fn a_run_of_a_third_user_is_not_executed_and_the_policy_file_has_the_reason() {
     need_root();
     let world = World::started();
     let mut neighbour = neighbour(&world);
@@ -160,7 +160,7 @@ fn a_run_of_a_third_user_is_not_executed_and_the_reason_is_on_file() {
                 give(dir, owner);
                 lchown(dir.join("run"), Some(THIRD), Some(THIRD)).unwrap();
             });
-        service.hear("s");
+        service.receive("s");
         let policy = service.until_policy("a refusal", |policy| policy.reason.is_some());
         assert!(matches!(policy.phase, RestartPhase::FailedToStart | RestartPhase::Refused), "{policy:?}");
         let reason = policy.reason.unwrap();
@@ -169,7 +169,7 @@ fn a_run_of_a_third_user_is_not_executed_and_the_reason_is_on_file() {
         // Once corrected, it runs.
         lchown(service.path("run"), Some(owner), Some(owner)).unwrap();
         service.send("u");
-        service.hear("u");
+        service.receive("u");
         still_served(&mut neighbour);
     }
 }
@@ -184,7 +184,7 @@ fn a_run_or_finish_that_others_may_write_to_is_not_executed() {
         .data("backoff-first", 1_000_000)
         .data("backoff-max", 1_000_000)
         .place_after(|dir| mode(&dir.join("run"), 0o757));
-    service.hear("s");
+    service.receive("s");
     let policy = service.until_policy("a refusal", |policy| policy.reason.is_some());
     let reason = policy.reason.unwrap();
     assert!(reason.contains("./run") && reason.contains("may write") && reason.contains("0757"), "{reason}");
@@ -192,9 +192,9 @@ fn a_run_or_finish_that_others_may_write_to_is_not_executed() {
     mode(&service.path("run"), 0o755);
     mode(&service.path("finish"), 0o757);
     service.send("u");
-    service.hear("u");
+    service.receive("u");
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     assert!(!service.path("finished").exists());
 }
 
@@ -207,9 +207,9 @@ fn a_finish_of_a_third_user_is_not_executed() {
         .stays()
         .finish(": > executed")
         .place_after(|dir| lchown(dir.join("finish"), Some(THIRD), Some(THIRD)).unwrap());
-    service.hear("su");
+    service.receive("su");
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     assert!(!service.path("executed").exists());
     assert!(world.said().contains("`finish` is not run"), "{}", world.said());
 }
@@ -223,7 +223,7 @@ fn a_run_of_root_in_the_slot_of_a_user_runs_as_the_user() {
         .run(&format!("{WHO} > who; {STAY}"))
         .owned_by(OWNER)
         .place_after(|dir| lchown(dir.join("run"), Some(0), Some(0)).unwrap());
-    service.hear("su");
+    service.receive("su");
     assert_eq!(service.until_lines("who", 1), ["12345 12345 12345"]);
 }
 
@@ -241,7 +241,7 @@ fn a_link_that_somebody_else_planted_is_refused() {
     let said = world.until_said("planted is not supervised");
     assert!(said.contains("54321"), "{said}");
     assert!(!elsewhere.join("supervise").exists());
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_link_of_root_or_of_the_targets_owner_is_followed() {
         lchown(world.scandir().join(".link"), Some(link_owner), Some(link_owner)).unwrap();
         fs::rename(world.scandir().join(".link"), world.scandir().join(name)).unwrap();
         world.rescan();
-        service.hear("su");
+        service.receive("su");
     }
 }
 
@@ -285,14 +285,14 @@ fn an_ordinary_user_supervises_its_own_services() {
     drop(crate::support::waiting::fifo(&control));
     lchown(&control, Some(OWNER), Some(OWNER)).unwrap();
     world.start();
-    service.hear("su");
+    service.receive("su");
     assert_eq!(service.until_lines("who", 1), ["12345 12345 12345"]);
     still_served(&mut service);
     assert_eq!(world.stop().code(), Some(0));
 }
 
 #[test]
-fn an_ordinary_user_does_not_serve_strangers() {
+fn an_ordinary_user_does_not_supervise_services_of_others() {
     need_root();
     let mut world = ordinary();
     let mut own = world.service("own").stays().owned_by(OWNER).place();
@@ -301,10 +301,10 @@ fn an_ordinary_user_does_not_serve_strangers() {
     drop(crate::support::waiting::fifo(&control));
     lchown(&control, Some(OWNER), Some(OWNER)).unwrap();
     world.start();
-    own.hear("su");
+    own.receive("su");
     let said = world.until_said("strange is not supervised");
     assert!(said.contains("54321") && said.contains("12345"), "{said}");
-    assert_eq!(strange.unheard(), "");
+    assert_eq!(strange.further_events(), "");
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn an_owner_who_keeps_changing_its_slot_while_it_is_taken_gains_nothing() {
     );
     for n in 0..30 {
         let name = format!("s{n}");
-        let service = world.service(format!(".{name}")).stays().owned_by(OWNER).place_unheard();
+        let service = world.service(format!(".{name}")).stays().owned_by(OWNER).place_without_subscriber();
         let mut attack = Command::new("setpriv");
         attack
             .args([format!("--reuid={OWNER}"), format!("--regid={OWNER}"), "--clear-groups".into()])

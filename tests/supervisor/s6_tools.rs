@@ -50,7 +50,7 @@ fn s6_svstat_understands_what_our_supervisor_writes() {
         .gate("go")
         .gate("stay")
         .place();
-    service.hear("su");
+    service.receive("su");
     let pid = service.pid();
     let line = svstat(&service);
     assert!(line.starts_with(&format!("up (pid {pid}")), "{line}");
@@ -59,7 +59,7 @@ fn s6_svstat_understands_what_our_supervisor_writes() {
     let age = succeeds("s6-svstat", &["-t"], &service);
     assert!(age.trim().parse::<u64>().unwrap() < 3600, "{age}");
     service.pass("go", "go");
-    service.hear("U");
+    service.receive("U");
     assert_eq!(without_numbers(&svstat(&service)), "up (pid N) N seconds, ready N seconds");
     service.send_and_see("p");
     assert_eq!(without_numbers(&svstat(&service)), "up (pid N) N seconds, paused, ready N seconds");
@@ -67,11 +67,11 @@ fn s6_svstat_understands_what_our_supervisor_writes() {
     service.send_and_see("O");
     assert_eq!(without_numbers(&svstat(&service)), "up (pid N) N seconds, want down, ready N seconds");
     service.send("k");
-    service.hear("d");
+    service.receive("d");
     let line = svstat(&service);
     assert!(line.starts_with("down (signal SIGKILL) "), "{line}");
     service.pass("stay", "go");
-    service.hear("D");
+    service.receive("D");
     assert_eq!(
         without_numbers(&svstat(&service)),
         "down (signal SIGKILL) N seconds, normally up, ready N seconds"
@@ -92,7 +92,7 @@ fn s6_svstat_shows_an_exit_code_and_a_request_that_waits() {
         .data("backoff-first", 1_000_000)
         .data("backoff-max", 1_000_000)
         .place();
-    service.hear("sudDudD");
+    service.receive("sudDudD");
     assert_eq!(
         without_numbers(&svstat(&service)),
         "down (exitcode N) N seconds, normally up, want up, ready N seconds"
@@ -105,20 +105,20 @@ fn s6_svdt_lists_the_deaths_and_s6_svdt_clear_forgets_them() {
     let world = World::started();
     let mut service =
         world.service("web").run("read code < go; exit $code").gate("go").data("backoff-max", 1).place();
-    service.hear("su");
+    service.receive("su");
     for code in ["1", "2"] {
         service.pass("go", code);
-        service.hear("dDu");
+        service.receive("dDu");
     }
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     let listed = succeeds("s6-svdt", &[], &service);
     let deaths: Vec<&str> = listed.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     assert_eq!(deaths, ["exitcode 1", "exitcode 2", "signal SIGKILL"], "{listed}");
     succeeds("s6-svdt-clear", &[], &service);
     assert_eq!(succeeds("s6-svdt", &[], &service), "");
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     assert_eq!(succeeds("s6-svdt", &[], &service).lines().count(), 1);
 }
 
@@ -128,7 +128,7 @@ fn s6_svok_says_whether_the_service_is_supervised() {
     let mut service = world.service("web").stays().place();
     assert_eq!(tool("s6-svok", &[], service.dir.path()).status.code(), Some(1));
     world.start();
-    service.hear("su");
+    service.receive("su");
     assert_eq!(tool("s6-svok", &[], service.dir.path()).status.code(), Some(0));
     assert!(world.stop().success());
     assert_eq!(tool("s6-svok", &[], service.dir.path()).status.code(), Some(1));
@@ -144,8 +144,8 @@ fn s6_svc_waits_for_up_ready_down_and_finished() {
         .file("notification-fd", "3\n")
         .down()
         .place();
-    service.hear("s");
-    for (arguments, letters) in [
+    service.receive("s");
+    for (arguments, events) in [
         ("-wu -T 20000 -u", "uU"),
         ("-wd -T 20000 -d", "dD"),
         ("-wU -T 20000 -u", "uU"),
@@ -153,7 +153,7 @@ fn s6_svc_waits_for_up_ready_down_and_finished() {
         ("-wU -T 20000 -o", "uU"),
     ] {
         succeeds("s6-svc", &arguments.split(' ').collect::<Vec<_>>(), &service);
-        service.hear(letters);
+        service.receive(events);
     }
 }
 
@@ -170,15 +170,15 @@ fn s6_svc_waits_for_a_restart() {
         .data("backoff-first", 3000)
         .data("backoff-jitter", 0)
         .place();
-    service.hear("suU");
+    service.receive("suU");
     processes::signal(service.pid(), Signal::KILL);
-    service.hear("dDuU");
+    service.receive("dDuU");
     // This signal does not count as a request to end, so the death is a failure, the second one.
     succeeds("s6-svc", &["-wr", "-T", "20000", "-h"], &service);
-    service.hear("dDuU");
+    service.receive("dDuU");
     fs::write(service.path("slow"), "").unwrap();
     succeeds("s6-svc", &["-wR", "-T", "20000", "-t"], &service);
-    service.hear("dDuU");
+    service.receive("dDuU");
 }
 
 #[test]
@@ -186,8 +186,8 @@ fn s6_svwait_waits_for_several_services() {
     let world = World::started();
     let mut one = world.service("one").stays().place();
     let mut two = world.service("two").stays().down().place();
-    one.hear("su");
-    two.hear("s");
+    one.receive("su");
+    two.receive("s");
     let svwait = |how: &str| {
         let mut command = Command::new("s6-svwait");
         command.args([how, "-u", "-t", "20000"]).args([one.dir.path(), two.dir.path()]);
@@ -200,32 +200,32 @@ fn s6_svwait_waits_for_several_services() {
     let mut all = spawn(&mut svwait("-a")).unwrap();
     two.send("u");
     assert!(all.wait().unwrap().success());
-    two.hear("u");
+    two.receive("u");
 }
 
 #[test]
 fn s6_svwait_learns_that_a_failure_is_permanent() {
     let world = World::started();
     let mut service = world.service("web").run("exit 78").down().place();
-    service.hear("s");
+    service.receive("s");
     let output = tool("s6-svc", &["-wu", "-T", "20000", "-u"], service.dir.path());
     // The service may have been up for an instant before it failed, but it is never a timeout.
     assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
-    service.hear("udOD");
+    service.receive("udOD");
 }
 
 #[test]
 fn s6_svscanctl_asks_for_a_rescan_and_for_the_end() {
     let mut world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let hidden = service.hide();
-    service.hear("dDx");
+    service.receive("dDx");
     fs::rename(hidden, service.dir.path()).unwrap();
     assert!(tool("s6-svscanctl", &["-a"], &world.scandir()).status.success());
-    service.hear("su");
+    service.receive("su");
     assert!(tool("s6-svscanctl", &["-t"], &world.scandir()).status.success());
-    service.hear("dDx");
+    service.receive("dDx");
     assert_eq!(world.ended().code(), Some(0));
 }
 
@@ -233,21 +233,21 @@ fn s6_svscanctl_asks_for_a_rescan_and_for_the_end() {
 fn s6_svc_says_so_where_no_supervisor_listens() {
     let mut world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     assert!(world.stop().success());
     let output = tool("s6-svc", &["-u"], service.dir.path());
     assert_eq!(output.status.code(), Some(100), "{output:?}");
 }
 
 #[test]
-fn a_listener_that_s6_makes_hears_every_letter() {
+fn a_listener_that_s6_makes_receives_every_event() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let mut command = Command::new("s6-ftrig-listen1");
     command.args(["-t", "20000"]).arg(service.path("event")).arg(".*d.*D.*u");
     command.args(["s6-svc", "-k"]).arg(service.dir.path());
     let listener = output(&mut command).unwrap();
     assert!(listener.status.success(), "{listener:?}");
-    service.hear("dDu");
+    service.receive("dDu");
 }

@@ -18,14 +18,14 @@ fn services_that_are_there_at_the_start_and_those_that_come_later_are_supervised
     let mut world = World::new();
     let mut early = world.service("early").stays().place();
     world.start();
-    early.hear("su");
+    early.receive("su");
     let mut late = world.service("late").stays().place();
-    late.hear("su");
-    assert_eq!(early.unheard(), "", "a rescan does nothing to what is there already");
+    late.receive("su");
+    assert_eq!(early.further_events(), "", "a rescan does nothing to what is there already");
 }
 
 #[test]
-fn a_service_that_came_without_a_word_is_found_by_the_next_rescan_whichever_way_it_is_asked_for() {
+fn a_service_that_came_unannounced_is_found_by_the_next_rescan_however_that_is_requested() {
     let world = World::started();
     let asks: [(&str, Ask); 5] = [
         ("hangup", |world| world.signal(Signal::HUP)),
@@ -39,7 +39,7 @@ fn a_service_that_came_without_a_word_is_found_by_the_next_rescan_whichever_way_
         let mut service = world.service(format!(".{name}")).stays().place();
         fs::rename(service.dir.path(), world.scandir().join(name)).unwrap();
         ask(&world);
-        service.hear("su");
+        service.receive("su");
     }
 }
 
@@ -52,11 +52,11 @@ fn entries_with_a_dot_and_entries_that_are_no_directories_are_skipped() {
     drop(waiting::fifo(&world.scandir().join("a-fifo")));
     let mut seen = world.service("seen").stays().place();
     world.start();
-    seen.hear("su");
+    seen.receive("su");
     world.signal(Signal::HUP);
     seen.send("k");
-    seen.hear("dDu");
-    assert_eq!(hidden.unheard(), "");
+    seen.receive("dDu");
+    assert_eq!(hidden.further_events(), "");
     assert!(!hidden.path("supervise").exists());
 }
 
@@ -68,14 +68,14 @@ fn a_slot_may_be_a_symbolic_link() {
     fs::rename(service.dir.path(), &elsewhere).unwrap();
     symlink("../elsewhere", world.scandir().join("linked")).unwrap();
     world.start();
-    service.hear("su");
+    service.receive("su");
     let at = waiting::until(&elsewhere, "the place", || {
         fs::read_to_string(elsewhere.join("at")).ok().filter(|text| text.ends_with('\n'))
     });
     assert_eq!(at.trim_end(), fs::canonicalize(&elsewhere).unwrap().to_str().unwrap());
     // Without the link, the supervisor lets go of the service and leaves its directory unchanged.
     fs::remove_file(world.scandir().join("linked")).unwrap();
-    service.hear("dDx");
+    service.receive("dDx");
     assert!(elsewhere.join("run").exists());
 }
 
@@ -85,11 +85,11 @@ fn a_link_that_was_dangling_is_supervised_when_its_target_is_there_at_the_next_r
     symlink("../elsewhere", world.scandir().join("linked")).unwrap();
     world.rescan();
     let mut other = world.service("other").stays().place();
-    other.hear("su");
+    other.receive("su");
     let mut service = world.service(".real").stays().place();
     fs::rename(service.dir.path(), world.root().join("elsewhere")).unwrap();
     world.rescan();
-    service.hear("su");
+    service.receive("su");
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn a_linked_slot_whose_target_is_gone_is_let_go_at_the_next_rescan() {
     fs::rename(service.dir.path(), &elsewhere).unwrap();
     symlink("../elsewhere", world.scandir().join("linked")).unwrap();
     world.rescan();
-    service.hear("su");
+    service.receive("su");
     fs::rename(&elsewhere, world.root().join("moved")).unwrap();
     world.rescan();
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
@@ -123,10 +123,10 @@ fn a_link_that_points_elsewhere_now_is_another_service() {
         world.rescan();
     };
     point_at("one");
-    slots[0].hear("su");
+    slots[0].receive("su");
     point_at("two");
-    slots[0].hear("dDx");
-    slots[1].hear("su");
+    slots[0].receive("dDx");
+    slots[1].receive("su");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_directory_that_is_there_under_two_names_is_supervised_once() {
     };
     symlink("../elsewhere", world.scandir().join("one")).unwrap();
     world.rescan();
-    service.hear("su");
+    service.receive("su");
     lives("one\n");
     symlink("../elsewhere", world.scandir().join("two")).unwrap();
     world.rescan();
@@ -151,7 +151,7 @@ fn a_directory_that_is_there_under_two_names_is_supervised_once() {
     world.signal(Signal::HUP);
     // When the first name goes, the second one is supervised.
     fs::remove_file(world.scandir().join("one")).unwrap();
-    service.hear("dDxsu");
+    service.receive("dDxsu");
     lives("one\ntwo\n");
 }
 
@@ -159,31 +159,31 @@ fn a_directory_that_is_there_under_two_names_is_supervised_once() {
 fn the_directory_of_a_logger_is_no_service_of_its_own() {
     let world = World::started();
     let mut service = world.service("web").stays().log("exec cat > lines").place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     symlink("web/log", world.scandir().join("logger")).unwrap();
     world.rescan();
     world.until_said("logger is not supervised");
     service.logger().send("k");
-    service.logger().hear("dDu");
+    service.logger().receive("dDu");
 }
 
 #[test]
 fn a_slot_that_became_unacceptable_is_let_go_with_its_logger_after_an_x_and_taken_again_when_it_is_fixed() {
     let world = World::started();
     let mut service = world.service("web").stays().log("exec cat > lines").place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     fs::set_permissions(service.dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     service.send("xk");
-    service.hear("dDx");
-    service.logger().hear("dDx");
+    service.receive("dDx");
+    service.logger().receive("dDx");
     world.until_said("web is not supervised");
-    assert_eq!(service.logger().unheard(), "");
+    assert_eq!(service.logger().further_events(), "");
     fs::set_permissions(service.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     world.rescan();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
 }
 
 #[test]
@@ -197,12 +197,12 @@ fn names_of_251_bytes_work_and_longer_ones_are_skipped_with_a_warning() {
     let mut refused = world.service(".refused").stays().place();
     fs::rename(refused.dir.path(), world.scandir().join(&too_long)).unwrap();
     world.start();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     assert_eq!(service.logger().until_lines("name", 1), [format!("{longest}/log")]);
     let said = world.until_said("at most 251 bytes");
     assert!(said.contains(&too_long), "{said}");
-    assert_eq!(refused.unheard(), "");
+    assert_eq!(refused.further_events(), "");
     assert!(!world.scandir().join(too_long).join("supervise").exists());
 }
 
@@ -214,13 +214,13 @@ fn a_name_that_is_no_text_is_a_name_all_the_same() {
         .service(std::ffi::OsStr::from_bytes(b"a\xff\n\x1b[31m"))
         .run("echo \"$1\" > name; exec sleep 3600")
         .place();
-    service.hear("su");
+    service.receive("su");
     waiting::until(service.dir.path(), "the name", || {
         fs::read(service.path("name")).ok().filter(|name| name == b"a\xff\n\x1b[31m\n")
     });
     fs::remove_file(service.path("run")).unwrap();
     service.send("k");
-    service.hear("dD");
+    service.receive("dD");
     // The supervisor's message about it stays on one line and does not change a terminal's colour.
     let said = world.until_said("cannot start");
     assert!(!said.contains('\u{1b}'), "{said:?}");
@@ -230,7 +230,7 @@ fn a_name_that_is_no_text_is_a_name_all_the_same() {
 #[test]
 fn the_files_that_clients_need_are_made_with_the_modes_of_s6() {
     let world = World::started();
-    let service = world.service("web").stays().place_unheard();
+    let service = world.service("web").stays().place_without_subscriber();
     waiting::polled("a status", || service.dir.status().ok());
     let mode = |entry: &str| fs::metadata(service.path(entry)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("event"), 0o3730);
@@ -254,7 +254,7 @@ fn what_is_there_already_keeps_its_mode() {
             fs::set_permissions(dir.join("event"), fs::Permissions::from_mode(0o1733)).unwrap();
         })
         .place();
-    service.hear("su");
+    service.receive("su");
     let mode = |entry: &str| fs::metadata(service.path(entry)).unwrap().permissions().mode() & 0o7777;
     assert_eq!([mode("supervise"), mode("supervise/control"), mode("event")], [0o711, 0o660, 0o1733]);
 }
@@ -263,7 +263,7 @@ fn what_is_there_already_keeps_its_mode() {
 fn a_second_supervisor_on_the_same_scandir_says_so_and_exits_100() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let second = output(&mut world.command()).unwrap();
     assert_eq!(second.status.code(), Some(100));
     let said = String::from_utf8_lossy(&second.stderr);
@@ -272,14 +272,14 @@ fn a_second_supervisor_on_the_same_scandir_says_so_and_exits_100() {
         "{said}"
     );
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
 }
 
 #[test]
 fn a_service_of_another_supervisor_is_not_taken_from_it() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     // A second scandir has a link to a service of the first one.
     let mut second = World::new();
     symlink(service.dir.path(), second.scandir().join("web")).unwrap();
@@ -287,7 +287,7 @@ fn a_service_of_another_supervisor_is_not_taken_from_it() {
     let said = second.until_said("web is not supervised");
     assert!(said.contains("lock"), "{said}");
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     assert!(second.stop().success());
 }
 
@@ -320,15 +320,15 @@ fn a_slot_that_was_refused_is_looked_at_again_at_the_next_rescan() {
     world.until_said("web is not supervised");
     fs::set_permissions(service.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     world.rescan();
-    service.hear("su");
+    service.receive("su");
 }
 
 #[test]
 fn a_supervisor_that_was_killed_leaves_a_tree_that_the_next_one_can_take() {
     let mut world = World::started();
     let mut service = world.service("web").run("exec sleep 3600").log("exec cat >> lines").place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     world.kill();
     assert!(!service.dir.supervised().unwrap());
     // No supervisor ends what it left; an operator would.
@@ -339,7 +339,7 @@ fn a_supervisor_that_was_killed_leaves_a_tree_that_the_next_one_can_take() {
     }
     world.start();
     // The supervisor first checks whether anything is left.
-    service.hear("sDu");
-    service.logger().hear("sDu");
+    service.receive("sDu");
+    service.logger().receive("sDu");
     assert!(service.status().is_up());
 }

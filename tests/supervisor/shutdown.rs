@@ -22,13 +22,13 @@ const STUBBORN: &str = "trap '' TERM HUP INT; : > stubborn; sleep 3600 & while :
 
 fn stubborn(world: &World, name: &str) -> Service {
     let mut service = world.service(name).run(STUBBORN).place();
-    service.hear("su");
+    service.receive("su");
     service.until_file("stubborn", "the trap", |_| true);
     service
 }
 
 #[test]
-fn each_way_of_asking_ends_it_in_order_with_0() {
+fn each_way_to_ask_for_the_end_stops_the_supervisor_in_order_with_0() {
     let asks: [(&str, Ask); 6] = [
         ("TERM", |world| world.signal(Signal::TERM)),
         ("INT", |world| world.signal(Signal::INT)),
@@ -40,12 +40,12 @@ fn each_way_of_asking_ends_it_in_order_with_0() {
     for (name, ask) in asks {
         let mut world = World::started();
         let mut service = world.service("web").stays().log("exec cat > lines").place();
-        service.hear("su");
-        service.logger().hear("su");
+        service.receive("su");
+        service.logger().receive("su");
         ask(&world);
         assert_eq!(world.ended().code(), Some(0), "{name}");
-        service.hear("dDx");
-        service.logger().hear("dDx");
+        service.receive("dDx");
+        service.logger().receive("dDx");
         if !["QUIT", "q"].contains(&name) {
             assert_eq!(service.logger().status().last.exit_code(), Some(0), "{name}: it read to the end");
         }
@@ -58,21 +58,21 @@ fn asked_to_quit_it_tells_loggers_at_once_and_no_service_finds_its_pipe_broken()
     let body =
         "trap 'read line < go; echo last words; echo $? > wrote; exit 0' TERM; : > ready; sleep 3600 & wait";
     let mut service = world.service("web").run(body).log("exec cat > lines").gate("go").place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     service.until_file("ready", "the trap", |_| true);
     world.signal(Signal::QUIT);
-    service.logger().hear("dDx");
-    assert_eq!(service.unheard(), "");
+    service.logger().receive("dDx");
+    assert_eq!(service.further_events(), "");
     service.pass("go", "go");
-    service.hear("dDx");
+    service.receive("dDx");
     assert_eq!(world.ended().code(), Some(0));
     assert_eq!(fs::read_to_string(service.path("wrote")).unwrap(), "0\n");
     assert_eq!(service.status().last.exit_code(), Some(0));
 }
 
 #[test]
-fn a_stubborn_service_keeps_back_what_its_own_user_stops_later_and_nobody_elses() {
+fn a_service_that_ignores_the_signal_delays_only_what_its_own_user_stops_later() {
     need_root();
     let mut world = World::new().option("--command-fd").option("5").option("--stop-first").option("gateway-");
     world = world.prelude("exec 5< \"$GATEVISOR_TEST_WORLD/command\"");
@@ -83,7 +83,7 @@ fn a_stubborn_service_keeps_back_what_its_own_user_stops_later_and_nobody_elses(
     chown(world.scandir(), Some(OWNER), Some(OWNER)).unwrap();
     let place = |name: &str, owner: u32, run: &str| {
         let mut service = world.service(name).run(run).owned_by(owner).place();
-        service.hear("su");
+        service.receive("su");
         service
     };
     let mut deaf = place("gateway-deaf", OWNER, STUBBORN);
@@ -97,9 +97,9 @@ fn a_stubborn_service_keeps_back_what_its_own_user_stops_later_and_nobody_elses(
     waiting::polled("the command", || note.exists().then_some(()));
     world.signal(Signal::TERM);
     for service in &mut others {
-        service.hear("dDx");
+        service.receive("dDx");
     }
-    assert_eq!((deaf.unheard(), later.unheard()), (String::new(), String::new()));
+    assert_eq!((deaf.further_events(), later.further_events()), (String::new(), String::new()));
     let supervisor = world.pid();
     let runs =
         |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x003600\0");
@@ -134,14 +134,14 @@ fn the_end_writes_no_down_file_and_the_next_supervisor_brings_back_what_was_want
     let mut world = World::started();
     let mut wanted = world.service("wanted").stays().place();
     let mut unwanted = world.service("unwanted").stays().down().place();
-    wanted.hear("su");
-    unwanted.hear("s");
+    wanted.receive("su");
+    unwanted.receive("s");
     for _ in 0..3 {
         assert!(world.stop().success());
-        assert!(wanted.dir.normally_up());
+        assert_eq!(wanted.dir.normally_up(), Some(true));
         world.start();
-        wanted.hear("dDxsu");
-        unwanted.hear("xs");
+        wanted.receive("dDxsu");
+        unwanted.receive("xs");
     }
 }
 
@@ -149,11 +149,11 @@ fn the_end_writes_no_down_file_and_the_next_supervisor_brings_back_what_was_want
 fn finish_scripts_run_to_their_end() {
     let mut world = World::started();
     let mut service = world.service("web").stays().finish("echo \"$*\" > finished; exit 0").place();
-    service.hear("su");
+    service.receive("su");
     let pid = service.pid();
     assert!(world.stop().success());
     assert_eq!(fs::read_to_string(service.path("finished")).unwrap(), format!("256 15 web {pid}\n"));
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn services_go_down_at_the_same_time_not_one_after_the_other() {
         .into_iter()
         .collect();
     for service in &mut services {
-        service.hear("su");
+        service.receive("su");
         service.until_file("ready", "the trap", |_| true);
     }
     world.signal(Signal::TERM);
@@ -194,9 +194,9 @@ fn a_service_that_ignores_the_signal_is_killed_after_the_grace() {
     world.start();
     let mut service = stubborn(&world, "web");
     let mut decent = world.service("decent").stays().place();
-    decent.hear("su");
+    decent.receive("su");
     assert_eq!(world.stop().code(), Some(0));
-    service.hear("dDx");
+    service.receive("dDx");
     assert_eq!(service.status().last.signal(), Some(9));
     assert_eq!(decent.status().last.signal(), Some(15));
     assert!(world.said().contains("web"), "{}", world.said());
@@ -208,34 +208,34 @@ fn a_second_signal_kills_at_once() {
     let mut world = World::started();
     let mut service = stubborn(&world, "web");
     let mut decent = world.service("decent").stays().place();
-    decent.hear("su");
+    decent.receive("su");
     world.signal(Signal::TERM);
-    decent.hear("dDx");
-    assert_eq!(service.unheard(), "");
+    decent.receive("dDx");
+    assert_eq!(service.further_events(), "");
     world.signal(Signal::TERM);
     assert_eq!(world.ended().code(), Some(0));
-    service.hear("dDx");
+    service.receive("dDx");
     assert_eq!(service.status().last.signal(), Some(9));
 }
 
 #[test]
-fn the_own_time_to_kill_of_a_service_holds_at_the_end_too() {
+fn the_timeout_kill_of_a_service_holds_at_the_end_too() {
     let mut world = World::started();
     let mut service = world.service("web").run(STUBBORN).file("timeout-kill", "200\n").place();
-    service.hear("su");
+    service.receive("su");
     service.until_file("stubborn", "the trap", |_| true);
     assert_eq!(world.stop().code(), Some(0));
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
 fn a_paused_service_goes_down_at_the_end() {
     let mut world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     service.send_and_see("p");
     assert_eq!(world.stop().code(), Some(0));
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
@@ -247,9 +247,9 @@ fn a_service_that_waits_for_its_next_start_is_not_started_again() {
         .data("backoff-first", 1_000_000)
         .data("backoff-max", 1_000_000)
         .place();
-    service.hear("sudDudD");
+    service.receive("sudDudD");
     assert_eq!(world.stop().code(), Some(0));
-    service.hear("x");
+    service.receive("x");
 }
 
 #[test]
@@ -259,12 +259,12 @@ fn services_that_crash_all_the_time_do_not_delay_the_end() {
         .map(|n| world.service(format!("s{n}")).run("exit 1").finish("exit 0").data("backoff-max", 1).place())
         .collect();
     for service in &mut services {
-        service.hear("sudDudDudD");
+        service.receive("sudDudDudD");
     }
     assert_eq!(world.stop().code(), Some(0));
     for service in &mut services {
-        service.hear_until('x');
-        assert_eq!(service.unheard(), "");
+        service.receive_until('x');
+        assert_eq!(service.further_events(), "");
     }
 }
 
@@ -276,10 +276,10 @@ fn the_end_may_come_while_everything_is_being_started() {
             (0..60).map(|n| world.service(format!("s{n}")).stays().place()).collect();
         world.start();
         if n > 0 {
-            services[0].hear("s");
+            services[0].receive("s");
         }
         if n > 5 {
-            services[n].hear("su");
+            services[n].receive("su");
         }
         assert_eq!(world.stop().code(), Some(0));
         for service in &services {
@@ -297,12 +297,12 @@ fn nothing_is_adopted_any_more_when_the_end_has_begun() {
         .run("trap 'read line < go; exit 0' TERM; : > ready; sleep 3600 & wait")
         .gate("go")
         .place();
-    slow.hear("su");
+    slow.receive("su");
     slow.until_file("ready", "the trap", |_| true);
     let mut quick = world.service("quick").stays().place();
-    quick.hear("su");
+    quick.receive("su");
     world.signal(Signal::TERM);
-    quick.hear("dDx");
+    quick.receive("dDx");
     let mut late = world.service("late").stays().place();
     world.signal(Signal::HUP);
     // The supervisor still reads commands, but the service shall be down, and no request changes
@@ -310,8 +310,8 @@ fn nothing_is_adopted_any_more_when_the_end_has_begun() {
     slow.send("u");
     slow.pass("go", "go");
     assert_eq!(world.ended().code(), Some(0));
-    slow.hear("dDx");
-    assert_eq!(late.unheard(), "");
+    slow.receive("dDx");
+    assert_eq!(late.further_events(), "");
     assert!(!late.path("supervise").exists());
 }
 
@@ -327,7 +327,7 @@ fn orphan(service: &Service) -> i32 {
 fn orphans_come_to_the_supervisor_and_are_reaped_when_they_end() {
     let world = World::started();
     let mut service = world.service("web").run(DAEMONIZES).place();
-    service.hear("su");
+    service.receive("su");
     let pid = orphan(&service);
     waiting::polled("the orphan's new parent", || {
         processes::stat(pid).filter(|stat| stat.parent == world.pid())
@@ -337,18 +337,18 @@ fn orphans_come_to_the_supervisor_and_are_reaped_when_they_end() {
     // The supervisor reaps it without announcing that.
     waiting::polled("no zombie", || processes::stat(pid).is_none().then_some(()));
     assert_eq!(children(world.pid()), [service.pid()]);
-    assert_eq!(service.unheard(), "");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
 fn orphans_are_ended_with_the_supervisor() {
     let mut world = World::started();
     let mut service = world.service("web").run(DAEMONIZES).place();
-    service.hear("su");
+    service.receive("su");
     let held = Held::of(orphan(&service)).unwrap();
     assert_eq!(world.stop().code(), Some(0));
     assert!(held.is_gone());
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
@@ -356,26 +356,26 @@ fn an_orphan_that_ignores_the_signal_is_killed() {
     let mut world = World::started();
     let body = "(trap '' TERM HUP INT; sleep 3600 & echo $! > orphan.new; mv orphan.new orphan) & wait; exec sleep 3600";
     let mut service = world.service("web").run(body).place();
-    service.hear("su");
+    service.receive("su");
     let held = Held::of(orphan(&service)).unwrap();
     assert_eq!(world.stop().code(), Some(0));
     assert!(held.is_gone());
 }
 
 #[test]
-fn an_orphan_that_holds_the_log_pipe_is_told_to_end_and_its_last_words_are_on_file() {
+fn an_orphan_that_holds_the_log_pipe_is_told_to_end_and_its_last_lines_are_logged() {
     let mut world = World::started();
     let body = "setsid sh -c 'trap \"echo last words; exit\" TERM; echo $$ > orphan; sleep 3600 & wait' &
         until [ -s orphan ]; do :; done
         exec sleep 3600";
     let mut service = world.service("web").run(body).log("cat > lines; echo end >> lines").place();
-    service.hear("su");
-    service.logger().hear("su");
+    service.receive("su");
+    service.logger().receive("su");
     let held = Held::of(orphan(&service)).unwrap();
     // The grace is longer than the tests' deadline.
     assert_eq!(world.stop().code(), Some(0));
     assert!(held.is_gone());
-    service.hear("dDx");
+    service.receive("dDx");
     assert_eq!(fs::read_to_string(service.path("log/lines")).unwrap(), "last words\nend\n");
 }
 
@@ -385,7 +385,7 @@ fn children_of_children_without_end_are_ended_too() {
     // Each process leaves another one behind when it is told to end.
     let body = "sh -c 'trap \"(trap : TERM; sleep 3600 & echo > second; wait) & exit\" TERM; : > first; sleep 3600 & wait' & exec sleep 3600";
     let mut service = world.service("web").run(body).place();
-    service.hear("su");
+    service.receive("su");
     service.until_file("first", "the first generation", |_| true);
     assert_eq!(world.stop().code(), Some(0));
 }
@@ -394,7 +394,7 @@ fn children_of_children_without_end_are_ended_too() {
 fn b_ends_the_supervisor_and_leaves_its_services_alone() {
     let mut world = World::started();
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     let held = Held::of(service.pid()).unwrap();
     let supervisor = Held::of(world.pid()).unwrap();
     world.scan_command(ScanCommand::Abort);

@@ -13,7 +13,7 @@ fn telling(lines: &str) -> String {
 }
 
 fn told(service: &mut Service) -> Vec<String> {
-    service.hear("su");
+    service.receive("su");
     service.until_file("out", "what the service tells", |_| true).lines().map(str::to_owned).collect()
 }
 
@@ -31,7 +31,7 @@ fn the_logger_of_a_service_is_called_as_its_service_with_log_behind_it() {
     let world = World::started();
     let mut service = world.service("web").stays().log(&telling("echo $#; echo \"$1\"")).place();
     assert_eq!(told(service.logger()), ["1", "web/log"]);
-    service.hear("su");
+    service.receive("su");
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn run_leads_a_session_of_its_own_without_a_terminal() {
     let mut services: Vec<Service> =
         ["one", "two"].map(|name| world.service(name).stays().place()).into_iter().collect();
     for service in &mut services {
-        service.hear("su");
+        service.receive("su");
         let pid = service.pid();
         let stat = processes::stat(pid).unwrap();
         assert_eq!((stat.session, stat.group, stat.terminal), (pid, pid, 0));
@@ -61,7 +61,7 @@ fn run_stands_in_its_service_directory_and_reads_dev_null() {
 fn run_writes_where_the_supervisor_writes() {
     let world = World::started();
     let mut service = world.service("web").run("echo one line; echo another >&2; exec sleep 3600").place();
-    service.hear("su");
+    service.receive("su");
     let said = world.until_said("another");
     assert!(said.contains("one line\n"), "{said}");
 }
@@ -88,8 +88,8 @@ fn run_starts_with_no_signal_blocked_or_ignored_whatever_the_supervisor_was_star
         .executable("finish", &bash("cat /proc/self/status > out; exit 125"))
         .place();
     world.start();
-    service.hear("su");
-    other.hear("sudOD");
+    service.receive("su");
+    other.receive("sudOD");
     for service in [&service, &other] {
         finds_clean_signals(
             &service.until_file("out", "the last line", |text| text.contains("nonvoluntary")),
@@ -112,7 +112,7 @@ fn finds_clean_signals(status: &str) {
 const TELLS: &str = "cp /proc/self/status told.new && mv told.new told";
 
 #[test]
-fn whatever_of_ours_becomes_a_program_gives_it_clean_signals() {
+fn each_of_our_ways_to_become_a_program_gives_it_clean_signals() {
     let gatevisor = env!("CARGO_BIN_EXE_gatevisor");
     let mut world = World::new();
     script(&world.scandir().join(".s6-svscan/SIGUSR1"), &format!("mkdir usr1; cd usr1; {TELLS}"));
@@ -187,9 +187,9 @@ fn the_supervisor_has_limits_of_its_own_and_everything_it_starts_has_those_it_wa
         .place();
     world.start();
     for service in [&mut service, &mut other, &mut logged] {
-        service.hear("su");
+        service.receive("su");
     }
-    service.logger().hear("su");
+    service.logger().receive("su");
     let hard = |pid, name| limit(pid, name).split_once(':').unwrap().1.to_owned();
     let files = hard(world.pid(), "Max open files");
     assert_eq!(limit(world.pid(), "Max open files"), format!("{files}:{files}"));
@@ -198,7 +198,7 @@ fn the_supervisor_has_limits_of_its_own_and_everything_it_starts_has_those_it_wa
     // It depends on a capability whether the score may be lowered.
     assert!(["-1000\n", "123\n"].contains(&score(world.pid()).as_str()), "{}", score(world.pid()));
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
     world.signal(rustix::process::Signal::USR1);
     let signal = world.scandir().join("signal");
     let of_signal = waiting::until(&world.scandir(), "what the script tells", || {
@@ -246,7 +246,7 @@ fn run_and_finish_have_no_descriptors_beyond_the_three_standard_ones() {
         .collect();
     world.start();
     for (n, service) in services.iter_mut().enumerate() {
-        service.hear("sudDudD");
+        service.receive("sudDudD");
         let run = fs::read_to_string(service.path("run.fds")).unwrap();
         // `ls` takes the lowest free number.
         let expected = if n % 3 == 0 { "0 1 2 3" } else { "0 1 2 3 4" };
@@ -262,7 +262,7 @@ fn what_the_supervisor_inherited_by_accident_does_not_reach_the_services() {
     let mut service =
         world.service("web").run("exec ls /proc/self/fd > fds").data("backoff-first", 1_000_000).place();
     world.start();
-    service.hear("sudDudD");
+    service.receive("sudDudD");
     let listed = fs::read_to_string(service.path("fds")).unwrap();
     assert_eq!(listed.split_whitespace().collect::<Vec<_>>().join(" "), "0 1 2 3");
 }

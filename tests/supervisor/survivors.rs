@@ -26,20 +26,20 @@ fn nothing_that_a_killed_service_left_is_there_when_the_next_one_starts_and_nobo
     let times = std::env::var("GATEVISOR_KILLS").ok().and_then(|times| times.parse().ok()).unwrap_or(20);
     let world = World::started();
     let mut neighbour = world.service("neighbour").run(FIVE).place();
-    neighbour.hear("su");
+    neighbour.receive("su");
     let bystanders = five(&neighbour);
     let mut service = world.service("web").run(FIVE).file("data/kill-survivors", "").place();
-    service.hear("su");
+    service.receive("su");
     for _ in 0..times {
         let left = five(&service);
         service.send("u");
         processes::signal(service.pid(), Signal::KILL);
-        service.hear("dDu");
+        service.receive("dDu");
         assert!(left.iter().all(Held::is_gone), "something was left");
     }
     assert!(bystanders.iter().all(|held| !held.is_gone()), "an innocent was killed");
     neighbour.send("d");
-    neighbour.hear("dD");
+    neighbour.receive("dD");
     bystanders.iter().for_each(Held::kill);
 }
 
@@ -47,10 +47,10 @@ fn nothing_that_a_killed_service_left_is_there_when_the_next_one_starts_and_nobo
 fn a_slot_that_says_nothing_keeps_what_its_service_left_as_s6_does() {
     let world = World::started();
     let mut service = world.service("web").run(FIVE).place();
-    service.hear("su");
+    service.receive("su");
     let left = five(&service);
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     assert!(left.iter().all(|held| !held.is_gone()));
     left.iter().for_each(Held::kill);
 }
@@ -61,15 +61,15 @@ fn a_survivor_that_ignores_the_signal_is_killed_after_two_seconds() {
     let deaf = "setsid sh -c 'trap \"\" TERM; echo $$ >deaf; while :; do sleep 3600; done' &\n\
         while ! test -s deaf; do sleep 0.01; done\nexec sleep 3600";
     let mut service = world.service("web").run(deaf).file("data/kill-survivors", "").place();
-    service.hear("su");
+    service.receive("su");
     let deaf = Held::of(service.until_lines("deaf", 1)[0].parse().unwrap()).unwrap();
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     assert!(deaf.is_gone());
 }
 
 #[test]
-fn whoever_asked_for_the_restart_from_within_the_service_survives_it() {
+fn a_process_of_the_service_that_asked_for_the_restart_survives_it() {
     let world = World::started();
     let program = env!("CARGO_BIN_EXE_gatevisor");
     // A tool of the service itself: a shell that runs s6-svc and goes on.
@@ -78,11 +78,11 @@ fn whoever_asked_for_the_restart_from_within_the_service_survives_it() {
          sh -c '{program} s6 s6-svc -wr -r . && echo done >>answered; exec sleep 3600' &\nexec sleep 3600"
     );
     let mut service = world.service("web").run(&asks).file("data/kill-survivors", "").place();
-    service.hear("sudDu");
+    service.receive("sudDu");
     assert_eq!(service.until_lines("answered", 1), ["done"]);
     // The tool is spared only this time.
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     let left: Vec<i32> = world.processes().into_iter().filter(|&pid| pid != world.pid()).collect();
     assert!(left.is_empty(), "{:?}", left.iter().map(|&pid| processes::describe(pid)).collect::<Vec<_>>());
 }
@@ -94,12 +94,12 @@ fn what_clears_its_environment_and_goes_to_the_background_is_ended_with_its_cont
         while ! test -s away; do sleep 0.01; done\nexec sleep 3600";
     let slot = world.service("web").run(away).file("data/kill-survivors", "").file("cgroup/pids", "1000\n");
     let mut service = slot.place();
-    service.hear("su");
+    service.receive("su");
     let away = Held::of(service.until_lines("away", 1)[0].parse().unwrap()).unwrap();
     let is_grouped = fs::read_to_string(format!("/proc/{}/cgroup", service.pid()))
         .is_ok_and(|groups| groups.contains("/gatevisor-") && !groups.contains("/gatevisor-supervisor"));
     service.send("d");
-    service.hear("dD");
+    service.receive("dD");
     // If no group can be made, the process is not known to be the service's.
     assert_eq!(away.is_gone(), is_grouped);
     away.kill();

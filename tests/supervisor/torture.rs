@@ -174,7 +174,7 @@ fn no_line_is_lost_or_doubled_with_a_killed_daemon_and_a_full_disk_and_followers
                 fs::create_dir(path.join("log")).unwrap();
                 crate::support::executable(&path.join("log/run"), &run);
             };
-            world.service(format!("s{n}")).run(COUNTS).prepare(place).place_unheard()
+            world.service(format!("s{n}")).run(COUNTS).prepare(place).place_without_subscriber()
         })
         .collect();
     world.rescan();

@@ -20,7 +20,7 @@ fn remove(path: &std::path::Path) {
 
 fn up(world: &World) -> Service {
     let mut service = world.service("web").stays().place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
@@ -30,7 +30,7 @@ fn a_service_whose_directory_is_renamed_away_is_brought_down_without_a_command()
     let mut service = up(&world);
     let held = Held::of(service.pid()).unwrap();
     let hidden = service.hide();
-    service.hear("dDx");
+    service.receive("dDx");
     assert!(held.is_gone());
     // Its last state is recorded in the moved directory.
     let moved = gatevisor_client::ServiceDir::new(hidden);
@@ -48,18 +48,18 @@ fn a_service_whose_directory_is_deleted_is_brought_down_without_a_command() {
     held.until_gone("the service");
     let mut next = up(&world);
     next.send("k");
-    next.hear("dDu");
+    next.receive("dDu");
 }
 
 #[test]
 fn a_service_that_ignores_the_down_signal_is_killed_when_its_directory_is_gone() {
     let world = World::started();
     let mut service = world.service("web").run("trap '' TERM; : > stubborn; exec sleep 3600").place();
-    service.hear("su");
+    service.receive("su");
     service.until_file("stubborn", "the trap", |_| true);
     // The slot sets no time after which it is killed, so the supervisor's own limit counts.
     service.hide();
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
@@ -72,11 +72,11 @@ fn a_finish_script_that_never_ends_does_not_keep_the_name_of_a_slot_that_is_gone
         .file("timeout-finish", "0\n")
         .gate("never")
         .place();
-    service.hear("su");
+    service.receive("su");
     service.send("k");
-    service.hear("d");
+    service.receive("d");
     service.hide();
-    service.hear("Dx");
+    service.receive("Dx");
     up(&world);
 }
 
@@ -90,9 +90,9 @@ fn a_finish_script_that_begins_after_the_slot_is_gone_has_no_more_time_than_the_
         .file("timeout-finish", "0\n")
         .gate("never")
         .place();
-    service.hear("su");
+    service.receive("su");
     service.hide();
-    service.hear("dDx");
+    service.receive("dDx");
 }
 
 #[test]
@@ -104,9 +104,9 @@ fn a_slot_that_waits_for_its_next_start_is_gone_at_once() {
         .data("backoff-first", 1_000_000)
         .data("backoff-max", 1_000_000)
         .place();
-    service.hear("sudDudD");
+    service.receive("sudDudD");
     service.hide();
-    service.hear("x");
+    service.receive("x");
     up(&world);
 }
 
@@ -120,28 +120,28 @@ fn a_name_is_taken_again_only_when_the_old_process_is_gone() {
         .file("timeout-kill", "15000\n")
         .gate("go")
         .place();
-    old.hear("su");
+    old.receive("su");
     old.until_file("stubborn", "the trap", |_| true);
     let held = Held::of(old.pid()).unwrap();
     old.hide();
     let mut new = world.service("web").stays().place();
     let mut other = world.service("other").stays().place();
-    other.hear("su");
+    other.receive("su");
     assert!(!held.is_gone());
-    assert_eq!(new.unheard(), "");
+    assert_eq!(new.further_events(), "");
     old.pass("go", "go");
-    old.hear("dDx");
-    new.hear("su");
+    old.receive("dDx");
+    new.receive("su");
     assert!(held.is_gone());
     assert_eq!(new.policy().restarts, 0);
 }
 
 #[test]
-fn a_service_on_its_way_out_is_told_once_however_often_the_scandir_is_looked_at() {
+fn a_service_that_is_being_withdrawn_is_signalled_once_however_often_the_scandir_is_scanned() {
     let world = World::started();
     let body = "trap 'echo told >> told' TERM; : > ready; sleep 3600 & until read line < go; do :; done";
     let mut old = world.service("web").run(body).file("timeout-kill", "15000\n").gate("go").place();
-    old.hear("su");
+    old.receive("su");
     old.until_file("ready", "the trap", |_| true);
     let hidden = old.hide();
     waiting::until(&hidden, "the signal", || {
@@ -149,16 +149,16 @@ fn a_service_on_its_way_out_is_told_once_however_often_the_scandir_is_looked_at(
     });
     let mut new = world.service("web").stays().place();
     let mut other = world.service("other").stays().place();
-    other.hear("su");
+    other.receive("su");
     for _ in 0..5 {
         world.signal(Signal::HUP);
         world.rescan();
         other.send("k");
-        other.hear("dDu");
+        other.receive("dDu");
     }
     old.pass("go", "go");
-    old.hear("dDx");
-    new.hear("su");
+    old.receive("dDx");
+    new.receive("su");
     assert_eq!(fs::read_to_string(hidden.join("told")).unwrap(), "told\n");
 }
 
@@ -166,19 +166,19 @@ fn a_service_on_its_way_out_is_told_once_however_often_the_scandir_is_looked_at(
 fn a_logger_that_takes_its_time_keeps_the_name_too() {
     let world = World::started();
     let mut old = world.service("web").stays().log("cat > /dev/null; read line < go").place();
-    old.hear("su");
-    old.logger().hear("su");
+    old.receive("su");
+    old.logger().receive("su");
     // The FIFO is made in the logger's directory.
     let mut go = waiting::fifo(&old.path("log/go"));
     let hidden = old.hide();
-    old.hear("dDx");
+    old.receive("dDx");
     let mut new = world.service("web").stays().place();
     let mut other = world.service("other").stays().place();
-    other.hear("su");
-    assert_eq!(new.unheard(), "");
+    other.receive("su");
+    assert_eq!(new.further_events(), "");
     std::io::Write::write_all(&mut go, b"go\n").unwrap();
-    old.logger().hear("dDx");
-    new.hear("su");
+    old.logger().receive("dDx");
+    new.receive("su");
     drop(hidden);
 }
 
@@ -190,13 +190,13 @@ fn an_orphan_that_holds_the_log_pipe_does_not_keep_the_name_for_ever() {
         .run("setsid sh -c 'sleep 3600 & echo $! > orphan.new; mv orphan.new orphan' & wait; exec sleep 3600")
         .log("exec cat > lines")
         .place();
-    old.hear("su");
-    old.logger().hear("su");
+    old.receive("su");
+    old.logger().receive("su");
     let orphan = Held::of(old.until_lines("orphan", 1)[0].parse().unwrap()).unwrap();
     old.hide();
-    old.hear("dDx");
+    old.receive("dDx");
     // The logger has a while to read what comes, and is then asked to end.
-    old.logger().hear("dDx");
+    old.logger().receive("dDx");
     up(&world);
     assert!(!orphan.is_gone());
 }
@@ -208,8 +208,8 @@ fn a_slot_that_was_exchanged_for_another_is_replaced_by_it() {
     let mut new = world.service(".next").stays().place();
     renameat_with(CWD, old.dir.path(), CWD, new.dir.path(), RenameFlags::EXCHANGE).unwrap();
     world.rescan();
-    old.hear("dDx");
-    new.hear("su");
+    old.receive("dDx");
+    new.receive("su");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_name_can_be_given_up_and_taken_again_many_times() {
     let mut before = None;
     for _ in 0..30 {
         let mut service = world.service("web").run("echo \"$1\" >&2; exec sleep 3600").place();
-        service.hear("su");
+        service.receive("su");
         let pid = service.pid();
         assert_ne!(before, Some(pid));
         before = Some(pid);
@@ -229,14 +229,14 @@ fn a_name_can_be_given_up_and_taken_again_many_times() {
 }
 
 #[test]
-fn deleting_and_making_a_slot_in_the_same_breath_leaves_exactly_the_new_one() {
+fn deleting_a_slot_and_making_it_again_at_once_leaves_exactly_the_new_one() {
     let world = World::started();
     let mut service = up(&world);
     for _ in 0..20 {
         let held = Held::of(service.pid()).unwrap();
         remove(service.dir.path());
         service = world.service("web").stays().place();
-        service.hear("su");
+        service.receive("su");
         assert!(held.is_gone(), "two of one name at the same time");
     }
 }
@@ -248,8 +248,8 @@ fn a_slot_that_is_renamed_is_a_new_service_under_its_new_name() {
     fs::rename(service.dir.path(), world.scandir().join("renamed")).unwrap();
     world.rescan();
     // The new name waits for the old one, because a directory is supervised only once at a time.
-    service.hear("dDxsu");
-    assert_eq!(service.unheard(), "");
+    service.receive("dDxsu");
+    assert_eq!(service.further_events(), "");
 }
 
 #[test]
@@ -265,14 +265,14 @@ fn a_slot_renamed_away_and_back_is_supervised_again() {
     // again.
     world.signal(Signal::HUP);
     let mut other = world.service("other").stays().place();
-    other.hear("su");
+    other.receive("su");
     waiting::polled("it is up again", || {
         service.try_send("c").ok()?;
         service.dir.status().ok().filter(|status| status.is_up() && status.want_up)
     });
-    let _ = service.unheard();
+    let _ = service.further_events();
     service.send("k");
-    service.hear_until('u');
+    service.receive_until('u');
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_scandir_that_is_deleted_with_everything_in_it_takes_the_services_with_it_an
     let services: Vec<Service> = (0..20)
         .map(|n| {
             let mut service = world.service(format!("s{n}")).stays().place();
-            service.hear("su");
+            service.receive("su");
             service
         })
         .collect();
@@ -299,7 +299,7 @@ fn a_slot_that_goes_in_the_midst_of_more_changes_than_the_kernel_counts_is_misse
     let world = World::started();
     let mut service = up(&world);
     let mut other = world.service("other").stays().place();
-    other.hear("su");
+    other.receive("su");
     let counted: usize =
         fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
     // The supervisor reads no events meanwhile, so the kernel's queue overflows, and the removal is
@@ -312,9 +312,9 @@ fn a_slot_that_goes_in_the_midst_of_more_changes_than_the_kernel_counts_is_misse
     }
     service.hide();
     world.signal(Signal::CONT);
-    service.hear("dDx");
+    service.receive("dDx");
     other.send_and_see("c");
-    assert_eq!(other.unheard(), "");
+    assert_eq!(other.further_events(), "");
 }
 
 #[test]
@@ -322,13 +322,13 @@ fn others_are_not_disturbed_when_a_slot_goes() {
     let world = World::started();
     let mut service = up(&world);
     let mut other = world.service("other").stays().place();
-    other.hear("su");
+    other.receive("su");
     let pid = other.pid();
     service.hide();
-    service.hear("dDx");
+    service.receive("dDx");
     world.signal(Signal::HUP);
     other.send_and_see("c");
-    assert_eq!((other.pid(), other.unheard().as_str()), (pid, ""));
+    assert_eq!((other.pid(), other.further_events().as_str()), (pid, ""));
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn a_slot_that_goes_while_it_is_being_started_is_gone() {
         let held = service.dir.status().ok().and_then(|status| Held::of(status.pid?.get()));
         drop(held);
         remove(&hidden);
-        let _ = service.unheard();
+        let _ = service.further_events();
     }
     // At its end, the world checks that nothing of them is left.
     up(&world);

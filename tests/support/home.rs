@@ -1,8 +1,8 @@
 //! What black-box tests of the command line share: a home for each test, and `gatevisor` commands
 //! on it.
 //!
-//! *Lives here:* [`Home`], one tempdir with one home and at most one supervisor; everything in it is gone when it is
-//! dropped. *Does not live here:* any expectation about what a command answers.
+//! *Lives here:* [`Home`], one tempdir with one home and at most one supervisor; everything in it
+//! is gone when it is dropped. *Does not live here:* any expectation about what a command answers.
 #![allow(dead_code, reason = "each suite uses its own part of this")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use crate::support::processes::{self, Held};
 use crate::support::running::text;
 pub use crate::support::running::{Ran, Running};
-use crate::support::{PATIENCE, soon, waiting};
+use crate::support::{WAIT_LIMIT, soon, waiting};
 
 /// The variable that marks every process of a home.
 const MARK: &str = "GATEVISOR_TEST_HOME";
@@ -55,7 +55,7 @@ impl Port {
     /// Asks for a path and returns the answer; none if nobody answers.
     pub fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.number)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -255,7 +255,7 @@ impl Home {
 
     /// Starts a command that may outlive the supervisor, so it is not counted among the processes
     /// of this home.
-    pub fn start_apart<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Running {
+    pub fn start_uncounted<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Running {
         let mut command = self.command(arguments);
         command.env_remove(MARK);
         self.spawn(command)
@@ -264,7 +264,7 @@ impl Home {
     /// Runs a command to its end.
     #[track_caller]
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
-        self.start(arguments).ended(PATIENCE + PATIENCE)
+        self.start(arguments).ended(WAIT_LIMIT + WAIT_LIMIT)
     }
 
     /// Runs a command line of plain words to its end.
@@ -338,23 +338,37 @@ impl Home {
     /// Starts the supervisor and returns when it takes commands.
     pub fn up_quietly(&mut self) {
         self.up_with(["up", "--quiet"]);
+        self.until_running();
+    }
+
+    /// Starts a supervisor without the watchers that `up` has beside it, for tests that make slots
+    /// themselves, or want nobody who follows gateways. Returns when it takes commands.
+    pub fn up_alone(&mut self) {
+        self.says("reconcile").ok();
+        let mut command = Command::new(&self.program);
+        command.args(["supervise", "--label-output"]).arg(self.scandir()).stdin(Stdio::null());
+        command.env(MARK, self.root.path()).env("HTTP_AGENT_HOME", &self.path);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        self.adopt(self.spawn(command));
+        self.until_running();
+    }
+
+    fn until_running(&self) {
         let scandir = ScanDir::new(self.scandir());
         // The supervisor makes its directory in the scandir, then its FIFO in that, and then opens
         // the FIFO.
-        waiting::polled("the supervisor", || scandir.running().unwrap().then_some(()));
+        waiting::polled("the supervisor", || scandir.running().ok()?.then_some(()));
     }
 
-    /// Ends the watcher of profiles, for tests that make slots themselves, or want none.
-    pub fn end_the_watcher(&self) {
-        for pid in processes::children(self.running().pid()) {
-            // `gatevisor up` forked it before it became the supervisor.
+    /// Returns the process that keeps the watchers of this home running, once it is the only one:
+    /// what a killed one kept is the supervisor's until it has ended, and looks the same.
+    pub fn keeper(&self) -> Option<i32> {
+        let children = processes::children(self.running().pid()).into_iter();
+        let mut keepers = children.filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if line.split(|byte| *byte == 0).any(|word| word == b"up")
-                && let Some(watcher) = Held::of(pid)
-            {
-                watcher.kill();
-            }
-        }
+            line.split(|byte| *byte == 0).nth(1) == Some(b"beside")
+        });
+        keepers.next().filter(|_| keepers.next().is_none())
     }
 
     pub fn up_with<S: AsRef<OsStr>>(&mut self, arguments: impl IntoIterator<Item = S>) {
@@ -381,8 +395,8 @@ impl Home {
 
     #[track_caller]
     pub fn ended(&mut self) -> Ran {
-        let ran = self.up.take().expect("the supervisor was started").ended(PATIENCE + PATIENCE);
-        let left = self.left(PATIENCE);
+        let ran = self.up.take().expect("the supervisor was started").ended(WAIT_LIMIT + WAIT_LIMIT);
+        let left = self.left(WAIT_LIMIT);
         assert!(left.is_empty(), "processes are left: {left:#?}; it said: {ran:?}");
         ran
     }
@@ -405,7 +419,7 @@ impl Home {
         for held in &all {
             held.until_gone("a killed process");
         }
-        let left = self.left(PATIENCE);
+        let left = self.left(WAIT_LIMIT);
         assert!(left.is_empty(), "processes are left: {left:#?}");
     }
 
@@ -415,8 +429,8 @@ impl Home {
     }
 
     /// Returns the processes of this home that have not ended after a while.
-    fn left(&self, patience: Duration) -> Vec<String> {
-        let deadline = Instant::now() + patience;
+    fn left(&self, limit: Duration) -> Vec<String> {
+        let deadline = Instant::now() + limit;
         for held in self.processes().into_iter().filter_map(Held::of) {
             held.gone_by(deadline);
         }
@@ -472,7 +486,9 @@ impl Home {
             if expected(&report) {
                 return report;
             }
-            assert!(waiting::readable(&watch, deadline), "waited {PATIENCE:?} for {what}: {report}");
+            // The supervisor does not write what the kernel tells of a process.
+            waiting::readable(&watch, deadline.min(Instant::now() + Duration::from_secs(1)));
+            assert!(Instant::now() < deadline, "waited {WAIT_LIMIT:?} for {what}: {report}");
             waiting::drain(&watch);
         }
     }
@@ -501,9 +517,9 @@ impl Drop for Home {
         let mut ended_well = true;
         if let Some(running) = self.up.take() {
             let held = Held::of(running.pid());
-            let patience = if std::thread::panicking() { Duration::from_secs(2) } else { PATIENCE };
+            let limit = if std::thread::panicking() { Duration::from_secs(2) } else { WAIT_LIMIT };
             let _ = kill_process(processes::process_id(running.pid()), Signal::TERM);
-            ended_well = held.is_none_or(|held| held.gone_by(Instant::now() + patience));
+            ended_well = held.is_none_or(|held| held.gone_by(Instant::now() + limit));
             #[expect(clippy::print_stderr, reason = "it goes with the failure")]
             if std::thread::panicking() {
                 eprintln!("the supervisor printed:\n{}\nand said:\n{}", running.out(), running.err());

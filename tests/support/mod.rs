@@ -1,10 +1,11 @@
 //! What black-box tests of the supervisor share: a scandir of their own, services in it, and ways
 //! to wait.
 //!
-//! *Lives here:* [`World`], one tempdir with one scandir and at most one supervisor; everything in it is gone when it
-//! is dropped. *Does not live here:* any expectation about what a supervisor does.
+//! *Lives here:* [`World`], one tempdir with one scandir and at most one supervisor; everything in
+//! it is gone when it is dropped. *Does not live here:* any expectation about what a supervisor
+//! does.
 //!
-//! Nothing here sleeps. Every wait is for an event, and after [`PATIENCE`] the event counts as
+//! Nothing here sleeps. Every wait is for an event, and after [`WAIT_LIMIT`] the event counts as
 //! missing.
 #![allow(dead_code, reason = "each suite uses its own part of this")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
@@ -35,22 +36,22 @@ use processes::Held;
 use service::Builder;
 
 /// The deadline of every event. Only a failing test waits that long.
-pub const PATIENCE: Duration = Duration::from_millis(PATIENCE_MS);
-const PATIENCE_MS: u64 = 20_000;
+pub const WAIT_LIMIT: Duration = Duration::from_millis(WAIT_LIMIT_MS);
+const WAIT_LIMIT_MS: u64 = 20_000;
 
 /// The variable that marks every process below a supervisor of ours.
 const MARK: &str = "GATEVISOR_TEST_WORLD";
 
 /// The deadline in milliseconds that holds in this process now.
-static PATIENCE_NOW_MS: AtomicU64 = AtomicU64::new(PATIENCE_MS);
+static CURRENT_WAIT_LIMIT_MS: AtomicU64 = AtomicU64::new(WAIT_LIMIT_MS);
 
 pub fn soon() -> Instant {
-    Instant::now() + Duration::from_millis(PATIENCE_NOW_MS.load(Ordering::Relaxed))
+    Instant::now() + Duration::from_millis(CURRENT_WAIT_LIMIT_MS.load(Ordering::Relaxed))
 }
 
 /// Changes the deadline of every wait in this process.
-pub fn be_patient(patience: Duration) {
-    PATIENCE_NOW_MS.store(u64::try_from(patience.as_millis()).unwrap(), Ordering::Relaxed);
+pub fn set_wait_limit(limit: Duration) {
+    CURRENT_WAIT_LIMIT_MS.store(u64::try_from(limit.as_millis()).unwrap(), Ordering::Relaxed);
 }
 
 /// Makes a shell script that can be executed.
@@ -294,9 +295,9 @@ impl Drop for World {
         if let Some(mut supervisor) = self.supervisor.take() {
             let pid = i32::try_from(supervisor.id()).unwrap();
             let held = Held::of(pid);
-            let patience = if std::thread::panicking() { Duration::from_secs(2) } else { PATIENCE };
+            let limit = if std::thread::panicking() { Duration::from_secs(2) } else { WAIT_LIMIT };
             let _ = kill_process(processes::process_id(pid), Signal::TERM);
-            ended_well = held.is_none_or(|held| held.gone_by(Instant::now() + patience));
+            ended_well = held.is_none_or(|held| held.gone_by(Instant::now() + limit));
             if !ended_well {
                 let _ = supervisor.kill();
             }

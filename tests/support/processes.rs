@@ -71,6 +71,13 @@ pub fn stat(pid: i32) -> Option<Stat> {
     Some(Stat { state, parent: number()?, group: number()?, session: number()?, terminal: number()? })
 }
 
+/// Waits until the state of a process is one of these. The kernel reports it only to its parent.
+pub fn until_state(pid: i32, wanted: &str) {
+    waiting::polled(&format!("state {wanted} of {pid}"), || {
+        stat(pid).filter(|stat| wanted.contains(stat.state))
+    });
+}
+
 /// Returns every process id.
 fn all() -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("there is a /proc");

@@ -20,6 +20,16 @@ use super::{World, executable, script, soon, waiting};
 /// The command of a service that only has to run.
 pub const STAY: &str = "exec sleep 3600";
 
+/// Writes each signal that it receives into the file `received`, and says when it is ready.
+///
+/// It survives TERM, so a test that leaves such a service must end it with `dk`. After a `k` alone,
+/// the next process may be there before the supervisor is told to stop.
+const NOTES_SIGNALS: &str = "
+for s in HUP INT QUIT ABRT USR1 USR2 ALRM TERM CONT WINCH; do trap \"echo $s >> received\" $s; done
+sleep 3600 &
+: > listening
+while :; do wait $!; done";
+
 /// A service directory that is being made, under a name with a leading dot.
 pub struct Builder<'a> {
     world: &'a World,
@@ -60,6 +70,15 @@ impl<'a> Builder<'a> {
     /// Gives it a `run` that does nothing.
     pub fn stays(self) -> Self {
         self.run(STAY)
+    }
+
+    /// Gives it a `run` that writes down each signal in `received`, places it, and returns it when
+    /// its traps are set.
+    pub fn notes_signals(self) -> Service {
+        let mut service = self.run(NOTES_SIGNALS).place();
+        service.receive("su");
+        service.until_file("listening", "the traps", |_| true);
+        service
     }
 
     /// Gives it a `run` with any content.
@@ -131,7 +150,7 @@ impl<'a> Builder<'a> {
 
     /// Puts it into the scandir without its `event`, so the supervisor makes one, and it has no
     /// subscriber.
-    pub fn place_unheard(self) -> Service {
+    pub fn place_without_subscriber(self) -> Service {
         self.place_after(|dir| fs::remove_dir_all(dir.join(files::EVENT)).unwrap())
     }
 
@@ -180,14 +199,14 @@ pub fn give(path: &Path, uid: u32) {
 /// up.
 pub fn neighbour(world: &World) -> Service {
     let mut service = world.service("neighbour").stays().place();
-    service.hear("su");
+    service.receive("su");
     service
 }
 
 /// Checks that its supervisor still obeys commands, and starts it again.
 pub fn still_served(service: &mut Service) {
     service.send("k");
-    service.hear("dDu");
+    service.receive("dDu");
 }
 
 /// A service in a scandir, and its subscriber.
@@ -196,7 +215,7 @@ pub struct Service {
     pub dir: ServiceDir,
     listener: Listener,
     /// All events received so far, for messages.
-    heard: String,
+    received: String,
     said: PathBuf,
     gates: HashMap<&'static str, File>,
     pub logger: Option<Box<Service>>,
@@ -208,7 +227,7 @@ impl Service {
             name: name.to_owned(),
             dir: ServiceDir::new(path),
             listener,
-            heard: String::new(),
+            received: String::new(),
             said: said.to_owned(),
             gates: HashMap::new(),
             logger: None,
@@ -224,12 +243,12 @@ impl Service {
     }
 
     /// Returns everything that is known about it, for a message.
-    pub fn excuse(&self) -> String {
+    pub fn known_state(&self) -> String {
         let said = fs::read(&self.said).unwrap_or_default();
         format!(
-            "{} heard `{}`; status {:?}; policy {:?}; the supervisor said: {}",
+            "{} received `{}`; status {:?}; policy {:?}; the supervisor said: {}",
             self.name.display(),
-            self.heard,
+            self.received,
             self.dir.status(),
             self.dir.policy(),
             String::from_utf8_lossy(&said)
@@ -239,44 +258,44 @@ impl Service {
     /// Waits for the next event.
     pub fn next(&mut self) -> char {
         match self.listener.next(Some(soon())).expect("the listener can be read") {
-            Some(letter) => {
-                let letter = char::from(letter.byte());
-                self.heard.push(letter);
-                letter
+            Some(event) => {
+                let event = char::from(event.byte());
+                self.received.push(event);
+                event
             }
-            None => panic!("no letter came; {}", self.excuse()),
+            None => panic!("no event came; {}", self.known_state()),
         }
     }
 
     /// Waits for exactly these events.
-    pub fn hear(&mut self, letters: &str) {
+    pub fn receive(&mut self, events: &str) {
         let mut got = String::new();
-        for expected in letters.chars() {
-            let letter = self.next();
-            got.push(letter);
-            assert_eq!(letter, expected, "expected `{letters}`, got `{got}`; {}", self.excuse());
+        for expected in events.chars() {
+            let event = self.next();
+            got.push(event);
+            assert_eq!(event, expected, "expected `{events}`, got `{got}`; {}", self.known_state());
         }
     }
 
     /// Waits for this event, whatever comes before it.
-    pub fn hear_until(&mut self, last: char) {
+    pub fn receive_until(&mut self, last: char) {
         while self.next() != last {}
     }
 
     /// Returns the events that have arrived since the last wait.
-    pub fn unheard(&mut self) -> String {
-        let mut letters = String::new();
-        while let Some(letter) = self.listener.try_next().expect("the listener can be read") {
-            letters.push(char::from(letter.byte()));
+    pub fn further_events(&mut self) -> String {
+        let mut events = String::new();
+        while let Some(event) = self.listener.try_next().expect("the listener can be read") {
+            events.push(char::from(event.byte()));
         }
-        self.heard.push_str(&letters);
-        letters
+        self.received.push_str(&events);
+        events
     }
 
     /// Writes bytes to the control FIFO, in one piece.
     pub fn send(&self, bytes: &str) {
         self.try_send(bytes)
-            .unwrap_or_else(|error| panic!("cannot send `{bytes}`: {error}; {}", self.excuse()));
+            .unwrap_or_else(|error| panic!("cannot send `{bytes}`: {error}; {}", self.known_state()));
     }
 
     pub fn try_send(&self, bytes: &str) -> std::io::Result<()> {
@@ -297,7 +316,7 @@ impl Service {
         self.send(bytes);
         let deadline = soon();
         loop {
-            assert!(waiting::readable(&watch, deadline), "no status after `{bytes}`; {}", self.excuse());
+            assert!(waiting::readable(&watch, deadline), "no status after `{bytes}`; {}", self.known_state());
             if waiting::drain(&watch).iter().any(|name| name == "status") {
                 return self.status();
             }
@@ -311,12 +330,12 @@ impl Service {
     }
 
     pub fn status(&self) -> Status {
-        self.dir.status().unwrap_or_else(|error| panic!("no status: {error}; {}", self.excuse()))
+        self.dir.status().unwrap_or_else(|error| panic!("no status: {error}; {}", self.known_state()))
     }
 
     /// Returns the process that runs now.
     pub fn pid(&self) -> i32 {
-        self.status().pid.unwrap_or_else(|| panic!("no process; {}", self.excuse())).get()
+        self.status().pid.unwrap_or_else(|| panic!("no process; {}", self.known_state())).get()
     }
 
     /// Returns what the policy file says, or what its absence means.

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use super::{PATIENCE, soon};
+use super::{WAIT_LIMIT, soon};
 
 /// Returns a descriptor that becomes readable when an event of `what` happens to `path`.
 pub fn watch(path: &Path, what: WatchFlags) -> OwnedFd {
@@ -80,7 +80,7 @@ pub fn until<T>(watched: &Path, what: &str, mut look: impl FnMut() -> Option<T>)
         if let Some(found) = look() {
             return found;
         }
-        assert!(readable(&watch, deadline), "waited {PATIENCE:?} for {what} in {}", watched.display());
+        assert!(readable(&watch, deadline), "waited {WAIT_LIMIT:?} for {what} in {}", watched.display());
         drain(&watch);
     }
 }
@@ -88,15 +88,29 @@ pub fn until<T>(watched: &Path, what: &str, mut look: impl FnMut() -> Option<T>)
 /// Waits for something that no event announces, such as the state of a process that is no child.
 ///
 /// It looks a hundred times a second. Use it only where there is no event.
-pub fn polled<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn polled<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    looked_for(Timespec { tv_sec: 0, tv_nsec: 10_000_000 }, look)
+        .unwrap_or_else(|| panic!("waited for {what}"))
+}
+
+/// As [`polled`], but looks once a second, for what takes minutes or where each look is work.
+pub fn polled_slowly<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    found_slowly(look).unwrap_or_else(|| panic!("waited for {what}"))
+}
+
+/// As [`polled_slowly`], but leaves it to the caller to say what was seen instead.
+pub fn found_slowly<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
+    looked_for(Timespec { tv_sec: 1, tv_nsec: 0 }, look)
+}
+
+fn looked_for<T>(pause: Timespec, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = soon();
-    let soon_again = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || Instant::now() >= deadline {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
-        let _ = poll(&mut [], Some(&soon_again));
+        let _ = poll(&mut [], Some(&pause));
     }
 }
 

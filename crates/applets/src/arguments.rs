@@ -1,4 +1,4 @@
-//! *Lives here:* command lines as s6 reads them: option letters, alone or clustered, then operands.
+//! *Lives here:* command lines in s6's form: option letters, alone or clustered, then operands.
 //!
 //! *Does not live here:* which options an applet knows.
 
@@ -7,22 +7,24 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::Fatal;
 
-/// The letter of an option, and its argument where it takes one.
+/// The letter of an option, with its argument if it takes one.
 pub(crate) type Given<'a> = (u8, Option<&'a OsStr>);
 
-/// What a command line says.
+/// A parsed command line.
 #[derive(Debug)]
 pub(crate) struct Arguments<'a> {
     /// The options in the order in which they were given.
     pub(crate) options: Vec<Given<'a>>,
-    /// What follows the options.
+    /// The words after the options.
     pub(crate) operands: &'a [OsString],
 }
 
 impl<'a> Arguments<'a> {
-    /// Reads a command line with these options: `flags` stand alone, `valued` take the rest of their word or the next.
+    /// Parses a command line with these options: `flags` take no argument, `valued` take the rest
+    /// of their word or the next word.
     ///
-    /// The first word that is no option, or `--`, ends them; `-` is no option.
+    /// The options end at the first word that is not an option, or at `--`. The word `-` is not an
+    /// option.
     ///
     /// **Source:** POSIX Utility Syntax Guidelines 3 to 10; skalibs `subgetopt`.
     pub(crate) fn parse(words: &'a [OsString], flags: &[u8], valued: &[u8]) -> Result<Self, Fatal> {
@@ -61,13 +63,13 @@ impl<'a> Arguments<'a> {
         Ok(Self { options, operands: rest })
     }
 
-    /// Returns the first operand, without which the command line is wrong.
+    /// Returns the first operand. It is an error if there is none.
     pub(crate) fn first(&self) -> Result<&'a OsStr, Fatal> {
         self.operands.first().map(OsString::as_os_str).ok_or(Fatal::Usage)
     }
 }
 
-/// Returns the number that an option's argument is: decimal digits and nothing else.
+/// Parses the number in an option's argument: decimal digits and nothing else.
 pub(crate) fn number(value: Option<&OsStr>) -> Result<u32, Fatal> {
     let text = value.and_then(OsStr::to_str).unwrap_or_default();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_read_alone_and_clustered_up_to_the_first_operand() {
+    fn options_are_read_alone_and_clustered_up_to_the_first_operand() {
         for (line, options, operands) in [
             ("-a -n dir", "a n", "dir"),
             ("-an dir", "a n", "dir"),

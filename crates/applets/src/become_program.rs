@@ -1,20 +1,21 @@
-//! *Lives here:* becoming another program as s6's tools do, and what they say when that fails.
+//! *Lives here:* becoming another program as s6's tools do, and the message if that fails.
 //!
-//! *Does not live here:* as whom and in which environment.
+//! *Does not live here:* the user and the environment of the program.
 
 use std::ffi::OsString;
 
-use gatevisor_sys::environment::{ProgramEnvironment, S6_PATH, Variable};
+use gatevisor_sys::environment::{self, ProgramEnvironment, S6_PATH, Variable};
 use gatevisor_sys::program;
 use gatevisor_wire::exit::{Exit, ExitError};
 
 use crate::Fatal;
 
-/// Replaces this process by the program, looked for in the `PATH` of its own environment; returns only why not.
+/// Replaces this process by the program, which is looked up in the `PATH` of its own environment.
+/// Returns only if that fails, with the reason.
 ///
-/// Root's is cleaned: see [`gatevisor_sys::environment`].
-pub(crate) fn become_program(argv: &[OsString], environment: Vec<Variable>) -> Fatal {
-    match ProgramEnvironment::new(environment, S6_PATH) {
+/// Root's `PATH` is cleaned: see [`gatevisor_sys::environment`].
+pub(crate) fn become_program(argv: &[OsString], variables: Vec<Variable>) -> Fatal {
+    match ProgramEnvironment::exactly(environment::handed_on(variables), S6_PATH) {
         Ok(environment) => {
             let not_executed = program::become_program(argv, &environment);
             Fatal::of(not_executed.exit(), &not_executed, None)

@@ -15,16 +15,17 @@ use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "with-contenv prog...";
 
-/// Where the environment of the container is, one file a variable.
+/// The directory of the container's environment, with one file for each variable.
 const DIRECTORY: &str = "/run/s6/container_environment";
-/// Names another directory, for tests.
+/// The variable with another directory, for tests.
 const DIRECTORY_VARIABLE: &str = "GATEVISOR_CONTENV_DIR";
-/// Keeps the caller's environment instead, where it is set and not 0.
+/// The variable that makes the caller's environment stay, if it is set and not 0.
 const KEEP_VARIABLE: &str = "S6_KEEP_ENV";
-/// The longest value that is read; the kernel takes no more in one string.
+/// The longest value that is read; the kernel accepts no longer string.
 const LONGEST: u64 = 128 << 10;
 
-/// Becomes the program with exactly the container's environment, or with the caller's where `S6_KEEP_ENV` says so.
+/// Becomes the program with exactly the container's environment, or with the caller's if
+/// `S6_KEEP_ENV` says so.
 ///
 /// **Source:** `with-contenv` of s6-overlay; <https://skarnet.org/software/s6/s6-envdir.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
@@ -45,8 +46,9 @@ fn keeps(value: Option<&OsStr>) -> bool {
 
 /// Returns the variables of a container's environment on disk, by name.
 ///
-/// A value is the file's content less one newline at its end. Skipped are names that begin with a dot or hold `=`, and
-/// empty files: a variable that is set and empty has a file with one newline.
+/// A value is the file's content without one newline at its end. Names that begin with a dot or
+/// hold `=` are skipped, and so are empty files: the file of a variable with an empty value holds
+/// one newline.
 pub fn read(dir: &Path) -> Result<Vec<Variable>, Fatal> {
     let failed = |path: &Path, error: &io::Error| {
         let message = format!("cannot read the container's environment `{}`: {error}", path.display());
@@ -69,7 +71,7 @@ pub fn read(dir: &Path) -> Result<Vec<Variable>, Fatal> {
 }
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    // Looked at first: opening a FIFO would wait.
+    // The kind is checked first, because opening a FIFO would wait.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
@@ -82,7 +84,8 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Returns the value that a file's content is; what cannot be in a variable, NUL, becomes a newline as under s6.
+/// Returns the value of a file's content. NUL, which no variable can hold, becomes a newline, as
+/// under s6.
 fn value(mut content: Vec<u8>) -> Option<OsString> {
     if content.is_empty() {
         return None;

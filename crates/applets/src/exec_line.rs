@@ -1,8 +1,9 @@
 //! `execlineb -P`: becomes the one command of a script.
 //!
-//! *Lives here:* words, quotes and comments as execline reads them.
+//! *Lives here:* words, quotes and comments in execline's form.
 //!
-//! *Does not live here:* blocks and everything that needs them. A script that has any is refused, not misread.
+//! *Does not live here:* blocks, and everything that needs them. A script that has any is refused,
+//! not misread.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -20,11 +21,12 @@ pub(crate) const USAGE: &str = "execlineb -P [ -c commandline ] script args";
 /// The longest script that is read.
 const LONGEST: u64 = 64 << 10;
 
-/// Becomes the command of the script. Its arguments are left alone, which is what `-P` means.
+/// Becomes the command of the script. The script's arguments are ignored, which is the meaning of
+/// `-P`.
 ///
 /// **Source:** <https://skarnet.org/software/execline/execlineb.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
-    // A `#!` line hands over its options in one word, so `-P` is what scripts have.
+    // A `#!` line passes its options in one word, so scripts use `-P`.
     let arguments = Arguments::parse(words, b"P", b"c").map_err(|_| only_p())?;
     if !arguments.options.iter().any(|(option, _)| *option == b'P') {
         return Err(only_p());
@@ -58,11 +60,11 @@ fn read(path: &OsStr) -> Result<Vec<u8>, Fatal> {
     Ok(text)
 }
 
-/// Returns the words of a script, or why it is not one command.
+/// Returns the words of a script, or why it is not a single command.
 fn parse(text: &[u8]) -> Result<Vec<OsString>, &'static str> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
-    // Whether part of the word was quoted or escaped, so that a lone brace in it is no block.
+    // Whether part of the word was quoted or escaped, so that a lone brace in it is not a block.
     let mut literal = false;
     let mut rest = text;
     while let [byte, after @ ..] = rest {
@@ -103,7 +105,7 @@ fn finish(words: &mut Vec<OsString>, word: Option<Vec<u8>>, literal: bool) -> Re
     Ok(())
 }
 
-/// Adds what is between quotes to a word, and returns what follows the closing one.
+/// Adds the text between quotes to a word, and returns the text after the closing quote.
 fn quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Result<&'a [u8], &'static str> {
     loop {
         let [byte, after @ ..] = rest else { return Err("a quote is never closed") };
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_execline_is_refused_and_says_so() {
+    fn a_script_that_needs_execline_is_refused_with_the_reason() {
         for (text, why) in [
             ("foreground { a } b", "knows no blocks"),
             ("a }", "knows no blocks"),

@@ -1,23 +1,21 @@
-//! *Lives here:* how an applet fails, and saying so; writing data.
+//! *Lives here:* the failure of an applet, and reporting it; printing data.
 //!
-//! *Does not live here:* the messages.
+//! *Does not live here:* the texts of the messages.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 
 use gatevisor_term::stream;
-use gatevisor_wire::exit::{Exit, error_chain};
+use gatevisor_wire::exit::{Exit, error_chain, without_numbers};
 
-use crate::Applet;
-
-/// Why an applet failed, and the exit code that says so.
+/// Why an applet failed, and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
-    /// The command line is not one of this applet; its usage is said.
+    /// The command line is wrong for this applet; its usage is printed.
     #[error("the command line is wrong")]
     Usage,
-    /// Something else, in one line.
+    /// Any other failure, with a message of one line.
     #[error("{message}")]
     Said {
         /// The exit code.
@@ -35,7 +33,7 @@ impl Fatal {
         Self::Said { code: code.into(), message: message.into() }
     }
 
-    /// Returns the failure that `error` is, with the whole chain of its causes and then the hint.
+    /// Returns the failure for `error`, with its whole chain of causes and then the hint.
     pub(crate) fn of(exit: Exit, error: &dyn Error, hint: Option<&str>) -> Self {
         let mut message = error_chain(error);
         if let Some(hint) = hint {
@@ -45,30 +43,31 @@ impl Fatal {
     }
 }
 
-/// Says why an applet failed and returns its exit code.
-pub(crate) fn last_words(applet: &Applet, fatal: &Fatal) -> u8 {
+/// Reports why an applet failed, and returns its exit code.
+pub(crate) fn last_words(name: &str, usage: &str, fatal: &Fatal) -> u8 {
     match fatal {
         Fatal::Usage => {
-            say(applet.name, "usage", applet.usage);
+            say(name, "usage", usage);
             Exit::Usage.code()
         }
         Fatal::Said { code, message } => {
-            say(applet.name, "fatal", message);
+            say(name, "fatal", message);
             *code
         }
     }
 }
 
-/// Warns, and goes on.
+/// Prints a warning.
 pub(crate) fn warn(applet: &str, message: &str) {
     say(applet, "warning", message);
 }
 
 fn say(applet: &str, kind: &str, message: &str) {
-    stream::say(format_args!("{applet}: {kind}: {message}"));
+    stream::say(format_args!("{applet}: {kind}: {}", without_numbers(message)));
 }
 
-/// Writes lines of data, each with its end, to standard output at once; a reader that has gone is no error.
+/// Writes lines of data, each with its line end, to standard output in one piece. It is no error if
+/// the reader has gone.
 pub(crate) fn print(lines: &str) -> Outcome {
     match stream::print_lines(lines) {
         Ok(()) => Ok(0),

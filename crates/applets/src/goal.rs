@@ -1,4 +1,4 @@
-//! *Lives here:* what `s6-svwait` and `s6-svc -w` wait for, and the exit codes for how that ended.
+//! *Lives here:* the goals of `s6-svwait` and `s6-svc -w`, and the exit codes for the result.
 //!
 //! *Does not live here:* waiting (`gatevisor_client`), and sending commands.
 
@@ -11,19 +11,19 @@ use gatevisor_wire::exit::Exit;
 
 use crate::{Fatal, Outcome};
 
-/// What is waited for.
+/// A goal to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaitGoal {
     pub(crate) cond: Condition,
-    /// It must be down and finished first.
+    /// Whether it must be down and finished first.
     again: bool,
 }
 
 impl WaitGoal {
-    /// Up, which `s6-svwait` waits for if nothing is said.
+    /// Up, the default of `s6-svwait`.
     pub(crate) const UP: Self = Self { cond: Condition::Up, again: false };
 
-    /// Returns the goal that the letter of an option of `s6-svwait` names.
+    /// Returns the goal for the letter of an option of `s6-svwait`.
     pub(crate) const fn of(option: u8) -> Option<Self> {
         let (cond, again) = match option {
             b'u' => (Condition::Up, false),
@@ -37,19 +37,19 @@ impl WaitGoal {
         Some(Self { cond, again })
     }
 
-    /// Returns the goal of the argument of `-w`, of which the first letter counts.
+    /// Returns the goal for the argument of `-w`; only its first letter counts.
     pub(crate) fn named(what: &OsStr) -> Option<Self> {
         what.as_bytes().first().and_then(|option| Self::of(*option))
     }
 
-    /// Returns the goal without readiness, for a service that never says that it is ready.
+    /// Returns the goal without readiness, for a service that never announces its readiness.
     pub(crate) fn without_readiness(self) -> Self {
         let cond = if self.cond == Condition::Ready { Condition::Up } else { self.cond };
         Self { cond, ..self }
     }
 }
 
-/// Returns the deadline so many milliseconds from now; 0 is for ever.
+/// Returns the deadline in this many milliseconds; 0 means none.
 pub(crate) fn deadline(ms: u32) -> Option<Instant> {
     if ms == 0 { None } else { Instant::now().checked_add(Duration::from_millis(ms.into())) }
 }
@@ -69,9 +69,10 @@ pub(crate) fn subscribe(dirs: &[ServiceDir]) -> Result<Vec<Waiter>, Fatal> {
     dirs.iter().map(subscribe).collect()
 }
 
-/// Waits until all of the services are as requested at one moment, or any of them.
+/// Waits until all of the services, or any of them, are in the requested state at one moment.
 ///
-/// The exit code is 0, or how many were given up for good. **Source:** <https://skarnet.org/software/s6/s6-svwait.html>
+/// The exit code is 0, or the number of services that failed for good. **Source:**
+/// <https://skarnet.org/software/s6/s6-svwait.html>
 pub(crate) fn wait(
     dirs: &[ServiceDir],
     waiters: &mut [Waiter],

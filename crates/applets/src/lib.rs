@@ -1,15 +1,17 @@
-//! What s6's own tools do, under their own names: `s6-svc`, `s6-svstat`, `with-contenv` and the others.
+//! The tools of s6, under their own names: `s6-svc`, `s6-svstat`, `with-contenv` and others.
 //!
-//! *Lives here:* the command lines, output and exit codes of the tools, and the links that give them their names.
+//! *Lives here:* the command lines, output and exit codes of the tools, and the links that give
+//! them their names.
 //!
-//! *Does not live here:* the protocol (`wire`), sending and waiting (`client`), and the supervisor itself: of
-//! `s6-svscan` there is only the command line here, and the binary runs what it asks for; the script of `s6-log` is
-//! understood and run by `logd`.
+//! *Does not live here:* the protocol (`wire`), sending and waiting (`client`), and the supervisor
+//! itself: only the command line of `s6-svscan` is here, and the binary runs the supervisor. `logd`
+//! parses and runs the script of `s6-log`.
 //!
-//! *May depend on it:* the binary alone.
+//! *May depend on it:* only the binary.
 //!
-//! **Deliberately absent:** a command-line parser with opinions. Scripts call these tools with clustered option letters, and
-//! 3 a.m. is no time to learn that ours reads them otherwise.
+//! **Deliberately absent:** a command-line parser with opinions. Scripts call these tools with
+//! clustered option letters, and an operator at 3 a.m. must not find that ours reads them
+//! otherwise.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -38,23 +40,23 @@ use std::path::Path;
 pub use contenv::read as container_environment;
 pub use fatal::{Fatal, Outcome};
 
-/// What an applet is.
+/// One of s6's tools, as this program implements it.
 #[derive(Debug, Clone, Copy)]
 pub struct Applet {
-    /// The name it is called by.
+    /// The name that it is called by, such as `s6-svc`.
     pub name: &'static str,
     /// One line of help, imperative and without a full stop.
     pub summary: &'static str,
-    /// What is said to a wrong command line, after the name.
+    /// Its usage after the name, printed for a wrong command line.
     pub usage: &'static str,
     run: Implementation,
 }
 
-/// Who does the work.
+/// What carries out an applet.
 #[derive(Debug, Clone, Copy)]
 enum Implementation {
     Here(fn(&[OsString]) -> Outcome),
-    /// The binary, which alone knows the supervisor.
+    /// The binary, because only it knows the supervisor.
     Supervisor,
 }
 
@@ -89,23 +91,23 @@ pub const APPLETS: [Applet; 13] = [
     applet("with-contenv", "become a program in the container's environment", contenv::USAGE, contenv::run),
 ];
 
-/// Returns the applet that a program called by this name or path is.
+/// Returns the applet for the name or path with which a program was called.
 pub fn find(called_as: &OsStr) -> Option<&'static Applet> {
     let name = Path::new(called_as).file_name()?;
     APPLETS.iter().find(|applet| name == applet.name)
 }
 
 impl Applet {
-    /// Does what the arguments say, which do not include the name, and returns the exit code.
+    /// Runs the applet with these arguments, without its name, and returns the exit code.
     ///
-    /// What is to be said is said: data on standard output, talk on standard error. `supervise` is called for
-    /// `s6-svscan`, with what its command line asks for, and returns the exit code.
+    /// Data goes to standard output, messages to standard error. For `s6-svscan`, `supervise` is
+    /// called with the parsed command line, and returns the exit code.
     pub fn run(&self, arguments: &[OsString], supervise: impl FnOnce(svscan::Svscan) -> u8) -> u8 {
         let outcome = match self.run {
             Implementation::Here(run) => run(arguments),
             Implementation::Supervisor => svscan::parse(arguments).map(supervise),
         };
-        outcome.unwrap_or_else(|fatal| fatal::last_words(self, &fatal))
+        outcome.unwrap_or_else(|fatal| fatal::last_words(self.name, self.usage, &fatal))
     }
 }
 

@@ -1,6 +1,6 @@
 //! *Lives here:* the links that give the applets their names.
 //!
-//! *Does not live here:* the command line that asks for them.
+//! *Does not live here:* the command line for them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,10 +12,10 @@ use gatevisor_wire::exit::{Exit, ExitError};
 
 use crate::APPLETS;
 
-/// What was done about one name.
+/// The result for one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Installed {
-    /// The link is there now.
+    /// The link was made.
     Made,
     /// The link was there already.
     Kept,
@@ -27,24 +27,24 @@ pub enum LinkError {
     /// The directory cannot be used.
     #[error("cannot use directory `{}`", dir.display())]
     Directory {
-        /// The directory.
+        /// The path of the directory.
         dir: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// There is something else of that name.
+    /// The name belongs to something else.
     #[error("`{}` is there already and is not ours; --force replaces it", path.display())]
     InTheWay {
-        /// What is in the way.
+        /// The path of what is in the way.
         path: PathBuf,
     },
     /// The link cannot be made.
     #[error("cannot make link `{}`", path.display())]
     Make {
-        /// The link.
+        /// The path of the link.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -59,11 +59,12 @@ impl ExitError for LinkError {
     }
 }
 
-/// Makes a link to `program` in `dir` for every applet, and returns the names and what was done about each.
+/// Makes a link to `program` in `dir` for every applet, and returns the names with the results.
 ///
-/// The directory is made if it is missing. Whether anything is in the way is looked at before the first link is made;
-/// with `force` it is replaced, unless it is a directory. With `relative`, the links lead from `dir` to the program,
-/// so that both can be moved together; both paths must be absolute then, as `canonicalize` makes them.
+/// The directory is made if it is missing. All names are checked before the first link is made;
+/// with `force`, existing files are replaced, but not directories. With `relative`, the links lead
+/// from `dir` to the program, so that both can be moved together; then both paths must be absolute,
+/// as `canonicalize` returns them.
 pub fn install(
     dir: &Path,
     program: &Path,
@@ -99,7 +100,7 @@ pub fn install(
         .collect()
 }
 
-/// Puts a link in the place of whatever is there, so that the name is never missing.
+/// Puts a link in place of an existing file, so that the name never vanishes.
 fn replace(path: &Path, target: &Path) -> io::Result<()> {
     let mut unfinished = OsString::from(".");
     unfinished.push(path.file_name().unwrap_or_default());
@@ -111,7 +112,7 @@ fn replace(path: &Path, target: &Path) -> io::Result<()> {
     })
 }
 
-/// Returns the way from a directory to a file, both absolute and without links.
+/// Returns the relative path from a directory to a file, both absolute and without links.
 fn path_between(dir: &Path, file: &Path) -> PathBuf {
     let shared = dir.components().zip(file.components()).take_while(|(a, b)| a == b).count();
     let up = dir.components().skip(shared).map(|_| Component::ParentDir);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_stays_and_a_directory_stays_whatever_is_said() {
+    fn an_existing_file_is_kept_without_force_and_a_directory_even_with_it() {
         let root = tempfile::tempdir().unwrap();
         let program = Path::new("/bin/true");
         fs::write(root.path().join("with-contenv"), "precious").unwrap();

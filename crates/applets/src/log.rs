@@ -1,4 +1,4 @@
-//! `s6-log`: logs standard input as a script says.
+//! `s6-log`: logs standard input according to a script.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
@@ -14,12 +14,12 @@ use crate::{Fatal, Outcome};
 pub(crate) const USAGE: &str =
     "s6-log [ -d notif ] [ -q | -v ] [ -b ] [ -p ] [ -l linelimit ] [ -- ] logging_script";
 
-/// Bytes of a line after which it is cut, where nothing else is said.
+/// The default number of bytes after which a line is cut.
 const LINE_LIMIT: usize = 8192;
-/// The least that may be said.
+/// The smallest allowed number.
 const LEAST_LINE_LIMIT: usize = 48;
 
-/// Runs until standard input ends or a signal says to stop.
+/// Runs until standard input ends or a signal stops it.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-log.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
@@ -49,7 +49,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let script = script::parse(&directives).map_err(|error| Fatal::of(Exit::Usage, &error, None))?;
     let ready = || {
         if let Some(mut file) = notify {
-            // Whoever asked may have gone; that is no reason not to log.
+            // The process that asked may have gone, which is no reason not to log.
             let _ = file.write_all(b"\n");
         }
     };
@@ -57,10 +57,10 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     Ok(0)
 }
 
-/// Splits the one word of a `#!` line into the words that it means, where this is the interpreter of a `run`.
+/// Splits the single word of a `#!` line into words, if this is the interpreter of a `run`.
 ///
-/// The kernel adds the script's name, and the supervisor the service's; neither is a directive. A directive `./run`
-/// that is no directory could not be obeyed anyway.
+/// The kernel adds the script's name, and the supervisor the service's; neither is a directive. A
+/// directive `./run` would be invalid anyway.
 fn split_if_interpreter(words: &[OsString]) -> Option<Vec<OsString>> {
     let (line, script) = (words.first()?, words.get(1)?);
     if script != "./run" || !Path::new(script).is_file() {
@@ -70,7 +70,7 @@ fn split_if_interpreter(words: &[OsString]) -> Option<Vec<OsString>> {
     Some(split.map(|word| OsStr::from_bytes(word).to_owned()).collect())
 }
 
-/// Returns the inherited descriptor that is to be told of readiness.
+/// Returns the inherited descriptor on which to announce readiness.
 fn notification(number: u32) -> Result<std::fs::File, Fatal> {
     let number = i32::try_from(number).ok().filter(|number| *number >= 3);
     let number = number.ok_or_else(|| Fatal::new(Exit::Usage, "notification fd must be 3 or more"))?;

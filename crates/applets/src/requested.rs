@@ -1,24 +1,22 @@
-//! *Lives here:* sending a request, and waiting until the status shows it or a later request replaced it.
+//! *Lives here:* sending a request, and waiting until the status shows it or a later request has
+//! replaced it.
 //!
-//! *Does not live here:* waiting for the service to become so; events tell that.
+//! *Does not live here:* waiting for the requested state, which events announce.
 
-use std::ffi::CStr;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::engine::{self, Interests, Waiting, Woken};
 use gatevisor_client::{SendError, ServiceDir};
 use gatevisor_paths::by_path;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::{control::Control, files};
 use rustix::fs::OFlags;
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 /// The status file within `supervise/`.
-const STATUS: &CStr = c"status";
-/// Room for some dozens of events.
-const ROOM: usize = 4096;
+const STATUS: &str = "status";
 /// How long a supervisor may take from reading a request to publishing it.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -26,15 +24,15 @@ const PUBLISHED_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct SentRequest {
     want_up: Option<bool>,
-    /// What says that the status was replaced since.
-    inotify: Option<OwnedFd>,
+    /// Reports that the status was replaced since.
+    inotify: Option<Inotify>,
 }
 
 impl SentRequest {
-    /// Sends the commands, of which the last request counts.
+    /// Sends the commands; the last request among them counts.
     pub(crate) fn send(dir: &ServiceDir, commands: &[Control]) -> Result<Self, SendError> {
         let want_up = commands.iter().rev().find_map(|command| wanted_up(*command));
-        // Watched before it is sent, so that no answer is missed.
+        // The watch comes before the sending, so that no answer is missed.
         let inotify = want_up.and_then(|_| watch(dir));
         dir.send(commands)?;
         Ok(Self { want_up, inotify })
@@ -45,11 +43,13 @@ impl SentRequest {
         self.want_up == Some(false)
     }
 
-    /// Returns true as soon as the request is recorded, or has been and was overtaken by another.
+    /// Returns true as soon as the request is recorded, or has been recorded and replaced by
+    /// another one.
     ///
-    /// A supervisor publishes the status anew for every request, also for one that it holds already; but the service may
-    /// fail for good or its supervision end a moment later, and the status then shows that. Where the status cannot be
-    /// watched, or nothing is requested, being sent is enough. False says that `deadline` passed.
+    /// A supervisor publishes the status anew for every request, even if nothing changes. But the
+    /// service may fail for good, or its supervision may end, a moment later, and then the status
+    /// shows that. If the status cannot be watched, or nothing is requested, sending is enough.
+    /// False means that `deadline` has passed.
     pub(crate) fn shown(&self, dir: &ServiceDir, deadline: Option<Instant>) -> bool {
         match (self.want_up, &self.inotify) {
             (Some(want_up), Some(inotify)) => {
@@ -61,7 +61,8 @@ impl SentRequest {
     }
 }
 
-/// Returns whether the service is wanted up after a command, or `None` if the command is no request.
+/// Returns whether the service is wanted up after a command, or `None` if the command is no
+/// request.
 fn wanted_up(command: Control) -> Option<bool> {
     match command {
         Control::Up | Control::UpAndEnable => Some(true),
@@ -80,25 +81,25 @@ fn wanted_up(command: Control) -> Option<bool> {
     }
 }
 
-fn watch(dir: &ServiceDir) -> Option<OwnedFd> {
-    let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
+fn watch(dir: &ServiceDir) -> Option<Inotify> {
+    let inotify = Inotify::new().ok()?;
     let what = WatchFlags::MOVED_TO | WatchFlags::ACCESS | WatchFlags::ONLYDIR;
     let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY).ok()?;
     by_path::watch_opened(&inotify, supervise, what).ok()?;
     Some(inotify)
 }
 
-/// A request that is waited for until the status shows it.
+/// A request whose recording is awaited.
 struct Unshown<'a> {
     dir: &'a ServiceDir,
     want_up: bool,
-    inotify: &'a OwnedFd,
-    /// When a supervisor that has read the request must have published it.
+    inotify: &'a Inotify,
+    /// The latest time at which a supervisor that has read the request has published it.
     published_by: Option<Instant>,
 }
 
 impl Waiting for Unshown<'_> {
-    /// Whether the request is shown, or was overtaken.
+    /// Whether the request is recorded, or was replaced.
     type End = bool;
 
     fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
@@ -117,7 +118,8 @@ impl Waiting for Unshown<'_> {
         if self.published_by.is_none() && is_read(self.dir) {
             self.published_by = Instant::now().checked_add(PUBLISHED_WITHIN);
         }
-        // It was read, and the status says something else: overtaken, or passed over by a supervisor that is ending.
+        // It was read, and the status shows something else: it was replaced, or ignored by a
+        // supervisor that is ending.
         self.published_by.is_some_and(|by| by <= Instant::now()).then_some(true)
     }
 
@@ -134,39 +136,30 @@ impl Waiting for Unshown<'_> {
     }
 }
 
-/// What happened below `supervise/`.
+/// A change below `supervise/`.
 enum SuperviseChange {
     /// The status was replaced.
     Replaced,
-    /// The directory went away with the service.
+    /// The directory has gone with the service.
     Gone,
-    /// Something was read, perhaps the control FIFO.
+    /// A file was read, perhaps the control FIFO.
     Other,
 }
 
-fn change(inotify: &OwnedFd) -> SuperviseChange {
-    let mut buffer = [MaybeUninit::uninit(); ROOM];
-    let mut reader = Reader::new(inotify, &mut buffer);
-    let mut change = SuperviseChange::Other;
-    loop {
-        match reader.next() {
-            Ok(event) if event.events().contains(inotify::ReadFlags::IGNORED) => {
-                return SuperviseChange::Gone;
-            }
-            Ok(event) if is_replacement(&event) => change = SuperviseChange::Replaced,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return change,
-        }
+fn change(inotify: &Inotify) -> SuperviseChange {
+    let (mut is_gone, mut is_replaced) = (false, false);
+    let _ = inotify.read(|change| {
+        is_gone |= change.is_end();
+        is_replaced |= change.is_loss() || (change.is_arrival() && change.name == Some(OsStr::new(STATUS)));
+    });
+    match (is_gone, is_replaced) {
+        (true, _) => SuperviseChange::Gone,
+        (false, true) => SuperviseChange::Replaced,
+        (false, false) => SuperviseChange::Other,
     }
 }
 
-/// Returns whether the event says that the status was replaced, or that events were lost.
-fn is_replacement(event: &inotify::Event<'_>) -> bool {
-    let moved = event.events().contains(inotify::ReadFlags::MOVED_TO);
-    event.wd() < 0 || (moved && event.file_name() == Some(STATUS))
-}
-
-/// Returns whether the supervisor has read everything that was sent, or there is none any more.
+/// Returns whether the supervisor has read everything that was sent, or has gone.
 fn is_read(dir: &ServiceDir) -> bool {
     match dir.open_file(files::CONTROL, OFlags::WRONLY) {
         Ok(control) => rustix::io::ioctl_fionread(&control).map_or(true, |unread| unread == 0),

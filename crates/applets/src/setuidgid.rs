@@ -12,12 +12,12 @@ use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-setuidgid username prog...";
 
-/// Variables by which s6's tools hand a user on, and which end here.
+/// Variables by which s6's tools pass on a user; they are removed here.
 const HANDED_ON: [&str; 3] = ["UID", "GID", "GIDLIST"];
 
 /// Takes the user's id, its group and every group that lists it, and becomes the program.
 ///
-/// The account is a name, or `UID:GID` in numbers. Only `/etc/passwd` and `/etc/group` are asked.
+/// The account is a name, or `UID:GID` in numbers. Only `/etc/passwd` and `/etc/group` are read.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-setuidgid.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
@@ -39,7 +39,7 @@ fn find(account: &OsStr) -> Result<User, Fatal> {
     if let Some((uid, gid)) = in_numbers(account) {
         return Ok(User { uid, gid, name: Vec::new(), home: Vec::new(), groups: vec![gid] });
     }
-    // A lone number is no name, and which group it should get nobody has said.
+    // A lone number is not a name, and its group would be unknown.
     if account.as_bytes().iter().all(u8::is_ascii_digit) {
         let message = format!("unknown user `{}`; write UID:GID for a user by number", account.display());
         return Err(Fatal::new(Exit::No, message));

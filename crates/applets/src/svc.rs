@@ -19,12 +19,12 @@ pub(crate) const USAGE: &str = "s6-svc [ -wu | -wU | -wd | -wD | -wr | -wR ] [ -
                                 [ -s signal | -abqhkti12pcy ] [ -roduDUxOQlPCK ] servicedir";
 
 const NAME: &str = "s6-svc";
-/// The most commands in one call, as s6 has it.
+/// The most commands in one call, as in s6.
 const MAX_COMMANDS: usize = 62;
-/// How long a request may take to show in the status. The callers we know give up after 5 s.
+/// How long a request may take to appear in the status. The known callers give up after 5 s.
 const RECORDED_WITHIN: Duration = Duration::from_secs(4);
 
-/// Sends the commands, and waits for what they bring about or until they are recorded.
+/// Sends the commands, and waits for their effect or until they are recorded.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svc.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
@@ -80,7 +80,7 @@ fn by_signal(name: &OsStr) -> Result<Control, Fatal> {
     })
 }
 
-/// Leaves readiness out where the service never says that it is ready, and warns.
+/// Leaves readiness out, with a warning, if the service never announces its readiness.
 fn possible(dir: &ServiceDir, goal: WaitGoal) -> WaitGoal {
     if goal.cond != Condition::Ready || dir.has_readiness() {
         return goal;
@@ -93,7 +93,8 @@ fn possible(dir: &ServiceDir, goal: WaitGoal) -> WaitGoal {
     goal.without_readiness()
 }
 
-/// Sends the commands and returns when a request among them is recorded, so that whoever looks next sees it.
+/// Sends the commands, and returns when a request among them is recorded, so that every later look
+/// shows it.
 fn send(dir: &ServiceDir, commands: &[Control]) -> Outcome {
     let within = Instant::now().checked_add(RECORDED_WITHIN);
     if SentRequest::send(dir, commands).map_err(|error| not_sent(&error))?.shown(dir, within) {
@@ -115,18 +116,18 @@ fn not_sent(error: &SendError) -> Fatal {
     Fatal::of(code, error, error.hint())
 }
 
-/// Sends the commands and waits for what is to come of them.
+/// Sends the commands, and waits for the goal.
 fn act(dir: &ServiceDir, commands: &[Control], goal: WaitGoal, deadline: Option<Instant>) -> Outcome {
     let dirs = std::slice::from_ref(dir);
     let mut waiters = goal::subscribe(dirs)?;
-    // What failed before the commands is not what comes of them.
+    // A failure before the commands is not their result.
     for waiter in &mut waiters {
         waiter.forget_failure();
     }
     let request = SentRequest::send(dir, commands).map_err(|error| not_sent(&error))?;
     goal::wait(dirs, &mut waiters, goal, Quantifier::All, deadline)?;
-    // It may have been so before anybody read the commands. What comes of the request is then not in doubt, but
-    // the next look at the service shall see it.
+    // The goal may have been reached before anybody read the commands. Then the result of the
+    // request is certain, but a later look at the service must show the request as well.
     let recorded_by = [deadline, Instant::now().checked_add(RECORDED_WITHIN)].into_iter().flatten().min();
     request.shown(dir, recorded_by);
     if request.is_down() && !goal.cond.wants_up() {

@@ -18,7 +18,8 @@ use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svdt [ -S | -s ] [ -n maxentries ] servicedir";
 
-/// Lists the last deaths, oldest first: when, and the exit code or the signal, by name or by number.
+/// Lists the last deaths, oldest first: the time, and the exit code or the signal, by name or by
+/// number.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svdt.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
@@ -49,12 +50,12 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     print(&out)
 }
 
-/// Returns the tally's bytes; none where the service has never been supervised.
+/// Returns the tally's bytes; none if the service was never supervised.
 fn read(dir: &ServiceDir) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match dir.open(files::DEATH_TALLY, OFlags::RDONLY).map(File::from) {
         Ok(opened) if opened.metadata()?.is_file() => {
-            // One death more than a tally may hold, so that too many are noticed.
+            // There is room for one death more than allowed, so that too many are noticed.
             let room = u64::try_from((tally::MAX.saturating_add(1)).saturating_mul(tally::SIZE)).unwrap_or(0);
             opened.take(room).read_to_end(&mut bytes)?;
             Ok(bytes)

@@ -1,4 +1,4 @@
-//! `s6-svscan`: what its command line asks for. The binary runs the supervisor.
+//! `s6-svscan`: its command line. The binary runs the supervisor.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,19 +14,20 @@ pub const NAME: &str = "s6-svscan";
 pub(crate) const USAGE: &str = "s6-svscan [ -c maxservices ] [ -C maxservices ] [ -L maxname ] [ -t timeout ] \
                                 [ -d notif ] [ -X consoleholder ] [ dir ]";
 
-/// What `s6-svscan` is asked for.
+/// A parsed command line of `s6-svscan`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Svscan {
-    /// The scandir, which must exist; the working directory if none is named.
+    /// The scandir, which must exist; by default the working directory.
     pub scandir: PathBuf,
     /// The descriptor on which to write a newline when commands are obeyed (`-d`).
     pub notify: Option<i32>,
 }
 
-/// Reads a command line of `s6-svscan`.
+/// Parses a command line of `s6-svscan`.
 ///
-/// `-c`, `-C` and `-L` are accepted and have no effect, for we have no limit to set; nor has `-t`, for nothing is
-/// polled; nor `-X`, for what a service's logger cannot take is not kept on a console.
+/// `-c`, `-C` and `-L` are accepted and have no effect, because we have no such limit. Nor has
+/// `-t`, because nothing is polled; nor `-X`, because output that a service's logger cannot accept
+/// is not kept on a console.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svscan.html>
 pub fn parse(words: &[OsString]) -> Result<Svscan, Fatal> {

@@ -13,12 +13,13 @@ use crate::{Fatal, Outcome};
 
 pub(crate) const USAGE: &str = "s6-svscanctl [ -zabhitqnN ] svscandir";
 
-/// The most commands in one call, as s6 has it.
+/// The most commands in one call, as in s6.
 const MAX_COMMANDS: usize = 62;
-/// How long a rescan may take. The callers we know give up after 5 s, and should be told why.
+/// How long a rescan may take. The known callers give up after 5 s, and should be told the reason.
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(4);
 
-/// Sends the commands; after a rescan, returns when every service that was there is supervised or refused.
+/// Sends the commands. After a rescan, returns when every service that existed at the call is
+/// supervised or refused.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svscanctl.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {
@@ -30,18 +31,18 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     }
     let scandir = ScanDir::new(arguments.first()?);
     let deadline = Instant::now().checked_add(SUPERVISED_WITHIN);
-    // Those that are there when we are called; whatever appears later is another call's.
+    // The services that exist at the call; later ones belong to another call.
     let services = if rescans(&commands) { services(&scandir) } else { Ok(Vec::new()) };
     let refusals = RefusalWatch::listen(&scandir).ok();
     scandir.send(&commands).map_err(|error| not_sent(&error))?;
     let left = wait_supervised(&scandir, services?, refusals.as_ref(), deadline)
         .map_err(|errno| Fatal::new(Exit::System, format!("cannot wait for the rescan: {errno}")))?;
     for (dir, reason) in &left.refused {
-        // The rescan that was asked for is done, so this is no failure, as it is none with s6-svscan.
+        // The requested rescan is done, so this is no failure, as with s6-svscan.
         warn("s6-svscanctl", &format!("`{}` is not supervised: {reason}", dir.path().display()));
     }
     for dir in &left.others {
-        // Whoever owns it may have taken away what shows that it is.
+        // Its owner may have removed the files that would show it.
         let path = dir.path().display();
         warn("s6-svscanctl", &format!("`{path}`, which is another user's, does not look supervised"));
     }
@@ -59,7 +60,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     ))
 }
 
-/// Returns whether the commands have the scandir looked at again, and not brought down as well.
+/// Returns whether the commands request a rescan, and do not also end the supervisor.
 fn rescans(commands: &[ScanCommand]) -> bool {
     let (mut rescans, mut ends) = (false, false);
     for command in commands {

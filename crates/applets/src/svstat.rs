@@ -1,4 +1,4 @@
-//! `s6-svstat`: tells the state of a service.
+//! `s6-svstat`: shows the state of a service.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
@@ -23,7 +23,7 @@ pub(crate) const USAGE: &str = "s6-svstat [ -uwNrpgest | -o up,wantedup,normally
 /// The most fields that are printed.
 const MAX_FIELDS: usize = 16;
 
-/// What can be printed alone.
+/// A field that can be printed alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Up,
@@ -42,7 +42,7 @@ enum Field {
     ReadyFor,
 }
 
-/// Every field, its name for `-o`, and its option where it has one.
+/// Every field, with its name for `-o`, and its option if it has one.
 const FIELDS: [(Field, &str, Option<u8>); 14] = [
     (Field::Up, "up", Some(b'u')),
     (Field::WantedUp, "wantedup", Some(b'w')),
@@ -60,7 +60,7 @@ const FIELDS: [(Field, &str, Option<u8>); 14] = [
     (Field::ReadyFor, "readyfor", None),
 ];
 
-/// Prints one line: the state in words, or the fields that were asked for.
+/// Prints one line: the state in words, or the requested fields.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svstat.html>, in the form of s6 2.11.
 pub(crate) fn run(words: &[OsString]) -> Outcome {
@@ -100,7 +100,7 @@ fn add(fields: &mut Vec<Field>, field: Field) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Adds the fields of a list such as `up,pid`; a comma at its end is harmless.
+/// Adds the fields of a list such as `up,pid`; a comma at its end is allowed.
 fn named(list: &OsStr, fields: &mut Vec<Field>) -> Result<(), Fatal> {
     let list = list.as_bytes();
     if list.is_empty() {
@@ -120,7 +120,7 @@ fn named(list: &OsStr, fields: &mut Vec<Field>) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Reads the status of a service that a supervisor holds.
+/// Reads the status of a supervised service.
 fn read(dir: &ServiceDir) -> Result<Status, Fatal> {
     match dir.supervised() {
         Err(error) => Err(unknown(dir, &error)),
@@ -141,7 +141,7 @@ fn read(dir: &ServiceDir) -> Result<Status, Fatal> {
 
 fn normally_up(dir: &ServiceDir) -> Result<bool, Fatal> {
     match dir.open(files::DOWN, OFlags::PATH) {
-        // A link that leads us nowhere is something of that name, too, as it is for the supervisor.
+        // A link that we cannot follow also counts as existing, as it does for the supervisor.
         Ok(_) | Err(Errno::LOOP | Errno::XDEV) => Ok(false),
         Err(Errno::NOENT) => Ok(true),
         Err(errno) => {
@@ -152,17 +152,17 @@ fn normally_up(dir: &ServiceDir) -> Result<bool, Fatal> {
     }
 }
 
-/// Returns the name of a signal as s6's tools print it.
+/// Returns the name of a signal in the form of s6's tools.
 pub(crate) fn signal_name(number: u8) -> &'static str {
     match signal::name(number) {
-        // One signal, two names: s6 prints the other.
+        // This signal has two names, and s6 prints the other.
         Some("SIGIO") => "SIGPOLL",
         Some(name) => name,
         None => "SIG???",
     }
 }
 
-/// A status at the moment of looking.
+/// A status, and the time of the look.
 #[derive(Debug)]
 struct ShownStatus {
     status: Status,
@@ -206,11 +206,12 @@ impl ShownStatus {
 
     /// Returns the state in words.
     ///
-    /// Where the service is down, no word `up` is followed by a space: callers look for `up ` to see that it runs.
+    /// If the service is down, the word `up` is never followed by a space, because callers search
+    /// for `up ` to see that it runs.
     fn words(&self, numbers: bool) -> String {
         let status = &self.status;
         if status.never_started() {
-            // s6 2.12 and newer end the line here, blank included.
+            // s6 2.12 and newer end the line here, including the blank.
             return "down (not started yet) ".to_owned();
         }
         let mut out = match (status.pid.filter(|_| status.is_up()), self.signal()) {
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_named_in_a_list_and_each_is_one() {
+    fn a_list_of_fields_names_each_field_once() {
         let mut fields = Vec::new();
         let all: Vec<&str> = FIELDS.iter().map(|(_, name, _)| *name).collect();
         assert_eq!(named(OsStr::new(&all.join(",")), &mut fields), Ok(()));

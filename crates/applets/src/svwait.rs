@@ -11,7 +11,7 @@ use crate::{Fatal, Outcome};
 pub(crate) const USAGE: &str =
     "s6-svwait [ -U | -u | -d | -D | -r | -R ] [ -a | -o ] [ -t timeout ] servicedir...";
 
-/// Waits until all services, or any with `-o`, are as requested; `-u` if nothing is said.
+/// Waits until all services, or any with `-o`, are in the requested state; `-u` is the default.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svwait.html>
 pub(crate) fn run(words: &[OsString]) -> Outcome {

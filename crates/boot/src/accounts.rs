@@ -20,7 +20,7 @@ const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 /// Where graphics devices are.
 const GRAPHICS: &str = "/dev/dri";
 
-/// Returns the id that a variable asks for; what is no number between 1 and 65534 asks for nothing.
+/// Returns the id that a variable asks for; `None` if it is not a number between 1 and 65534.
 ///
 /// **Source:** STG-2.
 pub fn wanted_id(value: &str) -> Option<u32> {
@@ -60,7 +60,8 @@ fn is(fields: &[Vec<u8>], name: &str) -> bool {
     fields.first().is_some_and(|first| first == name.as_bytes())
 }
 
-/// Returns `/etc/passwd` with these ids for the user, and `None` where they are so already or there is no such user.
+/// Returns `/etc/passwd` with these ids for the user; `None` if the user has them already or does
+/// not exist.
 pub fn with_user(passwd: &[u8], name: &str, uid: u32, gid: u32) -> Option<Vec<u8>> {
     edited(passwd, |fields| {
         let ours = is(fields, name);
@@ -68,15 +69,16 @@ pub fn with_user(passwd: &[u8], name: &str, uid: u32, gid: u32) -> Option<Vec<u8
     })
 }
 
-/// Returns `/etc/group` with this id for the group, and `None` where it is so already or there is no such group.
+/// Returns `/etc/group` with this id for the group; `None` if the group has it already or does not
+/// exist.
 ///
 /// Another group may have the id too.
 pub fn with_group(group: &[u8], name: &str, gid: u32) -> Option<Vec<u8>> {
     edited(group, |fields| is(fields, name) && set(fields.get_mut(2), gid))
 }
 
-/// Returns `/etc/group` with the user as a member of the group with this id, which is made as `fallback` where there is
-/// none; `None` where it is a member already.
+/// Returns `/etc/group` with the user as a member of the group with this id; `None` if it is a
+/// member already. If there is no such group, it is made with the name `fallback`.
 pub fn with_member(group: &[u8], user: &str, gid: u32, fallback: &str) -> Option<Vec<u8>> {
     let wanted = gid.to_string().into_bytes();
     let mut found = false;
@@ -106,7 +108,7 @@ pub fn with_member(group: &[u8], user: &str, gid: u32, fallback: &str) -> Option
     Some(text)
 }
 
-/// Replaces an account file, atomically where it can be.
+/// Replaces an account file, atomically if possible.
 ///
 /// A file that is mounted by itself cannot be replaced; it is written over.
 pub fn write(path: &Path, text: &[u8]) -> io::Result<()> {
@@ -120,11 +122,12 @@ pub fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Returns the groups, each with a name for it, that own what the agent may want to use: an engine's socket, graphics
-/// devices. Never root's.
+/// Returns the groups that own what the agent may want to use, each with a name for it: an engine's
+/// socket, graphics devices. Root's group is never among them.
 ///
-/// What the agent can put there itself gives it nothing: a node counts where it is root's, and either was mounted there
-/// or is in directories that are root's alone. It is judged by its descriptor.
+/// The agent must not gain a group by putting a node there itself. So a node counts only if it is
+/// root's, and is either a mount or in directories that only root can change. Its descriptor is
+/// what is checked.
 ///
 /// **Source:** STG-5, STG-6.
 pub fn device_groups() -> Vec<(u32, &'static str)> {
@@ -143,7 +146,8 @@ fn groups_of(sockets: &[&Path], graphics: &Path) -> Vec<(u32, &'static str)> {
     groups
 }
 
-/// Returns the group of a node of this type that nobody but root, or whoever mounts, could have put there.
+/// Returns the group of a node of this type that only root, or somebody who may mount, could have
+/// put there.
 fn group_of(path: &Path, wanted: FileType) -> Option<u32> {
     let arrival = trust::follow(path).ok()?;
     let (node, stat) = arrival.node?;
@@ -235,7 +239,8 @@ mod tests {
         assert_eq!(groups("link"), [(4711, "hostdocker")], "root's own link");
         std::os::unix::fs::lchown(path("link"), Some(4712), None).unwrap();
         assert_eq!(groups("link"), []);
-        // Where everybody may make files a socket of root's may be a further name of another one.
+        // If everybody may make files in a directory, a socket of root's there may be another name
+        // of a socket elsewhere.
         fs::create_dir(path("run")).unwrap();
         fs::set_permissions(path("run"), fs::Permissions::from_mode(0o1777)).unwrap();
         fs::hard_link(path("of-root"), path("run/docker.sock")).unwrap();

@@ -1,24 +1,25 @@
-//! Work that is done in a process of its own while this one waits, and the dead that come our way meanwhile.
+//! Running work in a child, and reaping other processes meanwhile.
 //!
-//! *Lives here:* the waiting, which a signal that asks for the end cuts short, and so does a limit.
-//! *Does not live here:* what the process does.
+//! *Lives here:* waiting for the child. A signal that asks for the end, or a limit, cuts that
+//! short. *Does not live here:* what the child does.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use gatevisor_sys::clock::remaining;
 use gatevisor_sys::signal::{self, SignalFd};
 use gatevisor_sys::{Errno, process};
 use gatevisor_wire::wait::WaitStatus;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 /// Signals that ask for the end.
 const ENDING: [i32; 3] = [signal::SIGTERM, signal::SIGINT, signal::SIGQUIT];
 
-/// How long what has been asked to end may take before it is killed.
+/// How long a child that was asked to end may take before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(5);
 
-/// Why a piece of work has no result.
+/// Why the work has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
     /// No process could be made, or waiting for it failed.
@@ -27,12 +28,12 @@ pub enum ChildError {
     /// It took longer than this, and was ended.
     #[error("took more than {} s and was ended", .0.as_secs_f64())]
     TooLong(Duration),
-    /// This signal asked us to end.
+    /// This signal asked this process to end.
     #[error("stopped by signal {0}")]
     Stopped(i32),
 }
 
-/// What waits for children, with all signals blocked.
+/// Waits for children, with all signals blocked.
 #[derive(Debug)]
 pub struct ChildRunner {
     signals: SignalFd,
@@ -40,20 +41,21 @@ pub struct ChildRunner {
 }
 
 impl ChildRunner {
-    /// Blocks all signals of this process, which must have one thread, and returns what hears them.
+    /// Blocks all signals of this process, which must have one thread, and
+    /// returns what receives them.
     pub fn new() -> Result<Self, Errno> {
         signal::block_all(&[signal::SIGCHLD])?;
         let [a, b, c] = ENDING;
         Ok(Self { signals: SignalFd::new(&[signal::SIGCHLD, a, b, c])?, asked: None })
     }
 
-    /// Runs `job` in a child, with no signal blocked, and returns how that ended.
+    /// Runs `job` in a child with no signal blocked, and returns how the child ended.
     ///
-    /// Orphans that end meanwhile are collected too.
+    /// Orphans that end meanwhile are reaped too.
     ///
     /// # Errors
-    /// [`ChildError::Stopped`] where a signal asked for the end, [`ChildError::TooLong`] where it took longer than the `limit`;
-    /// the child has been told, or killed, and has ended.
+    /// [`ChildError::Stopped`] if a signal asked for the end, [`ChildError::TooLong`] if the work
+    /// took longer than `limit`. The child was asked to end, or killed, and has ended.
     pub fn run(
         &mut self,
         limit: Option<Duration>,
@@ -77,16 +79,14 @@ impl ChildRunner {
                     (None, None) => Ok(status),
                 };
             }
-            let left = next.map(|at| at.saturating_duration_since(Instant::now()));
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
-            poll(&mut [PollFd::new(&self.signals.as_fd(), PollFlags::IN)], left.as_ref())
+            poll(&mut [PollFd::new(&self.signals.as_fd(), PollFlags::IN)], remaining(next).as_ref())
                 .or_else(|errno| if errno == Errno::INTR { Ok(0) } else { Err(errno) })?;
             self.listen();
             let is_due = next.is_some_and(|at| at <= Instant::now());
             if told.is_none() && (is_due || self.asked.is_some()) {
                 told = Some(limit.unwrap_or_default());
                 next = Instant::now().checked_add(KILL_AFTER);
-                // Root without the capability may not; then the work ends by itself.
+                // Root without the capability may not signal it. Then the work ends by itself.
                 let _ = kill_process(child, Signal::TERM);
             } else if is_due {
                 next = None;
@@ -104,7 +104,7 @@ impl ChildRunner {
     }
 }
 
-/// Collects who has ended, and returns how `child` did, if it has.
+/// Reaps every process that has ended, and returns how `child` did, if it was among them.
 fn collect(child: Pid) -> Result<Option<WaitStatus>, Errno> {
     loop {
         match wait(WaitOptions::NOHANG) {

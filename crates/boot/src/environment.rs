@@ -1,4 +1,5 @@
-//! The container's environment on disk, one file a variable, for `with-contenv` and for hooks that add to it.
+//! The container's environment on disk, one file for each variable, for `with-contenv` and for
+//! hooks that add to it.
 //!
 //! *Lives here:* writing it. *Does not live here:* reading it (`with-contenv`).
 //!
@@ -25,11 +26,11 @@ fn is_plain(name: &OsStr) -> bool {
     fits && !name.starts_with(b".") && !name.contains(&b'/') && !name.contains(&b'=')
 }
 
-/// Makes the directory anew with the variables in it, readable by the group besides us; returns the names of those that
-/// cannot be files.
+/// Makes the directory anew with the variables in it, readable by us and the group. Returns the
+/// names of the variables that cannot be files.
 ///
-/// What it holds are secrets as often as not, so nobody else may read it. Of several variables of one name the first is
-/// written, which is the one that getenv(3) finds.
+/// The variables are often secrets, so nobody else may read them. If a name occurs several times,
+/// the first value is written, which is the one that getenv(3) finds.
 pub fn dump(directory: &Path, variables: &[Variable], group: Option<u32>) -> io::Result<Vec<OsString>> {
     let fd = made_anew(directory)?;
     share(&fd, group, if group.is_some() { 0o750 } else { 0o700 })?;
@@ -50,7 +51,7 @@ pub fn dump(directory: &Path, variables: &[Variable], group: Option<u32>) -> io:
     Ok(left_out)
 }
 
-/// Makes an empty directory in the place of whatever was there.
+/// Makes an empty directory in the place of whatever is there.
 fn made_anew(directory: &Path) -> io::Result<OwnedFd> {
     let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
         return Err(Errno::INVAL.into());
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_file_is_left_out_and_named() {
+    fn a_variable_that_cannot_be_a_file_is_left_out_and_named() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("env");
         let long = "X".repeat(256);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_may_read_it_where_there_is_one() {
+    fn the_group_may_read_the_environment_if_there_is_a_group() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("env");
         let gid = rustix::process::getegid().as_raw();

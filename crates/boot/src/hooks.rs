@@ -1,7 +1,7 @@
 //! The image's own hooks, `/etc/cont-init.d/*`.
 //!
-//! *Lives here:* which there are and in which order, and becoming one.
-//! *Does not live here:* waiting for it (`child`).
+//! *Lives here:* which hooks there are, their order, and becoming one. *Does not live here:*
+//! waiting for it (`child`).
 //!
 //! **Source:** BOOT-1, BOOT-2; s6-overlay, *Executing initialization and finalization tasks*.
 
@@ -21,7 +21,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 /// Where hooks are.
 pub const DIRECTORY: &str = "/etc/cont-init.d";
 
-/// Returns the executable files of a directory in the order of their bytes; none where there is no directory.
+/// Returns the executable files of a directory, sorted by bytes; none if there is no directory.
 pub fn find(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -41,17 +41,17 @@ pub fn find(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(hooks)
 }
 
-/// Returns an error where the agent could have changed what root is about to execute.
+/// Returns an error if the agent could have changed what root is about to execute.
 ///
 /// # Errors
-/// The hook, or a directory on the way to it, is in the agent's reach.
+/// The agent can write to the hook, or to a directory on the way to it.
 pub fn check(hook: &Path, agent: Option<&User>) -> Result<(), Distrust> {
-    // Where there is no root, hooks run as whoever the container runs as.
+    // Without root, hooks run as the container's user.
     agent.map_or(Ok(()), |agent| trust::out_of_reach_of(agent, hook))
 }
 
-/// Replaces this process by a program with this environment, nothing on its standard input, and a session of its own;
-/// returns only why not.
+/// Replaces this process by a program with this environment, no standard input, and a session of
+/// its own. Returns only if that fails, with the reason.
 pub fn become_program(argv: &[OsString], environment: Vec<Variable>, directory: &Path) -> Errno {
     let attempt = || -> Result<Errno, Errno> {
         let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

@@ -1,14 +1,17 @@
-//! What a container needs before its supervisor runs, done by the process that then becomes the supervisor.
+//! What a container needs before its supervisor runs. The process that does it then becomes the
+//! supervisor.
 //!
-//! *Lives here:* the environment on disk, the agent's user, whose the home is and what it holds, hooks, the services
-//! besides the gateways, and what the container's arguments mean.
-//! *Does not live here:* the order of it all, and printing (the binary); the slots of the gateways (`gateways`);
-//! anything after the boot (`init`).
+//! *Lives here:* the run-time directories (`runtime_directories`), the environment on disk, the
+//! agent's user, the owners and the content of the home, hooks, the services besides the gateways,
+//! and the meaning of the container's arguments.
 //!
-//! *May depend on it:* the binary alone; what only a container needs is linked to nothing that a home needs.
+//! *Does not live here:* the order of these steps, and printing (the binary); the slots of the
+//! gateways (`gateways`); anything after the boot (`init`).
 //!
-//! Everything that can be done as the agent's user is done as that user, in a process of its own: then a link that the
-//! agent made leads nowhere the agent could not go itself.
+//! *May depend on it:* only the binary. A home outside of a container needs nothing of this.
+//!
+//! Everything that the agent's user can do is done as that user, in a process of its own. Then a
+//! link that the agent made leads nowhere that the agent could not go itself.
 #![forbid(unsafe_code)]
 
 pub mod accounts;

@@ -1,8 +1,11 @@
-//! What shows that the supervisor of this container lives: a lock on a file that the agent cannot move away.
+//! The lock that shows whether the supervisor of this container is alive, on a file that the agent
+//! cannot move.
 //!
-//! *Lives here:* taking it, and asking who has it. *Does not live here:* what follows from the answer (`gatevisor health`).
+//! *Lives here:* taking the lock, and asking who has it. *Does not live here:* what follows from
+//! the answer (`gatevisor health`).
 //!
-//! The scandir and what is in it are the agent's to rename, so neither tells anything about the supervisor.
+//! The agent may rename the scandir and what is in it, so neither shows whether the supervisor is
+//! alive.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,28 +16,28 @@ use gatevisor_wire::Pid;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, fcntl_lock, openat};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-/// The directory below that of all run-time files.
+/// The directory below the one of all run-time files.
 const DIRECTORY: &str = "s6";
-/// The file in it.
+/// The file in that directory.
 const FILE: &str = "supervisor";
 
-/// Takes the lock, which is held until this process ends, whatever it becomes.
+/// Takes the lock. It is held until this process ends, whatever program it becomes.
 ///
 /// # Errors
-/// Another process has it, or the file cannot be made.
+/// Another process has the lock, or the file cannot be made.
 pub fn announce(root: &Path) -> io::Result<OwnedFd> {
     let directory = file::open_directory(CWD, root.join(DIRECTORY).as_path())?;
-    // Not close-on-exec: the supervisor that this process becomes goes on holding it.
+    // Not close-on-exec: the supervisor that this process becomes must hold the lock.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let fd = openat(&directory, FILE, flags, Mode::from_raw_mode(0o644))?;
     fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive)?;
     Ok(fd)
 }
 
-/// Returns which process supervises the container that has its run-time files there.
+/// Returns the process that supervises the container with its run-time files below `root`.
 ///
 /// # Errors
-/// No supervisor ever said that it is there.
+/// No supervisor has ever taken the lock.
 pub fn supervisor(root: &Path) -> io::Result<Option<Pid>> {
     let path = root.join(DIRECTORY).join(FILE);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -51,7 +54,7 @@ mod tests {
     use super::{announce, supervisor};
 
     #[test]
-    fn whoever_announced_itself_is_found_until_it_ends() {
+    fn a_supervisor_that_announced_itself_is_found_until_it_ends() {
         let root = tempfile::tempdir().unwrap();
         assert!(supervisor(root.path()).is_err(), "nobody ever did");
         std::fs::create_dir(root.path().join("s6")).unwrap();

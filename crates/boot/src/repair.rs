@@ -1,10 +1,11 @@
-//! Giving the agent what is below its home, without ever following a link or leaving its volume.
+//! Giving the agent what is below its home. No link is followed, and the home's volume is not left.
 //!
-//! *Lives here:* which parts of the home, and what is said about it.
-//! *Does not live here:* which trees (the agent definition), the walk and what must not be given away (`gatevisor-paths`).
+//! *Lives here:* which parts of the home are given, and what is reported. *Does not live here:*
+//! which trees (the agent definition), the walk and what must not be given away
+//! (`gatevisor-paths`).
 //!
-//! Root does this in directories that others write to while it works, so it goes through the descriptor of the home, and
-//! only where nobody but root decides what the path of the home leads to.
+//! Root does this in directories that others write to at the same time. So it goes through the
+//! descriptor of the home, and only if nobody but root decides where the path of the home leads.
 //!
 //! **Source:** STG-7 to STG-13, L-20; openat(2), chown(2).
 
@@ -18,9 +19,9 @@ use gatevisor_paths::walk::{WalkProgress, WalkReport, Wrong};
 use gatevisor_paths::{OpenHome, RefusalReason, Resolver, Walker};
 use rustix::fs::{Gid, Uid};
 
-/// Entries between two reports of progress at first, and when there are many.
+/// Entries between two reports of progress: at first, and later.
 const REPORT_EVERY: (u64, u64) = (10_000, 100_000);
-/// Complaints that are kept; with more, something is wrong with the whole tree.
+/// The most complaints that are kept. If there are more, the whole tree is wrong.
 const COMPLAINTS: usize = 20;
 
 /// Looks at trees and files of one home, and gives to one user what belongs to another.
@@ -34,23 +35,23 @@ pub struct Repair<'a> {
     is_stopped: bool,
 }
 
-/// What came of it.
+/// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RepairOutcome {
     /// Entries that were looked at.
     pub looked_at: u64,
-    /// Entries that have another owner now.
+    /// Entries that have a new owner.
     pub changed: u64,
-    /// What was refused or failed; the boot goes on.
+    /// What was refused or failed. The boot goes on.
     pub complaints: Vec<String>,
 }
 
 impl<'a> Repair<'a> {
-    /// Begins in a home whose user and group shall be `owner`. It stops at `until`, and tells `progress` now and then how
-    /// far it is.
+    /// Begins in a home that `owner`, a user and a group, shall have. It stops at `until`, and
+    /// calls `progress` now and then.
     ///
     /// # Errors
-    /// A sentence for people: somebody else than root decides what its path leads to.
+    /// A sentence for people: somebody other than root decides where the path leads.
     pub fn new(
         home: &'a OpenHome,
         owner: (u32, u32),
@@ -115,10 +116,11 @@ impl<'a> Repair<'a> {
         self.add(path, report);
     }
 
-    /// Opens the directory that holds the last part of `path`; `None` where there is none, or a link.
+    /// Opens the directory that holds the last part of `path`; `None` if it does not exist, or is a
+    /// link.
     fn parent_of(&mut self, path: &str) -> Option<(OwnedFd, CString)> {
         let found = Resolver::STRICT.parent(self.home, path).and_then(|(parent, name)| {
-            // The named entry itself is no link either.
+            // The named entry itself must not be a link either.
             let own = Resolver::STRICT.open(&parent, name, rustix::fs::OFlags::PATH);
             own.map(|_| (parent, name))
         });
@@ -155,7 +157,7 @@ impl<'a> Repair<'a> {
         )
     }
 
-    /// Returns what was done.
+    /// Returns the result.
     pub fn finish(self) -> RepairOutcome {
         RepairOutcome {
             looked_at: self.done.entries,
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_is_given_and_what_is_right_is_left() {
+    fn files_of_others_are_given_to_the_agent_and_the_agents_own_are_left() {
         if !is_root() {
             return;
         }
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_when_its_time_is_up_and_says_so() {
+    fn a_repair_stops_when_its_time_is_over_and_reports_that() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("t/a")).unwrap();
         let (home, mut silent) = (OpenHome::open(dir.path()).unwrap(), |_| ());

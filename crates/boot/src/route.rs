@@ -1,6 +1,7 @@
-//! What the arguments of a container mean.
+//! The meaning of a container's arguments.
 //!
-//! *Lives here:* the rule, without any I/O. *Does not live here:* finding programs, and becoming one.
+//! *Lives here:* the rule, without any I/O. *Does not live here:* finding programs, and becoming
+//! one.
 //!
 //! **Source:** PID-2, WR-2, WR-4, L-15, TINI-1, PID-11.
 
@@ -9,13 +10,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use gatevisor_gateways::agent::AgentDefinition;
 
-/// Options of tini that take a word.
+/// Options of tini that take an argument.
 const TINI_VALUED: [&str; 2] = ["-p", "-e"];
 
-/// Returns the command that the words mean; none for a container that only serves.
+/// Returns the command that the arguments mean; none for a container that only runs services.
 ///
-/// The agent's own words come first, then programs: a program that happens to be named like a command of the agent does
-/// not take its place.
+/// The agent's own words come before programs. So a program with the name of an agent's command
+/// does not take its place.
 pub fn route(
     agent: &AgentDefinition,
     words: &[OsString],
@@ -31,7 +32,7 @@ pub fn route(
     own.iter().map(OsString::from).chain(words.iter().cloned()).collect()
 }
 
-/// Returns the words without tini's own options; with none of them left, none.
+/// Returns the arguments without tini's own options.
 ///
 /// **Source:** tini(1).
 pub fn without_tini_options(words: &[OsString]) -> &[OsString] {
@@ -55,8 +56,8 @@ pub fn is_wrapper(agent: &AgentDefinition, path: &OsStr) -> bool {
     wrapper.is_some_and(|name| path.as_bytes().ends_with(name.as_bytes()))
 }
 
-/// Returns the words as our own command line shows them: the wrapper, and the command without the agent's name, which
-/// would make us look like one of its gateways.
+/// Returns the command as our own command line shows it: the wrapper, and the command without the
+/// agent's name. With that name, this process would look like a gateway of the agent.
 pub fn shown<'a>(agent: &'a AgentDefinition, wrapper: &'a OsStr, words: &'a [OsString]) -> Vec<&'a OsStr> {
     let words = match words {
         [first, rest @ ..] if first == agent.name.as_str() => rest,

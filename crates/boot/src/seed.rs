@@ -1,6 +1,6 @@
 //! What a home holds from its first boot on: directories, files, modes.
 //!
-//! *Lives here:* making what is missing. *Does not live here:* whose it is (`repair`).
+//! *Lives here:* making what is missing. *Does not live here:* the owners (`repair`).
 //!
 //! All of this is done as the agent's user, and never through a link below the home.
 //!
@@ -17,10 +17,10 @@ use gatevisor_sys::file;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, mkdirat, statat, unlinkat};
 use rustix::io::Errno;
 
-/// Bytes of a file that is looked at or copied, at the most.
+/// The most bytes of a file that is read or copied.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Makes what is missing in the home, and returns what was refused or failed.
+/// Makes what is missing in the home. Returns what was refused or failed.
 pub fn seed<'v>(
     container: &ContainerDefinition,
     home: &OpenHome,
@@ -52,8 +52,8 @@ pub fn seed<'v>(
     complaints
 }
 
-/// Opens the directory that holds the last part of `path`, through no link. The agent does this with its own rights, so
-/// volumes that the operator put below the home are crossed.
+/// Opens the directory that holds the last part of `path`, through no link. The agent does this
+/// with its own rights, so volumes that the operator mounted below the home may be entered.
 fn parent<'p>(root: &OpenHome, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
     let (parent, name) = Resolver::READING.parent(root, path)?;
     Ok((parent, name.to_str().ok_or(Errno::INVAL)?))
@@ -107,7 +107,7 @@ fn plant<'v>(
         Err(errno) => return Err(errno),
     }
     let mode = Mode::from_raw_mode(item.mode_bits().unwrap_or(0o600));
-    // Whole or not at all: a file that is half there would never be made again.
+    // The file appears as a whole or not at all. A partial file would never be completed.
     file::replace(&parent, name, &format!(".{name}.seed"), &bytes, Mode::RUSR | Mode::WUSR)?;
     fchmod(open_file(&parent, name)?, mode)
 }

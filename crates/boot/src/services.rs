@@ -1,6 +1,6 @@
-//! The services that an agent has besides its gateways, switched by environment.
+//! The services of an agent besides its gateways, which the environment switches on.
 //!
-//! *Lives here:* what their slots hold, and publishing them in a scandir that nobody supervises yet.
+//! *Lives here:* the content of their slots, and publishing them in a scandir without a supervisor.
 //! *Does not live here:* the slots of gateways (`gatevisor_gateways::slots`).
 //!
 //! **Source:** docs/behaviour.md, *Static services*.
@@ -16,10 +16,10 @@ use gatevisor_wire::files;
 /// The word of a command that stands for this program.
 const OURSELVES: &str = "gatevisor";
 
-/// Returns the files of a service's slot. One that is switched off has a `down` file.
+/// Returns the files of a service's slot. If the service is switched off, it has a `down` file.
 ///
 /// # Errors
-/// A sentence for people: its `run` cannot be written.
+/// A sentence for people: the `run` of the service cannot be written.
 pub fn render<'v>(
     service: &StaticService,
     interpreter: &Path,

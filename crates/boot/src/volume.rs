@@ -1,15 +1,16 @@
-//! Which of the containers that have the same home runs its gateways: the one that holds the lock of the home.
+//! The lock of the home. Of several containers with the same home, the one that holds it runs the
+//! gateways.
 //!
-//! *Lives here:* taking the lock, and hearing when its file loses its name. *Does not live here:* whether gateways may start
-//! (`gatevisor_slot::home_lock`), and what else follows from having it or not.
+//! *Lives here:* taking the lock, and hearing when its file loses its name. *Does not live here:*
+//! whether gateways may start (`gatevisor_slot::home_lock`), and what else follows from having it
+//! or not.
 //!
-//! It is held by an open file, so it ends with the process that has it, however that ends, and nobody has to clean up.
-//! Who owns the home can move the file away, and make another: then the lock is that of the file that has the name, and
-//! whoever holds the old one holds nothing.
+//! An open file holds the lock, so the lock ends with its process, and nobody has to clean up. The
+//! owner of the home can move the file away and make another. Then the file that has the name
+//! counts, and the holder of the old one holds nothing.
 //!
 //! **Source:** L-23; flock(2), inotify(7).
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,22 +18,21 @@ use gatevisor_paths::look::pinned;
 use gatevisor_paths::{OpenHome, Resolver, by_path, look};
 pub use gatevisor_slot::home_lock::{FILE, LockFile, current};
 use gatevisor_sys::Errno;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, renameat};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::geteuid;
 
-/// What happens to a file that loses its name. The last name that goes changes its number of names first.
+/// What happens to a file that loses its name. When the last name goes, the number of names changes
+/// first.
 const RENAMED: WatchFlags = WatchFlags::MOVE_SELF.union(WatchFlags::DELETE_SELF).union(WatchFlags::ATTRIB);
-/// Its permissions.
+/// The mode of the file.
 const MODE: Mode = Mode::from_raw_mode(0o644);
-/// How often a file that is replaced while it is opened is opened again.
+/// How often a file that is replaced while it is being opened is opened again.
 const LOOKS: usize = 100;
-/// Bytes of events that are read at once.
-const EVENTS: usize = 4096;
 
-/// A lock that is held until this is dropped, here and in whatever this process becomes.
+/// A lock that is held until this is dropped, by this process and by the program that it becomes.
 #[derive(Debug)]
 pub struct HeldHomeLock {
     file: OwnedFd,
@@ -45,14 +45,15 @@ impl HeldHomeLock {
         self.identity
     }
 
-    /// Has whatever this process becomes go on holding it.
+    /// Lets the program that this process becomes hold the lock too.
     pub fn survive(&self) -> Result<(), Errno> {
         fcntl_setfd(&self.file, FdFlags::empty())
     }
 }
 
-/// Makes the file of the lock, as the agent's user; one that is there stays. What is there and is no file is set aside: nobody
-/// could lock it, and so everybody would run the gateways. A file that its owner has closed to itself is opened up.
+/// Makes the file of the lock, as the agent's user; one that is there stays. What is there and is
+/// no file is set aside: nobody could lock it, and so everybody would run the gateways. A file that
+/// its owner has closed to itself is opened up.
 pub fn make(home: &impl AsFd) -> Result<(), Errno> {
     let create = || {
         let file = Resolver::STRICT.create(home, FILE, OFlags::WRONLY, MODE)?;
@@ -76,7 +77,7 @@ fn unix_nanoseconds() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
 }
 
-/// Returns the lock; `None` where another process has it.
+/// Returns the lock; `None` if another process has it.
 pub fn try_take(home: &impl AsFd) -> Result<Option<HeldHomeLock>, Errno> {
     for _ in 0..LOOKS {
         let file = open(home)?;
@@ -92,8 +93,8 @@ pub fn try_take(home: &impl AsFd) -> Result<Option<HeldHomeLock>, Errno> {
     Err(Errno::AGAIN)
 }
 
-/// Waits for the lock, for as long as another process has it, and returns it; `None` where the file that was waited for
-/// has lost its name meanwhile.
+/// Waits for the lock, for as long as another process has it, and returns it; `None` where the file
+/// that was waited for has lost its name meanwhile.
 pub fn take(home: &impl AsFd) -> Result<Option<HeldHomeLock>, Errno> {
     let file = open(home)?;
     loop {
@@ -105,7 +106,7 @@ pub fn take(home: &impl AsFd) -> Result<Option<HeldHomeLock>, Errno> {
     }
 }
 
-/// Returns the lock of a file that was locked, if that still has its name.
+/// Returns the lock of a file that was locked, if the file still has its name.
 fn named(home: &impl AsFd, file: OwnedFd) -> Result<Option<HeldHomeLock>, Errno> {
     let identity = LockFile::of(&file)?;
     match current(home) {
@@ -115,7 +116,8 @@ fn named(home: &impl AsFd, file: OwnedFd) -> Result<Option<HeldHomeLock>, Errno>
     }
 }
 
-/// Opens the file that has the name. A file system of another machine locks only what is open for writing.
+/// Opens the file that has the name. A network file system locks only a file that is open for
+/// writing.
 fn open(home: &impl AsFd) -> Result<OwnedFd, Errno> {
     let open = |access| Resolver::STRICT.open(home, FILE, access).map_err(Errno::from);
     let file = match open(OFlags::RDWR) {
@@ -125,36 +127,28 @@ fn open(home: &impl AsFd) -> Result<OwnedFd, Errno> {
     LockFile::of(&file).map(|_| file)
 }
 
-/// Hears when the file that has the name of the lock loses it.
+/// Watches the file that has the name of the lock, until the file loses that name.
 #[derive(Debug)]
 pub struct LockFileWatch {
-    inotify: OwnedFd,
+    inotify: Inotify,
 }
 
 impl LockFileWatch {
-    /// Listens to the file that has the name now.
+    /// Begins to watch the file that has the name now.
     pub fn new(home: &OpenHome) -> Result<Self, Errno> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let inotify = Inotify::new()?;
         let flags = RENAMED.union(WatchFlags::DONT_FOLLOW);
         by_path::watch(&inotify, home.path().join(FILE), flags)?;
         Ok(Self { inotify })
     }
 
-    /// Waits until something is heard, which only says that it is worth a look.
+    /// Waits until the kernel reports something; the caller then looks what it was.
     pub fn wait(&self) -> Result<(), Errno> {
         match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
-        let mut buffer = [MaybeUninit::uninit(); EVENTS];
-        let mut reader = inotify::Reader::new(self.inotify.as_fd(), &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(errno) => return Err(errno),
-            }
-        }
+        self.inotify.read(|_| {})
     }
 }
 
@@ -167,7 +161,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn one_has_it_and_the_next_when_that_one_is_gone() {
+    fn one_container_has_the_lock_and_the_next_gets_it_when_that_one_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let home = OpenHome::open(dir.path()).unwrap();
         assert!(try_take(&home).is_err(), "nobody made it");
@@ -181,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_no_lock_and_is_set_aside() {
+    fn something_that_is_no_file_is_no_lock_and_is_set_aside() {
         let makes: [fn(&Path); 3] = [
             |path| symlink("elsewhere", path).unwrap(),
             |path| fs::create_dir_all(path.join("full")).unwrap(),
@@ -204,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_a_file_that_was_moved_away_hears_of_it_and_can_tell() {
+    fn the_holder_of_a_lock_file_that_was_moved_away_is_notified_and_can_tell() {
         let dir = tempfile::tempdir().unwrap();
         let home = &OpenHome::open(dir.path()).unwrap();
         make(home).unwrap();
@@ -228,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waited_for_a_file_that_was_moved_away_has_nothing() {
+    fn a_container_that_waited_for_a_file_that_was_moved_away_has_no_lock() {
         let dir = tempfile::tempdir().unwrap();
         let home = OpenHome::open(dir.path()).unwrap();
         make(&home).unwrap();

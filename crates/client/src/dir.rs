@@ -1,9 +1,11 @@
-//! *Lives here:* a service directory as a client sees it: is it supervised, tell it, read what it says.
+//! *Lives here:* a service directory as a client sees it: whether it is supervised, sending it
+//! commands, reading its files.
 //!
-//! *Does not live here:* waiting for it (`waiting`), and what its state is called (`status_view`).
+//! *Does not live here:* waiting for it (`waiting`), and the words for its state (`status_view`).
 
-use crate::{asked, open, open::HeldDir};
+use crate::{asking_process, open, open::HeldDir};
 use gatevisor_paths::by_path;
+use gatevisor_sys::refused;
 use gatevisor_wire::{
     Pid,
     control::Control,
@@ -25,7 +27,7 @@ use std::{
     sync::Arc,
 };
 
-/// Room for a status and one byte more than any version of s6 writes.
+/// Bytes for a status, one more than any version of s6 writes.
 const STATUS_ROOM: usize = 64;
 const POLICY_ROOM: usize = policy::MAX + 1;
 const TALLY_ROOM: usize = tally::MAX * tally::SIZE + 1;
@@ -33,8 +35,9 @@ const LINE_ROOM: usize = 4096;
 
 /// A service directory, known by its path; it need not exist.
 ///
-/// Each look goes the way to it anew, for a slot can be replaced by another one of its name. Whoever looks at several things
-/// at one moment holds it ([`Self::held`]), which is as many ways less.
+/// Each access resolves the path anew, because a slot can be replaced by another one of the same
+/// name. A caller that reads several files at one moment holds the directory ([`Self::held`]),
+/// which also saves resolving the path again.
 #[derive(Debug, Clone)]
 pub struct ServiceDir {
     path: PathBuf,
@@ -73,28 +76,28 @@ pub enum SendError {
     /// Nobody reads the control FIFO.
     #[error("no supervisor is reading `{}`", fifo.display())]
     NotSupervised {
-        /// The control FIFO.
+        /// The path of the control FIFO.
         fifo: PathBuf,
     },
     /// There is no such directory.
     #[error("there is no service directory `{}`", dir.display())]
     Missing {
-        /// The service directory.
+        /// The path of the service directory.
         dir: PathBuf,
     },
     /// Opening or writing failed.
     #[error("cannot write to control FIFO `{}`", fifo.display())]
     Write {
-        /// The control FIFO.
+        /// The path of the control FIFO.
         fifo: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl SendError {
-    /// Returns what to look at next, where there is something.
+    /// Returns what to look at next, if there is a suggestion.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotSupervised { .. } => Some("is the scandir running, and is this service in it?"),
@@ -110,43 +113,43 @@ pub enum StatusError {
     /// There is no status file.
     #[error("`{}` has never been supervised", dir.display())]
     NeverSupervised {
-        /// The service directory.
+        /// The path of the service directory.
         dir: PathBuf,
     },
     /// There is no such directory.
     #[error("there is no service directory `{}`", dir.display())]
     Missing {
-        /// The service directory.
+        /// The path of the service directory.
         dir: PathBuf,
     },
     /// Reading failed.
     #[error("cannot read status file `{}`", file.display())]
     Read {
-        /// The status file.
+        /// The path of the status file.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The file is longer than any version of s6 writes it.
+    /// The file is longer than in any version of s6.
     #[error("status file `{}` is too long to be one", file.display())]
     TooLong {
-        /// The status file.
+        /// The path of the status file.
         file: PathBuf,
     },
-    /// The file is not a status.
+    /// The file does not hold a status.
     #[error("status file `{}` holds something else", file.display())]
     Decode {
-        /// The status file.
+        /// The path of the status file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Why it could not be decoded.
         #[source]
         source: status::StatusDecodeError,
     },
 }
 
 impl StatusError {
-    /// Returns what to look at next, where there is something.
+    /// Returns what to look at next, if there is a suggestion.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NeverSupervised { .. } => Some("is the scandir running, and is this service in it?"),
@@ -157,17 +160,18 @@ impl StatusError {
 }
 
 impl ServiceDir {
-    /// Returns the service directory at `path`; nothing is looked at yet.
+    /// Returns the service directory at `path`, without looking at it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), directory: None }
     }
 
-    /// Returns the service directory that an opened directory is, which has this path.
+    /// Returns the service directory for an opened directory with this path.
     pub(crate) fn opened(path: PathBuf, directory: OwnedFd) -> Self {
         Self { path, directory: Some(Arc::new(directory)) }
     }
 
-    /// Returns the directory that its path leads to now, held: whatever has its name later, this is what is looked at.
+    /// Returns the directory that the path leads to now, held by a descriptor: it stays the same
+    /// directory, whatever gets its name later.
     pub fn held(&self) -> Result<Self, Errno> {
         match self.directory()? {
             HeldDir::Borrowed(_) => Ok(self.clone()),
@@ -175,7 +179,7 @@ impl ServiceDir {
         }
     }
 
-    /// Returns the directory itself, held without being read.
+    /// Returns the directory itself, opened with `O_PATH`.
     pub fn directory(&self) -> Result<HeldDir<'_>, Errno> {
         match &self.directory {
             Some(directory) => Ok(HeldDir::Borrowed(directory.as_fd())),
@@ -183,24 +187,27 @@ impl ServiceDir {
         }
     }
 
-    /// Returns whether there is such a directory.
+    /// Returns whether the directory exists.
     pub fn is_there(&self) -> bool {
         self.directory().is_ok()
     }
 
-    /// Opens what is at a path below the directory, through links on the way and at its end that may be followed there.
+    /// Opens a file at a path below the directory. Links on the way and at its end are followed if
+    /// they may be.
     ///
-    /// With `O_PATH` it is only found.
+    /// With `O_PATH`, the file is found but not opened for use.
     pub fn open(&self, path: &'static str, flags: OFlags) -> Result<OwnedFd, Errno> {
         Ok(by_path::rules().open(self.directory()?, path, flags)?)
     }
 
-    /// Opens a file itself, no link to one, at a path below the directory, without waiting.
+    /// Opens a file at a path below the directory, without waiting; a link at the path's end is not
+    /// followed.
     pub fn open_file(&self, path: &'static str, access: OFlags) -> Result<OwnedFd, Errno> {
         open::file_in(&self.directory()?, path, access)
     }
 
-    /// Returns whether there is anything at a path below the directory, and we may know.
+    /// Returns whether anything exists at a path below the directory; false also if we may not
+    /// look, of which the list of refused looks then tells.
     pub(crate) fn has(&self, path: &'static str) -> bool {
         self.open(path, OFlags::PATH).is_ok()
     }
@@ -232,25 +239,29 @@ impl ServiceDir {
         self.path.join(files::EVENT)
     }
 
-    /// Returns whether a supervisor holds the service: whether anybody reads its control FIFO.
+    /// Returns whether a supervisor has the service, that is, whether anybody reads its control
+    /// FIFO.
     ///
-    /// A missing directory is not supervised. Permission denied is an error, for then it is not known.
+    /// A missing directory is not supervised. Permission denied is an error, because then the
+    /// answer is unknown.
     pub fn supervised(&self) -> io::Result<bool> {
         Ok(self.control()?.is_some())
     }
 
     /// Writes commands to the control FIFO, in one piece and without waiting.
     ///
-    /// The supervisor has them when this returns, but need not have obeyed yet; see `act`.
+    /// When this returns, the commands are in the supervisor's FIFO, but they need not have been
+    /// obeyed yet; see `act`.
     pub fn send(&self, commands: &[Control]) -> Result<(), SendError> {
         let fifo = self.control_path();
         let bytes: Vec<u8> = commands.iter().map(|command| command.byte()).collect();
-        asked::note(self, || self.status().ok().and_then(|status| status.pid).map(Pid::get));
+        let leader = || self.status().ok().and_then(|status| status.pid).map(Pid::get);
+        asking_process::note(self.path(), || self.directory(), leader);
         match self.control().and_then(|control| control.map(|c| open::send(&c, &bytes)).transpose()) {
             Ok(Some(())) => Ok(()),
             Ok(None) if !self.is_there() => Err(SendError::Missing { dir: self.path.clone() }),
             Ok(None) => Err(SendError::NotSupervised { fifo }),
-            // The reader went away between opening and writing.
+            // The reader has closed the FIFO between our opening and our writing.
             Err(source) if source.kind() == io::ErrorKind::BrokenPipe => {
                 Err(SendError::NotSupervised { fifo })
             }
@@ -258,7 +269,7 @@ impl ServiceDir {
         }
     }
 
-    /// Returns what the status file says, whether or not a supervisor still holds the service.
+    /// Returns the content of the status file, whether or not a supervisor still has the service.
     pub fn status(&self) -> Result<Status, StatusError> {
         let file = self.path.join(files::STATUS);
         match self.small::<STATUS_ROOM>(files::STATUS) {
@@ -272,31 +283,53 @@ impl ServiceDir {
         }
     }
 
-    /// Returns what the policy file says, or `None` where there is none to be understood, as under s6.
+    /// Returns the content of the policy file, or `None` if it is missing, as under s6, or cannot
+    /// be read or decoded.
     pub fn policy(&self) -> Option<PublishedPolicy> {
-        let bytes = self.small::<POLICY_ROOM>(files::POLICY).ok().flatten()?;
-        PublishedPolicy::decode(&bytes).ok()
+        self.look_at_policy().ok().flatten()
     }
 
-    /// Returns the deaths that the supervisor remembers, oldest first; none where the tally is missing or unreadable.
+    /// Returns the content of the policy file, or `None` if it is missing, as under s6, or cannot
+    /// be decoded.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look_at_policy(&self) -> Result<Option<PublishedPolicy>, Errno> {
+        match self.small::<POLICY_ROOM>(files::POLICY) {
+            Ok(bytes) => Ok(bytes.and_then(|bytes| PublishedPolicy::decode(&bytes).ok())),
+            Err(errno) if refused::is_refusal(errno) => Err(errno),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Returns the deaths that the supervisor remembers, oldest first; none if the tally is missing
+    /// or unreadable.
     pub fn deaths(&self) -> Vec<Death> {
         let bytes = self.small::<TALLY_ROOM>(files::DEATH_TALLY).ok().flatten();
         bytes.and_then(|bytes| tally::decode_all(&bytes).ok()).unwrap_or_default()
     }
 
-    /// Returns whether the service is up by default: whether there is no `down` file.
-    pub fn normally_up(&self) -> bool {
-        // A dangling link counts as a file, as it does for the user who made it.
-        let look = |directory| statat(directory, files::DOWN, AtFlags::SYMLINK_NOFOLLOW);
-        self.directory().and_then(look).is_err()
+    /// Returns whether the service is up by default: whether there is no `down` file. `None` if
+    /// nobody can tell, because permission is denied.
+    pub fn normally_up(&self) -> Option<bool> {
+        // A dangling link counts as a file, because it does for the supervisor.
+        let look = |directory: HeldDir<'_>| {
+            let looked = statat(&directory, files::DOWN, AtFlags::SYMLINK_NOFOLLOW);
+            refused::below(looked, &directory, Path::new(files::DOWN))
+        };
+        match self.directory().and_then(look) {
+            Ok(_) => Some(false),
+            Err(errno) => (!refused::is_refusal(errno)).then_some(true),
+        }
     }
 
-    /// Returns whether the service says itself when it is ready: whether it has a `notification-fd`.
+    /// Returns whether the service itself announces its readiness: whether it has a
+    /// `notification-fd`.
     pub fn has_readiness(&self) -> bool {
         self.has(files::NOTIFICATION_FD)
     }
 
-    /// Returns why a service that is probed is not ready, where its prober says so, on one line.
+    /// Returns the prober's reason, on one line, why a probed service is not ready.
     pub fn not_ready(&self) -> Option<String> {
         self.line(files::NOT_READY)
     }

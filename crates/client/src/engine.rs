@@ -1,11 +1,13 @@
-//! *Lives here:* the one poll behind everything that waits for services: what is polled, until when, and who is asked what
-//! that means.
+//! *Lives here:* the one poll behind every wait for services: which descriptors are polled, until
+//! when, and who is woken.
 //!
-//! *Does not live here:* what an event means for a service, and when its wait is over: each [`Waiting`] knows that.
+//! *Does not live here:* the meaning of an event for a service, and the end of its wait: each
+//! [`Waiting`] knows those.
 
 use crate::status_changes::StatusChanges;
+use gatevisor_sys::clock::remaining;
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     io::Errno,
 };
 use std::{
@@ -13,46 +15,48 @@ use std::{
     time::Instant,
 };
 
-/// One of those that wait together.
+/// One of several waits that share a poll.
 pub trait Waiting {
-    /// How its wait ends.
+    /// The result of the wait.
     type End;
 
-    /// Adds the descriptors that it is woken by.
+    /// Adds the descriptors that wake this wait.
     fn interests<'a>(&'a self, interests: &mut Interests<'a>);
 
-    /// Takes in what has happened, and returns the end of the wait if this is one. It must not block.
+    /// Handles whatever has happened, and returns the result if the wait is over. It must not
+    /// block.
     ///
-    /// It is called once at the beginning, whenever one of its descriptors is ready, and when it is due.
+    /// It is called once at the beginning, then whenever one of its descriptors is ready, and when
+    /// it is due.
     fn step(&mut self, woken: Woken) -> Option<Self::End>;
 
-    /// Returns when it must be asked again even if no descriptor is ready.
+    /// Returns when it must be called again even if no descriptor is ready.
     fn due(&self) -> Option<Instant> {
         None
     }
 
-    /// Returns the end when the deadline of all has passed.
+    /// Returns the result for a wait whose deadline has passed.
     fn late(&mut self) -> Self::End;
 
-    /// Returns the end when polling itself failed.
+    /// Returns the result for a wait whose poll failed.
     fn broken(&mut self, errno: Errno) -> Self::End;
 }
 
-/// Why one of those that wait is asked.
+/// Why a wait is woken.
 #[expect(clippy::struct_excessive_bools, reason = "several reasons may come together")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Woken {
-    /// It is asked for the first time, so it has to look at everything.
+    /// This is its first call, so it has to look at everything.
     pub first: bool,
-    /// There is something to read.
+    /// A descriptor can be read.
     pub readable: bool,
-    /// Nobody reads a pipe any more that it can write to.
+    /// Nobody reads the other end of one of its pipes any more.
     pub closed: bool,
     /// The status file of its service was replaced.
     pub changed: bool,
 }
 
-/// The descriptors that are polled, and whose each is.
+/// The polled descriptors, each with its owner.
 #[derive(Debug, Default)]
 pub struct Interests<'a> {
     fds: Vec<PollFd<'a>>,
@@ -61,20 +65,20 @@ pub struct Interests<'a> {
 }
 
 impl<'a> Interests<'a> {
-    /// Makes the descriptors that are added from now on those of `owner`.
+    /// Makes `owner` the owner of the descriptors that are added from now on.
     pub fn of(&mut self, owner: usize) -> &mut Self {
         self.owner = owner;
         self
     }
 
-    /// Wakes the owner when there is something to read.
+    /// Wakes the owner when the descriptor can be read.
     pub fn readable(&mut self, fd: BorrowedFd<'a>) {
         self.add(PollFd::from_borrowed_fd(fd, PollFlags::IN));
     }
 
     /// Wakes the owner when nobody reads the other end of a pipe any more.
     pub fn closed(&mut self, fd: BorrowedFd<'a>) {
-        // Poll reports that error unasked.
+        // Poll reports this condition even if no events are requested.
         self.add(PollFd::from_borrowed_fd(fd, PollFlags::empty()));
     }
 
@@ -83,10 +87,11 @@ impl<'a> Interests<'a> {
         self.owners.push(self.owner);
     }
 
-    /// Waits until a descriptor is ready or a moment has come, and returns why each of `count` owners is woken.
+    /// Waits until a descriptor is ready or a moment has come, and returns for each of `count`
+    /// owners why it is woken.
     ///
     /// # Errors
-    /// Polling failed; that a signal interrupted it is no failure.
+    /// Polling failed. An interruption by a signal is not a failure.
     pub fn poll(mut self, count: usize, until: Option<Instant>) -> Result<Vec<Woken>, Errno> {
         match poll(&mut self.fds, remaining(until).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -103,19 +108,20 @@ impl<'a> Interests<'a> {
     }
 }
 
-/// Waits until each has its end, with one poll for all, and gives each end to `done` with its index as it comes.
+/// Waits until each wait has its result, with one poll for all, and passes each result with its
+/// index to `done` at once.
 pub fn wait_each<W: Waiting>(all: &mut [W], deadline: Option<Instant>, done: &mut dyn FnMut(usize, W::End)) {
     wait_each_with(all, None, deadline, done);
 }
 
-/// Waits until one has its end.
+/// Waits for one result.
 pub fn wait_one<W: Waiting>(mut one: W, deadline: Option<Instant>) -> Option<W::End> {
     let mut end = None;
     wait_each(std::slice::from_mut(&mut one), deadline, &mut |_, found| end = Some(found));
     end
 }
 
-/// Does what [`wait_each`] does; `changes` tells whose status files are replaced meanwhile.
+/// Does the same as [`wait_each`]; `changes` reports replaced status files.
 pub(crate) fn wait_each_with<W: Waiting>(
     all: &mut [W],
     changes: Option<&StatusChanges>,
@@ -127,7 +133,7 @@ pub(crate) fn wait_each_with<W: Waiting>(
         all.iter_mut().enumerate().map(|(index, one)| (index, one, first)).collect();
     loop {
         let now = Instant::now();
-        // What has arrived at the last moment still counts.
+        // Events that arrive at the last moment still count.
         let is_late = deadline.is_some_and(|deadline| deadline <= now);
         waiting.retain_mut(|(index, one, woken)| {
             let is_due = *woken != Woken::default() || one.due().is_some_and(|due| due <= now);
@@ -147,7 +153,7 @@ pub(crate) fn wait_each_with<W: Waiting>(
     }
 }
 
-/// Waits for something, and notes why each is woken.
+/// Polls, and notes why each wait is woken.
 fn wake<W: Waiting>(
     waiting: &mut [(usize, &mut W, Woken)],
     changes: Option<&StatusChanges>,
@@ -171,11 +177,4 @@ fn wake<W: Waiting>(
         *woken = Woken { changed: replaced.binary_search(index).is_ok(), ..found };
     }
     Ok(())
-}
-
-/// Returns the time that is left until a moment, or `None` for ever.
-pub fn remaining(until: Option<Instant>) -> Option<Timespec> {
-    let left = until?.saturating_duration_since(Instant::now());
-    // What does not fit is longer than any machine runs.
-    Timespec::try_from(left).ok()
 }

@@ -1,54 +1,54 @@
-//! *Lives here:* whether the process of a service is the service's command yet, or still our interpreter of `run`.
+//! *Lives here:* finding out whether the process of a service has become the service's command, or
+//! is still our interpreter of `run`.
 //!
-//! *Does not live here:* the interpreter (`gatevisor-slot`), and waiting for what comes of it.
+//! *Does not live here:* the interpreter (`gatevisor-slot`), and waiting for the result.
 //!
-//! A supervisor announces a service when `run` is executed, as s6 does. Where `run` is read by our interpreter, the command
-//! is still to be executed then, and may not exist. The interpreter marks `data/started` with its process number and a
-//! lock that ends when the command is executed or the interpreter is, and the end of both closes the file, which a
-//! watch reports. The supervisor has no part in it, so this works under s6 as well.
+//! A supervisor announces a service when `run` is executed, as s6 does. If our interpreter reads
+//! `run`, the command is executed later, and may not even exist. The interpreter marks
+//! `data/started` with its process number and a lock. The lock ends when the interpreter executes
+//! the command or ends itself. Both close the file, which a watch reports. The supervisor has no
+//! part in it, so this works under s6 as well.
 
 use crate::ServiceDir;
 use gatevisor_paths::by_path;
-use gatevisor_sys::file;
+use gatevisor_sys::{
+    file,
+    inotify::{Inotify, WatchFlags},
+};
 use gatevisor_wire::{
     Pid, files,
     started::{Announcer, StartMark},
 };
 use rustix::{
-    fs::{
-        CWD, OFlags,
-        inotify::{self, CreateFlags, Reader, WatchFlags},
-    },
+    fs::{CWD, OFlags},
     io::Errno,
     process::{Flock, FlockType, fcntl_getlk},
 };
 use std::{
-    mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
 
-/// Room for the first line of `run`, of which the kernel reads 255 bytes.
+/// Bytes for the first line of `run`, of which the kernel reads 255.
 const HEAD_ROOM: usize = 256;
-/// Room for the mark and what an older one left behind it.
+/// Bytes for the mark and the remains of a longer one after it.
 const MARK_ROOM: usize = 128;
 const CMDLINE_ROOM: usize = 512;
-const EVENTS_ROOM: usize = 4096;
-/// The verbs with which our program is called when it stands in for a command that it is to become, and the place of
-/// `./run` after them.
+/// The verbs of our program when it stands in for a command that it will become, each with the
+/// position of `./run` after it.
 const STAND_INS: [(&[u8], usize); 2] = [(b"service", 2), (b"in-group", 4)];
 
 /// How far the process of a service that is up has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecProgress {
-    /// It is our interpreter, and the command has not been executed.
+    /// It is our interpreter, and the command has not been executed yet.
     BeforeCommand,
-    /// It is the service, and this is who will say that it is ready.
+    /// It is the service's command; the value is who will announce its readiness.
     Command(Announcer),
 }
 
 impl ServiceDir {
-    /// Returns how far the process that the status names has come.
+    /// Returns how far the process in the status has come.
     pub fn progress(&self, pid: Pid) -> ExecProgress {
         let announcer = if self.has_readiness() { Announcer::Service } else { Announcer::Nobody };
         if self.is_executed_directly() {
@@ -56,15 +56,16 @@ impl ServiceDir {
         }
         let mark = || self.mark().filter(|mark| mark.pid == pid);
         let Some(marked) = mark() else {
-            // It has not come so far, or may not write there.
+            // The interpreter has not come so far, or may not write there.
             return if is_executed(pid) == Some(true) {
                 ExecProgress::Command(announcer)
             } else {
                 ExecProgress::BeforeCommand
             };
         };
-        // It removes an old error once it holds the lock, and leaves a new one before it lets go. One that was killed in
-        // between left none, and its successor may have done all that meanwhile: the process itself knows best.
+        // The interpreter removes an old error once it holds the lock, and writes a new one before
+        // it unlocks. But an interpreter that was killed in between has left no error, and the next
+        // one may have done all that meanwhile. So the process itself decides.
         let is_over = !self.mark_is_locked() && !self.has(files::START_ERROR);
         if is_over && mark().is_some() && is_executed(pid) != Some(false) {
             ExecProgress::Command(marked.announcer.unwrap_or(announcer))
@@ -73,12 +74,13 @@ impl ServiceDir {
         }
     }
 
-    /// Returns whether what the supervisor executes is the command: neither our interpreter nor what makes a group for it.
+    /// Returns whether the supervisor executes the command directly, without our interpreter and
+    /// without a process that makes a control group.
     pub fn is_executed_directly(&self) -> bool {
         self.is_interpreted() == Some(false) && !self.has(files::CGROUP)
     }
 
-    /// Returns whether our interpreter reads the service's `run`, where that can be told.
+    /// Returns whether our interpreter reads the service's `run`, if that can be found out.
     fn is_interpreted(&self) -> Option<bool> {
         let mut buffer = [0; HEAD_ROOM];
         let head = match self.directory() {
@@ -88,7 +90,7 @@ impl ServiceDir {
         let head = match head {
             Ok(head) => head,
             Err(Errno::NOENT) => return Some(false),
-            // A link, say.
+            // For example, it is a link.
             Err(_) => return None,
         };
         let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
@@ -108,20 +110,29 @@ impl ServiceDir {
     }
 }
 
-/// Returns whether a process is a command, going by its command line; `None` where there is no `/proc` to tell.
+/// Returns whether a process is a command, according to its command line; `None` if there is no
+/// `/proc`.
 fn is_executed(pid: Pid) -> Option<bool> {
     let mut buffer = [0; CMDLINE_ROOM];
     match file::read_small(CWD, format!("/proc/{pid}/cmdline"), &mut buffer) {
-        // Longer than ours ever is.
+        // It is longer than any of ours.
         Ok(line) if line.len() >= CMDLINE_ROOM => Some(true),
-        // A process that is ending has none.
+        // The command line of a process that is ending is empty.
         Ok(line) => Some(!line.is_empty() && !is_stand_in(line)),
-        // It is gone, or nothing can be told of anybody.
+        // The process is gone, or nothing can be found out about any process.
         Err(_) => Path::new("/proc/self").exists().then_some(false),
     }
 }
 
-/// Returns whether a command line is that of our program standing in for what it is to become.
+/// Returns whether the process that a service has in place of a finish script ends what the service
+/// left behind. Its supervisor does not publish that, so its command line has to tell.
+pub(crate) fn ends_survivors(pid: Pid) -> bool {
+    let mut buffer = [0; CMDLINE_ROOM];
+    let line = file::read_small(CWD, format!("/proc/{pid}/cmdline"), &mut buffer);
+    line.is_ok_and(|line| line.split(|&byte| byte == 0).nth(1) == Some(b"end-survivors"))
+}
+
+/// Returns whether a command line is that of our program standing in for the command.
 fn is_stand_in(line: &[u8]) -> bool {
     let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
     STAND_INS.iter().any(|(verb, place)| {
@@ -129,37 +140,28 @@ fn is_stand_in(line: &[u8]) -> bool {
     })
 }
 
-/// Reports that an interpreter of a service's `run` may be over.
+/// Reports that an interpreter of a service's `run` may have finished.
 #[derive(Debug)]
 pub struct ExecWatch {
-    inotify: OwnedFd,
+    inotify: Inotify,
 }
 
 impl ExecWatch {
-    /// Begins to watch; `None` where `run` is another program's, or where there is nothing to watch.
+    /// Begins to watch; `None` if `run` is another program's, or if there is nothing to watch.
     pub fn of(dir: &ServiceDir) -> Option<Self> {
         if dir.is_interpreted() == Some(false) {
             return None;
         }
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
+        let inotify = Inotify::new().ok()?;
         let what = WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
         let data = dir.open(files::DATA, OFlags::PATH | OFlags::DIRECTORY).ok()?;
         by_path::watch_opened(&inotify, data, what).ok()?;
         Some(Self { inotify })
     }
 
-    /// Forgets what was reported, and returns whether there was anything.
+    /// Discards the reports since the last call, and returns whether there were any.
     pub fn drain(&self) -> bool {
-        let mut buffer = [MaybeUninit::uninit(); EVENTS_ROOM];
-        let mut reader = Reader::new(&self.inotify, &mut buffer);
-        let mut any = false;
-        loop {
-            match reader.next() {
-                Ok(_) => any = true,
-                Err(Errno::INTR) => {}
-                Err(_) => return any,
-            }
-        }
+        self.inotify.drain()
     }
 }
 

@@ -1,19 +1,22 @@
-//! What any client of a scandir does: sends commands, reads what is so, and waits for what happens.
+//! The work of any client of a scandir: sending commands, reading states, and waiting for events.
 //!
-//! *Lives here:* service directories and scandirs as a client sees them, listeners in `event/`, waiting for states
-//! of one service or of many with one poll, whether a command was executed, and the words for what a service is doing.
+//! *Lives here:* service directories and scandirs as a client sees them, listeners in `event/`,
+//! waiting for states of one service or of many with one poll (`waiting`), whether a command was
+//! executed, and the words for what a service is doing.
 //!
-//! *Does not live here:* any format (`wire`), any decision of a supervisor (`core`), profiles and desired state
-//! (`gateways`), and any output. Everything here works on a genuine s6 tree as on ours, as whichever user the
-//! directory's modes allow.
+//! *Does not live here:* any format (`wire`), any decision of a supervisor (`core`), profiles and
+//! desired state (`gateways`), and any output. Everything here works on a genuine s6 tree as well
+//! as on ours, for every user whom the directory's modes allow.
 //!
-//! *May depend on it:* whatever talks to a scandir: `gateways`, `applets`, the binary. Never `init`.
+//! *May depend on it:* `gateways`, `doctor`, `applets` and the binary, which talk to a scandir.
+//! Never `init`.
 //!
-//! A client subscribes before it acts and waits for an event or a deadline. Nothing here sleeps or asks twice.
-//! The process must ignore SIGPIPE, as Rust programs do: a supervisor may go away between opening and writing.
+//! A client subscribes before it acts, and then waits for an event or a deadline. Nothing here
+//! sleeps or polls repeatedly. The process must ignore SIGPIPE, as Rust programs do, because a
+//! supervisor may go away between our opening and our writing.
 #![forbid(unsafe_code)]
 
-mod asked;
+mod asking_process;
 
 mod descriptors;
 mod dir;

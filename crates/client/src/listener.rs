@@ -1,15 +1,17 @@
-//! *Lives here:* one listener in an event fifodir: its FIFO from creation to removal, and the events that arrive.
+//! *Lives here:* one listener in an event fifodir: its FIFO from creation to removal, and the
+//! events that arrive.
 //!
-//! *Does not live here:* what the events mean for a waiting client (`waiting`).
+//! *Does not live here:* what the events mean for a wait (`waiting`).
 
 use crate::ServiceDir;
+use gatevisor_sys::clock::remaining;
 use gatevisor_wire::{
     event::{self, ServiceEvent},
     files,
     tai::Tai64n,
 };
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, mkfifoat, openat, renameat, unlinkat},
     io::{Errno, read},
     process::geteuid,
@@ -26,16 +28,16 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// What listeners' FIFOs are named from.
+/// The characters in the names of listeners' FIFOs.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// The owner reads and writes; every notifier may write, whoever it runs as.
+/// The owner reads and writes; a notifier may write, whichever user it runs as.
 const MODE: Mode = Mode::from_raw_mode(0o622);
-/// How many events are read at a time.
+/// Bytes of events that are read at a time.
 const ROOM: usize = 256;
 
-/// Receives the events of one service, from the moment it is made.
+/// Receives the events of one service, from its creation on.
 ///
-/// Its FIFO is removed when it is dropped, even where the directory has been renamed meanwhile.
+/// Its FIFO is removed when it is dropped, even if the directory has been renamed meanwhile.
 ///
 /// **Source:** <https://skarnet.org/software/s6/ftrig.html>, `ftrig1_make` of s6 2.11.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ pub struct Listener {
     received: VecDeque<u8>,
 }
 
-/// An entry of a directory that is unlinked in the end.
+/// An entry of a directory that is unlinked on drop.
 #[derive(Debug)]
 struct ListenerFifo {
     dir: OwnedFd,
@@ -54,7 +56,7 @@ struct ListenerFifo {
 
 impl Drop for ListenerFifo {
     fn drop(&mut self) {
-        // A notifier removes it too, once it finds no reader; either way it is gone.
+        // A notifier that finds no reader removes the FIFO, too. In either case it is gone.
         let _ = unlinkat(&self.dir, OsStr::from_bytes(&self.name), AtFlags::empty());
     }
 }
@@ -62,24 +64,27 @@ impl Drop for ListenerFifo {
 impl Listener {
     /// Makes a listener in the event fifodir of a service.
     ///
-    /// Errors are the system's: `NotFound` where there is no such fifodir, `PermissionDenied` for who may not make
-    /// entries in it.
+    /// The system's: `NotFound` if there is no such fifodir, `PermissionDenied` for a user who may
+    /// not make entries in it.
     pub fn subscribe(service: &ServiceDir) -> io::Result<Self> {
-        // The fifodir's group may make entries but not list them, so it cannot be opened for reading.
+        // The fifodir's group may make entries but not list them, so the fifodir cannot be opened
+        // for reading.
         Self::in_fifodir(service.open(files::EVENT, OFlags::PATH | OFlags::DIRECTORY)?)
     }
 
-    /// Makes a listener in a fifodir that is held.
+    /// Makes a listener in an opened fifodir.
     pub fn in_fifodir(dir: OwnedFd) -> io::Result<Self> {
         let name = event::listener_name(Tai64n::now_from(SystemTime::now()), random()?);
-        // Notifiers skip the dotted name, so they never find a FIFO that nobody reads yet.
+        // Notifiers skip names with a dot, so they never find a FIFO that nobody reads yet.
         let dotted = [b".", &name[..]].concat();
         mkfifoat(&dir, OsStr::from_bytes(&dotted), Mode::RUSR | Mode::WUSR)?;
         let mut entry = ListenerFifo { dir, name: dotted };
-        // Open for writing too: with a writer there is never an end of file. Linux allows both on one descriptor.
+        // It is opened for writing, too: while there is a writer, there is no end of file. Linux
+        // allows both on one descriptor.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fifo = openat(&entry.dir, OsStr::from_bytes(&entry.name), flags, Mode::empty())?;
-        // Whoever owns the directory may have put another FIFO or a second name of one in its place.
+        // The owner of the directory may have replaced it by another FIFO or by a second name of
+        // one.
         let stat = fstat(&fifo)?;
         let is_made = FileType::from_raw_mode(stat.st_mode).is_fifo()
             && stat.st_nlink == 1
@@ -87,7 +92,7 @@ impl Listener {
         if !is_made {
             return Err(Errno::PERM.into());
         }
-        // Not left to the umask, which a mode given at creation obeys.
+        // The umask affects a mode given at creation, so the mode is set here.
         fchmod(&fifo, MODE)?;
         renameat(&entry.dir, OsStr::from_bytes(&entry.name), &entry.dir, OsStr::from_bytes(&name))?;
         entry.name = name.to_vec();
@@ -99,9 +104,10 @@ impl Listener {
         OsStr::from_bytes(&self.entry.name)
     }
 
-    /// Returns the next event that has already arrived, or `None`; never waits.
+    /// Returns the next event that has already arrived, or `None`. Never waits.
     ///
-    /// Bytes that are no events are skipped. Before polling the descriptor, call this until it returns `None`.
+    /// Bytes that stand for no event are skipped. Before polling the descriptor, call this until it
+    /// returns `None`.
     pub fn try_next(&mut self) -> io::Result<Option<ServiceEvent>> {
         loop {
             while let Some(byte) = self.received.pop_front() {
@@ -119,7 +125,8 @@ impl Listener {
         }
     }
 
-    /// Returns the next event, waiting for it until `deadline`, or for ever; `None` means that the deadline passed.
+    /// Returns the next event, and waits for it until `deadline`, or without limit. `None` means
+    /// that the deadline has passed.
     pub fn next(&mut self, deadline: Option<Instant>) -> io::Result<Option<ServiceEvent>> {
         loop {
             if let Some(event) = self.try_next()? {
@@ -141,13 +148,6 @@ impl AsFd for Listener {
     }
 }
 
-/// Returns the time that is left until `deadline`, or `None` for ever.
-pub(crate) fn remaining(deadline: Option<Instant>) -> Option<Timespec> {
-    let left = deadline?.saturating_duration_since(Instant::now());
-    // What does not fit is longer than any machine runs.
-    Timespec::try_from(left).ok()
-}
-
 /// Returns random letters and digits.
 fn random() -> io::Result<[u8; event::RANDOM_SIZE]> {
     let mut chance = [0u8; event::RANDOM_SIZE];
@@ -155,7 +155,8 @@ fn random() -> io::Result<[u8; event::RANDOM_SIZE]> {
     if count < chance.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    // 256 is no multiple of 62, which makes eight characters a little likelier; names need not be secret.
+    // 256 is not a multiple of 62, so eight characters are a little likelier. That does no harm:
+    // names need not be secret.
     let mut out = [b'0'; event::RANDOM_SIZE];
     for (to, from) in out.iter_mut().zip(chance) {
         *to = ALPHABET.get(usize::from(from) % ALPHABET.len()).copied().unwrap_or(b'0');

@@ -1,25 +1,25 @@
-//! *Lives here:* whether something is there, as an answer that can also be that it cannot be told.
+//! *Lives here:* whether something exists, with "unknown" as a possible answer.
 //!
-//! *Does not live here:* what follows from it.
+//! *Does not live here:* the consequences.
 //!
-//! `Path::exists` and `Path::is_dir` say no where the kernel said that one may not look. Whoever reports or acts on what is
-//! not there asks here.
+//! `Path::exists` and `Path::is_dir` answer no if the kernel forbids the look. Code that reports or
+//! acts on missing files asks here instead.
 
 use gatevisor_paths::by_path;
 use std::{io, path::Path};
 
-/// Returns whether there is a directory at a path; links are followed that may be.
+/// Returns whether there is a directory at a path. Links that may be followed are followed.
 ///
 /// # Errors
-/// It cannot be told: permission denied, say.
+/// The answer is unknown, for example because permission is denied.
 pub fn is_directory(path: &Path) -> io::Result<bool> {
     there(by_path::look(path)).map(|found| found.is_some_and(|found| found.is_directory()))
 }
 
-/// Returns whether there is anything at a path; links are followed that may be.
+/// Returns whether there is anything at a path. Links that may be followed are followed.
 ///
 /// # Errors
-/// It cannot be told: permission denied, say.
+/// The answer is unknown, for example because permission is denied.
 pub fn exists(path: &Path) -> io::Result<bool> {
     there(by_path::look(path)).map(|found| found.is_some())
 }
@@ -40,7 +40,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     #[test]
-    fn what_is_there_what_is_not_and_what_cannot_be_told_are_three_answers() {
+    fn whether_a_file_exists_has_three_answers_yes_no_and_unknown() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();

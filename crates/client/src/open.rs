@@ -1,8 +1,10 @@
-//! *Lives here:* opening control FIFOs and reading small files, neither of which may ever wait, below a directory that is held.
+//! *Lives here:* opening control FIFOs and reading small files below an opened directory. Neither
+//! ever waits.
 //!
-//! *Does not live here:* what is in them, and the way to the directory (`gatevisor_paths::by_path`).
+//! *Does not live here:* their content, and the way to the directory (`gatevisor_paths::by_path`).
 
 use gatevisor_paths::by_path;
+use gatevisor_sys::clock::remaining;
 use gatevisor_sys::file;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -21,12 +23,12 @@ use std::{
 /// **Source:** Linux `pipe(7)`, `PIPE_BUF`.
 const WHOLE: usize = 4096;
 
-/// A directory that is held: by whoever asks, or for as long as this is there.
+/// An opened directory, borrowed or owned.
 #[derive(Debug)]
 pub enum HeldDir<'a> {
-    /// Held by somebody else.
+    /// The caller owns the descriptor.
     Borrowed(BorrowedFd<'a>),
-    /// Held by this.
+    /// This value owns the descriptor.
     Owned(OwnedFd),
 }
 
@@ -39,14 +41,16 @@ impl AsFd for HeldDir<'_> {
     }
 }
 
-/// Opens the file itself, no link to one, at a path below a directory of somebody's.
+/// Opens the file at a path below another user's directory; a link at the path's end is not
+/// followed.
 pub(crate) fn file_in(directory: &impl AsFd, path: &'static str, access: OFlags) -> Result<OwnedFd, Errno> {
     Ok(by_path::rules().open(directory, path, access | OFlags::NOFOLLOW)?)
 }
 
-/// Returns the control FIFO at a path below a directory open for writing, or `None` if nobody reads it or there is none.
+/// Returns the control FIFO at a path below a directory, opened for writing, or `None` if nobody
+/// reads it or it does not exist.
 ///
-/// A link instead of the FIFO could make a client with more authority write elsewhere.
+/// A link in place of the FIFO could make a client with more rights write elsewhere.
 pub(crate) fn control(directory: &impl AsFd, path: &'static str) -> io::Result<Option<OwnedFd>> {
     let fd = match file_in(directory, path, OFlags::WRONLY) {
         Ok(fd) => fd,
@@ -60,30 +64,30 @@ pub(crate) fn control(directory: &impl AsFd, path: &'static str) -> io::Result<O
     }
 }
 
-/// Returns whether somebody still reads an open control FIFO.
+/// Returns whether an open control FIFO still has a reader.
 pub(crate) fn is_read(control: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(control, PollFlags::empty())];
     let at_once = Timespec::default();
-    // If even this fails, the wait that follows will say so.
+    // If even this poll fails, the wait that follows reports it.
     poll(&mut fds, Some(&at_once)).is_err() || fds.iter().all(|fd| !fd.revents().contains(PollFlags::ERR))
 }
 
-/// Waits until nobody reads an open control FIFO any more, or the deadline has passed.
+/// Waits until an open control FIFO has no reader any more, or the deadline has passed.
 pub(crate) fn until_unread(control: &OwnedFd, deadline: Option<Instant>) {
     while is_read(control) {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
+        let left = remaining(deadline);
+        if left == Some(Timespec::default()) {
             return;
         }
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let _ = poll(&mut [PollFd::new(control, PollFlags::empty())], timeout.as_ref());
+        let _ = poll(&mut [PollFd::new(control, PollFlags::empty())], left.as_ref());
     }
 }
 
-/// Writes commands to an open control FIFO; an error of kind `BrokenPipe` says that the reader has gone.
+/// Writes commands to an open control FIFO. An error of kind `BrokenPipe` means that the reader has
+/// gone.
 pub(crate) fn send(control: &OwnedFd, commands: &[u8]) -> io::Result<()> {
     for whole in commands.chunks(WHOLE) {
-        // Up to PIPE_BUF bytes go in whole or not at all.
+        // Up to PIPE_BUF bytes are written completely or not at all.
         while let Err(errno) = write(control, whole) {
             if errno != Errno::INTR {
                 return Err(errno.into());
@@ -93,7 +97,7 @@ pub(crate) fn send(control: &OwnedFd, commands: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the bytes of a regular file below a directory, or `None` if it has more than `N - 1`.
+/// Returns the bytes of a regular file below a directory, or `None` if there are more than `N - 1`.
 pub(crate) fn small<const N: usize>(
     directory: &impl AsFd,
     path: &'static str,
@@ -107,7 +111,7 @@ pub(crate) fn small<const N: usize>(
     Ok((bytes.len() < N).then(|| bytes.to_vec()))
 }
 
-/// Returns the bytes of a regular file in a directory, or `None` if it has more than `most - 1`.
+/// Returns the bytes of a regular file in a directory, or `None` if there are more than `most - 1`.
 pub(crate) fn small_named(folder: &impl AsFd, name: &OsStr, most: usize) -> Result<Option<Vec<u8>>, Errno> {
     let mut buffer = vec![0; most];
     let bytes = file::read_small(folder, name, &mut buffer)?;

@@ -1,34 +1,31 @@
-//! *Lives here:* which services a supervisor refuses, while somebody waits for it to take a service directory.
+//! *Lives here:* noticing which services a supervisor refuses, while a client waits for the
+//! supervisor to accept a service directory.
 //!
-//! *Does not live here:* the reasons (`ScanDir::refusal`), and their publication, which is the supervisor's.
+//! *Does not live here:* the reasons (`ScanDir::refusal`), and publishing them, which the
+//! supervisor does.
 
 use crate::ScanDir;
 use gatevisor_paths::by_path;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::name::ServiceName;
-use rustix::{
-    fs::inotify::{self, CreateFlags, Reader, WatchFlags},
-    io::Errno,
-};
 use std::{
     io,
-    mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
+    os::unix::ffi::OsStrExt,
 };
 
-/// Room for some dozens of events.
-const ROOM: usize = 4096;
-
-/// Listens for refusals from the moment it is made.
+/// Receives refusals from its creation on.
 #[derive(Debug)]
 pub struct RefusalWatch {
-    inotify: OwnedFd,
+    inotify: Inotify,
 }
 
 impl RefusalWatch {
-    /// Listens to the supervisor of a scandir; s6-svscan publishes none, and that is an error of kind `NotFound`.
+    /// Listens to the supervisor of a scandir. s6-svscan publishes no refusals, which is an error
+    /// of kind `NotFound`.
     pub fn listen(scandir: &ScanDir) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        // A reason is renamed into place when it is new, and touched when it is said again.
+        let inotify = Inotify::new()?;
+        // The file of a new reason is renamed into place; the file of a repeated reason is touched.
         let what = WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
         by_path::watch(&inotify, scandir.refused_path(), what)?;
         Ok(Self { inotify })
@@ -37,18 +34,10 @@ impl RefusalWatch {
     /// Returns the entries that were refused since the last call; never waits.
     pub fn fresh(&self) -> Vec<ServiceName> {
         let mut names = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); ROOM];
-        let mut reader = Reader::new(&self.inotify, &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) => {
-                    let name = event.file_name().and_then(|name| ServiceName::new(name.to_bytes()).ok());
-                    names.extend(name);
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return names,
-            }
-        }
+        let _ = self.inotify.read(|change| {
+            names.extend(change.name.and_then(|name| ServiceName::new(name.as_bytes()).ok()));
+        });
+        names
     }
 }
 

@@ -1,6 +1,7 @@
-//! *Lives here:* a scandir as a client sees it: is it running, tell it, what services it has.
+//! *Lives here:* a scandir as a client sees it: whether its supervisor runs, sending it commands,
+//! listing its services.
 //!
-//! *Does not live here:* making one, and making services in it.
+//! *Does not live here:* making a scandir, and making services in it.
 
 use crate::{ServiceDir, open};
 use gatevisor_paths::by_path;
@@ -19,16 +20,16 @@ use std::{
     time::Instant,
 };
 
-/// Room for the name of a program, of which the kernel keeps 15 bytes.
+/// Bytes for the name of a program, of which the kernel keeps 15.
 const COMM_ROOM: usize = 64;
 
-/// Room for the reason of a refusal.
+/// Bytes for the reason of a refusal.
 const REASON_ROOM: usize = 1024;
 
-/// What our own supervisor is called here, whatever its process is.
+/// The name of our own supervisor here, whatever the name of its process is.
 pub const OURS: &str = "gatevisor";
 
-/// Holds the path of a scandir; the directory need not exist.
+/// Holds the path of a scandir. The directory need not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ScanDir {
     path: PathBuf,
@@ -40,28 +41,28 @@ pub enum ScanSendError {
     /// Nobody reads the control FIFO.
     #[error("no supervisor is reading `{}`", fifo.display())]
     NotRunning {
-        /// The control FIFO.
+        /// The path of the control FIFO.
         fifo: PathBuf,
     },
     /// There is no such directory.
     #[error("there is no scandir `{}`", dir.display())]
     Missing {
-        /// The scandir.
+        /// The path of the scandir.
         dir: PathBuf,
     },
     /// Opening or writing failed.
     #[error("cannot write to control FIFO `{}`", fifo.display())]
     Write {
-        /// The control FIFO.
+        /// The path of the control FIFO.
         fifo: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl ScanSendError {
-    /// Returns what to look at next, where there is something.
+    /// Returns what to look at next, if there is a suggestion.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotRunning { .. } => Some("is the supervisor of this scandir running?"),
@@ -72,7 +73,7 @@ impl ScanSendError {
 }
 
 impl ScanDir {
-    /// Returns the scandir at `path`; nothing is looked at yet.
+    /// Returns the scandir at `path`, without looking at it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
@@ -92,7 +93,7 @@ impl ScanDir {
         ServiceDir::new(self.path.join(name))
     }
 
-    /// Returns the directory itself, held without being read.
+    /// Returns the directory itself, opened with `O_PATH`.
     pub fn directory(&self) -> Result<OwnedFd, Errno> {
         by_path::directory(&self.path)
     }
@@ -123,22 +124,24 @@ impl ScanDir {
     /// Returns whether a supervisor runs on the scandir.
     ///
     /// # Errors
-    /// It cannot be told: permission denied, and no lock that everybody may look at is held.
+    /// The answer is unknown: permission is denied, and no lock that everybody may look at is held.
     pub fn running(&self) -> io::Result<bool> {
         match self.control() {
             Ok(control) => Ok(control.is_some()),
-            // Ours holds a lock that everybody may look at.
+            // Our supervisor holds a lock that everybody may look at.
             Err(_) if self.holder().is_some() => Ok(true),
-            // What is in its place, or on the way to it, is no supervisor's: a file, a link, something else than a FIFO.
+            // Something that no supervisor makes is in its place or on the way to it: a file, a
+            // link, anything but a FIFO.
             Err(error) if is_something_else(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Waits until nothing holds any more what a supervisor held that was killed; at once where one runs, or none did.
+    /// Waits until nothing holds the FIFO and the locks of a killed supervisor any more; returns at
+    /// once if a supervisor runs, or if none was killed.
     ///
-    /// A process that was on its way to its program when its supervisor was killed holds the FIFO and the locks for a
-    /// moment longer.
+    /// A process that was being started when its supervisor was killed holds the FIFO and the locks
+    /// for a moment longer.
     pub fn outlive(&self, deadline: Option<Instant>) {
         let Ok(Some(control)) = self.control() else { return };
         let is_there = |pid: Pid| {
@@ -150,13 +153,14 @@ impl ScanDir {
         }
     }
 
-    /// Returns the process that holds the scandir's lock, or `None` if none does or it cannot be told.
+    /// Returns the process that holds the scandir's lock, or `None` if none does or the answer is
+    /// unknown.
     ///
-    /// The caller must not hold that lock itself: looking would release it.
+    /// The caller must not hold that lock itself, because looking would release it.
     ///
     /// **Source:** `fcntl(2)`, `F_GETLK`.
     pub fn holder(&self) -> Option<Pid> {
-        // Ours has a second lock, which others may look at.
+        // Our supervisor has a second lock, which others may look at.
         let held = self.held(files::SVSCAN_LOCK).or_else(|| self.held(files::SVSCAN_OURS))?;
         Pid::new(held.pid?.as_raw_nonzero().get())
     }
@@ -168,14 +172,14 @@ impl ScanDir {
 
     /// Returns whether the supervisor of the scandir is ours, whatever its process is called.
     ///
-    /// Its lock tells, for in a container it has the name of s6-svscan, and what it leaves behind may be found by one.
-    /// Who may only read can hold no such lock.
+    /// Its lock tells. (In a container its process has the name of s6-svscan, and s6-svscan may
+    /// find the files that it left behind.) A process that may only read cannot hold such a lock.
     pub fn is_ours(&self) -> bool {
         self.held(files::SVSCAN_OURS).is_some_and(|held| held.typ == FlockType::WriteLock)
     }
 
-    /// Returns the name of the program that supervises the scandir, such as `s6-svscan`, where it can be told; ours is
-    /// always [`OURS`].
+    /// Returns the name of the program that supervises the scandir, such as `s6-svscan`, if it is
+    /// known. Our own is always [`OURS`].
     pub fn program(&self) -> Option<String> {
         if self.is_ours() {
             return Some(OURS.to_owned());
@@ -185,12 +189,13 @@ impl ScanDir {
         Some(String::from_utf8_lossy(comm).trim_end().into())
     }
 
-    /// Returns the path of the directory in which our supervisor publishes whom it refuses.
+    /// Returns the path of the directory in which our supervisor publishes refused entries.
     pub fn refused_path(&self) -> PathBuf {
         self.path.join(files::SVSCAN_REFUSED)
     }
 
-    /// Returns why the supervisor refuses to supervise an entry, where it says so; s6-svscan never does.
+    /// Returns the supervisor's reason for refusing an entry, if it publishes one. s6-svscan never
+    /// does.
     pub fn refusal(&self, name: &ServiceName) -> Option<String> {
         let refused = by_path::directory(self.refused_path()).ok()?;
         let bytes =
@@ -198,13 +203,15 @@ impl ScanDir {
         Some(String::from_utf8_lossy(&bytes).trim_end().escape_debug().to_string())
     }
 
-    /// Returns the services of the scandir and their directories, by name in the order of bytes.
+    /// Returns the services of the scandir and their directories, ordered by the bytes of their
+    /// names.
     ///
-    /// Entries that a supervisor skips are left out: names that begin with a dot, names that are too long, and what
-    /// is no directory. Loggers are not entries of their own.
+    /// Entries that a supervisor skips are left out: names that begin with a dot, names that are
+    /// too long, and entries that are not directories. Loggers are not separate entries.
     pub fn services(&self) -> io::Result<Vec<(ServiceName, PathBuf)>> {
         let directory = self.directory()?;
-        // Links that a supervisor would follow. What has just gone is no service any more.
+        // Links count if a supervisor would follow them. An entry that has just gone is not a
+        // service any more.
         let leads_to_one =
             |name: &OsStr| by_path::rules().open(&directory, name, OFlags::PATH | OFlags::DIRECTORY).is_ok();
         let mut services = Vec::new();
@@ -221,7 +228,8 @@ impl ScanDir {
     }
 }
 
-/// Returns whether something else than a control FIFO was found, rather than that nobody may look.
+/// Returns whether the error means that something other than a control FIFO was found, and not that
+/// looking was forbidden.
 fn is_something_else(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
         || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())

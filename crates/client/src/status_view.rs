@@ -1,13 +1,19 @@
-//! *Lives here:* what a service's state is called for people and programs, computed from what its directory says.
+//! *Lives here:* the words for a service's state, for people and programs, computed from the files
+//! of its directory.
 //!
-//! *Does not live here:* tables, colours, and the request that a profile records.
+//! *Does not live here:* tables, colours, and the desired state in a profile.
 
+use crate::exec_watch::ends_survivors;
 use crate::{ExecProgress, ServiceDir, StatusError};
+use gatevisor_sys::proc::Process;
 use gatevisor_wire::{
+    Pid,
     exit::error_chain,
+    files::POLICY,
     policy::{PublishedPolicy, RestartPhase},
     started::Announcer,
     status::Status,
+    tai::Tai64n,
 };
 use std::{fmt, io};
 
@@ -15,49 +21,58 @@ use std::{fmt, io};
 ///
 /// **Source:** POSIX `sh` for 126 and 127; s6 for 111 and 100.
 pub const START_FAILED: [u8; 4] = [126, 127, 111, 100];
+/// Why a service waits whose last process has left processes behind.
+const ENDING_SURVIVORS: &str = "what its last process may have left behind is being ended first";
 
-/// The state of a service in the words that we show.
+/// The state of a service in the words that users see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateName {
-    /// Up: its command is executed. Nobody says whether it works.
+    /// Up: its command is executed. Nobody announces whether it works.
     Up,
-    /// Up, and it is known to be ready.
+    /// Up, and known to be ready.
     Ready,
-    /// Its command is about to be executed, or it was and it will be said when it is ready.
+    /// Its command is about to be executed, or runs and has not announced its readiness yet.
     Starting,
     /// Down, and it will be started again.
     BackingOff {
-        /// When, in milliseconds of Unix time, where the supervisor says so.
+        /// When, in milliseconds of Unix time, if the supervisor tells.
         until_unix_ms: Option<i64>,
     },
-    /// Still up, and wanted down.
+    /// Still up, but wanted down.
     Stopping,
-    /// Its finish script runs.
+    /// Down, and its finish script runs.
     Finishing,
-    /// Down, and wanted so.
+    /// Down, and wanted down.
     Down,
     /// Down for good: it will not be started again by itself.
     Failed {
-        /// Why, where the supervisor says so.
+        /// The supervisor's reason, if it gives one.
         reason: Option<String>,
     },
-    /// Down, because its command could not be executed; it will be tried again.
+    /// Down because its command could not be executed. It will be tried again.
     FailedToStart {
-        /// Which stage, and what the system said.
+        /// The failed stage, and the system's error.
         reason: Option<String>,
-        /// When it will be tried again, in milliseconds of Unix time, where the supervisor says so.
+        /// When it will be tried again, in milliseconds of Unix time, if the supervisor tells.
         until_unix_ms: Option<i64>,
     },
-    /// No supervisor holds it.
+    /// No supervisor has it.
     NotSupervised,
     /// Up, and paused by a command.
     Paused,
-    /// Down, because what an earlier life of it has left running is being ended first.
+    /// Down because processes left over from an earlier run are being ended first.
     Waiting {
-        /// What that is.
+        /// Which processes.
         reason: Option<String>,
     },
-    /// It may not be looked at.
+    /// Down, and it is being asked whether it wants to be started again.
+    Asking {
+        /// How it ended, and what went wrong when it was asked before.
+        reason: Option<String>,
+        /// When it will be asked again, in milliseconds of Unix time, if that is not now.
+        until_unix_ms: Option<i64>,
+    },
+    /// We have no right to look at it.
     Unknown,
 }
 
@@ -77,32 +92,37 @@ impl StateName {
             Self::NotSupervised => "not supervised",
             Self::Paused => "paused",
             Self::Waiting { .. } => "waiting",
+            Self::Asking { .. } => "asking",
             Self::Unknown => "unknown",
         }
     }
 
-    /// Returns why it is so, where that is known.
+    /// Returns the reason for the state, if it is known.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Failed { reason } | Self::FailedToStart { reason, .. } | Self::Waiting { reason } => {
-                reason.as_deref()
-            }
+            Self::Failed { reason }
+            | Self::FailedToStart { reason, .. }
+            | Self::Waiting { reason }
+            | Self::Asking { reason, .. } => reason.as_deref(),
             _ => None,
         }
     }
 
-    /// Returns when the next start is due, in milliseconds of Unix time, where one is and that is known.
+    /// Returns when the next start is due, in milliseconds of Unix time, if one is due and the time
+    /// is known.
     pub const fn until_unix_ms(&self) -> Option<i64> {
         match self {
-            Self::BackingOff { until_unix_ms } | Self::FailedToStart { until_unix_ms, .. } => *until_unix_ms,
+            Self::BackingOff { until_unix_ms }
+            | Self::FailedToStart { until_unix_ms, .. }
+            | Self::Asking { until_unix_ms, .. } => *until_unix_ms,
             _ => None,
         }
     }
 
-    /// Returns the state that these facts mean.
+    /// Derives the state from these facts.
     ///
-    /// `progress` is that of the process that the status names; `start_error` is why the last start failed before the
-    /// service's command was reached.
+    /// `progress` is that of the process in the status; `start_error` is why the last start failed
+    /// before the service's command was reached.
     pub fn of(
         supervised: bool,
         status: Option<&Status>,
@@ -114,10 +134,23 @@ impl StateName {
             Some(status) if supervised && !status.is_up() && is_clearing(policy) => {
                 Self::Waiting { reason: policy.and_then(|policy| policy.reason.clone()) }
             }
+            Some(status) if supervised && !status.is_up() && is_asking(status, policy) => Self::Asking {
+                reason: policy.and_then(|policy| policy.reason.clone()),
+                until_unix_ms: policy.and_then(|policy| policy.until).map(Tai64n::to_unix_ms),
+            },
             Some(status) if supervised && status.pid.is_some() => Self::of_running(status, progress),
             Some(status) if supervised => Self::of_down(status, policy, start_error),
             _ => Self::NotSupervised,
         }
+    }
+
+    /// Returns the state, unless what looks like a finish script ends what the service left behind.
+    fn unless_ending_survivors(self, status: Option<&Status>) -> Self {
+        let ends = || status.and_then(|status| status.pid).is_some_and(ends_survivors);
+        if self == Self::Finishing && ends() {
+            return Self::Waiting { reason: Some(ENDING_SURVIVORS.to_owned()) };
+        }
+        self
     }
 
     const fn of_running(status: &Status, progress: ExecProgress) -> Self {
@@ -135,10 +168,10 @@ impl StateName {
 
     fn of_down(status: &Status, policy: Option<&PublishedPolicy>, start_error: Option<&str>) -> Self {
         let phase = policy.map_or(RestartPhase::Running, |policy| policy.phase);
-        let until_unix_ms =
-            policy.and_then(|policy| policy.until).map(gatevisor_wire::tai::Tai64n::to_unix_ms);
+        let until_unix_ms = policy.and_then(|policy| policy.until).map(Tai64n::to_unix_ms);
         let said = policy.and_then(|policy| policy.reason.as_deref());
-        // The text is of the last start only if that start ended as our interpreter ends when it fails.
+        // The text belongs to the last start only if that start ended with one of our interpreter's
+        // exit codes for failure.
         let exit_code = status.last.exit_code().filter(|_| !status.never_started());
         let start_error = start_error.filter(|_| exit_code.is_some_and(|code| START_FAILED.contains(&code)));
         match phase {
@@ -157,12 +190,19 @@ impl StateName {
                     None => Self::BackingOff { until_unix_ms },
                 }
             }
-            RestartPhase::Backoff | RestartPhase::Running | RestartPhase::Clearing => Self::Down,
+            RestartPhase::Backoff | RestartPhase::Running | RestartPhase::Clearing | RestartPhase::Asking => {
+                Self::Down
+            }
         }
     }
 }
 
-/// Returns whether the policy is to end first what an earlier life has left.
+/// Returns whether a service that is wanted up is first asked whether it wants to run.
+fn is_asking(status: &Status, policy: Option<&PublishedPolicy>) -> bool {
+    status.want_up && policy.is_some_and(|policy| policy.phase == RestartPhase::Asking)
+}
+
+/// Returns whether the leftovers of an earlier run are being ended first.
 fn is_clearing(policy: Option<&PublishedPolicy>) -> bool {
     policy.is_some_and(|policy| policy.phase == RestartPhase::Clearing)
 }
@@ -173,30 +213,37 @@ impl fmt::Display for StateName {
     }
 }
 
-/// Everything that a service directory says at one moment.
+/// All that a service directory tells at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
     /// The state in one word.
     pub state: StateName,
-    /// Whether a supervisor holds the service.
+    /// Whether a supervisor has the service.
     pub supervised: bool,
-    /// What the status file says, even where nobody keeps it up to date any more.
+    /// The content of the status file, even if nobody keeps it up to date any more.
     pub status: Option<Status>,
-    /// What the policy file says; `None` under s6.
+    /// The content of the policy file; `None` under s6.
     pub policy: Option<PublishedPolicy>,
-    /// Whether the service is up by default.
-    pub normally_up: bool,
-    /// How far the process that the status names has come; of a service that is down it means nothing.
+    /// Whether the service is up by default, if we may look.
+    pub normally_up: Option<bool>,
+    /// How far the process in the status has come; meaningless for a service that is down.
     pub progress: ExecProgress,
-    /// Why the last start failed before the service's command was reached; it may be long ago.
+    /// Why the last start failed before the service's command was reached. It may be long ago.
     pub start_error: Option<String>,
-    /// What could not be looked at, and why: then the state is only what else is known.
+    /// What could not be looked at, and why. Then the state is derived from the rest.
     pub problem: Option<String>,
 }
 
-/// Looks at a service directory once; never waits.
+/// Returns whether a service is paused: its supervisor has paused it, and nobody has continued it
+/// behind its supervisor's back. If the process cannot be seen, its supervisor is believed.
+pub fn is_paused(status: &Status) -> bool {
+    let is_stopped = |pid: Pid| Process::of(pid.get()).is_none_or(|process| process.is_stopped);
+    status.paused && status.pid.is_none_or(is_stopped)
+}
+
+/// Looks at a service directory once. Never waits.
 pub fn observe(dir: &ServiceDir) -> Observation {
-    // What cannot be held is said by each look at it.
+    // If the directory cannot be opened, each look at it reports that.
     let dir = &dir.held().unwrap_or_else(|_| dir.clone());
     let mut problem = None;
     let looked = dir.supervised();
@@ -204,25 +251,35 @@ pub fn observe(dir: &ServiceDir) -> Observation {
         problem = Some(format!("cannot open control FIFO `{}`: {error}", dir.control_path().display()));
     }
     let supervised = looked.as_ref().is_ok_and(|supervised| *supervised);
+    let mut is_refused = looked.as_ref().is_err_and(is_refusal);
     let status = match dir.status() {
         Ok(status) => Some(status),
         Err(StatusError::NeverSupervised { .. } | StatusError::Missing { .. }) => None,
         Err(error) => {
+            is_refused |= matches!(&error, StatusError::Read { source, .. } if is_refusal(source));
             problem = problem.or_else(|| Some(error_chain(&error)));
             None
         }
     };
-    // After the status, for a stale phase is recognised by a newer status and not the other way round.
-    let policy = dir.policy();
+    // The policy is read after the status, because a newer status shows that a phase is stale, but
+    // not the other way round.
+    let policy = dir.look_at_policy().unwrap_or_else(|errno| {
+        is_refused = true;
+        problem
+            .get_or_insert_with(|| format!("cannot read `{}`: {errno}", dir.path().join(POLICY).display()));
+        None
+    });
     let up = status.filter(Status::is_up).and_then(|status| status.pid);
     let progress = up.map_or(ExecProgress::BeforeCommand, |pid| dir.progress(pid));
     let start_error = dir.start_error();
     let state = match &looked {
+        _ if is_refused => StateName::Unknown,
         Ok(_) => {
+            let status = status.map(|status| Status { paused: is_paused(&status), ..status });
             StateName::of(supervised, status.as_ref(), policy.as_ref(), progress, start_error.as_deref())
+                .unless_ending_survivors(status.as_ref())
         }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => StateName::Unknown,
-        // What is in the FIFO's place is no supervisor's.
+        // Something other than a supervisor's FIFO has its place.
         Err(_) => StateName::NotSupervised,
     };
     Observation {
@@ -235,6 +292,11 @@ pub fn observe(dir: &ServiceDir) -> Observation {
         start_error,
         problem,
     }
+}
+
+/// Returns whether an error means that we may not look.
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 #[cfg(test)]
@@ -277,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_exactly_these() {
+    fn the_words_for_states_are_exactly_these() {
         let until_unix_ms = None;
         let words = [
             StateName::Up,
@@ -292,6 +354,7 @@ mod tests {
             StateName::NotSupervised,
             StateName::Paused,
             StateName::Waiting { reason: None },
+            StateName::Asking { reason: None, until_unix_ms },
             StateName::Unknown,
         ];
         let expected = [
@@ -307,6 +370,7 @@ mod tests {
             "not supervised",
             "paused",
             "waiting",
+            "asking",
             "unknown",
         ];
         assert_eq!(words.map(|state| state.to_string()), expected);
@@ -328,7 +392,7 @@ mod tests {
             (Status { finishing: true, ..up() }, probed, StateName::Finishing),
             (Status { finishing: true, want_up: false, ..up() }, silent, StateName::Finishing),
         ] {
-            // A phase left over from before the start means nothing.
+            // A phase from before the start means nothing.
             for policy in [None, Some(in_phase(RestartPhase::Backoff)), Some(in_phase(RestartPhase::Running))]
             {
                 let state = StateName::of(true, Some(&status), policy.as_ref(), progress, Some("old"));
@@ -400,6 +464,26 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_ended_is_asked_until_somebody_decides_or_it_is_up() {
+        let asking = in_phase(RestartPhase::Asking);
+        let (at_work, again) = (Status { finishing: true, ..up() }, failing(0));
+        for status in [at_work, again] {
+            let state = StateName::of(true, Some(&status), Some(&asking), NONE, None);
+            let expected = StateName::Asking { reason: Some("why".into()), until_unix_ms: Some(5250) };
+            assert_eq!(state, expected, "{status:?}");
+            assert_eq!((state.reason(), state.until_unix_ms()), (Some("why"), Some(5250)));
+        }
+        for (status, expected) in [
+            (Status { want_up: false, ..at_work }, StateName::Finishing),
+            (DOWN, StateName::Down),
+            (up(), StateName::Up),
+        ] {
+            let progress = ExecProgress::Command(Announcer::Nobody);
+            assert_eq!(StateName::of(true, Some(&status), Some(&asking), progress, None), expected);
+        }
+    }
+
+    #[test]
     fn a_failure_to_start_without_its_text_is_a_back_off() {
         let state =
             StateName::of(true, Some(&failing(127)), Some(&in_phase(RestartPhase::Backoff)), NONE, None);
@@ -411,7 +495,7 @@ mod tests {
         for status in [None, Some(&up()), Some(&DOWN)] {
             assert_eq!(StateName::of(false, status, None, NONE, None), StateName::NotSupervised);
         }
-        // Supervised, but its status cannot be read.
+        // It is supervised, but its status cannot be read.
         assert_eq!(StateName::of(true, None, None, NONE, None), StateName::NotSupervised);
     }
 

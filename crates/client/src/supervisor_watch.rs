@@ -1,28 +1,25 @@
-//! *Lives here:* noticing that the supervisor of a service has gone, or has published something that no event tells.
+//! *Lives here:* noticing that the supervisor of a service has gone, or has published something
+//! without an event.
 //!
-//! *Does not live here:* events (`listener`); what is published.
+//! *Does not live here:* events (`listener`), and what was published.
 //!
-//! **Source:** pipe(7): writing to a pipe that nobody reads is an error, and poll(2) tells so; inotify(7).
+//! **Source:** pipe(7): writing to a pipe that nobody reads is an error, and poll(2) reports it;
+//! inotify(7).
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use gatevisor_paths::by_path;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::files;
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
-use rustix::io::Errno;
 
 use crate::{ServiceDir, engine::Interests, open};
-
-/// Bytes of events that are read at once.
-const EVENTS_ROOM: usize = 1024;
 
 /// Watches for what a supervisor does without sending an event.
 #[derive(Debug)]
 pub struct SupervisorWatch {
-    /// The control FIFO, open for writing: an error on it says that nobody reads it any more.
+    /// The control FIFO, opened for writing. An error on it means that it has no reader any more.
     control: Option<OwnedFd>,
-    published: Option<OwnedFd>,
+    published: Option<Inotify>,
 }
 
 impl SupervisorWatch {
@@ -31,7 +28,7 @@ impl SupervisorWatch {
         Self { control: dir.control().ok().flatten(), published: published(dir) }
     }
 
-    /// Adds what tells that something was published, and that the supervisor has gone.
+    /// Adds the descriptors that report a publication and the end of the supervisor.
     pub fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
         if let Some(control) = &self.control {
             interests.closed(control.as_fd());
@@ -46,17 +43,14 @@ impl SupervisorWatch {
         self.control.as_ref().is_some_and(|control| !open::is_read(control))
     }
 
-    /// Forgets what was reported.
+    /// Discards the reports.
     pub fn drain(&self) {
-        let Some(published) = &self.published else { return };
-        let mut buffer = [MaybeUninit::uninit(); EVENTS_ROOM];
-        let mut reader = Reader::new(published, &mut buffer);
-        while matches!(reader.next(), Ok(_) | Err(Errno::INTR)) {}
+        self.published.as_ref().map(Inotify::drain);
     }
 }
 
-fn published(dir: &ServiceDir) -> Option<OwnedFd> {
-    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
+fn published(dir: &ServiceDir) -> Option<Inotify> {
+    let watch = Inotify::new().ok()?;
     let what = WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
     by_path::watch(&watch, dir.path().join(files::SUPERVISE), what).ok()?;
     Some(watch)

@@ -1,46 +1,42 @@
-//! *Lives here:* waiting until services are supervised that may never have been.
+//! *Lives here:* waiting until services are supervised, including services that never were before.
 //!
-//! *Does not live here:* asking for a scan; waiting for one service that is subscribed to (`waiting`).
+//! *Does not live here:* requesting a scan; waiting for one service with a subscription
+//! (`waiting`).
 
 use crate::engine::{self, Interests, Waiting, Woken};
 use crate::{RefusalWatch, ScanDir, ServiceDir};
 use gatevisor_paths::{by_path, look};
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::files;
-use rustix::{
-    fs::{
-        OFlags,
-        inotify::{self, CreateFlags, Reader, WatchFlags},
-    },
-    io::Errno,
-};
+use rustix::{fs::OFlags, io::Errno};
 use std::{
     io,
-    mem::MaybeUninit,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
-/// Room for some dozens of events.
-const ROOM: usize = 4096;
-/// How long other users' services are waited for. They need an instant, unless their owner made it impossible to see.
+/// How long other users' services are waited for. They need an instant, unless their owner has
+/// hidden them.
 const OTHERS_WITHIN: Duration = Duration::from_millis(500);
 
-/// The services that are not supervised when the wait is over.
+/// The services that are not supervised at the end of the wait.
 #[derive(Debug, Default)]
 pub struct Unsupervised {
-    /// The supervisor refuses them, and why.
+    /// Services that the supervisor refuses, each with the reason.
     pub refused: Vec<(ServiceDir, String)>,
-    /// They were not supervised in time.
+    /// Services that were not supervised in time.
     pub late: Vec<ServiceDir>,
-    /// They were not supervised in time either, and belong to other users.
+    /// Services of other users that were not supervised in time.
     pub others: Vec<ServiceDir>,
 }
 
-/// Waits until a supervisor holds each service and has published its status or refuses it, or the service has gone.
+/// Waits until, for each service, a supervisor has it and has published its status, or refuses it,
+/// or the service has gone.
 ///
-/// A service of another user is waited for half a second at most: its owner must not hold up the others.
+/// A service of another user is waited for half a second at most, so that its owner cannot hold up
+/// the others.
 ///
-/// `refusals` must have been watching since before the scan was asked for.
+/// `refusals` must have been created before the scan was requested.
 ///
 /// # Errors
 /// The directories cannot be watched, or polling failed.
@@ -55,7 +51,7 @@ pub fn wait_supervised(
     if waiting.is_empty() {
         return Ok(Unsupervised::default());
     }
-    let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    let inotify = Inotify::new()?;
     let others_deadline = Instant::now().checked_add(OTHERS_WITHIN);
     let group = AwaitedServices {
         scandir,
@@ -71,7 +67,7 @@ pub fn wait_supervised(
 struct AwaitedServices<'a> {
     scandir: &'a ScanDir,
     refusals: Option<&'a RefusalWatch>,
-    inotify: OwnedFd,
+    inotify: Inotify,
     waiting: Vec<AwaitedService>,
     others_deadline: Option<Instant>,
     found: Unsupervised,
@@ -112,9 +108,9 @@ impl Waiting for AwaitedServices<'_> {
     }
 
     fn step(&mut self, _: Woken) -> Option<Self::End> {
-        drain(&self.inotify);
-        // Watched first and looked at then, so that nothing falls in between. A directory that is watched already
-        // keeps its watch.
+        self.inotify.drain();
+        // The watch comes before the look, so that no change falls between them. A directory that
+        // has a watch already keeps it.
         for service in &self.waiting {
             service.watch(&self.inotify);
         }
@@ -138,12 +134,13 @@ impl Waiting for AwaitedServices<'_> {
     }
 }
 
-/// A service that no supervisor holds yet.
+/// A service that no supervisor has yet.
 struct AwaitedService {
     dir: ServiceDir,
-    /// It belongs to us.
+    /// Whether it belongs to us.
     is_own: bool,
-    /// A supervisor reads its FIFO. It is not asked again, because our own looking would wake our own watch.
+    /// Whether a supervisor reads its FIFO. It is not checked again, because our own look would
+    /// wake our own watch.
     held: bool,
 }
 
@@ -156,10 +153,11 @@ impl AwaitedService {
     }
 
     /// Watches for `supervise/`, for a supervisor that opens the FIFO in it, and for the status.
-    fn watch(&self, inotify: &OwnedFd) {
+    fn watch(&self, inotify: &Inotify) {
         let entries = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;
         let itself = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
-        // What cannot be watched, because it is not there yet or is another user's, is watched or skipped later.
+        // A directory that cannot be watched, because it does not exist yet or is another user's,
+        // is watched or skipped later.
         let Ok(dir) = self.dir.held() else { return };
         let _ = dir.directory().and_then(|it| by_path::watch_opened(inotify, it, entries | itself));
         let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
@@ -171,20 +169,16 @@ impl AwaitedService {
         if !self.held {
             match self.dir.supervised() {
                 Ok(held) => self.held = held,
-                // Another user's. That its supervisor has made it is all that we may know.
+                // It is another user's. All that we may learn is that its supervisor has made the
+                // directory.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
                 Err(_) => {}
             }
         }
-        // Not before: opening an old status would wake our own watch as well.
+        // The status is not read before, because opening an old one would wake our own watch as
+        // well.
         let finished = self.held && self.dir.status().is_ok();
-        // A service directory that was withdrawn meanwhile is nobody's to supervise.
+        // Nobody has to supervise a service directory that was withdrawn meanwhile.
         if finished || !self.dir.is_there() { None } else { Some(self) }
     }
-}
-
-fn drain(inotify: &OwnedFd) {
-    let mut buffer = [MaybeUninit::uninit(); ROOM];
-    let mut reader = Reader::new(inotify, &mut buffer);
-    while let Ok(_) | Err(Errno::INTR) = reader.next() {}
 }

@@ -1,159 +1,35 @@
-//! *Lives here:* waiting until a service, or each of many, is as requested: by events, with the status as the start.
+//! *Lives here:* waiting until a service, or each of many, is in a requested state: first by its
+//! status, then by events.
 //!
-//! *Does not live here:* what is known of one service (`waiting::tracked`), several services at one moment
-//! (`waiting::together`), and the one poll for all (`engine`).
+//! *Does not live here:* the state of one service during a wait (`waiting::tracked`), several
+//! services at one moment (`waiting::together`), and the one poll for all (`engine`).
 
+mod condition;
 mod together;
 mod tracked;
 
-use crate::{SendError, ServiceDir, StatusError, descriptors, engine, status_changes::StatusChanges};
-use gatevisor_wire::{control::Control, status::Status};
-use std::{fmt, io, path::PathBuf, time::Instant};
+use crate::{ServiceDir, descriptors, engine, status_changes::StatusChanges};
+use condition::Outcome;
+pub use condition::{Condition, WaitError, Waited};
+use gatevisor_wire::control::Control;
+use std::time::Instant;
 pub use together::{Quantifier, WaitedTogether, wait_together};
-use tracked::{Goal, Known, Tracked, TrackedGoal};
+use tracked::{Goal, Tracked, TrackedGoal};
 
-/// What is waited for.
+/// Waits until the service is in the requested state, or can no longer reach it, or `deadline`
+/// passes. `None` means no deadline.
 ///
-/// **Source:** <https://skarnet.org/software/s6/s6-svwait.html>
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Condition {
-    /// The service is up (`-u`).
-    Up,
-    /// The service is up and has said that it is ready (`-U`).
-    ///
-    /// A service without a `notification-fd` never says so; ask `ServiceDir::has_readiness` first.
-    Ready,
-    /// The service is down; its finish script may still run (`-d`).
-    Down,
-    /// The service is down, its finish script has ended, and it may be started again (`-D`).
-    Finished,
-}
-
-impl Condition {
-    /// Every condition.
-    pub const ALL: [Self; 4] = [Self::Up, Self::Ready, Self::Down, Self::Finished];
-
-    /// Returns whether the service is so, going by its status.
-    pub fn holds(self, status: &Status) -> bool {
-        self.is_met(Known::by_status(status))
-    }
-
-    const fn is_met(self, known: Known) -> bool {
-        match self {
-            Self::Up => known.up,
-            Self::Ready => known.up && known.ready,
-            Self::Down => !known.up,
-            Self::Finished => !known.up && known.ready,
-        }
-    }
-
-    /// Returns whether a service that failed for good cannot become so by itself.
-    pub const fn wants_up(self) -> bool {
-        matches!(self, Self::Up | Self::Ready)
-    }
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Up => "up",
-            Self::Ready => "ready",
-            Self::Down => "down",
-            Self::Finished => "finished",
-        })
-    }
-}
-
-/// How waiting ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Waited {
-    /// The service is, or has been, as requested.
-    Reached,
-    /// The service failed for good, so it will not come up by itself.
-    Failed,
-    /// No supervisor holds the service, or the one that did has gone.
-    SupervisorGone,
-    /// The deadline passed.
-    TimedOut,
-}
-
-/// Why waiting was not possible.
-#[derive(Debug, thiserror::Error)]
-pub enum WaitError {
-    /// There is no such directory.
-    #[error("there is no service directory `{}`", dir.display())]
-    Missing {
-        /// The service directory.
-        dir: PathBuf,
-    },
-    /// No listener can be made.
-    #[error("cannot listen for events in `{}`", dir.display())]
-    Subscribe {
-        /// The event fifodir.
-        dir: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The listener cannot be read.
-    #[error("cannot read the events from `{}`", dir.display())]
-    Listen {
-        /// The event fifodir.
-        dir: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// It cannot be told whether a supervisor reads the control FIFO.
-    #[error("cannot open control FIFO `{}`", fifo.display())]
-    Control {
-        /// The control FIFO.
-        fifo: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The status cannot be read.
-    #[error(transparent)]
-    Status(#[from] StatusError),
-    /// The commands were not sent.
-    #[error(transparent)]
-    Send(#[from] SendError),
-    /// Waiting itself failed.
-    #[error("cannot wait for events")]
-    Poll {
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl WaitError {
-    /// Returns what to look at next, where there is something.
-    pub const fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Missing { .. } => Some("is the name right, and is the service registered?"),
-            Self::Status(error) => error.hint(),
-            Self::Send(error) => error.hint(),
-            Self::Subscribe { .. } | Self::Listen { .. } | Self::Control { .. } | Self::Poll { .. } => None,
-        }
-    }
-}
-
-type Outcome = Result<Waited, WaitError>;
-
-/// Waits until the service is as requested, or cannot become so, or `deadline` passes; `None` is for ever.
-///
-/// A service that is so already is reached at once.
+/// For a service that is in the state already, it returns at once.
 pub fn wait(dir: &ServiceDir, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
     Waiter::subscribe(dir)?.reach(cond, deadline)
 }
 
-/// Sends commands, and waits until the service is as requested on account of them.
+/// Sends commands, and waits until they have brought the service into the requested state.
 ///
-/// The listener is there before the commands are sent, so nothing is missed. After `d` or `D`, the service counts as
-/// down only once its status also says that it is wanted down, so a restart that was due cannot slip in between;
-/// where the client may not look into `supervise/`, being down is enough, as it is for `s6-svc -wd`.
+/// The listener exists before the commands are sent, so no event is missed. After `d` or `D`, the
+/// service counts as down only once its status also says that it is wanted down, so that a restart
+/// that was due cannot come in between. If the client may not look into `supervise/`, being down is
+/// enough, as for `s6-svc -wd`.
 pub fn act(
     dir: &ServiceDir,
     commands: &[Control],
@@ -165,11 +41,12 @@ pub fn act(
     outcome
 }
 
-/// Does for each of many services what `act` does, with one poll for all, and returns the outcomes in the same order.
+/// Does the same as `act` for each of many services, with one poll for all, and returns the
+/// outcomes in the same order.
 ///
-/// All listeners are there before the first command is sent. `on_progress` is called with the index and the outcome of
-/// each service that could be waited for, as soon as it is known. Three descriptors are needed for each service; the
-/// soft limit is raised meanwhile where it is too low.
+/// All listeners exist before the first command is sent. `on_progress` is called with the index and
+/// the outcome of each service that could be waited for, as soon as the outcome is known. Each
+/// service needs three descriptors; if the soft limit is too low, it is raised meanwhile.
 pub fn act_all(
     dirs: &[ServiceDir],
     commands: &[Control],
@@ -189,7 +66,7 @@ pub fn act_all(
     outcomes
 }
 
-/// Listens to one service from the moment it is made, so that the caller can act and then wait.
+/// Listens to one service from its creation on, so that the caller can act and then wait.
 #[derive(Debug)]
 pub struct Waiter {
     tracked: Tracked,
@@ -198,8 +75,8 @@ pub struct Waiter {
 impl Waiter {
     /// Subscribes to the events of a service, which need not be supervised yet.
     ///
-    /// The directory may be renamed afterwards; events still arrive. What is read from files is then read at the
-    /// path given here, so `moved` says where the directory is now.
+    /// The directory may be renamed afterwards; events still arrive. But files are read at the path
+    /// given here, so `moved` must tell where the directory is now.
     pub fn subscribe(dir: &ServiceDir) -> Result<Self, WaitError> {
         let mut tracked = Tracked::subscribe(dir);
         match tracked.take_failure() {
@@ -208,9 +85,9 @@ impl Waiter {
         }
     }
 
-    /// Subscribes to the events of a service that must be supervised, and whose status must be readable.
+    /// Subscribes to the events of a service that must be supervised and have a readable status.
     ///
-    /// `None` says that no supervisor holds it.
+    /// `None` means that no supervisor has it.
     pub fn subscribe_supervised(dir: &ServiceDir) -> Result<Option<Self>, WaitError> {
         let mut waiter = Self::subscribe(dir)?;
         if !waiter.tracked.is_supervised()? {
@@ -227,30 +104,31 @@ impl Waiter {
         self.tracked.dir = dir.clone();
     }
 
-    /// Does not take a failure for final that is older than the commands that were sent.
+    /// Ignores a failure that is older than the commands that were sent.
     pub fn forget_failure(&mut self) {
         self.tracked.forget_failure();
     }
 
-    /// Goes by the status again if that says that the service is wanted down: a restart that was due may have come
-    /// before the request.
+    /// Uses the status again if it says that the service is wanted down: a restart that was due may
+    /// have come before the request.
     pub fn look_if_wanted_down(&mut self) {
         self.tracked.look_if_wanted_down();
     }
 
-    /// Waits until the service is as requested, by its status when this was made or by any event since.
+    /// Waits until the service is in the requested state, by its status when this was created or by
+    /// any event since.
     ///
-    /// The event that decides is taken; those after it are kept for the next call.
+    /// The deciding event is consumed; later ones are kept for the next call.
     pub fn reach(&mut self, cond: Condition, deadline: Option<Instant>) -> Result<Waited, WaitError> {
         self.run(Goal::Become(cond), deadline)
     }
 
-    /// Waits until a supervisor holds the service and has published its status.
+    /// Waits until a supervisor has the service and has published its status.
     pub fn supervised(&mut self, deadline: Option<Instant>) -> Result<Waited, WaitError> {
         self.run(Goal::Supervised, deadline)
     }
 
-    /// Waits until no supervisor holds the service.
+    /// Waits until no supervisor has the service.
     pub fn released(&mut self, deadline: Option<Instant>) -> Result<Waited, WaitError> {
         self.run(Goal::Released, deadline)
     }
@@ -261,7 +139,7 @@ impl Waiter {
     }
 }
 
-/// Subscribes, sends, and waits with the goal that the commands allow.
+/// Subscribes, sends, and waits for the goal that the commands allow.
 fn act_on(
     dirs: &[ServiceDir],
     commands: &[Control],
@@ -304,7 +182,8 @@ fn wants_down(commands: &[Control]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Condition, Known, wants_down};
+    use super::condition::Known;
+    use super::{Condition, wants_down};
     use gatevisor_wire::{
         Pid, control::Control, event::ServiceEvent, status::Status, tai::Tai64n, wait::WaitStatus,
     };
@@ -321,7 +200,8 @@ mod tests {
             want_up: true,
             ready,
         };
-        // The status after each event, and which of up, ready, down, finished it means.
+        // The columns are the event, the status after it, and which of up, ready, down and finished
+        // that status means.
         for (event, status, expected) in [
             (ServiceEvent::Up, status(7, false, false), [true, false, false, false]),
             (ServiceEvent::Ready, status(7, false, true), [true, true, false, false]),

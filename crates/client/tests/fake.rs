@@ -1,4 +1,5 @@
-//! The client against supervisors that do exactly what a test tells them, and against broken directories.
+//! The client against supervisors that do exactly what a test tells them, and against broken
+//! directories.
 #![expect(clippy::unwrap_used, reason = "a panic in a test says what is wrong")]
 
 mod common;
@@ -14,7 +15,7 @@ use gatevisor_wire::{
     control::{Control, ControlSignal},
     event::{ServiceEvent, is_listener_name},
     files,
-    policy::{PublishedPolicy, RestartPhase},
+    policy::{AskedFor, PublishedPolicy, RestartPhase},
     scan::ScanCommand,
     status::Status,
     tai::Tai64n,
@@ -37,12 +38,7 @@ fn fake(status: &Status) -> (TempDir, Fake) {
 
 /// The message, its causes, and what to do.
 fn said(error: &dyn Error, hint: Option<&str>) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
+    let text = gatevisor_wire::exit::error_chain(error);
     hint.map_or(text.clone(), |hint| format!("{text} ({hint})"))
 }
 
@@ -142,7 +138,7 @@ fn a_failed_service_does_not_come_up_and_a_new_request_waits_for_events() {
 }
 
 #[test]
-fn a_death_that_was_coming_anyway_is_not_taken_for_obedience() {
+fn a_death_that_no_command_caused_does_not_count_as_the_answer_to_one() {
     let (_parent, fake) = fake(&up());
     thread::scope(|scope| {
         let waiting = scope.spawn(|| act(&fake.dir, &[Control::Down], Condition::Finished, soon()));
@@ -184,7 +180,7 @@ fn events_after_the_one_that_decides_are_kept() {
 }
 
 #[test]
-fn several_services_are_waited_for_at_one_moment_or_until_any_is_so() {
+fn several_services_are_waited_for_until_all_are_in_the_state_at_once_or_any_is() {
     let (_first_parent, first) = fake(&up());
     let (_second_parent, second) = fake(&DOWN);
     let subscribe = || [&first, &second].map(|fake| Waiter::subscribe(&fake.dir).unwrap());
@@ -213,7 +209,7 @@ fn several_services_are_waited_for_at_one_moment_or_until_any_is_so() {
 }
 
 #[test]
-fn a_supervisor_that_goes_without_a_word_is_noticed() {
+fn a_supervisor_that_vanishes_without_an_event_is_noticed() {
     let (_parent, mut fake) = fake(&up());
     let mut waiters = [Waiter::subscribe(&fake.dir).unwrap(), Waiter::subscribe(&fake.dir).unwrap()];
     fake.vanish();
@@ -223,7 +219,7 @@ fn a_supervisor_that_goes_without_a_word_is_noticed() {
 }
 
 #[test]
-fn a_supervisor_that_goes_while_it_is_waited_for_is_noticed() {
+fn a_supervisor_that_vanishes_during_a_wait_is_noticed() {
     let (_parent, mut fake) = fake(&DOWN);
     let dir = fake.dir.clone();
     thread::scope(|scope| {
@@ -331,7 +327,7 @@ fn what_cannot_be_sent_to_a_scandir_says_why_and_what_to_do() {
 }
 
 #[test]
-fn a_status_that_is_none_says_so() {
+fn a_file_that_is_no_status_is_an_error() {
     let parent = TempDir::new().unwrap();
     let root = parent.path().display();
     let missing = ServiceDir::new(parent.path().join("missing"));
@@ -390,7 +386,7 @@ fn what_cannot_be_waited_for_says_why() {
     let error = Waiter::subscribe(&bare).unwrap().supervised(soon()).unwrap_err();
     assert_eq!(
         said(&error, error.hint()),
-        format!("cannot listen for events in `{root}/bare/event`: No such file or directory (os error 2)")
+        format!("cannot listen for events in `{root}/bare/event`: No such file or directory")
     );
 
     let (_parent, fake) = fake(&DOWN);
@@ -411,7 +407,7 @@ fn what_cannot_be_waited_for_says_why() {
 }
 
 #[test]
-fn a_status_that_is_spoilt_ends_waiting_with_the_reason() {
+fn a_damaged_status_ends_a_wait_with_the_reason() {
     let (_parent, fake) = fake(&DOWN);
     fake.write(files::STATUS, b"rubbish");
     let error = wait(&fake.dir, Condition::Up, soon()).unwrap_err();
@@ -431,6 +427,7 @@ fn a_service_is_observed_with_everything_that_its_directory_says() {
         restarts: 4,
         commanded: 0,
         failures: 5,
+        asked: AskedFor::default(),
         ran_ms: None,
         until: Some(Tai64n::from_unix(1_800_000_000, 500_000_000)),
         reason: Some("exitcode 127".into()),
@@ -448,7 +445,7 @@ fn a_service_is_observed_with_everything_that_its_directory_says() {
     assert_eq!(seen.start_error, reason);
     assert_eq!(seen.state, StateName::FailedToStart { reason, until_unix_ms: Some(1_800_000_000_500) });
     assert_eq!((seen.supervised, seen.status, seen.policy), (true, Some(failing), Some(policy)));
-    assert_eq!((seen.normally_up, seen.problem), (false, None));
+    assert_eq!((seen.normally_up, seen.problem), (Some(false), None));
 
     // Hostile files are bounded, and their text stays on one line.
     fs::write(fake.dir.path().join(files::START_ERROR), "a\u{1b}[31m\nb\n").unwrap();

@@ -15,7 +15,8 @@ const COUNT: usize = 500;
 
 #[test]
 fn five_hundred_services_are_waited_for_with_a_soft_limit_of_1024_descriptors() {
-    // In life a scandir is in memory; on a disk, making and removing all this takes most of the time.
+    // In life a scandir is in memory; on a disk, making and removing all this takes most of the
+    // time.
     let parent = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
     let low = Rlimit { current: Some(1024), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, low).unwrap();

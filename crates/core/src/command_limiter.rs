@@ -1,57 +1,57 @@
-//! How fast commands are taken from control FIFOs.
+//! The rate at which commands are read from control FIFOs.
 //!
-//! *Lives here:* how many bytes of whose commands are obeyed in a period, and who waits for the
-//! next one.
-//! *Does not live here:* the FIFOs, and what a command means.
+//! *Lives here:* how many bytes of each sender are obeyed in a period, and which FIFOs wait for the
+//! next period.
+//! *Does not live here:* the FIFOs, and the meaning of a command.
 //!
-//! A command costs us more than its sender. So the commands of each sender are obeyed up to a rate
-//! that no honest sender comes near. The rest waits in the FIFO, and we sleep meanwhile instead of
-//! taking a processor from others.
+//! Obeying a command costs more than sending it. So the commands of each sender are obeyed up to a
+//! rate that no honest sender comes near. The rest waits in the FIFO. Meanwhile the supervisor
+//! sleeps, and leaves the processor to others.
 
 use std::hash::Hash;
 
 use crate::fair::{Counts, FairQueue, TokenBuckets};
 use crate::time::Tick;
 
-/// Control bytes of one service that are obeyed in a period, and read at once: what was written at
-/// once is obeyed at once.
+/// The most control bytes of one service that are obeyed in a period. They may also be read at
+/// once, so commands that were written together are obeyed together.
 pub const CONTROL_BYTES: usize = 256;
-/// Those that are read at once where other services of the same user wait.
+/// The most control bytes that are read at once if other services of the same user are waiting.
 const CONTROL_BYTES_OF_MANY: usize = 64;
-/// Control bytes of all services of one user that are obeyed in a period.
+/// The most control bytes of all services of one user that are obeyed in a period.
 const CONTROL_BYTES_OF_OWNER: usize = 512;
-/// Times that the supervisor's own FIFO is read in a period.
+/// How often the supervisor's own FIFO is read in a period.
 const SCAN_READS: usize = 8;
-/// Milliseconds of a period.
+/// The length of a period in milliseconds.
 const PERIOD_MS: u64 = 4;
 
-/// What to do about a FIFO that has commands.
+/// What to do with a FIFO that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Read at most so many bytes.
+    /// Read at most this many bytes.
     Read(usize),
-    /// Do not listen to it until [`CommandLimiter::resume`] names it.
+    /// Stop watching it until [`CommandLimiter::resume`] names it.
     Pause,
 }
 
-/// Who is listened to again.
+/// The FIFOs to watch again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resumed<K> {
-    /// The supervisor's own FIFO.
+    /// Whether the supervisor's own FIFO is among them.
     pub scan: bool,
-    /// Those of these services.
+    /// The services whose FIFOs are among them.
     pub services: Vec<K>,
 }
 
 /// Counts the commands of each service and of each user.
 #[derive(Debug)]
 pub struct CommandLimiter<K> {
-    /// When this period began.
+    /// When the present period began.
     since: Tick,
     of_service: TokenBuckets<K>,
     of_owner: TokenBuckets<u32>,
     scan_reads: usize,
-    /// The services that are not listened to, each with its user.
+    /// The services whose FIFOs are not watched, each with its user.
     paused: FairQueue<K>,
     is_scan_paused: bool,
     resume_at: Option<Tick>,
@@ -72,12 +72,12 @@ impl<K> Default for CommandLimiter<K> {
 }
 
 impl<K: Copy + Eq + Hash> CommandLimiter<K> {
-    /// Returns when [`Self::resume`] is to be called.
+    /// Returns when [`Self::resume`] must be called.
     pub fn deadline(&self) -> Option<Tick> {
         self.resume_at
     }
 
-    /// Decides about the FIFO of a service, which has commands.
+    /// Decides whether to read a service's FIFO, which has commands.
     pub fn admit(&mut self, now: Tick, service: K, owner: u32) -> Admission {
         self.renew(now);
         if self.of_service.left(&service, CONTROL_BYTES) == 0
@@ -87,24 +87,24 @@ impl<K: Copy + Eq + Hash> CommandLimiter<K> {
             self.paused.push(owner, service);
             return Admission::Pause;
         }
-        // Where services of a user wait, many of them go on together, so that none waits for all
-        // the others.
+        // If services of a user are waiting, each reads less, so that many of them continue in one
+        // period and none waits for all the others.
         Admission::Read(if self.paused.waits(owner) { CONTROL_BYTES_OF_MANY } else { CONTROL_BYTES })
     }
 
-    /// Takes in how many bytes of a service's commands were obeyed.
+    /// Counts the obeyed bytes of a service's commands.
     pub fn charge(&mut self, service: K, owner: u32, bytes: usize) {
         self.charge_service(service, bytes);
         self.of_owner.charge(owner, bytes);
     }
 
-    /// As [`Self::charge`], for what its user's other services shall not wait longer for.
+    /// Does the same as [`Self::charge`], without making the user's other services wait longer.
     pub fn charge_service(&mut self, service: K, bytes: usize) {
         self.of_service.charge(service, bytes);
     }
 
-    /// Returns whether the supervisor's own FIFO is read now; otherwise it is not to be listened to
-    /// until [`Self::resume`] says so.
+    /// Returns whether to read the supervisor's own FIFO now. If not, it must not be watched until
+    /// [`Self::resume`] says so.
     pub fn admit_scan(&mut self, now: Tick) -> bool {
         self.renew(now);
         if self.scan_reads >= SCAN_READS {
@@ -116,8 +116,8 @@ impl<K: Copy + Eq + Hash> CommandLimiter<K> {
         true
     }
 
-    /// Returns who is listened to again: of each user as many services as may read in a period,
-    /// those that have waited longest first. Services that no longer `exist` are forgotten.
+    /// Returns the FIFOs to watch again: for each user as many services as may read in a period,
+    /// the longest waiting first. Services that no longer `exist` are forgotten.
     pub fn resume(&mut self, now: Tick, exists: impl Fn(K) -> bool) -> Resumed<K> {
         let mut resumed = Resumed { scan: std::mem::take(&mut self.is_scan_paused), services: Vec::new() };
         let (mut counts, most) = (Counts::default(), CONTROL_BYTES_OF_OWNER / CONTROL_BYTES_OF_MANY);
@@ -131,7 +131,7 @@ impl<K: Copy + Eq + Hash> CommandLimiter<K> {
         resumed
     }
 
-    /// Begins another period where this one is over.
+    /// Begins a new period if the present one is over.
     fn renew(&mut self, now: Tick) {
         let periods = now.since(self.since).checked_div(PERIOD_MS).unwrap_or_default();
         if periods > 0 {

@@ -1,4 +1,4 @@
-//! What the shell does next.
+//! The effects of a step: the shell's next actions.
 
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
@@ -7,17 +7,17 @@ use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
 
-/// Whose processes are ended before the service may start again.
+/// The processes that must end before the service may start again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftover {
-    /// Those of an earlier supervision that did not end in order; the service's process then, where
-    /// that is known.
+    /// Those of an earlier supervision that did not end in order, with the service's process at
+    /// that time if it is known.
     OfSupervision(Option<Pid>),
-    /// Those that the service's process with this pid, which has died, has left behind.
+    /// Those that the service's process with this pid left behind when it died.
     OfProcess(Pid),
 }
 
-/// Something for the shell to do, in the order given.
+/// An action for the shell. Actions are performed in the given order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServiceEffect {
     /// Start `run`. Answer with `Forked`, then `Spawned` or `SpawnFailed`.
@@ -25,20 +25,23 @@ pub enum ServiceEffect {
     /// Start `finish` after the death of the process with this pid and outcome. Answer with
     /// `FinishForked` or `FinishAbsent`.
     SpawnFinish(Pid, WaitStatus),
-    /// Start what ends processes that were left behind. Answer with `ClearForked` or `ClearFailed`.
+    /// Start the process that asks whether the service wants to be started again. Its process with
+    /// this pid ended with this exit code. Answer with `AskForked` or `AskFailed`.
+    AskHandoff(Pid, u8),
+    /// Start the process that ends leftover processes. Answer with `ClearForked` or `ClearFailed`.
     Clear(Leftover),
-    /// Send a signal to the process. One that waits for its lock and is killed never ran: it is
-    /// forgotten at once, and its end is no event.
+    /// Send a signal to the process. If a process that waits for its lock is killed, it never ran:
+    /// it is forgotten at once, and its end is not reported as an input.
     Signal(Pid, u8),
     /// Send a signal to the process group.
     SignalGroup(Pid, u8),
     /// Send the down signal, then `SIGCONT`. Answer with `Terminating`.
     Terminate(Pid),
-    /// Send the down signal and nothing else.
+    /// Send the down signal, without `SIGCONT`.
     DownSignal(Pid),
     /// Send the reload signal.
     ReloadSignal(Pid),
-    /// Send `SIGKILL`: to the group where `flag-timeout-killpg` says so.
+    /// Send `SIGKILL`; to the group if `flag-timeout-killpg` exists.
     KillOverdue(Pid),
     /// Close our end of the readiness pipe.
     CloseReadiness,
@@ -48,22 +51,22 @@ pub enum ServiceEffect {
     PublishStatus(Status),
     /// Replace `supervise/policy`.
     PublishPolicy(PublishedPolicy),
-    /// Tell the listeners of `event/`.
+    /// Send the events to the listeners of `event/`.
     Broadcast(&'static [ServiceEvent]),
     /// Make the `down` file.
     CreateDownFile,
-    /// Remove the `down` file.
+    /// Remove the `down` file, so that the service starts with the next supervisor too.
     RemoveDownFile,
-    /// Supervision of this service is over: let go of it.
+    /// Supervision of this service is over: release everything of it.
     End,
 }
 
-/// The effects of one step, in order. Bounded: no step has more than [`ServiceEffects::MAX`].
+/// The effects of one step, in order. No step has more than [`ServiceEffects::MAX`].
 #[derive(Debug, Default)]
 pub struct ServiceEffects(Vec<ServiceEffect>);
 
 impl ServiceEffects {
-    /// How many effects one step can have at the most.
+    /// The most effects of one step.
     pub const MAX: usize = 12;
 
     /// Returns an empty list.
@@ -77,19 +80,19 @@ impl ServiceEffects {
         self.0.push(effect);
     }
 
-    /// Leaves out the status, for one that is on disk already.
+    /// Removes the effect that publishes the status, for a status that is on disk already.
     pub fn leave_out_status(&mut self) {
         self.0.retain(|effect| !matches!(effect, ServiceEffect::PublishStatus(_)));
     }
 
-    /// Takes the effects out, oldest first, and leaves the list empty for the next step.
+    /// Returns the effects, oldest first, and leaves the list empty for the next step.
     pub fn drain(&mut self) -> impl Iterator<Item = ServiceEffect> + '_ {
         self.0.drain(..)
     }
 }
 
-/// What is not published yet of a service that has many commands to obey: only the last of each
-/// counts.
+/// Publications that are held back while a service has many commands to obey. Only the last of each
+/// kind counts.
 #[derive(Debug, Default)]
 pub struct Coalesced {
     down_file: Option<ServiceEffect>,
@@ -97,20 +100,20 @@ pub struct Coalesced {
     status: Option<ServiceEffect>,
 }
 
-/// What becomes of an effect while others are coalesced.
+/// What to do with an effect while publications are held back.
 #[derive(Debug, PartialEq)]
 pub enum Coalescing {
-    /// It is held until more has happened.
+    /// Hold it back.
     Held,
-    /// It is performed now.
+    /// Perform it now.
     Perform(ServiceEffect),
-    /// It is performed when what is held has been: whoever receives the event finds what it is
-    /// about.
+    /// Perform it after everything that is held back, so that a receiver of the event finds the
+    /// published state.
     PerformAfterHeld(ServiceEffect),
 }
 
 impl Coalesced {
-    /// Takes in the next effect.
+    /// Handles the next effect.
     pub fn add(&mut self, effect: ServiceEffect) -> Coalescing {
         let place = match effect {
             ServiceEffect::PublishStatus(_) => &mut self.status,
@@ -123,7 +126,7 @@ impl Coalesced {
         Coalescing::Held
     }
 
-    /// Returns what is held, in the order in which it is performed.
+    /// Returns what was held back, in the order in which to perform it.
     pub fn drain(&mut self) -> impl Iterator<Item = ServiceEffect> + use<> {
         let held = std::mem::take(self);
         [held.down_file, held.policy, held.status].into_iter().flatten()

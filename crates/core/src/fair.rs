@@ -1,5 +1,4 @@
-//! Whose work is done next, and how much of it, so that the many requests of one user do not delay
-//! another user's.
+//! The order and the amount of work, so that many requests of one user do not delay another user's.
 //!
 //! *Lives here:* a queue in which owners take turns, and token buckets. *Does not live here:* the
 //! work.
@@ -7,10 +6,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Holds work in order for each owner; the owners take turns.
+/// Queues the work of each owner in order. The owners take turns.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    /// The owners who wait, the next one first.
+    /// The waiting owners, the next one first.
     owners: VecDeque<u32>,
     waiting: HashMap<u32, VecDeque<T>>,
 }
@@ -22,7 +21,7 @@ impl<T> Default for FairQueue<T> {
 }
 
 impl<T> FairQueue<T> {
-    /// Adds work of an owner behind that owner's other work.
+    /// Adds work of an owner after the owner's other work.
     pub fn push(&mut self, owner: u32, work: T) {
         let own = self.waiting.entry(owner).or_default();
         if own.is_empty() {
@@ -31,7 +30,7 @@ impl<T> FairQueue<T> {
         own.push_back(work);
     }
 
-    /// Returns the next work of the next owner who `may` go on now.
+    /// Returns the next work of the next owner for whom `may` is true.
     pub fn pop(&mut self, may: impl Fn(u32) -> bool) -> Option<(u32, T)> {
         let at = self.owners.iter().position(|&owner| may(owner))?;
         let owner = self.owners.remove(at)?;
@@ -50,13 +49,13 @@ impl<T> FairQueue<T> {
         self.owners.is_empty()
     }
 
-    /// Returns whether any work of this owner waits.
+    /// Returns whether any work of this owner is waiting.
     pub fn waits(&self, owner: u32) -> bool {
         self.waiting.contains_key(&owner)
     }
 }
 
-/// What each key has used of a budget that is given back over time.
+/// How much each key has used of a budget that is refilled over time.
 #[derive(Debug)]
 pub struct TokenBuckets<K> {
     used: HashMap<K, usize>,
@@ -69,18 +68,18 @@ impl<K> Default for TokenBuckets<K> {
 }
 
 impl<K: Eq + Hash> TokenBuckets<K> {
-    /// Returns what is left of a budget of this size.
+    /// Returns the rest of a budget of this size.
     pub fn left(&self, of: &K, size: usize) -> usize {
         size.saturating_sub(self.used.get(of).copied().unwrap_or(0))
     }
 
-    /// Takes in what was used, which may be more than was left.
+    /// Counts what was used, which may be more than the rest.
     pub fn charge(&mut self, whom: K, used: usize) {
         let sum = self.used.entry(whom).or_default();
         *sum = sum.saturating_add(used);
     }
 
-    /// Gives so much back to everybody.
+    /// Refills every budget by this amount.
     pub fn renew(&mut self, given: usize) {
         self.used.retain(|_, used| {
             *used = used.saturating_sub(given);
@@ -89,7 +88,7 @@ impl<K: Eq + Hash> TokenBuckets<K> {
     }
 }
 
-/// Counts what each owner has under way.
+/// Counts the operations that each owner has in flight.
 #[derive(Debug, Default)]
 pub struct Counts {
     all: usize,
@@ -97,24 +96,24 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Returns how many there are in all.
+    /// Returns the count of all owners.
     pub fn all(&self) -> usize {
         self.all
     }
 
-    /// Returns how many an owner has.
+    /// Returns the count of an owner.
     pub fn of(&self, owner: u32) -> usize {
         self.of_owner.get(&owner).copied().unwrap_or(0)
     }
 
-    /// Counts one more of an owner.
+    /// Increments an owner's count.
     pub fn add(&mut self, owner: u32) {
         self.all = self.all.saturating_add(1);
         let count = self.of_owner.entry(owner).or_default();
         *count = count.saturating_add(1);
     }
 
-    /// Counts one less of an owner.
+    /// Decrements an owner's count.
     pub fn remove(&mut self, owner: u32) {
         if let Some(count) = self.of_owner.get_mut(&owner) {
             self.all = self.all.saturating_sub(1);
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_has_much_to_do_waits_for_whoever_has_little() {
+    fn an_owner_with_much_work_waits_for_an_owner_with_little() {
         let mut queue = FairQueue::default();
         for n in 0..20_000 {
             queue.push(1, n);
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_not_go_on_keeps_its_place_and_nobody_waiting() {
+    fn an_owner_who_may_not_go_on_keeps_its_place_and_nobody_waits_for_it() {
         let mut queue = FairQueue::default();
         for (owner, work) in [(1, 'a'), (1, 'b'), (2, 'c')] {
             queue.push(owner, work);
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_used_more_than_a_share_has_nothing_left_until_that_has_come_back() {
+    fn a_bucket_that_is_overdrawn_is_empty_until_it_is_refilled() {
         let mut buckets = TokenBuckets::default();
         buckets.charge('a', 3);
         assert_eq!((buckets.left(&'a', 4), buckets.left(&'a', 1), buckets.left(&'b', 4)), (1, 0, 4));

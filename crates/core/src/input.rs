@@ -1,37 +1,43 @@
-//! What happens to a service.
+//! The inputs of a service's machine.
 //!
-//! *Lives here:* the inputs of its machine; facts that it needs from disk travel inside them. *Does
-//! not live here:* what an input means in each phase ([`crate::machine`]).
+//! *Lives here:* the inputs; facts from disk travel inside them.
+//! *Does not live here:* the meaning of an input in each phase ([`crate::machine`]).
 
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
 use gatevisor_wire::wait::WaitStatus;
 
-/// What happened. Facts that the machine needs from disk travel inside the input.
+/// Something that happened. Facts from disk that the machine needs travel inside the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceInput {
     /// A byte came through the control FIFO.
     Control(Control),
     /// A process was forked for `run`; it has not reached its program yet.
     Forked(Pid),
-    /// An earlier process of the service lives on and holds its lock; the one that was started
-    /// waits for that.
+    /// An earlier process of the service still runs and holds its lock. The started process waits
+    /// for the lock.
     Blocked,
     /// The process reached its program.
     Spawned,
-    /// No process was made, or it did not reach its program; the text says at which step and why.
+    /// No process was made, or it did not reach its program. The text names the step and the
+    /// reason.
     SpawnFailed(String),
-    /// The down signal was sent; `SIGKILL` is due after so many milliseconds, 0: never.
+    /// The down signal was sent. `SIGKILL` is due after this many milliseconds; 0 means never.
     Terminating(u64),
-    /// A process was forked for `finish`, which may take so many milliseconds, 0: for ever.
+    /// A process was forked for `finish`. It may take this many milliseconds; 0 means no limit.
     FinishForked(Pid, u64),
-    /// There is no `finish` to run, or it cannot be.
+    /// There is no `finish`, or it cannot be executed.
     FinishAbsent,
-    /// A process was forked that ends what was left behind, which may take so many milliseconds.
+    /// A process was forked that ends leftover processes. It may take this many milliseconds.
     ClearForked(Pid, u64),
-    /// No process was made for that, or it did not reach its program; the text says why.
+    /// No such process was made, or it did not reach its program. The text is the reason.
     ClearFailed(String),
-    /// The kernel killed the service's process for want of memory; its end comes next.
+    /// A process was forked that asks whether the service wants to be started again. It may take
+    /// this many milliseconds.
+    AskForked(Pid, u64),
+    /// No such process was made, or it did not reach its program. The text is the reason.
+    AskFailed(String),
+    /// The kernel killed the service's process because memory ran out. Its end is the next input.
     OutOfMemory,
     /// The process of the current phase ended.
     Exited(WaitStatus),
@@ -39,14 +45,14 @@ pub enum ServiceInput {
     Ready,
     /// The time returned by [`crate::Machine::deadline`] has come.
     Deadline,
-    /// The supervisor is going down: bring the service down, then end.
+    /// The supervisor is shutting down: stop the service, then end.
     Shutdown,
-    /// The service directory is gone: bring the service down, kill it after so many milliseconds,
+    /// The service directory is gone: stop the service, kill it after this many milliseconds, then
     /// end.
     Withdraw(u64),
-    /// Nothing more will be written for it to read: let it come to the end of its input by itself,
-    /// bring it down after so many milliseconds if it does not, then end.
+    /// Nobody will write to its input any more: let it reach the end of its input, stop it after
+    /// this many milliseconds if it does not, then end.
     Drain(u64),
-    /// Everything is killed now: kill what runs.
+    /// Kill whatever runs, now.
     KillNow,
 }

@@ -1,46 +1,47 @@
-//! When a log daemon that ended starts again, and when its services can no longer wait for one.
+//! When a log daemon that ended is started again, and when its services can no longer wait for one.
 //!
-//! *Lives here:* telling a daemon that was ended by others from one that cannot work at all. *Does
-//! not live here:* the process, its pipes, and what is done with the bytes that nobody reads.
+//! *Lives here:* distinguishing a daemon that others ended from one that cannot work at all.
+//! *Does not live here:* the process, its pipes, and what happens to unread bytes.
 
 use gatevisor_wire::wait::WaitStatus;
 
 use crate::restart::{History, RestartDecision, RestartPolicy};
 use crate::time::Tick;
 
-/// Ends in a row, each before it worked, after which it is taken to be unable to.
+/// After this many ends in a row, each before the daemon worked, it is considered unable to work.
 const HOPEFUL: u32 = 3;
-/// Milliseconds before it starts again where it worked: its services wait as soon as their pipes
-/// are full.
+/// The longest delay in milliseconds before a daemon that had worked is started again. It is short
+/// because services block as soon as their pipes are full.
 const MAX_PAUSE_MS: u64 = 250;
-/// The same where it did not: what could not be a moment ago can hardly be now.
+/// The longest delay for a daemon that had not worked: what failed a moment ago will probably fail
+/// again.
 const MAX_FAILING_PAUSE_MS: u64 = 10_000;
 
-/// Times that a log daemon is started again while we are going down.
+/// How often a log daemon is started again during a shutdown.
 const LAST_CHANCES: u32 = 3;
 
-/// What follows from the end of a daemon.
+/// What to do after the end of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogDaemonRestart {
-    /// None is started any more.
+    /// Start none any more.
     Never,
-    /// The next one is started at once.
+    /// Start the next one at once.
     Now,
-    /// The next one is started then.
+    /// Start the next one at this time.
     At(Tick),
 }
 
-/// How the daemons of one log owner have fared.
+/// The history of one owner's log daemons.
 #[derive(Debug)]
 pub struct LogDaemonHistory {
     history: History,
     since: Tick,
     works: bool,
-    /// Ends since one worked.
+    /// Ends since a daemon last worked.
     failures: u32,
-    /// It was reported that none can work.
+    /// Whether the failure was reported.
     is_reported: bool,
-    /// Restarts while we are going down.
+    /// Restarts during the shutdown.
     chances_used: u32,
 }
 
@@ -57,22 +58,21 @@ impl LogDaemonHistory {
         }
     }
 
-    /// Takes in that a start is tried.
+    /// Notes that a start is attempted.
     pub fn begins(&mut self, now: Tick) {
         self.since = now;
         self.works = false;
     }
 
-    /// Takes in that the daemon has said that it works; returns whether it had been reported that
-    /// none can.
+    /// Notes that the daemon has reported that it works; returns whether a failure had been
+    /// reported before.
     pub fn works(&mut self) -> bool {
         self.works = true;
         self.failures = 0;
         std::mem::take(&mut self.is_reported)
     }
 
-    /// Takes in that the daemon has ended. When we are `going_down`, the next one is only to write
-    /// what is left.
+    /// Notes that the daemon has ended. If we are `going_down`, the next one only writes the rest.
     pub fn ended(&mut self, now: Tick, how: WaitStatus, going_down: bool) -> LogDaemonRestart {
         if !going_down {
             return LogDaemonRestart::At(self.failed(now));
@@ -84,36 +84,35 @@ impl LogDaemonHistory {
         LogDaemonRestart::Now
     }
 
-    /// Takes in that nobody waits any longer for what is left to be written.
+    /// Notes that nobody waits any longer for the rest to be written.
     pub fn give_up(&mut self) {
         self.chances_used = LAST_CHANCES;
     }
 
-    /// Returns whether it is to be reported now that no daemon can work: once, until one does.
+    /// Returns whether to report now that no daemon can work: once, until one works again.
     pub fn must_report(&mut self) -> bool {
         self.is_failing() && !std::mem::replace(&mut self.is_reported, true)
     }
 
-    /// Takes in that the daemon has ended or could not be made; returns when the next one is
-    /// started.
+    /// Notes that the daemon has ended or could not be started; returns when to start the next one.
     pub fn failed(&mut self, now: Tick) -> Tick {
         let most = if self.works { MAX_PAUSE_MS } else { MAX_FAILING_PAUSE_MS };
         self.failures = if self.works { 0 } else { self.failures.saturating_add(1) };
         self.works = false;
         let policy = RestartPolicy { backoff_first_ms: 10, backoff_max_ms: most, ..RestartPolicy::default() };
-        // No exit code of it is final: somebody must read what the services write.
+        // No exit code is final, because somebody must read the output of the services.
         now.after(match self.history.after_death(&policy, self.since, now, WaitStatus::exited(1)) {
             RestartDecision::After(ms) => ms,
-            RestartDecision::Hopeless(_) | RestartDecision::GivenUp(_) => most,
+            RestartDecision::Never(_) | RestartDecision::GivenUp(_) => most,
         })
     }
 
-    /// Returns whether no daemon can work, as far as one can tell.
+    /// Returns whether, as far as is known, no daemon can work.
     pub fn is_failing(&self) -> bool {
         self.failures > HOPEFUL
     }
 
-    /// Returns how many daemons have ended since one worked.
+    /// Returns how many daemons have ended since one last worked.
     pub fn failures(&self) -> u32 {
         self.failures
     }
@@ -126,7 +125,7 @@ mod tests {
     use gatevisor_wire::wait::WaitStatus;
 
     #[test]
-    fn one_that_is_killed_all_the_time_is_back_soon_and_never_given_up() {
+    fn a_log_daemon_that_is_killed_all_the_time_is_restarted_soon_and_never_given_up() {
         let mut history = LogDaemonHistory::new(7);
         let killed = WaitStatus::killed(9).unwrap();
         for n in 0..100 {
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_work_is_tried_less_and_less_often() {
+    fn a_log_daemon_that_cannot_work_is_restarted_less_and_less_often() {
         let mut history = LogDaemonHistory::new(7);
         let pauses: Vec<u64> = (0..14)
             .map(|_| {
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_works_after_all_has_its_failures_forgotten_and_may_be_reported_again() {
+    fn the_failures_of_a_log_daemon_that_works_are_forgotten_and_later_ones_are_reported_again() {
         let mut history = LogDaemonHistory::new(7);
         let reports = |count: usize, history: &mut LogDaemonHistory| -> Vec<bool> {
             let one = |_| {
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn while_we_go_down_one_that_fails_has_three_more_chances_to_write_what_is_left() {
+    fn during_a_shutdown_a_failing_log_daemon_is_restarted_three_times_at_most() {
         let mut history = LogDaemonHistory::new(7);
         let end =
             |code, history: &mut LogDaemonHistory| history.ended(Tick(0), WaitStatus::exited(code), true);

@@ -1,13 +1,14 @@
 //! The life of one supervised service.
 //!
-//! *Lives here:* the table of phases and inputs: what a control byte, a death or a deadline means
-//! in each phase.
+//! *Lives here:* the table of phases and inputs: the meaning of a control byte, a death or a
+//! deadline in each phase.
 //! *Does not live here:* when a restart is due (see [`crate::restart`]) and everything that touches
 //! the kernel.
 //!
 //! **Source:** s6-supervise(8) and its table of actions; the restart policy of docs/slot.md where
 //! the rules are native.
 
+mod asking;
 mod clearing;
 mod commands;
 mod ending;
@@ -27,7 +28,7 @@ use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
 use crate::input::ServiceInput;
 use crate::restart::{History, RestartPolicy, Rules};
 use crate::time::{Now, Tick};
-use phase::{KILL_AGAIN_MS, ServicePhase};
+use phase::{HandoffInquiry, HandoffQuestion, KILL_AGAIN_MS, ServicePhase};
 use starts::{Killer, Starts};
 
 /// The machine of one service.
@@ -37,34 +38,38 @@ pub struct Machine {
     status: Status,
     rules: Rules,
     history: History,
-    /// End supervision when the service is down next.
+    /// Whether supervision ends when the service is next down.
     last: bool,
-    /// No start before this, once down.
+    /// The earliest time of the next start.
     not_before: Tick,
-    /// Cap on the time to `SIGKILL`, whatever the directory says.
+    /// The longest time to `SIGKILL`, whatever the directory says.
     kill_within_ms: Option<u64>,
+    /// When the process announced its readiness, be it before we learned that it has reached its
+    /// program.
     ready_since: Option<Tick>,
-    /// Somebody told the running process to end: its death is no failure.
+    /// Whether somebody told the running process to end, so that its death is not a failure.
     asked_to_die: bool,
     starts: Starts,
     failure: Option<Box<str>>,
-    /// What brought the last death about, where its exit code or signal does not tell.
+    /// The cause of the last death, if its exit code or signal does not tell it.
     cause: Option<&'static str>,
-    /// What an earlier supervision that did not end in order has left, until that is ended.
+    /// The leftovers of an earlier supervision that did not end in order, until they are ended.
     inherited: Option<Leftover>,
-    /// The process that died, where what it left behind is to be ended before the next start.
+    /// The process that died and whose leftovers must be ended before the next start.
     bereaved: Option<Pid>,
-    /// What `supervise/policy` says, to avoid writing the same again.
+    /// The question to ask about the last death before the next start.
+    question: Option<HandoffQuestion>,
+    /// The published phase, so that the same is not written again.
     published: policy::RestartPhase,
-    /// It gives a reason.
+    /// Whether the published policy holds a reason.
     has_published_reason: bool,
 }
 
 impl Machine {
     /// Returns the machine of a service that has never run, and asks for its first status.
     ///
-    /// `want_up` is false where a `down` file is present; `seed` spreads the delays of many
-    /// services.
+    /// `want_up` is false if there is a `down` file. `seed` makes the delays of many services
+    /// differ.
     pub fn new(now: Now, rules: Rules, want_up: bool, seed: u64, out: &mut ServiceEffects) -> Self {
         let status = Self::first_status(now, rules, want_up);
         out.add(ServiceEffect::PublishStatus(status));
@@ -84,6 +89,7 @@ impl Machine {
             cause: None,
             inherited: None,
             bereaved: None,
+            question: None,
             published: policy::RestartPhase::Running,
             has_published_reason: false,
         }
@@ -96,8 +102,8 @@ impl Machine {
             ready_at: now.wall,
             pid: None,
             last: WaitStatus::from_raw(0),
-            // Without a process this reads as "not started yet" to s6 2.13 and newer; 2.11 does not
-            // write it.
+            // Without a process, this means "not started yet" to s6 2.13 and newer. Version 2.11
+            // does not write it.
             paused: rules == Rules::Native,
             finishing: false,
             want_up,
@@ -113,7 +119,8 @@ impl Machine {
             | ServicePhase::Up { kill_at, .. }
             | ServicePhase::Finishing { pid: Some(_), kill_at } => kill_at,
             ServicePhase::Clearing(clearing) => clearing.deadline(),
-            // What was forked is about to be told.
+            ServicePhase::Asking(inquiry) => inquiry.pid.and(inquiry.kill_at),
+            // The answer to the fork is about to come.
             ServicePhase::Starting { pid: None, .. }
             | ServicePhase::Waiting { .. }
             | ServicePhase::Finishing { pid: None, .. }
@@ -121,18 +128,19 @@ impl Machine {
         }
     }
 
-    /// Returns the process that runs now, be it the service, its finish script or one that is
+    /// Returns the process that runs now: the service, its finish script, or a process that is
     /// starting.
     pub fn pid(&self) -> Option<Pid> {
         match self.phase {
             ServicePhase::Up { pid, .. } | ServicePhase::Waiting { pid } => Some(pid),
             ServicePhase::Starting { pid, .. } | ServicePhase::Finishing { pid, .. } => pid,
             ServicePhase::Clearing(clearing) => clearing.pid(),
+            ServicePhase::Asking(inquiry) => inquiry.pid,
             ServicePhase::Down { .. } | ServicePhase::Ended => None,
         }
     }
 
-    /// Returns whether a `run` was asked for and not forked yet.
+    /// Returns whether a start of `run` was requested and has not been forked yet.
     pub fn awaits_fork(&self) -> bool {
         matches!(self.phase, ServicePhase::Starting { pid: None, .. })
     }
@@ -142,13 +150,13 @@ impl Machine {
         self.phase == ServicePhase::Ended
     }
 
-    /// Returns the status as last published or about to be.
+    /// Returns the status that was published last or is about to be.
     pub fn status(&self) -> &Status {
         &self.status
     }
 
-    /// Decides what `input` means now. Total: every input has a meaning in every phase, even if
-    /// that meaning is "nothing".
+    /// Decides the meaning of `input` now. It is total: every input has a meaning in every phase,
+    /// even if that meaning is "nothing".
     ///
     /// `policy` is the service's; it matters for [`ServiceInput::Exited`] and
     /// [`ServiceInput::SpawnFailed`] only.
@@ -164,6 +172,8 @@ impl Machine {
             ServiceInput::FinishAbsent => self.finish_absent(now, out),
             ServiceInput::ClearForked(pid, ms) => self.clear_forked(now, pid, ms, out),
             ServiceInput::ClearFailed(why) => self.clear_failed(now, &why, policy, out),
+            ServiceInput::AskForked(pid, ms) => self.ask_forked(now, pid, ms, out),
+            ServiceInput::AskFailed(_) => self.ask_failed(now, policy, out),
             ServiceInput::OutOfMemory if self.runs_service() => self.starts.killer = Killer::Kernel,
             ServiceInput::OutOfMemory => {}
             ServiceInput::Exited(how) => self.exited(now, how, policy, out),
@@ -176,7 +186,8 @@ impl Machine {
                 ServicePhase::Up { pid, .. } | ServicePhase::Starting { pid: Some(pid), .. } => {
                     self.kill(pid, out);
                 }
-                ServicePhase::Finishing { pid: Some(pid), .. } => {
+                ServicePhase::Finishing { pid: Some(pid), .. }
+                | ServicePhase::Asking(HandoffInquiry { pid: Some(pid), .. }) => {
                     out.add(ServiceEffect::Signal(pid, signal::KILL));
                 }
                 ServicePhase::Clearing(_) => self.advance_cleanup(now, out),
@@ -184,6 +195,7 @@ impl Machine {
                 ServicePhase::Down { .. }
                 | ServicePhase::Starting { pid: None, .. }
                 | ServicePhase::Finishing { pid: None, .. }
+                | ServicePhase::Asking(HandoffInquiry { pid: None, .. })
                 | ServicePhase::Ended => {}
             },
         }
@@ -193,18 +205,18 @@ impl Machine {
         matches!(self.phase, ServicePhase::Up { .. })
     }
 
-    /// Returns whether a process of the service itself runs, or is still starting.
+    /// Returns whether a process of the service itself runs or is starting.
     fn runs_service(&self) -> bool {
         matches!(self.phase, ServicePhase::Up { .. } | ServicePhase::Starting { pid: Some(_), .. })
     }
 
-    /// Ends the service's process, which had its time.
+    /// Kills the service's process, whose time is over.
     fn kill(&mut self, pid: Pid, out: &mut ServiceEffects) {
         self.starts.killer = Killer::Ourselves;
         out.add(ServiceEffect::KillOverdue(pid));
     }
 
-    /// Returns when to kill what may take so many milliseconds, 0: for ever.
+    /// Returns when to kill a process that may take this many milliseconds; 0 means no limit.
     fn kill_at(&self, now: Now, ms: u64) -> Option<Tick> {
         let ms = match (self.kill_within_ms, ms) {
             (Some(cap), 0) => cap,
@@ -214,7 +226,7 @@ impl Machine {
         (ms > 0).then(|| now.tick.after(ms))
     }
 
-    /// Publishes the policy unless it would only repeat that nothing is special.
+    /// Publishes the policy, unless it would only repeat that nothing special happens.
     fn publish_policy(
         &mut self,
         phase: policy::RestartPhase,
@@ -239,11 +251,12 @@ impl Machine {
         self.published = phase;
         self.has_published_reason = reason.is_some();
         let failures = self.history.failures();
-        let Starts { restarts, commanded, ran_ms, .. } = self.starts;
+        let Starts { restarts, commanded, asked, ran_ms, .. } = self.starts;
         out.add(ServiceEffect::PublishPolicy(PublishedPolicy {
             phase,
             restarts,
             commanded,
+            asked,
             failures,
             ran_ms,
             until,
@@ -252,14 +265,38 @@ impl Machine {
     }
 
     fn ready(&mut self, now: Now, out: &mut ServiceEffects) {
-        if let ServicePhase::Up { .. } = self.phase
-            && !self.status.ready
-        {
-            self.status.ready = true;
-            self.status.ready_at = now.wall;
-            self.ready_since = Some(now.tick);
-            out.add(ServiceEffect::PublishStatus(self.status));
-            out.add(ServiceEffect::Broadcast(&[Ready]));
+        match self.phase {
+            ServicePhase::Up { .. } if !self.status.ready => {
+                self.status.ready = true;
+                self.status.ready_at = now.wall;
+                self.ready_since = Some(now.tick);
+                out.add(ServiceEffect::PublishStatus(self.status));
+                out.add(ServiceEffect::Broadcast(&[Ready]));
+            }
+            // The report of the exec comes later if a process that was forked at the same time
+            // still holds its end of the report's pipe. Without an exec, this does not count.
+            ServicePhase::Starting { pid: Some(_), .. } | ServicePhase::Waiting { .. } => {
+                self.ready_since = Some(now.tick);
+            }
+            ServicePhase::Up { .. }
+            | ServicePhase::Starting { pid: None, .. }
+            | ServicePhase::Down { .. }
+            | ServicePhase::Finishing { .. }
+            | ServicePhase::Clearing(_)
+            | ServicePhase::Asking(_)
+            | ServicePhase::Ended => {}
+        }
+    }
+
+    /// Handles a deadline of a service that is down.
+    fn due_down(&mut self, out: &mut ServiceEffects) {
+        if self.ask(false, out) {
+            return;
+        }
+        if self.status.want_up {
+            self.start(out);
+        } else {
+            self.phase = ServicePhase::Down { start_at: None };
         }
     }
 
@@ -268,9 +305,8 @@ impl Machine {
             return;
         }
         match self.phase {
-            ServicePhase::Down { .. } if self.status.want_up => self.start(out),
-            ServicePhase::Down { .. } => self.phase = ServicePhase::Down { start_at: None },
-            // Nobody has asked it to go yet: it was given time to read the rest of its input.
+            ServicePhase::Down { .. } => self.due_down(out),
+            // Nobody has asked it to end yet, because it had time to read the rest of its input.
             ServicePhase::Up { .. } if self.last && self.status.want_up => self.want_down(out),
             ServicePhase::Up { pid, since, .. } => {
                 self.kill(pid, out);
@@ -287,8 +323,15 @@ impl Machine {
                 let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
                 self.phase = ServicePhase::Starting { pid: Some(pid), kill_at };
             }
+            ServicePhase::Asking(HandoffInquiry { pid: Some(pid), unannounced, .. }) => {
+                out.add(ServiceEffect::Signal(pid, signal::CONT));
+                out.add(ServiceEffect::Signal(pid, signal::KILL));
+                let kill_at = Some(now.tick.after(KILL_AGAIN_MS));
+                self.phase = ServicePhase::Asking(HandoffInquiry { pid: Some(pid), kill_at, unannounced });
+            }
             ServicePhase::Clearing(_) => self.advance_cleanup(now, out),
-            ServicePhase::Finishing { pid: None, .. }
+            ServicePhase::Asking(HandoffInquiry { pid: None, .. })
+            | ServicePhase::Finishing { pid: None, .. }
             | ServicePhase::Starting { pid: None, .. }
             | ServicePhase::Waiting { .. }
             | ServicePhase::Ended => {}

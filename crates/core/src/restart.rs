@@ -1,23 +1,25 @@
 //! When a service that died may start again.
 //!
-//! *Lives here:* the classes of exits, the ladder of delays, what counts as health.
+//! *Lives here:* the classes of exits, the growing delays, the definition of health.
 //! *Does not live here:* the service machine, which asks.
 
+use gatevisor_wire::fail_code::FailCode;
 use gatevisor_wire::wait::WaitStatus;
 
 use crate::time::Tick;
 
-/// Codes of one class that a service directory can name.
+/// The most codes of one class that a service directory can name.
 pub const MAX_CODES: usize = 16;
 
-/// Exit codes by which an interpreter of `run` says that it did not reach the command.
+/// Exit codes of an interpreter of `run` that did not reach the command.
 ///
 /// **Source:** POSIX `sh` for 126 and 127; s6 and our own interpreter for 100 and 111.
 const NEVER_RAN: [u8; 4] = [100, 111, 126, 127];
-/// Starts that a service may ask for in quick succession before a request has to wait.
-const QUICK_REQUESTS: u32 = 5;
-/// Milliseconds: a run shorter than this is quick, and the wait of a request made too often.
-const QUICK_MS: u64 = 1000;
+/// Starts that a service may request without a stable run between them before a request has to
+/// wait.
+const FREE_REQUESTS: u32 = 5;
+/// Milliseconds that a request waits at least that was made too often.
+const LEAST_WAIT_MS: u64 = 1000;
 
 /// The restart policy of a service; each number can be set in `data/` of its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +30,17 @@ pub struct RestartPolicy {
     pub backoff_max_ms: u64,
     /// Percent by which a delay is changed at random, either way.
     pub jitter_percent: u32,
-    /// Milliseconds of running after which earlier failures are forgotten.
+    /// Milliseconds of running that make earlier failures forgotten.
     pub stable_after_ms: u64,
-    /// Consecutive failures after which the service is given up; 0: never.
+    /// Consecutive failures after which the service is given up; 0 means never.
     pub give_up_after: u32,
-    /// Exit codes that ask for a restart and are no failure.
+    /// Exit codes that ask for a restart and are not failures.
     pub restart_codes: Vec<u8>,
-    /// Exit codes that no restart can fix.
-    pub fail_codes: Vec<u8>,
-    /// Whether what the service's process leaves behind is ended before the next start.
+    /// Exit codes after which the service is asked whether it wants a restart.
+    pub handoff_codes: Vec<u8>,
+    /// Exit codes that no restart can fix, some of them only if they come several times in a row.
+    pub fail_codes: Vec<FailCode>,
+    /// Whether the survivors of the service's process are ended before the next start.
     pub kill_survivors: bool,
 }
 
@@ -49,45 +53,58 @@ impl Default for RestartPolicy {
             stable_after_ms: 30_000,
             give_up_after: 0,
             restart_codes: vec![75],
-            fail_codes: vec![78],
+            handoff_codes: Vec::new(),
+            fail_codes: vec![FailCode::at_once(78)],
             kill_survivors: false,
         }
+    }
+}
+
+impl RestartPolicy {
+    /// Returns whether a death with this exit code is the last, whatever was before.
+    pub fn is_final(&self, code: u8) -> bool {
+        self.fail_code(code).is_some_and(FailCode::is_at_once)
+    }
+
+    fn fail_code(&self, code: u8) -> Option<FailCode> {
+        self.fail_codes.iter().copied().find(|one| one.code == code)
     }
 }
 
 /// Which rules decide about restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rules {
-    /// At once after health, then exponential back-off; exit classes.
+    /// A restart at once after a healthy run, then exponential back-off; classes of exits.
     #[default]
     Native,
-    /// What s6-supervise 2.11 does: one second after each death, or after readiness.
+    /// The rules of s6-supervise 2.11: one second after each death, or after readiness.
     S6,
 }
 
-/// What to do about a death.
+/// What to do after a death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartDecision {
-    /// Start again when so many milliseconds have passed since the death.
+    /// Start again when this many milliseconds have passed since the death.
     After(u64),
     /// Do not start again: the exit code says that it is pointless.
-    Hopeless(u8),
+    Never(u8),
     /// Do not start again: it failed this many times in a row.
     GivenUp(u32),
 }
 
-/// The memory of one service's past.
+/// The history of one service.
 #[derive(Debug, Clone)]
 pub struct History {
     failures: u32,
-    quick_requests: u32,
+    /// Starts in a row that it requested itself.
+    requests: u32,
     random: u64,
 }
 
 impl History {
-    /// Returns a clean history; `seed` makes the jitter differ between services.
+    /// Returns an empty history. `seed` makes the jitter differ between services.
     pub fn new(seed: u64) -> Self {
-        Self { failures: 0, quick_requests: 0, random: seed | 1 }
+        Self { failures: 0, requests: 0, random: seed | 1 }
     }
 
     /// Returns the number of consecutive failures.
@@ -95,13 +112,18 @@ impl History {
         self.failures
     }
 
-    /// Forgets the past: an operator has just asked for a start.
+    /// Forgets the past, because an operator has just asked for a start.
     pub fn forget(&mut self) {
         self.failures = 0;
-        self.quick_requests = 0;
+        self.requests = 0;
     }
 
-    /// Returns the decision on a process that ran from `since` to `now`.
+    /// Forgets what the service requested, because somebody has just asked it to do that.
+    pub fn forget_requests(&mut self) {
+        self.requests = 0;
+    }
+
+    /// Returns the decision for a process that ran from `since` to `now`.
     pub fn after_death(
         &mut self,
         policy: &RestartPolicy,
@@ -110,32 +132,51 @@ impl History {
         how: WaitStatus,
     ) -> RestartDecision {
         let ran_ms = now.since(since);
-        if ran_ms >= policy.stable_after_ms {
-            self.failures = 0;
-        }
-        if ran_ms >= QUICK_MS {
-            self.quick_requests = 0;
-        }
+        self.ran(policy, ran_ms);
         match how.exit_code() {
-            Some(code) if policy.fail_codes.contains(&code) => return RestartDecision::Hopeless(code),
+            Some(code) if policy.is_final(code) => return RestartDecision::Never(code),
             Some(code) if policy.restart_codes.contains(&code) => {
-                self.quick_requests = self.quick_requests.saturating_add(1);
-                // A program that does nothing but ask for restarts must not keep a processor busy.
-                let delay_ms = if self.quick_requests > QUICK_REQUESTS { QUICK_MS } else { 0 };
-                return RestartDecision::After(delay_ms);
+                return RestartDecision::After(self.after_request(policy, ran_ms));
             }
             _ => {}
         }
-        if how.exit_code().is_some_and(|code| NEVER_RAN.contains(&code)) {
-            return self.after_failed_start(policy);
+        let decision = if how.exit_code().is_some_and(|code| NEVER_RAN.contains(&code)) {
+            self.after_failed_start(policy)
+        } else {
+            let delay_ms = self.jittered(policy, ladder_ms(policy, self.failures));
+            self.failed(policy, delay_ms)
+        };
+        let fail_code = how.exit_code().and_then(|code| policy.fail_code(code));
+        match fail_code.filter(|one| self.failures >= one.after) {
+            Some(one) => RestartDecision::Never(one.code),
+            None => decision,
         }
-        let delay_ms = self.jittered(policy, ladder_ms(policy, self.failures));
-        self.failed(policy, delay_ms)
     }
 
-    /// Returns the decision on a start that did not reach the program.
+    /// Returns the delay of a restart that a process requested after it had run for `ran_ms`.
+    pub fn after_request(&mut self, policy: &RestartPolicy, ran_ms: u64) -> u64 {
+        self.ran(policy, ran_ms);
+        self.requests = self.requests.saturating_add(1);
+        // A program that asks for restarts and does no work between them must not keep a processor
+        // busy, nor look like one that works.
+        match self.requests.saturating_sub(FREE_REQUESTS) {
+            0 => 0,
+            beyond => ladder_ms(policy, beyond).max(LEAST_WAIT_MS),
+        }
+    }
+
+    /// Notes how long a process ran, whatever it died of.
+    pub fn ran(&mut self, policy: &RestartPolicy, ran_ms: u64) {
+        if ran_ms >= policy.stable_after_ms {
+            self.failures = 0;
+            self.requests = 0;
+        }
+    }
+
+    /// Returns the decision for a start that did not reach the program.
     pub fn after_failed_start(&mut self, policy: &RestartPolicy) -> RestartDecision {
-        // Never at once: what could not be executed a moment ago cannot be executed now.
+        // The restart never comes at once: a program that could not be executed a moment ago cannot
+        // be executed now.
         let delay_ms = self.jittered(policy, ladder_ms(policy, self.failures.saturating_add(1)));
         self.failed(policy, delay_ms)
     }
@@ -148,9 +189,9 @@ impl History {
         RestartDecision::After(delay_ms)
     }
 
-    /// Returns `ms` changed by up to the percentage either way.
+    /// Returns `ms` changed at random by up to the percentage in either direction.
     fn jittered(&mut self, policy: &RestartPolicy, ms: u64) -> u64 {
-        // xorshift64: spreads herds; nothing depends on its quality.
+        // xorshift64 spreads the restarts of many services; nothing depends on its quality.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -160,8 +201,7 @@ impl History {
     }
 }
 
-/// Returns the delay, before jitter, after `failures` consecutive failures that came before this
-/// one.
+/// Returns the delay, before jitter, after `failures` earlier consecutive failures.
 pub fn ladder_ms(policy: &RestartPolicy, failures: u32) -> u64 {
     let Some(doublings) = failures.checked_sub(1) else { return 0 };
     let factor = 1_u64.checked_shl(doublings.min(63)).unwrap_or(u64::MAX);
@@ -200,18 +240,27 @@ mod tests {
     }
 
     #[test]
-    fn a_requested_restart_is_no_failure_but_asking_without_end_is_slowed() {
+    fn a_requested_restart_is_no_failure_but_asking_without_a_stable_run_waits_longer_each_time() {
         let policy = RestartPolicy::default();
         let mut history = History::new(7);
-        for _ in 0..5 {
+        let mut asks = |ran_ms| history.after_death(&policy, Tick(0), Tick(ran_ms), WaitStatus::exited(75));
+        let waits = [0, 0, 0, 0, 0, 1000, 1000, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];
+        for wait in waits {
+            assert_eq!(asks(29_999), RestartDecision::After(wait));
+        }
+        assert_eq!(asks(30_000), RestartDecision::After(0));
+        assert_eq!(history.failures(), 0);
+    }
+
+    #[test]
+    fn a_restart_that_somebody_asked_the_service_for_does_not_wait() {
+        let policy = RestartPolicy::default();
+        let mut history = History::new(7);
+        for _ in 0..20 {
+            history.forget_requests();
             let decision = history.after_death(&policy, Tick(0), Tick(10), WaitStatus::exited(75));
             assert_eq!(decision, RestartDecision::After(0));
         }
-        let sixth = history.after_death(&policy, Tick(0), Tick(10), WaitStatus::exited(75));
-        assert_eq!(sixth, RestartDecision::After(1000));
-        assert_eq!(history.failures(), 0);
-        let calm = history.after_death(&policy, Tick(0), Tick(1000), WaitStatus::exited(75));
-        assert_eq!(calm, RestartDecision::After(0));
     }
 
     #[test]
@@ -225,10 +274,25 @@ mod tests {
     }
 
     #[test]
-    fn exit_78_is_hopeless_at_once() {
+    fn exit_78_is_a_permanent_failure_at_once() {
         let decision =
             History::new(1).after_death(&RestartPolicy::default(), Tick(0), Tick(9), WaitStatus::exited(78));
-        assert_eq!(decision, RestartDecision::Hopeless(78));
+        assert_eq!(decision, RestartDecision::Never(78));
+    }
+
+    #[test]
+    fn an_exit_code_that_may_pass_is_believed_when_it_has_come_often_enough_in_a_row() {
+        let policy =
+            RestartPolicy { fail_codes: vec![FailCode { code: 78, after: 3 }], ..RestartPolicy::default() };
+        let mut history = History::new(1);
+        let mut die = |ran_ms| history.after_death(&policy, Tick(0), Tick(ran_ms), WaitStatus::exited(78));
+        assert_eq!(die(9), RestartDecision::After(0));
+        assert!(matches!(die(9), RestartDecision::After(225..=275)));
+        // It worked in between.
+        assert_eq!(die(30_000), RestartDecision::After(0));
+        assert!(matches!(die(9), RestartDecision::After(225..=275)));
+        assert_eq!(die(9), RestartDecision::Never(78));
+        assert!(!policy.is_final(78) && RestartPolicy::default().is_final(78));
     }
 
     #[test]
@@ -244,7 +308,7 @@ mod tests {
         #[test]
         fn jitter_stays_within_a_tenth(seed: u64, failures in 1_u32..40) {
             let policy = RestartPolicy::default();
-            let mut history = History { failures, quick_requests: 0, random: seed | 1 };
+            let mut history = History { failures, requests: 0, random: seed | 1 };
             let plain = ladder_ms(&policy, failures);
             let RestartDecision::After(ms) = history.after_death(&policy, Tick(0), Tick(1), WaitStatus::exited(1)) else {
                 panic!("never given up");

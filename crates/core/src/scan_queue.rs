@@ -1,37 +1,38 @@
-//! What a scan of the scandir has still to look at: never all of it at one time, however many
-//! entries and changes there are.
+//! The rest of a scan of the scandir. It is never done all at once, however many entries and
+//! changes there are.
 //!
 //! *Lives here:* when a scan begins, whether it reads the whole directory, which names are looked
-//! at and in which order, and which are looked at again later. *Does not live here:* reading the
-//! directory and the kernel's changes, and what a name means.
+//! at and in which order, and which are looked at again later.
+//! *Does not live here:* reading the directory and the kernel's changes, and the meaning of a name.
 //!
-//! The kernel names what changed, so a rescan costs as much as what changed and not as much as what
-//! is there. Where it names nothing, or lost count, a rescan reads the whole directory.
+//! The kernel names the changed entries, so the cost of a rescan depends on the changes and not on
+//! the number of entries. If the kernel names nothing, or lost changes, a rescan reads the whole
+//! directory.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-/// Names of changed entries that are remembered; with more, the next scan reads the whole
-/// directory.
+/// The most names of changed entries that are remembered. If there are more, the next scan reads
+/// the whole directory.
 pub const MAX_CHANGED: usize = 4096;
-/// Names that wait to be looked at: more than there can be services, refusals and changes. The rest
-/// is left for a later scan.
+/// The most names that wait to be looked at: more than there can be services, refusals and changes
+/// together. The rest is left for a later scan.
 pub const MAX_PENDING: usize = 65_536;
-/// Names in line with which the directory is read on. What is not read yet takes no memory, however
-/// many entries there are.
+/// The directory is read on when fewer names than this wait. Unread entries take no memory, however
+/// many there are.
 pub const READ_AHEAD: usize = 64;
-/// Bytes of the names that each scan looks at, about; with more, each scan reads the whole
-/// directory.
+/// The bytes, approximately, of the names that each scan looks at. If there are more, each scan
+/// reads the whole directory.
 pub const MAX_RECHECK_BYTES: usize = 1 << 20;
-/// Bytes that a name takes besides its own.
+/// Bytes that a name takes besides its text.
 pub const NAME_OVERHEAD: usize = 64;
-/// Supervised entries that are verified before other events are dealt with, when the kernel lost
-/// count of changes.
+/// How many supervised entries are verified before other events are handled, after the kernel lost
+/// changes.
 const VERIFIED_AT_ONCE: usize = 64;
 
 /// A name of the scandir.
 pub type EntryName = Vec<u8>;
 
-/// Names in line, each once.
+/// A queue of names, each at most once.
 #[derive(Debug, Default)]
 struct NameQueue {
     names: VecDeque<EntryName>,
@@ -39,7 +40,7 @@ struct NameQueue {
 }
 
 impl NameQueue {
-    /// Adds a name at the end, unless it is there; returns whether there was room.
+    /// Appends a name unless it is in the queue; returns whether there was room.
     fn push(&mut self, name: EntryName) -> bool {
         if self.known.len() >= MAX_PENDING {
             return self.known.contains(&name);
@@ -57,55 +58,55 @@ impl NameQueue {
     }
 }
 
-/// A scan that was asked for and has not begun.
+/// A scan that was requested and has not begun.
 #[derive(Debug, Clone, Copy)]
 struct Requested {
-    /// Bytes of changes that were there when it was asked for; they are taken in first.
+    /// Bytes of changes that were unread at the request. They are read first.
     unread: u64,
     scope: ScanScope,
-    /// The directory is still being read for an earlier one, and what changed since is in line
-    /// already.
+    /// The directory is still being read for an earlier scan, and the names that changed since are
+    /// in the queue already.
     is_ahead: bool,
 }
 
 /// What a scan looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ScanScope {
-    /// What changed, and what the kernel does not tell everything about.
+    /// The changes, and the entries about which the kernel does not tell everything.
     Changes,
     /// Every entry.
     Whole,
 }
 
-/// The names that changed since the last scan, and those that wait to be looked at.
+/// The names that changed since the last scan, and the names that wait to be looked at.
 #[derive(Debug)]
 pub struct ScanQueue {
-    /// The kernel names what changes.
+    /// Whether the kernel names changes.
     is_watched: bool,
     changed: BTreeSet<EntryName>,
     /// Names about which the kernel does not tell everything that matters: links, whose targets may
-    /// come and go elsewhere, and entries that were refused, which may be fixed inside. Each scan
-    /// looks at them.
+    /// come and go elsewhere, and refused entries, which may be fixed inside. Each scan looks at
+    /// them.
     recheck: BTreeSet<EntryName>,
     recheck_bytes: usize,
-    /// What the next scan looks at at the least.
+    /// The smallest allowed scope of the next scan.
     at_least: ScanScope,
-    /// An entry was refused for want of descriptors, some of which starting processes use for an
-    /// instant.
+    /// Whether an entry was refused because descriptors were lacking; starting processes use some
+    /// of these only for an instant.
     lacked_descriptors: bool,
     requested: Option<Requested>,
-    /// Another one was asked for before that began.
+    /// A further request that came before the scan began.
     again: Option<ScanScope>,
-    /// The whole directory is being read.
+    /// Whether the whole directory is being read.
     is_reading: bool,
     line: NameQueue,
-    /// Supervised entries that may have gone without our knowing.
+    /// Supervised entries that may have gone without our noticing.
     unverified: VecDeque<EntryName>,
 }
 
 impl ScanQueue {
-    /// Returns a queue whose first scan reads the whole directory; `is_watched` where the kernel
-    /// names what changes.
+    /// Returns a queue whose first scan reads the whole directory. `is_watched` tells whether the
+    /// kernel names changes.
     pub fn new(is_watched: bool) -> Self {
         Self {
             is_watched,
@@ -122,8 +123,8 @@ impl ScanQueue {
         }
     }
 
-    /// Asks for a scan of what changed up to now, or of everything. `unread` tells how many bytes
-    /// of changes the kernel has still to tell.
+    /// Requests a scan of the changes so far, or of everything. `unread` returns the bytes of
+    /// changes that are still to be read from the kernel.
     pub fn request(&mut self, scope: ScanScope, unread: impl FnOnce() -> u64) {
         if self.requested.is_some() {
             self.again = self.again.max(Some(scope));
@@ -132,7 +133,7 @@ impl ScanQueue {
         self.requested = Some(Requested { unread: unread(), scope, is_ahead: false });
     }
 
-    /// Takes in that an entry changed.
+    /// Notes that an entry changed.
     pub fn changed(&mut self, name: EntryName) {
         if self.changed.len() < MAX_CHANGED {
             self.changed.insert(name);
@@ -141,29 +142,28 @@ impl ScanQueue {
         }
     }
 
-    /// Takes in that changes were lost: any entry may have changed, and any of the `supervised`
-    /// ones may have gone.
+    /// Notes that changes were lost: any entry may have changed, and any of the `supervised` ones
+    /// may have gone.
     pub fn lost_count(&mut self, supervised: Vec<EntryName>) {
         self.at_least = ScanScope::Whole;
         self.unverified = supervised.into();
     }
 
-    /// Takes in that so many bytes of changes were taken in, and whether there was anything more.
+    /// Notes that this many bytes of changes were read, and whether none are left.
     pub fn drained(&mut self, bytes: u64, is_empty: bool) {
         if let Some(requested) = &mut self.requested {
             requested.unread = if is_empty { 0 } else { requested.unread.saturating_sub(bytes) };
         }
     }
 
-    /// Returns whether a scan that was asked for has to wait until earlier changes are taken in.
+    /// Returns whether a requested scan has to wait until earlier changes are read.
     pub fn must_drain(&self) -> bool {
         self.requested.is_some_and(|requested| requested.unread > 0)
     }
 
-    /// Returns what a scan that was asked for looks at, where it can begin now.
+    /// Returns the scope of a requested scan, if it can begin now.
     ///
-    /// While the directory is being read, what is known to have changed does not wait for the end
-    /// of that.
+    /// While the directory is being read, known changes do not wait for the end of the reading.
     pub fn begin(&mut self, unread: impl FnOnce() -> u64) -> Option<ScanScope> {
         if self.must_drain() {
             return None;
@@ -182,15 +182,15 @@ impl ScanQueue {
         Some(scope)
     }
 
-    /// Puts what changed, and what the kernel does not tell everything about, in line.
+    /// Queues the changed names and the names about which the kernel does not tell everything.
     #[must_use]
     pub fn line_up_changes(&mut self) -> LinedUp {
         let changed = std::mem::take(&mut self.changed);
         self.line_up(changed).and(self.line_up_recheck())
     }
 
-    /// Begins to read the whole directory; `known` names, supervised or refused, are looked at as
-    /// well.
+    /// Begins to read the whole directory. The `known` names, supervised or refused, are looked at
+    /// as well.
     #[must_use]
     pub fn begin_reading(&mut self, known: Vec<EntryName>) -> LinedUp {
         self.changed.clear();
@@ -200,12 +200,12 @@ impl ScanQueue {
         self.line_up(known)
     }
 
-    /// Returns whether more of the directory is to be read now.
+    /// Returns whether to read more of the directory now.
     pub fn wants_more(&self) -> bool {
         self.is_reading && self.in_line() <= READ_AHEAD
     }
 
-    /// Takes in that the reading is over; where it was not complete, the next scan reads everything
+    /// Notes that the reading is over. If it was not complete, the next scan reads everything
     /// again.
     pub fn reading_ended(&mut self, is_complete: bool) {
         self.is_reading = false;
@@ -214,7 +214,7 @@ impl ScanQueue {
         }
     }
 
-    /// Puts names in line.
+    /// Queues names.
     #[must_use]
     pub fn line_up(&mut self, names: impl IntoIterator<Item = EntryName>) -> LinedUp {
         let mut all = LinedUp::All;
@@ -228,26 +228,25 @@ impl ScanQueue {
         all
     }
 
-    /// Puts the names that each scan looks at in line.
+    /// Queues the names that each scan looks at.
     #[must_use]
     pub fn line_up_recheck(&mut self) -> LinedUp {
         let recheck = self.take_recheck();
         self.line_up(recheck)
     }
 
-    /// Takes in that no process is starting any more: entries that lacked descriptors are looked at
-    /// again.
+    /// Notes that no process is starting any more, and queues the entries that lacked descriptors.
     #[must_use]
     pub fn descriptors_are_back(&mut self) -> LinedUp {
         if std::mem::take(&mut self.lacked_descriptors) { self.line_up_recheck() } else { LinedUp::All }
     }
 
-    /// Takes in that an entry was refused for want of descriptors.
+    /// Notes that an entry was refused because descriptors were lacking.
     pub fn lacked_descriptors(&mut self) {
         self.lacked_descriptors = true;
     }
 
-    /// Has each later scan look at a name about which the kernel does not tell everything.
+    /// Makes each later scan look at a name about which the kernel does not tell everything.
     pub fn recheck(&mut self, name: &[u8]) {
         if self.recheck.contains(name) {
             return;
@@ -260,7 +259,7 @@ impl ScanQueue {
         self.recheck.insert(name.to_vec());
     }
 
-    /// Takes in that a name that matters is not remembered: only the directory knows it.
+    /// Notes that a name that matters is not remembered, so only the directory knows it.
     pub fn forget(&mut self) {
         self.at_least = ScanScope::Whole;
     }
@@ -276,7 +275,7 @@ impl ScanQueue {
         self.unverified.drain(..count).collect()
     }
 
-    /// Returns whether there is anything to go on with.
+    /// Returns whether there is work left.
     pub fn is_busy(&self) -> bool {
         self.requested.is_some()
             || self.is_reading
@@ -284,7 +283,7 @@ impl ScanQueue {
             || !self.unverified.is_empty()
     }
 
-    /// Returns how many names are in line.
+    /// Returns how many names are in the queue.
     pub fn in_line(&self) -> usize {
         self.line.names.len()
     }
@@ -301,17 +300,17 @@ impl ScanQueue {
     }
 }
 
-/// Whether all names could be put in line.
+/// Whether all names could be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinedUp {
-    /// They could, or it is known already that they could not.
+    /// All were queued, or it was reported already that there are too many.
     All,
-    /// There are too many; the rest is left for a later scan. This is to be said once.
+    /// There are too many, and the rest is left for a later scan. This must be reported once.
     TooMany,
 }
 
 impl LinedUp {
-    /// Returns what both together mean.
+    /// Combines two results.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         if self == Self::All { other } else { self }

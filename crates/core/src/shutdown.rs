@@ -1,114 +1,128 @@
-//! The shutdown: in which order everything comes to its end.
+//! The stages of the shutdown.
 //!
-//! *Lives here:* which stage is next and when, who is asked to end in it, who is killed, and when
-//! what cannot be killed is left behind. *Does not live here:* signals and processes.
+//! *Lives here:* which stage is next and when, who is stopped in it, who is killed, and when
+//! processes that cannot be killed are left behind.
+//! *Does not live here:* signals and processes.
 //!
 //! Every stage ends with an event, never after a fixed pause; the grace only bounds it. An event
-//! that never comes holds nobody up: a process that cannot be killed, because somebody traces it,
-//! for example, is left behind.
+//! that never comes delays nobody for ever: a process that cannot be killed, for example because it
+//! is being traced, is left behind.
 
 use std::collections::BTreeSet;
 
 use crate::stop::{Rank, StopOrder};
 use crate::time::Tick;
 
-/// Milliseconds that processes without a service have between `SIGTERM` and `SIGKILL`.
+/// Milliseconds from `SIGTERM` to `SIGKILL` for processes without a service.
 const ORPHAN_GRACE_MS: u64 = 2000;
-/// Milliseconds between two rounds of killing what did not die.
+/// Milliseconds between two attempts to kill what did not die.
 const AGAIN_MS: u64 = 500;
-/// Milliseconds of killing after which what did not die is left behind.
+/// Milliseconds of killing after which survivors are left behind.
 const KILLING_MS: u64 = 10_000;
-/// The same in a container. Its engine soon kills it as a whole, and the other services must have
-/// their last lines written before that.
+/// The same in a container. Its engine soon kills the whole container, and the last lines of the
+/// other services must be written before that.
 const KILLING_OF_CONTAINER_MS: u64 = 1000;
-/// Milliseconds between two hunts for processes that fork and end faster than one hunt takes.
+/// Milliseconds between two searches for processes that fork and end faster than one search takes.
 const HUNT_AGAIN_MS: u64 = 20;
 
-/// How far the shutdown is.
+/// How far the shutdown has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShutdownStage {
     /// It has not begun.
     Running,
-    /// The command and the services are going down, those of each user in order.
+    /// The command and the services are being stopped, those of each user in order.
     Services,
     /// The services are down. Loggers read what is left, up to the end of their pipes.
     Loggers,
-    /// The log daemons are writing what is left.
+    /// The log daemons are writing the rest.
     Logs,
-    /// Processes that belong to no service are told to end.
+    /// Processes that belong to no service are being stopped.
     Orphans,
-    /// Nothing is left, or what is left cannot be ended.
+    /// Nothing is left, or the rest cannot be ended.
     Over,
 }
 
-/// What is left to end, as the shell finds it.
+/// What is left to end, according to the shell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remaining {
-    /// Which users have a service or the command running, and of which rank.
+    /// The users who have a service or the command running, each with its rank.
     pub ranks: BTreeSet<(u32, Rank)>,
     /// Whether any name of the scandir still has a service, a logger or a log pipe.
     pub has_entries: bool,
     /// Whether any log daemon runs.
     pub has_log_daemons: bool,
-    /// Whether orphans can be found: the shell needs a `/proc` for that.
+    /// Whether orphans can be found. The shell needs `/proc` for that.
     pub can_find_orphans: bool,
 }
 
-/// What the shell does next, in this order.
+/// The kind of a child process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildKind {
+    /// A service's process, a log daemon, or the container's command.
+    Known,
+    /// A script of the scandir, or another process that nobody waits for.
+    Helper,
+    /// The process that ends a control group.
+    GroupEnder,
+    /// Any other process.
+    Stranger,
+}
+
+/// The shell's next actions, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShutdownAction {
-    /// Say that the shutdown begins, and drop the scans that wait.
+    /// Report that the shutdown begins, and drop the waiting scans.
     Begin,
-    /// Tell the services and the command of these users and ranks to stop.
+    /// Stop the services and the command of these users and ranks.
     Stop(Vec<(u32, Rank)>),
-    /// Tell the loggers to stop at once, instead of at the end of their pipes.
+    /// Stop the loggers at once, instead of at the end of their pipes.
     StopLoggers,
-    /// Say what is killed because it did not stop in time.
+    /// Report what is killed because it did not stop in time.
     SayKilling,
     /// Kill the command and every service.
     Kill,
-    /// Say what is left behind because it cannot be killed.
+    /// Report what is left behind because it cannot be killed.
     SayLeftBehind,
-    /// Tell every log daemon to write what is left and to end.
+    /// Tell every log daemon to write the rest and to end.
     QuitLogDaemons,
-    /// Kill the log daemons that have not let go of a pipe as they were told to.
+    /// Kill the log daemons that did not release a pipe when they were told to.
     KillLateLogDaemons,
     /// Kill every log daemon, and start none again.
     GiveUpLogDaemons,
     /// Ask the processes that belong to no service to end.
     AskOrphans,
-    /// Kill the processes that belong to no service, with all that descends from them.
+    /// Kill the processes that belong to no service, with all their descendants.
     KillOrphans,
-    /// Collect who has ended: that tells whether any process is left.
+    /// Reap ended processes, which shows whether any process is left.
     Collect,
-    /// Say that all that is known here has stopped.
+    /// Report that all known processes have stopped.
     SayKnownStopped,
-    /// Say that everything has stopped.
+    /// Report that everything has stopped.
     SayStopped,
 }
 
 /// The actions of one step, in order.
 pub type ShutdownActions = Vec<ShutdownAction>;
 
-/// The shutdown of one supervisor.
+/// The state of a supervisor's shutdown.
 #[derive(Debug)]
 pub struct Shutdown {
     stage: ShutdownStage,
     order: StopOrder,
     grace_ms: u64,
     is_container: bool,
-    /// When those are asked to stop as well who were to stop after others.
+    /// When the later ranks are stopped, even if the earlier ones still run.
     advance_at: Option<Tick>,
-    /// When what has not ended is killed.
+    /// When everything that still runs is killed.
     kill_at: Option<Tick>,
-    /// When the orphans are killed that loggers wait for.
+    /// When the orphans that loggers wait for are killed.
     kill_orphans_at: Option<Tick>,
-    /// When killing began: the grace was over, or somebody insisted.
+    /// When killing began, because the grace was over or somebody insisted.
     killing_since: Option<Tick>,
 }
 
 impl Shutdown {
-    /// Returns a shutdown that has not begun and may take `grace_ms` before everything is killed.
+    /// Returns a shutdown that has not begun. It may take `grace_ms` before everything is killed.
     pub fn new(grace_ms: u64, is_container: bool) -> Self {
         Self {
             stage: ShutdownStage::Running,
@@ -122,7 +136,7 @@ impl Shutdown {
         }
     }
 
-    /// Returns how far it is.
+    /// Returns the present stage.
     pub fn stage(&self) -> ShutdownStage {
         self.stage
     }
@@ -132,17 +146,17 @@ impl Shutdown {
         self.stage == ShutdownStage::Running
     }
 
-    /// Returns whether log daemons are only to write what is left.
+    /// Returns whether log daemons only have to write the rest.
     pub fn writes_last_logs(&self) -> bool {
         self.stage == ShutdownStage::Logs
     }
 
-    /// Returns when the next [`Self::due`] is to be called.
+    /// Returns when [`Self::due`] must be called.
     pub fn deadline(&self) -> Option<Tick> {
         [self.advance_at, self.kill_at, self.kill_orphans_at].into_iter().flatten().min()
     }
 
-    /// Begins; asked a second time, it waits for nobody any longer.
+    /// Begins the shutdown. A second call stops all waiting.
     pub fn ask(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         if self.stage != ShutdownStage::Running {
             return self.force(now, left, out);
@@ -150,14 +164,14 @@ impl Shutdown {
         self.stage = ShutdownStage::Services;
         self.kill_at = Some(now.after(self.grace_ms));
         if self.is_container {
-            // Who stops after others must be asked as well before everything is killed.
+            // The later ranks must also be stopped in time before everything is killed.
             self.advance_at = Some(now.after(self.grace_ms.saturating_sub(self.grace_ms / 4)));
         }
         out.push(ShutdownAction::Begin);
         self.stop_due(left, out);
     }
 
-    /// Begins, and has loggers end at once instead of at the end of their pipes.
+    /// Begins the shutdown, and makes loggers end at once instead of at the end of their pipes.
     pub fn quit(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         let begins = self.stage == ShutdownStage::Running;
         self.ask(now, left, out);
@@ -166,12 +180,12 @@ impl Shutdown {
         }
     }
 
-    /// Leaves everything as it is and ends.
+    /// Ends, and leaves everything as it is.
     pub fn abandon(&mut self) {
         self.stage = ShutdownStage::Over;
     }
 
-    /// Does what is due: [`Self::deadline`] has come.
+    /// Handles [`Self::deadline`].
     pub fn due(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         let take = |at: &mut Option<Tick>| at.take_if(|at| *at <= now).is_some();
         if take(&mut self.kill_orphans_at) && self.stage == ShutdownStage::Loggers {
@@ -186,8 +200,8 @@ impl Shutdown {
         }
     }
 
-    /// Takes in what is left; returns whether that changed anything, so that it is to be called
-    /// again when the actions have been performed.
+    /// Handles the remaining processes; returns whether that changed anything. If so, call it again
+    /// after performing the actions.
     pub fn look(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) -> bool {
         let (stage, before) = (self.stage, out.len());
         match self.stage {
@@ -204,7 +218,22 @@ impl Shutdown {
         self.stage != stage || out.len() > before
     }
 
-    /// Takes in that no child process is left.
+    /// Returns whether a child process counts as an orphan, which is asked to end, or is killed if
+    /// `kills`.
+    pub fn is_orphan(&self, child: ChildKind, kills: bool) -> bool {
+        let is_last = self.stage == ShutdownStage::Orphans;
+        match child {
+            ChildKind::Known => false,
+            // It may be the process that asked for the shutdown, so it may run until everything
+            // else is down.
+            ChildKind::Helper => is_last,
+            // It ends soon by itself, unless there is no time at all.
+            ChildKind::GroupEnder => is_last && kills,
+            ChildKind::Stranger => true,
+        }
+    }
+
+    /// Notes that no child process is left.
     pub fn no_child_is_left(&mut self, out: &mut ShutdownActions) {
         if self.stage == ShutdownStage::Orphans {
             self.stage = ShutdownStage::Over;
@@ -215,8 +244,8 @@ impl Shutdown {
     fn services_are_down(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         self.stage = ShutdownStage::Loggers;
         if left.has_entries {
-            // A process that a service left behind may hold its log pipe, and the logger waits for
-            // the end of that.
+            // A leftover process of a service may hold its log pipe, and the logger waits for the
+            // end of that.
             out.push(ShutdownAction::AskOrphans);
             self.kill_orphans_at = Some(now.after(ORPHAN_GRACE_MS));
         }
@@ -230,21 +259,22 @@ impl Shutdown {
 
     fn logs_are_written(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         if !left.can_find_orphans {
-            // Nobody can be told to end, so nobody is waited for: helpers of ours end because we
-            // do.
+            // Without `/proc` no orphan can be asked to end, so none is waited for. Helpers of ours
+            // end because the supervisor does.
             self.stage = ShutdownStage::Over;
             return out.push(ShutdownAction::SayKnownStopped);
         }
         self.stage = ShutdownStage::Orphans;
-        // When the grace is over they have none either: the container would be killed as a whole.
+        // After the grace, orphans get no time either, because the engine would kill the whole
+        // container.
         let is_late = self.is_container && self.killing_since.is_some();
         out.push(if is_late { ShutdownAction::KillOrphans } else { ShutdownAction::AskOrphans });
         self.kill_by(now.after(ORPHAN_GRACE_MS));
-        // Tells at once when there is none.
+        // This shows at once whether any process is left.
         out.push(ShutdownAction::Collect);
     }
 
-    /// Tells everybody to stop whose turn it is.
+    /// Stops everything whose turn it is.
     fn stop_due(&mut self, left: &Remaining, out: &mut ShutdownActions) {
         let due = self.order.due(&left.ranks);
         if !due.is_empty() {
@@ -252,7 +282,7 @@ impl Shutdown {
         }
     }
 
-    /// Tells everybody to stop, whoever is still to stop before them.
+    /// Stops everything, even if earlier ranks still run.
     fn advance(&mut self, left: &Remaining, out: &mut ShutdownActions) {
         self.order.advance();
         if self.stage == ShutdownStage::Services {
@@ -260,8 +290,8 @@ impl Shutdown {
         }
     }
 
-    /// Kills what has not ended, as the grace is over or somebody insists, and in the end leaves it
-    /// behind.
+    /// Kills everything that has not ended, because the grace is over or somebody insisted. Finally
+    /// leaves the rest behind.
     fn force(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
         self.advance(left, out);
         if matches!(self.stage, ShutdownStage::Running | ShutdownStage::Over) {
@@ -280,9 +310,9 @@ impl Shutdown {
             }
             ShutdownStage::Services | ShutdownStage::Loggers => {
                 out.extend(is_first.then_some(ShutdownAction::SayKilling));
-                // An orphan may be what a service cannot end for.
+                // A service may be waiting for an orphan.
                 out.extend([ShutdownAction::Kill, ShutdownAction::KillOrphans]);
-                // The owners of late log daemons may have stopped them.
+                // The owners of late log daemons may have paused them.
                 out.extend((!is_first).then_some(ShutdownAction::KillLateLogDaemons));
             }
             ShutdownStage::Logs => {
@@ -301,7 +331,7 @@ impl Shutdown {
         self.kill_by(now.after(again_ms));
     }
 
-    /// Has [`Self::force`] called at this time, unless it is to be called before.
+    /// Makes [`Self::force`] run at this time at the latest.
     fn kill_by(&mut self, at: Tick) {
         self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
     }

@@ -1,39 +1,46 @@
-//! In which order the end comes.
+//! The order of stopping.
 //!
-//! *Lives here:* whose turn to stop it is: there is an order within a user, and users stop side by
-//! side, so that nobody's stubborn service uses up the time that another user's services have for
-//! their end.
+//! *Lives here:* what is stopped next. There is an order within each user. The users' services are
+//! stopped in parallel, so that a stubborn service of one user takes no time from another user's
+//! services.
 //! *Does not live here:* signals, and how long anybody waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// When something is told to stop, among what the same user has.
+/// The position of a service or the command in its user's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// Before the command.
     First,
-    /// The command itself.
+    /// The container's command itself.
     Command,
-    /// When everything else of that user's has stopped.
+    /// After everything else of the user has stopped.
     Last,
 }
 
-/// Whom the end has reached so far.
+impl Rank {
+    /// Returns the rank of an entry's service. The names of services that stop before a container's
+    /// command begin with `first`.
+    pub fn of(entry: &[u8], first: Option<&[u8]>) -> Self {
+        if first.is_some_and(|first| entry.starts_with(first)) { Self::First } else { Self::Last }
+    }
+}
+
+/// The progress of stopping.
 #[derive(Debug, Default)]
 pub struct StopOrder {
-    /// The last rank of each user that was told.
+    /// The last rank that was stopped, for each user.
     told: BTreeMap<u32, Rank>,
     is_advanced: bool,
 }
 
 impl StopOrder {
-    /// Takes in that nobody waits for those before them any longer.
+    /// Notes that later ranks no longer wait for earlier ones.
     pub fn advance(&mut self) {
         self.is_advanced = true;
     }
 
-    /// Takes in which users have something running, of which rank, and returns who is told to stop
-    /// now; everybody once.
+    /// Returns who must be stopped now, given what is running. Each is returned once.
     pub fn due(&mut self, running: &BTreeSet<(u32, Rank)>) -> Vec<(u32, Rank)> {
         let mut due = Vec::new();
         let mut waited_for = None;
@@ -56,10 +63,10 @@ mod tests {
     use super::{Rank, StopOrder};
     use Rank::{Command, First, Last};
 
-    /// What a user has, by rank.
+    /// Services of users, by rank.
     type Those = &'static [(u32, Rank)];
 
-    /// Tells what runs at each step and who is told then.
+    /// Each step has what is running, and who is stopped then.
     fn check(steps: &[(Those, Those)]) {
         let mut order = StopOrder::default();
         for (running, due) in steps {
@@ -92,12 +99,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_not_waited_for() {
+    fn only_in_a_container_some_services_stop_before_the_others() {
+        for (entry, first, expected) in [
+            ("gateway-a", Some("gateway-"), First),
+            ("web", Some("gateway-"), Last),
+            ("gateway-a", None, Last),
+        ] {
+            assert_eq!(Rank::of(entry.as_bytes(), first.map(str::as_bytes)), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_rank_without_services_is_not_waited_for() {
         check(&[(&[(1, Last), (2, Command)], &[(1, Last), (2, Command)])]);
     }
 
     #[test]
-    fn once_nobody_is_waited_for_everybody_else_is_told() {
+    fn once_nobody_is_waited_for_all_other_ranks_are_stopped() {
         let mut order = StopOrder::default();
         let running = [(1, First), (1, Command), (1, Last), (2, Last)].into();
         assert_eq!(order.due(&running), [(1, First), (2, Last)]);

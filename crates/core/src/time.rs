@@ -1,4 +1,4 @@
-//! Time as the machines see it.
+//! Time as an argument of the machines.
 
 use gatevisor_wire::tai::Tai64n;
 
@@ -7,19 +7,19 @@ use gatevisor_wire::tai::Tai64n;
 pub struct Tick(pub u64);
 
 impl Tick {
-    /// Returns the point `ms` milliseconds later.
+    /// Returns the point that is `ms` milliseconds later.
     #[must_use]
     pub const fn after(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Returns the milliseconds from `earlier` to here, 0 if it is later.
+    /// Returns the milliseconds since `earlier`, or 0 if it is later.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// One instant on both clocks: the monotonic one decides, the wall clock goes on record.
+/// One moment on both clocks: the monotonic clock is for decisions, the wall clock for records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// The monotonic clock.
@@ -29,7 +29,7 @@ pub struct Now {
 }
 
 impl Now {
-    /// Returns the wall clock `ms` milliseconds from here.
+    /// Returns the wall-clock time `ms` milliseconds later.
     pub fn wall_after(self, ms: u64) -> Tai64n {
         self.wall.checked_add(std::time::Duration::from_millis(ms)).unwrap_or(self.wall)
     }

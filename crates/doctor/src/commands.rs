@@ -1,8 +1,9 @@
-//! *Lives here:* building commands that can be pasted into a shell, whatever the names in them hold.
+//! *Lives here:* building commands that can be pasted into a shell, whatever names they contain.
 //!
-//! *Does not live here:* which command fixes what (`crate::checks`).
+//! *Does not live here:* which command fixes which problem (`crate::checks`).
 //!
-//! **Source:** POSIX *Shell Command Language*, quoting; POSIX.1-2024 for `$'…'`, which every common shell has.
+//! **Source:** POSIX *Shell Command Language*, quoting; POSIX.1-2024 for `$'…'`, which every common
+//! shell has.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -12,7 +13,8 @@ use gatevisor_gateways::profile::ProfileName;
 
 use crate::finding::plain;
 
-/// How our own commands are called on this home: the program, and what chooses agent, home and scandir.
+/// How the operator calls our commands for this home: the program, and the options for agent, home
+/// and scandir.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Caller {
     /// The program and its options.
@@ -26,7 +28,7 @@ impl Caller {
         own.chain(words.into_iter().map(|word| quote(word.as_ref()))).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns one of s6's tools as this program has it, with what it works on.
+    /// Returns one of s6's tools as a command of this program, with its operand.
     pub(crate) fn tool<S: AsRef<OsStr>>(
         &self,
         words: impl IntoIterator<Item = S>,
@@ -37,12 +39,12 @@ impl Caller {
         all.collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns the program alone, for what works on no home.
+    /// Returns the program without options, for commands that concern no home.
     pub(crate) fn program(&self) -> String {
         self.words.first().map_or_else(|| gatevisor_client::OURS.to_owned(), quote)
     }
 
-    /// Returns one of our own commands about a profile: the verbs, then its name.
+    /// Returns one of our own commands about a profile: the verbs, then the profile's name.
     pub(crate) fn about(&self, verbs: &[&str], profile: &ProfileName) -> String {
         self.command(verbs.iter().chain([&profile.as_str()]))
     }
@@ -53,7 +55,7 @@ pub(crate) fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> St
     words.into_iter().map(|word| quote(word.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns a word as a shell takes it literally, without any control character in it.
+/// Returns a word quoted for a shell, without control characters.
 pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref();
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"_-./:=,+@%".contains(b);
@@ -70,7 +72,7 @@ fn escaped(bytes: &[u8]) -> String {
         match byte {
             b'\'' | b'\\' => out.extend(['\\', char::from(byte)]),
             b' '..=b'~' => out.push(char::from(byte)),
-            // Three digits always, so that a digit that follows is not taken for one of them.
+            // It has always three digits, so that a following digit does not become part of it.
             _ => drop(write!(out, "\\{byte:03o}")),
         }
     }

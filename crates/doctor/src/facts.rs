@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use gatevisor_gateways::agent::DoctorDefinition;
 use gatevisor_gateways::inspect::ServiceReport;
 use gatevisor_gateways::manager::Observed;
-use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::profile::{PROFILES, ProfileName};
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::tai::Tai64n;
 
 use crate::commands::Caller;
 
-/// A file system counts as nearly full when less than one part in so many is left, and that is also little in itself.
+/// A file system counts as nearly full if less than this fraction is left, and the rest is also
+/// small in absolute numbers.
 pub const DISK_PART: u64 = 20;
 /// With fewer bytes than this, nothing can be written.
 pub const NO_BYTES: u64 = 1 << 20;
@@ -31,8 +32,10 @@ pub struct Facts {
     pub definition: DoctorDefinition,
     /// When the facts were gathered.
     pub now: Tai64n,
-    /// After so many seconds of life, a gateway's failures are forgotten.
+    /// Seconds of life after which a gateway's failures are forgotten.
     pub stable_s: u64,
+    /// The start window, in milliseconds: a gateway that ends within it has not started.
+    pub start_window_ms: u64,
     /// Whether the operator is root, whom a proposed command could lead anywhere.
     pub operator_is_root: bool,
     /// The user with whose rights the facts were gathered.
@@ -43,7 +46,8 @@ pub struct Facts {
     pub home: HomeFact,
     /// Profiles that have, or should have, a gateway.
     pub profiles: Vec<ProfileFact>,
-    /// Directories that would be profiles if they had other names, each with what is wrong with its name.
+    /// Directories that would be profiles if they had other names, each with what is wrong with its
+    /// name.
     pub misnamed: Vec<(String, String)>,
     /// The services of the scandir.
     pub services: Vec<ServiceFact>,
@@ -60,13 +64,14 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Returns whether the operator may be told to end a process: it is the home's user's, and neither the supervisor nor
-    /// process 1, whatever a file says.
+    /// Returns whether a command may be proposed that ends a process: it belongs to the home's
+    /// user, and is neither the supervisor nor process 1, whatever a file says.
     pub fn may_be_ended(&self, pid: i32, uid: Option<u32>) -> bool {
         pid > 1 && Some(pid) != self.supervision.pid && uid == Some(self.home.owner.0)
     }
 
-    /// Returns whether the facts were gathered with the rights of a user who is neither root nor the home's owner.
+    /// Returns whether the facts were gathered with the rights of a user who is neither root nor
+    /// the home's owner.
     pub fn is_strange(&self) -> bool {
         self.uid != self.home.owner.0 && self.uid != 0
     }
@@ -76,9 +81,15 @@ impl Facts {
         self.services.iter().find(|service| service.observed.profile.as_ref() == Some(name))
     }
 
+    /// Returns whether there may be profiles that could not be seen.
+    pub fn may_miss_profiles(&self) -> bool {
+        let profiles = self.home.path.join(PROFILES);
+        self.unread.iter().any(|(path, _)| profiles.starts_with(path) || path.starts_with(&profiles))
+    }
+
     /// Returns whether a profile's gateway runs, or should run.
     pub fn is_wanted(&self, profile: &ProfileFact) -> bool {
-        profile.should_run() || self.slot(&profile.name).is_some_and(|slot| slot.report.up)
+        profile.should_run() || self.slot(&profile.name).is_some_and(|slot| slot.report.is_up())
     }
 }
 
@@ -95,19 +106,19 @@ pub enum Presence {
     Unknown(String),
 }
 
-/// Whom the kernel may kill when the memory of a container is used up.
+/// Whom the kernel may kill when a container's memory runs out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victims {
     /// The gateways before the supervisor, or nobody, because there is no limit.
     Gateways,
-    /// The supervisor as soon as a gateway.
+    /// The supervisor as well as a gateway.
     Anybody,
 }
 
 /// Who supervises the scandir, and in what kind of container.
 #[derive(Debug)]
 pub struct Supervision {
-    /// The scandir.
+    /// The directory whose subdirectories are supervised.
     pub scandir: PathBuf,
     /// Whether a supervisor runs on it.
     pub presence: Presence,
@@ -115,6 +126,10 @@ pub struct Supervision {
     pub program: Option<String>,
     /// The supervisor's process, where it can be told.
     pub pid: Option<i32>,
+    /// That process, if a signal or a debugger has stopped it.
+    pub stopped: Option<i32>,
+    /// Why nobody watches whether the gateways work, where somebody should.
+    pub unwatched: Option<String>,
     /// Whether the scandir is the one that a container's boot makes.
     pub is_container: bool,
     /// The file that shows that this is a container of an image like ours, if there is one.
@@ -129,7 +144,7 @@ pub struct Supervision {
     pub standing: Standing,
     /// The service that keeps that lock or waits for it, where there is one.
     pub keeper: Option<PathBuf>,
-    /// Whom the kernel may kill when the container's memory is used up.
+    /// Whom the kernel may kill when the container's memory runs out.
     pub victims: Victims,
 }
 
@@ -137,6 +152,11 @@ impl Supervision {
     /// Returns whether a supervisor runs on the scandir.
     pub fn is_supervised(&self) -> bool {
         self.presence == Presence::Supervised
+    }
+
+    /// Returns whether it is known that no supervisor runs on the scandir.
+    pub const fn is_unsupervised(&self) -> bool {
+        matches!(self.presence, Presence::NoScandir | Presence::Unsupervised)
     }
 
     /// Returns whether the supervisor is ours.
@@ -183,7 +203,7 @@ pub struct Refused {
 pub struct ProfileFact {
     /// The profile.
     pub name: ProfileName,
-    /// The profile's home.
+    /// The profile's name.
     pub home: PathBuf,
     /// The desired state, or what is wrong with the state file.
     pub desired_state: Result<Option<String>, String>,
@@ -255,6 +275,8 @@ pub struct ServiceFact {
     pub report: ServiceReport,
     /// Why the supervisor refuses it, where the supervisor says so.
     pub refusal: Option<String>,
+    /// For how many seconds it may run before it is ready.
+    pub start_deadline_s: u64,
 }
 
 /// A file or directory of the home, and its owner.
@@ -290,7 +312,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Returns whether nothing can be done with what is left.
+    /// Returns whether nothing can be written any more.
     pub fn has_no_room(&self) -> bool {
         let is_none = |all: u64, left: u64, none: u64| left <= all / DISK_PART && left < none;
         let no_files = self.files > 0 && is_none(self.files, self.files_left, NO_FILES);
@@ -355,9 +377,11 @@ pub struct NamedProcess {
     pub name: String,
     /// Its user, where it can be told.
     pub uid: Option<u32>,
-    /// Whether the file says when the process began, which tells it from a later one with the same number.
+    /// Whether the file says when the process began, which tells it from a later one with the same
+    /// number.
     pub is_dated: bool,
-    /// Whether it is the process that wrote the file: it began when the file says, or before the file was written.
+    /// Whether it is the process that wrote the file: it began when the file says, or before the
+    /// file was written.
     pub is_the_same: bool,
     /// The leader of its session.
     pub session: Option<i32>,

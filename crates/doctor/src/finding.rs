@@ -1,4 +1,4 @@
-//! *Lives here:* what a check can find: what is wrong, why, and the command that fixes it.
+//! *Lives here:* the result of a check: what is wrong, why, and the command that fixes it.
 //!
 //! *Does not live here:* the checks; colours.
 
@@ -13,7 +13,7 @@ use gatevisor_gateways::profile::ProfileName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Something that is asked for does not work, or will not.
+    /// Something that was asked for does not work, or will not work.
     Error,
     /// It works, but not as it should, or not for long.
     Warning,
@@ -22,7 +22,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Returns the word for it.
+    /// Returns the word for the severity.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -40,14 +40,16 @@ pub enum Check {
     Supervisor,
     /// Can the home and the profiles be written to?
     Home,
-    /// Does everything belong to the one whose home it is?
+    /// Does everything belong to the home's owner?
     Owner,
     /// Are secrets secret, and can their files be read?
     Secret,
-    /// Do state files say what is desired?
+    /// Do state files hold a desired state?
     DesiredState,
-    /// Has each profile a slot that is supervised, and each slot a profile?
+    /// Has each profile a supervised slot, and each slot a profile?
     Slot,
+    /// Does exactly one gateway serve each profile, and is it known which?
+    Topology,
     /// Are lines kept?
     Log,
     /// Does each gateway have its ports for itself?
@@ -56,9 +58,11 @@ pub enum Check {
     Token,
     /// Do gateways stay up?
     Crash,
+    /// Do gateways take work?
+    Drain,
     /// Is there room?
     Disk,
-    /// Does anything hold what others wait for?
+    /// Does a process hold a lock for which others wait?
     Lock,
     /// Do files that name a process name the right one?
     PidFile,
@@ -66,23 +70,25 @@ pub enum Check {
 
 impl Check {
     /// Every check.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Supervisor,
         Self::Home,
         Self::Owner,
         Self::Secret,
         Self::DesiredState,
         Self::Slot,
+        Self::Topology,
         Self::Log,
         Self::Port,
         Self::Token,
         Self::Crash,
+        Self::Drain,
         Self::Disk,
         Self::Lock,
         Self::PidFile,
     ];
 
-    /// Returns the word for it, as in JSON.
+    /// Returns the word for the check, as in JSON.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Supervisor => "supervisor",
@@ -91,10 +97,12 @@ impl Check {
             Self::Secret => "secret",
             Self::DesiredState => "desired-state",
             Self::Slot => "slot",
+            Self::Topology => "topology",
             Self::Log => "log",
             Self::Port => "port",
             Self::Token => "token",
             Self::Crash => "crash",
+            Self::Drain => "drain",
             Self::Disk => "disk",
             Self::Lock => "lock",
             Self::PidFile => "pid-file",
@@ -102,12 +110,13 @@ impl Check {
     }
 }
 
-/// Something that is not as it should be.
+/// A problem that a check found.
 ///
-/// No text of it holds a control character, whatever the names and reasons hold that it is made of.
+/// None of its texts holds a control character, whatever is in the names and reasons that it
+/// contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What found it.
+    /// The check that found it.
     pub check: Check,
     /// How bad it is.
     pub severity: Severity,
@@ -117,36 +126,36 @@ pub struct Finding {
     pub path: Option<String>,
     /// What is wrong.
     pub what: String,
-    /// Why, or what comes of it.
+    /// The reason, or the consequence.
     pub why: String,
-    /// The command that fixes it, for a POSIX shell, where there is one.
+    /// The command that fixes it, for a POSIX shell, if there is one.
     pub fix: Option<String>,
-    /// What the gateway that it is about printed last.
+    /// The last output of the gateway that it is about.
     pub printed: Vec<String>,
 }
 
 impl Finding {
-    /// Returns a finding about nothing in particular and without a remedy.
+    /// Returns a finding without a subject and without a remedy.
     pub(crate) fn new(check: Check, severity: Severity, what: &str, why: &str) -> Self {
         let (what, why) = (plain(what), plain(why));
         Self { check, severity, profile: None, path: None, what, why, fix: None, printed: Vec::new() }
     }
 
-    /// Says which profile it is about.
+    /// Sets the profile that it is about.
     #[must_use]
     pub(crate) fn of(mut self, profile: &ProfileName) -> Self {
         self.profile = Some(profile.clone());
         self
     }
 
-    /// Says which file it is about.
+    /// Sets the file that it is about.
     #[must_use]
     pub(crate) fn at(mut self, path: &Path) -> Self {
         self.path = Some(shown(path));
         self
     }
 
-    /// Says what fixes it.
+    /// Sets the command that fixes it.
     #[must_use]
     pub(crate) fn fix(mut self, command: impl Into<Option<String>>) -> Self {
         self.fix = command.into();
@@ -159,7 +168,8 @@ pub(crate) fn shown(path: &Path) -> String {
     plain(&path.to_string_lossy())
 }
 
-/// Returns a text with every character visible that a terminal would obey, or that changes the order of others.
+/// Returns a text in which every character is visible that would control a terminal or change the
+/// order of others.
 pub(crate) fn plain(text: &str) -> String {
     escape::line(text).into_owned()
 }

@@ -1,14 +1,16 @@
-//! What is wrong with a home and its scandir, and why one gateway is as it is.
+//! Finds what is wrong with a home and its scandir, and why one gateway is in its present state.
 //!
-//! *Lives here:* `doctor` and `explain`: finding out the facts (`gather`), judging them (`checks`, `problem`), and the
-//! commands that fix what was found (`commands`). `explain` is built on the same facts and judgements.
+//! *Lives here:* `doctor` and `explain`: finding out the facts (`gather`), judging them (`checks`,
+//! `problem`), and the commands that fix what was found (`commands`). `explain` is built on the
+//! same facts and judgements.
 //!
-//! *Does not live here:* printing (`gatevisor`); what profiles, services and managers are (`gatevisor-gateways`).
+//! *Does not live here:* printing (`gatevisor`); profiles, services and managers
+//! (`gatevisor-gateways`).
 //!
-//! *May depend on it:* the binary alone.
+//! *May depend on it:* only the binary.
 //!
-//! First all facts are gathered. Gathering waits for nobody for long and leaves nothing behind. Then each check is a
-//! function of the facts, in a file of its own.
+//! All facts are gathered first. Gathering never waits long and leaves nothing behind. Then each
+//! check is a function of the facts, in a file of its own.
 #![forbid(unsafe_code)]
 
 mod checks;
@@ -26,10 +28,10 @@ pub use commands::Caller;
 pub use finding::{Check, Finding, Severity};
 pub use gather::{DoctorSettings, SeenSupervisor, owner_of};
 
-/// What was found, and what was examined for it.
+/// The findings, and what was examined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// What is wrong, the worst first.
+    /// The findings, the worst first.
     pub findings: Vec<Finding>,
     /// A sentence for people that lists what was examined.
     pub looked_at: String,
@@ -42,7 +44,7 @@ impl Diagnosis {
     }
 }
 
-/// Gathers the facts and returns what is wrong.
+/// Gathers the facts and returns the findings.
 pub fn diagnose(settings: &DoctorSettings<'_>) -> Diagnosis {
     let facts = gather::gather(settings);
     Diagnosis { findings: examine(&facts), looked_at: looked_at(&facts) }

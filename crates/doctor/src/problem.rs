@@ -1,65 +1,96 @@
-//! *Lives here:* the one decision what the matter is with a service that is supervised, which `doctor` and `explain` share.
+//! *Lives here:* the decision what the problem of a supervised service is, which `doctor` and
+//! `explain` share.
 //!
-//! *Does not live here:* words for it; what its states mean (`gatevisor-client`, `gatevisor_gateways::inspect`).
+//! *Does not live here:* the words for it; the meaning of its states (`gatevisor-client`,
+//! `gatevisor_gateways::inspect`).
 
 use gatevisor_client::status_view::StateName;
 
 use super::facts::{Facts, ServiceFact};
-use gatevisor_gateways::inspect::ServiceState;
+use gatevisor_gateways::agent::ServedFrom;
+use gatevisor_gateways::inspect::{self, ServiceState};
 use gatevisor_gateways::live::LiveReport;
+use gatevisor_gateways::profile::ProfileName;
 
-/// Deaths after which a service counts as one that keeps dying.
+/// The number of deaths from which on a service counts as one that keeps dying.
 const MANY: usize = 3;
-/// Milliseconds within which they happen, where the supervisor does not count them in a row itself.
+/// The milliseconds within which they must happen, if the supervisor does not count consecutive
+/// ones itself.
 const WITHIN_MS: i64 = 60_000;
 
-/// What is the matter with a service.
+/// Seconds in which the gateway that serves others may begin to serve a profile.
+const SERVING_WITHIN_S: u64 = 60;
+
+/// What is wrong with a service that is supervised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceProblem {
-    /// A port that it needs is another process's.
+    /// Another process has a port that it needs.
     PortTaken,
-    /// It is probed, and its prober says why it is not ready.
+    /// It is probed, and its prober reports why it is not ready.
     NotReady,
     /// It failed for good, and is not started again.
     Failed,
     /// Its command cannot be executed, or ends before there is evidence that it works.
     CannotStart,
-    /// It died so many times in a row.
+    /// It died this many times in a row.
     KeepsDying(usize),
     /// It died, and its next start is due.
     HasDied,
-    /// It is paused through its supervisor.
+    /// It has asked for a restart again and again, so that each one waits longer.
+    AsksTooOften,
+    /// An operator has paused it through its supervisor.
     Paused,
-    /// It runs, and does not work, or nobody knows whether it does.
+    /// It runs, but does not work, or it is unknown whether it works.
     NotLive,
-    /// It is down although it is desired running.
+    /// A signal has stopped its process, and its supervisor does not know that.
+    Stopped,
+    /// It runs, and has not said for too long that it is ready.
+    NeverReady,
+    /// It runs, and the last look at it found nothing that shows that it works.
+    MayNotWork,
+    /// It is down although its desired state is running.
     Missed,
+    /// The gateway of another profile should serve its profile, which shall run, and does not.
+    Unserved,
 }
 
-/// Returns what is the matter with a service, if anything is.
+/// Returns the problem of a service, if it has one.
 pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
     let deaths = in_a_row(facts, service);
     match &service.observed.state {
+        StateName::Starting if service.observed.not_ready.is_some() => Some(ServiceProblem::NotReady),
         _ if service.report.port_held.is_some() => Some(ServiceProblem::PortTaken),
         StateName::NotSupervised => None,
         _ if service.report.state == ServiceState::Served => None,
-        StateName::Starting if service.observed.not_ready.is_some() => Some(ServiceProblem::NotReady),
         _ if service.report.state == ServiceState::Failed => Some(ServiceProblem::Failed),
         StateName::FailedToStart { .. } => Some(ServiceProblem::CannotStart),
         _ if deaths >= MANY => Some(ServiceProblem::KeepsDying(deaths)),
         _ if service.report.state == ServiceState::FailedToStart => Some(ServiceProblem::CannotStart),
+        _ if is_tried_again(facts, service) => Some(ServiceProblem::CannotStart),
+        _ if inspect::asks_too_often(&service.observed) && !is_stable(facts, service) => {
+            Some(ServiceProblem::AsksTooOften)
+        }
         StateName::BackingOff { .. } => Some(ServiceProblem::HasDied),
         StateName::Paused => Some(ServiceProblem::Paused),
         _ if service.report.live.as_ref().is_some_and(LiveReport::is_bad) => Some(ServiceProblem::NotLive),
+        _ if service.report.state == ServiceState::Unresponsive => Some(ServiceProblem::Stopped),
+        StateName::Starting if is_late(service) => Some(ServiceProblem::NeverReady),
+        _ if service.report.live.as_ref().is_some_and(|live| live.missed().is_some()) => {
+            Some(ServiceProblem::MayNotWork)
+        }
+        StateName::Down if is_missed(facts, service) && service.report.served_from == ServedFrom::Server => {
+            (!is_starting(facts)).then_some(ServiceProblem::Unserved)
+        }
         StateName::Down if is_missed(facts, service) => Some(ServiceProblem::Missed),
         _ => None,
     }
 }
 
-/// Returns how often the service died in a row, or within a minute where the supervisor does not count.
+/// Returns how often the service died in a row, or within a minute if the supervisor does not
+/// count.
 fn in_a_row(facts: &Facts, service: &ServiceFact) -> usize {
     // The supervisor forgets them at the next death, and not before.
-    if service.report.up && service.report.updownfor >= facts.stable_s {
+    if is_stable(facts, service) {
         return 0;
     }
     if let Some(policy) = &service.observed.policy {
@@ -75,11 +106,42 @@ fn in_a_row(facts: &Facts, service: &ServiceFact) -> usize {
     deaths.filter(|death| is_recent(death.at.to_unix_ms()) && is_failure(death.exit_code)).count()
 }
 
+/// Returns whether the service has been up for long enough that earlier deaths do not count.
+fn is_stable(facts: &Facts, service: &ServiceFact) -> bool {
+    service.report.is_up() && service.report.updownfor >= Some(facts.stable_s)
+}
+
+/// Returns whether the service is up, as it was when its start failed a moment ago: it ended by
+/// itself within the start window, and is in that window again.
+fn is_tried_again(facts: &Facts, service: &ServiceFact) -> bool {
+    let report = &service.report;
+    let failures = service.observed.policy.as_ref().map_or(0, |policy| policy.failures);
+    let is_early = |ms: u64| ms < facts.start_window_ms;
+    let was_exit = service.observed.deaths.last().is_some_and(|death| death.signal == 0);
+    report.is_up()
+        && failures > 0
+        && was_exit
+        && report.last_run_ms.is_some_and(is_early)
+        && report.updownfor.is_some_and(|seconds| is_early(seconds.saturating_mul(1000)))
+}
+
+/// Returns whether a service whose command runs should have said by now that it is ready.
+fn is_late(service: &ServiceFact) -> bool {
+    service.report.is_up() && service.report.updownfor > Some(service.start_deadline_s)
+}
+
+/// Returns whether the gateway that serves others has begun so recently that it may not serve all.
+fn is_starting(facts: &Facts) -> bool {
+    let mut services = facts.services.iter();
+    let server = services.find(|service| service.observed.profile.as_ref().is_some_and(ProfileName::is_root));
+    server.is_some_and(|server| server.report.is_up() && server.report.updownfor < Some(SERVING_WITHIN_S))
+}
+
 fn is_missed(facts: &Facts, service: &ServiceFact) -> bool {
     let name = service.observed.profile.as_ref();
-    // The desired state is carried out where the gateways run.
+    // The desired state is carried out in the container where the gateways run.
     let is_here = !facts.supervision.elsewhere && !facts.supervision.without_gateways;
     is_here
-        && !service.report.wantedup
+        && service.report.wantedup != Some(true)
         && facts.profiles.iter().any(|p| Some(&p.name) == name && p.should_run())
 }

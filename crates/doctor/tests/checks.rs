@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use gatevisor_client::status_view::StateName;
 use gatevisor_doctor::facts::*;
 use gatevisor_doctor::{Finding, examine};
+use gatevisor_gateways::agent::ServedFrom;
+use gatevisor_gateways::inspect::{ServedReport, ServiceReport};
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_slot::home_lock::Standing;
@@ -45,7 +47,7 @@ fn found(wrong: impl FnOnce(&mut Facts)) -> String {
     examine(&facts).iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// As `found`, with no more of each finding than the check, how bad it is, and whose.
+/// As `found`, but of each finding only the check, the severity and the gateway.
 fn short(wrong: impl FnOnce(&mut Facts)) -> String {
     let lines = found(wrong);
     lines.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect::<Vec<_>>().join(", ")
@@ -57,12 +59,12 @@ fn where_all_is_well_nothing_is_found() {
 }
 
 #[test]
-fn nobody_supervises() {
+fn a_home_without_a_supervisor_is_found() {
     let absent = |presence: Presence| move |facts: &mut Facts| facts.supervision.presence = presence;
     assert_snapshot!(found(absent(Presence::Unsupervised)), @"supervisor error -: no supervisor runs on the scandir `/s`: one gateway is desired running, and nobody starts it => gatevisor up");
     assert_snapshot!(found(absent(Presence::NoScandir)), @"supervisor error -: there is no scandir `/s`, so nobody supervises: one gateway is desired running, and nobody starts it => gatevisor up");
     assert_snapshot!(found(absent(Presence::Unknown("Permission denied".to_owned()))), @"supervisor warning -: whether anybody supervises `/s` cannot be told as uid 7: Permission denied; ask as root or as the user who owns it => -");
-    // Nothing is desired, so nothing is missed; a container without a supervisor is always broken.
+    // Nothing is desired, so nothing is missing. A container without a supervisor is always broken.
     let at_rest = |facts: &mut Facts| {
         facts.profiles[0].desired_state = Ok(None);
         facts.supervision.presence = Presence::Unsupervised;
@@ -78,7 +80,7 @@ fn nobody_supervises() {
 }
 
 #[test]
-fn somebody_else_supervises_or_from_another_place() {
+fn a_supervisor_that_is_not_ours_or_not_process_1_is_found() {
     assert_snapshot!(found(|f| f.supervision.program = Some("s6-svscan".to_owned())), @"supervisor note -: `s6-svscan` supervises `/s`, not Gatevisor: everything works, but a gateway that keeps dying is started each second, and nobody says why a slot is refused or a start fails => -");
     let beside = |facts: &mut Facts| {
         facts.supervision.is_container = true;
@@ -96,7 +98,48 @@ fn somebody_else_supervises_or_from_another_place() {
 }
 
 #[test]
-fn another_container_holds_the_lock_of_the_home() {
+fn a_supervisor_that_does_nothing_and_gateways_that_nobody_watches_are_found() {
+    assert_snapshot!(found(|f| f.supervision.stopped = Some(1)), @"supervisor error -: the supervisor (process 1) is stopped by a signal: until it goes on, nothing is started or stopped, and nobody learns of a death => kill -CONT 1");
+    let unwatched = |facts: &mut Facts| {
+        facts.supervision.unwatched = Some("the watcher of gateways has been silent for 40 s".to_owned());
+    };
+    assert_snapshot!(found(unwatched), @"supervisor warning -: nobody watches whether the gateways work: the watcher of gateways has been silent for 40 s; until one reports again, no gateway that does not work is found or ended, and new profiles may be missed => -");
+    let in_container = |facts: &mut Facts| {
+        unwatched(facts);
+        facts.supervision.is_container = true;
+    };
+    assert!(found(in_container).ends_with("=> gatevisor s6 s6-svc -ku /s/profile-watcher"));
+    let elsewhere = |facts: &mut Facts| {
+        unwatched(facts);
+        facts.supervision.without_gateways = true;
+        facts.services.clear();
+    };
+    assert_eq!(short(elsewhere), "supervisor note -", "there is nothing to watch");
+}
+
+#[test]
+fn a_gateway_that_runs_and_has_not_said_by_its_start_deadline_that_it_is_ready_is_found() {
+    let starting = |seconds: i64| {
+        move |facts: &mut Facts| {
+            let started = |observed: &mut Observed| {
+                observed.executed = true;
+                let status = observed.status.as_mut().unwrap();
+                *status = gatevisor_wire::status::Status {
+                    pid: gatevisor_wire::Pid::new(70),
+                    want_up: true,
+                    changed: moment(seconds),
+                    ..*status
+                };
+            };
+            facts.services = vec![service("gateway-coder", StateName::Starting, started)];
+        }
+    };
+    assert_eq!(found(starting(120)), "");
+    assert_snapshot!(found(starting(121)), @"crash warning coder: the gateway of coder has not said in 121 s that it is ready: its command runs, and nothing has said that it is ready => gatevisor logs -n 50 coder");
+}
+
+#[test]
+fn a_lock_of_the_home_that_another_container_holds_is_found() {
     let lock = || PathBuf::from("/h/.gatevisor.lock");
     let stands = |elsewhere, standing: Standing| {
         move |facts: &mut Facts| {
@@ -130,7 +173,7 @@ fn another_container_holds_the_lock_of_the_home() {
 }
 
 #[test]
-fn the_home_is_not_there_or_closed() {
+fn a_home_that_is_missing_or_closed_is_found() {
     let home = |state: HomeState| move |facts: &mut Facts| facts.home.state = state;
     let refused = |is_read_only| Refused { why: "no".to_owned(), is_read_only };
     assert_snapshot!(found(home(HomeState::Missing)), @"home error -: there is no home `/h`: every profile, desired state and log is below it => mkdir -p -- /h");
@@ -147,7 +190,7 @@ fn the_home_is_not_there_or_closed() {
 }
 
 #[test]
-fn what_a_group_shares_with_gateways_belongs_to_nobody_else() {
+fn a_directory_of_the_gateways_group_is_no_finding() {
     let shared = |facts: &mut Facts| {
         let path = "/h".into();
         facts.entries =
@@ -180,7 +223,7 @@ fn what_belongs_to_another_is_given_back_as_a_tree() {
 }
 
 #[test]
-fn secrets_that_others_may_read() {
+fn secrets_that_others_may_read_are_found() {
     let mode = |mode: u32, is_reachable: bool| {
         move |facts: &mut Facts| {
             facts.profiles[0].environment = vec![EnvironmentFile { mode, is_reachable, ..env(&[]) }];
@@ -207,7 +250,43 @@ fn secrets_that_others_may_read() {
 }
 
 #[test]
-fn a_state_file_that_says_nothing() {
+fn a_profile_is_found_that_two_gateways_serve_or_whose_gateway_is_unknown() {
+    let with = |change: fn(&mut ServiceReport)| {
+        move |facts: &mut Facts| {
+            let mut fact = service("gateway-coder", StateName::Up, |_| {});
+            (fact.report.up, fact.report.pid) = (Some(true), Some(7));
+            change(&mut fact.report);
+            facts.services = vec![fact];
+        }
+    };
+    let served = |report: &mut ServiceReport| {
+        let by = "default".parse().unwrap();
+        report.served = Some(ServedReport { by, pid: 9, platforms: Vec::new() });
+    };
+    assert_snapshot!(found(with(served)), @"topology error coder: two gateways serve coder: its own (pid 7), and that of default (pid 9): each message goes to only one of them => gatevisor gateway stop coder && gatevisor gateway start coder");
+    let unknown =
+        |report: &mut ServiceReport| report.topology_problem = Some("`/h/x` is not YAML".to_owned());
+    assert_snapshot!(found(with(unknown)), @"topology warning coder: it is not known which gateway should serve coder: `/h/x` is not YAML; what was known last counts, if anything was => -");
+}
+
+#[test]
+fn a_profile_is_found_that_nobody_serves_although_it_shall_run() {
+    let unserved = |server: u64| {
+        move |facts: &mut Facts| {
+            let mut default = service("gateway-default", StateName::Ready, |_| {});
+            default.report.updownfor = Some(server);
+            let mut coder = service("gateway-coder", StateName::Down, |_| {});
+            coder.report.served_from = ServedFrom::Server;
+            coder.report.reason = Some("default serves it, and does not list it yet".to_owned());
+            facts.services = vec![default, coder];
+        }
+    };
+    assert_snapshot!(found(unserved(100)), @"topology error coder: nobody serves coder although it is desired running: default serves it, and does not list it yet => gatevisor gateway start coder");
+    assert_eq!(found(unserved(5)), "", "it has just been started");
+}
+
+#[test]
+fn a_state_file_without_a_desired_state_is_found() {
     let broken =
         |facts: &mut Facts| facts.profiles[0].desired_state = Err("state.json is not JSON: …".to_owned());
     assert_snapshot!(found(broken), @"desired-state warning coder: what is desired of the gateway of coder cannot be read: state.json is not JSON: …; at the next boot it stays down => gatevisor gateway start coder");
@@ -219,7 +298,7 @@ fn a_state_file_that_says_nothing() {
 }
 
 #[test]
-fn slots_and_profiles_that_do_not_match() {
+fn slots_without_profiles_and_profiles_without_slots_are_found() {
     assert_snapshot!(found(|f| f.services.clear()), @"slot error coder: profile coder has no slot: its gateway is desired running, and the supervisor knows nothing of it => gatevisor gateway start coder");
     let unrequested = |facts: &mut Facts| {
         facts.services.clear();
@@ -238,7 +317,7 @@ fn slots_and_profiles_that_do_not_match() {
 }
 
 #[test]
-fn slots_that_nobody_supervises() {
+fn slots_that_nobody_supervises_are_found() {
     let refused = |name: &'static str, reason: Option<&'static str>| {
         move |facts: &mut Facts| {
             let mut service = service(name, StateName::NotSupervised, |_| {});
@@ -261,7 +340,7 @@ fn log(facts: &mut Facts) -> &mut LogDirectory {
 }
 
 #[test]
-fn lines_that_are_not_kept() {
+fn a_log_whose_lines_are_not_kept_is_found() {
     let unkept = |change: fn(&mut Facts)| {
         move |facts: &mut Facts| {
             facts.services[0].report.log_problem = Some("cannot write `current`".to_owned());
@@ -279,7 +358,7 @@ fn lines_that_are_not_kept() {
     assert_eq!(fix(|f| log(f).is_open = None), "mkdir -p -- /h/logs/coder");
 }
 
-/// Has it come up or gone down just now.
+/// Makes its last change of state a recent one.
 fn just_now(observed: &mut Observed) {
     observed.status.as_mut().unwrap().changed = moment(5);
 }
@@ -296,7 +375,7 @@ fn died(observed: &mut Observed, code: u8, seconds_ago: [i64; 3]) {
 }
 
 #[test]
-fn gateways_that_do_not_stay_up() {
+fn gateways_that_do_not_stay_up_are_found() {
     let state = |state: StateName, change: fn(&mut Observed)| {
         move |facts: &mut Facts| facts.services = vec![service("gateway-coder", state, change)]
     };
@@ -315,7 +394,7 @@ fn gateways_that_do_not_stay_up() {
         o.status.as_mut().unwrap().changed = moment(31);
     };
     assert_eq!(short(state(StateName::Ready, for_long)), "", "it has lived long enough to be forgiven");
-    // Ours counts them itself: what was forgotten is forgotten. s6 only remembers them.
+    // Our supervisor counts failures and forgets them. Under s6, only the list of deaths tells.
     assert_eq!(short(state(StateName::Ready, |o| died(o, 1, [9, 5, 3]))), "");
     let under_s6 = |code: u8, seconds_ago: [i64; 3]| {
         short(move |facts| {
@@ -326,7 +405,7 @@ fn gateways_that_do_not_stay_up() {
     assert_eq!(under_s6(1, [59, 30, 3]), "crash error coder, supervisor note -");
     assert_eq!(under_s6(1, [61, 30, 3]), "supervisor note -");
     assert_eq!(under_s6(75, [59, 30, 3]), "supervisor note -", "requested restarts are no failures");
-    assert_snapshot!(found(state(StateName::Down, |_| {})), @"crash warning coder: the gateway of coder is down although it is desired running: its supervisor was told otherwise, by another program or with s6-svc => gatevisor gateway start coder");
+    assert_snapshot!(found(state(StateName::Down, |_| {})), @"crash warning coder: the gateway of coder is down although it is desired running: its supervisor was told otherwise, and nothing records by whom => gatevisor gateway start coder");
     assert_snapshot!(found(state(StateName::Paused, |_| {})), @"crash warning coder: the gateway of coder is paused: somebody sent it SIGSTOP through its supervisor => gatevisor s6 s6-svc -c /s/gateway-coder");
     assert_eq!(short(state(StateName::Finishing, |_| {})), "");
     let other = |facts: &mut Facts| {
@@ -347,7 +426,7 @@ fn two(first: &'static [(&str, &str)], second: &'static [(&str, &str)]) -> impl 
 }
 
 #[test]
-fn a_port_of_two_is_named_and_not_shown() {
+fn a_port_that_two_profiles_have_is_found_and_not_shown() {
     let same = || two(&[("HTTP", "1"), ("PORT", "4711")], &[("KEY", "k"), ("PORT", " 4711 ")]);
     assert_snapshot!(found(same()), @r#"port warning writer: profiles coder and writer listen on the same port: PORT and PORT: only one of them can have it => (printf '\n%s\n' PORT=80 >> /h/profiles/writer/.env)"#);
     assert!(!found(same()).contains("4711"));
@@ -366,7 +445,7 @@ fn a_port_of_two_is_named_and_not_shown() {
 }
 
 #[test]
-fn a_token_of_two_is_named_and_not_shown() {
+fn a_token_that_two_profiles_have_is_found_and_not_shown() {
     let same = || two(&[("TOKEN", "s3cret")], &[("TOKEN", "s3cret")]);
     assert_snapshot!(found(same()), @"token warning writer: profiles coder and writer have the same TOKEN: only one of them can be who it stands for: messages go to one or the other, or the second does not start => sed -i -E '/^[[:space:]]*(export[[:space:]]+)?TOKEN[[:space:]]*=/d' /h/profiles/writer/.env");
     assert!(!found(same()).contains("s3cret"));
@@ -398,7 +477,7 @@ fn facts_show_no_secret_to_whoever_prints_them() {
 }
 
 #[test]
-fn disks_that_are_full_or_nearly() {
+fn disks_that_are_full_or_nearly_full_are_found() {
     let disks = |all: u64, left: u64| move |facts: &mut Facts| facts.disks = vec![disk(all, left)];
     assert_snapshot!(found(disks(100, 0)), @"
     disk error -: the disk of `/h` is full: 0 of 102400 kB are left; a desired state that does not fit is refused, and lines are kept back => du -xak -- /h | sort -n | tail -n 20
@@ -420,7 +499,7 @@ fn disks_that_are_full_or_nearly() {
 }
 
 #[test]
-fn locks_in_the_wrong_hands() {
+fn locks_that_the_wrong_process_holds_are_found() {
     let lock = |kind: LockKind, holder: Option<(&'static str, bool)>| {
         move |facts: &mut Facts| {
             let holder = holder.map(|(name, is_logger)| Holder {
@@ -470,7 +549,7 @@ fn what_root_is_told_to_paste_is_done_as_the_owner_of_the_home() {
 }
 
 #[test]
-fn no_process_is_to_be_ended_that_is_not_shown_to_be_a_gateway_of_the_owners() {
+fn no_fix_ends_a_process_that_is_not_known_to_be_a_gateway_of_the_owner() {
     let told = |pid: i32, uid: Option<u32>, is_dated: bool| {
         let wrong = |facts: &mut Facts| {
             let name = "python3".to_owned();
@@ -504,7 +583,7 @@ fn no_process_is_to_be_ended_that_is_not_shown_to_be_a_gateway_of_the_owners() {
 }
 
 #[test]
-fn files_that_name_the_wrong_process() {
+fn files_that_name_the_wrong_process_are_found() {
     let file = |pid: i32, found: Option<(bool, i32)>| {
         move |facts: &mut Facts| {
             let found = found.map(|(is_the_same, session)| NamedProcess {
@@ -525,7 +604,7 @@ fn files_that_name_the_wrong_process() {
     assert_eq!(short(file(71, Some((true, 70)))), "", "it is a child of the gateway");
     let new = |facts: &mut Facts| {
         file(9, None)(facts);
-        facts.services[0].report.updownfor = 3;
+        facts.services[0].report.updownfor = Some(3);
     };
     assert_eq!(short(new), "", "a gateway that has just begun has not written it yet");
 }

@@ -1,4 +1,5 @@
-//! Explanations by tables: a gateway that is well, one thing wrong with it, and the causes that are named, first to last.
+//! Explanations by tables: a gateway that is well, one thing wrong with it, and the causes that are
+//! named, first to last.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
@@ -16,15 +17,15 @@ use common::{disk, moment, service, well};
 use gatevisor_doctor::explain::subject::{EndedByWatcher, Subject};
 use gatevisor_doctor::explain::{Explanation, of};
 use gatevisor_doctor::facts::Presence;
-use gatevisor_gateways::desired::{Prior, Provenance, Recorded};
+use gatevisor_gateways::desired::{DesiredOrigin, Prior, Provenance, Recorded};
 use gatevisor_gateways::manager::Observed;
 
 fn desired(word: &str) -> Recorded {
     let by = Provenance { uid: 7, user: "ann".to_owned(), command: "gateway start".to_owned(), pid: 9 };
+    let at = "2026-11-18T11:00:00.000Z".to_owned();
+    let origin = DesiredOrigin::said(by, Some("because".to_owned()), Some(at));
     Recorded {
-        desired_by: Some(by),
-        desired_reason: Some("because".to_owned()),
-        desired_at: Some("2026-11-18T11:00:00.000Z".to_owned()),
+        origin,
         desired_state: Some(word.to_owned()),
         prior: Prior::State(word.to_owned()),
         ..Recorded::default()
@@ -38,6 +39,7 @@ fn subject() -> Subject {
         recorded: Ok(desired("running")),
         process: Some('S'),
         orphans: Vec::new(),
+        leftovers: Vec::new(),
         served_by: None,
         ended_by_watcher: None,
         incidents: Vec::new(),
@@ -102,7 +104,7 @@ fn a_gateway_that_is_as_it_should_be_is_well() {
 }
 
 #[test]
-fn what_stands_before_a_gateway_explains_more_than_what_it_did() {
+fn causes_outside_of_a_gateway_come_before_what_it_did_itself() {
     assert_eq!(causes(|s| s.facts.supervision.elsewhere = true), "runs-elsewhere");
     let replaced = Standing::Replaced { file: "/h/.gatevisor.lock".into() };
     assert_eq!(causes(|s| s.facts.supervision.standing = replaced), "lock-lost");
@@ -131,6 +133,26 @@ fn what_stands_before_a_gateway_explains_more_than_what_it_did() {
 }
 
 #[test]
+fn an_earlier_run_is_said_to_have_left_processes_only_where_some_are_found() {
+    let waiting = |leftovers: Vec<(i32, String)>| {
+        move |s: &mut Subject| {
+            let reason = Some("an earlier supervisor was killed: if it left".to_owned());
+            seen(s, StateName::Waiting { reason }, |_| {});
+            s.leftovers = leftovers;
+        }
+    };
+    let first = |leftovers| explained(waiting(leftovers)).causes[0].clone();
+    let (none, one) = (first(Vec::new()), first(vec![(70, "agent".to_owned())]));
+    assert_eq!((none.cause.word(), one.cause.word()), ("ending-leftovers", "ending-leftovers"));
+    assert_eq!(
+        none.what,
+        "it is looked for processes that an earlier run of it may have left, and none is known"
+    );
+    assert_eq!(one.what, "processes that an earlier run of it left are being ended first");
+    assert_eq!(one.evidence, "process 70 (agent)");
+}
+
+#[test]
 fn a_gateway_that_is_down_on_purpose_is_not_explained_by_its_last_death() {
     let down = |recorded: Recorded| {
         move |s: &mut Subject| {
@@ -139,23 +161,32 @@ fn a_gateway_that_is_down_on_purpose_is_not_explained_by_its_last_death() {
         }
     };
     assert_eq!(causes(down(desired("stopped"))), "stopped-on-purpose");
-    let nobody = Recorded { desired_by: None, ..desired("stopped") };
-    assert_eq!(causes(down(nobody)), "stopped-by-another-program");
+    let unsigned = |recorded: Recorded| Recorded {
+        origin: DesiredOrigin { desired_by: None, ..recorded.origin.clone() },
+        ..recorded
+    };
+    let of = |origin: DesiredOrigin| Recorded { origin, ..desired("stopped") };
+    assert_eq!(causes(down(of(DesiredOrigin::another(None)))), "stopped-by-another-program");
+    let untold = of(DesiredOrigin::unknown("its record is lost"));
+    assert_eq!(causes(down(untold.clone())), "stopped-by-unknown");
+    let page = explained(down(untold));
+    assert_eq!(page.unknown[0], "who set its desired state: its record is lost");
+    assert!(!format!("{page:?}").contains("another program"), "{page:?}");
     assert_eq!(causes(down(Recorded::default())), "never-asked-for");
-    // What a gateway wrote of itself is nobody's desire.
-    let own = Recorded { desired_state: None, desired_by: None, ..desired("startup_failed") };
+    // What a gateway writes about itself is no desired state.
+    let own = Recorded { desired_state: None, ..unsigned(desired("startup_failed")) };
     assert_eq!(causes(down(own)), "never-asked-for");
     assert_eq!(causes(|s| s.recorded = Ok(desired("stopped"))), "runs-though-stopped");
     assert_eq!(causes(|s| s.recorded = Err("state.json is not JSON".to_owned())), "desired-state-unreadable");
 }
 
 #[test]
-fn the_kernels_kill_for_memory_is_told_from_anybody_elses() {
+fn a_kill_by_the_kernel_for_memory_is_told_from_any_other_kill() {
     let memory = "out of memory: the kernel killed it";
     assert_eq!(causes(backing_off(killed(9), Some(memory))), "out-of-memory, back-off");
     assert_eq!(causes(backing_off(killed(9), None)), "killed, back-off");
     assert_eq!(causes(backing_off(killed(11), None)), "crashed, back-off");
-    // A reason that is not of a kill explains no other signal.
+    // The reason of another death explains no signal.
     assert_eq!(causes(backing_off(killed(15), Some(memory))), "killed, back-off");
 }
 
@@ -174,7 +205,23 @@ fn whether_a_kill_was_asked_for_is_said_only_where_it_is_known() {
     assert!(first(1, 0).what.contains("its supervisor did not send it"), "{:?}", first(1, 0));
     assert_eq!(first(0, 1).cause.word(), "commanded");
     assert!(first(1, 1).what.contains("it is not recorded whether"), "{:?}", first(1, 1));
-    // What was long ago explains nothing of what works.
+    let mut both = PublishedPolicy { restarts: 1, commanded: 1, ..PublishedPolicy::default() };
+    for (is_asked_for, word) in [(true, "commanded"), (false, "killed")] {
+        both.asked.push(is_asked_for);
+        let (both, is_first) = (both.clone(), is_asked_for);
+        let explanation = explained(|s| {
+            seen(s, StateName::Up, |observed| {
+                observed.policy = Some(both);
+                observed.deaths = vec![death(200, killed(9)), death(100, killed(9))];
+                observed.deaths.drain(..usize::from(is_first));
+            });
+        });
+        assert_eq!(explanation.causes[0].cause.word(), word, "{explanation:?}");
+        let told =
+            explanation.events.iter().filter(|event| event.what.contains("its supervisor had been told"));
+        assert_eq!(told.count(), 1, "{explanation:?}");
+    }
+    // A death of long ago explains nothing about a gateway that works.
     let long_ago = |s: &mut Subject| {
         up(1, 0)(s);
         s.facts.services[0].observed.deaths = vec![death(7200, killed(9))];
@@ -183,7 +230,7 @@ fn whether_a_kill_was_asked_for_is_said_only_where_it_is_known() {
 }
 
 #[test]
-fn what_it_printed_last_goes_before_its_exit_code() {
+fn the_last_printed_line_comes_before_the_exit_code() {
     let printed = |line: &str| {
         let line = line.to_owned();
         move |s: &mut Subject| {
@@ -209,10 +256,39 @@ fn what_it_printed_last_goes_before_its_exit_code() {
 }
 
 #[test]
-fn a_process_that_is_there_and_does_not_run_is_frozen() {
+fn a_gateway_that_is_up_for_another_attempt_is_explained_by_the_one_that_failed() {
+    let tried = |ran_ms: u64, up_s: u64, how: WaitStatus| {
+        move |s: &mut Subject| {
+            let policy = PublishedPolicy {
+                failures: 1,
+                restarts: 1,
+                ran_ms: Some(ran_ms),
+                ..PublishedPolicy::default()
+            };
+            seen(s, StateName::Up, |observed| {
+                observed.policy = Some(policy);
+                observed.deaths = vec![death(1, how)];
+            });
+            let report = &mut s.facts.services[0].report;
+            (report.updownfor, report.last_run_ms) = (Some(up_s), Some(ran_ms));
+        }
+    };
+    let exit = WaitStatus::exited(1);
+    assert_eq!(causes(tried(500, 0, exit)), "ended-at-once");
+    for (ran_ms, up_s, how, expected) in
+        [(5000, 0, exit, "died"), (500, 1, exit, "died"), (500, 0, killed(9), "killed")]
+    {
+        assert_eq!(causes(tried(ran_ms, up_s, how)), expected, "{ran_ms} {up_s}");
+    }
+    let found = explained(tried(500, 0, exit)).findings;
+    assert_eq!(found, [], "the cause says it");
+}
+
+#[test]
+fn a_process_that_exists_and_does_not_run_is_frozen() {
     assert_eq!(causes(|s| s.process = Some('T')), "frozen");
     assert_eq!(causes(|s| s.process = Some('t')), "traced");
-    // Of one that its supervisor has paused, that is the cause.
+    // If its supervisor has paused it, that is the cause.
     let paused = |s: &mut Subject| {
         seen(s, StateName::Paused, |_| {});
         s.process = Some('T');
@@ -242,7 +318,7 @@ fn what_the_watcher_of_gateways_ended_is_told_from_other_kills_by_when_it_said_s
 }
 
 #[test]
-fn a_full_disk_goes_before_a_death_and_not_before_what_is_desired() {
+fn a_full_disk_comes_before_a_death_and_after_the_desired_state() {
     let full = |s: &mut Subject| s.facts.disks = vec![disk(1000, 0)];
     assert_eq!(causes(full), "disk-full");
     let dying = |s: &mut Subject| {

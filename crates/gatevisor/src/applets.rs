@@ -1,7 +1,8 @@
-//! Being one of s6's tools, and the links that make us so.
+//! Running as one of s6's tools, and making the links for that.
 //!
 //! *Lives here:* finding out that we are called as an applet, and `gatevisor applets`.
-//! *Does not live here:* the applets, and what stopping a gateway means besides (`planned_stop`).
+//! *Does not live here:* the applets, and the further meaning of stopping a gateway
+//! (`planned_stop`).
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
@@ -13,9 +14,9 @@ use crate::args::Applets;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::{out, planned_stop, supervise};
 
-/// Runs the applet that this program is called as, or that `gatevisor s6 NAME` names.
+/// Runs the applet by whose name this program is called, or that `gatevisor s6 NAME` names.
 ///
-/// `None` where it is neither, which leaves everything to the command line.
+/// `None` if it is neither; then the command line handles it.
 pub fn called(arguments: &[OsString]) -> Option<ExitCode> {
     let (applet, arguments) = match arguments {
         [program, arguments @ ..] if let Some(applet) = gatevisor_applets::find(program) => {
@@ -27,7 +28,7 @@ pub fn called(arguments: &[OsString]) -> Option<ExitCode> {
     Some(ExitCode::from(be(applet, arguments)))
 }
 
-/// Runs the applet of this name, with its own arguments.
+/// Runs the applet with this name and its own arguments.
 pub fn named(name: &OsStr, arguments: &[OsString]) -> Outcome {
     let Some(applet) = gatevisor_applets::find(name) else {
         let message = format!("there is no applet `{}`; `gatevisor applets list` lists them", name.display());

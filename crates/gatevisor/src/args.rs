@@ -1,4 +1,12 @@
-//! The command line, as clap sees it. Help texts are here; what the verbs do is not.
+//! *Lives here:* the command line, as clap sees it, with its help texts.
+//!
+//! *Does not live here:* what the verbs do.
+
+mod agents;
+mod drain;
+mod import;
+mod metrics;
+mod profile;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,19 +14,25 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use agents::AgentsCommand;
+pub use drain::{DrainOptions, DrainedControl, RestartOptions, ThenOption};
+pub use import::Import;
+pub use metrics::MetricsOptions;
+pub use profile::{EnvCommand, NewVariables, ProfileCommand};
+
 /// One static program that brings up, watches and keeps every gateway of your AI agents
 #[derive(Debug, Parser)]
-#[command(name = "gatevisor", version, disable_help_subcommand = true, propagate_version = false)]
+#[command(name = "gatevisor", version, propagate_version = false)]
 pub struct Cli {
-    /// What every command may be told
+    /// The options of every command
     #[command(flatten)]
     pub common: Common,
-    /// The command
+    /// What to do
     #[command(subcommand)]
     pub command: CliCommand,
 }
 
-/// What every command may be told.
+/// The options of every command.
 #[derive(Debug, Args)]
 pub struct Common {
     /// Use this profile, for commands that take one
@@ -30,7 +44,8 @@ pub struct Common {
     /// Use this scandir; else `S6_PROFILE_GATEWAY_SCANDIR`, else run/service in the home
     #[arg(long, global = true, value_name = "DIR")]
     pub scandir: Option<PathBuf>,
-    /// Read the agent definition from FILE; else /etc/gatevisor/agent.toml, else the built-in one (Hermes)
+    /// Use the agent definition in FILE, or the built-in one of that name (hermes, openclaw); else
+    /// `GATEVISOR_AGENT`, else what the home remembers, else /etc/gatevisor/agent.toml, else hermes
     #[arg(long, global = true, value_name = "FILE")]
     pub agent: Option<PathBuf>,
     /// Print one JSON object a line
@@ -38,44 +53,65 @@ pub struct Common {
     pub json: bool,
 }
 
-/// The commands.
+/// What the program can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
     /// Supervise every gateway of the home in the foreground, until Ctrl-C
     #[command(after_help = "Example: gatevisor --home ~/agents up --create")]
     Up(Up),
     /// Boot a container and run its command; the entry point of an image, also called `/init`
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, after_help = "Example: gatevisor init hermes gateway run")]
     Init {
         /// The command and its arguments; none of them is an option of this program
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
     /// Rewrite every slot from the profiles and their desired states, as each `up` does
+    #[command(after_help = "Example: gatevisor reconcile --dry-run")]
     Reconcile {
         /// Print what would be done, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
     /// Apply an edited agent definition to the service directories
+    #[command(after_help = "Example: gatevisor reload --restart")]
     Reload(Reload),
+    /// List agent definitions, with the versions found and what each can do, or check one
+    #[command(args_conflicts_with_subcommands = true)]
+    Agents {
+        /// What to do; list them by default
+        #[command(subcommand)]
+        verb: Option<AgentsCommand>,
+    },
     /// Make, remove and list profiles
     #[command(subcommand)]
     Profile(ProfileCommand),
     /// Start, stop, restart and inspect gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Start gateways, as `gateway start` does
+    #[command(after_help = "Example: gatevisor start coder writer")]
+    Start(ControlOptions),
+    /// Stop gateways, as `gateway stop` does
+    #[command(after_help = "Example: gatevisor stop 'test-*'")]
+    Stop(DrainedControl),
+    /// Restart gateways, as `gateway restart` does
+    #[command(after_help = "Example: gatevisor restart --failed --unresponsive")]
+    Restart(RestartOptions),
+    /// End the supervisor and all its gateways in order; those that shall run come back with the
+    /// next `up`
+    #[command(after_help = "Example: gatevisor down --timeout 60")]
+    Down(Down),
     /// Show a table of all gateways and other services
-    Status {
-        /// Show only these
-        names: Vec<OsString>,
-        /// Refresh the table whenever something changes, until Ctrl-C
-        #[arg(short, long)]
-        watch: bool,
-    },
+    #[command(visible_aliases = ["ps", "ls"])]
+    #[command(after_help = "Example: gatevisor status --failed")]
+    Status(StatusOptions),
     /// Say what is wrong, why, and which command fixes it; exit 1 if anything is an error
+    #[command(after_help = "Example: gatevisor doctor --json")]
     Doctor,
-    /// Execute a program as the owner of the home, without root's terminal; what doctor proposes to root is called so
+    /// Execute a program as the owner of the home, without giving it root's terminal
+    ///
+    /// `gatevisor doctor` proposes this to root, where a fix must not run with root's rights.
     #[command(hide = true)]
     AsOwner {
         /// The owner's user and group, as numbers
@@ -85,7 +121,9 @@ pub enum CliCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Give entries of the home to its owner, following no link and leaving no file system; root's
+    /// Give entries of the home to its owner, without following links or crossing file systems
+    ///
+    /// Only root can do this. `gatevisor doctor` proposes it.
     #[command(hide = true)]
     GiveBack {
         /// The owner's user and group, as numbers
@@ -96,44 +134,78 @@ pub enum CliCommand {
         paths: Vec<PathBuf>,
     },
     /// Explain why a gateway is in its state, what led there, and what to do
+    #[command(after_help = "Example: gatevisor explain coder")]
     Explain {
-        /// The profile; else -p, else the default profile
-        name: Option<OsString>,
+        /// Which gateways.
+        #[command(flatten)]
+        choice: Choice,
     },
     /// Tell by the exit code whether gateways work: 0 yes, 1 no
     ///
-    /// A gateway works if it is ready, or up where it never says that it is ready. Without names those are judged that
-    /// should run; one that is named should.
+    /// A gateway works if it is ready. One that never reports readiness works if it is up. Without
+    /// names, every gateway whose desired state is running is judged. A gateway that you name is
+    /// expected to run. The exit code is 111 if you may not look.
+    #[command(after_help = "Example: gatevisor health || gatevisor status --failed")]
     Health {
-        /// Judge these
-        #[arg(conflicts_with = "supervisor")]
-        names: Vec<OsString>,
+        /// Which gateways; by default all whose desired state is running
+        #[command(flatten)]
+        choice: Choice,
         /// Judge the supervisor alone, as a container's health check should
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["names", "all", "failed", "unresponsive"])]
         supervisor: bool,
     },
     /// Print the logs of gateways
     #[command(after_help = "Example: gatevisor logs coder --since 10m --grep error")]
     Logs(Logs),
     /// Show all processes of gateways as trees, with what they use
+    #[command(after_help = "Example: gatevisor tree coder")]
     Tree {
-        /// The profiles; else -p, else all that have a slot
-        names: Vec<OsString>,
+        /// Which gateways; without names all that have a slot.
+        #[command(flatten)]
+        choice: Choice,
     },
     /// List, show or collect evidence about gateways that did not work
+    #[command(after_help = "Example: gatevisor incidents --collect coder")]
     Incidents(Incidents),
     /// Print the events of gateways as they happen
+    #[command(after_help = "Example: gatevisor events 'test-*'")]
     Events {
-        /// Print only these; all by default
-        names: Vec<OsString>,
+        /// Which gateways; all by default.
+        #[command(flatten)]
+        choice: Choice,
     },
     /// Wait until a gateway is up, ready, live or down
     #[command(after_help = "Example: gatevisor wait coder --ready --timeout 30")]
     Wait(Wait),
+    /// Print metrics for Prometheus, or serve them over HTTP
+    ///
+    /// Without `--listen` they are printed once, as a textfile collector wants them.
+    #[command(after_help = "Example: gatevisor metrics --listen 127.0.0.1:9465")]
+    Metrics(MetricsOptions),
+    /// Make a home from the file of another supervisor
+    ///
+    /// FILE is pm2's `dump.pm2` or `ecosystem.config.json`, or supervisord's `supervisord.conf`.
+    /// Each program becomes a profile with a script `start` and its variables. A message names each
+    /// setting that has no counterpart here. FILE and what runs there are left as they are.
+    #[command(after_help = "Example: gatevisor --home ~/imported import ~/.pm2/dump.pm2 --dry-run")]
+    Import(Import),
+    /// Have systemd supervise the home: write, enable and start a unit for it
+    ///
+    /// If root calls, it is a unit of the system, which runs as the owner of the home. Otherwise it
+    /// is a unit of your own. A second call renews the unit.
+    #[command(after_help = "Example: sudo gatevisor --home /home/alice/.hermes install")]
+    Install(Install),
+    /// Stop, disable and remove the unit that `install` made; the home stays as it is
+    #[command(after_help = "Example: gatevisor uninstall --user")]
+    Uninstall(HostScopeOptions),
+    /// Ask systemd about the unit of the home
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Give this program the names of s6's tools
     #[command(subcommand)]
     Applets(Applets),
     /// Be one of s6's tools
+    #[command(after_help = "Example: gatevisor s6 s6-svstat run/service/gateway-coder")]
     S6 {
         /// Its name; `gatevisor applets list` lists them
         applet: OsString,
@@ -141,11 +213,33 @@ pub enum CliCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Print a completion script for a shell
+    /// Write manual pages into a directory, one for each verb
+    #[command(after_help = "Example: gatevisor man ~/.local/share/man/man1")]
+    Man {
+        /// A directory that exists
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Print a script that makes a shell complete verbs, options and names of profiles
+    #[command(after_help = "Example, for ~/.bashrc: source <(gatevisor completions bash)")]
     Completions {
-        /// The shell
+        /// What reads the script
         shell: clap_complete::Shell,
     },
+}
+
+/// What to show, and for which gateways.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    /// Which gateways; all by default.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Refresh the table whenever something changes, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Print every column of the table, even if the terminal is too narrow for them
+    #[arg(long)]
+    pub wide: bool,
 }
 
 /// How to supervise.
@@ -154,7 +248,7 @@ pub struct Up {
     /// Kill what has not stopped this long after Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub grace: u32,
-    /// Refuse services beyond so many
+    /// Refuse further services when this many are supervised
     #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
     pub max_services: u32,
     /// Do not wait for the gateways and print no table
@@ -163,67 +257,84 @@ pub struct Up {
     /// Make the home that --home or the agent's variable names, if it does not exist
     #[arg(long)]
     pub create: bool,
+    /// Supervise in the background, and return when it supervises; `gatevisor down` ends it
+    #[arg(short, long)]
+    pub detach: bool,
 }
 
-/// What to make anew.
+/// Whose service manager is meant.
+#[derive(Debug, Args)]
+pub struct HostScopeOptions {
+    /// Use your own service manager, which is the default unless root calls
+    #[arg(long, conflicts_with = "system")]
+    pub user: bool,
+    /// Use the system's service manager, which is root's default
+    #[arg(long)]
+    pub system: bool,
+}
+
+/// How systemd supervises the home.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// Whose service manager is meant.
+    #[command(flatten)]
+    pub scope: HostScopeOptions,
+    /// Enable the unit, and start nothing now
+    #[arg(long)]
+    pub no_start: bool,
+    /// Print the unit, and change nothing
+    #[arg(long, conflicts_with = "no_start")]
+    pub dry_run: bool,
+}
+
+/// What can be asked about the unit of a home.
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Show whether the unit is active, since when, and what the supervisor says; exit 1 if not
+    #[command(after_help = "Example: gatevisor service status --json")]
+    Status(HostScopeOptions),
+}
+
+/// How to end the supervisor.
+#[derive(Debug, Args)]
+pub struct Down {
+    /// Return without waiting for the end
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
+    pub timeout: Option<u32>,
+}
+
+/// What to generate anew.
 #[derive(Debug, Args)]
 pub struct Reload {
-    /// The profiles; else all that have a service directory
-    pub names: Vec<OsString>,
+    /// Which gateways; all that have a service directory by default.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Restart the gateways that are up and whose directories changed
     #[arg(long)]
     pub restart: bool,
 }
 
-/// What can be done with profiles.
-#[derive(Debug, Subcommand)]
-pub enum ProfileCommand {
-    /// Make a profile, and its slot where a supervisor runs
-    Create {
-        /// Lower-case letters, digits, `-` and `_`; at most 243
-        name: OsString,
-        /// Ask for its gateway running, and start it
-        #[arg(long)]
-        start: bool,
-        /// Make the home that --home or the agent's variable names, if it does not exist
-        #[arg(long)]
-        create: bool,
-        /// Why, for the record
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-    /// Stop a profile's gateway and remove the profile with everything in it
-    Delete {
-        /// The profile
-        name: OsString,
-        /// Do not ask for confirmation
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// List all profiles
-    List,
-    /// Show where a profile is and what is desired of it
-    Show {
-        /// The profile
-        name: OsString,
-    },
-}
-
-/// Which gateways.
-#[derive(Debug, Args)]
+/// Which gateways. Every verb that takes names takes this.
+#[derive(Debug, Default, Args)]
 pub struct Choice {
-    /// The profiles, or patterns such as `test-*`; else -p, else the default profile
+    /// Profiles, or patterns such as 'test-*'; else the one of -p, else what the command says
     #[arg(value_name = "NAME")]
     pub names: Vec<OsString>,
-    /// Choose all gateways that have a slot
-    #[arg(long, conflicts_with_all = ["names", "failed"])]
+    /// Choose all gateways
+    #[arg(long, conflicts_with_all = ["names", "failed", "unresponsive"])]
     pub all: bool,
     /// Choose all gateways that failed or keep failing
     #[arg(long, conflicts_with = "names")]
     pub failed: bool,
+    /// Choose all gateways that run and do not respond
+    #[arg(long, conflicts_with = "names")]
+    pub unresponsive: bool,
 }
 
-/// Which gateways, and how to go about it.
+/// Which gateways, and how.
 #[derive(Debug, Args)]
 pub struct ControlOptions {
     /// Which gateways.
@@ -235,10 +346,11 @@ pub struct ControlOptions {
     /// Return without waiting for the result
     #[arg(long)]
     pub no_wait: bool,
-    /// Wait until it is ready; fails if nothing tells whether it is
+    /// Wait until it is ready; fails if it never reports whether it is
     #[arg(long, conflicts_with = "no_wait")]
     pub ready: bool,
-    /// Without a probe, it is started when it has stayed up this long [default: the agent definition's]
+    /// If nothing probes or follows it, count it as started when it has stayed up this long
+    /// [default: from the agent definition]
     #[arg(long, value_name = "SECONDS", value_parser = window, conflicts_with = "no_wait")]
     pub window: Option<Duration>,
     /// Give up waiting after this long
@@ -257,44 +369,55 @@ fn window(text: &str) -> Result<Duration, String> {
 /// What can be done with gateways.
 #[derive(Debug, Subcommand)]
 pub enum GatewayCommand {
-    /// Ask for a gateway running, and start it
+    /// Record that a gateway shall run, and start it
+    #[command(after_help = "Example: gatevisor gateway start coder --ready")]
     Start(ControlOptions),
-    /// Ask for a gateway stopped, and stop it
-    Stop(ControlOptions),
+    /// Record that a gateway shall be stopped, and stop it
+    #[command(after_help = "Example: gatevisor gateway stop 'test-*' --reason upgrade")]
+    Stop(DrainedControl),
     /// Restart a gateway; one that is down is started
-    Restart(ControlOptions),
+    #[command(after_help = "Example: gatevisor gateway restart coder --drain=2m")]
+    Restart(RestartOptions),
+    /// Have a gateway take no new work and end what is under way, then stop or restart it
+    ///
+    /// Without --then, it is kept from new work until the time is over or Ctrl-C.
+    #[command(after_help = "Example: gatevisor gateway drain coder --for 5m --then restart")]
+    Drain(DrainOptions),
     /// Show everything that is known of a gateway
+    #[command(after_help = "Example: gatevisor gateway status coder")]
     Status(Choice),
-    /// Give a profile's gateway a slot; it stays down unless told otherwise
+    /// Make a slot for a profile's gateway, which stays down without --start
+    #[command(after_help = "Example: gatevisor gateway register --all")]
     Register {
-        /// The profile; else -p, else the default profile
-        name: Option<OsString>,
-        /// Ask for it running, and start it
+        /// Which gateways; with --all those of all profiles that have no slot.
+        #[command(flatten)]
+        choice: Choice,
+        /// Record that it shall run, and start it
         #[arg(long)]
         start: bool,
-        /// Register the gateways of all profiles
-        #[arg(long, conflicts_with = "name")]
-        all: bool,
     },
     /// Stop a profile's gateway and take its slot away; the profile and its desired state stay
+    #[command(after_help = "Example: gatevisor gateway unregister coder")]
     Unregister(Choice),
 }
 
 /// Which lines to print.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// The profiles; else -p, else all that have a log
-    pub names: Vec<OsString>,
+    /// Which gateways; all that have a log by default.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Keep printing new lines, across rotations and restarts
     #[arg(short, long)]
     pub follow: bool,
-    /// Print so many last lines of each, or `all`; 10 by default, all with --since or --until
+    /// Print the last N lines of each gateway, or `all`; 10 by default, all with --since or --until
     #[arg(short = 'n', long, value_name = "N")]
     pub lines: Option<String>,
-    /// Leave out what was written before; such as `10m`, `2h30m`, `10:00`, `2026-11-20 10:00`, RFC 3339, a line's stamp
+    /// Leave out what was written before this time: `10m`, `2h30m`, `10:00`, `2026-11-20 10:00`,
+    /// RFC 3339, or the stamp of a line
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Leave out what was written after
+    /// Leave out what was written after this time
     #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     pub until: Option<String>,
     /// Print only lines whose text matches; upper and lower case differ
@@ -303,7 +426,7 @@ pub struct Logs {
     /// Ignore case in --grep
     #[arg(short, long, requires = "grep")]
     pub ignore_case: bool,
-    /// Print every byte as it was written, also what commands a terminal
+    /// Print every byte as it was written, control characters for terminals included
     #[arg(long)]
     pub raw: bool,
 }
@@ -311,10 +434,11 @@ pub struct Logs {
 /// Which evidence.
 #[derive(Debug, Args)]
 pub struct Incidents {
-    /// The profiles; else -p, else all
-    pub names: Vec<OsString>,
+    /// Which gateways; all by default.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Print what was collected
-    #[arg(long, value_name = "TIME-NAME", conflicts_with_all = ["names", "collect"])]
+    #[arg(long, value_name = "TIME-NAME", conflicts_with_all = ["names", "all", "failed", "unresponsive", "collect"])]
     pub show: Option<String>,
     /// Collect evidence about gateways that are up, now; they go on as they are
     #[arg(long)]
@@ -328,8 +452,10 @@ pub struct Incidents {
 #[derive(Debug, Subcommand)]
 pub enum Applets {
     /// List the names, and what each does
+    #[command(after_help = "Example: gatevisor applets list")]
     List,
     /// Make a link to this program for every name
+    #[command(after_help = "Example: gatevisor applets install /command")]
     Install {
         /// Where, such as /command; made if it is missing
         dir: PathBuf,
@@ -342,19 +468,20 @@ pub enum Applets {
     },
 }
 
-/// What to wait for.
+/// The condition to wait for.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option, and only one may be given")]
 pub struct Wait {
-    /// The profile; else -p, else the default profile
-    pub name: Option<OsString>,
+    /// Which gateways.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Wait until it is up (the default)
     #[arg(long, group = "condition")]
     pub up: bool,
     /// Wait until it is up and ready
     #[arg(long, group = "condition")]
     pub ready: bool,
-    /// Wait until it has shown that it works; fails if nothing tells
+    /// Wait until it has shown that it works; fails if it never shows whether it does
     #[arg(long, group = "condition")]
     pub live: bool,
     /// Wait until it is down and its finish script has ended
@@ -363,4 +490,48 @@ pub struct Wait {
     /// Give up after this long
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// The verbs whose names are new, and not chosen among the existing profiles.
+    const NEW: [&str; 1] = ["create"];
+
+    fn check(command: &clap::Command) {
+        let id = |argument: &clap::Arg| argument.get_id().to_string();
+        let all: Vec<String> = command.get_arguments().map(id).collect();
+        let takes_name =
+            command.get_positionals().any(|argument| ["name", "names"].contains(&&*id(argument)));
+        if takes_name && !NEW.contains(&command.get_name()) {
+            for option in ["names", "all", "failed", "unresponsive"] {
+                assert!(all.iter().any(|known| known == option), "{}: {option}", command.get_name());
+            }
+        }
+        command.get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn every_verb_that_takes_a_name_takes_several_all_and_those_in_a_state() {
+        check(&Cli::command());
+    }
+
+    fn has_example(command: &clap::Command, missing: &mut Vec<String>) {
+        let is_leaf = command.get_subcommands().next().is_none();
+        let is_shown = !command.is_hide_set();
+        let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        if is_leaf && is_shown && !example.starts_with("Example") {
+            missing.push(command.get_name().to_owned());
+        }
+        command.get_subcommands().for_each(|command| has_example(command, missing));
+    }
+
+    #[test]
+    fn the_help_of_every_verb_has_an_example() {
+        let mut missing = Vec::new();
+        has_example(&Cli::command(), &mut missing);
+        assert_eq!(missing, [""; 0]);
+    }
 }

@@ -1,7 +1,7 @@
-//! Where the scandir of a container is, and whether we are in one.
+//! The scandir of a container, and whether we are in a container.
 //!
-//! *Lives here:* the usual places and the variable that names another one. *Does not live here:* making them
-//! (`gatevisor_boot::places`).
+//! *Lives here:* the usual places, and the variable for another one.
+//! *Does not live here:* making them (`gatevisor_boot::places`).
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -12,13 +12,13 @@ use gatevisor_paths::by_path;
 /// The variable that names the scandir, as upstream's reconciler reads it.
 pub const SCANDIR_VARIABLE: &str = "S6_PROFILE_GATEWAY_SCANDIR";
 
-/// Where the run-time files of a container are.
+/// The directory of a container's run-time files.
 pub const CONTAINER_RUN: &str = "/run";
 
-/// Where the supervisor of a container has its scandir, and what tells that there is one.
+/// The scandir of a container's supervisor. It exists only if there is one.
 pub const CONTAINER_SCANDIR: &str = "/run/service";
 const CONTAINER_BASE: &str = "/run/s6/basedir";
-/// The link that says where the scandir is, where it is not in its usual place.
+/// The link to the scandir if it is not in its usual place.
 const CONTAINER_LINK: &str = "/run/s6/scandir";
 
 /// Returns the value of a variable of the environment.
@@ -26,7 +26,7 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// Returns the scandir of a container: the usual one, unless root's boot says that it is elsewhere.
+/// Returns the scandir of a container: the usual one, unless root's boot has put it elsewhere.
 pub fn containers_scandir() -> PathBuf {
     let link = Path::new(CONTAINER_LINK);
     let is_roots = std::fs::symlink_metadata(link).is_ok_and(|found| found.uid() == 0);
@@ -34,7 +34,7 @@ pub fn containers_scandir() -> PathBuf {
     elsewhere.unwrap_or_else(|| CONTAINER_SCANDIR.into())
 }
 
-/// Returns the scandir of the container that we are in, if we are in one that has a supervisor.
+/// Returns the scandir of the container that we are in, if that has a supervisor.
 pub fn container_scandir() -> Option<PathBuf> {
     let scandir = containers_scandir();
     let is_there = Path::new(CONTAINER_BASE).is_dir() && by_path::is_directory(scandir.join(".s6-svscan"));

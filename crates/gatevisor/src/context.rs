@@ -1,55 +1,81 @@
-//! What a command works on: the agent, the home, the scandir, the manager.
+//! The subject of a command: the agent, the home, the scandir, the manager.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use gatevisor_gateways::agent::AgentDefinition;
+use gatevisor_client::look;
 use gatevisor_gateways::agent::remember::{self, Remembered};
-use gatevisor_gateways::manager::ScandirManager;
-use gatevisor_gateways::profile::{Home, PROFILES, ProfileName};
+use gatevisor_gateways::agent::{AgentDefinition, SYSTEM_FILE, built_in};
+use gatevisor_gateways::manager::{LookError, ScandirManager};
+use gatevisor_gateways::profile::{self, Home, PROFILES, ProfileName};
+use gatevisor_gateways::topology::{TopologyReader, of_installed};
 use gatevisor_paths::{Authority, OpenHome};
 use gatevisor_sys::user;
+use gatevisor_wire::exit::error_chain;
 
 use crate::args::Common;
 use crate::container_scandir::{SCANDIR_VARIABLE, container_scandir, variable};
 use crate::enter;
-use crate::exit::{CommandError, Exit};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::out;
 
-/// What a command works on.
+/// The subject of a command.
 pub struct CommandContext {
     /// The manager, which knows the agent and the home.
     pub manager: ScandirManager,
     /// The profile that `-p` or the home selected.
     pub selected: ProfileName,
-    /// Whether a profile was selected by anybody.
+    /// Whether anybody selected a profile.
     pub is_selected: bool,
-    /// Whether root called, who may be the home's owner by now.
+    /// Whether root called. By now, the process may run as the home's owner.
     pub operator_is_root: bool,
     /// Whether to print JSON.
     pub json: bool,
     /// The absolute path of this program.
     pub program: PathBuf,
-    /// The definition that this command was told, where homes remember theirs: in a container the image has it.
+    /// The definition that this command was given, if homes remember theirs. In a container, the
+    /// definition belongs to the image.
     told: Option<PathBuf>,
+    /// The definition that this command was given, in whatever way.
+    named: Option<PathBuf>,
 }
 
-/// What is to become of a home that is named and does not exist.
+/// Returns the definition of this machine, if there is one.
+pub fn system_definition() -> Result<Option<PathBuf>, CommandError> {
+    let path = PathBuf::from(SYSTEM_FILE);
+    match look::exists(&path) {
+        Ok(there) => Ok(there.then_some(path)),
+        Err(source) => Err(LookError { what: "whether there is", path, source }.into()),
+    }
+}
+
+/// The variable that names an agent definition, as `--agent` does.
+const AGENT_VARIABLE: &str = "GATEVISOR_AGENT";
+
+/// Returns the definition that a command is told: a file, or the name of a built-in one.
+pub fn named_definition(common: &Common) -> Option<PathBuf> {
+    let of_variable = || variable(AGENT_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+    common.agent.clone().or_else(of_variable)
+}
+
+/// What to do about a named home that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingHome {
-    /// The command makes it, or says itself that there is none.
+    /// The command makes it, or reports itself that there is none.
     IsMade,
-    /// Its name is mistyped, as far as we know, so nothing is done.
+    /// Nothing is done, because its name is probably mistyped.
     IsRefused,
 }
 
 impl CommandContext {
-    /// Finds out what the command works on.
+    /// Finds out the subject of a command.
     ///
-    /// With `executes`, more than our own code will run: then it has nothing of a terminal of root's.
+    /// With `executes`, other programs than our own will run, so they get no access to root's
+    /// terminal.
     pub fn new(common: &Common, missing: MissingHome, executes: bool) -> Result<Self, CommandError> {
+        let named = named_definition(common);
         let load = |file: Option<&Path>| AgentDefinition::load(file).map_err(CommandError::from);
-        let agent = load(common.agent.as_deref())?;
+        let agent = load(named.as_deref())?;
         let home = Home::resolve(common.home.as_deref(), &agent, &variable)?;
         let operator_is_root = rustix::process::geteuid().is_root();
         become_owner(home.root(), executes)?;
@@ -57,9 +83,14 @@ impl CommandContext {
             must_exist(&home, common, &agent)?;
         }
         let remembers = container_scandir().is_none();
-        // Not before: what the home's owner left there is read with the owner's rights, and acted upon with them.
-        let recalled = if remembers && common.agent.is_none() { recall(home.root())? } else { None };
-        let agent = recalled.as_deref().map_or(Ok(agent), |file| load(Some(file)))?;
+        // This comes after the change of user: the files of the home's owner are read and used with
+        // the owner's rights.
+        let recalled = if remembers && named.is_none() { recall(home.root())? } else { None };
+        let is_open = remembers && named.is_none() && recalled.is_none();
+        let found = if is_open { found_in(&home, &agent)? } else { None };
+        let other = recalled.as_deref().or(found.as_deref());
+        let agent = other.map_or(Ok(agent), |file| load(Some(file)))?;
+        let agent = of_installed(&agent, &home);
         let scandir = common
             .scandir
             .clone()
@@ -76,13 +107,43 @@ impl CommandContext {
         };
         let is_selected = common.profile.is_some() || !home.selected().is_root();
         let manager = ScandirManager::new(agent, home, scandir, program.clone());
-        let told = common.agent.clone().filter(|_| remembers);
-        Ok(Self { manager, selected, is_selected, operator_is_root, json: common.json, program, told })
+        let told = common.agent.clone().or(found).filter(|_| remembers);
+        let named = named.or_else(|| told.clone()).filter(|_| remembers);
+        Ok(Self { manager, selected, is_selected, operator_is_root, json: common.json, program, told, named })
     }
 
-    /// Has the home remember the definition that this command was told, for all later commands.
-    pub fn remember(&self) {
-        let Some(told) = self.told.as_deref() else { return };
+    /// Returns the same for a supervisor that is about to begin; its environment decides about the
+    /// program.
+    pub fn at_boot(&self) -> Self {
+        let (agent, home) = (self.manager.agent(), self.manager.home());
+        let manager = self.manager.with_agent(TopologyReader::at_boot(agent, home, &variable).fitted());
+        let (selected, program) = (self.selected.clone(), self.program.clone());
+        let (is_selected, operator_is_root, json) = (self.is_selected, self.operator_is_root, self.json);
+        let (told, named) = (self.told.clone(), self.named.clone());
+        Self { manager, selected, is_selected, operator_is_root, json, program, told, named }
+    }
+
+    /// Returns the error that there is nothing of a kind, or that nobody can tell: a look at the
+    /// home or its gateways was refused.
+    pub fn absent(&self, message: impl Into<String>) -> CommandError {
+        self.all_seen().err().unwrap_or_else(|| CommandError::new(Exit::No, message))
+    }
+
+    /// Returns an error if a look at the home or its gateways was refused.
+    pub fn all_seen(&self) -> Result<(), CommandError> {
+        self.manager.refused_looks().into_iter().next().map_or(Ok(()), |unseen| Err(unseen.into()))
+    }
+
+    /// Returns the outcome of a command that reports. After a refused look at the home or its
+    /// gateways, it is neither a success nor that there is nothing.
+    pub fn as_seen(&self, outcome: Outcome) -> Outcome {
+        as_seen(self.manager.refused_looks(), outcome)
+    }
+
+    /// Makes the home remember the definition that this command was given, for all later commands.
+    /// Returns whether there was anything to remember.
+    pub fn remember(&self) -> bool {
+        let Some(told) = self.told.as_deref() else { return false };
         let home = self.manager.home().root();
         match remember::remember(home, told) {
             Ok(Remembered::New) => {}
@@ -97,42 +158,116 @@ impl CommandContext {
                 home.display()
             )),
         }
+        true
     }
 
-    /// Warns if this command was told another definition than the one that the home remembers.
+    /// Warns if this command was given a definition other than the one that the home remembers.
     pub fn warn_of_another(&self) {
-        let Some(told) = self.told.as_deref() else { return };
+        let Some(told) = self.named.as_deref() else { return };
         if let Some(other) = remember::differs(self.manager.home().root(), told) {
             out::warn(&format!(
-                "the home `{}` is used with the agent definition `{}`, and this command with another one",
+                "the home `{}` is used with the agent definition `{}`, and this command with `{}`",
                 self.manager.home().root().display(),
-                other.display()
+                other.display(),
+                told.display()
             ));
         }
     }
 
-    /// Returns the words with which another command works on the same: those that the home does not know by itself.
+    /// Returns the options with which another command has the same subject, except those that the
+    /// home remembers.
     pub fn options(&self) -> String {
         let home = self.manager.home().root();
         let mut words = format!("--home {}", home.display());
-        let knows =
-            |told: &Path| remember::recall(home).is_ok_and(|known| known == std::fs::canonicalize(told).ok());
+        let knows = |told: &Path| {
+            remember::recall(home).is_ok_and(|known| known.is_some())
+                && remember::differs(home, told).is_none()
+        };
         if let Some(told) = self.told.as_deref().filter(|told| !knows(told)) {
-            let told = std::path::absolute(told).unwrap_or_else(|_| told.to_owned());
+            let whole = built_in::named(told).is_none().then(|| std::path::absolute(told).ok()).flatten();
+            let told = whole.unwrap_or_else(|| told.to_owned());
             words = format!("{words} --agent {}", told.display());
         }
         words
     }
 
-    /// Returns whether a supervisor runs on the scandir; that it cannot be told is a failure, and never a no.
+    /// Returns the subject as the words of another command: the home, the scandir, and the
+    /// definition if this command was given one.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words = vec![self.manager.home().root().into(), self.manager.scandir().into()];
+        let of_variable = || variable(AGENT_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+        words.extend(self.told.clone().or_else(of_variable).map(|told| match built_in::named(&told) {
+            Some(_) => told.into(),
+            None => std::path::absolute(&told).unwrap_or(told).into(),
+        }));
+        words
+    }
+
+    /// Returns whether a supervisor runs on the scandir. It is an error, and never a no, if that is
+    /// unknown.
     pub fn supervisor_running(&self) -> Result<bool, CommandError> {
         self.manager.supervisor_running().map_err(CommandError::from)
     }
 
-    /// Returns the profile that a command means: the one it names, else the selected one.
+    /// Returns the profile that a command means: the named one, or else the selected one.
     pub fn named(&self, name: Option<&OsStr>) -> Result<ProfileName, CommandError> {
         name.map_or_else(|| Ok(self.selected.clone()), profile_name)
     }
+}
+
+/// The definition that counts for a home.
+pub struct Counting {
+    /// Its file, or the name of a built-in one.
+    pub source: PathBuf,
+    /// The definition, or what is wrong with it.
+    pub definition: Result<AgentDefinition, String>,
+    /// The home, where it is known.
+    pub home: Option<Home>,
+}
+
+impl Counting {
+    fn new(source: PathBuf, home: Option<Home>) -> Self {
+        let definition = AgentDefinition::load(Some(&source)).map_err(|error| error_chain(&error));
+        Self { source, definition, home }
+    }
+}
+
+/// Returns the definition that counts for the home of a command, also where that is not valid.
+pub fn counting_definition(common: &Common) -> Result<Counting, CommandError> {
+    let [(usual, _), ..] = built_in::BUILT_INS;
+    let named = named_definition(common);
+    let of_machine = if named.is_none() { system_definition()? } else { None };
+    let source = named.clone().or(of_machine).unwrap_or_else(|| PathBuf::from(usual));
+    let found = Counting::new(source, None);
+    let Ok(agent) = &found.definition else { return Ok(found) };
+    let home = Home::resolve(common.home.as_deref(), agent, &variable)?;
+    become_owner(home.root(), false)?;
+    let remembers = container_scandir().is_none() && named.is_none();
+    let recalled = if remembers { recall(home.root())? } else { None };
+    let by_files = if remembers && recalled.is_none() { found_in(&home, agent)? } else { None };
+    match recalled.or(by_files) {
+        Some(file) => Ok(Counting::new(file, Some(home))),
+        None => Ok(Counting { home: Some(home), ..found }),
+    }
+}
+
+/// Returns the outcome of a command that reports, and that was refused these looks.
+pub fn as_seen(refused: Vec<LookError>, outcome: Outcome) -> Outcome {
+    let Some(unseen) = refused.into_iter().next().map(CommandError::from) else { return outcome };
+    match outcome {
+        Ok(code) => {
+            out::warn(&unseen.message);
+            Ok(code.max(unseen.code))
+        }
+        Err(failure) if [Exit::No.code(), Exit::NotSupervised.code()].contains(&failure.code) => Err(unseen),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Returns the definition of the agent whose files are in a home that remembers none.
+fn found_in(home: &Home, agent: &AgentDefinition) -> Result<Option<PathBuf>, CommandError> {
+    let is_usual = system_definition()?.is_none();
+    Ok(if is_usual { profile::found_in(home, agent)?.map(PathBuf::from) } else { None })
 }
 
 /// Returns the definition that a home remembers.
@@ -140,7 +275,7 @@ fn recall(home: &Path) -> Result<Option<PathBuf>, CommandError> {
     remember::recall(home).map_err(CommandError::from)
 }
 
-/// Refuses a home that somebody named and that does not exist. Where nobody names one, it is made when it is needed.
+/// Refuses a named home that does not exist. A home that nobody names is made when it is needed.
 fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(), CommandError> {
     let root = home.root();
     let by = match (&common.home, agent.home_variable()) {
@@ -157,34 +292,19 @@ fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(
                 root = root.display()
             ),
         )),
-        // Whoever works in it says what else is wrong with it.
+        // The code that works in it reports other problems.
         _ => Ok(()),
     }
 }
 
-/// Makes root the user who decides what is in the home: whoever owns it, or a directory above it, may put links anywhere in
-/// it, and what is made in it must be that user's.
+/// If this is root, becomes the user who controls the contents of the home. The owner of the home,
+/// or of a directory above it, may put links anywhere in it, and files made in it must belong to
+/// that user.
 fn become_owner(home: &Path, executes: bool) -> Result<(), CommandError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let unusable = |why: &dyn std::fmt::Display| {
-        CommandError::new(
-            Exit::System,
-            format!("cannot work in the home `{}` as root: {why}", home.display()),
-        )
-    };
-    let uid = match OpenHome::authority_over(home, &[PROFILES]).map_err(|error| unusable(&error))? {
-        Authority::Ours => return Ok(()),
-        Authority::User(uid) => uid,
-        Authority::Nobody(step) => {
-            let path = step.path.display();
-            let hint = format!(
-                "call this as the user of the gateways, or take that right away: chmod go-w '{path}'"
-            );
-            return Err(unusable(&format!("{step}; {hint}")));
-        }
-    };
+    let Some(uid) = other_owner(home)? else { return Ok(()) };
     let user = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System, &error))?;
     if executes {
         enter::leave_terminal(&user)?;
@@ -196,6 +316,27 @@ fn become_owner(home: &Path, executes: bool) -> Result<(), CommandError> {
             format!("cannot become uid {uid}, who decides what is in the home: {errno}; {hint}"),
         )
     })
+}
+
+/// Returns the other user who decides what is in the home that root works in, if there is one.
+pub fn other_owner(home: &Path) -> Result<Option<u32>, CommandError> {
+    let unusable = |why: &dyn std::fmt::Display| {
+        CommandError::new(
+            Exit::System,
+            format!("cannot work in the home `{}` as root: {why}", home.display()),
+        )
+    };
+    match OpenHome::authority_over(home, &[PROFILES]).map_err(|error| unusable(&error))? {
+        Authority::Ours => Ok(None),
+        Authority::User(uid) => Ok(Some(uid)),
+        Authority::Nobody(step) => {
+            let path = step.path.display();
+            let hint = format!(
+                "call this as the user of the gateways, or take that right away: chmod go-w '{path}'"
+            );
+            Err(unusable(&format!("{step}; {hint}")))
+        }
+    }
 }
 
 /// Returns `name` as the name of a profile.

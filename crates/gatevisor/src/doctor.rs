@@ -1,7 +1,7 @@
 //! `gatevisor doctor`: what is wrong, why, and the command that fixes it.
 //!
-//! *Lives here:* becoming the one whose home it is, and printing. *Does not live here:* the checks
-//! (`gatevisor_doctor`).
+//! *Lives here:* becoming the home's owner, and printing.
+//! *Does not live here:* the checks (`gatevisor_doctor`).
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -25,18 +25,18 @@ pub fn run(context: &CommandContext, common: &Common) -> Outcome {
     let diagnosis = with_last_lines(context, diagnosis);
     let printed =
         if context.json { diagnosis.findings.iter().try_for_each(out::json) } else { print(&diagnosis) };
-    // The answer does not depend on whether anybody reads to the end.
+    // The answer does not depend on whether everything is read.
     if diagnosis.count(Severity::Error) > 0 { Ok(Exit::No.code()) } else { printed.and(DONE) }
 }
 
-/// Returns what to look at, as the user whose home it is.
+/// Returns the settings for the checks, after becoming the home's owner.
 pub fn settings<'a>(
     context: &'a CommandContext,
     common: &Common,
 ) -> Result<DoctorSettings<'a>, CommandError> {
     let manager = &context.manager;
     let is_container = manager.scandir() == Path::new(CONTAINER_SCANDIR);
-    // Before the user changes, who may not look into a scandir that is root's.
+    // This comes before the user changes, because the owner may not look into root's scandir.
     let seen = SeenSupervisor::of(manager.scandir());
     if rustix::process::geteuid().is_root()
         && let Some((uid, gid)) = owner_of(manager, is_container).filter(|(uid, _)| *uid != 0)
@@ -54,7 +54,7 @@ pub fn settings<'a>(
     })
 }
 
-/// Becomes the user whose home it is, for good: in a home its owner may have put anything anywhere.
+/// Becomes the home's owner for good, because the owner may have put links anywhere in the home.
 fn become_owner(uid: u32, gid: u32) -> Result<(), CommandError> {
     let mut owner = user::lookup_uid(uid).map_err(|error| CommandError::of(Exit::System, &error))?;
     if !owner.groups.contains(&gid) {
@@ -68,7 +68,7 @@ fn become_owner(uid: u32, gid: u32) -> Result<(), CommandError> {
     })
 }
 
-/// Returns how our own commands are called: as this one was.
+/// Returns how the operator calls our commands, as in the present call.
 fn caller(context: &CommandContext, common: &Common) -> Caller {
     let called = std::env::args_os().next().unwrap_or_default();
     let on_path = !called.is_empty() && Path::new(&called).components().count() == 1;
@@ -89,7 +89,7 @@ fn caller(context: &CommandContext, common: &Common) -> Caller {
     Caller { words }
 }
 
-/// Returns the diagnosis in which each gateway that does not stay up says what it printed last.
+/// Adds to the diagnosis the last output of each gateway that does not stay up.
 fn with_last_lines(context: &CommandContext, mut diagnosis: Diagnosis) -> Diagnosis {
     let crashes = diagnosis.findings.iter_mut().filter(|finding| finding.check == Check::Crash);
     for finding in crashes {

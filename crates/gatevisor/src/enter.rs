@@ -1,7 +1,8 @@
-//! The container's command, and root's calls of the agent's program: as whom, in which environment, and what it is.
+//! The container's command, and root's calls of the agent's program: their user, their environment,
+//! and the executed program.
 //!
-//! *Lives here:* becoming it, and what its environment says about the container.
-//! *Does not live here:* the rule for what arguments mean (`gatevisor_boot::route`).
+//! *Lives here:* becoming it, and the part of its environment that describes the container.
+//! *Does not live here:* the meaning of the container's arguments (`gatevisor_boot::route`).
 //!
 //! **Source:** docs/behaviour.md, *The wrapper and the shim*; USER-1.
 
@@ -14,6 +15,7 @@ use gatevisor_boot::route;
 use gatevisor_gateways::agent::{AgentDefinition, says_yes};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::Home;
+use gatevisor_gateways::topology::of_installed;
 use gatevisor_paths::OpenHome;
 use gatevisor_sys::environment::{DEFAULT_PATH, ProgramEnvironment, USER_PATH};
 use gatevisor_sys::user::{self, User};
@@ -29,7 +31,7 @@ pub fn agent() -> Result<AgentDefinition, CommandError> {
     AgentDefinition::load(None).map_err(CommandError::from)
 }
 
-/// Returns the agent's home: what its variable says, else its user's.
+/// Returns the agent's home, according to its variable, or else its user's home.
 pub fn home(agent: &AgentDefinition, variables: &[Variable]) -> Result<PathBuf, CommandError> {
     let name = agent.home_variable();
     if let Some(path) = environment::get(variables, &name).filter(|path| !path.is_empty()) {
@@ -44,7 +46,8 @@ pub fn home(agent: &AgentDefinition, variables: &[Variable]) -> Result<PathBuf, 
     }
 }
 
-/// Returns the manager of a container's gateways, as a service of the container finds it in its environment.
+/// Returns the manager of a container's gateways, according to the environment of a service of the
+/// container.
 pub fn manager(variables: &[Variable]) -> Result<ScandirManager, CommandError> {
     let agent = agent()?;
     let home = home(&agent, variables)?;
@@ -55,10 +58,12 @@ pub fn manager(variables: &[Variable]) -> Result<ScandirManager, CommandError> {
     let program = gatevisor_sys::process::own_program().map_err(|error| {
         CommandError::new(Exit::System, format!("cannot find this program's own file: {error}"))
     })?;
+    let agent = of_installed(&agent, &home);
     Ok(ScandirManager::new(agent, home, scandir, program))
 }
 
-/// Returns the home directory of the user that services and the command run as: `user` where we are root, else ourselves.
+/// Returns the home directory of the user that services and the command run as: `user` if we are
+/// root, or else our own user.
 pub fn user_home(user: Option<&User>, home: &Path) -> OsString {
     let found = match user {
         Some(user) => Some(user.home.clone()),
@@ -66,12 +71,12 @@ pub fn user_home(user: Option<&User>, home: &Path) -> OsString {
     };
     match found {
         Some(path) if path.len() > 1 && path.starts_with(b"/") => OsString::from_vec(path),
-        // A user without an entry has no other place that it may write to.
+        // A user without an entry has no other place for files.
         _ => home.as_os_str().to_owned(),
     }
 }
 
-/// Returns an error where this user, who is not root, can do nothing with the home.
+/// Returns an error if this user, who is not root, has no access to the home.
 ///
 /// **Source:** USER-1, USER-2.
 pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), CommandError> {
@@ -86,18 +91,21 @@ pub fn guard(agent: &AgentDefinition, home: &Path) -> Result<(), CommandError> {
     }
     let prefix = agent.prefix();
     Err(CommandError::new(
-        Exit::Usage,
+        Exit::No,
         format!(
-            "this container runs as uid {ours}, which may not write to the home `{}`; leave out --user and set \
-             {prefix}UID={ours} and {prefix}GID (or PUID and PGID) instead, or mount a home there that uid {ours} owns",
+            "this container runs as uid {ours}, which is not supported here: it may not write to the home `{}`; leave \
+             out --user and set {prefix}UID={ours} and {prefix}GID (or PUID and PGID) instead, or mount a home there \
+             that uid {ours} owns",
             home.display()
         ),
     ))
 }
 
-/// `main-wrapper.sh`, which is `gatevisor enter`: becomes a command of the agent's, as its user.
+/// `main-wrapper.sh`, which is `gatevisor enter`: becomes a command of the agent's, as the agent's
+/// user.
 ///
-/// The container's own command has the container's terminal; whoever else calls this keeps theirs to themselves.
+/// The container's own command has the container's terminal; other callers keep their terminals to
+/// themselves.
 pub fn run(words: &[OsString], terminal: TerminalOwner) -> Outcome {
     let agent = agent()?;
     let mut variables: Vec<Variable> = std::env::vars_os().collect();
@@ -114,7 +122,8 @@ pub fn run(words: &[OsString], terminal: TerminalOwner) -> Outcome {
     Err(become_program(&command, &environment))
 }
 
-/// The agent's name as a program: becomes the agent's program, as the agent's user unless root insists on itself.
+/// The agent's name as a program: becomes the agent's program, as the agent's user unless root
+/// insists on itself.
 ///
 /// **Source:** SH-1, SH-2.
 pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
@@ -137,14 +146,15 @@ pub fn call(agent: &AgentDefinition, words: &[OsString]) -> Outcome {
     Err(become_program(&command, &told(agent, variables)?))
 }
 
-/// Returns what the program that this process becomes is told, as the user that it is by now.
+/// Returns the environment of the program that this process becomes, for its present user.
 fn told(agent: &AgentDefinition, mut variables: Vec<Variable>) -> Result<ProgramEnvironment, CommandError> {
     set_user_path(agent, &mut variables);
     ProgramEnvironment::new(variables, DEFAULT_PATH)
         .map_err(|_| CommandError::new(Exit::System, "a variable holds a NUL byte"))
 }
 
-/// Says which directories the agent's own programs search besides, unless that was said already.
+/// Sets the variable for the directories that only the agent's own programs search, unless it is
+/// set already.
 pub fn set_user_path(agent: &AgentDefinition, variables: &mut Vec<Variable>) {
     if environment::get(variables, USER_PATH).is_some() {
         return;
@@ -158,16 +168,16 @@ pub fn set_user_path(agent: &AgentDefinition, variables: &mut Vec<Variable>) {
     }
 }
 
-/// Whose terminal it is that a command begins with.
+/// The owner of a command's terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TerminalOwner {
-    /// The container's, which is there for its command.
+    /// The container: the terminal is there for its command.
     Containers,
-    /// That of the one who calls, who goes on using it.
+    /// The caller, who goes on using it.
     Callers,
 }
 
-/// Leaves the terminal that root has to root; what runs as `user` gets one of its own.
+/// Leaves root's terminal to root; programs that run as `user` get a terminal of their own.
 pub fn leave_terminal(user: &User) -> Result<(), CommandError> {
     relay::leave_terminal(user.uid).map_err(|error| {
         let hint = "is devpts mounted on /dev/pts? without a terminal, as after `docker exec` without -t, none is needed";
@@ -196,7 +206,7 @@ fn is_program(name: &OsStr, path: &[u8]) -> bool {
     })
 }
 
-/// Becomes the program that a command names; returns only why it could not.
+/// Becomes the program of a command. Returns only if that fails, with the reason.
 pub fn become_program(command: &[OsString], environment: &ProgramEnvironment) -> CommandError {
     if command.is_empty() {
         return CommandError::new(Exit::Usage, "there is no command; name one after the image");
@@ -230,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_write_to_the_home_is_let_in() {
+    fn a_user_who_may_write_to_the_home_is_let_in() {
         let dir = tempfile::tempdir().unwrap();
         let agent = AgentDefinition::built_in().unwrap();
         assert!(guard(&agent, &dir.path().join("made/here")).is_ok());
         let refused = guard(&agent, Path::new("/proc/nothing/here")).unwrap_err();
-        for word in ["HERMES_UID=", "HERMES_GID", "PUID", "PGID", "/proc/nothing/here"] {
+        for word in ["not supported", "HERMES_UID=", "HERMES_GID", "PUID", "PGID", "/proc/nothing/here"] {
             assert!(refused.message.contains(word), "{word}: {}", refused.message);
         }
-        assert_eq!(refused.code, 100);
+        assert_eq!(refused.code, 1);
     }
 }

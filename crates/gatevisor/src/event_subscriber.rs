@@ -1,59 +1,67 @@
-//! The events of every service of a scandir, in one stream; services that come later are included.
+//! The events of all services of a scandir in one stream, including those of later services.
 //!
-//! *Lives here:* subscribing, and telling when an interpreter has become the service's command. *Does not live here:*
-//! printing (`events`), and waiting for one state (`gatevisor_client`).
+//! *Lives here:* subscribing, and noticing when an interpreter has become the service's command.
+//! *Does not live here:* printing (`events`), and waiting for one state (`gatevisor_client`).
 
 use std::collections::BTreeMap;
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::engine::Interests;
 use gatevisor_client::status_view::START_FAILED;
-use gatevisor_client::{ExecProgress, ExecWatch, Listener, ScanDir, ServiceDir};
+use gatevisor_client::{ExecProgress, ExecWatch, Listener, ScanDir, ServiceDir, StatusError};
 use gatevisor_gateways::live;
+use gatevisor_gateways::manager::LookError;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::Liveness;
 use gatevisor_paths::by_path;
+use gatevisor_slot::turns;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
-use rustix::fs::{fstat, inotify};
+use rustix::fs::fstat;
 
 use crate::exit::{CommandError, Exit};
 
-/// Whose the descriptors are that are polled: the scandir's, or a service's.
+/// The owners of polled descriptors: the scandir, a service, or neither.
 const SCANDIR: usize = 0;
 const SERVICES: usize = 1;
-const OWNERS: usize = 2;
+const BESIDE: usize = 2;
+const OWNERS: usize = 3;
 
-/// What happened to a service.
+/// An event of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happened {
-    /// Our interpreter of `run` is executed, and has yet to become the command.
+    /// Our interpreter of `run` was executed, and has not become the command yet.
     Starting,
-    /// Its command is executed.
+    /// Its start waits for its turn, after this many others.
+    Queued(usize),
+    /// Its command was executed.
     Up,
     /// It ended before its command was executed.
     FailedToStart,
-    /// The watcher of gateways has found out whether it works.
+    /// The watcher of gateways reports whether it works.
     Live(Liveness),
-    /// Any other event that its supervisor sends.
+    /// Another event from its supervisor.
     ServiceEvent(ServiceEvent),
 }
 
-/// A service whose events are received.
+/// A service with a subscription.
 struct SubscribedService {
     dir: ServiceDir,
     listener: Listener,
     exec: Option<ExecWatch>,
-    /// Whether its interpreter is up, and may still become the command.
+    /// Whether its interpreter is up and may still become the command.
     is_starting: bool,
+    /// The process whose wait for its turn was reported.
+    queued: Option<i32>,
 }
 
 impl SubscribedService {
-    /// Adds what it is woken by.
+    /// Adds the descriptors that wake it.
     fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
         interests.readable(self.listener.as_fd());
         if let Some(exec) = &self.exec {
@@ -61,7 +69,7 @@ impl SubscribedService {
         }
     }
 
-    /// Returns what has happened, in order.
+    /// Returns the events since the last call, in order.
     fn take(&mut self) -> Vec<Happened> {
         let mut happened = Vec::new();
         if let Some(exec) = &self.exec {
@@ -74,7 +82,8 @@ impl SubscribedService {
             if !self.is_starting || !self.has_become() {
                 return happened;
             }
-            // Unless an event came meanwhile, the process that became the command is the one of the last event.
+            // Unless another event came meanwhile, the last event's process is the one that became
+            // the command.
             if let Ok(Some(event)) = self.listener.try_next() {
                 self.receive(event, &mut happened);
             } else {
@@ -91,14 +100,14 @@ impl SubscribedService {
                 self.is_starting = true;
                 happened.push(Happened::Starting);
             }
-            // The interpreter's exit code tells whether the command was ever executed.
+            // The interpreter's exit code shows whether the command was ever executed.
             ServiceEvent::Died if std::mem::take(&mut self.is_starting) => {
                 let code = self.dir.deaths().last().and_then(|death| death.how().exit_code());
                 let is_failure = code.is_none_or(|code| START_FAILED.contains(&code));
                 let first = if is_failure { Happened::FailedToStart } else { Happened::Up };
                 happened.extend([first, Happened::ServiceEvent(event)]);
             }
-            // What is ready is executed.
+            // A service that is ready has been executed.
             ServiceEvent::Ready if std::mem::take(&mut self.is_starting) => {
                 happened.extend([Happened::Up, Happened::ServiceEvent(event)]);
             }
@@ -117,27 +126,35 @@ impl SubscribedService {
 pub struct EventSubscriber {
     scandir: PathBuf,
     only: Vec<ProfileName>,
-    watch: OwnedFd,
+    watch: Inotify,
+    /// A descriptor that wakes the receiver, too.
+    beside: Option<OwnedFd>,
     listeners: BTreeMap<ServiceName, SubscribedService>,
-    /// What the watcher of gateways said last.
+    /// The watcher's last reports.
     live: BTreeMap<ServiceName, Liveness>,
-    /// Services whose directories were taken away, and whose supervision has not ended yet.
+    /// Services whose directories were removed, and whose supervision has not ended yet.
     leaving: Vec<(ServiceName, SubscribedService)>,
 }
 
 impl EventSubscriber {
-    /// Subscribes to the services of a scandir, or only to the gateways named.
+    /// Subscribes to the services of a scandir, or only to the named gateways.
     pub fn open(scandir: &Path, only: Vec<ProfileName>) -> Result<Self, CommandError> {
         let watch = watch(scandir).map_err(|errno| {
             CommandError::new(Exit::System, format!("cannot watch `{}`: {errno}", scandir.display()))
         })?;
         let listeners = BTreeMap::new();
         let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
-        let mut subscriber = Self { scandir, only, watch, listeners, live, leaving };
+        let mut subscriber = Self { scandir, only, watch, beside: None, listeners, live, leaving };
         subscriber.subscribe()?;
-        // The states at the beginning are no events.
+        // The states at the beginning are not events.
         subscriber.news();
+        subscriber.queued();
         Ok(subscriber)
+    }
+
+    /// Sets a descriptor that ends each wait for events when it can be read.
+    pub fn wake_on(&mut self, beside: Option<OwnedFd>) {
+        self.beside = beside;
     }
 
     /// Waits for events, at most for `timeout`, and calls `on_event` with each.
@@ -149,6 +166,9 @@ impl EventSubscriber {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut interests = Interests::default();
         interests.of(SCANDIR).readable(self.watch.as_fd());
+        if let Some(beside) = &self.beside {
+            interests.of(BESIDE).readable(beside.as_fd());
+        }
         interests.of(SERVICES);
         let services = self.listeners.values().chain(self.leaving.iter().map(|(_, service)| service));
         for service in services {
@@ -164,11 +184,14 @@ impl EventSubscriber {
                 on_event(name, happened)?;
             }
         }
-        // Once its directory is removed with the FIFO in it, nobody is left to write another event.
+        // Once its directory is removed with the FIFO in it, nobody can send another event.
         self.leaving.retain(|(_, service)| fstat(&service.listener).is_ok_and(|stat| stat.st_nlink > 0));
         if changed {
-            drain(&self.watch);
+            self.watch.drain();
             self.subscribe()?;
+            for (name, before) in self.queued() {
+                on_event(&name, Happened::Queued(before))?;
+            }
             for (name, state) in self.news() {
                 on_event(&name, Happened::Live(state))?;
             }
@@ -176,7 +199,8 @@ impl EventSubscriber {
         Ok(())
     }
 
-    /// Returns the new states that the watcher of gateways reports. That a gateway works is only reported after a problem.
+    /// Returns the new states that the watcher of gateways reports. That a gateway works is only
+    /// reported after a problem.
     fn news(&mut self) -> Vec<(ServiceName, Liveness)> {
         let mut news = Vec::new();
         for name in self.listeners.keys() {
@@ -197,19 +221,36 @@ impl EventSubscriber {
         news
     }
 
-    /// Subscribes to every service that is there and not subscribed to yet.
+    /// Returns the starts that have begun to wait for their turn, each with the number of starts
+    /// before it.
+    fn queued(&mut self) -> Vec<(ServiceName, usize)> {
+        let turns = turns::turns(&self.scandir);
+        let mut news = Vec::new();
+        for (before, turn) in turns.waiting().enumerate() {
+            let Ok(name) = ServiceName::new(turn.service.as_bytes()) else { continue };
+            let Some(service) = self.listeners.get_mut(&name) else { continue };
+            if service.queued.replace(turn.pid) != Some(turn.pid) {
+                news.push((name, before));
+            }
+        }
+        news
+    }
+
+    /// Subscribes to every service without a subscription.
     fn subscribe(&mut self) -> Result<(), CommandError> {
         // The directory does not exist before a watcher has run.
-        let flags = inotify::WatchFlags::ONLYDIR | inotify::WatchFlags::DONT_FOLLOW;
-        let moved = inotify::WatchFlags::MOVED_TO | flags;
+        let flags = WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
+        let moved = WatchFlags::MOVED_TO | flags;
         let _ = by_path::watch(&self.watch, live::directory(&self.scandir), moved);
+        let _ = by_path::watch(&self.watch, self.scandir.join(turns::DIRECTORY), moved);
         let services = ScanDir::new(&self.scandir).services().map_err(|error| {
             CommandError::new(
                 Exit::System,
                 format!("cannot read the scandir `{}`: {error}", self.scandir.display()),
             )
         })?;
-        // A service whose directory was taken away still sends events, and another service may have its name by now.
+        // A service whose directory was removed still sends events, and another service may have
+        // its name by now.
         let is_there = |name: &ServiceName, service: &mut SubscribedService| {
             let path = services.iter().find(|(known, _)| known == name).map(|(_, path)| path);
             path.is_some_and(|path| {
@@ -224,29 +265,47 @@ impl EventSubscriber {
             if !of_interest || self.listeners.contains_key(&name) {
                 continue;
             }
-            // Without an event directory nobody supervises it yet. It is tried again when the scandir changes.
+            // Without an event directory, nobody supervises it yet. It is tried again when the
+            // scandir changes.
             let dir = ServiceDir::new(path);
-            if let Ok(listener) = Listener::subscribe(&dir) {
-                let exec = ExecWatch::of(&dir);
-                self.listeners.insert(name, SubscribedService { dir, listener, exec, is_starting: false });
+            match Listener::subscribe(&dir) {
+                Ok(listener) => {
+                    let exec = ExecWatch::of(&dir);
+                    may_be_followed(&name, &dir)?;
+                    self.listeners.insert(
+                        name,
+                        SubscribedService { dir, listener, exec, is_starting: false, queued: None },
+                    );
+                }
+                Err(error) if is_refused_gateway(&name, &error) => {
+                    return Err(LookError::at(&dir.event_path(), error).into());
+                }
+                Err(_) => {}
             }
         }
         Ok(())
     }
 }
 
-fn watch(scandir: &Path) -> rustix::io::Result<std::os::fd::OwnedFd> {
-    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    let flags = inotify::WatchFlags::CREATE
-        | inotify::WatchFlags::MOVED_TO
-        | inotify::WatchFlags::MOVED_FROM
-        | inotify::WatchFlags::DELETE;
-    by_path::watch(&fd, scandir, flags)?;
-    Ok(fd)
+/// Refuses a gateway whose status we may not read: then nobody can tell when it is up.
+fn may_be_followed(name: &ServiceName, dir: &ServiceDir) -> Result<(), CommandError> {
+    match dir.status() {
+        Err(StatusError::Read { file, source }) if is_refused_gateway(name, &source) => {
+            Err(LookError::at(&file, source).into())
+        }
+        _ => Ok(()),
+    }
 }
 
-fn drain(watch: impl AsFd) {
-    let mut space = [MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(watch, &mut space);
-    while reader.next().is_ok() {}
+/// Returns whether permission was refused to look at a gateway. Other services may be closed to the
+/// owner of the gateways.
+fn is_refused_gateway(name: &ServiceName, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && ProfileName::of_service(name.as_bytes()).is_some()
+}
+
+fn watch(scandir: &Path) -> rustix::io::Result<Inotify> {
+    let watch = Inotify::new()?;
+    let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE;
+    by_path::watch(&watch, scandir, flags)?;
+    Ok(watch)
 }

@@ -1,6 +1,4 @@
-//! `gatevisor events`: prints what happens to services, as it happens.
-
-use std::ffi::OsString;
+//! `gatevisor events`: prints the events of services as they happen.
 
 use anstyle::AnsiColor;
 use gatevisor_client::ServiceDir;
@@ -11,14 +9,16 @@ use gatevisor_wire::name::ServiceName;
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::args::Choice;
 use crate::context::CommandContext;
 use crate::event_subscriber::{EventSubscriber, Happened};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::out::{self, Text};
+use crate::status;
 
 /// Prints events until the reader goes or somebody presses Ctrl-C.
-pub fn run(context: &CommandContext, names: &[OsString]) -> Outcome {
-    let only = names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
+pub fn run(context: &CommandContext, choice: &Choice) -> Outcome {
+    let only = status::only(context, choice)?;
     if !context.supervisor_running()? {
         return Err(CommandError::new(
             Exit::NotSupervised,
@@ -38,12 +38,14 @@ fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Re
     let now = Timestamp::now();
     let profile = ProfileName::of_service(name.as_bytes());
     let (word, colour, event) = words(happened);
-    // The event does not say that the kernel killed it.
+    // The event does not tell that the kernel killed it.
     let dir = ServiceDir::new(context.manager.scandir().join(name.to_string()));
     let cause = matches!(happened, Happened::ServiceEvent(ServiceEvent::Died)).then(|| cause(&dir)).flatten();
+    let queued = if let Happened::Queued(before) = happened { Some(before) } else { None };
     if context.json {
         return out::json(&json!({
             "cause": cause,
+            "queued": queued,
             "time": now.to_string(),
             "service": name.to_string(),
             "profile": profile.as_ref().map(ProfileName::as_str),
@@ -53,21 +55,23 @@ fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Re
     }
     let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
     let line = Text::from(format_args!("{} {shown} ", now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")));
-    let because = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+    let before = queued.map(|before| format!("{before} before it"));
+    let because = cause.or(before).map_or_else(String::new, |why| format!(": {why}"));
     out::line(line.styled(out::colour(colour), word).and(because))
 }
 
-/// Returns the cause of a service's last death, where its supervisor knows more than the signal.
+/// Returns the cause of a service's last death, if its supervisor knows more than the signal.
 fn cause(dir: &ServiceDir) -> Option<String> {
     let is_killed = dir.deaths().last().is_some_and(|death| death.signal == gatevisor_wire::signal::KILL);
     let policy = dir.policy().filter(|_| is_killed)?;
     policy.cause_of_death().map(str::to_owned)
 }
 
-/// Returns the word for what happened, its colour, and the event byte that stands for it in JSON.
+/// Returns the word for an event, its colour, and its event byte in JSON.
 fn words(happened: Happened) -> (&'static str, AnsiColor, Option<ServiceEvent>) {
     match happened {
         Happened::Starting => ("starting", AnsiColor::Yellow, None),
+        Happened::Queued(_) => ("queued", AnsiColor::Yellow, None),
         Happened::Up => ("up", AnsiColor::Green, Some(ServiceEvent::Up)),
         Happened::FailedToStart => ("failed to start", AnsiColor::Red, None),
         Happened::Live(state) => (state.word(), live_colour(state), None),

@@ -1,14 +1,14 @@
-//! How a command ends: its exit code, and why it failed.
+//! The end of a command: its exit code, and why it failed.
 //!
-//! *Lives here:* what a command returns, and turning any error into that. *Does not live here:* the codes
-//! (`gatevisor_wire::exit`), and printing.
+//! *Lives here:* the result of a command, and turning any error into it.
+//! *Does not live here:* the codes (`gatevisor_wire::exit`), and printing.
 
 use std::error::Error;
 
 pub use gatevisor_wire::exit::Exit;
-use gatevisor_wire::exit::{ExitError, error_chain};
+use gatevisor_wire::exit::{ExitError, error_chain, without_numbers};
 
-/// Why a command failed: what to say, and how to end.
+/// Why a command failed: its message and its exit code.
 #[derive(Debug)]
 pub struct CommandError {
     /// One line: what was tried, why it failed, what to do.
@@ -17,29 +17,29 @@ pub struct CommandError {
     pub code: u8,
     /// The last lines of the gateway that it is about.
     pub lines: Vec<String>,
-    /// Where more is said, for a person at a terminal.
+    /// Where to find more, for a person at a terminal.
     pub hint: Option<String>,
 }
 
 impl CommandError {
     /// Returns a failure with this message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: exit.code(), lines: Vec::new(), hint: None }
+        Self { message: without_numbers(&message.into()), code: exit.code(), lines: Vec::new(), hint: None }
     }
 
-    /// Returns the failure that `error` is, with its causes, for an error that names no exit code itself.
+    /// Returns the failure for `error` with its causes, if the error names no exit code itself.
     pub fn of(exit: Exit, error: &dyn Error) -> Self {
         Self::new(exit, error_chain(error))
     }
 
-    /// Returns the failure with a word where more is said.
+    /// Adds a hint where to find more.
     #[must_use]
     pub fn with_hint(mut self, hint: String) -> Self {
         self.hint = Some(hint);
         self
     }
 
-    /// Returns the failure with the last lines of the gateway that it is about.
+    /// Adds the last lines of the gateway that it is about.
     #[must_use]
     pub fn with_lines(mut self, lines: Vec<String>) -> Self {
         self.lines = lines;
@@ -53,8 +53,8 @@ impl<E: ExitError> From<E> for CommandError {
     }
 }
 
-/// What a command returns: an exit code other than failure, or why it failed.
+/// The result of a command: an exit code, or why it failed.
 pub type Outcome = Result<u8, CommandError>;
 
-/// The outcome of a command that did what it was asked.
+/// The result of a command that succeeded.
 pub const DONE: Outcome = Ok(Exit::Done.code());

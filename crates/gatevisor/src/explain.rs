@@ -1,33 +1,52 @@
-//! `gatevisor explain`: why a gateway is as it is, on one page.
+//! `gatevisor explain`: why a gateway is in its state, on one page.
 //!
-//! *Lives here:* the page, and what was probably meant by a name that is none. *Does not live here:* the causes
-//! (`gatevisor_doctor::explain`).
-
-use std::ffi::OsStr;
+//! *Lives here:* the page, and proposals for a mistyped name.
+//! *Does not live here:* the causes (`gatevisor_doctor::explain`).
 
 use anstyle::AnsiColor;
 use gatevisor_doctor::explain::{CauseKind, Explanation, explain};
 use gatevisor_gateways::inspect::{InspectError, ServiceState};
+use gatevisor_gateways::misspelling::is_near;
 use gatevisor_gateways::profile::{self, ProfileName};
 
-use crate::args::Common;
+use crate::args::{Choice, Common};
+use crate::choice::{NameScope, Unnamed, chosen};
 use crate::context::CommandContext;
 use crate::doctor;
+use crate::each;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::last_lines;
 use crate::out::{self, BOLD, DIM, Text, colour};
 use crate::units::span;
-use crate::{last_lines, near};
 
-/// Columns of the names of the parts.
+/// The width of the column with the names of the parts.
 const NAMES: usize = 8;
 
-/// Explains one gateway; the exit code is 111 where nobody may look.
-pub fn run(context: &CommandContext, common: &Common, name: Option<&OsStr>) -> Outcome {
-    let name = context.named(name)?;
+/// Explains one gateway, or several in turn; the exit code is 111 if the caller may not look.
+pub fn run(context: &CommandContext, common: &Common, choice: &Choice) -> Outcome {
+    let names = chosen(context, choice, NameScope::Known, Unnamed::Selected)?;
+    let mut is_first = true;
+    each::shown(&names, |name| {
+        if !std::mem::take(&mut is_first) && !context.json {
+            out::empty_line()?;
+        }
+        explain_one(context, common, name)
+    })
+}
+
+/// Returns the reason for a gateway's state in one sentence, if it is known.
+pub fn sentence(context: &CommandContext, common: &Common, name: &ProfileName) -> Option<Text> {
+    let settings = doctor::settings(context, common).ok()?;
+    // The last lines decide between causes, so the sentence needs them as the page does.
+    let lines = |since, until| last_lines::between(context, name, since, until);
+    let explanation = explain(&settings, name, &lines).ok()?;
+    headline_of(&explanation)
+}
+
+fn explain_one(context: &CommandContext, common: &Common, name: &ProfileName) -> Outcome {
     let settings = doctor::settings(context, common)?;
-    let lines = |since, until| last_lines::between(context, &name, since, until);
-    let explanation =
-        explain(&settings, &name, &lines).map_err(|error| unexplained(context, &name, error))?;
+    let lines = |since, until| last_lines::between(context, name, since, until);
+    let explanation = explain(&settings, name, &lines).map_err(|error| unexplained(context, name, error))?;
     if context.json {
         out::json(&explanation)?;
     } else {
@@ -45,10 +64,8 @@ fn unexplained(context: &CommandContext, name: &ProfileName, error: InspectError
         && let Ok(known) = profile::list(manager.home(), manager.agent())
     {
         let meant = known.iter().map(|profile| profile.name.as_str());
-        let meant: Vec<String> = meant
-            .filter(|known| near::is_near(name.as_str(), known))
-            .map(|known| format!("`{known}`"))
-            .collect();
+        let meant: Vec<String> =
+            meant.filter(|known| is_near(name.as_str(), known)).map(|known| format!("`{known}`")).collect();
         if !meant.is_empty() {
             failure.message = format!("{}; did you mean {}?", failure.message, meant.join(" or "));
         }
@@ -59,12 +76,7 @@ fn unexplained(context: &CommandContext, name: &ProfileName, error: InspectError
 /// Returns the page, line by line.
 fn page(explanation: &Explanation) -> Vec<Text> {
     let mut page = Vec::new();
-    if let Some(first) = explanation.first() {
-        let is_well = first.cause == CauseKind::Well;
-        let paint = colour(if is_well { AnsiColor::Green } else { AnsiColor::Red });
-        let name = Text::default().styled(BOLD, &explanation.profile).and(": ");
-        page.push(name.styled(paint, headline(explanation, &first.what)));
-    }
+    page.extend(headline_of(explanation));
     page.push(Text::default());
     part(&mut page, "desired", [desired(explanation)]);
     part(&mut page, "is", [is(explanation)]);
@@ -91,7 +103,16 @@ fn page(explanation: &Explanation) -> Vec<Text> {
     page
 }
 
-/// Returns the first cause, and of a gateway that works again that it is of the past.
+/// Returns the first line of the page.
+fn headline_of(explanation: &Explanation) -> Option<Text> {
+    let first = explanation.first()?;
+    let is_well = first.cause == CauseKind::Well;
+    let paint = colour(if is_well { AnsiColor::Green } else { AnsiColor::Red });
+    let name = Text::default().styled(BOLD, &explanation.profile).and(": ");
+    Some(name.styled(paint, headline(explanation, &first.what)))
+}
+
+/// Returns the first cause; for a gateway that works again, it says that the cause is in the past.
 fn headline(explanation: &Explanation, what: &str) -> String {
     let is_past = explanation.first().is_some_and(|cause| cause.cause.is_of_the_past());
     match explanation.state {
@@ -102,7 +123,7 @@ fn headline(explanation: &Explanation, what: &str) -> String {
     }
 }
 
-/// Adds a part of the page: its name, and a line for each thing that is said.
+/// Adds a part of the page: its name, and its lines.
 fn part(page: &mut Vec<Text>, name: &str, lines: impl IntoIterator<Item = String>) {
     let mut name = name;
     for line in lines {
@@ -113,7 +134,8 @@ fn part(page: &mut Vec<Text>, name: &str, lines: impl IntoIterator<Item = String
 
 fn desired(explanation: &Explanation) -> String {
     match &explanation.desired_state {
-        Some(state) => format!("{state}{}", explanation.said()),
+        Some(state) => format!("{state}{}", explanation.origin),
+        None if explanation.desired_problem.is_some() => "unknown".to_owned(),
         None => "nothing was ever recorded".to_owned(),
     }
 }
@@ -123,9 +145,10 @@ fn is(explanation: &Explanation) -> String {
     if let Some(pid) = explanation.pid {
         text = format!("{text}, process {pid}");
     }
-    let was_ever = explanation.pid.is_some() || explanation.updownfor > 0;
-    if was_ever && explanation.state != ServiceState::NotSupervised {
-        text = format!("{text}, for {}", span(explanation.updownfor));
+    let is_supervised = explanation.state != ServiceState::NotSupervised;
+    let was_ever = |seconds: &u64| explanation.pid.is_some() || *seconds > 0;
+    if let Some(seconds) = explanation.updownfor.filter(was_ever).filter(|_| is_supervised) {
+        text = format!("{text}, for {}", span(seconds));
     }
     text
 }

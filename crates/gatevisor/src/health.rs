@@ -1,62 +1,88 @@
-//! `gatevisor health`: whether gateways, or the supervisor alone, are as they should be; the answer is the exit code.
+//! `gatevisor health`: whether gateways, or only the supervisor, work; the exit code is the answer.
 //!
-//! *Lives here:* the judgement. *Does not live here:* finding states out (`gatevisor_gateways::inspect`).
+//! *Lives here:* the judgement. *Does not live here:* finding states out
+//! (`gatevisor_gateways::inspect`).
 //!
-//! A container engine replaces a container that is not healthy, with all its gateways. So what it asks is the supervisor, and
-//! one gateway that does not work, or an agent that takes its services away, makes nothing unhealthy.
+//! A container engine replaces an unhealthy container with all its gateways. So an engine should
+//! ask only about the supervisor: a gateway that does not work, or an agent that removes its
+//! services, makes nothing unhealthy.
 
-use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use gatevisor_boot::{presence, runtime_directories};
 use gatevisor_client::ScanDir;
 use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
+use gatevisor_gateways::live::{self, LiveReport};
+use gatevisor_gateways::manager::LookError;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_wire::Pid;
 use serde::Serialize;
 
-use crate::args::Common;
+use crate::args::{Choice, Common};
+use crate::choice::{NameScope, Unnamed, chosen};
 use crate::container_scandir::{self, SCANDIR_VARIABLE};
 use crate::context::{CommandContext, MissingHome};
-use crate::exit::{Exit, Outcome};
-use crate::{liveness_words, out, status};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::{liveness_words, out};
 
-/// What is said of the supervisor.
+/// What cannot be told of a place that may not be looked at.
+const RUNS: &str = "whether a supervisor runs on";
+
+/// The report about the supervisor.
 #[derive(Debug, Serialize)]
 struct SupervisorHealth {
-    healthy: bool,
-    /// Its process; -1 if there is none that can be seen.
-    pid: i32,
-    reason: Option<&'static str>,
+    /// Whether it works; none if nobody can tell.
+    healthy: Option<bool>,
+    /// Its process, if there is one that we can see.
+    pid: Option<i32>,
+    reason: Option<String>,
+    /// Why nobody watches whether the gateways work, where somebody should.
+    unwatched: Option<String>,
 }
 
-/// What is said of a gateway.
+/// The report about a gateway.
 #[derive(Debug, Serialize)]
 struct GatewayHealth<'a> {
     profile: &'a ProfileName,
-    healthy: bool,
+    /// Whether it works; none if nobody can tell.
+    healthy: Option<bool>,
     state: ServiceState,
     reason: Option<&'a str>,
 }
 
-/// Judges the supervisor alone.
+/// The supervisor that was looked for.
+enum FoundSupervisor {
+    /// None runs.
+    Nowhere,
+    /// One runs; its process may be hidden from us.
+    Here(Option<Pid>),
+}
+
+/// Judges only the supervisor.
 pub fn of_supervisor(common: &Common) -> Outcome {
-    let found = match named_scandir(common) {
-        Some(scandir) => of_scandir(&scandir),
-        None => match of_container() {
-            Ok(found) => found,
-            Err(_) => {
-                of_scandir(CommandContext::new(common, MissingHome::IsRefused, false)?.manager.scandir())
-            }
-        },
+    let container = || of_container().map(|found| (found, container_scandir::containers_scandir()));
+    let named = named_scandir(common).map(|scandir| (of_scandir(&scandir), scandir));
+    let (found, scandir) = if let Some(known) = named.or_else(container) {
+        known
+    } else {
+        let context = CommandContext::new(common, MissingHome::IsRefused, false)?;
+        let scandir = context.manager.scandir();
+        (of_scandir(scandir), scandir.to_owned())
     };
-    let answer = judged(found);
+    let is_missed = matches!(found, Ok(FoundSupervisor::Here(_))) && live::was_watched(&scandir);
+    let answer = judged(found, live::unwatched(&scandir).filter(|_| is_missed));
     if common.json {
         out::json(&answer)?;
-    } else if let Some(reason) = answer.reason {
-        out::line(format_args!("{reason}"))?;
+    } else if let Some(reason) = &answer.reason {
+        out::line(reason.as_str())?;
     } else {
-        out::line(format_args!("the supervisor works (pid {})", answer.pid))?;
+        let pid = answer.pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+        let but = answer
+            .unwatched
+            .as_ref()
+            .map_or_else(String::new, |why| format!(", and nobody watches whether the gateways work: {why}"));
+        out::line(format_args!("the supervisor works (pid {pid}){but}"))?;
     }
     Ok(answer_code(answer.healthy))
 }
@@ -67,51 +93,74 @@ fn named_scandir(common: &Common) -> Option<PathBuf> {
     common.scandir.clone().or_else(|| variable().map(PathBuf::from))
 }
 
-/// Returns the supervisor of the container that we are in, or why we seem to be in none.
-fn of_container() -> std::io::Result<Option<Pid>> {
-    presence::supervisor(Path::new(container_scandir::CONTAINER_RUN))
-        .or_else(|_| presence::supervisor(&runtime_directories::fallback_of(&std::env::temp_dir())))
+/// Returns the supervisor of the container that we are in; `None` if we seem to be in none.
+fn of_container() -> Option<Result<FoundSupervisor, LookError>> {
+    let places = [
+        PathBuf::from(container_scandir::CONTAINER_RUN),
+        runtime_directories::fallback_of(&std::env::temp_dir()),
+    ];
+    places.iter().find_map(|place| match presence::supervisor(place) {
+        Ok(found) => Some(Ok(found.map_or(FoundSupervisor::Nowhere, |pid| FoundSupervisor::Here(Some(pid))))),
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Some(Err(LookError { what: RUNS, path: place.clone(), source }))
+        }
+        Err(_) => None,
+    })
 }
 
-fn of_scandir(scandir: &Path) -> Option<Pid> {
-    let scandir = ScanDir::new(scandir);
-    scandir.running().is_ok_and(|running| running).then(|| scandir.holder()).flatten()
+fn of_scandir(path: &Path) -> Result<FoundSupervisor, LookError> {
+    let scandir = ScanDir::new(path);
+    match scandir.running() {
+        Ok(true) => Ok(FoundSupervisor::Here(scandir.holder())),
+        Ok(false) => Ok(FoundSupervisor::Nowhere),
+        Err(source) => Err(LookError { what: RUNS, path: path.to_owned(), source }),
+    }
 }
 
-fn judged(found: Option<Pid>) -> SupervisorHealth {
-    let reason = match found {
-        None => Some("no supervisor is running"),
-        Some(pid) if is_stopped(pid) => Some("the supervisor is stopped by a signal"),
-        Some(_) => None,
+/// Judges a supervisor. Whether the gateways are watched decides nothing: their user can end the
+/// watcher, and would have the engine replace the whole container.
+fn judged(found: Result<FoundSupervisor, LookError>, unwatched: Option<String>) -> SupervisorHealth {
+    let (healthy, pid, reason) = match found {
+        Err(unseen) => (None, None, Some(CommandError::from(unseen).message)),
+        Ok(FoundSupervisor::Nowhere) => (Some(false), None, Some("no supervisor is running".to_owned())),
+        Ok(FoundSupervisor::Here(Some(pid))) if is_stopped(pid) => {
+            (Some(false), Some(pid), Some("the supervisor is stopped by a signal".to_owned()))
+        }
+        Ok(FoundSupervisor::Here(pid)) => (Some(true), pid, None),
     };
-    SupervisorHealth { healthy: reason.is_none(), pid: found.map_or(-1, Pid::get), reason }
+    SupervisorHealth { healthy, pid: pid.map(Pid::get), reason, unwatched }
 }
 
-/// Returns whether a process has been stopped, by a signal or by a debugger, or has ended without being reaped.
+/// Returns whether a process has been stopped, by a signal or by a debugger, or has ended without
+/// being reaped.
 fn is_stopped(pid: Pid) -> bool {
-    let stat = std::fs::read(format!("/proc/{}/stat", pid.get())).unwrap_or_default();
-    // The name, which may hold anything, ends with the last parenthesis.
-    let state = stat.iter().rposition(|&byte| byte == b')').and_then(|end| stat.get(end.checked_add(2)?));
-    state.is_some_and(|state| b"TtZX".contains(state))
+    gatevisor_sys::proc::state(pid.get()).is_some_and(|state| "TtZX".contains(state))
 }
 
-/// Judges gateways: those that are named, or all that should run.
-pub fn of_gateways(context: &CommandContext, names: &[OsString]) -> Outcome {
-    let names: Vec<ProfileName> =
-        names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
-    let reports = if names.is_empty() {
+/// Judges gateways: those that are chosen, or all that should run.
+pub fn of_gateways(context: &CommandContext, choice: &Choice) -> Outcome {
+    let is_of_all = choice.is_empty() && !context.is_selected;
+    let names =
+        if is_of_all { Vec::new() } else { chosen(context, choice, NameScope::Known, Unnamed::Selected)? };
+    let reports = if is_of_all {
         let all = inspect::survey(&context.manager)?;
         all.into_iter().filter(should_run).collect()
     } else {
-        names.iter().map(|name| status::row(context, name)).collect::<Result<Vec<ServiceReport>, _>>()?
+        let all = inspect::inspect_each(&context.manager, &names);
+        all.into_iter().collect::<Result<Vec<ServiceReport>, _>>()?
     };
-    let mut all_healthy = true;
+    let mut all_healthy = Some(true);
     for report in &reports {
         let Some(profile) = &report.profile else { continue };
         let unknown = liveness_words::unknown(report);
-        let healthy = works(report.state) && unknown.is_none();
-        all_healthy &= healthy;
-        let reason = report.reason.as_deref().or(unknown).or(report.problem.as_deref()).filter(|_| !healthy);
+        let is_seen = report.state != ServiceState::Unknown;
+        let healthy = is_seen.then(|| report.state.works() && unknown.is_none());
+        // What nobody can tell comes before what is known to be bad: it may be worse.
+        all_healthy = all_healthy.zip(healthy).map(|(all, this)| all && this);
+        let reason = report.reason.as_deref().or(unknown).or(report.problem.as_deref());
+        let reason = reason.filter(|_| healthy != Some(true));
+        let missed = report.live.as_ref().and_then(LiveReport::missed);
+        let reason = reason.or(missed.as_deref());
         if context.json {
             out::json(&GatewayHealth { profile, healthy, state: report.state, reason })?;
         } else {
@@ -122,30 +171,41 @@ pub fn of_gateways(context: &CommandContext, names: &[OsString]) -> Outcome {
     Ok(answer_code(all_healthy))
 }
 
-/// Returns whether a service is a gateway that somebody wants to run.
+/// Returns whether a service is a gateway that somebody wants to run, or may want to.
 fn should_run(report: &ServiceReport) -> bool {
-    report.profile.is_some() && (report.wantedup || report.desired_state.as_deref() == Some("running"))
+    let is_wanted = report.wantedup != Some(false) || report.desired_state.as_deref() == Some("running");
+    report.profile.is_some() && is_wanted
 }
 
-/// Returns whether a gateway does what it is there for. Of one that does not say whether it is ready, being up is enough.
-fn works(state: ServiceState) -> bool {
-    matches!(state, ServiceState::Up | ServiceState::Ready | ServiceState::Degraded | ServiceState::Draining)
-}
-
-fn answer_code(healthy: bool) -> u8 {
-    if healthy { Exit::Done.code() } else { Exit::No.code() }
+const fn answer_code(healthy: Option<bool>) -> u8 {
+    match healthy {
+        Some(true) => Exit::Done.code(),
+        Some(false) => Exit::No.code(),
+        None => Exit::System.code(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::judged;
-    use gatevisor_wire::Pid;
+    use super::*;
 
     #[test]
-    fn a_supervisor_is_healthy_as_long_as_it_runs() {
+    fn a_supervisor_is_healthy_as_long_as_it_runs_and_nobody_knows_if_it_cannot_be_looked_for() {
         let ours = Pid::new(std::process::id().cast_signed());
-        assert!(judged(ours).healthy);
-        let none = judged(None);
-        assert_eq!((none.healthy, none.pid, none.reason), (false, -1, Some("no supervisor is running")));
+        let answer = |found| {
+            let SupervisorHealth { healthy, pid, reason, .. } = judged(found, None);
+            (healthy, pid.is_some(), reason)
+        };
+        assert_eq!(answer(Ok(FoundSupervisor::Here(ours))), (Some(true), true, None));
+        assert_eq!(answer(Ok(FoundSupervisor::Here(None))), (Some(true), false, None));
+        let none = Some("no supervisor is running".to_owned());
+        assert_eq!(answer(Ok(FoundSupervisor::Nowhere)), (Some(false), false, none));
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        let (healthy, _, reason) =
+            answer(Err(LookError { what: RUNS, path: PathBuf::from("/scandir"), source: refused }));
+        assert_eq!(healthy, None);
+        assert!(reason.is_some_and(|reason| reason.starts_with("cannot tell whether a supervisor runs on")));
+        let unwatched = judged(Ok(FoundSupervisor::Here(ours)), Some("no watcher".to_owned()));
+        assert!(unwatched.healthy == Some(true) && unwatched.unwatched.is_some());
     }
 }

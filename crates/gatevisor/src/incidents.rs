@@ -1,7 +1,8 @@
 //! `gatevisor incidents`: evidence about gateways that did not work.
 //!
-//! *Lives here:* which profiles, and printing. *Does not live here:* collecting (`gatevisor_gateways::incidents`), and when
-//! that is done by itself.
+//! *Lives here:* which profiles, and printing.
+//! *Does not live here:* collecting (`gatevisor_gateways::incidents`), and when that happens
+//! automatically.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,20 +10,22 @@ use std::path::Path;
 
 use gatevisor_gateways::incidents::{self, Incident, IncidentRequest};
 use gatevisor_gateways::manager::ServiceManager;
-use gatevisor_gateways::profile::{self, ProfileName};
+use gatevisor_gateways::profile::ProfileName;
 use gatevisor_paths::by_path;
 use gatevisor_sys::proc::Process;
 use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::args;
+use crate::choice::{self, NameScope, Unnamed};
 use crate::container_scandir::variable;
 use crate::context::CommandContext;
+use crate::each;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::last_lines;
 use crate::out::{self, BOLD, Text, TextTable};
 
-/// An incident as an object, with its place.
+/// An incident as a JSON object, with its path.
 #[derive(Serialize)]
 struct IncidentObject<'a> {
     #[serde(flatten)]
@@ -30,20 +33,21 @@ struct IncidentObject<'a> {
     path: &'a Path,
 }
 
-/// Lists, shows or collects.
+/// Lists, shows or collects incidents.
 pub fn run(context: &CommandContext, options: &args::Incidents) -> Outcome {
     if let Some(id) = &options.show {
         return show(context, id);
     }
     let names = chosen(context, options)?;
     if options.collect {
-        return names.iter().try_for_each(|name| collect(context, name, &options.reason)).and(DONE);
+        return each::shown(&names, |name| collect(context, name, &options.reason).and(DONE));
     }
     let all = all(context, &names)?;
     if context.json {
         return all.iter().try_for_each(print_object).and(DONE);
     }
     if all.is_empty() {
+        context.all_seen()?;
         out::say("there are no incidents; evidence is collected when a gateway does not work");
         return DONE;
     }
@@ -60,18 +64,21 @@ fn print_object(incident: &Incident) -> Result<(), CommandError> {
     out::json(&IncidentObject { incident, path: &incident.path })
 }
 
-/// Returns the profiles that are meant; whoever collects has to say which.
+/// Returns the profiles that are meant. For collecting, they must be named.
 fn chosen(context: &CommandContext, options: &args::Incidents) -> Result<Vec<ProfileName>, CommandError> {
-    if !options.names.is_empty() {
-        return options.names.iter().map(|name| context.named(Some(name))).collect();
+    let unnamed = if options.collect { Unnamed::Selected } else { Unnamed::SelectedElseAll };
+    let choice = &options.choice;
+    let may_be_everybody = choice.all || unnamed == Unnamed::SelectedElseAll;
+    if may_be_everybody && choice.is_of_everybody(context) {
+        everybody(context)
+    } else {
+        choice::chosen(context, choice, NameScope::Known, unnamed)
     }
-    if context.is_selected || options.collect {
-        return Ok(vec![context.selected.clone()]);
-    }
-    let manager = &context.manager;
-    let found = profile::list(manager.home(), manager.agent());
-    let found = found?;
-    let mut names: Vec<ProfileName> = found.into_iter().map(|found| found.name).collect();
+}
+
+/// Returns all profiles. The default one may have incidents even if it has no gateway any more.
+fn everybody(context: &CommandContext) -> Result<Vec<ProfileName>, CommandError> {
+    let mut names = choice::members(context, NameScope::Known)?;
     if !names.iter().any(ProfileName::is_root) {
         names.insert(0, ProfileName::root());
     }
@@ -102,10 +109,7 @@ fn collect(context: &CommandContext, name: &ProfileName, reason: &str) -> Result
     let pid = observed.and_then(|observed| observed.status).and_then(|status| status.pid);
     let Some((pid, process)) = pid.and_then(|pid| Some((pid, Process::of(pid.get())?))) else {
         let hint = format!("`gatevisor gateway status {name}` says how it ended");
-        return Err(CommandError::new(
-            Exit::No,
-            format!("{name} has no process to collect evidence about; {hint}"),
-        ));
+        return Err(context.absent(format!("{name} has no process to collect evidence about; {hint}")));
     };
     let service = manager.slot(name);
     let request = IncidentRequest {
@@ -128,16 +132,14 @@ fn collect(context: &CommandContext, name: &ProfileName, reason: &str) -> Result
     out::line(format!("{name}: evidence is in {}", incident.path.display()))
 }
 
-/// Prints everything of one incident.
+/// Prints all of one incident.
 fn show(context: &CommandContext, id: &str) -> Outcome {
     let manager = &context.manager;
-    let names = chosen(context, &args::Incidents::of_everybody())?;
+    let names = everybody(context)?;
     let found = names.iter().find_map(|name| incidents::named(&incidents::logs_of(manager.home(), name), id));
     let Some(incident) = found else {
-        return Err(CommandError::new(
-            Exit::No,
-            format!("there is no incident `{id}`; `gatevisor incidents` lists them"),
-        ));
+        let message = format!("there is no incident `{id}`; `gatevisor incidents` lists them");
+        return Err(context.absent(message));
     };
     if context.json {
         print_object(&incident)?;
@@ -155,16 +157,10 @@ fn show(context: &CommandContext, id: &str) -> Outcome {
     DONE
 }
 
-/// Returns the text of a part; one that somebody else has put there may have any length, and is cut.
+/// Returns the text of a part. A part that somebody else has put there may be long, so it is cut.
 fn text_of(path: &Path) -> io::Result<String> {
     let file = File::from(by_path::open(path, OFlags::RDONLY | OFlags::NOFOLLOW)?);
     let mut bytes = Vec::new();
     file.take(incidents::PART_BYTES as u64).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-impl args::Incidents {
-    fn of_everybody() -> Self {
-        Self { names: Vec::new(), show: None, collect: false, reason: String::new() }
-    }
 }

@@ -1,9 +1,12 @@
 //! `gatevisor init`, which is `/init`: the first process of a container.
 //!
-//! *Lives here:* the order of the boot; then this process becomes the supervisor, with the same process number.
-//! *Does not live here:* the steps of the boot (`gatevisor-boot`), and what happens after it (`gatevisor-init`).
+//! *Lives here:* the order of the boot; at its end this process becomes the supervisor, with the
+//! same process number.
+//! *Does not live here:* the steps of the boot (`gatevisor-boot`), and everything after it
+//! (`gatevisor-init`).
 //!
-//! **Source:** docs/behaviour.md, from *Process 1 and the container's command* to *What a boot prepares*.
+//! **Source:** docs/behaviour.md, from *Process 1 and the container's command* to *What a boot
+//! prepares*.
 
 mod become_supervisor;
 mod home;
@@ -11,6 +14,7 @@ mod limits;
 mod needs;
 mod scandir;
 mod search;
+mod stop;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -31,6 +35,7 @@ use gatevisor_wire::wait::WaitStatus;
 use jiff::Zoned;
 use rustix::fs::Mode;
 
+use self::stop::Stop;
 use crate::container_scandir::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
 use crate::enter::{self, guard};
 use crate::exit::{CommandError, Exit, Outcome};
@@ -38,16 +43,16 @@ use crate::{out, takeover, watch};
 
 /// The verb that becomes the container's command.
 pub const COMMAND: &str = "container-command";
-/// Where the tools of s6 are.
+/// The directory of s6's tools.
 const TOOLS: &str = "/command";
-/// What s6-overlay does when a hook fails; `2` is to stop.
+/// The variable with s6-overlay's reaction to a failing hook; `2` means to stop.
 const FAILING_VARIABLE: &str = "S6_BEHAVIOUR_IF_STAGE2_FAILS";
-/// Where run-time files are.
+/// The directory of run-time files.
 const RUN: &str = "/run";
 
-/// Boots the container and becomes its supervisor; returns only why that failed.
+/// Boots the container and becomes its supervisor. Returns only if that fails, with the reason.
 ///
-/// `words` are the container's arguments, the entry point itself not among them.
+/// `words` are the container's arguments, without the entry point itself.
 pub fn run(words: &[OsString]) -> Outcome {
     let words = match words {
         [dashes, rest @ ..] if dashes == "--" => rest,
@@ -60,7 +65,7 @@ pub fn run(words: &[OsString]) -> Outcome {
     }
 }
 
-/// Runs as tini would be run: its own options mean nothing here.
+/// Behaves like tini, whose options mean nothing here.
 ///
 /// **Source:** TINI-1.
 pub fn run_as_tini(words: &[OsString]) -> Outcome {
@@ -70,37 +75,13 @@ pub fn run_as_tini(words: &[OsString]) -> Outcome {
     }
 }
 
-/// Why the boot ended.
-enum Stop {
-    Failed(CommandError),
-    /// This signal asked for it.
-    Signal(i32),
-}
-
-impl From<CommandError> for Stop {
-    fn from(failure: CommandError) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<ChildError> for Stop {
-    fn from(error: ChildError) -> Self {
-        match error {
-            ChildError::Stopped(number) => Self::Signal(number),
-            ChildError::System(_) | ChildError::TooLong(_) => {
-                CommandError::new(Exit::System, format!("cannot boot: {error}")).into()
-            }
-        }
-    }
-}
-
-/// What is known of the lock of the home.
+/// The state of the home's lock.
 enum HomeLock {
-    /// Nobody could ask for it.
+    /// It could not be requested.
     NotAsked,
     /// Another container has it, or this one runs no gateways.
     NotHeld,
-    /// This one has it as long as this process lives.
+    /// This container has it as long as this process lives.
     Held(volume::HeldHomeLock),
 }
 
@@ -111,9 +92,9 @@ struct ContainerBoot<'a> {
     home: PathBuf,
     variables: Vec<Variable>,
     runner: ChildRunner,
-    /// The agent's user, where this process is root.
+    /// The agent's user, if this process is root.
     user: Option<User>,
-    /// The home, through which all work in it goes; nothing where the way to it was refused.
+    /// The home, through which all work in it is done; `None` if the way to it was refused.
     opened: Option<OpenHome>,
     /// Whether the gateways of the home run here.
     lock: HomeLock,
@@ -148,7 +129,7 @@ impl<'a> ContainerBoot<'a> {
         })
     }
 
-    /// Does everything in order; returns why the last step, becoming the supervisor, failed.
+    /// Performs all steps in order. Returns why the last step, becoming the supervisor, failed.
     fn perform(mut self) -> Result<CommandError, Stop> {
         if !rustix::process::getpid().is_init() {
             out::warn(
@@ -184,7 +165,8 @@ impl<'a> ContainerBoot<'a> {
         Ok(self.become_supervisor(&places))
     }
 
-    /// Says where the agent's own programs are looked for, and takes that out of what root searches.
+    /// Reports the directories that only the agent's own programs search, and removes them from
+    /// root's search path.
     fn search_paths(&mut self) -> Result<(), Stop> {
         let mut own = self.variables.clone();
         environment::set(&mut own, "HOME", enter::user_home(self.user.as_ref(), &self.home));
@@ -202,7 +184,7 @@ impl<'a> ContainerBoot<'a> {
         environment::get(&self.variables, name)
     }
 
-    /// Gives the agent's user the ids that are asked for, and the groups of devices; returns it.
+    /// Gives the agent's user the requested ids and the groups of devices; returns the user.
     fn accounts(&self) -> Result<User, Stop> {
         let name = self.agent.user();
         let look = || {
@@ -239,7 +221,8 @@ impl<'a> ContainerBoot<'a> {
         Ok(look()?)
     }
 
-    /// Makes the run-time directories; an unprivileged user who may not use the usual ones gets some of its own.
+    /// Makes the run-time directories. An unprivileged user who may not use the usual ones gets
+    /// separate ones.
     fn places(&mut self, limit: Option<Duration>) -> Result<RuntimeDirectories, Stop> {
         let mut usual = RuntimeDirectories::below(Path::new(RUN));
         let user = self.user.as_ref();
@@ -267,7 +250,7 @@ impl<'a> ContainerBoot<'a> {
         Ok(own)
     }
 
-    /// Runs the image's hooks, and takes over what they add to the environment.
+    /// Runs the image's hooks, and adopts their additions to the environment.
     fn hooks(&mut self, places: &RuntimeDirectories) -> Result<(), Stop> {
         let found = hooks::find(Path::new(hooks::DIRECTORY)).unwrap_or_else(|error| {
             out::warn(&format!("cannot read `{}`: {error}", hooks::DIRECTORY));
@@ -326,7 +309,7 @@ impl<'a> ContainerBoot<'a> {
         let elsewhere = has_gateways && self.is_taken();
         let mut others = self.agent.container.services.clone();
         if has_gateways {
-            // Whoever waits for the home watches it when he has it.
+            // A container that waits for the home watches the profiles once it has the home.
             others.push(own(if elsewhere { takeover::NAME } else { watch::NAME }));
         }
         if elsewhere {
@@ -370,7 +353,8 @@ impl<'a> ContainerBoot<'a> {
         Ok(())
     }
 
-    /// Returns whether another container has the gateways of the home. Where none has, this one has them from now on.
+    /// Returns whether another container has the gateways of the home. If none has, this one has
+    /// them from now on.
     fn is_taken(&mut self) -> bool {
         let Some(home) = &self.opened else { return false };
         match volume::try_take(home) {
@@ -392,7 +376,7 @@ impl<'a> ContainerBoot<'a> {
     }
 }
 
-/// Returns how a step ended; `None`, which is said, where it took too long.
+/// Returns how a step ended; `None`, with a message, if it took too long.
 fn within(step: &str, ended: Result<WaitStatus, ChildError>) -> Result<Option<WaitStatus>, Stop> {
     match ended {
         Ok(status) => Ok(Some(status)),
@@ -404,7 +388,8 @@ fn within(step: &str, ended: Result<WaitStatus, ChildError>) -> Result<Option<Wa
     }
 }
 
-/// Changes an account file; says so and goes on where it cannot be. Returns whether it was changed.
+/// Changes an account file; a failure is reported and does not stop the boot. Returns whether the
+/// file was changed.
 fn edit(path: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
     let result = fs::read(path).map(|text| change(&text)).and_then(|changed| match changed {
         Some(text) => accounts::write(Path::new(path), &text).map(|()| true),
@@ -416,7 +401,7 @@ fn edit(path: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
     })
 }
 
-/// Does `job` as this user, where there is one, in a process that ends afterwards.
+/// Runs `job` as this user, if there is one, in a process that ends afterwards.
 fn as_agent(user: Option<&User>, job: impl FnOnce() -> i32) -> i32 {
     if let Some(user) = user
         && let Err(errno) = user::assume(user)

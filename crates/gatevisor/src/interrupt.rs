@@ -1,48 +1,77 @@
-//! Ctrl-C while a command waits for gateways: what has been done by then is said, and what has not.
+//! Ctrl-C while a command waits for gateways: reports what was done so far, and what was not.
 //!
-//! *Lives here:* taking the signal on a second thread, and saying what was done. *Does not live here:* the command itself;
-//! nothing of it is undone.
+//! *Lives here:* receiving the signal on a second thread, and the report.
+//! *Does not live here:* the command itself, of which nothing is undone.
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use gatevisor_gateways::inspect::{self, ServiceReport};
+use gatevisor_gateways::live::LiveState;
 use gatevisor_gateways::manager::{GatewayVerb, ScandirManager};
 use gatevisor_gateways::profile::ProfileName;
+use gatevisor_liveness::Liveness;
 use gatevisor_sys::signal::{SIGINT, SIGTERM, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use gatevisor_term::stream;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use crate::out;
 
-/// What is added to the number of a signal, in an exit code.
-const BY_SIGNAL: i32 = 128;
+/// The exit code of a death by signal, less the signal's number.
+pub const BY_SIGNAL: i32 = 128;
 
-/// A command that is being carried out.
+/// How often a person is told for which gateways a command still waits.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// A command in progress.
+#[derive(Clone)]
 struct InterruptedCommand {
     manager: ScandirManager,
     verb: GatewayVerb,
     names: Vec<ProfileName>,
-    /// The process of each before it.
+    /// The process of each gateway before the command.
     before: Vec<Option<i32>>,
     json: bool,
 }
 
-/// Has Ctrl-C say how far this has come, from now to the end of this process.
-///
-/// Where the signals cannot be taken, Ctrl-C ends the command without a word, as it ends others.
+/// From now to the end of this process, makes Ctrl-C report how far the command has come.
 pub fn say_how_far(manager: &ScandirManager, verb: GatewayVerb, names: &[ProfileName], json: bool) {
-    let signals: Vec<i32> = [SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal)).collect();
-    let Ok(signal_fd) = SignalFd::new(&signals) else { return };
-    let pid = |name: &ProfileName| inspect::inspect(manager, name).ok().and_then(|report| report.pid);
+    let pid = |name: &ProfileName| Some(manager.slot(name).status().ok()?.pid?.get());
     let before = if verb == GatewayVerb::Restart { names.iter().map(pid).collect() } else { Vec::new() };
     let work = InterruptedCommand { manager: manager.clone(), verb, names: names.to_vec(), before, json };
+    let waiting = work.clone();
+    let say = move || {
+        work.say();
+        true
+    };
+    beside(say, move || waiting.say_waiting());
+}
+
+/// From now on, makes Ctrl-C call `say`, and end this process if that returns so.
+///
+/// If the signals cannot be received, Ctrl-C ends the command without a report, as it ends other
+/// programs. Call it before any other thread begins, because threads inherit the signal mask.
+pub fn on_signal(say: impl Fn() -> bool + Send + 'static) {
+    beside(say, || {});
+}
+
+/// Makes Ctrl-C call `say`, and end this process if that returns so; calls `say_waiting` repeatedly
+/// until then.
+fn beside(say: impl Fn() -> bool + Send + 'static, say_waiting: impl Fn() + Send + 'static) {
+    let signals = heeded(&[SIGINT, SIGTERM]);
+    let Ok(signal_fd) = SignalFd::new(&signals) else { return };
     let beside = std::thread::Builder::new().name("interrupt".to_owned());
     let spawned = beside.spawn(move || {
-        let signal = next(&signal_fd);
-        work.say();
+        let signal = loop {
+            let signal = next(&signal_fd, &say_waiting);
+            if say() {
+                break signal;
+            }
+        };
         #[expect(clippy::disallowed_methods, reason = "the other thread waits for gateways")]
         std::process::exit(BY_SIGNAL.saturating_add(signal));
     });
@@ -51,16 +80,25 @@ pub fn say_how_far(manager: &ScandirManager, verb: GatewayVerb, names: &[Profile
     }
 }
 
-fn next(signal_fd: &SignalFd) -> i32 {
+/// Returns those of the signals that are not to be ignored.
+pub fn heeded(signals: &[i32]) -> Vec<i32> {
+    signals.iter().copied().filter(|&signal| !is_ignored(signal)).collect()
+}
+
+fn next(signal_fd: &SignalFd, say_waiting: &dyn Fn()) -> i32 {
+    let every = Timespec::try_from(SAY_EVERY).ok();
     loop {
-        let _ = poll(&mut [PollFd::from_borrowed_fd(signal_fd.as_fd(), PollFlags::IN)], None);
+        let mut fds = [PollFd::from_borrowed_fd(signal_fd.as_fd(), PollFlags::IN)];
+        if poll(&mut fds, every.as_ref()) == Ok(0) {
+            say_waiting();
+        }
         if let Ok(Some(signal)) = signal_fd.next() {
             return signal;
         }
     }
 }
 
-/// Returns whether whoever started this wants a signal ignored, as a shell does for what runs in the background.
+/// Returns whether the parent made a signal ignored, as a shell does for background jobs.
 fn is_ignored(signal: i32) -> bool {
     let bit = |mask: u64| {
         signal.checked_sub(1).is_some_and(|n| mask.checked_shr(n.unsigned_abs()).unwrap_or(0) & 1 == 1)
@@ -76,10 +114,30 @@ fn ignored() -> io::Result<u64> {
 }
 
 impl InterruptedCommand {
+    /// Tells a person at a terminal for which gateways it waits. A program that reads the output
+    /// only waits for the end.
+    fn say_waiting(&self) {
+        if !stream::stderr_is_terminal() {
+            return;
+        }
+        let reports = inspect::inspect_each(&self.manager, &self.names);
+        let waits = |(index, report): (usize, Result<ServiceReport, _>)| {
+            let report = report.ok()?;
+            let before = self.before.get(index).copied().flatten();
+            let waits = !is_there(self.verb, before, &report);
+            waits.then(|| format!("{} ({})", report.name(), report.state.words()))
+        };
+        let waiting: Vec<String> = reports.into_iter().enumerate().filter_map(waits).collect();
+        if !waiting.is_empty() {
+            out::say(format_args!("waiting for {}", waiting.join(", ")));
+        }
+    }
+
     fn say(&self) {
         out::say("interrupted; the request stands, and the supervisor carries it out");
-        for (index, name) in self.names.iter().enumerate() {
-            let so_far = match inspect::inspect(&self.manager, name) {
+        let reports = inspect::inspect_each(&self.manager, &self.names);
+        for (index, (name, report)) in self.names.iter().zip(reports).enumerate() {
+            let so_far = match report {
                 Ok(report) => so_far(self.verb, self.before.get(index).copied().flatten(), &report),
                 Err(error) => error.to_string(),
             };
@@ -92,12 +150,27 @@ impl InterruptedCommand {
     }
 }
 
-/// Returns how far a command has come with one gateway.
+/// Returns whether a gateway is in the state that the command wants.
+fn is_there(verb: GatewayVerb, before: Option<i32>, report: &ServiceReport) -> bool {
+    match verb {
+        GatewayVerb::Start => shows(report),
+        GatewayVerb::Stop => report.pid.is_none(),
+        GatewayVerb::Restart => shows(report) && report.pid != before,
+    }
+}
+
+/// Returns whether a gateway shows that it works.
+fn shows(report: &ServiceReport) -> bool {
+    let is_live = report.live.as_ref().is_some_and(|live| live.state == LiveState::Said(Liveness::Live));
+    report.ready == Some(true) || is_live
+}
+
+/// Returns how far the command has come with one gateway.
 fn so_far(verb: GatewayVerb, before: Option<i32>, report: &ServiceReport) -> String {
     let state = ShownState(report);
     match verb {
-        GatewayVerb::Start if !report.wantedup => format!("not told to start; it is {state}"),
-        GatewayVerb::Stop if report.wantedup => format!("not told to stop; it is {state}"),
+        GatewayVerb::Start if report.wantedup == Some(false) => format!("not told to start; it is {state}"),
+        GatewayVerb::Stop if report.wantedup == Some(true) => format!("not told to stop; it is {state}"),
         GatewayVerb::Restart if report.pid.is_some() && report.pid == before => {
             format!("not restarted yet; it is {state}")
         }

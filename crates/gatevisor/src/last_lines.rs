@@ -1,12 +1,10 @@
-//! The last lines that a gateway printed: what most failures are explained by.
+//! The last lines that a gateway printed, which explain most failures.
 //!
-//! *Lives here:* which lines, and making them harmless to print. *Does not live here:* finding and reading logs
-//! (`logs`, `gatevisor-logd`).
+//! *Lives here:* choosing the lines, and making them harmless to print.
+//! *Does not live here:* finding and reading logs (`logs`, `gatevisor-logreader`).
 
 use std::io::Write;
-use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,29 +13,29 @@ use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_logreader::{self as reader, Directory, Pick, ReadOptions, ReaderEvent};
 use gatevisor_paths::by_path;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::policy;
 use gatevisor_wire::tai::Tai64n;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 
 use crate::context::CommandContext;
 use crate::logs;
 
 /// How many lines are shown.
 const LINES: usize = 5;
-/// How lines of our interpreter begin.
+/// The beginning of our interpreter's lines.
 const OURS: &[u8] = b"gatevisor: ";
-/// How long the log daemon may take to write what a gateway that has just ended printed.
+/// How long the log daemon may take to write the output of a gateway that has just ended.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
-/// How long nothing is written once everything is.
+/// After this long without a write, everything counts as written.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Returns the last lines that a gateway printed since then.
+/// Returns the last lines that a gateway has printed since then.
 pub fn since(context: &CommandContext, name: &ProfileName, since: Option<SystemTime>) -> Vec<String> {
     between(context, name, since, None)
 }
 
-/// Returns the last lines that a gateway printed between two moments, where a bound is known.
+/// Returns the last lines that a gateway printed between two moments, as far as these are known.
 pub fn between(
     context: &CommandContext,
     name: &ProfileName,
@@ -47,14 +45,15 @@ pub fn between(
     logs::directory(&context.manager, name).map(|directory| last(directory, since, until)).unwrap_or_default()
 }
 
-/// Returns the last lines that a gateway printed since then, when its log daemon has had the time to write them.
+/// Returns the last lines that a gateway has printed since then, after its log daemon had time to
+/// write them.
 pub fn coming(context: &CommandContext, name: &ProfileName, since: SystemTime) -> Vec<String> {
     let Ok(directory) = logs::directory(&context.manager, name) else { return Vec::new() };
     until_quiet(&directory.path);
     last(directory, Some(since), None)
 }
 
-/// Writes the last lines of a gateway's log as they are in it, for those who look into an incident.
+/// Writes the last lines of a gateway's log unchanged, for the investigation of an incident.
 pub fn for_incident(manager: &ScandirManager, name: &ProfileName, out: &mut dyn Write) {
     let Ok(directory) = logs::directory(manager, name) else { return };
     let (pick, lines) = (Pick::default(), Some(LOG_LINES));
@@ -73,13 +72,13 @@ fn last(directory: Directory, since: Option<SystemTime>, until: Option<SystemTim
     let pick = Pick { since, until, ..Pick::default() };
     let options = ReadOptions { dirs: vec![directory], pick, lines: Some(LINES), follow: false };
     let mut lines = Vec::new();
-    // What cannot be read is not worth a second failure.
+    // A log that cannot be read is not worth a second failure.
     let _ = reader::run(&options, &mut |event| {
-        // What our interpreter says is the reason, which is shown anyway.
+        // Our interpreter's line is the reason, which is shown anyway.
         if let ReaderEvent::Line(line) = event
             && !line.text().starts_with(OURS)
         {
-            // Short, and harmless to a terminal.
+            // The lines are short, and harmless to a terminal.
             lines.push(policy::one_line(&String::from_utf8_lossy(line.text())));
         }
         ControlFlow::Continue(())
@@ -94,20 +93,18 @@ fn until_quiet(directory: &Path) {
     let Some(end) = now.checked_add(WRITTEN_WITHIN) else { return };
     let mut wait = WRITTEN_WITHIN;
     while poll_for(&watch, wait) {
-        let mut space = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(&watch, &mut space);
-        while reader.next().is_ok() {}
+        watch.drain();
         wait = QUIET.min(end.saturating_duration_since(Instant::now()));
     }
 }
 
-fn watch(directory: &Path) -> rustix::io::Result<OwnedFd> {
-    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+fn watch(directory: &Path) -> rustix::io::Result<Inotify> {
+    let watch = Inotify::new()?;
     by_path::watch(&watch, directory, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
     Ok(watch)
 }
 
-fn poll_for(watch: &OwnedFd, time: Duration) -> bool {
+fn poll_for(watch: &Inotify, time: Duration) -> bool {
     let time = Timespec::try_from(time).ok();
     time.is_none_or(|time| time != Timespec::default())
         && poll(&mut [PollFd::new(watch, PollFlags::IN)], time.as_ref()).is_ok_and(|ready| ready > 0)

@@ -1,108 +1,73 @@
-//! The watcher that finds out whether gateways work, and the process that watches the watcher.
+//! The watcher that finds out whether gateways work.
 //!
-//! *Lives here:* having both run beside the watcher of profiles, and saying what they do.
-//! *Does not live here:* watching (`gatevisor_gateways::live`).
-//!
-//! Both end with the process beside which they run. A watcher that ends is started again, and so is one that does not get on:
-//! one that is stopped or stuck is killed, for it publishes nothing that counts any more.
+//! *Lives here:* running it, and reporting its actions.
+//! *Does not live here:* watching (`gatevisor_gateways::live`), and keeping it running (`keeper`).
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use gatevisor_gateways::incidents::{self, Evidence, IncidentRequest};
 use gatevisor_gateways::live::{LiveNotice, LiveWatchError, LiveWatcher, Silent, beat_of};
 use gatevisor_gateways::manager::ScandirManager;
-use gatevisor_liveness::{Attended, Attention, ClockReading};
-use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::process::fork_beside;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::container_scandir::variable;
 use crate::exit::{CommandError, Exit};
+use crate::keeper::{self, Kept};
 use crate::{last_lines, out};
 
-/// Gateways that are ended and started at a time.
+/// The most gateways that are ended and started at the same time.
 const PARALLEL: usize = 2;
-/// How often it is looked whether the watcher gets on.
-const LOOK: Duration = Duration::from_secs(15);
-/// Milliseconds of our own time for which a watcher may say nothing.
-const STUCK_MS: u64 = 60_000;
-/// Milliseconds before a watcher that has ended is started again: after the first time, and at the most.
-const FIRST_MS: u64 = 1_000;
-const LONGEST_MS: u64 = 60_000;
 /// Milliseconds that the definition's own command for evidence may take.
 const EVIDENCE_MS: u64 = 3_000;
 
-/// Watches beside this process, as long as it runs.
-pub fn beside(manager: &ScandirManager) -> Result<(), CommandError> {
-    fork_beside(|| guard(manager))
-        .map(drop)
+/// Has a process of its own keep the watcher running beside this process, as long as that runs.
+/// Returns that process.
+pub fn beside(manager: &ScandirManager) -> Result<Pid, CommandError> {
+    fork_beside(|| keeper::keep(&[kept(&|| watch(manager), &|| pulse(manager))]))
         .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
 }
 
-/// Keeps a watcher running; does not return.
-fn guard(manager: &ScandirManager) -> i32 {
-    let mut delay = FIRST_MS;
+/// Returns the error that such a process has ended, once that is so. One that a signal has stopped
+/// is ended first.
+pub fn ended(keeper: Pid) -> CommandError {
     loop {
-        let began = monotonic_ms();
-        match fork_beside(|| watch(manager)) {
-            Ok(worker) => mind(worker, manager.scandir()),
-            Err(errno) => out::warn(&format!("cannot watch whether gateways work: cannot fork: {errno}")),
+        match waitpid(Some(keeper), WaitOptions::UNTRACED) {
+            Ok(Some((_, status))) if status.stopped() => drop(kill_process(keeper, Signal::KILL)),
+            Ok(None) | Err(Errno::INTR) => {}
+            Ok(Some(_)) | Err(_) => break,
         }
-        // One that ran for a while may go on at once.
-        delay = if monotonic_ms().saturating_sub(began) > LONGEST_MS { FIRST_MS } else { delay };
-        wait(None, Duration::from_millis(delay));
-        delay = delay.saturating_mul(2).min(LONGEST_MS);
     }
+    CommandError::new(Exit::System, "what keeps the watcher of gateways running has ended; beginning again")
 }
 
-fn watch(manager: &ScandirManager) -> i32 {
+/// Watches whether the gateways work, for a keeper.
+pub fn kept<'a>(job: &'a dyn Fn() -> i32, pulse: &'a dyn Fn() -> Option<u64>) -> Kept<'a> {
+    Kept { what: "whether gateways work", job, pulse: Some(pulse) }
+}
+
+/// Returns a number that changes as long as the watcher of a scandir makes progress.
+pub fn pulse(manager: &ScandirManager) -> Option<u64> {
+    beat_of(manager.scandir()).map(|pulse| pulse.beat_ms)
+}
+
+/// Watches whether the gateways work. Returns an exit code when that is no longer possible.
+pub fn watch(manager: &ScandirManager) -> i32 {
     let error = match LiveWatcher::new(manager.clone(), PARALLEL, tell, collect) {
         Ok(watcher) => watcher.run(),
         Err(error) => error,
     };
-    // Another one that watches them is as good.
+    // It is fine if another watcher watches them.
     if !matches!(error, LiveWatchError::Taken { .. }) {
         out::warn(&CommandError::of(Exit::System, &error).message);
     }
     i32::from(Exit::System.code())
 }
 
-/// Returns when a watcher has ended; kills one that says nothing any more.
-fn mind(worker: Pid, scandir: &Path) {
-    let ended = pidfd_open(worker, PidfdFlags::empty()).ok();
-    let (mut attention, mut last_beat) = (Attention::default(), (None, Attended::default()));
-    let planned = u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX);
-    loop {
-        if let Ok(Some(_)) = waitpid(Some(worker), WaitOptions::NOHANG) {
-            return;
-        }
-        let now_ms = monotonic_ms();
-        let wake = attention.wake(ClockReading { monotonic_ms: now_ms, boottime_ms: now_ms }, planned);
-        let beat = beat_of(scandir).map(|pulse| pulse.beat_ms);
-        if beat != last_beat.0 || wake.lapse {
-            last_beat = (beat, wake.now);
-        } else if wake.now.since(last_beat.1) > STUCK_MS {
-            out::warn("the watcher of gateways does not get on, and is replaced");
-            let _ = kill_process(worker, Signal::KILL);
-            let _ = waitpid(Some(worker), WaitOptions::empty());
-            return;
-        }
-        wait(ended.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)), LOOK);
-    }
-}
-
-/// Waits for something, or for a time.
-fn wait(what: Option<PollFd<'_>>, limit: Duration) {
-    let mut fds: Vec<PollFd<'_>> = what.into_iter().collect();
-    let timeout = Timespec::try_from(limit).ok();
-    while poll(&mut fds, timeout.as_ref()) == Err(Errno::INTR) {}
-}
-
-/// Collects evidence about a gateway that does not respond, in a process of the watcher's; returns where.
+/// Collects evidence about an unresponsive gateway, in a process of the watcher's; returns its
+/// directory.
 fn collect(manager: &ScandirManager, silent: &Silent<'_>) -> Option<PathBuf> {
     let (home, service) = (manager.home(), manager.slot(silent.name));
     let evidence = (!silent.command.is_empty()).then(|| Evidence {

@@ -1,17 +1,29 @@
 //! One binary: init, supervisor, log daemon and manager of AI-agent gateways.
 //!
-//! *Lives here:* finding out what we are called as, the command line, and printing.
-//! *Does not live here:* everything that is done; each verb is a call into a crate.
+//! *Lives here:* finding out under which name we are called, the command line (`args`), and
+//! printing (`out`, `logs`); the order of a container's boot (`init`), and what needs several
+//! crates at once: the long-lived processes beside a supervisor (`takeover`, `live`), the stream of
+//! all events (`event_subscriber`), waiting for drains (`drain_wait`), the machine's service
+//! manager (`host_service`).
+//! *Does not live here:* supervision, profiles, slots and logs; each crate has its own header.
 //!
 //! *May depend on it:* nothing; it is the binary.
 #![forbid(unsafe_code)]
 
+mod agents;
 mod applets;
 mod args;
 mod choice;
+mod complete;
 mod container_scandir;
 mod context;
+mod control;
+mod detach;
 mod doctor;
+mod down;
+mod drain;
+mod drain_wait;
+mod each;
 mod enter;
 mod event_subscriber;
 mod events;
@@ -19,38 +31,49 @@ mod exit;
 mod explain;
 mod gateway;
 mod health;
+mod host_service;
+mod import;
 mod incidents;
 mod init;
 mod internal;
 mod interrupt;
+mod keeper;
 mod last_lines;
 mod live;
 mod liveness_words;
 mod logs;
-mod near;
+mod man;
+mod metrics;
 mod out;
 mod outcome_words;
+mod own_restart;
 mod planned_stop;
 mod profile;
+mod profile_env;
 mod reconcile;
 mod reload;
 mod remedy;
 mod screen;
 mod startup_progress;
 mod status;
+mod status_watch;
+mod summary;
 mod supervise;
 mod takeover;
 mod tree;
 mod units;
 mod up;
+mod usage_error;
 mod wait;
 mod watch;
+mod withdrawal;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
+use gatevisor_sys::refused;
 
 use args::{Cli, CliCommand};
 use context::{CommandContext, MissingHome};
@@ -63,34 +86,33 @@ fn main() -> ExitCode {
         return code;
     }
     if let Some(outcome) = container_name(&arguments) {
-        return ended(outcome);
+        return out::ended(outcome);
     }
     if let Some(code) = internal::called(&arguments) {
         return code;
     }
     report_bugs();
+    if let Some(outcome) = complete::asked(&arguments) {
+        return out::ended(outcome);
+    }
     let outcome = match Cli::try_parse_from(&arguments) {
         Ok(cli) => run(cli),
         Err(error) => not_parsed(&arguments, error),
     };
-    ended(outcome)
+    out::ended(outcome)
 }
 
-/// Says what is wrong with the arguments, or the help that they ask for; what it repeats of them is escaped.
+/// Reports what is wrong with the arguments, or prints the requested help. Repeated arguments are
+/// escaped.
 fn not_parsed(arguments: &[OsString], error: clap::Error) -> Outcome {
     let escaped = arguments.iter().map(|argument| out::escaped_argument(argument));
-    // What is no text is not repeated, and is text once it is escaped.
-    let error = near::explained(Cli::try_parse_from(escaped).err().unwrap_or(error));
+    // An argument that is not text is not repeated; once it is escaped, it is text.
+    let error = usage_error::explained(Cli::try_parse_from(escaped).err().unwrap_or(error));
     out::clap(&error)?;
     Ok(if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() })
 }
 
-/// Says why it failed, where it did, and returns the exit code.
-fn ended(outcome: Outcome) -> ExitCode {
-    ExitCode::from(outcome.unwrap_or_else(|failure| out::fail(&failure)))
-}
-
-/// Does what this program does under the names that it has in a container.
+/// Carries out the names that this program has in a container.
 fn container_name(arguments: &[OsString]) -> Option<Outcome> {
     let (called_as, words) = arguments.split_first()?;
     let name = Path::new(called_as).file_name()?;
@@ -112,7 +134,8 @@ fn container_name(arguments: &[OsString]) -> Option<Outcome> {
     }
 }
 
-/// Makes a panic of the command line say that it is ours, and end with the code for that.
+/// Makes a panic of the command line report that it is our bug, and end with the exit code for
+/// that.
 fn report_bugs() {
     std::panic::set_hook(Box::new(|panic| {
         out::say(format_args!("bug: {panic}; please report it with the command that led to it"));
@@ -122,43 +145,73 @@ fn report_bugs() {
 }
 
 fn run(cli: Cli) -> Outcome {
-    if let CliCommand::Completions { shell } = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "gatevisor", &mut script);
-        out::script(&script)?;
-        return exit::DONE;
-    }
     match &cli.command {
+        CliCommand::Completions { shell } => return complete::script(*shell),
+        CliCommand::Man { directory } => return man::run(directory),
         CliCommand::Applets(verb) => return applets::run(verb),
         CliCommand::S6 { applet, arguments } => return applets::named(applet, arguments),
+        CliCommand::Agents { verb } => return agents::run(&cli.common, verb.as_ref()),
         CliCommand::Init { command } => return internal::init(command),
         CliCommand::AsOwner { owner, command } => return remedy::as_owner(owner, command),
         CliCommand::GiveBack { owner, paths } => return remedy::give_back(&cli.common, owner, paths),
+        CliCommand::Import(options) => return import::run(&cli.common, options),
+        CliCommand::Install(options) => return host_service::install(&cli.common, options),
+        CliCommand::Uninstall(scope) => return host_service::uninstall(&cli.common, scope),
+        CliCommand::Service(args::ServiceCommand::Status(scope)) => {
+            return host_service::status(&cli.common, scope);
+        }
         CliCommand::Health { supervisor: true, .. } => return health::of_supervisor(&cli.common),
         _ => {}
     }
     let missing = match &cli.command {
-        // The last one says itself that there is none, and what to do.
+        // The last of these reports itself that there is none, and what to do.
         CliCommand::Up(args::Up { create: true, .. })
         | CliCommand::Profile(args::ProfileCommand::Create { create: true, .. })
         | CliCommand::Doctor => MissingHome::IsMade,
         _ => MissingHome::IsRefused,
     };
-    let context = CommandContext::new(&cli.common, missing, matches!(cli.command, CliCommand::Up(_)))?;
+    let begins_processes = matches!(cli.command, CliCommand::Up(_));
+    if !begins_processes {
+        refused::keep();
+    }
+    let context = CommandContext::new(&cli.common, missing, begins_processes)?;
     let is_memorable = matches!(
         cli.command,
         CliCommand::Reconcile { dry_run: false }
             | CliCommand::Reload(_)
             | CliCommand::Profile(args::ProfileCommand::Create { .. })
+            | CliCommand::Start(_)
             | CliCommand::Gateway(args::GatewayCommand::Start(_) | args::GatewayCommand::Register { .. })
     );
+    let reports = reports(&cli.command);
     let outcome = perform(&context, cli.command, &cli.common);
-    if is_memorable && matches!(outcome, Ok(0)) {
-        context.remember();
-    } else {
+    let outcome = if reports { context.as_seen(outcome) } else { outcome };
+    let remembers = is_memorable && matches!(outcome, Ok(0)) && context.remember();
+    if !remembers {
         context.warn_of_another();
     }
     outcome
+}
+
+/// Returns whether a command changes nothing and tells what there is, so that its answer depends on
+/// what it may look at. `doctor` has a finding of its own for what it may not look at.
+const fn reports(command: &CliCommand) -> bool {
+    match command {
+        CliCommand::Status(_)
+        | CliCommand::Explain { .. }
+        | CliCommand::Health { .. }
+        | CliCommand::Logs(_)
+        | CliCommand::Tree { .. }
+        | CliCommand::Incidents(_)
+        | CliCommand::Events { .. }
+        | CliCommand::Wait(_)
+        | CliCommand::Reconcile { dry_run: true } => true,
+        CliCommand::Gateway(verb) => matches!(verb, args::GatewayCommand::Status(_)),
+        CliCommand::Profile(verb) => {
+            matches!(verb, args::ProfileCommand::List | args::ProfileCommand::Show { .. })
+        }
+        _ => false,
+    }
 }
 
 fn perform(context: &CommandContext, command: CliCommand, common: &args::Common) -> Outcome {
@@ -168,16 +221,28 @@ fn perform(context: &CommandContext, command: CliCommand, common: &args::Common)
         CliCommand::Reload(options) => reload::run(context, &options),
         CliCommand::Profile(verb) => profile::run(context, verb),
         CliCommand::Gateway(verb) => gateway::run(context, verb),
-        CliCommand::Status { names, watch } => status::run(context, &names, watch),
+        CliCommand::Start(target) => gateway::run(context, args::GatewayCommand::Start(target)),
+        CliCommand::Stop(target) => gateway::run(context, args::GatewayCommand::Stop(target)),
+        CliCommand::Restart(target) => gateway::run(context, args::GatewayCommand::Restart(target)),
+        CliCommand::Down(options) => down::run(context, &options),
+        CliCommand::Status(options) if options.watch => status_watch::run(context, &options),
+        CliCommand::Status(options) => status::run(context, common, &options),
         CliCommand::Doctor => doctor::run(context, common),
-        CliCommand::Explain { name } => explain::run(context, common, name.as_deref()),
-        CliCommand::Health { names, .. } => health::of_gateways(context, &names),
+        CliCommand::Explain { choice } => explain::run(context, common, &choice),
+        CliCommand::Health { choice, .. } => health::of_gateways(context, &choice),
+        CliCommand::Metrics(options) => metrics::run(context, &options),
         CliCommand::Logs(options) => logs::run(context, &options),
-        CliCommand::Tree { names } => tree::run(context, &names),
+        CliCommand::Tree { choice } => tree::run(context, &choice),
         CliCommand::Incidents(options) => incidents::run(context, &options),
-        CliCommand::Events { names } => events::run(context, &names),
+        CliCommand::Events { choice } => events::run(context, &choice),
         CliCommand::Wait(options) => wait::run(context, &options),
-        CliCommand::Completions { .. }
+        CliCommand::Agents { .. }
+        | CliCommand::Completions { .. }
+        | CliCommand::Man { .. }
+        | CliCommand::Import(_)
+        | CliCommand::Install(_)
+        | CliCommand::Uninstall(_)
+        | CliCommand::Service(_)
         | CliCommand::Applets(_)
         | CliCommand::S6 { .. }
         | CliCommand::Init { .. }

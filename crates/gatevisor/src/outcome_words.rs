@@ -1,26 +1,30 @@
-//! The words for what came of a request for a gateway.
+//! The words for the results of requests for a gateway.
 //!
-//! *Lives here:* what `profile` and `gateway` both print. *Does not live here:* the requests.
+//! *Lives here:* the words that both `profile` and `gateway` print.
+//! *Does not live here:* the requests.
 
 use gatevisor_gateways::manager::{Registered, StartOutcome};
 use gatevisor_wire::Pid;
 
-/// Returns the words for what came of a start.
+/// Returns the words for the result of a start.
 pub fn started_words(outcome: StartOutcome) -> String {
     match outcome {
         StartOutcome::WasUp(pid) => format!("was up already{}", pid_words(pid)),
         StartOutcome::Told => "starting".to_owned(),
         StartOutcome::Up(pid) => format!("up{}", pid_words(pid)),
+        StartOutcome::Live(pid) => format!("live{}", pid_words(pid)),
         StartOutcome::Ready(pid) => format!("ready{}", pid_words(pid)),
+        StartOutcome::Served(pid) => format!("served by the gateway of default{}", pid_words(pid)),
     }
 }
 
-/// Returns the words for what came of a registration.
+/// Returns the words for the result of a registration.
 pub fn registered_words(outcome: Registered) -> String {
     match outcome {
         Registered::Down => "registered, down".to_owned(),
         Registered::Starting => "registered, starting".to_owned(),
         Registered::Up(pid) => format!("registered, up{}", pid_words(pid)),
+        Registered::Live(pid) => format!("registered, live{}", pid_words(pid)),
         Registered::Ready(pid) => format!("registered, ready{}", pid_words(pid)),
     }
 }

@@ -1,16 +1,20 @@
-//! `s6-svc -d` of a gateway, which is how the agent's own command line stops one before it records the desired state.
+//! `s6-svc -d` for a gateway: the agent's own command line stops a gateway in this way before it
+//! records the desired state.
 //!
-//! *Lives here:* what a stop of a gateway means beyond the command to its supervisor.
-//! *Does not live here:* the applet; `gatevisor gateway stop`, which records the desired state itself.
+//! *Lives here:* the further steps of such a stop, besides the command to the supervisor.
+//! *Does not live here:* the applet; `gatevisor gateway stop`, which records the desired state
+//! itself.
 //!
-//! The gateway is told in its own home that this is on purpose. The command line does so in the home of the profile that
-//! it was called for; with `--all` that is one home for all gateways, and no gateway is told.
+//! The gateway is told in its own home that the stop is intended. The agent's command line does
+//! that only in the home of the profile for which it was called; with `--all`, that is one home for
+//! all gateways, and the others are not told.
 //!
-//! And it has ended when this returns, unless it takes its time: at its end it writes the very file that the desired state is
-//! recorded in, and whoever reads it first takes back what the other wrote meanwhile.
+//! The gateway has ended when this returns, unless it takes too long. At its end, it writes the
+//! same file in which the desired state is recorded, and the later of the two writers would undo
+//! the change of the other.
 //!
-//! With `--all` the command line asks for one gateway after the other. All of them are told with the first, so that the
-//! whole takes as long as the slowest of them and not as long as all together.
+//! With `--all`, the command line stops one gateway after the other. All of them are told with the
+//! first, so that the whole takes only as long as the slowest of them.
 //!
 //! **Source:** L-3, L-19.
 
@@ -30,14 +34,15 @@ use rustix::process::{PidfdFlags, Signal, WaitOptions, geteuid, getppid, kill_pr
 use crate::exit::Exit;
 use crate::{enter, out};
 
-/// Milliseconds that a gateway has to end before whoever stopped it goes on. They give up after five seconds.
+/// Milliseconds that a gateway has to end before the caller goes on. Callers give up after five
+/// seconds.
 const ENDS_WITHIN_MS: &str = "3000";
-/// How long the announcement may take that root has made by a gateway's owner.
+/// How long the announcement may take that root lets a gateway's owner make.
 const OWNER_WITHIN: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
-/// Brings a gateway of this container down; `None` where the service directory is none of one.
+/// Stops a gateway of this container; `None` if the service directory belongs to none.
 ///
-/// `run` is the applet, given its arguments. Returns its exit code.
+/// `run` runs the applet with given arguments, and returns its exit code.
 pub fn run(service: &OsStr, run: impl Fn(&[OsString]) -> u8) -> Option<u8> {
     let (manager, name) = gateway_of(Path::new(service))?;
     let others = if all_are_meant() { running(&manager, &name) } else { Vec::new() };
@@ -48,16 +53,16 @@ pub fn run(service: &OsStr, run: impl Fn(&[OsString]) -> u8) -> Option<u8> {
         announce();
     }
     for other in &others {
-        // Whether that worked shows when its own turn comes.
+        // Its own turn will show whether that worked.
         let _ = manager.slot(other).send(&[Control::Down]);
     }
     let words = ["-wD", "-T", ENDS_WITHIN_MS, "-d"].map(OsString::from);
     let code = run(&[&words[..], &[service.to_owned()]].concat());
-    // The command was sent, which is all that was asked for.
+    // The command was sent, which is all that was requested.
     Some(if code == Exit::TimedOut.code() { Exit::Done.code() } else { code })
 }
 
-/// Returns whose gateway a service directory in a container is, and the manager of it.
+/// Returns the gateway of a service directory in a container, and its manager.
 fn gateway_of(service: &Path) -> Option<(ScandirManager, ProfileName)> {
     let name = ProfileName::of_service(service.file_name()?.as_bytes())?;
     let variables: Vec<Variable> = std::env::vars_os().collect();
@@ -65,7 +70,7 @@ fn gateway_of(service: &Path) -> Option<(ScandirManager, ProfileName)> {
     (service.parent()? == manager.scandir()).then_some((manager, name))
 }
 
-/// Returns whether the command line that calls us stops all gateways, one after the other.
+/// Returns whether the calling command line stops all gateways, one after the other.
 fn all_are_meant() -> bool {
     let caller = getppid().map(|pid| format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
     let words = caller.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
@@ -77,7 +82,7 @@ fn is_stop_of_all(command_line: &[u8]) -> bool {
     words.windows(2).any(|pair| pair == [&b"gateway"[..], b"stop"]) && words.contains(&&b"--all"[..])
 }
 
-/// Returns the other gateways that have not been told to stop.
+/// Returns the other gateways that were not told to stop yet.
 fn running(manager: &ScandirManager, besides: &ProfileName) -> Vec<ProfileName> {
     let mut names = manager.list().unwrap_or_default();
     names.retain(|name| name != besides && manager.slot(name).status().is_ok_and(|status| status.want_up));
@@ -90,11 +95,12 @@ fn announce(manager: &ScandirManager, name: &ProfileName) {
     }
 }
 
-/// Does `job` as the user that the service runs as, in a process of its own: root does not write where somebody else may
-/// put links.
+/// Runs `job` as the service's user, in a separate process, because root does not write where
+/// another user may put links.
 fn as_owner(service: &Path, job: impl FnOnce()) {
     let owner = by_path::look_itself(service).ok().and_then(|found| user::lookup_uid(found.uid).ok());
-    // One of root's own, or of nobody who is known, is only stopped, and says that nobody announced it.
+    // A service of root's, or of an unknown user, is only stopped, and its log says that nobody
+    // announced the stop.
     let Some(owner) = owner.filter(|owner| owner.uid != 0) else { return };
     let child = process::fork_child(|| {
         if user::assume(&owner).is_ok() {
@@ -103,7 +109,7 @@ fn as_owner(service: &Path, job: impl FnOnce()) {
         0
     });
     let Ok(child) = child else { return };
-    // It is a process of the owner's, who may hold it.
+    // It is a process of the owner's, who may pause it.
     if let Ok(held) = pidfd_open(child, PidfdFlags::empty()) {
         let _ = poll(&mut [PollFd::new(&held, PollFlags::IN)], Some(&OWNER_WITHIN));
         let _ = kill_process(child, Signal::KILL);

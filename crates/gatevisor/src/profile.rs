@@ -4,36 +4,58 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal};
 use std::time::SystemTime;
 
+use gatevisor_gateways::drain::{DrainThen, HeldDrain};
 use gatevisor_gateways::lifecycle::{self, NewGateway};
 use gatevisor_gateways::manager::GatewayRequest;
-use gatevisor_gateways::profile::{self, ProfileName};
+use gatevisor_gateways::profile::{self, Profile, ProfileName};
 use gatevisor_term::stream;
 use serde_json::json;
 
-use crate::args;
+use crate::args::{self, Choice};
+use crate::choice::{NameScope, Unnamed, chosen};
 use crate::context::{CommandContext, profile_name};
+use crate::each::{self, Told};
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::outcome_words::{registered_words, started_words};
-use crate::{last_lines, out};
+use crate::{drain_wait, last_lines, out, profile_env, withdrawal};
 
 /// Runs one of the verbs.
 pub fn run(context: &CommandContext, verb: args::ProfileCommand) -> Outcome {
     match verb {
-        args::ProfileCommand::Create { name, start, reason, create: _ } => {
-            create(context, &name, start, reason)
+        args::ProfileCommand::Create { name, start, reason, variables, create: _ } => {
+            create(context, &name, start, reason, &variables)
         }
-        args::ProfileCommand::Delete { name, yes } => delete(context, &name, yes),
+        args::ProfileCommand::Env { existing, verb } => profile_env::run(context, &existing, verb),
+        args::ProfileCommand::Delete { choice, yes } => delete(context, &choice, yes),
         args::ProfileCommand::List => list(context),
-        args::ProfileCommand::Show { name } => show(context, &name),
+        args::ProfileCommand::Show { choice } => {
+            let names = chosen(context, &choice, NameScope::Known, Unnamed::Selected)?;
+            each::shown(&names, |name| show(context, name))
+        }
     }
 }
 
-fn create(context: &CommandContext, name: &OsString, start: bool, reason: Option<String>) -> Outcome {
+fn create(
+    context: &CommandContext,
+    name: &OsString,
+    start: bool,
+    reason: Option<String>,
+    variables: &args::NewVariables,
+) -> Outcome {
     let name = profile_name(name)?;
     let manager = &context.manager;
-    let order = GatewayRequest { reason, ..GatewayRequest::here("profile create") };
+    let variables = profile_env::of_new(context, variables)?;
+    let request = GatewayRequest { reason, ..GatewayRequest::here("profile create") };
     let began = SystemTime::now();
-    let made = lifecycle::create_profile(manager, manager.home(), manager.agent(), &name, start, &order)?;
+    let made = lifecycle::create_profile(
+        manager,
+        manager.home(),
+        manager.agent(),
+        &name,
+        &variables,
+        start,
+        &request,
+    )?;
     out::warn_all(&made.warnings);
     let (slot, words) = match &made.gateway {
         Ok(NewGateway::Registered(outcome)) => {
@@ -62,18 +84,45 @@ fn create(context: &CommandContext, name: &OsString, start: bool, reason: Option
     }
 }
 
-fn delete(context: &CommandContext, name: &OsString, yes: bool) -> Outcome {
-    let name = profile_name(name)?;
+fn delete(context: &CommandContext, choice: &Choice, yes: bool) -> Outcome {
+    if choice.is_empty() {
+        let message = "which profiles are to be deleted? Name them, such as `gatevisor profile delete coder`";
+        return Err(CommandError::new(Exit::Usage, message));
+    }
+    let names = chosen(context, choice, NameScope::Removable, Unnamed::Selected)?;
     let manager = &context.manager;
-    let found = profile::show(manager.home(), manager.agent(), &name)?;
-    if !yes && !confirmed(&name, &found.path)? {
+    // Nothing is deleted if one of the names is wrong.
+    let found = names.iter().map(|name| profile::show(manager.home(), manager.agent(), name));
+    let found: Vec<Profile> = found.collect::<Result<_, _>>()?;
+    if !yes && !confirmed(&found)? {
+        let what = names.iter().map(ProfileName::as_str).collect::<Vec<_>>().join(", ");
+        let profiles = if names.len() == 1 { "profile" } else { "profiles" };
         return Err(CommandError::new(
             Exit::No,
-            format!("nothing was deleted; say yes, or use --yes to delete profile {name}"),
+            format!("nothing was deleted; say yes, or use --yes to delete {profiles} {what}"),
         ));
     }
-    let warnings = lifecycle::remove_profile(manager, manager.home(), &name)?;
-    out::warn_all(&warnings);
+    let held = drain_wait::before(context, &names, "profile delete", DrainThen::Delete)?;
+    let outcome = delete_all(context, &names);
+    out::warn_all(&held.into_iter().flat_map(HeldDrain::finish).collect::<Vec<_>>());
+    outcome
+}
+
+fn delete_all(context: &CommandContext, names: &[ProfileName]) -> Outcome {
+    let manager = &context.manager;
+    let mut results = withdrawal::each(context, names, |name| {
+        let warnings = lifecycle::remove_profile(manager, manager.home(), name)?;
+        let told = Told::new("deleted; its logs stay", warnings);
+        Ok(Told { fields: vec![("deleted", json!(true))], ..told })
+    });
+    match names {
+        [name] if results.len() == 1 => tell_deleted(context, name, results.remove(0)),
+        _ => each::tell(context, names, results),
+    }
+}
+
+fn tell_deleted(context: &CommandContext, name: &ProfileName, result: each::Result) -> Outcome {
+    out::warn_all(&result?.warnings);
     if context.json {
         out::json(&json!({ "profile": name.as_str(), "deleted": true }))?;
     } else {
@@ -82,13 +131,24 @@ fn delete(context: &CommandContext, name: &OsString, yes: bool) -> Outcome {
     DONE
 }
 
-/// Asks on a terminal; without one the answer is no, since no question is ever asked of a script.
-fn confirmed(name: &ProfileName, path: &std::path::Path) -> Result<bool, CommandError> {
+/// Asks on a terminal. Without a terminal the answer is no, because scripts are never asked.
+fn confirmed(found: &[Profile]) -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() || !stream::stderr_is_terminal() {
         return Ok(false);
     }
     let failed = |error: io::Error| CommandError::new(Exit::System, format!("cannot ask: {error}"));
-    out::ask(format_args!("Delete profile {name} with everything in {}? [y/N] ", path.display()));
+    if let [one] = found {
+        out::ask(format_args!(
+            "Delete profile {} with everything in {}? [y/N] ",
+            one.name,
+            one.path.display()
+        ));
+    } else {
+        for one in found {
+            out::say(format_args!("{}: everything in {}", one.name, one.path.display()));
+        }
+        out::ask(format_args!("Delete these {} profiles? [y/N] ", found.len()));
+    }
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -111,11 +171,10 @@ fn list(context: &CommandContext) -> Outcome {
     DONE
 }
 
-fn show(context: &CommandContext, name: &OsString) -> Outcome {
-    let name = profile_name(name)?;
+fn show(context: &CommandContext, name: &ProfileName) -> Outcome {
     let manager = &context.manager;
-    let found = profile::show(manager.home(), manager.agent(), &name)?;
-    let row = crate::status::row(context, &name)?;
+    let found = profile::show(manager.home(), manager.agent(), name)?;
+    let row = crate::status::row(context, name)?;
     if context.json {
         let mut value = serde_json::to_value(&row)
             .map_err(|error| CommandError::new(Exit::System, format!("cannot write JSON: {error}")))?;

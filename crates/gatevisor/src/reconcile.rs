@@ -1,4 +1,4 @@
-//! `gatevisor reconcile`: the slots as the profiles and their desired states say.
+//! `gatevisor reconcile`: makes the slots fit the profiles and their desired states.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -19,7 +19,7 @@ use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out;
 
-/// Reconciles, or says what that would do.
+/// Reconciles, or prints what that would do.
 pub fn run(context: &CommandContext, dry_run: bool) -> Outcome {
     let claim = if dry_run { ScandirClaim::Ours(None) } else { claim(context)? };
     if matches!(claim, ScandirClaim::Taken) {
@@ -40,18 +40,19 @@ pub fn run(context: &CommandContext, dry_run: bool) -> Outcome {
     DONE
 }
 
-/// Whose scandir it is.
+/// Who may change a scandir.
 pub enum ScandirClaim {
-    /// Ours as long as this is kept; a scandir that root prepared has no lock for us.
+    /// We may, as long as this value exists. A scandir that root prepared has no lock for us.
     Ours(#[expect(dead_code, reason = "kept, not used")] Option<OwnedFd>),
-    /// Somebody else's: a supervisor's, or that of one who is about to become it.
+    /// Somebody else: a supervisor, or a process that is about to become one.
     Taken,
 }
 
-/// Takes the lock of a supervisor, so that none begins, and nobody else reconciles, on the same scandir.
+/// Takes the lock of a supervisor, so that no supervisor begins and nobody else reconciles on the
+/// same scandir.
 ///
-/// It is lost at exec, and the supervisor that is executed takes it again first of all: whoever comes between the two
-/// makes the slots anew before he supervises them, and the other one ends.
+/// The lock is lost at exec, and the executed supervisor first takes it again. A process that comes
+/// between the two makes the slots anew before it supervises them, and then the other one ends.
 pub fn claim(context: &CommandContext) -> Result<ScandirClaim, CommandError> {
     let scandir = context.manager.scandir();
     may_make_slots(scandir).map_err(|error| CommandError::of(Exit::System, &error))?;
@@ -77,7 +78,7 @@ pub fn claim(context: &CommandContext) -> Result<ScandirClaim, CommandError> {
     }
 }
 
-/// Reconciles and returns what came of it.
+/// Reconciles, and returns the results.
 pub fn perform(context: &CommandContext, dry_run: bool) -> Result<ReconcileReport, CommandError> {
     let manager = &context.manager;
     let settings = ReconcileSettings {

@@ -1,58 +1,53 @@
-//! `gatevisor reload`: an edited agent definition takes effect.
+//! `gatevisor reload`: makes an edited agent definition take effect.
 //!
-//! *Lives here:* which service directories, and what is said of each. *Does not live here:* what is in them
-//! (`gatevisor_gateways::slots`).
+//! *Lives here:* which service directories, and the report on each.
+//! *Does not live here:* their contents (`gatevisor_gateways::slots`).
 
+use gatevisor_gateways::drain::{DrainThen, HeldDrain};
 use gatevisor_gateways::manager::{GatewayRequest, ServiceManager};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::slots::{self, SlotChanges};
 use serde_json::json;
 
 use crate::args;
+use crate::choice::{NameScope, Unnamed, chosen};
 use crate::context::CommandContext;
-use crate::exit::{CommandError, DONE, Exit, Outcome};
-use crate::{out, status};
+use crate::each::{self, Told};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::{drain_wait, out, status};
 
-/// What became of a service directory.
-struct Reloaded {
-    words: String,
-    is_changed: bool,
-}
-
-/// Makes the service directories of these profiles, or of all, as the definition has them now.
+/// Generates the service directories of these profiles, or of all, from the present definition.
 pub fn run(context: &CommandContext, options: &args::Reload) -> Outcome {
-    let names = if options.names.is_empty() {
+    let choice = &options.choice;
+    let names = if choice.is_of_everybody(context) {
         context.manager.list()?
     } else {
-        options.names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?
+        chosen(context, choice, NameScope::Slots, Unnamed::Selected)?
     };
-    let mut outcome = DONE;
-    for name in &names {
-        match reload(context, options, name) {
-            Ok(done) if context.json => out::json(
-                &json!({ "profile": name.as_str(), "ok": true, "changed": done.is_changed, "result": done.words }),
-            )?,
-            Ok(done) => out::line(format_args!("{name}: {}", done.words))?,
-            Err(failure) => {
-                if context.json {
-                    out::json(&json!({ "profile": name.as_str(), "ok": false, "error": failure.message }))?;
-                }
-                let code = out::fail(&failure);
-                outcome = outcome.map(|before| if before == Exit::Done.code() { code } else { before });
-            }
-        }
-    }
-    outcome
+    let held = if options.restart { drained(context, &names)? } else { Vec::new() };
+    let results = each::at_once(context, &names, |name| reload(context, options, name));
+    out::warn_all(&held.into_iter().flat_map(HeldDrain::finish).collect::<Vec<_>>());
+    each::tell(context, &names, results)
+}
+
+/// Has those gateways end what is under way that will be restarted.
+fn drained(context: &CommandContext, names: &[ProfileName]) -> Result<Vec<HeldDrain>, CommandError> {
+    let is_changed = |name: &&ProfileName| {
+        let changes = changes(context, name).ok().flatten();
+        changes.is_some_and(|changes| !changes.is_empty() || runs_older(context, name))
+    };
+    let names: Vec<ProfileName> = names.iter().filter(is_changed).cloned().collect();
+    drain_wait::before(context, &names, "reload --restart", DrainThen::Restart)
 }
 
 fn reload(
     context: &CommandContext,
     options: &args::Reload,
     name: &ProfileName,
-) -> Result<Reloaded, CommandError> {
+) -> Result<Told, CommandError> {
     let slot = context.manager.slot(name);
     let Some(changes) = changes(context, name)? else {
-        // That there is no such profile, or no slot of it, is told as by every command.
+        // A missing profile or slot is reported as by every command.
         status::row(context, name)?;
         let path = slot.path().display();
         return Err(CommandError::new(
@@ -60,36 +55,55 @@ fn reload(
             format!("`{path}` is no service directory that gatevisor made"),
         ));
     };
-    if changes.is_empty() {
-        return Ok(Reloaded { words: "as the definition has it already".to_owned(), is_changed: false });
+    let is_older = runs_older(context, name);
+    if changes.is_empty() && !is_older {
+        return Ok(told("as the definition has it already".to_owned(), false, Vec::new()));
     }
-    slots::renew(slot.path(), &changes).map_err(|error| {
+    let running = slot.status().ok().and_then(|status| status.pid);
+    slots::renew_below(slot.path(), &changes, running).map_err(|error| {
         let path = slot.path().display();
         CommandError::new(Exit::System, format!("cannot render the service directory `{path}` anew: {error}"))
     })?;
     let log =
         if changes.concern_log() { "; its log's settings count from the next `gatevisor up`" } else { "" };
     let is_up = slot.status().is_ok_and(|status| status.is_up());
+    let shall_run = status::row(context, name)?.desired_state.as_deref() == Some("running");
+    let mut warnings = Vec::new();
+    let done = if changes.is_empty() { "as the definition has it already" } else { "rendered anew" };
     let words = match (is_up, options.restart) {
-        (false, _) => "rendered anew".to_owned(),
-        (true, false) => format!("rendered anew; it takes effect with `gatevisor gateway restart {name}`"),
+        (false, _) => done.to_owned(),
+        (true, true) if !shall_run => {
+            format!("{done}; it is not restarted, because nobody has asked for it to run")
+        }
+        (true, false) => format!("{done}; it takes effect with `gatevisor gateway restart {name}`"),
         (true, true) => {
-            let order = GatewayRequest::here("reload --restart");
-            let done = context.manager.restart(name, &order);
-            out::warn_all(&done?.warnings);
-            "rendered anew, and restarted".to_owned()
+            let request = GatewayRequest::here("reload --restart");
+            warnings = context.manager.restart(name, &request)?.warnings;
+            format!("{done}, and restarted")
         }
     };
-    Ok(Reloaded { words: words + log, is_changed: true })
+    Ok(told(words + log, true, warnings))
 }
 
-/// Returns how a gateway's service directory differs from the definition; `None` where there is none that we made.
+/// Returns whether a gateway's process was started before its service directory was made as it is.
+fn runs_older(context: &CommandContext, name: &ProfileName) -> bool {
+    let slot = context.manager.slot(name);
+    slots::runs_older(slot.path(), slot.status().ok().and_then(|status| status.pid))
+}
+
+fn told(words: String, is_changed: bool, warnings: Vec<String>) -> Told {
+    Told { fields: vec![("changed", json!(is_changed))], ..Told::new(words, warnings) }
+}
+
+/// Returns how a gateway's service directory differs from the definition; `None` if we have not
+/// made one.
 fn changes(context: &CommandContext, name: &ProfileName) -> Result<Option<SlotChanges>, CommandError> {
     let manager = &context.manager;
     slots::changes(manager.slot(name).path(), manager.agent(), name).map_err(CommandError::from)
 }
 
-/// Warns of those whose service directories are older than the definition: they were started from the old one.
+/// Warns of gateways whose service directories are older than the definition, because they were
+/// started from the old one.
 pub fn warn_of_old<'a>(context: &CommandContext, names: impl Iterator<Item = &'a ProfileName>) {
     for name in names {
         if changes(context, name).is_ok_and(|changes| changes.is_some_and(|changes| !changes.is_empty())) {

@@ -1,7 +1,9 @@
-//! `gatevisor as-owner` and `gatevisor give-back`: what `doctor` proposes to root, done so that nobody can lead root astray.
+//! `gatevisor as-owner` and `gatevisor give-back`: what `doctor` proposes to root, in a way in
+//! which nobody can mislead root.
 //!
-//! *Lives here:* becoming the owner and executing a program; giving away what is below a home.
-//! *Does not live here:* what is proposed (`gatevisor_doctor`), and the walk (`gatevisor_boot::repair`).
+//! *Lives here:* becoming the owner and executing a program; giving away entries below a home.
+//! *Does not live here:* the proposals (`gatevisor_doctor`), and the walk
+//! (`gatevisor_boot::repair`).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,10 +17,12 @@ use gatevisor_sys::user;
 
 use crate::args::Common;
 use crate::container_scandir::variable;
+use crate::context::named_definition;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::{enter, out};
 
-/// Executes a program as this user, who gets nothing of a terminal of root's. Whoever is not root is that user already.
+/// Executes a program as this user, without access to root's terminal. A caller who is not root is
+/// that user already.
 pub fn as_owner(owner: &str, command: &[OsString]) -> Outcome {
     let (uid, gid) = parsed(owner)?;
     if rustix::process::geteuid().is_root() && uid != 0 {
@@ -38,10 +42,10 @@ pub fn as_owner(owner: &str, command: &[OsString]) -> Outcome {
     Err(enter::become_program(command, &environment))
 }
 
-/// Gives what is at these paths below the home to this user.
+/// Gives the entries at these paths below the home to this user.
 pub fn give_back(common: &Common, owner: &str, paths: &[PathBuf]) -> Outcome {
     let owner = parsed(owner)?;
-    let agent = AgentDefinition::load(common.agent.as_deref())?;
+    let agent = AgentDefinition::load(named_definition(common).as_deref())?;
     let home = Home::resolve(common.home.as_deref(), &agent, &variable)?;
     let opened = OpenHome::open(home.root()).map_err(|error| CommandError::of(Exit::System, &error))?;
     let mut progress = |line: String| out::say(format_args!("{line}"));

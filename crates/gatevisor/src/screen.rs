@@ -1,8 +1,13 @@
-//! What fits on a terminal that shows something again and again.
+//! The size of a terminal that shows something repeatedly.
 //!
-//! *Lives here:* how large the terminal is, and leaving out what it has no room for. *Does not live here:* what is shown.
+//! *Lives here:* the size of the terminal, and dividing lines into pages.
+//! *Does not live here:* the shown contents.
+
+use std::ops::Range;
 
 use gatevisor_term::stream;
+
+use crate::out::Text;
 
 /// A terminal's rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +17,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Returns the terminal that standard output is, if it is one and knows how large it is.
+    /// Returns the terminal on standard output, if it is one and knows its size.
     pub fn of_stdout() -> Option<Self> {
         let (rows, columns) = stream::stdout_size()?;
         let screen = Self { rows: rows.into(), columns: columns.into() };
@@ -24,26 +29,22 @@ impl Screen {
         self.columns
     }
 
-    /// Returns the first of these lines, as many as leave `kept` rows free, and how many are left out; `width` tells how
-    /// many columns a line takes.
-    ///
-    /// Where some are left out, one row more is left free to say so.
-    pub fn fit<T>(self, lines: &[T], kept: usize, width: impl Fn(&T) -> usize) -> (&[T], usize) {
+    /// Returns which of these blocks each page shows; `kept` rows of each page stay free for other
+    /// lines. A block is never divided, and each page shows at least one.
+    pub fn pages(self, blocks: &[Vec<Text>], kept: usize) -> Vec<Range<usize>> {
         let room = self.rows.saturating_sub(kept);
-        let rows: Vec<usize> = lines.iter().map(|line| self.rows_of(width(line))).collect();
-        if rows.iter().sum::<usize>() <= room {
-            return (lines, 0);
+        let mut pages = Vec::new();
+        let (mut first, mut used) = (0, 0_usize);
+        for (index, block) in blocks.iter().enumerate() {
+            let rows = block.iter().map(|line| self.rows_of(line.width())).sum::<usize>();
+            if used.saturating_add(rows) > room && index > first {
+                pages.push(first..index);
+                (first, used) = (index, 0);
+            }
+            used = used.saturating_add(rows);
         }
-        let mut left = room.saturating_sub(1);
-        let fitting = rows.iter().take_while(|rows| {
-            left.checked_sub(**rows).is_some_and(|rest| {
-                left = rest;
-                true
-            })
-        });
-        // The head of a table is shown on the smallest screen.
-        let (shown, omitted) = lines.split_at(fitting.count().max(1).min(lines.len()));
-        (shown, omitted.len())
+        pages.push(first..blocks.len());
+        pages
     }
 
     /// Returns how many rows a line of this width takes.
@@ -56,24 +57,26 @@ impl Screen {
 mod tests {
     use super::*;
 
-    fn shown(rows: usize, columns: usize, lines: &[&str], kept: usize) -> (String, usize) {
-        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-        let (shown, omitted) = Screen { rows, columns }.fit(&lines, kept, String::len);
-        (shown.join("|"), omitted)
+    /// Returns the first block of each page, and the end of the last page.
+    fn pages(rows: usize, columns: usize, blocks: &[&[&str]], kept: usize) -> Vec<(usize, usize)> {
+        let blocks: Vec<Vec<Text>> =
+            blocks.iter().map(|block| block.iter().map(|line| Text::from(*line)).collect()).collect();
+        let pages = Screen { rows, columns }.pages(&blocks, kept);
+        pages.into_iter().map(|page| (page.start, page.end)).collect()
     }
 
     #[test]
-    fn what_a_screen_has_no_room_for_is_left_out_at_the_end() {
-        let table = ["HEAD", "one", "two", "three"];
-        assert_eq!(shown(5, 80, &table, 1), ("HEAD|one|two|three".to_owned(), 0));
-        assert_eq!(shown(4, 80, &table, 1), ("HEAD|one".to_owned(), 2));
-        assert_eq!(shown(1, 80, &table, 1), ("HEAD".to_owned(), 3));
-        assert_eq!(shown(1, 80, &[], 1), (String::new(), 0));
+    fn lines_that_do_not_fit_on_the_screen_are_on_the_next_page() {
+        let blocks: [&[&str]; 4] = [&["one"], &["two", "why"], &["three"], &["four"]];
+        assert_eq!(pages(9, 80, &blocks, 2), [(0, 4)]);
+        assert_eq!(pages(5, 80, &blocks, 2), [(0, 2), (2, 4)]);
+        assert_eq!(pages(4, 80, &blocks, 2), [(0, 1), (1, 2), (2, 4)]);
+        assert_eq!(pages(1, 80, &blocks, 2), [(0, 1), (1, 2), (2, 3), (3, 4)]);
+        assert_eq!(pages(5, 80, &[], 2), [(0, 0)]);
     }
 
     #[test]
     fn a_line_that_is_wider_than_the_screen_takes_several_rows() {
-        assert_eq!(shown(6, 4, &["HEAD", "eight ch", "x"], 1), ("HEAD|eight ch|x".to_owned(), 0));
-        assert_eq!(shown(4, 4, &["HEAD", "eight ch", "x"], 1), ("HEAD".to_owned(), 2));
+        assert_eq!(pages(4, 4, &[&["eight ch"], &["x"], &["y"]], 1), [(0, 2), (2, 3)]);
     }
 }

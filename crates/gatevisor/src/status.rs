@@ -1,82 +1,109 @@
 //! `gatevisor status` and `gatevisor gateway status`: one table, or everything about one gateway.
 
-use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use anstyle::AnsiColor;
 use gatevisor_client::OURS;
 use gatevisor_gateways::inspect::{self, DeathReport, ServiceReport, ServiceState};
 use gatevisor_gateways::profile::ProfileName;
 
+use crate::args::{Choice, Common, StatusOptions};
+use crate::choice::{NameScope, Unnamed, chosen};
 use crate::context::CommandContext;
-use crate::event_subscriber::EventSubscriber;
+use crate::each;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
-use crate::liveness_words;
 use crate::out::{self, BOLD, DIM, Text, TextTable, colour};
 use crate::screen::Screen;
 use crate::units::{milliseconds, size, span};
+use crate::{explain, liveness_words, summary};
 
-/// How often a watched table is shown again although nothing changed: uptimes and memory do.
-const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// The columns of the table.
+const HEAD: [&str; 9] =
+    ["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "LAST EXIT", "DESIRED"];
 
-/// The column that is shortened where the terminal is too narrow, and its columns at the least; `gateway status` has all of it.
-const STATE: usize = 1;
-const STATE_AT_LEAST: usize = 16;
+/// The columns that a narrow screen leaves out, in this order.
+const DISPENSABLE: [usize; 7] = [2, 7, 5, 8, 4, 6, 3];
 
-/// Rows of a screen that a watched table leaves free: for the cursor, and for a word about the supervisor.
-const ROWS_KEPT: usize = 2;
+/// The columns that are shortened if that is not enough, with their smallest widths.
+const SHORTENED: [(usize, usize); 2] = [(0, 12), (1, 12)];
 
-/// Prints the table, once or again and again.
-pub fn run(context: &CommandContext, names: &[OsString], watch: bool) -> Outcome {
-    let only: Vec<ProfileName> =
-        names.iter().map(|name| context.named(Some(name))).collect::<Result<_, _>>()?;
-    // That it is ours goes without saying.
+/// Prints the table, and for a single named gateway more than its row.
+pub fn run(context: &CommandContext, common: &Common, options: &StatusOptions) -> Outcome {
+    let only = only(context, &options.choice)?;
+    say_program(context);
+    let code = show(context, &only, options.wide)?;
+    if let ([name], false) = (only.as_slice(), context.json) {
+        say_more(context, common, name)?;
+    }
+    Ok(code)
+}
+
+/// Returns the gateways of a table; none means all.
+pub fn only(context: &CommandContext, choice: &Choice) -> Result<Vec<ProfileName>, CommandError> {
+    let is_of_all = choice.is_empty() || choice.all;
+    if is_of_all { Ok(Vec::new()) } else { chosen(context, choice, NameScope::Known, Unnamed::Selected) }
+}
+
+/// Reports which program supervises, unless it is ours.
+pub fn say_program(context: &CommandContext) {
     if !context.json
         && let Some(program) = context.manager.supervisor_program().filter(|program| program != OURS)
     {
         let scandir = context.manager.scandir().display();
         out::say(format_args!("{program} supervises `{scandir}`"));
     }
-    if !watch {
-        let unknown = show(context, &only, None)?;
-        return if unknown { Ok(Exit::System.code()) } else { DONE };
-    }
-    show(context, &only, Screen::of_stdout())?;
-    let mut subscriber = EventSubscriber::open(context.manager.scandir(), only.clone())?;
-    loop {
-        subscriber.receive(Some(WATCH_EVERY), |_, _| Ok(()))?;
-        // It may have another size by now.
-        let screen = Screen::of_stdout();
-        if !context.json {
-            if screen.is_some() { out::clear_screen()? } else { out::empty_line()? }
-        }
-        show(context, &only, screen)?;
-    }
 }
 
 /// Prints the table of everything.
 pub fn table(context: &CommandContext) -> Result<(), CommandError> {
-    show(context, &[], None).map(drop)
+    show(context, &[], false).map(drop)
 }
 
-/// Prints the table, and returns whether it cannot be told how a gateway is.
-fn show(
+/// Returns the reports of these gateways, or of all, and the worst exit code. If one has no report,
+/// the others are still shown.
+pub fn reports(
     context: &CommandContext,
     only: &[ProfileName],
-    screen: Option<Screen>,
-) -> Result<bool, CommandError> {
-    let reports = if only.is_empty() {
-        inspect::survey(&context.manager)?
-    } else {
-        only.iter().map(|name| row(context, name)).collect::<Result<_, _>>()?
-    };
-    let is_supervised = context.supervisor_running()?;
-    let unknown =
-        reports.iter().any(|report| report.profile.is_some() && report.state == ServiceState::Unknown);
-    if context.json {
-        return reports.iter().try_for_each(out::json).map(|()| unknown);
+) -> Result<(Vec<ServiceReport>, u8), CommandError> {
+    if only.is_empty() {
+        return Ok((inspect::survey(&context.manager)?, Exit::Done.code()));
     }
+    let (mut reports, mut failures) = (Vec::new(), Vec::new());
+    for report in inspect::inspect_each(&context.manager, only) {
+        match report.map_err(CommandError::from) {
+            Ok(report) => reports.push(report),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if reports.is_empty() && !failures.is_empty() {
+        return Err(failures.swap_remove(0));
+    }
+    let code = failures.iter().map(out::fail).max().unwrap_or(Exit::Done.code());
+    Ok((reports, code))
+}
+
+/// Prints the table, and returns the exit code: 111 if the state of a gateway is unknown.
+fn show(context: &CommandContext, only: &[ProfileName], is_wide: bool) -> Outcome {
+    let (reports, code) = reports(context, only)?;
+    let is_supervised = context.supervisor_running()?;
+    let is_unknown =
+        |report: &ServiceReport| report.profile.is_some() && report.state == ServiceState::Unknown;
+    let unknown = reports.iter().any(is_unknown);
+    let code = if unknown { code.max(Exit::System.code()) } else { code };
+    if context.json {
+        return reports.iter().try_for_each(out::json).map(|()| code);
+    }
+    say_standing(context, is_supervised);
+    let table = StatusTable::new(reports, is_wide, Screen::of_stdout());
+    let mut lines = vec![table.head];
+    lines.extend(table.blocks.into_iter().flatten());
+    lines.extend(table.summary.map(Text::from));
+    out::lines(&lines)?;
+    Ok(code)
+}
+
+/// Reports what concerns all gateways of the table.
+pub fn say_standing(context: &CommandContext, is_supervised: bool) {
     if !is_supervised {
         out::say(format_args!(
             "no supervisor is running on `{}`; `gatevisor up` starts one",
@@ -87,89 +114,164 @@ fn show(
     if !standing.allows() {
         out::warn(&standing.to_string());
     }
-    let mut table =
-        TextTable::new(["PROFILE", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "LAST EXIT", "DESIRED"]);
-    for report in &reports {
-        table.row(cells(report));
-    }
-    if let Some(screen) = Screen::of_stdout() {
-        table.fit(screen.columns(), STATE, STATE_AT_LEAST);
-    }
-    let lines = table.lines();
-    let (shown, omitted) = screen.map_or((&*lines, 0), |screen| screen.fit(&lines, ROWS_KEPT, Text::width));
-    out::lines(shown)?;
-    if omitted > 0 {
-        out::line(format_args!("… and {omitted} more; `gatevisor status` shows all"))?;
-    }
-    if unknown {
-        out::warn("some gateways may not be looked at; ask as their owner or as root");
-    }
-    Ok(unknown)
 }
 
-fn cells(report: &ServiceReport) -> [Text; 8] {
-    let name = report.profile.as_ref().map_or_else(|| report.service.clone(), ToString::to_string);
+/// Prints the reason for a gateway's state in one sentence, and its last output.
+fn say_more(context: &CommandContext, common: &Common, name: &ProfileName) -> Result<(), CommandError> {
+    if let Some(sentence) = explain::sentence(context, common, name) {
+        out::empty_line()?;
+        out::line(sentence)?;
+    }
+    for (index, line) in crate::last_lines::since(context, name, None).iter().enumerate() {
+        item(if index == 0 { "printed" } else { "" }, line.as_str())?;
+    }
+    Ok(())
+}
+
+/// The table of gateways as lines: the worst first, and no wider than the screen.
+pub struct StatusTable {
+    /// The line above all others.
+    pub head: Text,
+    /// The lines of each gateway: its row, and the reason for its state.
+    pub blocks: Vec<Vec<Text>>,
+    /// How many gateways are in each state, if there are several.
+    pub summary: Option<String>,
+}
+
+impl StatusTable {
+    /// Returns the table of these reports. A pipe gets one whole row for each gateway, as with
+    /// `is_wide`; on a screen, the reasons are on separate lines.
+    pub fn new(mut reports: Vec<ServiceReport>, is_wide: bool, screen: Option<Screen>) -> Self {
+        let summary = summary::of(&reports).filter(|_| reports.len() > 1);
+        reports.sort_by_key(|report| (report.profile.is_none(), summary::rank(report.state)));
+        let screen = screen.filter(|_| !is_wide);
+        let mut table = TextTable::new(HEAD);
+        for report in &reports {
+            table.row(cells(report, screen.is_none()));
+        }
+        if let Some(screen) = screen {
+            table.fit(screen.columns(), &DISPENSABLE, &SHORTENED);
+        }
+        let mut lines = table.lines().into_iter();
+        let head = lines.next().unwrap_or_default();
+        let block = |(row, report)| {
+            let note = screen.and_then(|screen| Some(note_line(report)?.shortened(screen.columns())));
+            [Some(row), note].into_iter().flatten().collect()
+        };
+        Self { head, blocks: lines.zip(&reports).map(block).collect(), summary }
+    }
+}
+
+fn cells(report: &ServiceReport, is_wide: bool) -> [Text; 9] {
     let none = || "-".to_owned();
+    let state = Text::default().styled(colour(state_colour(report.state)), short_state(report));
     [
-        name.into(),
-        state_cell(report),
+        report.name().into(),
+        if is_wide { state_cell(report) } else { state },
         report.pid.map_or_else(none, |pid| pid.to_string()).into(),
-        if report.up { span(report.updownfor) } else { none() }.into(),
+        report.updownfor.filter(|_| report.is_up()).map_or_else(none, span).into(),
         report.restarts.map_or_else(none, |count| count.to_string()).into(),
+        cpu_share(report).unwrap_or_else(none).into(),
         report.memory_bytes.map_or_else(none, size).into(),
-        report.deaths.first().map_or_else(none, short_exit).into(),
-        report.desired_state.clone().unwrap_or_else(none).into(),
+        report.deaths().first().map_or_else(none, short_exit).into(),
+        short_desired(report).into(),
     ]
 }
 
-/// Returns the state with what belongs to it: the time left, or the reason.
-fn state_words(report: &ServiceReport) -> String {
+/// Returns the share of one processor that a gateway's processes have used since it came up.
+fn cpu_share(report: &ServiceReport) -> Option<String> {
+    let ms = report.cpu_ms.filter(|_| report.is_up())?;
+    // Tenths of a percent: milliseconds in each second.
+    let tenths = ms.checked_div(report.updownfor?.max(1))?;
+    Some(format!("{}.{}%", tenths / 10, tenths % 10))
+}
+
+/// Returns the line below a gateway's row with its problem, if there is one.
+fn note_line(report: &ServiceReport) -> Option<Text> {
+    let mut notes = notes(report);
+    if let Some(reason) = shown_reason(report) {
+        notes.insert(0, Text::from(reason));
+    }
+    notes.extend(older(report));
+    let mut notes = notes.into_iter();
+    let first = Text::from("  ").then(notes.next()?);
+    Some(notes.fold(first, |line, note| line.and("; ").then(note)))
+}
+
+/// Returns the state with the time that belongs to it.
+fn short_state(report: &ServiceReport) -> String {
     let word = report.state.words();
     let left = report.next_start_in_ms.map(milliseconds);
     match (report.state, left, &report.reason) {
-        (ServiceState::BackingOff, Some(left), Some(reason)) if report.port_held.is_some() => {
-            format!("{word}, {left}: {reason}")
-        }
         (ServiceState::BackingOff, Some(left), _) => format!("{word}, {left}"),
-        (ServiceState::FailedToStart, Some(left), Some(reason)) => {
-            format!("{word}, again in {left}: {reason}")
-        }
-        (
-            ServiceState::Failed
-            | ServiceState::FailedToStart
-            | ServiceState::Waiting
-            | ServiceState::Starting,
-            _,
-            Some(reason),
-        ) => {
-            format!("{word}: {reason}")
-        }
-        (ServiceState::BackingOff, None, Some(reason)) if report.port_held.is_some() => {
-            format!("{word}: {reason}")
-        }
+        (ServiceState::FailedToStart, Some(left), _) => format!("{word}, again in {left}"),
+        (ServiceState::Draining, ..) if report.drain.is_some() => liveness_words::draining(report),
         (ServiceState::Served, _, Some(by)) => format!("{word} {by}"),
-        (ServiceState::Unresponsive | ServiceState::Degraded | ServiceState::Draining, _, Some(reason)) => {
-            format!("{word}{}: {reason}", liveness_words::since(report))
+        (ServiceState::Unresponsive | ServiceState::Degraded | ServiceState::Draining, ..) => {
+            format!("{word}{}", liveness_words::since(report))
         }
         _ => word.to_owned(),
     }
 }
 
-/// Returns the state for a table, which has no line for what is wrong with the log.
+/// Returns the reason for its state, if it is worth showing in the table. For most states it is.
+fn shown_reason(report: &ServiceReport) -> Option<&str> {
+    let goes_without_saying = match report.state {
+        // How it ended is shown in a separate column.
+        ServiceState::BackingOff => report.port_held.is_none(),
+        ServiceState::Up
+        | ServiceState::Ready
+        | ServiceState::Stopping
+        | ServiceState::Finishing
+        | ServiceState::NotSupervised
+        | ServiceState::Paused
+        | ServiceState::Traced
+        | ServiceState::Unknown
+        | ServiceState::Served => true,
+        _ => false,
+    };
+    report.reason.as_deref().filter(|_| !goes_without_saying)
+}
+
+/// Returns the state with further facts: the time left, and the reason.
+fn state_words(report: &ServiceReport) -> String {
+    let reason = shown_reason(report).map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{}{reason}", short_state(report))
+}
+
+/// Returns the state for a table without lines for other problems.
 fn state_cell(report: &ServiceReport) -> Text {
-    let mut words = Text::default().styled(colour(state_colour(report.state)), state_words(report));
+    let words = Text::default().styled(colour(state_colour(report.state)), state_words(report));
+    let words = notes(report).into_iter().fold(words, |words, note| words.and("; ").then(note));
+    match older(report) {
+        Some(note) => words.and(" (").then(note).and(")"),
+        None => words,
+    }
+}
+
+/// Returns that a gateway's service directory differs from the definition, if it does.
+fn older(report: &ServiceReport) -> Option<Text> {
+    let text = || Text::default().styled(colour(AnsiColor::Yellow), "older than the definition");
+    report.older_than_definition.unwrap_or(false).then(text)
+}
+
+/// Returns the problems of a gateway besides its state.
+fn notes(report: &ServiceReport) -> Vec<Text> {
+    let mut notes = Vec::new();
+    let mut note = |paint, text: String| notes.push(Text::default().styled(colour(paint), text));
     if let (Some(problem), Some(since)) = (&report.log_problem, &report.log_problem_since) {
-        let problem = format!("not logged since {since}: {problem}");
-        words = words.and("; ").styled(colour(AnsiColor::Red), problem);
+        note(AnsiColor::Red, format!("not logged since {since}: {problem}"));
+    }
+    if let Some(ticket) = report.asked_restart.as_ref().filter(|ticket| ticket.is_pending()) {
+        note(AnsiColor::Yellow, ticket.words());
+    }
+    if let Some(held) = report.port_held.as_ref().filter(|_| report.is_up()) {
+        note(AnsiColor::Red, held.clone());
     }
     if let Some(why) = liveness_words::unknown(report) {
-        let text = format!("not known whether it works: {why}");
-        words = words.and("; ").styled(colour(AnsiColor::Yellow), text);
+        note(AnsiColor::Yellow, format!("not known whether it works: {why}"));
     }
-    if report.older_than_definition {
-        words = words.and(" (").styled(colour(AnsiColor::Yellow), "older than the definition").and(")");
-    }
-    words
+    notes
 }
 
 fn state_colour(state: ServiceState) -> AnsiColor {
@@ -180,6 +282,7 @@ fn state_colour(state: ServiceState) -> AnsiColor {
         | ServiceState::Finishing
         | ServiceState::Paused
         | ServiceState::Waiting
+        | ServiceState::Asking
         | ServiceState::Degraded
         | ServiceState::Draining
         | ServiceState::Traced => AnsiColor::Yellow,
@@ -192,7 +295,7 @@ fn state_colour(state: ServiceState) -> AnsiColor {
 }
 
 fn short_exit(death: &DeathReport) -> String {
-    // The rest of that text is for where there is room.
+    // The rest of that text is shown where there is room.
     let cause = death.meaning.as_deref().filter(|_| death.signal.is_some());
     let cause = cause.and_then(|cause| cause.split_once(": ")).map(|(cause, _)| cause.to_owned());
     cause.unwrap_or_else(|| death.how("", ""))
@@ -210,32 +313,34 @@ pub fn row(context: &CommandContext, name: &ProfileName) -> Result<ServiceReport
 
 /// Prints everything about each gateway.
 pub fn details(context: &CommandContext, names: &[ProfileName]) -> Outcome {
-    let mut first = true;
-    let mut unknown = false;
-    for name in names {
+    let mut is_first = true;
+    each::shown(names, |name| {
         let report = row(context, name)?;
-        unknown |= report.state == ServiceState::Unknown;
         if context.json {
             out::json(&report)?;
-            continue;
+        } else {
+            if !std::mem::take(&mut is_first) {
+                out::empty_line()?;
+            }
+            out::line(Text::default().styled(BOLD, name))?;
+            print_details(context, &report)?;
         }
-        if !std::mem::take(&mut first) {
-            out::empty_line()?;
-        }
-        out::line(Text::default().styled(BOLD, name))?;
-        print_details(context, &report)?;
-    }
-    if unknown { Ok(Exit::System.code()) } else { DONE }
+        if report.state == ServiceState::Unknown { Ok(Exit::System.code()) } else { DONE }
+    })
 }
 
-/// Prints everything that a report says.
+/// Prints everything in a report.
 pub fn print_details(context: &CommandContext, report: &ServiceReport) -> Result<(), CommandError> {
     let red = |text: String| Text::default().styled(colour(AnsiColor::Red), text);
     let mut state = Text::default().styled(colour(state_colour(report.state)), state_words(report));
     if let Some(pid) = report.pid {
-        state = state.and(format_args!(" (pid {pid}) for {}", span(report.updownfor)));
-    } else if report.state != ServiceState::NotSupervised && !report.deaths.is_empty() {
-        state = state.and(format_args!(" for {}", span(report.updownfor)));
+        state = state.and(format_args!(" (pid {pid})"));
+    }
+    let was_ever = report.pid.is_some() || !report.deaths().is_empty();
+    if let Some(seconds) =
+        report.updownfor.filter(|_| was_ever && report.state != ServiceState::NotSupervised)
+    {
+        state = state.and(format_args!(" for {}", span(seconds)));
     }
     item("state", state)?;
     if let Some(left) = report.next_start_in_ms {
@@ -243,27 +348,29 @@ pub fn print_details(context: &CommandContext, report: &ServiceReport) -> Result
     }
     if let Some(count) = report.restarts {
         let commanded = report.commanded_restarts.filter(|count| *count > 0);
-        let apart =
+        let commanded_part =
             commanded.map_or_else(String::new, |count| format!(", and {count} that somebody asked for"));
-        item("restarts", format!("{count}{apart}"))?;
+        item("restarts", format!("{count}{commanded_part}"))?;
     }
     if let Some(bytes) = report.memory_bytes {
         let cpu =
             report.cpu_ms.map_or_else(String::new, |ms| format!(", {} of processor time", milliseconds(ms)));
         item("memory", format!("{} in {}{cpu}", size(bytes), processes(report.processes.unwrap_or(1))))?;
     }
-    if let Some(live) = &report.live {
-        item("live", liveness_words::words(live))?;
+    for (index, platform) in report.served.iter().flat_map(|served| &served.platforms).enumerate() {
+        let error = platform.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        let text = format!("{} {}{error}", platform.name, platform.state);
+        item(if index == 0 { "serves" } else { "" }, text)?;
     }
-    if let Some(ended) = liveness_words::ended(report) {
-        item("ended", ended)?;
+    for (name, words) in liveness_words::details(report) {
+        item(name, words)?;
     }
     item("desired", desired(report))?;
     if let Some(problem) = &report.log_problem {
         let since = report.log_problem_since.as_deref().unwrap_or("an unknown time");
         item("log", red(format!("since {since}: {problem}")))?;
     }
-    if let Some(problem) = &report.problem {
+    for problem in [&report.problem, &report.topology_problem].into_iter().flatten() {
         item("problem", red(problem.clone()))?;
     }
     let mut slot = context.manager.scandir().join(&report.service).display().to_string();
@@ -271,11 +378,11 @@ pub fn print_details(context: &CommandContext, report: &ServiceReport) -> Result
         let _ = write!(slot, ", under {supervisor}");
     }
     item("slot", slot)?;
-    if report.older_than_definition {
-        let text = "older than the definition, or edited; `gatevisor reload` renders it anew";
+    if report.older_than_definition == Some(true) {
+        let text = "it or its process is older than the definition; `gatevisor reload --restart` renews both";
         item("", Text::default().styled(colour(AnsiColor::Yellow), text))?;
     }
-    for (index, death) in report.deaths.iter().enumerate() {
+    for (index, death) in report.deaths().iter().enumerate() {
         item(if index == 0 { "deaths" } else { "" }, long_exit(death))?;
     }
     for (index, line) in last_lines(context, report).iter().enumerate() {
@@ -291,31 +398,31 @@ fn processes(count: u32) -> String {
     if count == 1 { "1 process".to_owned() } else { format!("{count} processes") }
 }
 
-/// Prints one thing that is known of a gateway.
+/// Prints one fact about a gateway.
 fn item(name: &str, text: impl Into<Text>) -> Result<(), CommandError> {
     out::line(Text::default().styled(DIM, format_args!("{name:8}")).and(" ").then(text.into()))
 }
 
-/// Returns what a gateway printed last that is not as it should be.
+/// Returns the last output of a gateway with a problem.
 fn last_lines(context: &CommandContext, report: &ServiceReport) -> Vec<String> {
     match &report.profile {
-        Some(name)
-            if matches!(
-                report.state,
-                ServiceState::Failed | ServiceState::FailedToStart | ServiceState::BackingOff
-            ) =>
-        {
-            crate::last_lines::since(context, name, report.last_began())
-        }
+        Some(name) if report.fails() => crate::last_lines::since(context, name, report.last_began()),
         _ => Vec::new(),
     }
 }
 
 fn desired(report: &ServiceReport) -> String {
     match &report.desired_state {
-        Some(state) => format!("{state}{}", report.said()),
+        Some(state) => format!("{state}{}", report.origin),
+        None if report.desired_problem.is_some() => "unknown".to_owned(),
         None => "nothing was ever recorded".to_owned(),
     }
+}
+
+/// Returns the desired state for the table.
+fn short_desired(report: &ServiceReport) -> String {
+    let none = if report.desired_problem.is_some() { "unknown" } else { "-" };
+    report.desired_state.clone().unwrap_or_else(|| none.to_owned())
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
-//! `gatevisor takeover`, and the part of `gatevisor profile-watcher` that is the same: watches the profiles of a home for as
-//! long as its gateways are this container's, and waits for that while they are another's.
+//! `gatevisor takeover`, and the same part of `gatevisor profile-watcher`: watches the profiles of
+//! a home while this container runs its gateways, and waits for that while another container does.
 //!
-//! *Lives here:* what follows from having the lock of the home, losing it and getting it.
-//! *Does not live here:* the lock (`gatevisor_boot::volume`); watching (`gatevisor_gateways::watch`).
+//! *Lives here:* the consequences of having, losing and getting the lock of the home.
+//! *Does not live here:* the lock (`gatevisor_boot::volume`); watching
+//! (`gatevisor_gateways::watch`).
 //!
-//! Services like any other, of the agent's user: one of them is in the scandir of each container that runs gateways or may.
-//! A container that loses the lock stops its gateways and waits for it like one that never had it.
+//! These are ordinary services of the agent's user. One of them is in the scandir of each container
+//! that runs, or may run, gateways. A container that loses the lock stops its gateways and waits
+//! for the lock again.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -23,18 +25,20 @@ use gatevisor_slot::home_lock::{BootNote, LockClaim};
 use gatevisor_sys::Errno;
 use gatevisor_wire::control::Control;
 use jiff::Zoned;
+use rustix::process::Pid;
 
 use crate::exit::{CommandError, Exit};
 use crate::{enter, live, out, watch};
 
-/// What this is called in the scandir, and as a verb.
+/// The name of the service and of the verb.
 pub const NAME: &str = "takeover";
-/// Bytes of stack of a thread that waits.
+/// Bytes of stack of a waiting thread.
 const STACK: usize = 256 << 10;
-/// How often a waiting process looks anew at a lock that is being replaced; each look leaves a thread behind.
+/// How often a waiting process looks again at a lock that is being replaced; each look leaves a
+/// thread behind.
 const LOOKS: usize = 64;
 
-/// What this process has locked, and what tells those who start gateways.
+/// The lock that this process has taken, and the record for starts of gateways.
 struct TakenLock {
     lock: HeldHomeLock,
     _claim: Option<LockClaim>,
@@ -52,12 +56,13 @@ impl TakenLock {
     }
 }
 
-/// What this container has of the lock of its home; nothing where it cannot be locked, so that nobody can tell.
+/// This container's hold on the lock of its home; empty if the lock is not possible, so that nobody
+/// can tell.
 struct Hold {
     scandir: OpenHome,
-    /// Which file the first process has locked.
+    /// The file that the first process has locked.
     inherited: Option<LockFile>,
-    /// What this process has locked.
+    /// The file that this process has locked.
     taken: Option<TakenLock>,
     /// Whether the lock can be watched.
     is_known: bool,
@@ -86,7 +91,7 @@ impl Hold {
         volume::current(home).is_ok_and(|current| own.contains(&Some(current)))
     }
 
-    /// Returns whether the lock is this container's, after taking it if nobody has it.
+    /// Returns whether the lock is this container's, after taking it if it is free.
     fn look(&mut self, home: &OpenHome) -> bool {
         self.is_known = true;
         if self.is_named(home) {
@@ -100,7 +105,7 @@ impl Hold {
                 self.take(lock);
                 true
             }
-            // It may have got its name back meanwhile.
+            // The file may have got its name back meanwhile.
             Ok(None) => self.is_named(home),
             Err(errno) => {
                 warn_unknown(home, errno);
@@ -111,16 +116,17 @@ impl Hold {
     }
 }
 
-/// Whose gateways they are when a service of a container begins.
+/// Who runs the gateways when a service of a container begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Began {
-    /// This container's: those that are wanted were started by the boot.
+    /// This container; the boot has started the wanted ones.
     Here,
     /// Another container's.
     Elsewhere,
 }
 
-/// Waits for the home, starts what is desired, and watches the profiles; returns only why it cannot any longer.
+/// Waits for the home, starts the desired gateways, and watches the profiles. Returns only if it
+/// cannot continue, with the reason.
 pub fn run(began: Began) -> CommandError {
     let variables: Vec<Variable> = std::env::vars_os().collect();
     perform(&variables, began).unwrap_or_else(|failure| failure)
@@ -128,14 +134,13 @@ pub fn run(began: Began) -> CommandError {
 
 fn perform(variables: &[Variable], began: Began) -> Result<CommandError, CommandError> {
     let manager = Arc::new(enter::manager(variables)?);
-    // Before there is a second thread. Where the gateways are another container's, none runs here that it would look at.
-    if let Err(failure) = live::beside(&manager) {
-        out::warn(&failure.message);
-    }
+    // This comes before the second thread. If another container runs the gateways, there is nothing
+    // here for the watcher.
+    let keeper = live::beside(&manager)?;
     let home =
         OpenHome::open(manager.home().root()).map_err(|error| CommandError::of(Exit::System, &error))?;
     let home = Arc::new(home);
-    // The slots here are those of the profiles that were there when this container began to wait.
+    // The present slots are those of the profiles that existed when this container began to wait.
     let mut watcher =
         ProfileWatcher::new(Arc::clone(&manager), watch::tell).map_err(|error| watch::failure(&error))?;
     let mut hold = Hold::new(manager.scandir())?;
@@ -148,7 +153,7 @@ fn perform(variables: &[Variable], began: Began) -> Result<CommandError, Command
         watcher.catch_up().map_err(|error| watch::failure(&error))?;
         start(&manager, variables)?;
     }
-    watch_both(watcher, &manager, home, hold)
+    watch_all(watcher, &manager, home, hold, keeper)
 }
 
 /// Returns when the lock is this container's, and whether another one had it.
@@ -166,7 +171,7 @@ fn obtain(manager: &ScandirManager, home: &Arc<OpenHome>, hold: &mut Hold) -> Re
     Err(CommandError::new(Exit::System, format!("`{}` is replaced again and again", shown(home))))
 }
 
-/// Waits for the lock that another container has; returns nothing where another file has the name meanwhile.
+/// Waits for the lock of another container; returns `None` if another file gets the name meanwhile.
 fn wait(home: &Arc<OpenHome>) -> Result<Option<HeldHomeLock>, CommandError> {
     let cannot = |errno: Errno| {
         CommandError::new(
@@ -181,7 +186,7 @@ fn wait(home: &Arc<OpenHome>) -> Result<Option<HeldHomeLock>, CommandError> {
     thread(sender, move || Some(volume::take(&*owned)))?;
     let owned = Arc::clone(home);
     thread(changed, move || {
-        // Its name is all that matters, and that changes with other things.
+        // Only its name matters, and that can change together with other things.
         while volume::current(&*owned) == Ok(waited_for) {
             if let Err(errno) = vigil.wait() {
                 return Some(Err(errno));
@@ -192,25 +197,29 @@ fn wait(home: &Arc<OpenHome>) -> Result<Option<HeldHomeLock>, CommandError> {
     receiver.recv().unwrap_or(Ok(None)).map_err(cannot)
 }
 
-/// Watches the profiles and the lock; returns why one of them cannot be watched any longer.
-fn watch_both(
+/// Watches the profiles, the lock, and what keeps the watcher of gateways running. Returns why one
+/// of them cannot be watched any longer; the supervisor then begins again with all of them.
+fn watch_all(
     watcher: ProfileWatcher,
     manager: &Arc<ScandirManager>,
     home: Arc<OpenHome>,
     hold: Hold,
+    keeper: Pid,
 ) -> Result<CommandError, CommandError> {
     let (sender, receiver) = channel();
     let (own, manager) = (sender.clone(), Arc::clone(manager));
     thread(own, move || keep(&manager, &home, hold))?;
+    thread(sender.clone(), move || Some(live::ended(keeper)))?;
     thread(sender, move || Some(watch::failure(&watcher.run())))?;
     receiver.recv().map_err(|_| CommandError::new(Exit::System, "nobody watches the profiles any more"))
 }
 
-/// Keeps the lock: where its name leads to another file, this container locks that as well. Returns why it has lost the
-/// lock, after its gateways were told to stop; nothing where it cannot be told any more who has it.
+/// Keeps the lock: if its name leads to another file, this container locks that as well. Returns
+/// why it has lost the lock, after telling its gateways to stop; returns nothing if it is unknown
+/// who has the lock.
 fn keep(manager: &ScandirManager, home: &OpenHome, mut hold: Hold) -> Option<CommandError> {
     while hold.is_known {
-        // Begun before the look, so that no change in between is missed.
+        // The watch begins before the look, so that no change between them is missed.
         let vigil = LockFileWatch::new(home);
         if !hold.is_named(home) {
             if !hold.look(home) {
@@ -235,7 +244,7 @@ fn lost(home: &OpenHome) -> CommandError {
     )
 }
 
-/// Stops the gateways here; what is desired stays as it is.
+/// Stops the gateways here. Their desired states stay as they are.
 fn give_up_gateways(manager: &ScandirManager) {
     let names = manager.list().unwrap_or_default();
     for name in names {
@@ -286,7 +295,7 @@ fn warn_unknown(home: &OpenHome, errno: Errno) {
     ));
 }
 
-/// Starts what is desired, after the rest of its last life was cleaned up.
+/// Starts the desired gateways, after cleaning up the rest of their last life.
 fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), CommandError> {
     let program = gatevisor_sys::process::own_program().map_err(|error| {
         CommandError::new(Exit::System, format!("cannot find this program's own file: {error}"))

@@ -2,27 +2,27 @@
 //!
 //! *Lives here:* printing. *Does not live here:* finding them (`gatevisor_gateways::tree`).
 
-use std::ffi::OsString;
-
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::tree::{self, Leader};
 use gatevisor_sys::proc::Process;
 use serde::Serialize;
 
+use crate::args::Choice;
+use crate::choice::{NameScope, Unnamed, chosen};
 use crate::context::CommandContext;
-use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::exit::{CommandError, DONE, Outcome};
 use crate::out::{self, BOLD, Text, TextTable};
 use crate::units::{milliseconds, size};
 
-/// A process as an object.
+/// A process as a JSON object.
 #[derive(Serialize)]
 struct ProcessObject<'a> {
     profile: &'a ProfileName,
     pid: i32,
     parent: i32,
     session: i32,
-    /// How many of the others it descends from.
+    /// How many of the listed processes are its ancestors.
     depth: usize,
     is_leader: bool,
     memory_bytes: u64,
@@ -31,8 +31,8 @@ struct ProcessObject<'a> {
 }
 
 /// Prints the processes of each gateway that is up.
-pub fn run(context: &CommandContext, names: &[OsString]) -> Outcome {
-    let names = chosen(context, names)?;
+pub fn run(context: &CommandContext, choice: &Choice) -> Outcome {
+    let names = chosen(context, choice, NameScope::Slots, Unnamed::SelectedElseAll)?;
     let mut up = Vec::new();
     for name in &names {
         let observed = context.manager.observe(name)?;
@@ -43,10 +43,7 @@ pub fn run(context: &CommandContext, names: &[OsString]) -> Outcome {
     }
     if up.is_empty() {
         let what = names.iter().map(ProfileName::as_str).collect::<Vec<_>>().join(", ");
-        return Err(CommandError::new(
-            Exit::No,
-            format!("no process of {what} is there; `gatevisor status` says why"),
-        ));
+        return Err(context.absent(format!("no process of {what} is there; `gatevisor status` says why")));
     }
     let leaders: Vec<Leader> = up.iter().map(|(_, leader)| leader.clone()).collect();
     let members = tree::members(context.manager.scandir(), &leaders);
@@ -56,23 +53,6 @@ pub fn run(context: &CommandContext, names: &[OsString]) -> Outcome {
         show(context, name, leader, &own, index > 0)?;
     }
     DONE
-}
-
-fn chosen(context: &CommandContext, names: &[OsString]) -> Result<Vec<ProfileName>, CommandError> {
-    if !names.is_empty() {
-        return names.iter().map(|name| context.named(Some(name))).collect();
-    }
-    if context.is_selected {
-        return Ok(vec![context.selected.clone()]);
-    }
-    let names = context.manager.list()?;
-    if names.is_empty() {
-        return Err(CommandError::new(
-            Exit::No,
-            "no gateway has a service directory; `gatevisor up` makes them",
-        ));
-    }
-    Ok(names)
 }
 
 fn show(

@@ -1,6 +1,7 @@
-//! How times and sizes are written for people.
+//! The form of times and sizes for people.
 //!
-//! *Lives here:* the units. *Does not live here:* where they are shown.
+//! *Lives here:* the units.
+//! *Does not live here:* the places where they are shown.
 
 /// Returns a time span in its two largest units.
 pub fn span(seconds: u64) -> String {
@@ -24,7 +25,12 @@ pub fn milliseconds(ms: u64) -> String {
     }
 }
 
-/// Returns a number of bytes in the unit that people use.
+/// Returns a number of turns in words.
+pub fn turns_words(turns: u32) -> String {
+    if turns == 1 { "1 turn".to_owned() } else { format!("{turns} turns") }
+}
+
+/// Returns a number of bytes in a unit for people.
 pub fn size(bytes: u64) -> String {
     const UNIT: u64 = 1024;
     match bytes {

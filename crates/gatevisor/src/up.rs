@@ -1,22 +1,26 @@
 //! `gatevisor up`: prepares the home, then becomes the supervisor.
 
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 
 use gatevisor_client::ScanDir;
+use gatevisor_gateways::inspect;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::ProfileAction;
 use gatevisor_sys::environment::{self, DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::{process, signal};
+use serde_json::json;
 
 use crate::args;
 use crate::context::CommandContext;
-use crate::exit::{CommandError, Exit, Outcome};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::reconcile::ScandirClaim;
-use crate::{out, reconcile, startup_progress, supervise, watch};
+use crate::startup_progress::Ending;
+use crate::{detach, out, reconcile, startup_progress, summary, supervise, watch};
 
-/// Makes the slots, forks a process that shows the progress and one that watches the profiles, and becomes the supervisor.
+/// Makes the slots, forks the process that shows the progress, and becomes the supervisor.
 pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     let manager = &context.manager;
     let home = manager.home().root();
@@ -29,18 +33,13 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     ScanDir::new(manager.scandir()).outlive(supervise::outlived_by());
     let claim = if context.supervisor_running()? { ScandirClaim::Taken } else { reconcile::claim(context)? };
     if matches!(claim, ScandirClaim::Taken) {
-        return Err(CommandError::new(
-            Exit::No,
-            format!(
-                "another supervisor already runs on `{}`; `gatevisor status` shows what it does",
-                manager.scandir().display()
-            ),
-        ));
+        return Err(taken(context));
     }
     context.remember();
+    let context = &context.at_boot();
     let report = reconcile::perform(context, false)?;
     for line in report.lines() {
-        // That nobody reads it is no reason not to supervise.
+        // It is no reason not to supervise if nobody reads it.
         let _ = out::line(format_args!("{line}"));
     }
     let named = |decision: ProfileAction| {
@@ -48,30 +47,79 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
         actions.filter_map(|action| action.name.clone()).collect::<Vec<ProfileName>>()
     };
     let (wanted, others) = (named(ProfileAction::Started), named(ProfileAction::Registered));
-    // A shell starts background jobs with these ignored; a supervisor that cannot be told to stop is no use.
+    // A shell makes background jobs ignore these, but a supervisor must be able to be stopped.
     for number in [signal::SIGINT, signal::SIGTERM, signal::SIGQUIT, signal::SIGHUP] {
         signal::restore(number);
     }
-    // Both are over when the supervisor is, which this process becomes.
+    if options.detach {
+        // The lock belongs to this process; the supervisor takes it anew.
+        drop(claim);
+        return in_background(context, options, &wanted, &others);
+    }
+    // It ends with the supervisor, which this process becomes.
     if !options.quiet {
-        process::fork_beside(|| startup_progress::run(context, &wanted, &others))
+        process::fork_beside(|| startup_progress::run(context, &wanted, &others, Ending::CtrlC))
             .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))?;
     }
-    process::fork_beside(|| watch::beside(context))
-        .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))?;
-    Err(become_supervisor(context, options))
+    Err(become_supervisor(context, options, None))
 }
 
-/// Replaces this process by the bare supervisor; returns only if that fails.
+/// Starts a separate process that supervises; returns when it does, after the startup progress.
+fn in_background(
+    context: &CommandContext,
+    options: &args::Up,
+    wanted: &[ProfileName],
+    others: &[ProfileName],
+) -> Outcome {
+    let pid = detach::supervisor(context, |notify| become_supervisor(context, options, Some(notify)))?;
+    if context.json {
+        out::json(&json!({ "supervisor": pid.as_raw_nonzero().get(), "ok": true }))?;
+    } else {
+        out::line(format_args!("supervising in the background (pid {})", pid.as_raw_nonzero()))?;
+    }
+    if !options.quiet {
+        startup_progress::run(context, wanted, others, Ending::Down);
+    }
+    DONE
+}
+
+/// Returns the error of a second `up`, with what is there.
+fn taken(context: &CommandContext) -> CommandError {
+    let scandir = context.manager.scandir();
+    let pid = ScanDir::new(scandir).holder().map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    let gateways = inspect::survey(&context.manager).unwrap_or_default();
+    let what = summary::of(&gateways).map_or_else(String::new, |words| format!(", with {words}"));
+    CommandError::new(
+        Exit::AlreadySupervised,
+        format!(
+            "another supervisor{pid} already runs on `{}`{what}; `gatevisor status` shows what it does, and \
+             `gatevisor down` ends it",
+            scandir.display()
+        ),
+    )
+}
+
+/// Replaces this process by the bare supervisor, which keeps the watcher of the home running beside
+/// it. Returns only if that fails.
 ///
-/// The process that must never die then holds neither this command line nor what reconciliation read.
-fn become_supervisor(context: &CommandContext, options: &args::Up) -> CommandError {
+/// Then the process that must never die holds neither this command line nor the results of
+/// reconciliation.
+fn become_supervisor(context: &CommandContext, options: &args::Up, notify: Option<&OwnedFd>) -> CommandError {
     let manager = &context.manager;
     let argument = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
-    let argv = [
-        argument(b"gatevisor"),
-        argument(b"supervise"),
-        argument(b"--label-output"),
+    let mut argv = vec![argument(b"gatevisor"), argument(b"supervise"), argument(b"--label-output")];
+    if let Some(fd) = notify {
+        argv.extend([argument(b"--notify-fd"), argument(fd.as_raw_fd().to_string().as_bytes())]);
+    }
+    let beside = match supervise::passed(&watch::words(context)) {
+        Ok(beside) => beside,
+        Err(errno) => {
+            return CommandError::new(Exit::System, format!("cannot pass words to the supervisor: {errno}"));
+        }
+    };
+    argv.extend([
+        argument(b"--beside-fd"),
+        argument(beside.as_raw_fd().to_string().as_bytes()),
         argument(b"--grace-ms"),
         argument(u64::from(options.grace).saturating_mul(1000).to_string().as_bytes()),
         argument(b"--max-services-of-user"),
@@ -79,7 +127,7 @@ fn become_supervisor(context: &CommandContext, options: &args::Up) -> CommandErr
         argument(b"--max-services"),
         argument(options.max_services.to_string().as_bytes()),
         argument(manager.scandir().as_os_str().as_bytes()),
-    ];
+    ]);
     let mut variables = std::env::vars_os().collect();
     environment::set(&mut variables, &manager.agent().home_variable(), manager.home().root());
     let environment = match ProgramEnvironment::exactly(variables, DEFAULT_PATH) {

@@ -1,4 +1,4 @@
-//! `gatevisor wait`: until a gateway is as asked.
+//! `gatevisor wait`: waits for the requested state of gateways.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,44 @@ use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::Liveness;
 
 use crate::args;
+use crate::choice::{NameScope, Unnamed, chosen};
 use crate::context::CommandContext;
+use crate::each::{self, Told};
 use crate::event_subscriber::EventSubscriber;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::status;
 
-/// Waits; the exit code is the answer.
+/// Waits for one gateway, or for each of several at the same time; the exit code is the answer.
 pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
-    let name = context.named(options.name.as_deref())?;
+    let names = chosen(context, &options.choice, NameScope::Slots, Unnamed::Selected)?;
+    // One deadline counts for all, however many there are and however few are waited for at the
+    // same time.
+    let timeout = options.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    if let [name] = names.as_slice() {
+        return wait_for(context, options, name, deadline);
+    }
+    let results = each::at_once(context, &names, |name| {
+        wait_for(context, options, name, deadline).map(|_| Told::new(word(options), Vec::new()))
+    });
+    each::tell(context, &names, results)
+}
+
+const fn word(options: &args::Wait) -> &'static str {
+    match (options.down, options.live, options.ready) {
+        (true, _, _) => "down",
+        (_, true, _) => "live",
+        (_, _, true) => "ready",
+        _ => "up",
+    }
+}
+
+fn wait_for(
+    context: &CommandContext,
+    options: &args::Wait,
+    name: &ProfileName,
+    deadline: Option<Instant>,
+) -> Outcome {
     let condition = if options.down {
         WaitUntil::Down
     } else if options.ready {
@@ -23,11 +53,10 @@ pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
     } else {
         WaitUntil::Up
     };
-    let timeout = options.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let outcome = match context.manager.wait(&name, condition, timeout) {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let outcome = match context.manager.wait(name, condition, left) {
         Ok(outcome) => outcome,
-        // Without a supervisor it matters little whether there is a slot.
+        // Without a supervisor, it does not matter whether there is a slot.
         Err(GatewayWaitError::NotRegistered { .. }) if !context.supervisor_running()? => {
             return Err(CommandError::new(
                 Exit::NotSupervised,
@@ -39,14 +68,14 @@ pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
         }
         Err(error) => {
             if matches!(error, GatewayWaitError::NotRegistered { .. }) {
-                // To start a profile that does not exist would be bad advice.
-                status::row(context, &name)?;
+                // It would be bad advice to start a profile that does not exist.
+                status::row(context, name)?;
             }
             return Err(CommandError::from(error));
         }
     };
     match outcome {
-        WaitOutcome::Reached if options.live => until_live(context, &name, deadline),
+        WaitOutcome::Reached if options.live => until_live(context, name, deadline),
         WaitOutcome::Reached => DONE,
         WaitOutcome::Failed { reason: Some(reason) } => {
             Err(CommandError::new(Exit::No, format!("the gateway of {name} does not come up: {reason}")))
@@ -73,11 +102,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Waits until a gateway that is up has shown that it works.
 fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Instant>) -> Outcome {
-    // Subscribed before the first look, so that no change in between is missed.
+    // The subscription comes before the first look, so that no change between them is missed.
     let mut subscriber = EventSubscriber::open(context.manager.scandir(), vec![name.clone()])?;
     loop {
         let report = status::row(context, name)?;
-        if !report.up {
+        if report.up == Some(false) {
             let state = report.state.words();
             return Err(CommandError::new(
                 Exit::No,

@@ -1,11 +1,15 @@
-//! `gatevisor profile-watcher`: gives new profiles a slot and takes those of vanished ones away, as long as it runs.
+//! `gatevisor profile-watcher`: makes slots for new profiles and removes those of vanished ones, as
+//! long as it runs.
 //!
-//! *Lives here:* what a watcher works on, and saying what it does.
-//! *Does not live here:* watching (`gatevisor_gateways::watch`), and whose gateways they are (`takeover`).
+//! *Lives here:* the watcher's subject, and reporting its actions.
+//! *Does not live here:* watching (`gatevisor_gateways::watch`), and which container runs the
+//! gateways (`takeover`).
 //!
-//! In a container it is a service like any other, of the agent's user, in the container that runs the gateways of its
-//! home. Beside `gatevisor up` it is a process of its own, which ends with the supervisor.
+//! In a container it is an ordinary service of the agent's user, in the container that runs the
+//! gateways of its home. Beside `gatevisor up`, a process keeps it running that ends with the
+//! supervisor, and that the supervisor replaces.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,25 +17,64 @@ use gatevisor_client::Waiter;
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::watch::{ProfileNotice, ProfileWatcher, WatchProfilesError};
 
-use crate::context::CommandContext;
-use crate::exit::{CommandError, Exit};
+use gatevisor_sys::process::end_with;
+use rustix::process::Pid;
+
+use crate::args::Common;
+use crate::context::{CommandContext, MissingHome};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::keeper::{self, Kept};
 use crate::{live, out};
 
-/// What this is called in the scandir, and as a verb.
+/// The name of the service and of the verb.
 pub const NAME: &str = "profile-watcher";
+/// The name of the verb that a supervisor outside of a container runs beside it.
+pub const BESIDE: &str = "beside";
 
-/// How long a supervisor that has just been started may take to take on the slots.
+/// How long a new supervisor may take to supervise the slots.
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Watches the profiles beside the supervisor that the process which forked this one becomes; returns an exit code.
-pub fn beside(context: &CommandContext) -> i32 {
-    let manager = &context.manager;
-    // Before there is a second thread.
-    if let Err(failure) = live::beside(manager) {
-        out::warn(&failure.message);
+/// Returns the words with which the supervisor, which this process becomes, runs [`run`] beside it.
+pub fn words(context: &CommandContext) -> Vec<OsString> {
+    let supervisor = rustix::process::getpid().as_raw_nonzero().to_string();
+    let mut words = vec!["gatevisor".into(), BESIDE.into(), supervisor.into()];
+    words.extend(context.words());
+    words
+}
+
+/// Keeps the watchers of the profiles and of the gateways of a home running, as long as its
+/// supervisor runs.
+pub fn run(words: &[OsString]) -> Outcome {
+    let [supervisor, home, scandir, agent @ ..] = words else {
+        return Err(CommandError::new(Exit::Usage, "only `gatevisor up` has its supervisor call this"));
+    };
+    let common = Common {
+        profile: None,
+        home: Some(home.into()),
+        scandir: Some(scandir.into()),
+        agent: agent.first().map(Into::into),
+        json: false,
+    };
+    let context = CommandContext::new(&common, MissingHome::IsMade, false)?.at_boot();
+    let parent = supervisor.to_str().and_then(|number| Pid::from_raw(number.parse().ok()?));
+    if !parent.is_some_and(end_with) {
+        return Err(CommandError::new(
+            Exit::System,
+            "the supervisor of this home has not started this process",
+        ));
     }
+    let manager = &context.manager;
+    keeper::keep(&[
+        Kept { what: "the profiles", job: &|| watch(&context), pulse: None },
+        live::kept(&|| live::watch(manager), &|| live::pulse(manager)),
+    ])
+}
+
+/// Watches the profiles; returns an exit code when that is no longer possible.
+fn watch(context: &CommandContext) -> i32 {
+    let manager = &context.manager;
     let watcher = ProfileWatcher::new(Arc::new(manager.clone()), tell);
-    // What has come since is done when there is somebody to do it with.
+    // Changes since then are handled when there is a supervisor.
     let first = manager.list().ok().and_then(|names| names.into_iter().next());
     if let Some(mut waiter) = first.and_then(|name| Waiter::subscribe(&manager.slot(&name)).ok()) {
         let _ = waiter.supervised(Instant::now().checked_add(SUPERVISED_WITHIN));
@@ -45,13 +88,13 @@ pub fn beside(context: &CommandContext) -> i32 {
     i32::from(out::fail(&failure(&error)))
 }
 
-/// Says what a watcher did.
+/// Reports an action of a watcher.
 #[expect(clippy::needless_pass_by_value, reason = "it is what a watcher tells")]
 pub fn tell(notice: ProfileNotice) {
     out::say(format_args!("{notice}"));
 }
 
-/// Returns the failure that a watcher ended with.
+/// Returns the error with which a watcher ended.
 pub fn failure(error: &WatchProfilesError) -> CommandError {
     CommandError::of(Exit::System, error)
 }

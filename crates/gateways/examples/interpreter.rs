@@ -1,5 +1,5 @@
-//! The least that can interpret a slot, for tests against a genuine s6: `service` and `finish` are the real ones, and
-//! `log` appends whatever it reads to `current`.
+//! The least that can interpret a slot, for tests against a genuine s6: `service` and `finish` are
+//! the real ones, and `log` appends whatever it reads to `current`.
 
 use std::env;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     }
     let applet = args.remove(0);
     match applet.to_str() {
-        Some("service") => run_service(args),
+        Some("service") => run_service(args, gatevisor_gateways::live::start_seen),
         Some("finish") => run_finish(args),
         Some("log") => match log() {
             Ok(()) => ExitCode::SUCCESS,

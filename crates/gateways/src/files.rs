@@ -1,7 +1,7 @@
-//! *Lives here:* what this crate does with files: bounded reads, durable replacement, staging directories that are
-//! published by one rename, and the removal of trees.
+//! *Lives here:* what this crate does with files: bounded reads, durable replacement, staging
+//! directories that are published by one rename, and the removal of trees.
 //!
-//! *Does not live here:* the meaning of any of them.
+//! *Does not live here:* the meaning of any of these files.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use gatevisor_paths::walk::{Problem, Wrong};
 use gatevisor_paths::{Walker, by_path};
+use rustix::event::{Timespec, poll};
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, fstat, fsync, mkdirat,
     openat, renameat, renameat_with, statat, unlinkat,
@@ -23,16 +24,16 @@ use rustix::io::Errno;
 pub const NEW_PREFIX: &str = ".new-";
 /// What the name of a directory that is being removed begins with.
 pub const GONE_PREFIX: &str = ".gone-";
-/// How often a random name is drawn again before we give up.
+/// How many random names are tried before we give up.
 const ATTEMPTS: u32 = 16;
 
-/// Why a file could not be read whole.
+/// Why a whole file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadFileError {
-    /// It is something else than a regular file.
+    /// It is not a regular file.
     #[error("it is {0}, not a file")]
     NotAFile(&'static str),
-    /// It is longer than we read.
+    /// It is longer than this limit.
     #[error("it is longer than {0} bytes")]
     TooLong(usize),
     /// The kernel refused.
@@ -40,9 +41,9 @@ pub enum ReadFileError {
     Io(#[from] io::Error),
 }
 
-/// Returns the content of a regular file of at most `limit` bytes, and `None` where there is no file.
+/// Returns the content of a regular file of at most `limit` bytes; `None` if it does not exist.
 ///
-/// It is opened without waiting, so that a FIFO of that name cannot hold us.
+/// The file is opened without waiting, so a FIFO of that name cannot block us.
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ReadFileError> {
     let file = match by_path::open(path, OFlags::RDONLY) {
         Ok(file) => file,
@@ -80,7 +81,7 @@ const fn kind_name(kind: FileType) -> &'static str {
 
 /// Returns 16 random lower-case hexadecimal digits.
 ///
-/// They need not be secret: each use of them fails on a name that exists, and draws again.
+/// They need not be secret: a name that exists makes its use fail, and another one is drawn.
 pub fn random_suffix() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
@@ -90,8 +91,8 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(by_path::open(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
-/// Returns a new file without a name in a directory; where the file system knows no such files, one whose name is
-/// removed at once.
+/// Returns a new file in a directory that has no name. If the file system has no such files, the
+/// name is removed at once.
 pub fn nameless_file(directory: &Path) -> io::Result<OwnedFd> {
     let directory = open_directory(directory)?;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
@@ -100,31 +101,63 @@ pub fn nameless_file(directory: &Path) -> io::Result<OwnedFd> {
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
         other => return Ok(other?),
     }
-    // If this process is killed before it removes the name, later commands know the file for a leftover.
+    // If this process is killed before it removes the name, later commands recognize the file as a
+    // leftover.
     let name = format!("{GONE_PREFIX}{}", random_suffix());
     let file = openat(&directory, &*name, flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW, mode)?;
     unlinkat(&directory, &*name, AtFlags::empty())?;
     Ok(file)
 }
 
-/// Opens the file of a lock; `None` where there is no regular file.
+/// Opens the file of a lock; `None` if there is no regular file.
 pub fn open_lock(path: &Path) -> Option<OwnedFd> {
     let file = by_path::open(path, OFlags::RDONLY | OFlags::NOFOLLOW).ok()?;
     FileType::from_raw_mode(fstat(&file).ok()?.st_mode).is_file().then_some(file)
 }
 
-/// Returns whether another process holds the lock of a file, as flock(2) knows it. A free lock is let go at once.
+/// Returns whether another process holds the lock of a file (flock(2)). A free lock is released at
+/// once.
 pub fn is_locked(file: &OwnedFd) -> bool {
     flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
-/// Returns the directory that a file of a service directory is in, and its name there: one of its own, or one below it.
+/// Takes what others hold only for moments: tries at most `attempts` + 1 times, with 20 ms between
+/// two attempts. Returns `None` if it was never free.
+pub fn take_with_retries<T>(
+    attempts: u32,
+    mut take: impl FnMut() -> Result<Option<T>, Errno>,
+) -> Result<Option<T>, Errno> {
+    for _ in 0..attempts {
+        if let Some(taken) = take()? {
+            return Ok(Some(taken));
+        }
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 }));
+    }
+    take()
+}
+
+/// How often the lock of a directory that is not free is tried.
+const LOCK_ATTEMPTS: u32 = 100;
+
+/// Takes the lock of a directory, for as long as this descriptor of it lives, before what is in it
+/// is read and written anew.
+pub fn lock_directory(directory: &OwnedFd) -> io::Result<()> {
+    let try_once = || match flock(directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(())),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(errno),
+    };
+    take_with_retries(LOCK_ATTEMPTS, try_once)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+}
+
+/// Returns the directory that holds a file of a service directory, and the file's name in it. The
+/// directory is the service directory itself or one directly below it.
 pub fn place<'a>(directory: BorrowedFd<'_>, path: &'a str) -> Result<(OwnedFd, &'a str), Errno> {
     let (folder, name) = path.split_once('/').unwrap_or((".", path));
     Ok((gatevisor_sys::file::open_directory(directory, folder)?, name))
 }
 
-/// Makes a file below `parent` that did not exist, with exactly this mode, whatever the umask is.
+/// Makes a new file below `parent` with exactly this mode, whatever the umask is.
 pub fn write_new(parent: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: u32) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
@@ -141,9 +174,9 @@ pub fn make_directory(parent: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Res
     Ok(directory)
 }
 
-/// Writes `bytes` into a new synced file beside `name` and returns its temporary name.
+/// Writes `bytes` into a new file beside `name`, syncs it, and returns its temporary name.
 ///
-/// On failure, a full disk included, nothing of it remains.
+/// If that fails, for example because the disk is full, nothing remains.
 pub fn write_beside(parent: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> io::Result<String> {
     let mut last = Errno::EXIST;
     for _ in 0..ATTEMPTS {
@@ -166,7 +199,8 @@ pub fn write_beside(parent: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32)
     Err(last.into())
 }
 
-/// Puts the file `temporary` in the place of `name` and syncs the directory; on failure `temporary` is removed.
+/// Renames the file `temporary` to `name`, in the place of any other, and syncs the directory. On
+/// failure, `temporary` is removed.
 pub fn commit(parent: BorrowedFd<'_>, temporary: &str, name: &str) -> io::Result<()> {
     if let Err(errno) = renameat(parent, temporary, parent, name) {
         let _ = unlinkat(parent, temporary, AtFlags::empty());
@@ -175,10 +209,10 @@ pub fn commit(parent: BorrowedFd<'_>, temporary: &str, name: &str) -> io::Result
     Ok(fsync(parent)?)
 }
 
-/// Renames without replacing anything; `EEXIST` when the new name is taken.
+/// Renames without replacing anything; `EEXIST` if the new name is taken.
 ///
-/// Some network file systems do not know the flag. There, what is taken is looked for first, and a plain rename still
-/// replaces no directory that holds anything.
+/// Some network file systems do not support the flag. On those, we first look whether the name is
+/// taken. The plain rename that follows still replaces no directory that has entries.
 ///
 /// **Source:** renameat2(2).
 pub fn rename_new(
@@ -208,10 +242,10 @@ fn rename_plainly(
     }
 }
 
-/// A directory that is made under a dotted name and then published by one rename.
+/// A directory that is made under a name with a dot, and then published by one rename.
 ///
-/// It is locked while it is being made, so that [`sweep`] can tell it from the leftover of a killed process. Dropped
-/// before it is published, it is removed.
+/// It is locked while it is made, so that [`sweep`] can tell it from the leftover of a killed
+/// process. If it is dropped before it is published, it is removed.
 #[derive(Debug)]
 pub struct Staging {
     parent: OwnedFd,
@@ -235,8 +269,8 @@ impl Staging {
                     return Err(error);
                 }
             };
-            // Between the two calls a sweep may take the directory for a leftover. Where locks do not work at all,
-            // sweeps leave everything alone.
+            // Between the two calls, a sweep may take the directory for a leftover. If locks do not
+            // work at all, sweeps leave everything alone.
             let swept = match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => true,
                 _ => fstat(&directory)?.st_nlink == 0,
@@ -249,7 +283,7 @@ impl Staging {
         Err(io::Error::from(Errno::EXIST))
     }
 
-    /// Returns the directory.
+    /// Returns the open directory.
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
@@ -259,14 +293,14 @@ impl Staging {
         self.parent_path.join(&self.name)
     }
 
-    /// Gives the directory its name; `EEXIST` when something has that name already.
+    /// Gives the directory its name; `EEXIST` if something has that name.
     pub fn publish(mut self, name: &str) -> Result<OwnedFd, Errno> {
         rename_new(self.parent.as_fd(), &*self.name, name)?;
         self.published = true;
         self.directory.try_clone().map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
     }
 
-    /// Makes everything written so far, and after publishing its name, survive a crash.
+    /// Syncs what was written so far and, after publishing, the name.
     pub fn sync(&self) -> io::Result<()> {
         Ok(fsync(&self.directory)?)
     }
@@ -280,9 +314,9 @@ impl Drop for Staging {
     }
 }
 
-/// Moves the entry `name` out of the way under a dotted name and returns that name.
+/// Renames the entry `name` to a name with a dot, and returns that name.
 ///
-/// For every reader it is gone at once and whole.
+/// For every reader, the whole entry vanishes at once.
 pub fn retire(parent: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
     let mut last = Errno::EXIST;
     for _ in 0..ATTEMPTS {
@@ -296,12 +330,14 @@ pub fn retire(parent: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
     Err(last)
 }
 
-/// Removes a tree, or a file or link in its place, and follows no link; one that is gone already is fine.
+/// Removes a tree, or a file or link in its place. Follows no link. It is no error if nothing is
+/// there.
 ///
-/// Directories that their owner has made unwritable are opened up first: a checkout or a package cache holds such.
+/// Directories that their owner has made unwritable are made writable first; checkouts and package
+/// caches have such directories.
 ///
 /// # Errors
-/// What is left, where something is: the first that could not be removed, or where another file system is mounted.
+/// The first entry that could not be removed, or the place where another file system is mounted.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::INVAL.into());
@@ -329,20 +365,22 @@ fn kind_of(problem: &Problem) -> io::ErrorKind {
     }
 }
 
-/// Returns whether a directory entry is one of ours that a killed process may have left behind.
+/// Returns whether a directory entry has a name that we give, so that a killed process may have
+/// left it.
 pub fn is_leftover(name: &OsStr) -> bool {
     let name = name.as_bytes();
     name.starts_with(NEW_PREFIX.as_bytes()) || name.starts_with(GONE_PREFIX.as_bytes())
 }
 
-/// Removes a leftover unless the process that makes it is still alive, and returns whether it did.
+/// Removes a leftover unless the process that makes it is alive. Returns whether it did.
 pub fn sweep(path: &Path) -> io::Result<bool> {
     if by_path::look_itself(path)?.is_directory() {
         let directory = open_directory(path)?;
         if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(false);
         }
-        // The lock is held until the tree is gone: its maker, if one appears now, sees that and draws another name.
+        // The lock is held until the tree is gone. A process that makes the same name now notices
+        // that, and draws another name.
         remove_tree(path)?;
     } else {
         remove_tree(path)?;

@@ -1,6 +1,7 @@
 //! *Lives here:* what making and deleting a profile means for its gateway.
 //!
-//! *Does not live here:* the profile's files (see [`crate::profile`]), the slot (see [`crate::manager`]).
+//! *Does not live here:* the profile's files (see [`crate::profile`]), the slot (see
+//! [`crate::manager`]).
 //!
 //! **Source:** HOOK-1, HOOK-2.
 
@@ -9,7 +10,9 @@ use crate::manager::{
     ControlError, GatewayRequest, RegisterError, Registered, ServiceManager, StartOutcome, UnregisterError,
     Unregistered,
 };
-use crate::profile::{self, CreateError, Created, DeleteError, Home, ProfileName};
+use crate::profile::{self, CreateError, Created, DeleteError, Home, OwnVariables, ProfileName};
+use crate::ticket;
+use crate::topology::KnownTopology;
 use gatevisor_paths::by_path;
 use gatevisor_wire::exit::{Exit, ExitError};
 
@@ -18,24 +21,24 @@ use gatevisor_wire::exit::{Exit, ExitError};
 pub struct NewProfile {
     /// The profile.
     pub created: Created,
-    /// Its gateway; a failure does not unmake the profile.
+    /// The result for its gateway. A failure does not remove the profile.
     pub gateway: Result<NewGateway, GatewayError>,
-    /// What there is to say beside it.
+    /// What did not work and does not matter to the gateway now.
     pub warnings: Vec<String>,
 }
 
 /// What became of a new profile's gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewGateway {
-    /// It is registered, and as the order said.
+    /// It is registered, and as requested.
     Registered(Registered),
     /// It had a slot already, and was started as requested.
     Started(StartOutcome),
     /// It had a slot already.
     HadSlot,
-    /// No supervisor runs; the next one registers it, down.
+    /// No supervisor runs. The next one registers it, down.
     NextTime,
-    /// No supervisor runs; the desired state is recorded, and the next one starts it.
+    /// No supervisor runs. The desired state is recorded, and the next supervisor starts it.
     NextTimeRunning,
 }
 
@@ -72,16 +75,16 @@ impl ExitError for GatewayError {
 /// Why a profile was not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveProfileError {
-    /// Its gateway is still there, so the profile is as it was.
+    /// Its gateway could not be unregistered, so the profile is unchanged.
     #[error("profile `{name}` is not deleted, because its gateway is still there")]
     Gateway {
         /// The profile.
         name: ProfileName,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: UnregisterError,
     },
-    /// Its files are.
+    /// Its files could not be removed.
     #[error(transparent)]
     Files(#[from] DeleteError),
 }
@@ -95,33 +98,37 @@ impl ExitError for RemoveProfileError {
     }
 }
 
-/// Makes a profile and registers its gateway: down, or with `start` up.
+/// Makes a profile, and registers its gateway. With `start`, also starts it.
 ///
-/// Without a supervisor the profile is made all the same, and a desired start is recorded for the next one.
+/// The variables are in its own file from the first moment on. Without a supervisor, the profile is
+/// made, and a requested start is recorded for the next supervisor.
 pub fn create_profile(
     manager: &dyn ServiceManager,
     home: &Home,
     agent: &AgentDefinition,
     name: &ProfileName,
+    own: &OwnVariables,
     start: bool,
-    order: &GatewayRequest,
+    request: &GatewayRequest,
 ) -> Result<NewProfile, CreateError> {
     let had_slot = manager.observe(name)?.is_some();
-    let created = profile::create(home, agent, name)?;
+    let created = profile::create_with(home, agent, name, own)?;
     let mut warnings: Vec<String> = created.warning.clone().into_iter().collect();
-    let gateway = match manager.register(name, start, order) {
+    // Another program may have removed one of this name.
+    warnings.extend(forget(home, name));
+    let gateway = match manager.register(name, start, request) {
         Ok(done) => {
             warnings.extend(done.warnings);
             Ok(NewGateway::Registered(done.outcome))
         }
         Err(RegisterError::NoSupervisor { .. }) if !start => Ok(NewGateway::NextTime),
         Err(RegisterError::AlreadyRegistered { .. }) if !start && had_slot => Ok(NewGateway::HadSlot),
-        // Whoever watches the profiles was quicker.
+        // The watcher of profiles has registered it already.
         Err(RegisterError::AlreadyRegistered { .. }) if !start => {
             Ok(NewGateway::Registered(Registered::Down))
         }
         Err(RegisterError::NoSupervisor { .. } | RegisterError::AlreadyRegistered { .. }) => {
-            match manager.start(name, order) {
+            match manager.start(name, request) {
                 Ok(done) => {
                     warnings.extend(done.warnings);
                     Ok(if had_slot {
@@ -139,9 +146,9 @@ pub fn create_profile(
     Ok(NewProfile { created, gateway, warnings })
 }
 
-/// Unregisters a profile's gateway, and once its process is gone deletes the profile.
+/// Unregisters a profile's gateway, and deletes the profile when the gateway's process is gone.
 ///
-/// Returns what there is to say beside it. A profile whose gateway cannot be stopped is left as it is.
+/// Returns the warnings. If the gateway cannot be stopped, the profile is unchanged.
 pub fn remove_profile(
     manager: &dyn ServiceManager,
     home: &Home,
@@ -157,12 +164,21 @@ pub fn remove_profile(
     };
     let done = unregister()?;
     match profile::delete(home, name) {
-        // A slot without a profile was all there was.
+        // There was only a slot without a profile.
         Err(DeleteError::Missing { .. }) if !there && done.outcome == Unregistered::Gone => {}
         other => other?,
     }
-    // Whoever watches the profiles may have seen one without a slot just before it was gone.
+    // The watcher of profiles may have seen a profile without a slot just before the profile was
+    // gone.
     let mut warnings = done.warnings;
     warnings.extend(unregister()?.warnings);
+    warnings.extend(forget(home, name));
     Ok(warnings)
+}
+
+/// Forgets what the home keeps of an earlier profile with this name; returns why that failed.
+fn forget(home: &Home, name: &ProfileName) -> Option<String> {
+    let requests = ticket::forget(home.root(), name);
+    let failed = requests.and_then(|()| KnownTopology::note(home.root(), name, None)).err()?;
+    Some(format!("what is kept of an earlier profile `{name}` still counts for the next one: {failed}"))
 }

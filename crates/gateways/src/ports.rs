@@ -1,40 +1,37 @@
-//! *Lives here:* which ports a gateway wants, and who has one of them that is not that gateway.
+//! *Lives here:* which other process has a port that a gateway wants.
 //!
-//! *Does not live here:* whether two profiles want the same port (`doctor`); whose a probe's answer is (`gatevisor-slot`).
+//! *Does not live here:* which ports those are (`profile::wanted_ports`); whether two profiles want
+//! the same port (`doctor`); which process answers a probe (`gatevisor-slot`).
 //!
-//! An agent whose port is taken says so in its log alone, and ends with a code that it has for much else.
+//! An agent whose port is taken says so in its log only, and ends with an exit code that it uses
+//! for much else.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use gatevisor_paths::by_path;
-use gatevisor_slot::expand::{expand, is_truthy};
-use gatevisor_slot::{dotenv, http};
+use gatevisor_slot::answerer::{ServiceProcesses, SocketHolder, Whose};
 use gatevisor_sys::file::lasting_identity;
-use gatevisor_sys::proc::{self, Process};
-use gatevisor_sys::tcp::{self, Socket, Sockets};
+use gatevisor_sys::tcp::{Socket, Sockets};
 use gatevisor_wire::member::Member;
+use gatevisor_wire::status::Status;
 
-use crate::agent::{AgentDefinition, Placeholders, PortDefinition, fill};
-use crate::files::read_bounded;
-use crate::manager::{ScandirManager, ServiceManager};
+use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
+pub use crate::profile::wanted_ports::of_definition;
+use crate::profile::wanted_ports::{self, WantedPort};
 
-/// Words that say no where a variable switches something on.
-const NO: [&str; 5] = ["", "0", "false", "no", "off"];
-/// Bytes of a file of variables that are read.
-const ENVIRONMENT_BYTES: usize = 1 << 20;
-
-/// A port that a gateway wants and somebody else has.
+/// A port that a gateway wants and another process has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldPort {
-    /// The port.
+    /// Its number.
     pub port: u16,
-    /// The process, where it may be looked into.
+    /// The process, if it may be looked into.
     pub pid: Option<i32>,
-    /// Who that is, in words.
+    /// A description of the process.
     pub holder: String,
 }
 
@@ -44,104 +41,97 @@ impl fmt::Display for HeldPort {
     }
 }
 
-/// Returns a port that a profile's gateway wants and somebody else has, and who that is.
-pub fn held(manager: &ScandirManager, name: &ProfileName) -> Option<HeldPort> {
-    let sockets = Sockets::now().ok()?;
-    let mut wanted = wanted(manager, name);
-    wanted.sort_unstable();
-    wanted.dedup();
-    wanted.into_iter().find_map(|port| {
-        let socket = sockets.on_port(port).next()?;
-        let (pid, holder) = holder(manager, name, socket)?;
-        Some(HeldPort { port, pid, holder })
-    })
-}
+/// The ports of gateways, compared with the sockets of one moment.
+#[derive(Debug)]
+pub struct PortTable(Sockets);
 
-/// Returns the port that a definition gives a gateway with these variables, if it has one.
-pub fn of_definition(definition: &PortDefinition, lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<u16> {
-    let says_yes = |name: &String| {
-        lookup(name).is_some_and(|value| {
-            let word = value.to_string_lossy().trim().to_ascii_lowercase();
-            !NO.contains(&&*word)
+impl PortTable {
+    /// Returns the table of this moment. Where it cannot be seen, no port is held.
+    pub fn now() -> Self {
+        Self(Sockets::now().unwrap_or_default())
+    }
+
+    /// Returns a port that a profile's gateway wants and another process has, with that process.
+    ///
+    /// `process` is the gateway's process, if it is up. Then the port is held if none of the
+    /// gateway's processes has it, or if what is asked on it reaches another process.
+    pub fn held(
+        &self,
+        manager: &ScandirManager,
+        name: &ProfileName,
+        process: Option<i32>,
+    ) -> Option<HeldPort> {
+        let environment = process.map(environment_of).unwrap_or_default();
+        let more =
+            |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let mut wanted = wanted_ports::wanted_with(manager.home(), manager.agent(), name, &more);
+        wanted.sort_unstable_by_key(|wanted| wanted.port);
+        wanted.retain(|wanted| self.0.on_port(wanted.port).next().is_some());
+        let service = name.service_entry();
+        let mut own = process.map(|pid| ServiceProcesses::of_running(pid, manager.scandir(), &service));
+        wanted.iter().find_map(|wanted| {
+            let holder = match &mut own {
+                Some(own) => self.beside(own, wanted),
+                None => self.instead(manager, &service, wanted.port),
+            };
+            holder.map(|holder| HeldPort { port: wanted.port, pid: holder.pid, holder: holder.to_string() })
         })
-    };
-    if !definition.when.is_empty() && !definition.when.iter().any(says_yes) {
-        return None;
     }
-    match lookup(&definition.variable) {
-        Some(value) if !value.is_empty() => value.to_str()?.trim().parse().ok().filter(|port| *port != 0),
-        _ => definition.default,
+
+    /// Returns who has a port, or an address of it, that a gateway which is up should have.
+    fn beside(&self, own: &mut ServiceProcesses, wanted: &WantedPort) -> Option<SocketHolder> {
+        let mut another = |sockets: &[Socket]| match own.whose(sockets) {
+            Whose::Another(holder) => Ok(Some(holder)),
+            Whose::Unknown(_) => Ok(None),
+            Whose::Own => Err(()),
+        };
+        if let Some(address) = wanted.address {
+            return another(&self.0.listeners(address)).ok().flatten();
+        }
+        let each: Result<Vec<_>, ()> =
+            self.0.on_port(wanted.port).map(|socket| another(std::slice::from_ref(socket))).collect();
+        each.ok()?.into_iter().flatten().next()
+    }
+
+    /// Returns who has a port of a gateway that is not up.
+    fn instead(&self, manager: &ScandirManager, service: &str, port: u16) -> Option<SocketHolder> {
+        let socket = self.0.on_port(port).next()?;
+        let scandir = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, ""));
+        let scandir = scandir.unwrap_or_default();
+        let own = Member { scandir: scandir.as_bytes(), supervisor: 0, name: service.as_bytes() };
+        Some(SocketHolder::of(socket, &own))
     }
 }
 
-/// Returns the files of variables that a profile's gateway is started with.
+/// Returns a warning if another process has a port of a gateway that is up.
+pub(crate) fn warning(manager: &ScandirManager, name: &ProfileName) -> Option<String> {
+    let pid = manager.slot(name).status().ok().filter(Status::is_up)?.pid?;
+    let held = PortTable::now().held(manager, name, Some(pid.get()))?;
+    Some(format!("{held}, so what answers there is not this gateway"))
+}
+
+/// Returns the environment with which a process was started, if we may look into it.
+fn environment_of(pid: i32) -> Vec<(String, OsString)> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let assignment = |entry: &[u8]| {
+        let at = entry.iter().position(|&byte| byte == b'=')?;
+        let (name, value) = (entry.get(..at)?, entry.get(at.checked_add(1)?..)?);
+        Some((str::from_utf8(name).ok()?.to_owned(), OsString::from_vec(value.to_vec())))
+    };
+    bytes.split(|&byte| byte == 0).filter_map(assignment).collect()
+}
+
+/// Returns the files of variables with which a profile's gateway is started.
 pub fn environment_files(manager: &ScandirManager, name: &ProfileName) -> Vec<PathBuf> {
-    let templates = manager.agent().gateway.environment_files.iter();
-    templates.filter_map(|template| expanded(manager, name, template)).map(PathBuf::from).collect()
+    wanted_ports::environment_files(manager.home(), manager.agent(), name)
 }
 
-/// Returns a text of the agent definition with everything filled in, as far as that is known before a start.
+/// Returns a text of the agent definition with everything filled in that is known before a start.
 pub fn expanded(manager: &ScandirManager, name: &ProfileName, template: &str) -> Option<OsString> {
-    let filled = fill(template, &Placeholders::new(name, &manager.agent().home_variable())).ok()?;
-    let variable = manager.agent().home_variable();
-    let home = manager.home().root();
-    gatevisor_slot::expand(&filled, &|name| (name == variable).then(|| home.into())).ok()
+    wanted_ports::expanded(manager.home(), manager.agent(), name, template)
 }
 
-fn wanted(manager: &ScandirManager, name: &ProfileName) -> Vec<u16> {
-    let files = environment_files(manager, name);
-    let read = |file: PathBuf| read_bounded(&file, ENVIRONMENT_BYTES).ok().flatten();
-    let values: Vec<(String, OsString)> =
-        files.into_iter().filter_map(read).flat_map(|bytes| dotenv::parse(&bytes)).collect();
-    let lookup =
-        |name: &str| values.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let agent = manager.agent();
-    let defined = agent.doctor.ports.iter().filter_map(|definition| of_definition(definition, &lookup));
-    defined.chain(probed(agent, &lookup)).collect()
-}
-
-/// Returns the port on which a gateway is asked whether it is ready.
-fn probed(agent: &AgentDefinition, lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<u16> {
-    let ready = agent.gateway.ready.as_ref()?;
-    if let Some(when) = &ready.when
-        && !is_truthy(&expand(when, lookup).ok()?)
-    {
-        return None;
-    }
-    let url = expand(&ready.http, lookup).ok()?;
-    http::parse_url(url.to_str()?).ok()?.addresses.first().map(std::net::SocketAddr::port)
-}
-
-/// Returns who has a socket; `None` where it is this gateway itself.
-fn holder(manager: &ScandirManager, name: &ProfileName, socket: &Socket) -> Option<(Option<i32>, String)> {
-    let Some(process) = process_of(socket) else {
-        return Some((None, format!("a process of uid {}, which may not be looked into", socket.uid)));
-    };
-    let called = process.called();
-    let words = match gateway_of(manager, &process) {
-        Some(profile) if profile == *name && is_alive(manager, name, &process) => return None,
-        Some(profile) if profile == *name => format!("{called}, which an earlier start of it has left"),
-        Some(profile) => format!("the gateway of {profile}, {called}"),
-        None => called,
-    };
-    Some((Some(process.pid), words))
-}
-
-/// Returns whose gateway a process belongs to, if it belongs to one of this manager's scandir.
-fn gateway_of(manager: &ScandirManager, process: &Process) -> Option<ProfileName> {
-    let environment = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
-    let member = Member::in_environment(&environment)?;
-    let scandir = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, "")).ok()?;
-    ProfileName::of_service(member.name).filter(|_| scandir.as_bytes() == member.scandir)
-}
-
-/// Returns whether a process is of the gateway that is up now.
-fn is_alive(manager: &ScandirManager, name: &ProfileName, process: &Process) -> bool {
-    let status = manager.observe(name).ok().flatten().and_then(|observed| observed.status);
-    status.and_then(|status| status.pid).is_some_and(|pid| pid.get() == process.session)
-}
-
-fn process_of(socket: &Socket) -> Option<Process> {
-    let has = |pid: &i32| tcp::of_process(*pid).is_ok_and(|inodes| inodes.contains(&socket.inode));
-    proc::numbers().ok()?.filter(has).find_map(Process::of)
+/// Returns the variables that a profile's own files set, in their order: the last of a name counts.
+pub(crate) fn variables(manager: &ScandirManager, name: &ProfileName) -> Vec<(String, OsString)> {
+    wanted_ports::variables(manager.home(), manager.agent(), name)
 }

@@ -1,11 +1,12 @@
-//! The processes of services: all that belong to each, and what they use.
+//! The processes of services: which belong to each, and what they use.
 //!
-//! *Lives here:* finding them for any number of services in one pass. *Does not live here:* the rule
-//! (`gatevisor-slot`, `survivors::members`), ending them, tables.
+//! *Lives here:* finding them for any number of services in one pass. *Does not live here:* the
+//! rule (`gatevisor-slot`, `survivors::members`), ending them, tables.
 //!
-//! A process tells by its control group, or by its session, and by what it descends from. Only one that does none of
-//! these, because it has gone to the background, is asked for its environment. That is in its own memory, where whoever
-//! reads can be held up, so a thread does it, and those that do not answer in time are left out.
+//! A process is recognized by its control group, by its session, or by its ancestors. Only a
+//! process that has none of these, because it went to the background, is recognized by its
+//! environment. That is in the memory of the process, and reading it can take long. So a thread
+//! reads it, and processes whose environment does not come in time are left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -37,9 +38,9 @@ pub struct Leader {
 /// What the processes of one service use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Resident memory in bytes; pages shared between its processes count once for each.
+    /// Resident memory in bytes. A shared page counts once for each process.
     pub memory_bytes: u64,
-    /// Milliseconds of processors that those have used that are there.
+    /// Processor time in milliseconds of the processes that are still there.
     pub cpu_ms: u64,
     /// How many processes there are.
     pub processes: u32,
@@ -53,7 +54,8 @@ impl Usage {
     }
 }
 
-/// Returns what the services of a scandir use, by their processes. A service of which nothing can be seen is left out.
+/// Returns what the services of a scandir use, by the process of each. A service of which nothing
+/// can be seen is left out.
 pub fn usage(scandir: &Path, leaders: &[Leader]) -> HashMap<Pid, Usage> {
     let mut found: HashMap<Pid, Usage> = HashMap::new();
     for (index, process) in members(scandir, leaders) {
@@ -64,7 +66,7 @@ pub fn usage(scandir: &Path, leaders: &[Leader]) -> HashMap<Pid, Usage> {
     found
 }
 
-/// Returns each process that belongs to one of the services, with the place of that in the list.
+/// Returns each process that belongs to one of the services, with the index of that service.
 pub fn members(scandir: &Path, leaders: &[Leader]) -> Vec<(usize, Process)> {
     if leaders.is_empty() {
         return Vec::new();
@@ -90,7 +92,7 @@ pub fn members(scandir: &Path, leaders: &[Leader]) -> Vec<(usize, Process)> {
     found.into_iter().filter_map(|(index, whose)| Some((whose, all.get(index)?.clone()))).collect()
 }
 
-/// Returns each process behind its parent, with its depth.
+/// Returns each process after its parent, with its depth.
 pub fn in_order(members: &[Process]) -> Vec<(&Process, usize)> {
     let mut children: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
     for process in members {
@@ -103,7 +105,7 @@ pub fn in_order(members: &[Process]) -> Vec<(&Process, usize)> {
     let mut order = Vec::with_capacity(members.len());
     while let Some((process, depth)) = open.pop() {
         order.push((process, depth));
-        // Each once, so that a list of no single instant, which may hold a circle, ends too.
+        // Each process once: the list is not of one instant, so it may contain a circle.
         let mut below = children.remove(&process.pid).unwrap_or_default();
         below.sort_by_key(|child| std::cmp::Reverse((child.began, child.pid)));
         open.extend(below.into_iter().map(|child| (child, depth.saturating_add(1))));
@@ -116,7 +118,7 @@ pub fn memory_bytes(process: &Process) -> u64 {
     process.resident_pages.saturating_mul(u64::try_from(page_size()).unwrap_or(4096))
 }
 
-/// Services by what their processes tell without being asked.
+/// Services by what can be seen of their processes without their environment.
 #[derive(Debug, Default)]
 struct LeaderIndex {
     sessions: BTreeMap<i32, usize>,
@@ -136,7 +138,7 @@ impl LeaderIndex {
     }
 
     fn plainly(&self, process: &Process) -> Membership<usize> {
-        // Where no service has a group nobody needs to be looked for in one.
+        // If no service has a group, no group is looked up.
         let group = if self.groups.is_empty() { None } else { group::name_of(process.pid) };
         let of_group = group.and_then(|group| self.groups.get(&group));
         of_group
@@ -145,7 +147,8 @@ impl LeaderIndex {
     }
 }
 
-/// Returns what the environments of these processes say, as far as they say anything in time.
+/// Returns the services that the environments of these processes name, as far as they can be read
+/// in time.
 fn marked(scandir: &Path, pids: Vec<i32>, leaders: &[Leader]) -> BTreeMap<i32, Membership<usize>> {
     let identity = by_path::directory(scandir).and_then(|it| lasting_identity(it, ""));
     let Ok(identity) = identity else { return BTreeMap::new() };
@@ -179,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs a shell that leads a session; what it prints first is returned with it.
+    /// Runs a shell that leads a session. Returns it with the first line that it prints.
     fn session(script: &str, environment: Option<&str>) -> (Child, String) {
         let mut command = Command::new("setsid");
         command.args(["sh", "-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -207,15 +210,15 @@ mod tests {
         let scandir = tempfile::tempdir().unwrap();
         let identity = lasting_identity(rustix::fs::CWD, scandir.path()).unwrap();
         let value = format!("{identity}/1/web");
-        // The second one has a session of its own and no parent of ours; the third says that it is another's. They end with the
-        // first, whose input they have.
+        // The second process has a session of its own and is no descendant of ours. The third names
+        // another service. They end with the first, whose input they have.
         let script = "exec 3<&0; (setsid sh -c 'read line <&3' >/dev/null 2>&1 & ) ; \
              (GATEVISOR_SERVICE=other/1/web setsid sh -c 'read line <&3' >/dev/null 2>&1 & ); echo up; read line <&3";
         let (child, first) = session(script, Some(&value));
         assert_eq!(first, "up\n");
         let leaders = [leader("none", 1), leader("web", child.id())];
         let until = Instant::now() + Duration::from_mins(1);
-        // What was forked may not have executed anything yet.
+        // A process that was forked may not have executed anything yet.
         let usage = loop {
             let found = usage(scandir.path(), &leaders[1..]);
             let usage = found.get(&leaders[1].pid).copied().unwrap_or_default();

@@ -33,12 +33,20 @@ fn text(dir: &Path) -> String {
     fs::read_to_string(dir.join(FILE)).unwrap()
 }
 
+/// Returns the text, with a word for the mark of the profile's directory.
+fn masked(dir: &Path) -> String {
+    let (text, key) = (text(dir), "\"profile_mark\":\"");
+    let Some((before, rest)) = text.split_once(key) else { return text };
+    let (_, after) = rest.split_once('"').unwrap();
+    format!("{before}{key}MARK\"{after}")
+}
+
 #[test]
 fn a_first_desired_state_makes_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let recording = record(dir.path(), FILE, &desired_state(Desired::Running)).unwrap();
     assert_eq!(recording.warning, None);
-    assert_snapshot!(text(dir.path()), @r#"{"desired_state":"running","desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"running"},"desired_at":"2026-05-28T20:26:40.123Z","updated_at":1780000000}"#);
+    assert_snapshot!(masked(dir.path()), @r#"{"desired_state":"running","desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"running","profile":"default","profile_mark":"MARK"},"desired_at":"2026-05-28T20:26:40.123Z","updated_at":1780000000}"#);
     assert_eq!(entries(dir.path()), [".gateway_state.json.lock", FILE]);
 }
 
@@ -69,7 +77,7 @@ fn keys_of_others_their_order_and_the_spelling_of_numbers_are_kept() {
     fs::write(dir.path().join(FILE), before).unwrap();
     fs::set_permissions(dir.path().join(FILE), fs::Permissions::from_mode(0o640)).unwrap();
     drop(record(dir.path(), FILE, &desired_state(Desired::Stopped)).unwrap());
-    assert_snapshot!(text(dir.path()), @r#"{"pid":7,"gateway_state":"running","load":1.50,"big":123456789012345678901234567890,"exp":1e+2,"desired_state":"stopped","platforms":{"z":1,"a":[null,true]},"updated_at":1780000000,"desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"stopped"},"desired_at":"2026-05-28T20:26:40.123Z"}"#);
+    assert_snapshot!(masked(dir.path()), @r#"{"pid":7,"gateway_state":"running","load":1.50,"big":123456789012345678901234567890,"exp":1e+2,"desired_state":"stopped","platforms":{"z":1,"a":[null,true]},"updated_at":1780000000,"desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"stopped","profile":"default","profile_mark":"MARK"},"desired_at":"2026-05-28T20:26:40.123Z"}"#);
     let reason = DesiredState { reason: Some("token revoked".to_owned()), ..desired_state(Desired::Stopped) };
     drop(record(dir.path(), FILE, &reason).unwrap());
     assert!(text(dir.path()).contains(r#""desired_reason":"token revoked""#));
@@ -106,7 +114,7 @@ fn an_invalid_file_is_moved_aside_and_never_destroyed() {
         `gateway_state.json` is not JSON: EOF while parsing a value at line 1 column 5, so it was moved aside to `gateway_state.json.invalid.2` and begun afresh
         `gateway_state.json`: it is longer than 1048576 bytes, so it was moved aside to `gateway_state.json.invalid.3` and begun afresh
         `gateway_state.json`: it is a directory, not a file, so it was moved aside to `gateway_state.json.invalid.4` and begun afresh
-        `gateway_state.json`: Too many levels of symbolic links (os error 40), so it was moved aside to `gateway_state.json.invalid.5` and begun afresh
+        `gateway_state.json`: Too many levels of symbolic links, so it was moved aside to `gateway_state.json.invalid.5` and begun afresh
         `gateway_state.json`: it is a FIFO, not a file, so it was moved aside to `gateway_state.json.invalid.6` and begun afresh
         "#);
     assert_eq!(fs::read(dir.path().join("gateway_state.json.invalid")).unwrap(), b"[1,2]");
@@ -151,7 +159,8 @@ fn a_writer_behind_many_others_on_a_slow_disk_waits_for_its_turn() {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| record(dir.path(), FILE, &desired_state(Desired::Stopped)));
-        // For longer than one writer may hold it, it is taken again and again, as writers do that are before this one.
+        // For longer than one writer may hold it, it is taken again and again, as writers do that
+        // are before this one.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(7) && !waiting.is_finished() {
             lock.set_modified(SystemTime::now()).unwrap();
@@ -245,7 +254,7 @@ proptest! {
         drop(record(dir.path(), FILE, &desired_state).unwrap());
         let mut after: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text(dir.path())).unwrap();
         let recorded = read(dir.path(), FILE).unwrap().unwrap();
-        prop_assert_eq!(recorded.desired_by.as_ref(), Some(&desired_state.by));
+        prop_assert_eq!(recorded.origin.desired_by.as_ref(), Some(&desired_state.by));
         prop_assert_eq!(recorded.prior.starts(), !stopped);
         let ours = ["desired_state", "desired_by", "desired_reason", "desired_at", "updated_at"];
         for key in ours {
@@ -259,7 +268,8 @@ proptest! {
     }
 }
 
-/// Does what the agent's own command does: it writes a state, and keeps the keys that it does not know.
+/// Does what the agent's own command does: it writes a state, and keeps the keys that it does not
+/// know.
 fn written_by_another(dir: &Path, state: &str, second: i64) {
     let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text(dir)).unwrap();
     object.insert("desired_state".to_owned(), state.into());
@@ -268,28 +278,87 @@ fn written_by_another(dir: &Path, state: &str, second: i64) {
 }
 
 #[test]
-fn what_another_program_wrote_is_not_said_to_be_our_last_order() {
+fn what_another_program_wrote_is_not_attributed_to_our_last_command() {
     let dir = tempfile::tempdir().unwrap();
-    let order = DesiredState { reason: Some("deploy 12".to_owned()), ..desired_state(Desired::Running) };
-    drop(record(dir.path(), FILE, &order).unwrap());
+    let request = DesiredState { reason: Some("deploy 12".to_owned()), ..desired_state(Desired::Running) };
+    drop(record(dir.path(), FILE, &request).unwrap());
     for (state, second) in
         [("stopped", 1_780_000_000), ("stopped", 1_780_000_060), ("running", 1_780_000_090)]
     {
         written_by_another(dir.path(), state, second);
         let recorded = read(dir.path(), FILE).unwrap().unwrap();
-        assert!(recorded.desired_by_another, "{state} {second}");
-        assert_eq!((recorded.desired_by, recorded.desired_reason), (None, None));
-        let at: Timestamp = recorded.desired_at.unwrap().parse().unwrap();
-        assert_eq!(at.as_second(), second);
+        assert!(recorded.origin.desired_by_another, "{state} {second}");
+        assert_eq!((recorded.origin.desired_by, recorded.origin.desired_reason), (None, None));
+        // Of the second in which ours was written, it is not known whose it is.
+        let at = recorded.origin.desired_at.map(|at| at.parse::<Timestamp>().unwrap().as_second());
+        assert_eq!(at, (second > 1_780_000_000).then_some(second));
     }
-    // Our next order is ours again, and what the gateway writes of itself changes nothing about that.
-    drop(record(dir.path(), FILE, &order).unwrap());
+    // Our next command is ours again. What the gateway writes about itself does not change that.
+    drop(record(dir.path(), FILE, &request).unwrap());
     let ours = text(dir.path());
     let written = ours.replace("\"updated_at\":1780000000", "\"updated_at\":\"2026-12-01T00:00:00+00:00\"");
     assert_ne!(written, ours);
     fs::write(dir.path().join(FILE), written).unwrap();
     let recorded = read(dir.path(), FILE).unwrap().unwrap();
-    assert_eq!((recorded.desired_by, recorded.desired_by_another), (Some(order.by), false));
+    assert_eq!((recorded.origin.desired_by, recorded.origin.desired_by_another), (Some(request.by), false));
+}
+
+#[test]
+fn a_record_that_does_not_fit_the_desired_state_beside_it_accuses_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let place = home.path().join("profiles/coder");
+    fs::create_dir_all(&place).unwrap();
+    drop(record(&place, FILE, &desired_state(Desired::Running)).unwrap());
+    let ours = text(&place);
+    let origin = |text: &str| {
+        fs::write(place.join(FILE), text).unwrap();
+        read(&place, FILE).unwrap().unwrap().origin
+    };
+    let stopped = r#""desired_state":"stopped""#;
+    let changed = ours.replace(r#""desired_state":"running""#, stopped);
+    assert!(origin(&changed).desired_by_another, "somebody changed what we had written");
+    let strange = ours.replace(r#""uid":1000"#, r#""uid":"ann""#);
+    for (text, why) in [
+        (changed.replace("1780000000", "1770000000"), "older than the record beside it"),
+        (strange, "cannot be understood"),
+        (format!("{{{stopped}}}"), "no record beside"),
+        (format!("{{{stopped},\"updated_at\":\"2026-05-28T20:26:40+00:00\"}}"), "no record beside"),
+        (format!("{{{stopped},\"migrated_from\":\"legacy\"}}"), "an earlier container"),
+    ] {
+        let origin = origin(&text);
+        assert!(origin.desired_unknown.as_ref().is_some_and(|said| said.contains(why)), "{text}: {origin:?}");
+        let whole = (origin.desired_by.is_none(), origin.desired_by_another, origin.to_string());
+        assert!(whole.0 && !whole.1 && !whole.2.contains("program"), "{text}: {origin:?}");
+    }
+}
+
+#[test]
+fn who_wanted_a_profile_is_known_under_its_new_name_and_not_of_a_copy() {
+    let home = tempfile::tempdir().unwrap();
+    let place = |name: &str| home.path().join("profiles").join(name);
+    for name in ["coder", "copy"] {
+        fs::create_dir_all(place(name)).unwrap();
+    }
+    let request = desired_state(Desired::Running);
+    drop(record(&place("coder"), FILE, &request).unwrap());
+    fs::copy(place("coder").join(FILE), place("copy").join(FILE)).unwrap();
+    fs::rename(place("coder"), place("writer")).unwrap();
+    let origin = |name: &str| read(&place(name), FILE).unwrap().unwrap().origin;
+    let is_told = fs::metadata(place("writer")).unwrap().created().is_ok();
+    if is_told {
+        let renamed = origin("writer");
+        assert_eq!(
+            (renamed.desired_by.as_ref(), renamed.desired_as.as_deref()),
+            (Some(&request.by), Some("coder"))
+        );
+        assert!(renamed.to_string().contains("when the profile was called coder"), "{renamed}");
+        // Its next order is of its new name.
+        drop(record(&place("writer"), FILE, &request).unwrap());
+        assert_eq!(origin("writer").desired_as, None);
+    }
+    let copied = origin("copy");
+    assert_eq!((copied.desired_by, copied.desired_at, copied.desired_by_another), (None, None, false));
+    assert!(copied.desired_unknown.unwrap().contains("of the profile coder"));
 }
 
 #[test]
@@ -302,14 +371,15 @@ fn nobody_is_said_to_have_written_a_state_that_says_nothing_of_it() {
             None,
         ),
         (r#"{"desired_state":null,"desired_reason":"old"}"#, false, None),
-        (r#"{"desired_state":"running","updated_at":"2026-05-28T20:26:40+00:00"}"#, true, None),
+        (r#"{"desired_state":"running","updated_at":"2026-05-28T20:26:40+00:00"}"#, false, None),
+        (r#"{"desired_state":"running"}"#, false, None),
         (r#"{"desired_state":"running","updated_at":1780000000}"#, true, Some("2026-05-28T20:26:40Z")),
         (r#"{"desired_state":"running","migrated_from":"legacy","timestamp":5}"#, false, None),
     ] {
         fs::write(dir.path().join(FILE), text).unwrap();
         let recorded = read(dir.path(), FILE).unwrap().unwrap();
-        assert_eq!(recorded.desired_by_another, is_written, "{text}");
-        assert_eq!((recorded.desired_by, recorded.desired_reason), (None, None), "{text}");
-        assert_eq!(recorded.desired_at.as_deref(), at, "{text}");
+        assert_eq!(recorded.origin.desired_by_another, is_written, "{text}");
+        assert_eq!((recorded.origin.desired_by, recorded.origin.desired_reason), (None, None), "{text}");
+        assert_eq!(recorded.origin.desired_at.as_deref(), at, "{text}");
     }
 }

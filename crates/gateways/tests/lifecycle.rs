@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::{World, agent, http_agent, name, order};
+use common::{World, agent, http_agent, name, request};
 use gatevisor_gateways::ServiceManager;
 use gatevisor_gateways::lifecycle::{NewGateway, create_profile, remove_profile};
 use gatevisor_gateways::manager::{Registered, WaitFor};
+use gatevisor_gateways::profile::OwnVariables;
 use gatevisor_wire::exit::ExitError as _;
 
 fn with_seed() -> gatevisor_gateways::AgentDefinition {
@@ -19,9 +20,16 @@ fn with_seed() -> gatevisor_gateways::AgentDefinition {
 
 fn create(world: &World, text: &str, start: bool) -> NewGateway {
     let manager = &world.manager;
-    let made =
-        create_profile(manager, manager.home(), manager.agent(), &name(text), start, &order(WaitFor::Up))
-            .unwrap();
+    let made = create_profile(
+        manager,
+        manager.home(),
+        manager.agent(),
+        &name(text),
+        &OwnVariables::default(),
+        start,
+        &request(WaitFor::Up),
+    )
+    .unwrap();
     assert_eq!(made.warnings, Vec::<String>::new());
     made.gateway.unwrap()
 }

@@ -17,7 +17,8 @@ use gatevisor_gateways::manager::{
     ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
 };
 use gatevisor_gateways::profile::{CreateError, HomePathError};
-use gatevisor_gateways::slots::{PublishError, RenderSlotError};
+use gatevisor_gateways::slots::{ForeignScandir, PublishError, RenderSlotError};
+use gatevisor_paths::home::{Untrusted, UntrustedReason};
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::exit::ExitError as _;
 use insta::assert_snapshot;
@@ -68,7 +69,7 @@ fn show(code: u8, error: &dyn Error) -> String {
 }
 
 #[test]
-fn orders_that_fail_say_what_why_and_what_to_do() {
+fn commands_that_fail_say_what_failed_why_and_what_to_do() {
     let (name, verb) = (name("coder"), GatewayVerb::Start);
     let missing_slot =
         RegisterError::NotTaken { name: name.clone(), scandir: scandir(), after: Duration::from_secs(10) };
@@ -215,7 +216,7 @@ fn unregistrations_that_fail_say_what_is_left() {
 }
 
 #[test]
-fn the_rest_is_as_clear() {
+fn all_other_errors_say_what_failed_why_and_what_to_do() {
     let name = name("coder");
     let wait = || gatevisor_client::WaitError::Poll { source: denied() };
     let waits = [
@@ -264,4 +265,18 @@ fn the_rest_is_as_clear() {
             `/opt/data/state.json` cannot be read
             Permission denied (os error 13)
         "#);
+}
+
+#[test]
+fn root_is_told_why_it_makes_no_slots_in_somebody_elses_scandir_and_what_to_do() {
+    let step = Untrusted { path: "/run".into(), uid: 1000, why: UntrustedReason::Open, is_sticky: false };
+    let errors = [
+        ForeignScandir::Owned { scandir: scandir(), uid: 1000 },
+        ForeignScandir::Open { scandir: scandir(), step },
+    ];
+    let lines = errors.map(|error| show(111, &PublishError::from(error)));
+    assert_snapshot!(lines.join("\n"), @r"
+    111 root does not make slots in `/run/service`: uid 1000 controls it, and a slot's content would run as root; use --home with one of that user's homes, or run this as that user
+    111 root does not make slots in `/run/service`: others than its owner may write to `/run`, and a slot's content would run as root; remove that right with `chmod go-w`
+    ");
 }

@@ -24,10 +24,7 @@ fn home(dir: &Path) -> Home {
 }
 
 fn say(dir: &Path, code: u8, error: &dyn std::error::Error) -> String {
-    let mut text = format!("{code} {error}");
-    if let Some(source) = error.source() {
-        text = format!("{text}: {source}");
-    }
+    let text = format!("{code} {}", gatevisor_wire::exit::error_chain(error));
     text.replace(&dir.display().to_string(), "DIR")
 }
 
@@ -90,7 +87,7 @@ fn a_home_that_cannot_be_written_says_why_and_stays_as_it_was() {
     let home = home(dir.path());
     let error = profile::create(&home, &hermes(), &name("coder")).unwrap_err();
     assert!(matches!(error, CreateError::Write { .. }));
-    assert_snapshot!(say(dir.path(), error.exit_code(), &error), @"111 cannot make profile `coder` in `DIR/home/profiles`; nothing of it remains: Not a directory (os error 20)");
+    assert_snapshot!(say(dir.path(), error.exit_code(), &error), @"111 cannot make profile `coder` in `DIR/home/profiles`; nothing of it remains: Not a directory");
     assert_eq!(entries(dir.path()), ["home"]);
 }
 
@@ -179,14 +176,14 @@ fn what_cannot_be_deleted_or_shown_says_why() {
     assert_snapshot!(
         [say(dir.path(), remove.exit_code(), &remove), say(dir.path(), rename.exit_code(), &rename)].join("\n"),
         @r#"
-        111 profile `coder` is deleted, but not all of its files; remove `DIR/.gone-1` by hand: Read-only file system (os error 30)
-        111 cannot delete profile `coder` in `DIR`; it is as it was: Read-only file system (os error 30)
+        111 profile `coder` is deleted, but not all of its files; remove `DIR/.gone-1` by hand: Read-only file system
+        111 cannot delete profile `coder` in `DIR`; it is as it was: Read-only file system
         "#
     );
 }
 
 #[test]
-fn directories_with_the_marker_are_profiles_and_strange_names_are_told() {
+fn directories_with_the_marker_are_profiles_and_strange_names_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let (home, agent) = (home(dir.path()), hermes());
     assert_eq!(profile::scan(&home, &agent).unwrap(), []);

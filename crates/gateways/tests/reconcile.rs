@@ -22,7 +22,7 @@ fn test_agent() -> AgentDefinition {
     agent(
         &["sleep", "1000"],
         "multiplex-variable = \"MULTIPLEX\"\n[container]\nwrapper = \"wrapper.sh\"\nno-gateways-command = \"dashboard\"\n\
-         legacy-command = [\"gateway\", \"run\"]\ndecline-flag = \"--no\"\ndecline-variable = \"DECLINE\"\n\
+         former-gateway-command = [\"gateway\", \"run\"]\ndecline-flag = \"--no\"\ndecline-variable = \"DECLINE\"\n\
          migrated-from = \"old\"\n",
     )
 }
@@ -201,7 +201,7 @@ fn an_old_style_container_command_starts_the_root_profile_once_and_for_all() {
 }
 
 #[test]
-fn where_one_gateway_serves_all_named_ones_stay_down() {
+fn where_one_gateway_serves_all_profiles_the_slots_of_named_ones_stay_down() {
     let world = World::new(test_agent());
     profile(&world, "coder", br#"{"desired_state":"running"}"#);
     let mut boot = Boot::of(&world);
@@ -227,7 +227,7 @@ fn a_boot_log_that_has_grown_too_long_is_set_aside() {
 }
 
 #[test]
-fn trouble_beside_the_profiles_is_told_and_stops_nothing() {
+fn problems_beside_the_profiles_are_reported_and_stop_nothing() {
     let world = World::new(test_agent());
     fs::remove_dir(world.manager.home().profiles_dir()).unwrap();
     fs::write(world.manager.home().profiles_dir(), "a file").unwrap();
@@ -235,8 +235,8 @@ fn trouble_beside_the_profiles_is_told_and_stops_nothing() {
     let lines = Boot::of(&world).lines();
     assert_snapshot!(lines.replace(&world.dir.path().display().to_string(), "DIR"), @r#"
         reconcile: profile=default prior_state=None action=registered
-        reconcile: warning: cannot read the profiles in `DIR/home/profiles`: Not a directory (os error 20)
-        reconcile: warning: cannot write the boot log `logs/boot.log`: File exists (os error 17)
+        reconcile: warning: cannot read the profiles in `DIR/home/profiles`: Not a directory
+        reconcile: warning: cannot write the boot log `logs/boot.log`: File exists
         "#);
     assert!(down(&world, "default"));
 }
@@ -270,7 +270,7 @@ fn while_a_supervisor_runs_only_a_dry_run_is_allowed() {
 }
 
 #[test]
-fn what_a_boot_leaves_is_taken_as_it_says_by_a_supervisor() {
+fn a_supervisor_takes_over_the_slots_that_a_boot_has_made() {
     let mut world = World::new(agent(&["sleep", "1000"], ""));
     profile(&world, "coder", br#"{"desired_state":"running"}"#);
     profile(&world, "writer", br#"{"desired_state":"stopped"}"#);
@@ -280,10 +280,10 @@ fn what_a_boot_leaves_is_taken_as_it_says_by_a_supervisor() {
     // The supervisor listens before it has looked at every slot.
     let slot = world.manager.slot(&coder);
     gatevisor_client::Waiter::subscribe(&slot).unwrap().supervised(None).unwrap();
-    let up = world.manager.wait(&coder, WaitUntil::Up, Some(common::PATIENCE)).unwrap();
+    let up = world.manager.wait(&coder, WaitUntil::Up, Some(common::WAIT_LIMIT)).unwrap();
     assert_eq!(up, WaitOutcome::Reached);
     assert!(down(&world, "writer"));
-    drop(world.manager.stop(&coder, &common::order(WaitFor::Up)).unwrap());
+    drop(world.manager.stop(&coder, &common::request(WaitFor::Up)).unwrap());
     world.stop_supervisor();
     assert!(!Boot::of(&world).lines().contains("started"), "a stopped gateway must stay down");
 }

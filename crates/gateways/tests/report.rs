@@ -7,11 +7,12 @@ mod common;
 use common::name;
 use gatevisor_client::status_view::StateName;
 use gatevisor_gateways::AgentDefinition;
-use gatevisor_gateways::desired::{Prior, Provenance, Recorded};
+use gatevisor_gateways::desired::{DesiredOrigin, Prior, Provenance, Recorded};
 use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::tree::Usage;
 use gatevisor_wire::Pid;
+use gatevisor_wire::fail_code::FailCode;
 use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
@@ -46,12 +47,13 @@ fn observed(state: StateName, status: Option<Status>) -> Observed {
         executed: status.is_some_and(|status| status.is_up()),
         status,
         policy: None,
-        normally_up: true,
+        normally_up: Some(true),
         deaths: Vec::new(),
         start_error: None,
         not_ready: None,
+        queued: None,
         problem: None,
-        fail_codes: vec![78],
+        fail_codes: vec![FailCode::at_once(78)],
         restart_codes: vec![75],
     }
 }
@@ -59,9 +61,11 @@ fn observed(state: StateName, status: Option<Status>) -> Observed {
 fn desired_state(word: &str) -> Recorded {
     Recorded {
         desired_state: Some(word.to_owned()),
-        desired_by: Some(Provenance { uid: 7, user: "u".to_owned(), command: "c".to_owned(), pid: 9 }),
-        desired_reason: Some("why".to_owned()),
-        desired_at: Some("2026-05-28T20:00:00.000Z".to_owned()),
+        origin: DesiredOrigin::said(
+            Provenance { uid: 7, user: "u".to_owned(), command: "c".to_owned(), pid: 9 },
+            Some("why".to_owned()),
+            Some("2026-05-28T20:00:00.000Z".to_owned()),
+        ),
         prior: Prior::State(word.to_owned()),
         ..Recorded::default()
     }
@@ -78,7 +82,7 @@ fn report(observed: &Observed, word: &str) -> ServiceReport {
 }
 
 #[test]
-fn a_ready_gateway_reads_like_this() {
+fn a_ready_gateway_is_reported_with_all_its_fields() {
     let mut observed = observed(StateName::Ready, Some(status(4711, true, WaitStatus::exited(75))));
     observed.policy = Some(PublishedPolicy { restarts: 3, commanded: 2, ..PublishedPolicy::default() });
     observed.deaths = vec![
@@ -133,6 +137,7 @@ fn a_ready_gateway_reads_like_this() {
             }
           ],
           "desired_state": "running",
+          "desired_problem": null,
           "desired_by": {
             "uid": 7,
             "user": "u",
@@ -142,13 +147,21 @@ fn a_ready_gateway_reads_like_this() {
           "desired_reason": "why",
           "desired_at": "2026-05-28T20:00:00.000Z",
           "desired_by_another": false,
+          "desired_as": null,
+          "desired_unknown": null,
+          "queued": null,
           "problem": null,
           "log_problem": null,
           "log_problem_since": null,
           "port_held": null,
           "port_holder": null,
           "live": null,
+          "drain": null,
+          "asked_restart": null,
           "live_restart": null,
+          "served": null,
+          "served_from": "own",
+          "topology_problem": null,
           "older_than_definition": false
         }
         "#);
@@ -178,7 +191,7 @@ fn a_gateway_that_is_backing_off_says_for_how_long_and_why() {
 }
 
 #[test]
-fn a_death_for_want_of_memory_is_told_from_any_other_kill() {
+fn a_death_because_memory_ran_out_is_told_from_any_other_kill() {
     let killed = Death { at: Tai64n::from_unix(NOW - 9, 0), exit_code: 0, signal: 9 };
     let ended = Death { at: Tai64n::from_unix(NOW - 9, 0), exit_code: 0, signal: 15 };
     let cause = "out of memory: killed";
@@ -197,8 +210,8 @@ fn a_death_for_want_of_memory_is_told_from_any_other_kill() {
         let mut observed = observed(StateName::Down, Some(status(0, true, WaitStatus::killed(9).unwrap())));
         (observed.deaths, observed.policy) = (deaths, policy);
         let report = report(&observed, "running");
-        assert_eq!(report.deaths[0].meaning.as_deref(), meaning, "{observed:?}");
-        assert!(report.deaths.iter().skip(1).all(|death| death.meaning.is_none()));
+        assert_eq!(report.deaths()[0].meaning.as_deref(), meaning, "{observed:?}");
+        assert!(report.deaths().iter().skip(1).all(|death| death.meaning.is_none()));
     }
     let state = StateName::BackingOff { until_unix_ms: None };
     let mut observed = observed(state, Some(status(0, true, WaitStatus::killed(9).unwrap())));
@@ -224,12 +237,15 @@ fn a_permanent_failure_is_told_by_the_supervisor_or_by_the_exit_code() {
 }
 
 #[test]
-fn what_a_supervisor_said_that_is_no_more_is_not_told_as_if_it_were_so() {
+fn the_last_status_of_a_supervisor_that_is_gone_is_not_reported_as_the_present_one() {
     let report = report(
         &observed(StateName::NotSupervised, Some(status(4711, true, WaitStatus::exited(0)))),
         "running",
     );
-    assert_eq!((report.up, report.pid, report.wantedup, report.updownfor), (false, None, false, 0));
+    assert_eq!(
+        (report.up, report.pid, report.wantedup, report.updownfor),
+        (Some(false), None, Some(false), Some(0))
+    );
     assert_eq!(report.desired_state.as_deref(), Some("running"));
 }
 
@@ -238,14 +254,26 @@ fn a_broken_state_file_is_a_problem_and_not_a_desired_state() {
     let agent = AgentDefinition::built_in().unwrap();
     let observed = observed(StateName::Down, None);
     let report = ServiceReport::new(&agent, &observed, Some(Err("it is a list".to_owned())), None, at(0));
-    assert_eq!((report.desired_state, report.problem.as_deref()), (None, Some("it is a list")));
+    assert_eq!((&report.desired_state, report.problem.as_deref()), (&None, Some("it is a list")));
+    assert_eq!(report.desired_problem.as_deref(), Some("it is a list"));
+    assert_eq!(report.origin.desired_unknown.as_deref(), Some("it is a list"));
 }
 
 #[test]
-fn one_that_was_never_started_has_no_age_and_no_exit_code() {
+fn a_value_that_nobody_may_look_at_is_null_and_neither_false_nor_0() {
+    let mut observed = observed(StateName::Unknown, None);
+    observed.normally_up = None;
+    let report = serde_json::to_value(report(&observed, "running")).unwrap();
+    for field in ["up", "ready", "wantedup", "normallyup", "updownfor", "deaths", "pid", "restarts"] {
+        assert_eq!(report[field], serde_json::Value::Null, "{field}");
+    }
+}
+
+#[test]
+fn a_gateway_that_was_never_started_has_no_age_and_no_exit_code() {
     let never = Status { paused: true, ..status(0, false, WaitStatus::default()) };
     let report = report(&observed(StateName::Down, Some(never)), "stopped");
-    assert_eq!((report.updownfor, report.exitcode, &report.signal), (0, None, &None));
+    assert_eq!((report.updownfor, report.exitcode, &report.signal), (Some(0), None, &None));
 }
 
 #[test]
@@ -263,6 +291,7 @@ fn every_state_is_said_in_the_same_words_to_people_and_programs() {
         StateName::NotSupervised,
         StateName::Paused,
         StateName::Waiting { reason: None },
+        StateName::Asking { reason: None, until_unix_ms: None },
     ];
     for name in all {
         let state = ServiceState::from(&name);

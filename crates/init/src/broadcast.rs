@@ -1,7 +1,7 @@
-//! Telling the listeners of an event fifodir, a few at a time where there are many.
+//! Sends events to the listeners of an event fifodir, to a few at a time if there are many.
 //!
-//! *Lives here:* the order in which listeners are told, and how many. *Does not live here:* which
-//! events.
+//! *Lives here:* the order of listeners, and their limit.
+//! *Does not live here:* which events are sent.
 //!
 //! **Source:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
 
@@ -19,26 +19,25 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Stat, fstat,
 use crate::id::Id;
 use crate::stderr_log::say;
 
-/// Listeners that one broadcast reaches at the most.
+/// The most listeners that one broadcast reaches.
 const MAX_LISTENERS: usize = 1000;
-/// Entries of a fifodir that one broadcast looks at in all.
+/// The most entries of a fifodir that one broadcast looks at.
 const MAX_ENTRIES: usize = 16_384;
-/// Bytes of entries that are looked at before others get their turn: two or three dozens of
-/// listeners.
+/// Bytes of directory entries in one slice of a broadcast: two or three dozens of listeners.
 const SLICE_BYTES: usize = 2048;
-/// Slices that are done at once: one with entries, and one that says that there are no more.
+/// The slices that are done at once: one with entries, and one that shows that there are no more.
 const SLICES_AT_ONCE: usize = 2;
-/// Slices of what takes longer that are done in one loop iteration.
-const SLICES_A_TURN: usize = 4;
-/// Broadcasts of one service that wait for an earlier one.
+/// The slices of long broadcasts that are done in one loop iteration.
+const SLICES_AN_ITERATION: usize = 4;
+/// The most broadcasts of one service that wait for an earlier one.
 const MAX_WAITING: usize = 64;
-/// Services of one user whose broadcasts take longer than an instant. Each holds a descriptor.
+/// The most services of one user with a long broadcast. Each holds a descriptor.
 const MAX_LONG_OF_OWNER: usize = 32;
 
-/// What is told, as far as it is bounded: no alphabet is longer.
+/// The bytes of a broadcast, in a fixed buffer: no alphabet of events is longer.
 type Bytes = ([u8; 8], usize);
 
-/// A broadcast that is under way, or waits for an earlier one of the same service.
+/// A broadcast that is in progress, or waits for an earlier one of the same service.
 #[derive(Debug)]
 struct Telling {
     event: Rc<OwnedFd>,
@@ -47,39 +46,40 @@ struct Telling {
     reached: usize,
 }
 
-/// How far a broadcast is.
+/// Whether everybody has the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BroadcastProgress {
     More,
     Done,
-    /// It was long enough.
+    /// It reached its limit.
     CutShort,
 }
 
-/// All broadcasts that take longer than an instant.
+/// All long broadcasts.
 #[derive(Debug, Default)]
 pub(crate) struct Broadcasts {
     queue: FairQueue<Id>,
-    /// How many services of each user are in there.
+    /// The number of services with a long broadcast, for each user.
     long: Counts,
-    /// For each service, in order.
+    /// The broadcasts of each service, in order.
     tellings: HashMap<Id, std::collections::VecDeque<Telling>>,
 }
 
 /// Whether a broadcast reaches every listener of a fifodir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Everybody is told, now or later.
+    /// Everybody receives it, now or later.
     Everybody,
-    /// It has more entries or listeners than are told.
+    /// The fifodir has more entries or listeners than the limit.
     CutShort,
 }
 
 impl Broadcasts {
-    /// Writes `events` to every listener below `dir`/event and removes those that nobody reads.
+    /// Writes `events` to every listener below `dir`/event, and removes listeners that nobody
+    /// reads.
     ///
-    /// Never waits: a listener whose pipe is full misses the events. Where there are many the rest
-    /// is told later, in the order in which the events came.
+    /// Never waits: a listener whose pipe is full misses the events. If there are many listeners,
+    /// the rest receive the events later, in the same order.
     pub(crate) fn begin(&mut self, id: Id, owner: u32, dir: impl AsFd, events: &[ServiceEvent]) -> Reach {
         let mut bytes = ([0_u8; 8], 0);
         for (place, event) in bytes.0.iter_mut().zip(events) {
@@ -113,11 +113,11 @@ impl Broadcasts {
         Reach::Everybody
     }
 
-    /// Goes on with what takes longer, of each owner in turn; returns whose fifodirs have too many
-    /// entries.
+    /// Continues the long broadcasts, those of each owner in turn; returns the services whose
+    /// fifodirs have too many entries.
     pub(crate) fn go_on(&mut self) -> Vec<Id> {
         let mut crowded = Vec::new();
-        for _ in 0..SLICES_A_TURN {
+        for _ in 0..SLICES_AN_ITERATION {
             let Some((owner, id)) = self.queue.pop(|_| true) else { break };
             let Some(tellings) = self.tellings.get_mut(&id) else { continue };
             let progress = tellings.front_mut().map_or(BroadcastProgress::Done, Telling::go_on);
@@ -137,14 +137,14 @@ impl Broadcasts {
         crowded
     }
 
-    /// Returns whether there is something to go on with.
+    /// Returns whether a broadcast is unfinished.
     pub(crate) fn are_busy(&self) -> bool {
         !self.queue.is_empty()
     }
 }
 
 impl Telling {
-    /// Tells the next few.
+    /// Writes to the next few listeners.
     fn go_on(&mut self) -> BroadcastProgress {
         if self.looked_at == 0 && seek(&*self.event, SeekFrom::Start(0)).is_err() {
             return BroadcastProgress::Done;
@@ -163,7 +163,7 @@ impl Telling {
             if self.reached >= MAX_LISTENERS || self.looked_at >= MAX_ENTRIES {
                 return BroadcastProgress::CutShort;
             }
-            // What was read and not looked at would be lost.
+            // Entries that were read but not looked at would be lost.
             if entries.is_buffer_empty() {
                 return BroadcastProgress::More;
             }
@@ -177,9 +177,9 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let gone = match openat(event, name, flags, Mode::empty()) {
         Ok(fd) => {
-            // What is no FIFO, such as a hard link to a file of somebody else, is neither written
-            // to nor removed. A FIFO with another name may be one from which somebody takes
-            // commands.
+            // A file that is not a FIFO, such as a hard link to somebody else's file, is neither
+            // written to nor removed. A FIFO with another kind of name may be one whose reader
+            // takes commands from it.
             let is_listener =
                 |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_fifo() && stat.st_nlink == 1;
             if !fstat(&fd).is_ok_and(is_listener) {
@@ -196,7 +196,7 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
     !gone
 }
 
-/// Says that not everybody was told.
+/// Reports that not all listeners received the events.
 pub(crate) fn say_crowded(name: &str) {
     say!(
         "warning: {name}: `event` has more than {MAX_LISTENERS} listeners or {MAX_ENTRIES} entries; the rest receives \

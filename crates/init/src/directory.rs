@@ -1,4 +1,5 @@
-//! Opening a service directory: whose it is, and the files that a supervisor keeps in it.
+//! Opens a service directory, finds out its owner, and makes the files that a supervisor keeps in
+//! it.
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
@@ -7,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use gatevisor_core::scan::DirectoryIdentity;
+use gatevisor_core::entry::DirectoryIdentity;
+use gatevisor_core::trust::{self, Ownership, Principal, RunsAs};
 use gatevisor_paths::{Links, Mounts, RefusalReason, ResolveError, Resolver, by_path};
 use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, file};
@@ -18,12 +20,12 @@ use rustix::fs::{
     unlinkat,
 };
 
-use crate::orphan::Orphan;
-use crate::publish::put_status;
+use crate::orphaned_status::Orphan;
+use crate::status_file::put_status;
 
-/// Mode of a `supervise/` that we make ourselves: its owner decides who may send commands.
+/// Mode of a `supervise/` that we make: the owner decides who may send commands.
 const SUPERVISE_MODE: u32 = 0o700;
-/// Mode of a control FIFO that we make ourselves.
+/// Mode of a control FIFO that we make.
 const CONTROL_MODE: u32 = 0o600;
 
 /// Why a directory is not supervised.
@@ -67,24 +69,60 @@ fn at(step: &'static str) -> impl Fn(Errno) -> Refusal {
     move |errno| Refusal::Step { step, errno }
 }
 
-/// A service directory, opened and ours alone.
+/// A service directory that is opened and locked by us.
 #[derive(Debug)]
 pub(crate) struct OpenedService {
-    pub(crate) identity: DirectoryIdentity,
-    pub(crate) dir: Rc<OwnedFd>,
-    pub(crate) supervise: OwnedFd,
-    pub(crate) control: OwnedFd,
-    pub(crate) lock: OwnedFd,
-    /// The owner, where that is not the user we run as.
-    pub(crate) owner: Option<Rc<User>>,
-    pub(crate) normally_up: bool,
-    /// Its first status is there.
-    pub(crate) is_published: bool,
-    /// What a supervisor that was killed said of it last.
-    pub(crate) orphan: Option<Orphan>,
+    identity: DirectoryIdentity,
+    dir: Rc<OwnedFd>,
+    supervise: OwnedFd,
+    control: OwnedFd,
+    /// Kept open only for its lock.
+    _lock: OwnedFd,
+    owner: Option<Rc<User>>,
+    normally_up: bool,
+    is_published: bool,
+    orphan: Option<Orphan>,
 }
 
-/// Finds owners' groups once for all their services.
+impl OpenedService {
+    pub(crate) fn identity(&self) -> DirectoryIdentity {
+        self.identity
+    }
+
+    pub(crate) fn dir(&self) -> &Rc<OwnedFd> {
+        &self.dir
+    }
+
+    pub(crate) fn supervise(&self) -> &OwnedFd {
+        &self.supervise
+    }
+
+    pub(crate) fn control(&self) -> &OwnedFd {
+        &self.control
+    }
+
+    /// Returns the owner, unless it is the user of this process.
+    pub(crate) fn owner(&self) -> Option<&Rc<User>> {
+        self.owner.as_ref()
+    }
+
+    /// Returns whether it has no `down` file.
+    pub(crate) fn is_normally_up(&self) -> bool {
+        self.normally_up
+    }
+
+    /// Returns whether its first status was written.
+    pub(crate) fn is_published(&self) -> bool {
+        self.is_published
+    }
+
+    /// Returns the last status that a killed supervisor published of it.
+    pub(crate) fn orphan(&self) -> Option<Orphan> {
+        self.orphan
+    }
+}
+
+/// Looks up each owner's groups once for all of the owner's services.
 #[derive(Debug, Default)]
 pub(crate) struct Owners(Vec<Rc<User>>);
 
@@ -98,65 +136,64 @@ impl Owners {
         Ok(user)
     }
 
-    /// Forgets what was read, so that changed groups count from the next scan on.
+    /// Forgets the groups, so that changed ones count from the next scan on.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 }
 
-/// Returns the user and the group as which this process runs.
+/// Returns the user and the group of this process.
 ///
-/// A supervisor has the same ones from its start to its end, so the kernel is asked once and not
-/// for each file.
-fn ourselves() -> (u32, u32) {
-    static OURSELVES: OnceLock<(u32, u32)> = OnceLock::new();
-    *OURSELVES.get_or_init(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
+/// They never change in a supervisor, so the kernel is asked once and not for each file.
+pub(crate) fn ourselves() -> Principal {
+    static OURSELVES: OnceLock<Principal> = OnceLock::new();
+    *OURSELVES.get_or_init(|| Principal {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+    })
 }
 
-/// Returns the user as whom this process runs.
+/// Returns the user of this process.
 pub(crate) fn our_user() -> u32 {
-    ourselves().0
+    ourselves().uid
 }
 
-/// Returns the owner that `stat` gives a directory, if we may serve it.
+/// Returns the owner and permissions of a file.
+pub(crate) fn ownership(stat: &Stat) -> Ownership {
+    Ownership { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode }
+}
+
+/// Converts a user to the type that decisions take.
+pub(crate) fn principal(user: &User) -> Principal {
+    Principal { uid: user.uid, gid: user.gid }
+}
+
+/// Returns the owner in `stat` if we may serve that user; `None` if the directory's programs run as
+/// the supervisor's user.
 fn authority(stat: &Stat, owners: &mut Owners) -> Result<Option<Rc<User>>, Refusal> {
-    let ours = our_user();
-    let owner = stat.st_uid;
-    let mode = stat.st_mode & 0o7777;
-    let user = if owner == ours {
-        None
-    } else if ours == 0 {
-        Some(owners.get(owner)?)
-    } else if owner == 0 {
-        // What root shipped in an image is trusted and runs as us.
-        None
-    } else {
-        return Err(Refusal::ForeignOwner { owner, ours });
+    let (owner, ours) = (stat.st_uid, our_user());
+    let user = match trust::runs_as(owner, ours) {
+        Some(RunsAs::Supervisor) => None,
+        Some(RunsAs::Owner) => Some(owners.get(owner)?),
+        None => return Err(Refusal::ForeignOwner { owner, ours }),
     };
-    if writable_by_others(stat, user.as_deref()) {
-        return Err(Refusal::WritableByOthers { mode });
+    let own_group = user.as_ref().map_or(ourselves().gid, |user| user.gid);
+    if ownership(stat).is_writable_by_others(own_group) {
+        return Err(Refusal::WritableByOthers { mode: stat.st_mode & 0o7777 });
     }
     Ok(user)
 }
 
-/// Returns whether others than the owner, ours where that is `None`, and the owner's own group may
-/// write.
-pub(crate) fn writable_by_others(stat: &Stat, owner: Option<&User>) -> bool {
-    let own_group = owner.map_or(ourselves().1, |owner| owner.gid);
-    stat.st_mode & 0o002 != 0 || (stat.st_mode & 0o020 != 0 && stat.st_gid != own_group)
-}
-
-/// Returns which mounts may be entries without a link: none where anybody else decides what is in
-/// the scandir. Otherwise a user could replace the directory above a mount point, and another
+/// Returns which mounts may be entries without a link: none if anybody but root and us controls the
+/// scandir. Otherwise such a user could replace the directory above a mount point, and another
 /// volume would be mounted as an entry.
 pub(crate) fn allowed_mounts(scandir: impl AsFd) -> Mounts {
-    let is_ours = fstat(scandir).is_ok_and(|stat| {
-        (stat.st_uid == 0 || stat.st_uid == our_user()) && !writable_by_others(&stat, None)
-    });
+    let is_ours = fstat(scandir).is_ok_and(|stat| ownership(&stat).is_only_of_group(ourselves()));
     if is_ours { Mounts::Operators } else { Mounts::BehindLinks }
 }
 
-/// Opens the directory `name` of the scandir, following a link only where its owner may decide so.
+/// Opens the directory `name` of the scandir. A link is followed only if its owner may choose the
+/// target.
 pub(crate) fn open_entry(scandir: impl AsFd, mounted: Mounts, name: &[u8]) -> Result<OwnedFd, Refusal> {
     let resolver = Resolver::READING.following(Links::RootsOrOwnersOfTarget).crossing(mounted);
     let opened = resolver.directory(&scandir, OsStr::from_bytes(name));
@@ -165,7 +202,7 @@ pub(crate) fn open_entry(scandir: impl AsFd, mounted: Mounts, name: &[u8]) -> Re
 
 /// Returns why an entry of the scandir was not opened.
 ///
-/// What is wrong with the target of somebody's own link is not told, as that user need not be
+/// Problems with the target of a user's own link are not described, because that user need not be
 /// allowed to know what is there.
 fn refused(scandir: BorrowedFd<'_>, name: &[u8], error: ResolveError) -> Refusal {
     let stat = statat(scandir, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -180,15 +217,15 @@ fn refused(scandir: BorrowedFd<'_>, name: &[u8], error: ResolveError) -> Refusal
     }
 }
 
-/// Prepares an opened directory, which `stat` is of, for supervision and locks it.
+/// Prepares an opened directory, to which `stat` belongs, for supervision, and locks it.
 ///
-/// It must not be supervised by this process already: the lock holds against others only, and is
-/// lost when one of its descriptors is closed. What exists already keeps its owner and mode; what
-/// is made belongs to the directory's owner.
+/// This process must not supervise it already: the lock only excludes other processes, and is lost
+/// when one of its descriptors is closed. Existing files keep their owner and mode; new ones belong
+/// to the directory's owner.
 ///
-/// `first_status` is the status of one that is normally up, or not. It is there before the control
-/// FIFO is read, which is what tells others that the service is supervised. `may_be_orphaned` where
-/// the last supervisor of ours was killed.
+/// `first_status` makes the first status, given whether the service is normally up. It is written
+/// before the control FIFO is opened, because the open FIFO tells others that the service is
+/// supervised. `may_be_orphaned` tells that our last supervisor was killed.
 pub(crate) fn prepare(
     dir: OwnedFd,
     stat: &Stat,
@@ -206,8 +243,8 @@ pub(crate) fn prepare(
     };
     let lock = file::lock(&supervise, "lock").map_err(at("locking it"))?.ok_or(Refusal::Locked)?;
     forget_the_past(&supervise, is_fresh)?;
-    // Where the service holds a lock of its own, that lets nothing start beside it, and s6 leaves
-    // it alone, too.
+    // If the service holds a lock of its own, that lock prevents a second instance, and s6 leaves
+    // the service alone, too.
     let holds_a_lock = || statat(&dir, files::LOCK_FD, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     let is_orphaned = may_be_orphaned && !is_fresh && !holds_a_lock();
     let orphan = if is_orphaned { Orphan::of(&supervise) } else { None };
@@ -216,7 +253,7 @@ pub(crate) fn prepare(
         Ok(_) => false,
         Err(errno) => return Err(Refusal::Step { step: "looking for `down`", errno }),
     };
-    // Where it cannot be written, supervision says so and goes on without.
+    // If it cannot be written, the supervision that follows reports that and continues without it.
     let is_published = put_status(&supervise, &first_status(normally_up), is_fresh).is_ok();
     let control = make_control(&supervise, owner.as_deref())?;
     Ok(OpenedService {
@@ -224,7 +261,7 @@ pub(crate) fn prepare(
         dir: Rc::new(dir),
         supervise,
         control,
-        lock,
+        _lock: lock,
         owner,
         normally_up,
         is_published,
@@ -232,31 +269,32 @@ pub(crate) fn prepare(
     })
 }
 
-/// Returns an error unless the programs in the directory `log` of an entry may run as its owner.
-///
-/// The entry's owner can give any directory in the entry that name, also one that was made there by
-/// somebody else. What is ours may have a log of whomever we can serve.
+/// Returns an error unless the programs in the directory `log` of an entry may run as the owner of
+/// `log`.
 pub(crate) fn log_belongs(entry: impl AsFd, log: impl AsFd) -> Result<(), Refusal> {
     let owner = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| stat.st_uid).map_err(at("looking at log"));
     let (entry, log) = (owner(entry.as_fd())?, owner(log.as_fd())?);
-    let is_ours = entry == 0 || entry == our_user();
-    if is_ours || entry == log { Ok(()) } else { Err(Refusal::ForeignLog { log, entry }) }
+    if trust::may_have_log_of(entry, log, our_user()) {
+        Ok(())
+    } else {
+        Err(Refusal::ForeignLog { log, entry })
+    }
 }
 
-/// Returns what an opened directory is.
+/// Returns what kind of file a descriptor is, and whose.
 pub(crate) fn look(dir: impl AsFd) -> Result<Stat, Refusal> {
     fstat(dir).map_err(at("looking at it"))
 }
 
-/// Returns what tells a directory from every other one.
+/// Returns what distinguishes a directory from every other one.
 pub(crate) fn identity(stat: &Stat) -> DirectoryIdentity {
     DirectoryIdentity { device: stat.st_dev, inode: stat.st_ino }
 }
 
-/// Gives what we have just made to its owner.
+/// Gives a file that we have just made to its owner.
 ///
-/// A user who may write to the directory may have put something else in its place already: only
-/// what is still ours is touched, is no further name of something, and is empty.
+/// A user who may write to the directory may have replaced it already. So it is changed only if it
+/// still belongs to us, has no other name, and is empty.
 fn give(made: impl AsFd, stat: &Stat, name: &'static str, owner: Option<&User>) -> Result<(), Refusal> {
     let is_fresh = if FileType::from_raw_mode(stat.st_mode).is_dir() {
         owner.is_none() || is_empty(&made).map_err(at("looking into what was made"))?
@@ -284,7 +322,7 @@ fn is_empty(directory: impl AsFd) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// Makes a directory and returns it; `None` where something of that name was there already.
+/// Makes a directory and returns it; `None` if the name existed already.
 fn make_directory(
     dir: impl AsFd,
     name: &'static str,
@@ -298,7 +336,8 @@ fn make_directory(
     let fresh = file::open_directory(&dir, name).map_err(|_| Refusal::WrongType(name))?;
     let stat = fstat(&fresh).map_err(at("looking at what was made"))?;
     give(&fresh, &stat, name, owner)?;
-    // After the change of owner, which clears the set-group-id bit; and whatever the umask is.
+    // The mode is set after the change of owner, which clears the set-group-id bit, and regardless
+    // of the umask.
     if mode & !0o777 != 0 {
         fchmod(&fresh, Mode::from_raw_mode(mode)).map_err(at("setting a mode in it"))?;
     }
@@ -328,24 +367,24 @@ fn make_control(supervise: impl AsFd, owner: Option<&User>) -> Result<OwnedFd, R
     Ok(fifo)
 }
 
-/// Opens a FIFO for reading and holds it for writing too, so that it never ends, and returns what
-/// it is besides; `None` when it is none.
+/// Opens a FIFO for reading, and for writing, too, so that it never ends; also returns its kind and
+/// owner. `None` if it is not a FIFO, or is borrowed.
 pub(crate) fn open_fifo(dir: impl AsFd, name: &str) -> Result<Option<(OwnedFd, Stat)>, Errno> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(&dir, name, flags, Mode::empty())?;
     let stat = fstat(&fd)?;
-    // Another name may be that of a FIFO which somebody else reads: what is written there would
-    // come here.
+    // Another name may belong to a FIFO that somebody else reads, and bytes meant for that reader
+    // would come here.
     let is_borrowed = stat.st_nlink != 1 && fstat(&dir)?.st_uid != stat.st_uid;
     Ok((FileType::from_raw_mode(stat.st_mode).is_fifo() && !is_borrowed).then_some((fd, stat)))
 }
 
-/// Empties the death tally and removes what an earlier supervisor said about its policy; there was
-/// none where `supervise/` has just been made.
+/// Empties the death tally and removes the policy of an earlier supervisor. If `supervise/` is new,
+/// there is none.
 fn forget_the_past(supervise: impl AsFd, is_fresh: bool) -> Result<(), Refusal> {
     const TALLY: &str = "death_tally";
     let (supervise, mode) = (supervise.as_fd(), Mode::from_raw_mode(0o644));
-    // An empty file is whole as soon as it is there.
+    // An empty file is complete as soon as it exists.
     match mknodat(supervise, TALLY, FileType::RegularFile, mode, 0) {
         Err(Errno::EXIST) => file::publish(supervise, TALLY, "death_tally.new", &[], mode),
         other => other,
@@ -360,7 +399,7 @@ fn forget_the_past(supervise: impl AsFd, is_fresh: bool) -> Result<(), Refusal> 
     }
 }
 
-/// Makes the directory and its parents.
+/// Makes the directory and missing parents.
 pub(crate) fn make_scandir(path: &std::path::Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     match by_path::open(path, flags) {
@@ -412,8 +451,8 @@ mod tests {
                 |name: &str| file::open_directory(&scandir, name).map(|dir| fstat(dir).unwrap().st_ino);
             assert_eq!(open(name), expected.map(|name| inode(name).unwrap()), "{name}");
         }
-        // A link of root's that leads through somebody else's, or has got a second name, proves
-        // nothing.
+        // A link of root's that leads through another user's directory, or has a second name,
+        // proves nothing.
         std::os::unix::fs::symlink("c", at("l")).unwrap();
         assert!(open("l").is_ok(), "what is theirs is reached through what is theirs");
         std::os::unix::fs::symlink("d", at("m")).unwrap();

@@ -1,7 +1,8 @@
-//! What the programs that the supervisor starts are told: its own user's, and those of other users.
+//! The environments of the programs that the supervisor starts: one for its own user's programs,
+//! one for those of other users.
 //!
-//! *Lives here:* which of the two a program gets. *Does not live here:* what is in them; the binary
-//! decides that.
+//! *Lives here:* which of the two a program gets.
+//! *Does not live here:* their contents, which the binary decides.
 
 use std::ffi::CString;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use gatevisor_wire::member;
 
 use crate::Config;
 
-/// Both environments, which are one where nothing is kept from the supervisor's own user.
+/// Both environments. They are the same one if nothing is withheld from the supervisor's own user.
 #[derive(Debug)]
 pub(crate) struct Environments {
     own: Rc<Environment>,
@@ -29,19 +30,20 @@ impl Environments {
         Self { own, others }
     }
 
-    /// Returns that of a program which runs as this user; as ours where that is none.
+    /// Returns the environment of a program that runs as this user; `None` is our own user.
     pub(crate) fn of(&self, owner: Option<&User>) -> Rc<Environment> {
         Rc::clone(if owner.is_none() { &self.own } else { &self.others })
     }
 
-    /// Returns that of the container's command, which becomes the agent's user by itself.
+    /// Returns the environment of the container's command, which becomes the agent's user by
+    /// itself.
     pub(crate) fn of_command(&self) -> &Environment {
         &self.others
     }
 }
 
-/// Returns the environment that all services have: what we belong to ourselves is not what they
-/// belong to.
+/// Returns the environment of all services, without the variable that tells to which service the
+/// supervisor itself belongs.
 fn without_ours(inherited: &[CString]) -> Environment {
     let is_ours = |assignment: &[u8]| {
         assignment.strip_prefix(member::VARIABLE.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))

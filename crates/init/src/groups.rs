@@ -1,33 +1,34 @@
-//! Control groups of services: which service has one, what it is called, and whom we have make and
-//! end it.
+//! Control groups of services: which service has one, its name, and the programs that make and end
+//! it.
 //!
-//! *Lives here:* names, and the programs that are started. *Does not live here:* the groups; making
-//! one may take the kernel a while, so a process does it that is about to become the service's
-//! program (`gatevisor-slot`).
+//! *Lives here:* names, and the programs that are started.
+//! *Does not live here:* which service has a group (`gatevisor_core::launch`), and making the
+//! groups. That may take the kernel a while, so the process that becomes the service's program does
+//! it (`gatevisor-slot`).
 //!
-//! What an owner gains by asking for one are limits for its own service. A service has one group at
-//! the most, named by us.
+//! An owner who asks for a group gains only limits on the owner's own service. A service has at
+//! most one group, and we choose its name.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
-use std::rc::Rc;
 
+use gatevisor_core::launch::{self, GroupDecision, GroupRequest};
 use gatevisor_sys::clock;
 use gatevisor_sys::spawn::Isolation;
 use gatevisor_wire::files;
 use rustix::fs::{AtFlags, FileType, fstat, statat};
 
 use crate::noexec::Program;
-use crate::service::{ServiceRole, SupervisedService};
+use crate::service::SupervisedService;
 use crate::stderr_log::say;
 
-/// Bytes of a service's name that go into that of its group.
+/// Bytes of a service's name that are part of its group's name.
 const NAME_BYTES: usize = 100;
 
 /// The names of groups.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    /// What they begin with: the scandir, and when it was begun to be supervised.
+    /// The prefix of all names: the scandir, and when its supervision began.
     prefix: String,
     made: u64,
 }
@@ -45,8 +46,8 @@ impl Groups {
         Self { prefix: format!("gatevisor-{:x}.{:x}-{began:x}", identity.0, identity.1), made: 0 }
     }
 
-    /// Returns the name of a new group: the service's name is in it for people, the number makes it
-    /// the only one.
+    /// Returns the name of a new group. The service's name in it is for people; the number makes it
+    /// unique.
     fn name(&mut self, entry: &[u8]) -> CString {
         let plain = |&byte: &u8| {
             let known = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -58,11 +59,12 @@ impl Groups {
         CString::new(name).unwrap_or_default()
     }
 
-    /// Returns what to execute as ourselves so that it becomes `program` in the service's group;
-    /// `None` where the service asks for no group, which costs one look at its directory.
+    /// Returns the program that becomes `program` in the service's group when we execute it with
+    /// our rights; `None` if the service asks for no group. Finding that out costs one look at its
+    /// directory.
     ///
     /// # Errors
-    /// It asks for a group strictly, and for what makes it impossible.
+    /// The service asks for a group strictly, and also for something that excludes it.
     pub(crate) fn enter(
         &mut self,
         service: &mut SupervisedService,
@@ -70,24 +72,26 @@ impl Groups {
         program: &Program,
         ourselves: &CStr,
     ) -> Result<Option<Program>, String> {
-        let asks = service.role == ServiceRole::Main
-            && statat(&service.dir, files::CGROUP, AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
-        if !asks {
-            return Ok(None);
-        }
-        if isolation.lock.is_some() && service.owner.is_some() {
-            // We would open a file of the owner's with our own rights.
-            let why = "lock-fd and cgroup/ cannot both be had for a service of another user; remove one";
-            if statat(&service.dir, files::CGROUP_STRICT, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-                return Err(format!("making a control group for ./run: {why}"));
+        let request = GroupRequest {
+            role: service.role(),
+            is_of_other_user: service.owner().is_some(),
+            has_lock: isolation.lock.is_some(),
+        };
+        let asks = || {
+            statat(service.dir(), files::CGROUP, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+        };
+        match launch::group(request, asks, || service.has_file(files::CGROUP_STRICT)) {
+            GroupDecision::None => return Ok(None),
+            GroupDecision::Enter => {}
+            GroupDecision::Without(why) => {
+                say!("warning: {}: it runs without its control group: {why}", service.name());
+                return Ok(None);
             }
-            say!("warning: {}: it runs without its control group: {why}", service.name());
-            return Ok(None);
+            GroupDecision::Refuse(why) => return Err(why),
         }
-        let entry = Rc::clone(&service.entry);
-        let group = service.group.get_or_insert_with(|| self.name(&entry)).clone();
-        let user = service.owner.as_deref().map_or_else(|| "-".to_owned(), |user| user.uid.to_string());
+        let group = service.group_or(|entry| self.name(entry));
+        let user = service.owner().map_or_else(|| "-".to_owned(), |user| user.uid.to_string());
         let (path, arguments) = program;
         let mut argv = vec![c"gatevisor".to_owned(), c"in-group".to_owned(), group];
         argv.push(CString::new(user).unwrap_or_default());

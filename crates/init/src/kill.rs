@@ -1,8 +1,8 @@
-//! Sending signals to processes of ours, also where the container took the capability for it from
-//! root.
+//! Sends signals to our processes, even if the container's root does not have the capability for
+//! it.
 //!
-//! *Lives here:* the sending. *Does not live here:* who gets which signal, and that the number is
-//! still theirs.
+//! *Lives here:* the sending.
+//! *Does not live here:* who gets which signal, and that the process number is still theirs.
 //!
 //! **Source:** kill(2); capabilities(7), `CAP_KILL`.
 
@@ -15,38 +15,38 @@ use rustix::thread::set_thread_res_uid;
 /// Sends a signal to a child of ours that is not reaped yet, or with `group` to the group that it
 /// leads.
 ///
-/// A process that is gone is no failure: we are about to learn of its death.
+/// It is no failure if the process is gone: we are about to learn of its death.
 pub(crate) fn kill(pid: Pid, signal: Signal, group: bool) {
     as_allowed(pid, || if group { kill_process_group(pid, signal) } else { kill_process(pid, signal) });
 }
 
-/// Sends a signal to a process that may be anybody's child, by what keeps hold of it.
+/// Sends a signal to any process, by a descriptor that refers to it.
 pub(crate) fn kill_held(held: impl AsFd, pid: Pid, signal: Signal) {
     as_allowed(pid, || pidfd_send_signal(&held, signal));
 }
 
-/// Kills everything in our PID namespace but ourselves, of which we are the first process; `some`
-/// are processes in it.
+/// Kills everything in our PID namespace except us. We are its first process, and `some` are
+/// processes in it.
 ///
-/// The kernel does that in one step, in which nobody has a child.
+/// The kernel does that in one step, during which no process can fork.
 pub(crate) fn kill_all(some: &[Pid]) {
-    // Minus one, which is everybody.
+    // Group minus one stands for every process.
     let send = || kill_process_group(Pid::INIT, Signal::KILL);
     let _ = send();
     for &pid in some {
-        // It tells whether one may who is not allowed to everybody.
+        // If we may not send to everybody, this tells whether we may send to one process.
         as_allowed(pid, || kill_process(pid, Signal::KILL).and_then(|()| send()));
     }
 }
 
-/// Does `send` as a user who may send signals to the process.
+/// Calls `send` as a user who may send signals to the process.
 fn as_allowed(pid: Pid, send: impl Fn() -> Result<(), Errno>) {
     if send() != Err(Errno::PERM) || !geteuid().is_root() {
         return;
     }
-    // Root without the capability may not, but its own user may. We are still root by our real and
-    // saved user, so that user can do nothing to us meanwhile; a helper process that became the
-    // user could be stopped by it, and we with it.
+    // Without the capability root may not send the signal, but the process's own user may. Our real
+    // and saved users are still root, so that user can do nothing to us meanwhile. (If a helper
+    // process became the user, the user could stop it, and we would wait for it.)
     let Some(owner) = owner(pid) else { return };
     let root = geteuid();
     if set_thread_res_uid(root, owner, root).is_ok() {
@@ -58,7 +58,7 @@ fn as_allowed(pid: Pid, send: impl Fn() -> Result<(), Errno>) {
 
 /// Returns the real user of a process.
 fn owner(pid: Pid) -> Option<Uid> {
-    // What it is called is in there as well, and that may be any bytes.
+    // The file also holds the process's name, which may be any bytes.
     let status = std::fs::read(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
     let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
     str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse().ok().map(Uid::from_raw)

@@ -1,9 +1,9 @@
-//! What the supervisor changes for itself, and how its children have it back.
+//! The limits that the supervisor changes for itself, and their restoration for its children.
 //!
-//! *Lives here:* the limit of open files, which is raised; that of core files, as a core would hold
-//! the environment of every service; the adjustment that makes the kernel choose another process
-//! when memory is short.
-//! *Does not live here:* giving it back between clone and exec (`gatevisor_sys::spawn`).
+//! *Lives here:* the limit of open files, which is raised; the limit of core files, because a core
+//! would hold the environment of every service; the adjustment that makes the kernel choose another
+//! process when memory is short.
+//! *Does not live here:* restoring them between clone and exec (`gatevisor_sys::spawn`).
 //!
 //! **Source:** setrlimit(2); core(5); proc(5), `oom_score_adj`.
 
@@ -15,18 +15,18 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
 /// The adjustment of a process that the kernel never chooses.
 const NEVER_CHOSEN: i32 = -1000;
-/// Where the adjustment is.
+/// The file with this process's adjustment.
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
-/// The limit of a core file that is written nowhere, not even to a program: of 0 a program is not
-/// told.
+/// The limit that prevents every core file, even one that is piped to a program; with 0, a program
+/// is still started.
 const NO_CORE: u64 = 1;
 
-/// Changes all that, as far as it may be, and returns what it was.
+/// Changes all of them, as far as permitted, and returns the former values.
 pub(crate) fn change() -> GivenBack {
     GivenBack { open_files: raise_open_files(), core: forbid_core(), oom_score_adj: be_the_last() }
 }
 
-/// Gives this process back what it had, because it becomes another program.
+/// Restores the former values, because this process becomes another program.
 pub(crate) fn give_back(before: &GivenBack) {
     for (resource, limit) in [(Resource::Nofile, before.open_files), (Resource::Core, before.core)] {
         if let Some((current, maximum)) = limit {
@@ -38,7 +38,7 @@ pub(crate) fn give_back(before: &GivenBack) {
     }
 }
 
-/// Returns a limit as the kernel has it.
+/// Returns a limit in the kernel's form.
 fn plain(limit: &Rlimit) -> (u64, u64) {
     (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
 }
@@ -61,8 +61,8 @@ fn forbid_core() -> Option<(u64, u64)> {
     Some(plain(&before))
 }
 
-/// Sees to it that the kernel kills any other process before this one, where root may. A
-/// container's root may not as a rule; then little memory is what protects this process.
+/// Makes the kernel kill any other process before this one, if root may do so. In a container, root
+/// usually may not. Then the supervisor's small size protects it.
 fn be_the_last() -> Option<i32> {
     let before: i32 = fs::read_to_string(OOM_SCORE_ADJ).ok()?.trim().parse().ok()?;
     if !geteuid().is_root() || before == NEVER_CHOSEN {
@@ -73,6 +73,6 @@ fn be_the_last() -> Option<i32> {
 }
 
 fn set_oom_score_adj(number: i32) -> std::io::Result<()> {
-    // In one write, as the kernel takes it.
+    // The kernel requires a single write.
     fs::OpenOptions::new().write(true).open(OOM_SCORE_ADJ)?.write_all(number.to_string().as_bytes())
 }

@@ -1,27 +1,26 @@
-//! Notes that a log daemon cannot work, for clients that ask.
+//! Publishes that a log daemon cannot work, for clients that ask.
 //!
-//! *Lives here:* the notes in `.s6-svscan/logging/UID`. *Does not live here:* when a daemon counts
-//! as unable to work (`gatevisor-core`), and what becomes of its services' output (`logging`).
+//! *Lives here:* the notes in `.s6-svscan/logging/UID`.
+//! *Does not live here:* when a daemon counts as unable to work (`gatevisor-core`), and the output
+//! of its services (`logging`).
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use gatevisor_sys::{Errno, file};
+use gatevisor_wire::files::{self, LOGGING};
 use gatevisor_wire::log_error::LogError;
 use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 
 use crate::refusals;
 
-/// The directory, in `.s6-svscan`.
-const LOGGING: &str = "logging";
-/// What a note is called until it is whole.
+/// The name of a note that is not complete yet.
 const UNFINISHED: &str = ".new";
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 
-/// Opens the directory of notes; only we may write to the one that it is in, so nobody can have it
-/// lead elsewhere.
+/// Opens the directory of notes. Only we may write to its parent, so nobody can redirect it.
 fn open(scandir: impl AsFd) -> Result<OwnedFd, Errno> {
-    let svscan = file::open_directory(scandir, gatevisor_wire::files::SVSCAN)?;
+    let svscan = file::open_directory(scandir, files::SVSCAN)?;
     match mkdirat(&svscan, LOGGING, DIRECTORY_MODE) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
@@ -34,7 +33,7 @@ pub(crate) fn publish(scandir: impl AsFd, uid: u32, log_error: &LogError) -> Res
     file::publish(&directory, uid.to_string().as_bytes(), UNFINISHED, &log_error.encode(), FILE_MODE)
 }
 
-/// Removes what an earlier supervisor published in this `.s6-svscan`.
+/// Removes the notes of an earlier supervisor in this `.s6-svscan`.
 pub(crate) fn forget_all(svscan: &OwnedFd) {
     if let Ok(directory) = file::open_directory(svscan, LOGGING) {
         let _ = refusals::empty(&directory);

@@ -1,59 +1,117 @@
-//! The pipe that a service writes its log to, and what goes with it.
+//! The pipe for a service's log, with everything that belongs to it.
 //!
-//! *Lives here:* the pipes, and dropping what nobody reads. *Does not live here:* who reads them
-//! (`logging`).
+//! *Lives here:* the pipes, and dropping unread bytes.
+//! *Does not live here:* their readers (`logging`).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use gatevisor_wire::log_protocol::LogCommand;
 use rustix::io::ioctl_fionread;
 use rustix::pipe::{SpliceFlags, splice};
+
+/// A log pipe that is about to be handed to a daemon.
+#[derive(Debug)]
+pub(crate) struct NewLogPipe {
+    reader: OwnedFd,
+    /// The write end. It is kept when the service is gone, so that the daemon never sees an
+    /// unannounced end. It is also for the output of a service and its logger that bypasses the
+    /// log.
+    writer: Option<OwnedFd>,
+    /// The service directory; `None` if the output is only shown.
+    service_dir: Option<Rc<OwnedFd>>,
+    /// Both ends of the pipe of the service's standard error, if that is a stream of its own.
+    stderr: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl NewLogPipe {
+    /// Returns a pipe whose bytes go to the log of a service directory, with the pipe of standard
+    /// error.
+    pub(crate) fn logged(reader: OwnedFd, dir: Rc<OwnedFd>, stderr: Option<(OwnedFd, OwnedFd)>) -> Self {
+        Self { reader, writer: None, service_dir: Some(dir), stderr }
+    }
+
+    /// Returns a pipe whose bytes are only shown. Output that bypasses a log is written into it.
+    pub(crate) fn shown(reader: OwnedFd, writer: Option<OwnedFd>) -> Self {
+        Self { reader, writer, service_dir: None, stderr: None }
+    }
+}
 
 /// The log pipe of an entry of the scandir.
 #[derive(Debug)]
 pub(crate) struct LogPipe {
-    pub(crate) number: u32,
-    pub(crate) daemon: u32,
-    pub(crate) reader: OwnedFd,
-    /// Kept when the service is gone, so that the daemon never sees an end it was not told of; and
-    /// what a service and its logger print beside what they log.
-    pub(crate) writer: Option<OwnedFd>,
-    /// Its service directory; none for what is only shown.
-    pub(crate) service_dir: Option<Rc<OwnedFd>>,
-    /// The pipe of the service's standard error, where it is a stream of its own.
-    pub(crate) stderr: Option<Pipe>,
-    pub(crate) releasing: bool,
+    number: u32,
+    daemon: u32,
+    ends: NewLogPipe,
+    is_releasing: bool,
 }
 
-/// A log pipe that a daemon is to be handed; see [`LogPipe`] for its parts.
-#[derive(Debug)]
-pub(crate) struct NewLogPipe {
-    pub reader: OwnedFd,
-    pub service_dir: Option<Rc<OwnedFd>>,
-    pub stderr: Option<Pipe>,
-    pub writer: Option<OwnedFd>,
-}
-
-/// Both ends of a pipe.
-#[derive(Debug)]
-pub(crate) struct Pipe {
-    pub reader: OwnedFd,
-    pub writer: OwnedFd,
-}
-
-/// Drops what is in those pipes of a service that hold at least `at_least` bytes; returns how much
-/// that was.
-pub(crate) fn drop_from(pipe: &LogPipe, null: &OwnedFd, at_least: u64) -> u64 {
-    let readers = std::iter::once(&pipe.reader).chain(pipe.stderr.as_ref().map(|stderr| &stderr.reader));
-    let mut dropped = 0_u64;
-    for reader in readers {
-        let waiting = ioctl_fionread(reader).unwrap_or(0);
-        if waiting >= at_least
-            && let Ok(length) = usize::try_from(waiting)
-            && let Ok(n) = splice(reader, None, null, None, length, SpliceFlags::NONBLOCK)
-        {
-            dropped = dropped.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
-        }
+impl LogPipe {
+    /// Returns the pipe with this number, which this daemon serves.
+    pub(crate) fn new(number: u32, daemon: u32, ends: NewLogPipe) -> Self {
+        Self { number, daemon, ends, is_releasing: false }
     }
-    dropped
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(crate) fn daemon(&self) -> u32 {
+        self.daemon
+    }
+
+    /// Notes that the daemon has to release it.
+    pub(crate) fn release(&mut self) {
+        self.is_releasing = true;
+    }
+
+    /// Returns whether this daemon has to release it.
+    pub(crate) fn is_released_by(&self, daemon: u32) -> bool {
+        self.is_releasing && self.daemon == daemon
+    }
+
+    /// Returns the pipe for the service's standard error, if that is a stream of its own.
+    pub(crate) fn stderr(&self) -> Option<BorrowedFd<'_>> {
+        self.ends.stderr.as_ref().map(|(_, writer)| writer.as_fd())
+    }
+
+    /// Returns the pipe for output that is shown but not logged.
+    pub(crate) fn beside(&self) -> Option<BorrowedFd<'_>> {
+        self.ends.writer.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Keeps the write end of a service that is gone.
+    pub(crate) fn keep_writer(&mut self, writer: Option<OwnedFd>) {
+        self.ends.writer = self.ends.writer.take().or(writer);
+    }
+
+    /// Returns the command that hands the pipe of this name to a daemon, with the accompanying
+    /// descriptors.
+    pub(crate) fn handover<'a>(&'a self, name: &'a [u8]) -> (LogCommand<'a>, Vec<BorrowedFd<'a>>) {
+        let mut fds = vec![self.ends.reader.as_fd()];
+        fds.extend(self.ends.service_dir.as_ref().map(|dir| dir.as_fd()));
+        fds.extend(self.ends.stderr.as_ref().map(|(reader, _)| reader.as_fd()));
+        let command = match self.ends.service_dir {
+            Some(_) => LogCommand::Log { id: self.number, name },
+            None => LogCommand::Show { id: self.number, name },
+        };
+        (command, fds)
+    }
+
+    /// Drops the bytes in those pipes of the service that hold at least `at_least` bytes; returns
+    /// how many were dropped.
+    pub(crate) fn drop_unread(&self, null: &OwnedFd, at_least: u64) -> u64 {
+        let stderr = self.ends.stderr.as_ref().map(|(reader, _)| reader);
+        let mut dropped = 0_u64;
+        for reader in std::iter::once(&self.ends.reader).chain(stderr) {
+            let waiting = ioctl_fionread(reader).unwrap_or(0);
+            if waiting >= at_least
+                && let Ok(length) = usize::try_from(waiting)
+                && let Ok(n) = splice(reader, None, null, None, length, SpliceFlags::NONBLOCK)
+            {
+                dropped = dropped.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
+            }
+        }
+        dropped
+    }
 }

@@ -1,10 +1,9 @@
-//! The kernel's count of processes that it killed for want of memory.
+//! The kernel's count of processes that it killed because memory ran out.
 //!
 //! *Lives here:* the counter of our own control group, opened once. *Does not live here:* which
 //! death it explains (`gatevisor_core::machine::memory`).
 //!
-//! The counter is read when a service ended by a `SIGKILL` that nobody here had sent, and at no
-//! other time.
+//! The counter is read only when a service ended by a `SIGKILL` that nobody here had sent.
 //!
 //! **Source:** cgroups(7); the kernel's *Control Group v2*, `memory.events`; *Memory Resource
 //! Controller*, `memory.oom_control`.
@@ -16,11 +15,11 @@ use std::path::{Path, PathBuf};
 use gatevisor_core::Tick;
 use gatevisor_core::machine::memory::Kills;
 
-/// Where control groups are mounted: that of the memory controller of version 1, and those of
-/// version 2.
+/// The mount points of control groups: that of version 1's memory controller, and those of version
+/// 2.
 const MOUNTED: [(&str, &str); 2] =
     [("/sys/fs/cgroup/memory", "memory.oom_control"), ("/sys/fs/cgroup", "memory.events")];
-/// More bytes than the counter's file has.
+/// A buffer larger than the counter's file.
 const ROOM: usize = 1024;
 
 /// The counter of this process's control group.
@@ -31,7 +30,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// Returns the counter, where there is one that can be read.
+    /// Returns the counter, if there is one and it can be read.
     pub(crate) fn find(now: Tick) -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
         let us = rustix::process::getpid().as_raw_nonzero().to_string();
@@ -42,14 +41,14 @@ impl Counter {
         })
     }
 
-    /// Returns whether the kernel's count explains a death that nothing else does.
+    /// Returns whether the kernel's count explains a death without another explanation.
     pub(crate) fn explains_a_death(&mut self, now: Tick) -> bool {
         count(&self.file).is_some_and(|counted| self.kills.explain(counted, now))
     }
 }
 
-/// Returns the directories that may be our own group: a container sees its own as the topmost one,
-/// wherever that is.
+/// Returns the directories that may be our own group. A container sees its own group as the topmost
+/// one, whatever its path is.
 fn candidates(groups: &str) -> Vec<(PathBuf, &'static str)> {
     let mut all = Vec::new();
     for ((mounted, name), is_meant) in MOUNTED.into_iter().zip([is_of_memory, is_of_version_2]) {
@@ -61,7 +60,7 @@ fn candidates(groups: &str) -> Vec<(PathBuf, &'static str)> {
     all
 }
 
-/// Returns the path in a line of `/proc/self/cgroup` whose controllers are those that are meant.
+/// Returns the path in a line of `/proc/self/cgroup`, if its controllers satisfy `is_meant`.
 fn own_path(line: &str, is_meant: fn(&str) -> bool) -> Option<&str> {
     let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
     is_meant(controllers).then_some(path)
@@ -75,12 +74,12 @@ fn is_of_version_2(controllers: &str) -> bool {
     controllers.is_empty()
 }
 
-/// Returns whether a group holds this process, so that its counter is about us.
+/// Returns whether a group contains this process, so that its counter is about us.
 fn lists(group: &Path, us: &str) -> bool {
     fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|procs| procs.lines().any(|line| line == us))
 }
 
-/// Returns the count of kills as it is now.
+/// Returns the present count of kills.
 fn count(file: &File) -> Option<u64> {
     let mut bytes = [0; ROOM];
     let length = file.read_at(&mut bytes, 0).ok()?;
@@ -127,7 +126,7 @@ mod tests {
             let found: Vec<_> =
                 candidates(groups).into_iter().map(|(group, name)| group.join(name)).collect();
             let expected: Vec<_> = expected.iter().map(std::path::PathBuf::from).collect();
-            // The last is found to be the same directory twice, with or without a slash.
+            // The last candidate occurs twice, with and without a slash.
             assert_eq!(found, expected, "{groups}");
         }
     }

@@ -1,8 +1,7 @@
-//! Scripts on a file system that nothing may be executed from, such as a container's `/run` often
-//! is.
+//! Scripts on a file system from which nothing may be executed, as a container's `/run` often is.
 //!
-//! *Lives here:* doing for such a script what the kernel does otherwise: executing its interpreter.
-//! *Does not live here:* whether the script is to be trusted.
+//! *Lives here:* executing the interpreter of such a script, which the kernel does otherwise.
+//! *Does not live here:* whether the script is trusted.
 //!
 //! **Source:** execve(2), *Interpreter scripts*; DET-7.
 
@@ -12,16 +11,15 @@ use std::os::fd::AsFd;
 use gatevisor_sys::file;
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
 
-/// Bytes of a first line that the kernel reads.
+/// The part of a first line that the kernel reads, in bytes.
 const LINE_BYTES: usize = 256;
 
-/// What is executed: a program, and all its arguments.
+/// A program to execute, with all its arguments.
 pub(crate) type Program = (CString, Vec<CString>);
 
-/// Returns what to execute for the script `name`, which is called as `./name`, with these
-/// arguments.
+/// Returns what to execute for the script `name`, called as `./name` with these arguments.
 ///
-/// That is the script itself, unless it is where nothing may be executed and names an interpreter.
+/// That is the script itself, unless it has an interpreter and is on such a file system.
 pub(crate) fn program(dir: impl AsFd, name: &CStr, arguments: Vec<CString>) -> Program {
     let dir = dir.as_fd();
     let path = CString::new([b"./", name.to_bytes()].concat()).unwrap_or_default();
@@ -37,11 +35,11 @@ pub(crate) fn program(dir: impl AsFd, name: &CStr, arguments: Vec<CString>) -> P
     })
 }
 
-/// Returns what the kernel would execute for a script that begins like this.
+/// Returns what the kernel would execute for a script with this beginning.
 fn interpreter(head: &[u8], path: &CStr, arguments: &[CString]) -> Option<Program> {
     let line = head.strip_prefix(b"#!")?;
     let end = line.iter().position(|&b| b == b'\n')?;
-    // A carriage return is a character like every other one, as for the kernel.
+    // A carriage return is an ordinary character here, as in the kernel.
     let blank = |c: &u8| matches!(c, b' ' | b'\t');
     let start = line.iter().position(|c| !blank(c))?;
     let line = line.get(start..end)?;

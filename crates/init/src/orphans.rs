@@ -1,14 +1,14 @@
-//! Processes below us that belong to no service.
+//! Descendants of this process that belong to no service.
 //!
-//! *Lives here:* finding them, and killing whole lines of descent. *Does not live here:* when that
-//! is done (`shutdown`).
+//! *Lives here:* finding them, and killing whole lines of descent.
+//! *Does not live here:* when that is done (`gatevisor_core::shutdown`).
 //!
-//! A process that forks and ends is gone before a look at all processes is over. Its child is ours
-//! at that moment, and a list of our own children takes microseconds: so children are killed, with
-//! their process groups, as long as there are any.
+//! A process that forks and ends is gone before a look at all processes is over. But its child is
+//! then our child, and listing our own children takes microseconds. So our children are killed,
+//! with their process groups, as long as there are any.
 //!
 //! **Source:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is
-//! killed as a whole, and nobody in it has a child meanwhile.
+//! killed as a whole, and no process in it can fork meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,18 +19,18 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, 
 
 use crate::kill::{kill, kill_held};
 
-/// Milliseconds after which a hunt is interrupted; what is left is the next one's.
+/// Milliseconds after which a hunt is interrupted; the next one continues.
 const HUNT_MS: u64 = 100;
-/// The same for the part before all processes are looked at: there may be tens of thousands that
-/// are dead and uncollected.
+/// The same for the part before the look at all processes, because there may be tens of thousands
+/// of dead ones that are not reaped.
 const FIRST_HUNT_MS: u64 = 20;
 
-/// A process, as far as it tells its line of descent.
+/// A process, with what shows its descent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lineage {
     parent: i32,
     group: i32,
-    /// Tells it from a later one of the same number.
+    /// When it began, which distinguishes it from a later process of the same number.
     began: u64,
 }
 
@@ -39,9 +39,9 @@ impl Lineage {
         Self::parse(&std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
     }
 
-    /// Reads a line of `/proc/PID/stat`.
+    /// Parses a line of `/proc/PID/stat`.
     fn parse(stat: &[u8]) -> Option<Self> {
-        // What it is called may be any bytes; what follows its last parenthesis is numbers.
+        // The name may contain any bytes; only numbers follow its last parenthesis.
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let mut words = str::from_utf8(stat.get(end..)?).ok()?.split_ascii_whitespace().skip(2);
         let (parent, group) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -56,32 +56,30 @@ fn all() -> BTreeMap<i32, Lineage> {
     policy.filter_map(|number| Some((number, Lineage::of(Pid::from_raw(number)?)?))).collect()
 }
 
-/// Returns our children, the dead ones that nobody has collected among them.
+/// Returns our children, including dead ones that are not reaped.
 fn own_children() -> Vec<i32> {
     let ours = getpid().as_raw_nonzero().get();
     if let Ok(list) = std::fs::read_to_string(format!("/proc/self/task/{ours}/children")) {
         return list.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
     }
-    // A kernel without such lists.
+    // The kernel has no such lists.
     let all = all();
     all.iter().filter(|(_, process)| process.parent == ours).map(|(&number, _)| number).collect()
 }
 
-/// Returns whether processes can be looked at here: without a `/proc` we find only those that we
-/// know.
+/// Returns whether processes can be listed here. Without `/proc`, we find only those that we know.
 pub(crate) fn can_be_found() -> bool {
     Lineage::of(getpid()).is_some()
 }
 
-/// Returns those of our children for which `wanted` holds. Each is a child until we collect it.
+/// Returns those of our children for which `wanted` is true. Each stays a child until we reap it.
 pub(crate) fn children(wanted: impl Fn(Known) -> bool) -> Vec<Pid> {
     let own = own_children().into_iter();
     own.filter(|&number| Known::new(number).is_some_and(&wanted)).filter_map(Pid::from_raw).collect()
 }
 
-/// Kills those of our children for which `wanted` holds, and everything that descends from them,
-/// until nothing is left or this has taken long enough. Processes that died of it are collected and
-/// reported.
+/// Kills those of our children for which `wanted` is true, with all their descendants, until none
+/// is left or the time is over. The killed children are reaped and reported.
 pub(crate) fn kill_descendants(wanted: impl Fn(Known) -> bool, mut collected: impl FnMut(Known)) {
     if !hunt(&wanted, &mut collected, FIRST_HUNT_MS) {
         kill_lines(&wanted);
@@ -89,8 +87,8 @@ pub(crate) fn kill_descendants(wanted: impl Fn(Known) -> bool, mut collected: im
     }
 }
 
-/// Kills and collects wanted children until there is none, which is true, or until it has taken so
-/// long.
+/// Kills and reaps wanted children; returns true when there are none, and false when the time is
+/// over.
 fn hunt(wanted: &impl Fn(Known) -> bool, collected: &mut impl FnMut(Known), limit_ms: u64) -> bool {
     let until = monotonic_ms().saturating_add(limit_ms);
     loop {
@@ -112,10 +110,9 @@ fn hunt(wanted: &impl Fn(Known) -> bool, collected: &mut impl FnMut(Known), limi
     }
 }
 
-/// Kills children of ours and the groups that they are in, as far as these are neither ours nor a
-/// service's.
+/// Kills children of ours and their process groups, except our group and those of services.
 ///
-/// The numbers of these groups stay theirs until we collect the children, dead or alive.
+/// The numbers of these groups stay reserved until we reap the children, dead or alive.
 fn kill_with_groups(prey: &[Pid], wanted: &impl Fn(Known) -> bool) {
     let ours = process::own_group().map_or(0, |group| group.as_raw_nonzero().get());
     let mut groups = BTreeSet::new();
@@ -132,8 +129,7 @@ fn kill_with_groups(prey: &[Pid], wanted: &impl Fn(Known) -> bool) {
     }
 }
 
-/// Looks at all processes once, and kills those that descend from children for which `wanted`
-/// holds.
+/// Looks at all processes once, and kills the descendants of children for which `wanted` is true.
 fn kill_lines(wanted: &impl Fn(Known) -> bool) {
     let ours = getpid().as_raw_nonzero().get();
     let all = all();
@@ -146,10 +142,10 @@ fn kill_lines(wanted: &impl Fn(Known) -> bool) {
     }
 }
 
-/// Returns the child of `ours` that each process descends from, which may be the process itself;
-/// `None` for strangers.
+/// Returns the child of `ours` from which each process descends, which may be the process itself;
+/// `None` for others.
 ///
-/// Every process is looked at once, however long the lines are.
+/// Every process is looked at once, however long the lines of descent are.
 fn descents(all: &BTreeMap<i32, Lineage>, ours: i32) -> BTreeMap<i32, Option<i32>> {
     let mut known = BTreeMap::new();
     for &number in all.keys() {
@@ -160,7 +156,8 @@ fn descents(all: &BTreeMap<i32, Lineage>, ours: i32) -> BTreeMap<i32, Option<i32
                 break found;
             }
             let Some(process) = all.get(&at) else { break None };
-            // The list is not of one instant, so it may hold a circle, which leads nowhere.
+            // The list was not made at one instant, so it may contain a circle, which leads to no
+            // child of ours.
             known.insert(at, None);
             line.push(at);
             if process.parent == ours {
@@ -178,8 +175,8 @@ fn kill_one(number: i32, process: Lineage, ours: i32) {
     if process.parent == ours {
         return kill(pid, Signal::KILL, false);
     }
-    // Its parent may have collected it by now, and the number may be somebody else's. One that
-    // cannot be held is killed when it has become our child.
+    // Its parent may have reaped it by now, and the number may have been reused. A process that
+    // cannot be opened is killed when it has become our child.
     if let Ok(held) = pidfd_open(pid, PidfdFlags::empty())
         && Lineage::of(pid).is_some_and(|now| now.began == process.began)
     {

@@ -1,7 +1,7 @@
-//! What is told of a service in files: status, policy, deaths, and whether it is down at the next
-//! start.
+//! Publishes the state of a service in files: status, policy, deaths, and the `down` file.
 //!
-//! *Lives here:* writing them. *Does not live here:* what they say (the machine).
+//! *Lives here:* writing them.
+//! *Does not live here:* their content (the machine).
 
 use std::os::fd::AsFd;
 
@@ -14,41 +14,24 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, unlinkat};
 
 use crate::service::SupervisedService;
 use crate::settings;
+use crate::status_file::put_status;
 use crate::stderr_log::say;
 
-/// Replaces the status; what goes wrong is said.
+/// Replaces the status; reports a failure.
 pub(crate) fn status(service: &SupervisedService, status: &Status) {
-    if let Err(errno) = put_status(&service.supervise, status, false)
-        && !is_removed(&service.dir, errno)
+    if let Err(errno) = put_status(service.supervise(), status, false)
+        && !is_removed(service.dir(), errno)
     {
         say!("warning: {}: cannot write its status: {errno}", service.name());
     }
 }
 
-/// Writes the status below `supervise`; one that is the first there has none to change places with.
-pub(crate) fn put_status(supervise: impl AsFd, status: &Status, is_first: bool) -> Result<(), Errno> {
-    let (name, unfinished) = ("status", "status.new");
-    let (bytes, mode) = (status.encode(), Mode::from_raw_mode(0o644));
-    if is_first {
-        file::replace(supervise, name, unfinished, &bytes, mode)
-    } else {
-        let supervise = supervise.as_fd();
-        match file::publish(supervise, name, unfinished, &bytes, mode) {
-            // A client that waits for a stop must learn of it, on a full disk too.
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
-                file::overwrite(supervise, name, &bytes).map_err(|_| errno)
-            }
-            other => other,
-        }
-    }
-}
-
-/// Replaces what is said about the policy.
+/// Replaces the policy.
 pub(crate) fn policy(service: &SupervisedService, policy: &PublishedPolicy) {
     let mode = Mode::from_raw_mode(0o644);
-    let result = file::publish(&service.supervise, "policy", "policy.new", &policy.encode(), mode);
+    let result = file::publish(service.supervise(), "policy", "policy.new", &policy.encode(), mode);
     if let Err(errno) = result
-        && !is_removed(&service.dir, errno)
+        && !is_removed(service.dir(), errno)
     {
         say!("warning: {}: cannot write its policy: {errno}", service.name());
     }
@@ -56,9 +39,9 @@ pub(crate) fn policy(service: &SupervisedService, policy: &PublishedPolicy) {
 
 /// Adds a death to the tally.
 pub(crate) fn death(service: &SupervisedService, death: Death) {
-    let keep = settings::max_death_tally(&service.dir, &service.name());
-    if let Err(errno) = record_death(&service.supervise, death, keep)
-        && !is_removed(&service.dir, errno)
+    let keep = settings::max_death_tally(service);
+    if let Err(errno) = record_death(service.supervise(), death, keep)
+        && !is_removed(service.dir(), errno)
     {
         say!("warning: {}: cannot record its death: {errno}", service.name());
     }
@@ -68,10 +51,10 @@ pub(crate) fn death(service: &SupervisedService, death: Death) {
 pub(crate) fn down_file(service: &SupervisedService, is_down: bool) {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let (doing, result) = if is_down {
-        // What is there, whatever it is, says that the service is down; it is not even opened.
-        ("make", openat(&service.dir, files::DOWN, flags, Mode::from_raw_mode(0o644)).map(drop))
+        // Whatever exists under that name means that the service is down, so it is not even opened.
+        ("make", openat(service.dir(), files::DOWN, flags, Mode::from_raw_mode(0o644)).map(drop))
     } else {
-        ("remove", unlinkat(&service.dir, files::DOWN, AtFlags::empty()))
+        ("remove", unlinkat(service.dir(), files::DOWN, AtFlags::empty()))
     };
     match result {
         Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
@@ -79,8 +62,8 @@ pub(crate) fn down_file(service: &SupervisedService, is_down: bool) {
     }
 }
 
-/// Returns whether nothing could be written because the whole service directory was removed while
-/// it was open: nobody can read its files any more.
+/// Returns whether a write failed because the whole service directory was removed while it was
+/// open. Nobody can read its files any more.
 fn is_removed(dir: impl AsFd, errno: Errno) -> bool {
     errno == Errno::NOENT && fstat(dir).is_ok_and(|stat| stat.st_nlink == 0)
 }
@@ -92,9 +75,9 @@ fn record_death(supervise: impl AsFd, death: Death, keep: usize) -> Result<(), E
     let supervise = supervise.as_fd();
     let mut buffer = vec![0; tally::MAX.saturating_mul(tally::SIZE)];
     let mut deaths = match file::read_small(supervise, "death_tally", &mut buffer) {
-        // A tally that makes no sense is begun anew rather than kept.
+        // A tally that cannot be decoded is started anew.
         Ok(bytes) => tally::decode_all(bytes).unwrap_or_default(),
-        // Nor one that is somebody else's file.
+        // So is one that is somebody else's file.
         Err(Errno::NOENT | Errno::MLINK) => Vec::new(),
         Err(errno) => return Err(errno),
     };

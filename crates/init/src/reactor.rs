@@ -1,7 +1,7 @@
-//! What the loop waits for: descriptors, timers, the time.
+//! The event loop's sources: descriptors, timers, the time.
 //!
-//! *Lives here:* the queue of the kernel's events, the timers, both clocks as of the last event.
-//! *Does not live here:* what an event or a timer means.
+//! *Lives here:* the queue of the kernel's events, the timers, and both clocks at the last event.
+//! *Does not live here:* the meaning of an event or a timer.
 
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
@@ -16,10 +16,10 @@ use rustix::event::epoll::{self, EventFlags};
 use crate::id::Id;
 use crate::stderr_log::say;
 
-/// Events taken from the kernel at once.
+/// The most events that are taken from the kernel at once.
 const EVENTS_AT_ONCE: usize = 256;
 
-/// Which descriptor an event belongs to.
+/// The descriptor to which an event belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventSource {
     Signals,
@@ -61,24 +61,29 @@ impl EventSource {
     }
 }
 
-/// Which part a timer is for.
+/// The part to which a timer belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     Service(Id),
     LogDaemon(u32),
-    /// The pipes of a log daemon that cannot work, before the services that write to them wait.
+    /// The pipes of a log daemon that cannot work; it must fire before the services that write to
+    /// them block.
     Unread(u32),
     Shutdown,
     /// FIFOs whose commands came too fast.
     Commands,
+    /// A message to the service manager of the host.
+    HostManager,
+    /// The next start of the process beside us.
+    Companion,
 }
 
-/// When a timer that is set again and again goes off next.
+/// The next time of a timer that is set again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm(Option<Tick>);
 
 impl Alarm {
-    /// Takes in that it has gone off.
+    /// Notes that it has fired.
     pub(crate) fn rang(&mut self) {
         self.0 = None;
     }
@@ -108,12 +113,12 @@ impl Reactor {
         self.now
     }
 
-    /// Asks for events of `fd` when it can be read.
+    /// Watches `fd` for being readable.
     pub(crate) fn listen(&self, fd: impl AsFd, source: EventSource) -> Result<(), Errno> {
         self.listen_for(fd, source, EventFlags::IN)
     }
 
-    /// Asks for certain events of `fd`; a hang-up is always reported.
+    /// Watches `fd` for certain events. A hang-up is always reported.
     pub(crate) fn listen_for(
         &self,
         fd: impl AsFd,
@@ -123,20 +128,21 @@ impl Reactor {
         epoll::add(&self.epoll, fd, source.token(), what)
     }
 
-    /// Changes which events of `fd` are asked for.
+    /// Changes the events for which `fd` is watched.
     pub(crate) fn attend(&self, fd: impl AsFd, source: EventSource, what: EventFlags) {
         if let Err(errno) = epoll::modify(&self.epoll, fd, source.token(), what) {
-            // Cannot happen with a descriptor of ours; then it is listened to as before.
+            // This cannot happen with a descriptor of ours. If it does, the descriptor is watched
+            // as before.
             say!("warning: changing what is listened to failed: {errno}");
         }
     }
 
-    /// Sets a timer that goes off once.
+    /// Sets a timer that fires once.
     pub(crate) fn wake_at(&mut self, at: Tick, timer: Timer) {
         self.timers.insert((at, timer));
     }
 
-    /// Sets a timer anew, or takes it back, unless it is set like that already.
+    /// Sets a timer to another time, or cancels it, unless that is its setting already.
     pub(crate) fn set(&mut self, alarm: &mut Alarm, timer: Timer, wanted: Option<Tick>) {
         if alarm.0 == wanted {
             return;
@@ -150,19 +156,19 @@ impl Reactor {
         }
     }
 
-    /// Returns the timers that are due now. One that is set while these are dealt with is due in
+    /// Returns the timers that are due now. A timer that is set while these are handled comes in
     /// the next iteration.
     pub(crate) fn due(&self) -> Vec<(Tick, Timer)> {
         self.timers.iter().take_while(|(at, _)| *at <= self.now.tick).copied().collect()
     }
 
-    /// Takes a timer that is due; returns false where it was taken back meanwhile.
+    /// Removes a timer that is due; returns false if it was cancelled meanwhile.
     pub(crate) fn take(&mut self, at: Tick, timer: Timer) -> bool {
         self.timers.remove(&(at, timer))
     }
 
-    /// Waits for something to happen, unless `is_busy`, and appends the sources of what did;
-    /// returns false where waiting was interrupted.
+    /// Waits for events, unless `is_busy`, and appends their sources; returns false if the wait was
+    /// interrupted.
     pub(crate) fn wait(&mut self, is_busy: bool, sources: &mut Vec<EventSource>) -> bool {
         let mut space = [MaybeUninit::uninit(); EVENTS_AT_ONCE];
         let timeout = if is_busy { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { self.timeout() };
@@ -170,7 +176,7 @@ impl Reactor {
             Ok((events, _)) => events,
             Err(Errno::INTR) => return false,
             Err(errno) => {
-                // Cannot happen with a descriptor of ours; if it does, supervision must go on.
+                // This cannot happen with a descriptor of ours. If it does, supervision must go on.
                 say!("warning: waiting for events failed: {errno}");
                 return false;
             }
@@ -182,12 +188,9 @@ impl Reactor {
 
     fn timeout(&self) -> Option<Timespec> {
         let (at, _) = self.timers.first()?;
-        // One more than the difference: the clock's milliseconds are rounded down.
+        // One more than the difference, because the clock's milliseconds are rounded down.
         let ms = at.since(Tick(clock::monotonic_ms()));
         let ms = if ms == 0 { 0 } else { ms.saturating_add(1) };
-        Some(Timespec {
-            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from((ms % 1000).saturating_mul(1_000_000)).unwrap_or(0),
-        })
+        Some(clock::timespec(ms))
     }
 }

@@ -1,13 +1,13 @@
-//! The scandir that is supervised, held open.
+//! The supervised scandir, held open.
 //!
-//! *Lives here:* making and locking it, its control FIFO, which directory an entry leads to.
-//! *Does not live here:* what is supervised under which name (`entries`), and what changes
+//! *Lives here:* making and locking it, its control FIFO, and which directory an entry leads to.
+//! *Does not live here:* what is supervised under which name (`entries`), and the changes
 //! (`scanner`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use gatevisor_core::scan::DirectoryIdentity;
+use gatevisor_core::entry::DirectoryIdentity;
 use gatevisor_paths::Mounts;
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::files;
@@ -17,8 +17,8 @@ use crate::StartError;
 use crate::directory::{self, Refusal};
 use crate::stderr_log::say;
 
-/// What a link is said to lead to whose owner may not decide that: it is refused the same way
-/// whether anything is there or not.
+/// The identity that stands for the target of a link whose owner may not choose the target. The
+/// refusal is the same whether the target exists or not.
 const NOBODYS: DirectoryIdentity = DirectoryIdentity { device: 0, inode: 0 };
 
 /// The scandir, locked.
@@ -26,20 +26,20 @@ const NOBODYS: DirectoryIdentity = DirectoryIdentity { device: 0, inode: 0 };
 pub(crate) struct Scandir {
     dir: OwnedFd,
     control: OwnedFd,
-    /// Held for its lock only.
+    /// Kept open only for its lock.
     _lock: OwnedFd,
-    /// The same, where it can be had: it tells clients whose supervisor this is.
+    /// The same, if it could be locked: it tells clients that this is our supervisor.
     _ours_lock: Option<OwnedFd>,
     /// Which mounts in the scandir may be supervised.
     mounts: Mounts,
     /// The scandir and its `.s6-svscan`, which its owner could rename.
     own: [DirectoryIdentity; 2],
-    /// The last supervisor of the scandir did not end in order.
+    /// Whether the last supervisor of the scandir did not end in order.
     follows_a_killed_one: bool,
 }
 
 impl Scandir {
-    /// Makes the scandir where it is missing, and takes it; also returns its `.s6-svscan`.
+    /// Makes the scandir if it is missing, and locks it; also returns its `.s6-svscan`.
     pub(crate) fn take(path: &Path) -> Result<(Self, OwnedFd), StartError> {
         let failed = |step| move |errno| StartError::Step { scandir: path.to_owned(), step, errno };
         let dir = directory::make_scandir(path).map_err(failed("opening the directory"))?;
@@ -78,33 +78,30 @@ impl Scandir {
         self.control.as_fd()
     }
 
-    /// Returns whether others than root may write to the control FIFO of a supervisor that root
+    /// Returns whether users besides root may write to the control FIFO of a supervisor that root
     /// runs.
     pub(crate) fn is_open_to_others(&self) -> bool {
         rustix::process::geteuid().is_root()
-            && fstat(&self.control).is_ok_and(|stat| {
-                stat.st_uid != 0
-                    || stat.st_mode & 0o002 != 0
-                    || (stat.st_gid != 0 && stat.st_mode & 0o020 != 0)
-            })
+            && fstat(&self.control)
+                .is_ok_and(|stat| directory::ownership(&stat).is_open_to_others_than_root())
     }
 
-    /// Returns the user who has it.
+    /// Returns its owner.
     pub(crate) fn owner(&self) -> u32 {
         fstat(&self.dir).map_or_else(|_| directory::our_user(), |stat| stat.st_uid)
     }
 
-    /// Returns the user who has an entry; root where there is none.
+    /// Returns the owner of an entry; root if the entry does not exist.
     pub(crate) fn owner_of(&self, name: &[u8]) -> u32 {
         self.stat(name).map_or(0, |stat| stat.st_uid)
     }
 
-    /// Returns what tells it from every other one, also from a later one in its place.
+    /// Returns what distinguishes it from every other scandir, also from a later one in its place.
     pub(crate) fn lasting_identity(&self) -> String {
         file::lasting_identity(&self.dir, "").unwrap_or_else(|_| "unknown".to_owned())
     }
 
-    /// Returns whether a directory is the scandir itself or what directs us.
+    /// Returns whether a directory is the scandir itself or its control directory.
     pub(crate) fn is_own(&self, identity: DirectoryIdentity) -> bool {
         self.own.contains(&identity)
     }
@@ -114,17 +111,17 @@ impl Scandir {
         self.follows_a_killed_one
     }
 
-    /// Returns what an entry is, without following a link.
+    /// Returns the entry's kind and owner, without following a link.
     pub(crate) fn stat(&self, name: &[u8]) -> Option<Stat> {
         statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 
-    /// Returns which directory an entry leads to.
+    /// Returns the directory to which an entry leads.
     pub(crate) fn identity(&self, name: &[u8]) -> Option<DirectoryIdentity> {
         self.identity_of(name, &self.stat(name)?)
     }
 
-    /// Returns which directory the entry leads to that `stat` is of.
+    /// Returns the directory to which the entry with this `stat` leads.
     pub(crate) fn identity_of(&self, name: &[u8], stat: &Stat) -> Option<DirectoryIdentity> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !kind.is_symlink() {
@@ -137,12 +134,12 @@ impl Scandir {
         }
     }
 
-    /// Opens the directory that an entry is, following a link only where its owner may decide so.
+    /// Opens the directory of an entry. A link is followed only if its owner may choose the target.
     pub(crate) fn open(&self, name: &[u8]) -> Result<OwnedFd, Refusal> {
         directory::open_entry(&self.dir, self.mounts, name)
     }
 
-    /// Takes in that supervision has ended in order.
+    /// Notes that supervision has ended in order.
     pub(crate) fn end_in_order(&self) {
         let Some(name) = files::SVSCAN_UNFINISHED.rsplit('/').next() else { return };
         let svscan = file::open_directory(&self.dir, files::SVSCAN);
@@ -156,15 +153,14 @@ impl AsFd for Scandir {
     }
 }
 
-/// Takes in that supervision of a scandir begins; returns whether the last one of ours did not end
-/// in order.
+/// Notes that supervision of a scandir begins; returns whether our last one did not end in order.
 fn begin(svscan: &OwnedFd) -> bool {
     let Some(name) = files::SVSCAN_UNFINISHED.rsplit('/').next() else { return false };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     openat(svscan, name, flags, Mode::from_raw_mode(0o600)).err() == Some(Errno::EXIST)
 }
 
-/// Takes the lock by which clients know our supervisor, under every name that it runs under.
+/// Takes the lock by which clients recognize our supervisor, under whatever name it runs.
 fn take_own_lock(svscan: &OwnedFd) -> Option<OwnedFd> {
     let name = files::SVSCAN_OURS.rsplit('/').next()?;
     match file::lock(svscan, name) {
@@ -175,7 +171,7 @@ fn take_own_lock(svscan: &OwnedFd) -> Option<OwnedFd> {
     None
 }
 
-/// Takes it as done where what should be made was there already.
+/// Treats an existing file as success.
 fn or_there(made: Result<(), Errno>) -> Result<(), Errno> {
     if made == Err(Errno::EXIST) { Ok(()) } else { made }
 }

@@ -1,10 +1,10 @@
-//! The eyes on the scandir: what the kernel tells of its changes, and reading it.
+//! Observes the scandir: receives its changes from the kernel, and reads it.
 //!
 //! *Lives here:* the watch on the scandir, the directory that is being read, the refused names.
 //! *Does not live here:* which names are looked at, and when (`gatevisor_core::scan_queue`), and
-//! what a name means (`supervisor/entries`).
+//! the consequences (`supervisor/entries`).
 //!
-//! Where no watch is to be had, a rescan reads the whole directory.
+//! If no watch can be had, a rescan reads the whole directory.
 
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
@@ -18,7 +18,7 @@ use rustix::fs::{RawDir, inotify};
 use crate::refusals::RefusedNames;
 use crate::stderr_log::say;
 
-/// Changes that are taken in before other events are dealt with.
+/// The most changes that are handled before other events.
 const CHANGES_AT_ONCE: usize = 256;
 
 /// The watch on the scandir, and the scans.
@@ -26,21 +26,21 @@ const CHANGES_AT_ONCE: usize = 256;
 pub(crate) struct Scanner {
     inotify: Option<OwnedFd>,
     queue: ScanQueue,
-    /// The whole directory, as far as it is not read yet.
+    /// The whole directory, if it is being read.
     reading: Option<OwnedFd>,
     refusals: RefusedNames,
 }
 
-/// What the kernel told of changes.
+/// Changes that the kernel reported.
 #[derive(Debug, Default)]
 pub(crate) struct WatchChanges {
-    /// The names that something left, each once.
+    /// The names that an entry left, each once.
     pub(crate) left: BTreeSet<EntryName>,
-    /// Changes were lost: anything may have left.
+    /// Whether changes were lost, so that any entry may have left.
     pub(crate) lost_count: bool,
 }
 
-/// Says once that there are more names than can be looked at.
+/// Reports once that there are more names than can be looked at.
 fn say_if_too_many(lined_up: LinedUp) {
     if lined_up == LinedUp::TooMany {
         say!(
@@ -49,7 +49,7 @@ fn say_if_too_many(lined_up: LinedUp) {
     }
 }
 
-/// Returns how many bytes of changes the kernel has still to tell.
+/// Returns the bytes of changes that are still unread.
 fn unread(inotify: Option<&OwnedFd>) -> u64 {
     inotify.map_or(0, |fd| rustix::io::ioctl_fionread(fd).unwrap_or(0))
 }
@@ -61,7 +61,7 @@ impl Scanner {
             | inotify::WatchFlags::MOVED_FROM
             | inotify::WatchFlags::MOVED_TO
             | inotify::WatchFlags::ONLYDIR;
-        // The very directory that was opened, whatever its path leads to by now.
+        // This is the opened directory itself, whatever its path leads to by now.
         let opened = format!("/proc/self/fd/{}", scandir.as_fd().as_raw_fd());
         let watched =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).and_then(|fd| {
@@ -84,12 +84,12 @@ impl Scanner {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
-    /// Asks for a scan, of the whole directory or of what changed up to now.
+    /// Requests a scan, of the whole directory or of the changes up to now.
     pub(crate) fn request(&mut self, scope: ScanScope) {
         self.queue.request(scope, || unread(self.inotify.as_ref()));
     }
 
-    /// Returns whether there is anything to go on with.
+    /// Returns whether there is work left.
     pub(crate) fn is_busy(&self) -> bool {
         self.queue.is_busy()
     }
@@ -100,7 +100,7 @@ impl Scanner {
         self.reading = None;
     }
 
-    /// Takes in some of what the kernel has to tell.
+    /// Reads some of the changes that the kernel reports.
     pub(crate) fn drain(&mut self) -> WatchChanges {
         let mut news = WatchChanges::default();
         let Some(fd) = &self.inotify else { return news };
@@ -120,7 +120,7 @@ impl Scanner {
                 }
                 self.queue.changed(name);
             }
-            // What was read and not looked at would be lost.
+            // Changes that were read but not looked at would be lost.
             if count >= CHANGES_AT_ONCE && reader.is_buffer_empty() {
                 is_empty = false;
                 break;
@@ -130,7 +130,7 @@ impl Scanner {
         news
     }
 
-    /// Takes in that changes were lost: any of the `supervised` entries may have gone.
+    /// Notes that changes were lost, so that any of the `supervised` entries may have gone.
     pub(crate) fn lost_count(&mut self, supervised: Vec<EntryName>) {
         self.queue.lost_count(supervised);
     }
@@ -140,18 +140,18 @@ impl Scanner {
         self.queue.next_unverified()
     }
 
-    /// Returns whether a scan that was asked for has to wait until earlier changes are taken in.
+    /// Returns whether a requested scan has to wait until earlier changes are read.
     pub(crate) fn must_drain(&self) -> bool {
         self.queue.must_drain()
     }
 
-    /// Returns whether a scan begins now; then [`Self::begin`] is to be called with its scope.
+    /// Returns the scope of a scan that begins now, if one does. Then call [`Self::begin`] with it.
     pub(crate) fn next_scope(&mut self) -> Option<ScanScope> {
         self.queue.begin(|| unread(self.inotify.as_ref()))
     }
 
-    /// Begins a scan; one of the whole directory looks at the `supervised` names as well, and at
-    /// those that were refused.
+    /// Begins a scan. A scan of the whole directory also looks at the `supervised` names and at the
+    /// refused ones.
     pub(crate) fn begin(
         &mut self,
         scandir: impl AsFd,
@@ -173,7 +173,7 @@ impl Scanner {
         }
     }
 
-    /// Reads on in the directory, if that is being read and few names are in line.
+    /// Continues to read the directory, if it is being read and few names are in the queue.
     pub(crate) fn read_on(&mut self) {
         if !self.queue.wants_more() {
             return;
@@ -207,48 +207,47 @@ impl Scanner {
         self.queue.pop()
     }
 
-    /// Has each later scan look at a name about which the kernel does not tell everything.
+    /// Makes each later scan look at a name about which the kernel does not tell everything.
     pub(crate) fn recheck(&mut self, name: &[u8]) {
         self.queue.recheck(name);
     }
 
-    /// Looks at the names again at which each scan looks.
+    /// Queues the names that each scan looks at.
     pub(crate) fn line_up_recheck(&mut self) {
         say_if_too_many(self.queue.line_up_recheck());
     }
 
-    /// Takes in that no process is starting any more: entries that lacked descriptors are looked at
-    /// again.
+    /// Notes that no process is starting any more, and queues the entries that lacked descriptors.
     pub(crate) fn descriptors_are_back(&mut self) {
         say_if_too_many(self.queue.descriptors_are_back());
     }
 
-    /// Takes in that an entry, which belongs to `owner`, is refused, perhaps for want of
-    /// descriptors.
-    pub(crate) fn refuse(&mut self, name: &[u8], reason: String, owner: u32, lacks_descriptors: bool) {
+    /// Notes that an entry, which belongs to `owner`, is refused, perhaps because descriptors were
+    /// lacking.
+    pub(crate) fn refuse(&mut self, name: &[u8], reason: &str, owner: u32, lacks_descriptors: bool) {
         if lacks_descriptors {
             self.queue.lacked_descriptors();
         }
         if self.refusals.refuse(name, reason, owner) {
             self.queue.recheck(name);
         } else {
-            // Nobody remembers it but the directory.
+            // The reason is not remembered, so only the directory knows the name.
             self.queue.forget();
         }
     }
 
-    /// Takes in that an entry, which belongs to `owner`, is refused whatever is in it.
-    pub(crate) fn refuse_name(&mut self, name: &[u8], reason: String, owner: u32) {
+    /// Notes that an entry, which belongs to `owner`, is refused because of its name.
+    pub(crate) fn refuse_name(&mut self, name: &[u8], reason: &str, owner: u32) {
         self.refusals.refuse(name, reason, owner);
     }
 
-    /// Takes in that an entry is supervised, or is no more.
+    /// Notes that an entry is supervised or gone.
     pub(crate) fn forget_refusal(&mut self, name: &[u8]) {
         self.refusals.forget(name);
     }
 }
 
-/// Returns the bytes that an event about a name of this length takes.
+/// Returns the bytes of an event about a name of this length.
 ///
 /// **Source:** inotify(7): a header of 16 bytes, and the name with at least one zero up to a
 /// multiple of 16.
@@ -269,10 +268,10 @@ mod tests {
         (dir, scanner)
     }
 
-    /// Returns a directory of so many entries with long names, and a scanner of it.
+    /// Returns a directory with this many entries with long names, and a scanner of it.
     fn crowded(entries: usize) -> (tempfile::TempDir, OwnedFd, Scanner) {
         let temp = tempfile::tempdir().unwrap();
-        // Beside them is what the scanner makes itself.
+        // The scanner's own directory is beside them.
         for n in 1..entries {
             std::fs::write(temp.path().join(format!("{n}-{}", "x".repeat(200))), "").unwrap();
         }
@@ -280,7 +279,7 @@ mod tests {
         (temp, dir, scanner)
     }
 
-    /// Takes in what changed before the scan that was asked for, and begins it.
+    /// Reads the changes before the requested scan, and begins it.
     fn begun(scanner: &mut Scanner, dir: &OwnedFd) -> Option<ScanScope> {
         while scanner.must_drain() {
             let _ = scanner.drain();
@@ -302,7 +301,7 @@ mod tests {
             seen += std::iter::from_fn(|| scanner.next_name()).take(8).count();
         }
         assert_eq!(seen, 1000);
-        // Those of one read of the kernel's list.
+        // One read of the kernel's list may exceed the limit.
         assert!(most < READ_AHEAD + 100, "{most}");
     }
 
@@ -352,7 +351,7 @@ mod tests {
         scanner.request(ScanScope::Changes);
         let (names, drained) = names_of_all(&mut scanner);
         assert_eq!(names.len(), 1000);
-        // One reading of the kernel's queue more than the share.
+        // One read of the kernel's queue may exceed the share.
         assert!(drained >= 1000 / (CHANGES_AT_ONCE + 4096 / 32), "{drained}");
     }
 }

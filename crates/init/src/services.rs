@@ -1,10 +1,12 @@
-//! All services, and whose processes are theirs.
+//! All services and their processes.
 //!
-//! *Lives here:* finding a service by its id or its process, and signals to these processes. *Does
-//! not live here:* what a service is (`service`), and what happens to it (its machine).
+//! *Lives here:* finding a service by its id or its process, and signals to these processes.
+//! *Does not live here:* one service (`service`), and decisions about it (its machine).
 
 use std::collections::HashMap;
 
+use gatevisor_core::entry::ServiceRole;
+use gatevisor_core::host_manager::ServiceCounts;
 use gatevisor_wire::Pid;
 use rustix::process::Signal;
 
@@ -17,22 +19,22 @@ use crate::service::SupervisedService;
 pub(crate) struct Services {
     entries: Vec<(u32, Option<Box<SupervisedService>>)>,
     free: Vec<u32>,
-    /// Whose processes run; a process is forgotten in the step that reaps it.
+    /// The running processes with their services. A process is forgotten in the step that reaps it.
     pids: HashMap<Pid, Id>,
 }
 
 impl Services {
-    /// Takes in that a process of the service runs.
+    /// Notes that a process of the service runs.
     pub(crate) fn has_process(&mut self, id: Id, pid: Pid) {
         self.pids.insert(pid, id);
     }
 
-    /// Returns whose process this is.
+    /// Returns the service of a process.
     pub(crate) fn of_process(&self, pid: Pid) -> Option<Id> {
         self.pids.get(&pid).copied()
     }
 
-    /// Takes in that a process is no service's any more; returns whose it was.
+    /// Forgets a process; returns its service.
     pub(crate) fn forget_process(&mut self, pid: Pid) -> Option<Id> {
         self.pids.remove(&pid)
     }
@@ -42,8 +44,8 @@ impl Services {
         self.pids.len()
     }
 
-    /// Sends a signal to a process of a service, unless it has been reaped: its number may be
-    /// somebody else's by now.
+    /// Sends a signal to a process of a service, unless it was reaped: its number may have been
+    /// reused.
     pub(crate) fn signal(&self, pid: Pid, number: u8, group: bool) {
         if !self.pids.contains_key(&pid) {
             return;
@@ -56,7 +58,7 @@ impl Services {
         kill(pid, signal, group);
     }
 
-    /// Adds a service; returns its id.
+    /// Adds a service, and returns its id.
     pub(crate) fn insert(&mut self, service: SupervisedService) -> Option<Id> {
         let index = if let Some(index) = self.free.pop() {
             index
@@ -100,6 +102,19 @@ impl Services {
     /// Returns the number of services.
     pub(crate) fn count(&self) -> usize {
         self.entries.len().saturating_sub(self.free.len())
+    }
+
+    /// Returns how many services shall be up, are, and are ready; loggers do not count.
+    pub(crate) fn counts(&self) -> ServiceCounts {
+        let mut counts = ServiceCounts::default();
+        for service in self.entries.iter().filter_map(|(_, entry)| entry.as_deref()) {
+            let status = service.machine().status();
+            let is_up = status.pid.is_some() && !status.finishing;
+            if service.role() == ServiceRole::Main {
+                counts.add(status.want_up, is_up, status.ready);
+            }
+        }
+        counts
     }
 
     /// Returns the ids of all services.

@@ -1,8 +1,8 @@
-//! Starting processes: of services, and helpers of ours.
+//! Starts processes: those of services, and our helpers.
 //!
-//! *Lives here:* what every process is started with, and the processes that are nobody's until they
-//! are reaped.
-//! *Does not live here:* when a process is started, and what follows from its end.
+//! *Lives here:* the settings of every started process, and the processes that belong to nothing
+//! until they are reaped.
+//! *Does not live here:* when a process is started, and the consequences of its end.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -11,6 +11,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use gatevisor_core::Leftover;
+use gatevisor_core::entry::ServiceRole;
+use gatevisor_core::launch;
+use gatevisor_core::shutdown::ChildKind;
 use gatevisor_sys::descriptor_pool::DescriptorPool;
 use gatevisor_sys::spawn::{
     self, EXTRAS, Environment, Extras, GivenBack, Isolation, ProcessSpec, StartFailure, Starting,
@@ -29,51 +32,45 @@ use crate::groups::Groups;
 use crate::limits;
 use crate::noexec::{self, Program};
 use crate::scandir::Scandir;
-use crate::script::{self, explain};
-use crate::service::{ServiceRole, SupervisedService};
+use crate::service::SupervisedService;
+use crate::service_scripts::{self, explain};
 use crate::settings;
 use crate::stderr_log::say;
 
-/// Processes that start from low descriptors at a time; the others get a copy of all.
+/// The most processes that start from pooled descriptors at the same time. The others get a copy of
+/// all descriptors.
 const POOLED_STARTS: usize = 8;
-/// Milliseconds from `SIGTERM` to `SIGKILL` for the process of an earlier supervisor whose service
-/// directory names none.
-const ORPHAN_GRACE_MS: u64 = 10_000;
-/// The same for what a process has left behind.
-const SURVIVOR_GRACE_MS: u64 = 2000;
-/// How long the logger of an earlier supervisor may read on.
-const READER_GRACE_MS: u64 = 15_000;
-/// What it takes besides to look for processes and to kill those that ignore `SIGTERM`.
-const LOOKING_MS: u64 = 6000;
+/// The time in milliseconds for asking about a handoff: a little longer than its command may take.
+const QUESTION_MS: u64 = 35_000;
 
-/// Where the output of a process goes; to ours where that is `None`.
+/// The outputs of a process; `None` stands for our own.
 pub(crate) type Outputs<'a> = (Option<BorrowedFd<'a>>, Option<BorrowedFd<'a>>);
 
-/// What is known of a `run` before it is started.
+/// The facts about a `run` that is about to be started.
 #[derive(Debug)]
 pub(crate) struct PreparedRun {
-    /// The descriptor that it says its readiness into.
+    /// The descriptor on which it announces its readiness.
     notification: Option<i32>,
     isolation: Isolation,
-    /// It becomes the service's user only when it is in the service's control group.
+    /// Whether it becomes the service's user only when it is in the service's control group.
     is_grouped: bool,
     program: Program,
 }
 
-/// What processes are started with.
+/// Everything that processes are started with.
 #[derive(Debug)]
 pub(crate) struct Spawner {
-    /// Where processes are started from; none on an old kernel.
+    /// The pool from which processes are started; `None` on an old kernel.
     pool: Option<DescriptorPool>,
     null: OwnedFd,
     environments: Environments,
-    /// What tells the scandir from every other one.
+    /// An identifier that distinguishes the scandir from every other one.
     scandir_identity: String,
-    /// What we changed for ourselves, as children shall have it.
+    /// Our changed settings, which are restored for children.
     given_back: GivenBack,
-    /// What is executed to become this very program.
+    /// The path to execute to become this very program.
     ourselves: CString,
-    /// The path of this program that the interpreter lines of scripts name.
+    /// The path of this program in the interpreter lines of scripts.
     program: Vec<u8>,
     groups: Groups,
     /// Processes that failed to reach their program, and helpers, until they are reaped.
@@ -83,7 +80,7 @@ pub(crate) struct Spawner {
 }
 
 impl Spawner {
-    /// `null` is to be opened before much else is, so that the descriptors of the pool are low.
+    /// `null` must be opened before most other files, so that the descriptors of the pool are low.
     pub(crate) fn new(config: &Config, scandir: &Scandir, null: OwnedFd, given_back: GivenBack) -> Self {
         Self {
             pool: DescriptorPool::new(&null, POOLED_STARTS).ok(),
@@ -104,21 +101,20 @@ impl Spawner {
         &self.null
     }
 
-    /// Returns whether a process can be started without a copy of every descriptor: a range of the
-    /// pool that is taken is free as soon as its child has a table of its own.
+    /// Returns whether a process can be started without a copy of every descriptor. A used range
+    /// becomes free as soon as its child has its own table.
     pub(crate) fn has_free_range(&self) -> bool {
         self.pool.as_ref().is_none_or(DescriptorPool::has_free)
     }
 
-    /// Takes in that no process is starting and that none waits.
+    /// Notes that no process is starting and none is waiting to be started.
     pub(crate) fn rest(&self) {
         if let Some(pool) = &self.pool {
             pool.rest();
         }
     }
 
-    /// Returns what a process is started with that runs in `directory` as us and prints where we
-    /// do.
+    /// Returns the settings of a process that runs in `directory` as our user with our outputs.
     fn spec<'a>(
         &'a self,
         directory: BorrowedFd<'a>,
@@ -140,7 +136,7 @@ impl Spawner {
         }
     }
 
-    /// As [`Self::spec`], in the directory of a service and as its user.
+    /// Does the same as [`Self::spec`], in the directory of a service and as its user.
     fn spec_of<'a>(
         &'a self,
         service: &'a SupervisedService,
@@ -148,24 +144,24 @@ impl Spawner {
         (stdout, stderr): Outputs<'a>,
     ) -> ProcessSpec<'a> {
         let pool = self.pool.as_ref();
-        let user = service.owner.as_deref();
-        ProcessSpec { stdout, stderr, user, pool, ..self.spec(service.dir.as_fd(), program, argv) }
+        let user = service.owner();
+        ProcessSpec { stdout, stderr, user, pool, ..self.spec(service.dir().as_fd(), program, argv) }
     }
 
-    /// Decides with what `run` is started, or returns why it is not.
+    /// Decides how to start `run`, or returns why it is not started.
     pub(crate) fn prepare_run(&mut self, service: &mut SupervisedService) -> Result<PreparedRun, String> {
         let name = service.name();
-        script::trusted(service, files::RUN).map_err(|distrust| format!("executing ./run: {distrust}"))?;
-        let notification = settings::number(&service.dir, &name, files::NOTIFICATION_FD)
-            .and_then(|number| i32::try_from(number).ok());
-        let isolation = script::isolation(service, &name, notification)?;
-        let program = noexec::program(&service.dir, c"run", vec![service.argument()]);
+        service_scripts::trusted(service, files::RUN)
+            .map_err(|distrust| format!("executing ./run: {distrust}"))?;
+        let notification = settings::descriptor(service, files::NOTIFICATION_FD);
+        let isolation = service_scripts::isolation(service, &name, notification)?;
+        let program = noexec::program(service.dir(), c"run", vec![service.argument()]);
         let grouped = self.groups.enter(service, isolation, &program, &self.ourselves)?;
         let is_grouped = grouped.is_some();
         Ok(PreparedRun { notification, isolation, is_grouped, program: grouped.unwrap_or(program) })
     }
 
-    /// Starts `run`; also returns what it says its readiness into.
+    /// Starts `run`; also returns the pipe on which it announces its readiness.
     pub(crate) fn start_run(
         &self,
         service: &SupervisedService,
@@ -180,13 +176,13 @@ impl Spawner {
         let (program, argv) = run.program;
         let mut spec = self.spec_of(service, (&program, argv), outputs);
         spec.environment = self.environment_of(service);
-        if let (ServiceRole::Logger, Some(reader)) = (service.role, &service.pipe) {
-            spec.stdin = reader.as_fd();
+        if let (ServiceRole::Logger, Some(reader)) = (service.role(), service.pipe()) {
+            spec.stdin = reader;
         }
         let notified = run.notification.zip(pipe.as_ref());
         spec.extras = [notified.map(|(number, (_, writer))| (writer.as_fd(), number)), None, None];
         if run.is_grouped {
-            // Ours until the group is made; then it becomes the owner.
+            // It keeps our user until the group is made; then it becomes the owner.
             spec.user = None;
         }
         let starting =
@@ -205,45 +201,58 @@ impl Spawner {
         let signal = how.signal().unwrap_or(0);
         let arguments =
             vec![text(code.to_string()), text(signal.to_string()), service.argument(), text(pid.to_string())];
-        let (program, argv) = noexec::program(&service.dir, c"finish", arguments);
+        let (program, argv) = noexec::program(service.dir(), c"finish", arguments);
         let environment = self.environment_of(service);
         spawn::start(ProcessSpec { environment, ..self.spec_of(service, (&program, argv), outputs) })
     }
 
-    /// Starts what ends processes that were left behind, as the service's user; also returns the
+    /// Starts, as the service's user, the process that asks whether the service, whose process
+    /// `pid` ended with `code`, wants to be started again. Also returns the milliseconds that it
+    /// may take.
+    pub(crate) fn start_question(
+        &self,
+        service: &SupervisedService,
+        (pid, code): (Pid, u8),
+        (log, errors): Outputs<'_>,
+    ) -> Result<(Starting, u64), StartFailure> {
+        let argv = vec![
+            c"gatevisor".to_owned(),
+            c"ask-handoff".to_owned(),
+            service.argument(),
+            text(pid.to_string()),
+            text(code.to_string()),
+        ];
+        let environment = self.environment_of(service);
+        // What it says is about the service, so it is in the service's log.
+        let spec = self.spec_of(service, (&self.ourselves, argv), (log, errors.or(log)));
+        Ok((spawn::start(ProcessSpec { environment, ..spec })?, QUESTION_MS))
+    }
+
+    /// Starts, as the service's user, the process that ends leftover processes; also returns the
     /// milliseconds that it may take.
     pub(crate) fn start_cleanup(
         &self,
         service: &SupervisedService,
         whose: Leftover,
     ) -> Result<(Starting, u64), StartFailure> {
-        let (word, pid, grace_ms) = match (whose, service.role) {
-            (Leftover::OfProcess(pid), _) => (c"survivors", Some(pid), SURVIVOR_GRACE_MS),
-            (Leftover::OfSupervision(pid), ServiceRole::Main) => {
-                let own = settings::timeout_kill_ms(&service.dir, &service.name());
-                (c"orphan", pid, if own == 0 { ORPHAN_GRACE_MS } else { own })
-            }
-            // It ends by itself when what it reads from has ended.
-            (Leftover::OfSupervision(pid), ServiceRole::Logger) => (c"reader", pid, READER_GRACE_MS),
-        };
-        let since = service.orphan.map_or(0, |orphan| orphan.since_unix_ms());
+        let own_grace_ms = || settings::timeout_kill_ms(service);
+        let plan = launch::cleanup(whose, service.role(), service.owner().is_some(), own_grace_ms);
+        let since = service.directory().orphan().map_or(0, |orphan| orphan.since_unix_ms());
         let mut argv = vec![
             c"gatevisor".to_owned(),
             c"end-survivors".to_owned(),
             text(self.scandir_identity.clone()),
             service.argument(),
-            word.to_owned(),
-            text(pid.map_or(0, Pid::get).to_string()),
+            text(plan.word.to_owned()),
+            text(plan.pid.map_or(0, Pid::get).to_string()),
             text(since.to_string()),
-            text(grace_ms.to_string()),
+            text(plan.grace_ms.to_string()),
         ];
-        argv.extend(service.group.clone());
-        // Its user can look into it, so a process of another user gets no output of ours.
-        let to_log = service.role == ServiceRole::Main && (service.owner.is_some() || word == c"survivors");
-        let log = service.pipe.as_ref().filter(|_| to_log).map(AsFd::as_fd);
-        let environment = self.environments.of(service.owner.as_deref());
+        argv.extend(service.group().cloned());
+        let log = service.pipe().filter(|_| plan.is_logged);
+        let environment = self.environments.of(service.owner());
         let spec = self.spec_of(service, (c"/proc/self/exe", argv), (log, log));
-        Ok((spawn::start(ProcessSpec { environment, ..spec })?, grace_ms.saturating_add(LOOKING_MS)))
+        Ok((spawn::start(ProcessSpec { environment, ..spec })?, plan.limit_ms))
     }
 
     /// Starts a log daemon for the services of a user, with these descriptors.
@@ -263,6 +272,15 @@ impl Spawner {
         spawn::start(ProcessSpec { environment, extras, given_back, ..spec }).map_err(|failure| failure.errno)
     }
 
+    /// Starts this very program with these words, to run beside us.
+    pub(crate) fn start_companion(
+        &self,
+        scandir: BorrowedFd<'_>,
+        words: &[CString],
+    ) -> Result<Starting, Errno> {
+        spawn::start(self.spec(scandir, &self.ourselves, words.to_vec())).map_err(|failure| failure.errno)
+    }
+
     /// Starts a script of the scandir as a child that nobody waits for.
     pub(crate) fn start_script(&mut self, scandir: BorrowedFd<'_>, script: &CStr) -> Result<(), Errno> {
         let started = spawn::start(self.spec(scandir, script, vec![script.to_owned()]));
@@ -271,8 +289,8 @@ impl Spawner {
         Ok(())
     }
 
-    /// Has a service's group ended, with what the service left in it, by a child that nobody waits
-    /// for.
+    /// Starts a child that nobody waits for, which ends a service's group with the processes left
+    /// in it.
     pub(crate) fn end_group(&mut self, scandir: BorrowedFd<'_>, group: CString) {
         let argv = vec![c"gatevisor".to_owned(), c"end-group".to_owned(), group];
         match spawn::start(self.spec(scandir, &self.ourselves, argv)) {
@@ -284,52 +302,53 @@ impl Spawner {
         }
     }
 
-    /// Keeps a process that is nobody's until it is reaped: it may still run on memory of ours for
-    /// an instant.
+    /// Keeps a process that belongs to nothing until it is reaped, because it may still use memory
+    /// of ours for a moment.
     pub(crate) fn disown(&mut self, starting: Starting) -> Option<Pid> {
         let pid = Pid::new(starting.pid())?;
         self.unreaped.insert(pid, starting);
         Some(pid)
     }
 
-    /// Takes in that a process was reaped; returns whether it was nobody's.
+    /// Notes that a process was reaped; returns whether it belonged to nothing.
     pub(crate) fn reaped(&mut self, pid: Pid) -> bool {
         self.group_enders.remove(&pid);
         self.unreaped.remove(&pid).is_some()
     }
 
-    /// Returns whether this is a process that is nobody's, such as a script.
-    pub(crate) fn is_unreaped(&self, pid: Pid) -> bool {
-        self.unreaped.contains_key(&pid)
+    /// Returns the kind of a process that is neither a service's nor a log daemon nor the command.
+    pub(crate) fn kind_of(&self, pid: Pid) -> ChildKind {
+        if self.group_enders.contains(&pid) {
+            ChildKind::GroupEnder
+        } else if self.unreaped.contains_key(&pid) {
+            ChildKind::Helper
+        } else {
+            ChildKind::Stranger
+        }
     }
 
-    /// Returns whether this process ends a control group.
-    pub(crate) fn ends_group(&self, pid: Pid) -> bool {
-        self.group_enders.contains(&pid)
-    }
-
-    /// Returns whether the log daemon does the work of this `log/run`: its interpreter is this very
+    /// Returns whether the log daemon replaces this `log/run`: its interpreter is this very
     /// program, or s6-log with directives that the daemon can express.
     pub(crate) fn is_logged_by_daemon(&self, log: impl AsFd) -> bool {
-        let mut head = [0; script::SHEBANG_BYTES];
+        let mut head = [0; service_scripts::SHEBANG_BYTES];
         file::read_small(log, files::RUN, &mut head).is_ok_and(|head| {
-            LogScript::from_file(head).is_some() || script::begins_as(head, &self.program, "log")
+            LogScript::from_file(head).is_some() || service_scripts::begins_as(head, &self.program, "log")
         })
     }
 
     /// Returns whether the interpreter of a script is this very program, called with `verb`.
     pub(crate) fn is_ours(&self, dir: impl AsFd, script: &str, verb: &str) -> bool {
-        script::is_run_by(dir, script, &self.program, verb)
+        service_scripts::is_run_by(dir, script, &self.program, verb)
     }
 
-    /// Gives this process back what we changed for ourselves, because it becomes another program;
-    /// returns the environment of that.
+    /// Restores the settings of this process, because it becomes another program; returns that
+    /// program's environment.
     pub(crate) fn environment_of_next_program(&self) -> Rc<Environment> {
         limits::give_back(&self.given_back);
         self.environments.of(None)
     }
 
-    /// Becomes the container's command, in a child; returns only the reason why it could not.
+    /// Becomes the container's command, in a child; returns only if that fails, with the reason.
     pub(crate) fn become_command(&self, command: &[CString]) -> Errno {
         limits::give_back(&self.given_back);
         let program = command.first().cloned().unwrap_or_default();
@@ -345,7 +364,7 @@ impl Spawner {
             name: name.as_bytes(),
         };
         let assignment = CString::new(member.assignment()).unwrap_or_default();
-        Rc::new(Environment::with(&self.environments.of(service.owner.as_deref()), assignment))
+        Rc::new(Environment::with(&self.environments.of(service.owner()), assignment))
     }
 }
 
@@ -353,8 +372,8 @@ fn text(text: String) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// Returns what is executed to become this very program: whatever its path leads to by now, where
-/// there is a `/proc`.
+/// Returns the path to execute to become this very program. With `/proc`, it works even if the
+/// program's path leads elsewhere by now.
 fn ourselves(program: &Path) -> CString {
     const SELF: &CStr = c"/proc/self/exe";
     let by_path = || CString::new(program.as_os_str().as_encoded_bytes()).unwrap_or_default();

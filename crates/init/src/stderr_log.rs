@@ -1,8 +1,8 @@
-//! What the supervisor says on standard error.
+//! The supervisor's messages on standard error.
 //!
 //! A stalled terminal must not stop supervision, so nothing is written while standard error cannot
-//! take it; what had to be left out is counted and said with the next line that fits. Each line is
-//! escaped.
+//! accept it. Lines that had to be left out are counted, and the next line that fits reports their
+//! number. Each line is escaped.
 #![expect(clippy::disallowed_methods, reason = "the supervisor's own printer, which does not wait")]
 
 use std::cell::{Cell, OnceCell};
@@ -13,32 +13,32 @@ use gatevisor_term::{escape, stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
-/// Bytes of a line, about: well below what a pipe that can be written to takes at once.
+/// The length of a line in bytes, approximately: well below what a writable pipe accepts at once.
 const MAX_BYTES: usize = 2000;
 
 thread_local! {
     static UNSAID: Cell<u32> = const { Cell::new(0) };
-    /// Standard error, opened once more so that writing to it does not wait.
+    /// Standard error, opened once more so that writing to it does not block.
     static OWN: OnceCell<Option<OwnedFd>> = const { OnceCell::new() };
 }
 
-/// Says one line on standard error, prefixed with our name, if that can be done without waiting.
+/// Writes one line to standard error, after our name, if that is possible without waiting.
 pub(crate) fn say_line(what: Arguments<'_>) {
     let unsaid = UNSAID.get();
     let note =
         if unsaid > 0 { format!(" ({unsaid} earlier lines could not be shown)") } else { String::new() };
     let line = one_line(&what.to_string(), &note);
     let said = OWN.with(|own| match own.get_or_init(|| reopened(stream::stderr_fd())) {
-        // A pipe takes it whole or not at all.
+        // A pipe accepts it completely or not at all.
         Some(own) => rustix::io::write(own, line.as_bytes()).is_ok(),
         None => is_writable() && rustix::io::write(stream::stderr_fd(), line.as_bytes()).is_ok(),
     });
     UNSAID.set(if said { 0 } else { unsaid.saturating_add(1) });
 }
 
-/// Opens what standard error is once more where that is a pipe or a terminal: others write to the
-/// same one or stop it, so that it may be full again between a look at it and a write that waits.
-/// The flag that says not to wait must not be set for them.
+/// Opens standard error once more if it is a pipe or a terminal. Other processes write to the same
+/// one or stop it, so it may be full again between a poll and a blocking write. The non-blocking
+/// flag must not be set for them.
 fn reopened(stderr: impl AsFd) -> Option<OwnedFd> {
     let stderr = stderr.as_fd();
     let stat = fstat(stderr).ok()?;
@@ -56,23 +56,23 @@ fn is_writable() -> bool {
         && fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT))
 }
 
-/// Returns what is said as one line that a pipe with room for anything takes whole: so lines of
-/// other processes do not come between, and nothing waits. A name in it cannot end the line or
-/// command a terminal.
+/// Returns the message as one line that fits into any writable pipe as a whole. So lines of other
+/// processes do not come between, and nothing blocks. A name in it cannot end the line or control a
+/// terminal.
 fn one_line(what: &str, note: &str) -> String {
-    // Written out it is as long or longer, so what is cut off here would be cut off there.
+    // Escaping never shortens a text, so the part that is cut off here would be cut off later.
     let escaped = escape::line(up_to(what, MAX_BYTES));
     let shown = up_to(&escaped, MAX_BYTES);
     let is_cut = what.len() > MAX_BYTES || escaped.len() > MAX_BYTES;
     format!("gatevisor: {shown}{}{note}\n", if is_cut { "…" } else { "" })
 }
 
-/// Returns the beginning of a text, of this many bytes at the most.
+/// Returns the beginning of a text, of at most this many bytes.
 fn up_to(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
-/// Says one line on standard error, with the arguments of `format!`.
+/// Writes one line to standard error; takes the arguments of `format!`.
 macro_rules! say {
     ($($arguments:tt)*) => { $crate::stderr_log::say_line(format_args!($($arguments)*)) };
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::{MAX_BYTES, one_line, reopened};
 
     #[test]
-    fn what_somebody_else_can_stop_is_opened_once_more_so_that_nothing_waits() {
+    fn a_standard_error_that_others_can_stop_is_opened_once_more_so_that_no_write_waits() {
         let flags = |fd| rustix::fs::fcntl_getfl(fd).unwrap();
         let (_reader, pipe) = rustix::pipe::pipe().unwrap();
         let device = std::fs::File::options().write(true).open("/dev/null").unwrap();

@@ -1,8 +1,8 @@
-//! The dispatcher: it waits for an event and tells the part that it belongs to.
+//! The dispatcher: waits for an event and passes it to the part to which it belongs.
 //!
-//! *Lives here:* the loop, the parts, and what one part asks of another one. *Does not live here:*
-//! decisions (`gatevisor-core`), and what a part does: each owns its fields, and none knows this
-//! file.
+//! *Lives here:* the loop, the parts, and calls from one part to another.
+//! *Does not live here:* decisions (`gatevisor-core`), and the work of a part: each part owns its
+//! fields, and none knows this file.
 
 mod commands;
 mod deaths;
@@ -14,69 +14,64 @@ use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
+use gatevisor_core::capacity::{DescriptorBudget, ServiceLimits};
 use gatevisor_core::command_limiter::CommandLimiter;
-use gatevisor_core::descriptors::DescriptorBudget;
+use gatevisor_core::request::{RequestPolicy, SIGNALS};
 use gatevisor_core::restart::Rules;
 use gatevisor_core::scan_queue::ScanScope;
 use gatevisor_core::shutdown::Shutdown;
 use gatevisor_core::start_queue::StartQueue;
 use gatevisor_core::{Coalesced, ServiceEffects, ServiceInput};
 use gatevisor_sys::signal::{self, SignalFd};
-use gatevisor_sys::user::User;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::broadcast::Broadcasts;
 use crate::command::ContainerCommand;
+use crate::companion::Companion;
 use crate::directory::{self, Owners};
 use crate::entries::ScandirEntries;
+use crate::host_manager::HostChannel;
 use crate::id::Id;
-use crate::logging::{LogContext, LogDaemons};
+use crate::log_daemon::LogContext;
+use crate::logging::LogDaemons;
 use crate::reactor::{Alarm, EventSource, Reactor, Timer};
 use crate::scandir::Scandir;
 use crate::scanner::Scanner;
 use crate::services::Services;
 use crate::spawner::Spawner;
-use crate::stderr_log::say;
-use crate::{Config, ServiceLimits, StartError, limits, log_failure, memory, scripts};
+use crate::{Config, StartError, limits, log_failure, memory, scandir_scripts};
 
-/// The signals that mean something to the supervisor.
-const LISTENED: [i32; 11] = [
-    signal::SIGCHLD,
-    signal::SIGTERM,
-    signal::SIGINT,
-    signal::SIGQUIT,
-    signal::SIGHUP,
-    signal::SIGALRM,
-    signal::SIGABRT,
-    signal::SIGUSR1,
-    signal::SIGUSR2,
-    signal::SIGPWR,
-    signal::SIGWINCH,
-];
-
-/// Broadcasts that take longer go on this often after the end of everything else.
+/// How many slices of long broadcasts are done after everything else has ended.
 const LAST_SLICES: usize = 256;
 
-/// What the supervisor was told at its start, as far as it matters later.
+/// The supervisor's settings that matter after its start.
 #[derive(Debug)]
 struct SupervisorSettings {
     rules: Rules,
     limits: ServiceLimits,
     label_output: bool,
-    /// What the names of the services of a container begin with that are stopped before its
-    /// command.
+    /// The prefix of the names of a container's services that are stopped before its command.
     stop_first: Option<Vec<u8>>,
 }
 
 impl SupervisorSettings {
-    /// Returns whether what the services of a user print is shown with a label. Root under root may
-    /// print as it likes: it need not forge anything.
-    fn labels_output_of(&self, owner: Option<&User>) -> bool {
-        self.label_output && (owner.is_some() || directory::our_user() != 0)
+    fn of(config: &Config) -> Self {
+        Self {
+            rules: config.rules,
+            limits: config.limits,
+            label_output: config.label_output,
+            stop_first: config.container.as_ref().map(|container| container.stop_first.clone()),
+        }
+    }
+
+    /// Returns whether the output of a user's services is shown with a label. Root's services under
+    /// root's supervisor may print anything: they need not forge lines.
+    fn labels_output_of(&self, is_of_other_user: bool) -> bool {
+        self.label_output && (is_of_other_user || directory::our_user() != 0)
     }
 }
 
-/// The parts, and what passes between them.
+/// The parts, and the state between them.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     settings: SupervisorSettings,
@@ -88,28 +83,29 @@ pub(crate) struct Supervisor {
     owners: Owners,
     services: Services,
     spawner: Spawner,
-    /// The starts that wait, and the processes between fork and exec.
+    /// The waiting starts, and the processes between fork and exec.
     starts: StartQueue<Id>,
     broadcasts: Broadcasts,
     logs: LogDaemons,
     command: ContainerCommand,
-    /// How fast commands are taken.
+    companion: Companion,
+    host: HostChannel,
+    /// The limiter of the rate of commands.
     limiter: CommandLimiter<Id>,
     limiter_alarm: Alarm,
     shutdown: Shutdown,
     shutdown_alarm: Alarm,
     descriptors: DescriptorBudget,
-    /// How many readiness pipes are open.
+    /// The number of open readiness pipes.
     readiness_pipes: Rc<Cell<usize>>,
-    /// How often the kernel killed for want of memory; none where that is not told.
+    /// The kernel's count of kills because memory ran out; `None` if it cannot be read.
     memory: Option<memory::Counter>,
     iterations: usize,
-    /// Not everybody who has ended has been collected.
+    /// Whether some ended processes are not reaped yet.
     more_dead: bool,
-    /// It was said that somebody else's command to end is not obeyed.
-    has_refused: bool,
+    requests: RequestPolicy,
     effects: ServiceEffects,
-    /// What is not published yet of the service that has many commands to obey.
+    /// The publications that are held back for the service that has many commands to obey.
     coalesced: Option<(Id, Coalesced)>,
     seed: u64,
 }
@@ -117,10 +113,10 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     pub(crate) fn new(config: &Config) -> Result<Self, StartError> {
         let failed = |step| move |errno| StartError::Step { scandir: config.scandir.clone(), step, errno };
-        // Whatever we were started with: children get the defaults.
+        // All signals are blocked regardless of what we inherited; children get the defaults.
         signal::block_all(&signal::all()).map_err(failed("blocking signals"))?;
         gatevisor_sys::process::forget_inherited_fds();
-        let signals = SignalFd::new(&LISTENED).map_err(failed("listening for signals"))?;
+        let signals = SignalFd::new(&SIGNALS.map(i32::from)).map_err(failed("listening for signals"))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(failed("becoming the reaper of orphans"))?;
@@ -142,12 +138,7 @@ impl Supervisor {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let container = config.container.as_ref();
         Ok(Self {
-            settings: SupervisorSettings {
-                rules: config.rules,
-                limits: config.limits,
-                label_output: config.label_output,
-                stop_first: container.map(|container| container.stop_first.clone()),
-            },
+            settings: SupervisorSettings::of(config),
             reactor,
             signals,
             scandir,
@@ -160,6 +151,8 @@ impl Supervisor {
             broadcasts: Broadcasts::default(),
             logs: LogDaemons::default(),
             command: ContainerCommand::new(container),
+            companion: Companion::new(config.companion.clone(), tick.0),
+            host: HostChannel::new(config.host.as_ref()),
             limiter: CommandLimiter::default(),
             limiter_alarm: Alarm::default(),
             shutdown: Shutdown::new(config.grace_ms, container.is_some()),
@@ -169,7 +162,7 @@ impl Supervisor {
             memory: memory::Counter::find(tick),
             iterations: 0,
             more_dead: false,
-            has_refused: false,
+            requests: RequestPolicy::new(container.map(|container| !container.command.is_empty())),
             effects: ServiceEffects::new(),
             coalesced: None,
             seed: tick.0 ^ u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
@@ -185,10 +178,11 @@ impl Supervisor {
     /// Runs until the shutdown is complete.
     pub(crate) fn run(&mut self) {
         self.scanner.request(ScanScope::Whole);
+        self.start_companion();
         while !self.is_over() {
             self.iterate();
         }
-        deaths::reap_last();
+        Self::reap_last();
         // The last events go to as many listeners as this allows.
         for _ in 0..LAST_SLICES {
             if !self.broadcasts.are_busy() {
@@ -201,9 +195,9 @@ impl Supervisor {
         }
     }
 
-    /// Becomes the `finish` of the scandir; returns where there is none.
+    /// Becomes the `finish` of the scandir; returns if there is none.
     pub(crate) fn become_finish(&self) {
-        scripts::become_finish(&self.spawner, &self.scandir);
+        scandir_scripts::become_finish(&self.spawner, &self.scandir);
     }
 
     /// Returns the exit code of the container.
@@ -211,19 +205,23 @@ impl Supervisor {
         self.command.exit_code()
     }
 
-    /// Waits for something to happen and deals with it.
+    /// Waits for events and handles them.
     fn iterate(&mut self) {
         self.pump_scan();
         self.pump_starts();
-        let starts_command = self.command.is_due() && self.shutdown.is_running() && !self.scanner.is_busy();
-        if starts_command && !self.command.start(&self.spawner) {
+        let is_settled = self.shutdown.is_running() && !self.scanner.is_busy();
+        if is_settled {
+            self.host.settled(&mut self.reactor);
+        }
+        let starts_command = self.command.start(&self.spawner, is_settled);
+        if starts_command && self.command.machine().has_ended() {
             self.begin_shutdown();
         }
         for id in self.broadcasts.go_on() {
             self.found_crowded(id);
         }
-        // What follows from these deaths, or from a command that cannot be started, may be that
-        // nothing is left to wait for.
+        // The loop must not block after these deaths, or after a command that could not be started:
+        // no further event may come.
         let has_reaped = std::mem::take(&mut self.more_dead);
         if has_reaped {
             self.reap();
@@ -240,8 +238,8 @@ impl Supervisor {
         }
     }
 
-    /// Deals with facts in the order in which they came, then with commands; not always with the
-    /// same service's first, as those that come late may find their user's budget used up.
+    /// Handles facts in the order in which they came, then commands. It does not always begin with
+    /// the same service's commands, because the later ones may find their user's budget used up.
     fn dispatch(&mut self, sources: &[EventSource]) {
         let mut commanded = Vec::new();
         for source in sources {
@@ -271,7 +269,7 @@ impl Supervisor {
             match timer {
                 Timer::Service(id) => {
                     if let Some(service) = self.services.get_mut(id) {
-                        service.alarm.rang();
+                        service.alarm_rang();
                     }
                     self.step(id, ServiceInput::Deadline);
                 }
@@ -285,45 +283,39 @@ impl Supervisor {
                     self.limiter_alarm.rang();
                     self.resume();
                 }
+                Timer::Companion => self.start_companion(),
+                Timer::HostManager => {
+                    let services = &self.services;
+                    self.host.due(&mut self.reactor, || services.counts());
+                }
             }
+        }
+    }
+
+    /// Starts the process beside us, unless nothing is to be started any more.
+    fn start_companion(&mut self) {
+        let now = self.reactor.now().tick;
+        if self.shutdown.is_running()
+            && let Some(at) = self.companion.start(&self.spawner, self.scandir.as_fd(), now)
+        {
+            self.reactor.wake_at(at, Timer::Companion);
         }
     }
 
     fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.next() {
-            match signal {
-                signal::SIGCHLD => {}
-                other if scripts::divert(&mut self.spawner, &self.scandir, other) => {}
-                other if self.command.forward(other) => {}
-                signal::SIGHUP => self.scanner.request(ScanScope::Whole),
-                signal::SIGTERM | signal::SIGINT => {
-                    self.command.asked_to_stop(signal);
-                    self.begin_shutdown();
-                }
-                // What LXC and power buttons say.
-                signal::SIGPWR if self.settings.stop_first.is_some() => {
-                    self.command.asked_to_stop(signal::SIGTERM);
-                    self.begin_shutdown();
-                }
-                signal::SIGQUIT => self.quit(),
-                signal::SIGALRM => self.scanner.request(ScanScope::Changes),
-                signal::SIGABRT => self.shutdown.abandon(),
-                signal::SIGUSR1 | signal::SIGUSR2 | signal::SIGPWR | signal::SIGWINCH => {}
-                other => say!("warning: signal {other} is not one that was asked for"),
+            let signal = u8::try_from(signal).unwrap_or_default();
+            if !scandir_scripts::divert(&mut self.spawner, &self.scandir, signal) {
+                self.obey(self.requests.signal(signal));
             }
         }
         self.reap();
     }
 
-    /// Has the log daemons do something, and lets go of the entries whose pipes they have let go of
-    /// by that.
+    /// Calls the log daemons, and releases the entries whose pipes they have released by that.
     fn with_logs(&mut self, act: impl FnOnce(&mut LogDaemons, &mut LogContext<'_>)) {
-        let mut with = LogContext {
-            reactor: &mut self.reactor,
-            spawner: &self.spawner,
-            scandir: self.scandir.as_fd(),
-            is_last: self.shutdown.writes_last_logs(),
-        };
+        let is_last = self.shutdown.writes_last_logs();
+        let mut with = LogContext::new(&mut self.reactor, &self.spawner, self.scandir.as_fd(), is_last);
         act(&mut self.logs, &mut with);
         for name in self.logs.take_released() {
             self.log_is_released(&name);

@@ -1,22 +1,23 @@
-//! *Lives here:* the time that the watcher has attended: monotonic time less all in which it did not run.
+//! *Lives here:* attended time: monotonic time without the times in which the watcher did not run.
 //!
 //! *Does not live here:* reading a clock.
 //!
-//! A gateway's silence says something only while somebody listens. A watcher that was starved, stopped, frozen with its
-//! container or suspended with its machine has not listened, and the gateways beside it may have been no better off. So ages
-//! and deadlines are counted in attended time alone, and what was found at a late wake-up is void. The wall clock is not used.
+//! The silence of a gateway proves something only while the watcher runs. While the watcher was
+//! starved, stopped, frozen with its container or suspended with its machine, the gateways beside
+//! it may have been no better off. So ages and deadlines are counted in attended time only, and
+//! findings at a late wake-up are void. The wall clock is not used.
 
-/// Milliseconds by which a wake-up may be late and still count whole.
+/// Milliseconds by which a wake-up may be late and the sleep still counts as attended.
 const SLACK_MS: u64 = 1_000;
-/// Milliseconds of lateness from which on what was found meanwhile says nothing.
+/// Milliseconds of lateness from which on findings of the meantime prove nothing.
 const LAPSE_MS: u64 = 2_000;
 
-/// What two clocks of the kernel said at one moment.
+/// Two clocks of the kernel, read at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
     /// Milliseconds of `CLOCK_MONOTONIC`, which stands still while the machine is suspended.
     pub monotonic_ms: u64,
-    /// Milliseconds of `CLOCK_BOOTTIME`, which does not.
+    /// Milliseconds of `CLOCK_BOOTTIME`, which goes on while the machine is suspended.
     pub boottime_ms: u64,
 }
 
@@ -25,28 +26,28 @@ pub struct ClockReading {
 pub struct Attended(pub u64);
 
 impl Attended {
-    /// Returns the moment so many milliseconds later.
+    /// Returns the moment that is `ms` milliseconds later.
     #[must_use]
     pub const fn plus(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Returns the milliseconds since an earlier moment; none since a later one.
+    /// Returns the milliseconds since an earlier moment, or 0 if it is later.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// What a wake-up says.
+/// What a wake-up shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WakeUp {
-    /// The moment, in attended time.
+    /// The time of the wake-up, in attended time.
     pub now: Attended,
-    /// Whether the watcher was away before: what it hears now may be of then.
+    /// Whether the watcher was away before it. If so, what it receives now may be old.
     pub lapse: bool,
 }
 
-/// Counts the time that the watcher has attended.
+/// Counts the attended time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Attention {
     last: Option<ClockReading>,
@@ -54,7 +55,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Takes in a wake-up after a sleep that was to take `planned_ms` at the most.
+    /// Handles a wake-up after a sleep that was meant to take at most `planned_ms`.
     pub fn wake(&mut self, at: ClockReading, planned_ms: u64) -> WakeUp {
         let Some(last) = self.last.replace(at) else { return WakeUp { now: self.now, lapse: false } };
         let passed = at.monotonic_ms.saturating_sub(last.monotonic_ms);
@@ -74,7 +75,8 @@ impl Attention {
 mod tests {
     use super::*;
 
-    /// Each row: monotonic and boot time of a wake-up, how long the sleep was to be, and what is attended and whether it lapsed.
+    /// Columns: monotonic time and boot time of a wake-up, planned length of the sleep, attended
+    /// time, and whether the watcher had been away.
     fn check(rows: &[(u64, u64, u64, u64, bool)]) {
         let mut attention = Attention::default();
         for (monotonic_ms, boottime_ms, planned, now, lapse) in rows.iter().copied() {

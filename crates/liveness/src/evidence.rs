@@ -1,4 +1,4 @@
-//! *Lives here:* what a gateway shows of itself, and what a look at it has found.
+//! *Lives here:* the kinds of evidence that a gateway works, and the findings of a look at it.
 //!
 //! *Does not live here:* looking.
 
@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::clock::Attended;
 
-/// What shows that a gateway works, the cheapest first.
+/// The kinds of evidence that a gateway works, the cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EvidenceKind {
     /// It sends `WATCHDOG=1` by itself.
@@ -19,16 +19,16 @@ pub enum EvidenceKind {
     Http,
     /// A port of this machine accepts a connection.
     Tcp,
-    /// A command says so by its exit code.
+    /// A command reports it by its exit code.
     Command,
 }
 
 impl EvidenceKind {
-    /// All of them, the cheapest first.
+    /// All kinds, the cheapest first.
     pub const ALL: [Self; 6] =
         [Self::Notify, Self::Heartbeat, Self::Socket, Self::Http, Self::Tcp, Self::Command];
 
-    /// Returns the word for it, which is the key in the settings as well.
+    /// Returns the word for the kind, which is also its key in the settings.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Notify => "notify",
@@ -47,20 +47,23 @@ impl fmt::Display for EvidenceKind {
     }
 }
 
-/// What tells one version of a file from the next; equal marks mean that nobody has written to it.
+/// What distinguishes one version of a file from the next. If two marks are equal, nobody has
+/// written to the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BeatMark {
-    /// Seconds and nanoseconds of its last change, of whatever clock: only that they differ counts.
+    /// Seconds and nanoseconds of its last change, by whatever clock: it only matters whether they
+    /// differ.
     pub changed: (i64, u64),
-    /// Its number in the file system.
+    /// Its inode number.
     pub inode: u64,
-    /// Its length.
+    /// Its length in bytes.
     pub size: u64,
 }
 
-/// When something that a gateway does again and again was last seen to have been done.
+/// When a repeated action of a gateway was last seen.
 ///
-/// Its age is that of our seeing it: what a file says of its own time may be of a clock that was set since.
+/// Its age is counted from our seeing it, because a time in the file may come from a clock that was
+/// set since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Beat {
     mark: Option<BeatMark>,
@@ -68,38 +71,40 @@ pub struct Beat {
     excused: Option<Attended>,
 }
 
-/// What a beat says at a moment.
+/// The meaning of a beat at some moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeatAge {
-    /// There was none in this life.
+    /// There was no beat in this life.
     None,
-    /// It is young enough.
+    /// The beat is young enough.
     Fresh,
-    /// It is too old, and it is too early to say so: for some of its age nothing could be done.
+    /// The beat is too old, but it is too early to blame the gateway, because it could do nothing
+    /// for part of that time.
     Early,
-    /// It is too old, by so many milliseconds of age.
+    /// The beat is too old; the value is its age in milliseconds.
     Old(u64),
 }
 
 impl Beat {
-    /// Returns whether a mark is not the one that was seen last; then it is worth a closer look.
+    /// Returns whether a mark differs from the one that was seen last, so that the file is worth a
+    /// closer look.
     pub fn is_new(&self, mark: BeatMark) -> bool {
         self.mark != Some(mark)
     }
 
-    /// Takes in a mark, and whether what bears it is of the process that runs now.
+    /// Notes a mark, and whether its file belongs to the process that runs now.
     pub fn seen(&mut self, mark: BeatMark, is_own: bool, now: Attended) {
         if self.mark.replace(mark) != Some(mark) && is_own {
             self.at = Some(now);
         }
     }
 
-    /// Takes in something without a mark; what was to last longer still does.
+    /// Notes a beat without a mark. An earlier one that lasts longer stays valid.
     pub fn refresh(&mut self, until: Attended) {
         self.at = self.at.max(Some(until));
     }
 
-    /// Returns what it says, where it may be so many milliseconds old.
+    /// Returns the meaning of the beat, if it may be this many milliseconds old.
     pub fn age_of(&self, max_age_ms: u64, now: Attended) -> BeatAge {
         let Some(at) = self.at else { return BeatAge::None };
         let age = now.since(at);
@@ -110,19 +115,19 @@ impl Beat {
         }
     }
 
-    /// Returns what is known when another life begins: what is there is of the life before.
+    /// Returns what is known at the beginning of another life: the file is that of the former life.
     #[must_use]
     pub(crate) const fn of_next_life(self) -> Self {
         Self { mark: self.mark, at: None, excused: None }
     }
 
-    /// Takes in that nothing could be done before `now`.
+    /// Notes that the gateway could do nothing before `now`.
     pub(crate) const fn excuse(&mut self, now: Attended) {
         self.excused = Some(now);
     }
 }
 
-/// Why a gateway may show nothing though nothing is wrong with it.
+/// Why a gateway may show no evidence although nothing is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hindrance {
     /// One of its threads waits for a disk.
@@ -132,7 +137,7 @@ pub enum Hindrance {
 }
 
 impl Hindrance {
-    /// Returns what it says of the gateway.
+    /// Returns the words for it in a message about the gateway.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Disk => "it waits for a disk",
@@ -141,32 +146,32 @@ impl Hindrance {
     }
 }
 
-/// What a look at a gateway that runs has found.
+/// The finding of a look at a running gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveFinding {
-    /// This shows that it works.
+    /// This evidence shows that it works.
     Alive(EvidenceKind),
-    /// This shows that it works, and it says itself that not all is well.
+    /// This evidence shows that it works, and it reports a problem itself.
     Degraded(EvidenceKind, String),
-    /// This shows that it works, and it says itself that it takes no new work.
+    /// This evidence shows that it works, and it reports that it accepts no new work.
     Draining(EvidenceKind, String),
-    /// Nothing that it is to show has been seen.
+    /// None of its evidence was found.
     Missing {
-        /// The last of what was looked for.
+        /// The last kind that was looked for.
         kind: EvidenceKind,
         /// What was found instead, for people.
         why: String,
-        /// Why that may be no fault of its own.
+        /// Why that may not be its own fault.
         hindered: Option<Hindrance>,
-        /// Whether a signal has stopped it, which no machine does.
+        /// Whether a signal has stopped it, which is never the machine's fault.
         stopped: bool,
     },
-    /// Nothing that it is to show has been seen, and it is too early to say so.
+    /// None of its evidence was found, but it is too early to blame it.
     Early,
-    /// There is nothing that it is to show.
+    /// No evidence is configured for it.
     Nothing,
-    /// A command of the operator's has paused it.
+    /// An operator's command has paused it.
     Paused,
-    /// A debugger holds it.
+    /// A debugger has stopped it.
     Traced,
 }

@@ -1,34 +1,35 @@
-//! *Lives here:* all gateways of a home: whether one that does not respond is ended now, or the machine is to blame, or
-//! others come first.
+//! *Lives here:* all gateways of a home: whether an unresponsive one is ended now, or waits for
+//! others, or the machine is to blame.
 //!
-//! *Does not live here:* what one gateway's looks make of it ([`crate::service`]).
+//! *Does not live here:* the state of one gateway after its looks ([`crate::service`]).
 
 use std::collections::BTreeMap;
 
 use crate::clock::Attended;
 use crate::evidence::LiveFinding;
-use crate::service::{EndingStage, FollowedService, Life, Liveness};
+use crate::service::{EndingStage, FollowedService, Life, Liveness, SupervisorSays};
 use crate::settings::LiveSettings;
 
-/// Gateways that must be silent together before the machine may be to blame: one alone is that one.
+/// The number of gateways that must be silent together before the machine may be blamed. The
+/// silence of one gateway is its own.
 const TOGETHER: usize = 2;
 
-/// What the watcher does next, in this order.
+/// The watcher's next actions, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LiveEffect {
-    /// What is known of this gateway is published.
+    /// Publish the state of this gateway.
     Publish(String),
-    /// What can be found out about this gateway is written down, and then [`Fleet::collected`] is called.
+    /// Collect the evidence about this gateway, and then call [`Fleet::collected`].
     Collect(String),
-    /// This gateway is asked to end.
+    /// Ask this gateway to end.
     Terminate(String),
-    /// This gateway is killed.
+    /// Kill this gateway.
     Kill(String),
-    /// More than half of the gateways are silent together: it is said, and none is ended.
+    /// More than half of the gateways are silent together. Report that, and end none.
     Machine {
-        /// How many are silent.
+        /// The number of silent gateways.
         missing: usize,
-        /// Of how many.
+        /// The number of followed gateways.
         followed: usize,
     },
 }
@@ -42,12 +43,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Returns a fleet of which so many are ended and started at a time.
+    /// Returns a fleet in which at most `parallel` gateways are ended and started at the same time.
     pub fn new(parallel: usize) -> Self {
         Self { services: BTreeMap::new(), parallel: parallel.max(1), machine: false }
     }
 
-    /// Takes in that a gateway runs; `proven` is whether an earlier watcher has seen it work.
+    /// Notes that a gateway runs. `proven` tells whether an earlier watcher has seen it work.
     pub fn follow(
         &mut self,
         name: &str,
@@ -69,24 +70,24 @@ impl Fleet {
         out.push(LiveEffect::Publish(name.to_owned()));
     }
 
-    /// Takes in that a gateway does not run.
+    /// Notes that a gateway does not run.
     pub fn gone(&mut self, name: &str) {
         if let Some(service) = self.services.get_mut(name) {
             service.leave();
         }
     }
 
-    /// Forgets a gateway that is followed no longer.
+    /// Forgets a gateway that is no longer followed.
     pub fn forget(&mut self, name: &str) {
         self.services.remove(name);
     }
 
-    /// Returns what is known of a gateway.
+    /// Returns the state of a gateway.
     pub fn service(&self, name: &str) -> Option<&FollowedService> {
         self.services.get(name)
     }
 
-    /// Returns a gateway whose beats are to be noted.
+    /// Returns the state of a gateway, for noting its beats.
     pub fn service_mut(&mut self, name: &str) -> Option<&mut FollowedService> {
         self.services.get_mut(name)
     }
@@ -96,23 +97,18 @@ impl Fleet {
         self.services.keys().map(String::as_str)
     }
 
-    /// Returns whether the machine is to blame for the silence of many.
-    pub const fn is_machine(&self) -> bool {
-        self.machine
-    }
-
-    /// Takes in what a look at a gateway has found, and whether its supervisor wants it up.
+    /// Handles the finding of a look at a gateway.
     pub fn look(
         &mut self,
         name: &str,
         now: Attended,
-        wanted: bool,
+        said: SupervisorSays,
         finding: LiveFinding,
         out: &mut Vec<LiveEffect>,
     ) {
         let Some(service) = self.services.get_mut(name) else { return };
         let before = service.clone();
-        service.want(wanted);
+        service.told(said);
         service.look(now, finding);
         if service.state() != Liveness::Unresponsive && service.ending == Some(EndingStage::Collecting) {
             service.ending = None;
@@ -122,14 +118,15 @@ impl Fleet {
         }
     }
 
-    /// Takes in that a gateway is being asked, so that a look at it is not due before its usual time.
+    /// Notes that a gateway is being asked, so that the next look does not come before the usual
+    /// time.
     pub fn defer(&mut self, name: &str, now: Attended) {
         if let Some(service) = self.services.get_mut(name) {
-            service.put_off(now.plus(service.settings().interval_ms));
+            service.put_off(now.plus(service.next_look_ms(now)));
         }
     }
 
-    /// Takes in that the watcher was away: what it found since says nothing.
+    /// Notes that the watcher was away, so that its findings since then prove nothing.
     pub fn lapse(&mut self, now: Attended) {
         for service in self.services.values_mut() {
             service.excuse(now);
@@ -138,7 +135,7 @@ impl Fleet {
         }
     }
 
-    /// Takes in that what could be found out about a gateway is written down, or could not be.
+    /// Notes that the evidence about a gateway was written down, or could not be.
     pub fn collected(&mut self, name: &str, now: Attended, out: &mut Vec<LiveEffect>) {
         let Some(service) = self.services.get_mut(name) else { return };
         if service.ending == Some(EndingStage::Collecting) && service.is_running() {
@@ -147,7 +144,7 @@ impl Fleet {
         }
     }
 
-    /// Decides what is to be done now, after the looks of this wake-up.
+    /// Decides the next actions, after the looks of this wake-up.
     pub fn turn(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         self.judge(now, out);
         self.press(now, out);
@@ -165,13 +162,29 @@ impl Fleet {
         }
     }
 
-    /// Returns whether a gateway that is to be ended waits for others.
+    /// Returns whether a gateway that must be ended waits for others.
     pub fn is_queued(&self, name: &str, now: Attended) -> bool {
         let in_flight = self.services.values().filter(|service| service.is_in_flight()).count();
         in_flight >= self.parallel && self.services.get(name).is_some_and(|service| service.is_to_end(now))
     }
 
-    /// Returns when there is something to look at or to decide.
+    /// Returns why a gateway that does not respond is not ended, as the end of a sentence; empty if
+    /// it is.
+    pub fn why_not_ended(&self, name: &str, now: Attended) -> &'static str {
+        match self.services.get(name) {
+            Some(service) if !service.is_proven() => {
+                "; it has never shown that it works, so it is left alone"
+            }
+            Some(service) if service.is_given_up() => {
+                "; starting it again has not helped, so it is left alone"
+            }
+            _ if self.machine => "; so are most others, so it is the machine, and none is ended",
+            _ if self.is_queued(name, now) => "; others are being started, so it waits",
+            _ => "",
+        }
+    }
+
+    /// Returns when the next look or decision is due.
     pub fn due(&self) -> Option<Attended> {
         let running = self.services.values().filter(|service| service.is_running());
         running
@@ -185,7 +198,7 @@ impl Fleet {
             .min()
     }
 
-    /// Finds out whether so many are silent together that it is the machine.
+    /// Decides whether the machine is to blame, because many gateways are silent together.
     fn judge(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let telling = || self.services.values().filter(|service| service.is_telling(now));
         let (followed, missing) =
@@ -205,7 +218,7 @@ impl Fleet {
         }
     }
 
-    /// Kills what was asked to end and has not in its grace.
+    /// Kills gateways that were asked to end and have not ended within their grace.
     fn press(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         for (name, service) in &mut self.services {
             let held =

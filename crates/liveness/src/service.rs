@@ -1,50 +1,63 @@
-//! *Lives here:* one gateway: what is known of it, and what the next look makes of that.
+//! *Lives here:* the state of one gateway, and how each look changes it.
 //!
-//! *Does not live here:* whether it may be ended now, which depends on the others ([`crate::fleet`]).
+//! *Does not live here:* whether it may be ended now, which depends on the others
+//! ([`crate::fleet`]).
 
 use crate::clock::Attended;
 use crate::evidence::{Beat, EvidenceKind, Hindrance, LiveFinding};
 use crate::settings::{LivePolicy, LiveSettings};
 
-/// Milliseconds for which something outside a gateway may hinder it, before its silence counts all the same.
+/// Milliseconds for which something outside a gateway may hinder it before its silence counts
+/// nevertheless.
 pub const LENIENCE_MS: u64 = 600_000;
-/// Restarts in a row after which nothing was seen of a gateway; then it is not ended any more.
+/// After this many restarts in a row without any evidence, a gateway is not ended any more.
 pub const FRUITLESS: u32 = 3;
-/// Findings that are kept for whoever asks what was seen.
+/// The longest time in milliseconds between two looks at a gateway that is starting.
+const STARTING_LOOK_MS: u64 = 1_000;
+/// The number of findings that are kept for reports.
 const HISTORY: usize = 64;
 
-/// One life of a gateway: its process, and when that began, in the kernel's own ticks.
+/// What a supervisor tells of the present life of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SupervisorSays {
+    /// Whether it shall be up.
+    pub wanted: bool,
+    /// Whether it was ready, at some moment of this life.
+    pub ready: bool,
+}
+
+/// One life of a gateway: its process, and when the process began, in the kernel's ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
-    /// Its process.
+    /// Its process number.
     pub pid: i32,
     /// Field 22 of its `/proc/PID/stat`.
     pub start_ticks: u64,
 }
 
-/// How a gateway is.
+/// The state of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Liveness {
-    /// It has shown nothing yet, and it is too early to blame it.
+    /// It has shown no evidence yet, and it is too early to blame it.
     Starting,
-    /// It runs, and nothing tells whether it works.
+    /// It runs, and there is no evidence of whether it works.
     Up,
     /// It has shown that it works.
     Live,
-    /// It has shown that it works, and says itself that not all is well.
+    /// It has shown that it works, and reports a problem itself.
     Degraded,
-    /// It has shown that it works, and says itself that it takes no new work.
+    /// It has shown that it works, and reports that it accepts no new work.
     Draining,
-    /// It runs, and has not shown for too long that it works.
+    /// It runs, but has not shown for too long that it works.
     Unresponsive,
     /// A command has paused it.
     Paused,
-    /// A debugger holds it.
+    /// A debugger has stopped it.
     Traced,
 }
 
 impl Liveness {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 8] = [
         Self::Starting,
         Self::Up,
@@ -56,7 +69,7 @@ impl Liveness {
         Self::Traced,
     ];
 
-    /// Returns the word for it.
+    /// Returns the word for the state.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -70,24 +83,24 @@ impl Liveness {
         }
     }
 
-    /// Returns the state that a word names.
+    /// Returns the state for a word.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.word() == word)
     }
 }
 
-/// How far ending a gateway has come.
+/// The progress of ending a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndingStage {
-    /// What can be found out is written down.
+    /// The evidence is being written down.
     Collecting,
-    /// It was asked to end.
+    /// It was asked to end, at this moment.
     Asked(Attended),
     /// It was killed.
     Killed,
 }
 
-/// One gateway.
+/// The state of one gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 pub struct FollowedService {
@@ -100,30 +113,33 @@ pub struct FollowedService {
     reason: Option<String>,
     misses: u32,
     first_miss: Option<Attended>,
-    /// Since when something outside hinders it, on and off; none once it has shown something again.
+    /// Since when something outside has hindered it, on and off; `None` once it has shown evidence
+    /// again.
     hindered_since: Option<Attended>,
     is_hindered: bool,
     stopped: bool,
     /// Whether this life has shown that it works.
     shown: bool,
-    /// Whether any life has.
+    /// Whether its supervisor knows of this life that it was ready, which proves that it worked.
+    vouched: bool,
+    /// Whether any life has worked, as was shown or vouched.
     proven: bool,
     fruitless: u32,
     due: Attended,
     history: Vec<(Attended, String)>,
-    /// Whether it is gone, and nobody has said yet that it runs again.
+    /// Whether it is gone and has not been reported as running again.
     gone: bool,
-    /// Whether its supervisor wants it up; one that it does not is not started again.
+    /// Whether its supervisor wants it up. If not, it is not started again.
     wanted: bool,
-    /// Whether it was ended, and has shown nothing since.
+    /// Whether it was ended and has shown no evidence since.
     recovering: bool,
     pub(crate) ending: Option<EndingStage>,
-    /// Whether its silence is the machine's.
+    /// Whether the machine is blamed for its silence.
     pub(crate) blameless: bool,
     pub(crate) spared_until: Attended,
-    /// What it does by itself.
+    /// The beats of its heartbeat file.
     pub beat: Beat,
-    /// What it sends by itself.
+    /// The beats of its notifications.
     pub notified: Beat,
 }
 
@@ -143,6 +159,7 @@ impl FollowedService {
             is_hindered: false,
             stopped: false,
             shown: false,
+            vouched: false,
             proven,
             fruitless: 0,
             due: now,
@@ -163,7 +180,8 @@ impl FollowedService {
         let ended = self.ending.is_some();
         let fruitless = if self.shown { 0 } else { self.fruitless };
         let fruitless = if ended { fruitless.saturating_add(1) } else { fruitless };
-        // An old life's file stays where it is; it says nothing of this one until it changes.
+        // The file of the former life stays where it is. It proves nothing about this life until it
+        // changes.
         let beat = self.beat.of_next_life();
         *self = Self { beat, fruitless, recovering: ended, ..Self::new(settings, life, self.proven, now) };
     }
@@ -172,42 +190,47 @@ impl FollowedService {
         self.settings = settings;
     }
 
-    /// Returns how it is followed.
+    /// Returns its settings.
     pub const fn settings(&self) -> &LiveSettings {
         &self.settings
     }
 
-    /// Returns which life it is in.
+    /// Returns its present life.
     pub const fn life(&self) -> Life {
         self.life
     }
 
-    /// Returns how it is.
+    /// Returns its state.
     pub const fn state(&self) -> Liveness {
         self.state
     }
 
-    /// Returns since when.
+    /// Returns since when it has been in this state.
     pub const fn since(&self) -> Attended {
         self.since
     }
 
-    /// Returns what showed so, or was looked for last.
+    /// Returns the evidence that showed it, or that was looked for last.
     pub const fn kind(&self) -> Option<EvidenceKind> {
         self.kind
     }
 
-    /// Returns why, for people.
+    /// Returns the reason, for people.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// Returns how many looks in a row found nothing.
+    /// Returns how many looks in a row found no evidence.
     pub const fn misses(&self) -> u32 {
         self.misses
     }
 
-    /// Returns whether any life of it has shown that it works.
+    /// Returns whether this life has shown that it works.
+    pub const fn has_shown(&self) -> bool {
+        self.shown
+    }
+
+    /// Returns whether any life of it is known to have worked.
     pub const fn is_proven(&self) -> bool {
         self.proven
     }
@@ -222,12 +245,18 @@ impl FollowedService {
         self.fruitless >= FRUITLESS
     }
 
-    /// Returns when it is to be looked at next.
+    /// Returns whether it is never ended. Where no life of it has ever worked, what is wrong may be
+    /// how it is looked at.
+    pub const fn is_left_alone(&self) -> bool {
+        self.is_given_up() || !self.proven
+    }
+
+    /// Returns when the next look at it is due.
     pub const fn due(&self) -> Attended {
         self.due
     }
 
-    /// Returns what the last looks found, the oldest first.
+    /// Returns the last findings, the oldest first.
     pub fn history(&self) -> &[(Attended, String)] {
         &self.history
     }
@@ -237,34 +266,36 @@ impl FollowedService {
         !self.gone
     }
 
-    /// Returns whether it is on its way down or up because it was ended here.
+    /// Returns whether it is stopping or starting because it was ended here.
     pub(crate) const fn is_in_flight(&self) -> bool {
         !self.gone && (self.ending.is_some() || (self.recovering && matches!(self.state, Liveness::Starting)))
     }
 
-    /// Returns whether its last look found nothing, through nobody's signal. What hinders it says the more of the machine.
+    /// Returns whether its last look found no evidence, and no signal had stopped it. If something
+    /// hinders it, that even supports the view that the machine is to blame.
     pub(crate) const fn is_missing(&self) -> bool {
         (self.misses > 0 || self.hindered_since.is_some()) && !self.stopped
     }
 
-    /// Returns whether what it shows says something of the machine: it has shown something before, and is not silent since long.
+    /// Returns whether its silence or its evidence says something about the machine: it has shown
+    /// evidence before, or should have, and has not been silent for long.
     pub(crate) fn is_telling(&self, now: Attended) -> bool {
-        let runs = !self.gone && !self.is_held() && (self.shown || self.misses > 0);
+        let runs = !self.gone && !self.is_held() && self.proven && (self.shown || self.misses > 0);
         let window =
             u64::from(self.settings.misses).saturating_add(1).saturating_mul(self.settings.interval_ms);
         let is_old = self.first_miss.is_some_and(|first| now.since(first) > window);
         runs && (!is_old || self.blameless)
     }
 
-    /// Returns milliseconds in which its misses come together.
+    /// Returns the milliseconds within which its misses add up.
     pub(crate) fn misses_ms(&self) -> u64 {
         u64::from(self.settings.misses).saturating_mul(self.settings.interval_ms)
     }
 
-    /// Returns whether it is to be ended, if others let it.
+    /// Returns whether it should be ended, if its turn has come.
     pub(crate) fn is_to_end(&self, now: Attended) -> bool {
         let silent = self.state == Liveness::Unresponsive && self.settings.policy == LivePolicy::Restart;
-        let free = self.ending.is_none() && !self.gone && self.wanted && !self.is_given_up();
+        let free = self.ending.is_none() && !self.gone && self.wanted && !self.is_left_alone();
         silent && free && !self.blameless && now >= self.spared_until
     }
 
@@ -272,23 +303,39 @@ impl FollowedService {
         self.gone = true;
     }
 
-    pub(crate) const fn want(&mut self, wanted: bool) {
-        self.wanted = wanted;
+    /// Notes what its supervisor tells of it.
+    pub(crate) const fn told(&mut self, said: SupervisorSays) {
+        self.wanted = said.wanted;
+        self.vouched = self.vouched || said.ready;
+        self.proven = self.proven || said.ready;
     }
 
-    /// Returns what is published of it.
+    /// Returns whether this life is known to have worked, so that its silence means something.
+    const fn has_worked(&self) -> bool {
+        self.shown || self.vouched
+    }
+
+    /// Returns the published part of its state.
     pub(crate) fn shown(&self) -> (Liveness, Attended, u32, Option<&str>, bool) {
         (self.state, self.since, self.misses, self.reason(), self.proven)
     }
 
-    /// Takes in that it will not be looked at before then.
+    /// Notes that the next look at it comes no earlier than at this moment.
     pub(crate) fn put_off(&mut self, until: Attended) {
         self.due = self.due.max(until);
     }
 
-    /// Takes in what a look at it has found.
+    /// Returns the milliseconds until the next look. During a start it is short, because others may
+    /// wait for the end of the start. A gateway that is blamed for its silence is not looked at
+    /// more often, because that would add up its misses faster.
+    pub(crate) fn next_look_ms(&self, now: Attended) -> u64 {
+        let is_early = now.since(self.began) < self.settings.start_deadline_ms;
+        let starts = self.state == Liveness::Starting && !self.has_worked() && is_early;
+        if starts { self.settings.interval_ms.min(STARTING_LOOK_MS) } else { self.settings.interval_ms }
+    }
+
+    /// Handles the finding of a look at it.
     pub(crate) fn look(&mut self, now: Attended, finding: LiveFinding) {
-        self.due = now.plus(self.settings.interval_ms);
         self.remember(now, &finding);
         let (was_held, is_held) =
             (self.is_held(), matches!(finding, LiveFinding::Paused | LiveFinding::Traced));
@@ -300,7 +347,7 @@ impl FollowedService {
             LiveFinding::Alive(kind) => self.alive(now, Liveness::Live, kind, None),
             LiveFinding::Degraded(kind, reason) => self.alive(now, Liveness::Degraded, kind, Some(reason)),
             LiveFinding::Draining(kind, reason) => self.alive(now, Liveness::Draining, kind, Some(reason)),
-            // What the look has found is of the time before it could do anything again.
+            // The finding is about the time before it could do anything again.
             LiveFinding::Early | LiveFinding::Missing { .. } if was_held => {
                 self.become_(now, self.after_hold(), None, None);
             }
@@ -313,9 +360,10 @@ impl FollowedService {
                 self.missing(now, kind, why, hindered);
             }
         }
+        self.due = now.plus(self.next_look_ms(now));
     }
 
-    /// Takes in that neither it nor its watcher could do anything before `now`.
+    /// Notes that neither it nor its watcher could do anything before `now`.
     pub(crate) fn excuse(&mut self, now: Attended) {
         self.beat.excuse(now);
         self.notified.excuse(now);
@@ -341,19 +389,16 @@ impl FollowedService {
 
     fn held(&mut self, now: Attended, state: Liveness) {
         self.clear();
-        // A start takes as long as it takes, once it goes on.
+        // A start gets its full time once it goes on.
         self.began = now;
         self.become_(now, state, None, None);
     }
 
     fn missing(&mut self, now: Attended, kind: EvidenceKind, why: String, hindered: Option<Hindrance>) {
         let excused = self.excused(now, hindered);
-        let early = !self.shown && now.since(self.began) < self.settings.start_deadline_ms;
-        if early || (excused.is_some() && !self.shown) {
+        let early = now.since(self.began) < self.settings.start_deadline_ms;
+        if !self.has_worked() && (early || excused.is_some()) {
             return self.become_(now, Liveness::Starting, Some(kind), None);
-        }
-        if !self.shown && !self.proven {
-            return self.become_(now, Liveness::Up, Some(kind), Some(why));
         }
         if let Some(hindrance) = excused {
             self.reason = Some(format!("{why}, but {}", hindrance.words()));
@@ -372,7 +417,8 @@ impl FollowedService {
         }
     }
 
-    /// Returns what hinders it, as long as that is an excuse: not for ever, and not anew each time that it comes and goes.
+    /// Returns what hinders it, while that is an excuse. It is not one for ever, and does not begin
+    /// anew each time that it comes and goes.
     fn excused(&mut self, now: Attended, hindered: Option<Hindrance>) -> Option<Hindrance> {
         if self.hindered_since.is_some_and(|since| now.since(since) >= LENIENCE_MS) {
             return None;
@@ -380,7 +426,7 @@ impl FollowedService {
         if hindered.is_some() {
             self.hindered_since.get_or_insert(now);
         } else if self.is_hindered {
-            // What it could not do, it can do from now on.
+            // From now on it can do what it could not do before.
             self.excuse(now);
         }
         self.is_hindered = hindered.is_some();

@@ -1,24 +1,24 @@
-//! *Lives here:* what is to be decided about a gateway, as settings, and what counts where nothing is said.
+//! *Lives here:* the settings for following a gateway, and their defaults.
 //!
 //! *Does not live here:* reading them.
 
-/// What follows when a gateway does not respond.
+/// What to do if a gateway does not respond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LivePolicy {
-    /// Nobody looks.
+    /// Do not look at all.
     Off,
-    /// It is said.
+    /// Report it.
     #[default]
     Warn,
-    /// It is ended, so that its supervisor starts it again.
+    /// End it, so that its supervisor starts it again.
     Restart,
 }
 
 impl LivePolicy {
-    /// All of them.
+    /// All policies.
     pub const ALL: [Self; 3] = [Self::Off, Self::Warn, Self::Restart];
 
-    /// Returns the word for it.
+    /// Returns the word for the policy.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -27,24 +27,24 @@ impl LivePolicy {
         }
     }
 
-    /// Returns the policy that a word names.
+    /// Returns the policy for a word.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|policy| policy.word() == word)
     }
 }
 
-/// How one gateway is followed.
+/// The settings for one gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveSettings {
-    /// What follows when it does not respond.
+    /// What to do if it does not respond.
     pub policy: LivePolicy,
-    /// Milliseconds in which a gateway that starts shows nothing and is not blamed for it.
+    /// Milliseconds during which a starting gateway may show no evidence.
     pub start_deadline_ms: u64,
     /// Milliseconds between two looks.
     pub interval_ms: u64,
-    /// Looks in a row that must find nothing.
+    /// The number of looks in a row that must find no evidence.
     pub misses: u32,
-    /// Milliseconds between the request to end and the end.
+    /// Milliseconds between asking it to end and killing it.
     pub grace_ms: u64,
 }
 

@@ -1,20 +1,21 @@
-//! Busyness that lasts for hundreds of gateway-hours, on a machine that is simulated: not one false restart, and one that is
-//! really frozen is still found.
+//! Busyness that lasts for hundreds of gateway-hours, on a machine that is simulated: not one false
+//! restart, and one that is really frozen is still found.
 //!
-//! Each gateway sleeps for 30 seconds, works for a while, as far as it gets a processor, and beats. The machine starves it,
-//! stalls its disk, is suspended, has its clock set, freezes the watcher or everything; a gateway holds itself up for a while, and
-//! is started anew.
+//! Each gateway sleeps for 30 seconds, works while it gets a processor, and beats. The machine has
+//! too little processor time, stalls its disk, is suspended, has its clock set, or freezes the
+//! watcher or everything. A gateway blocks its own loop for a while, and is started anew.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
 use gatevisor_liveness::{
     Attended, Attention, BeatAge, BeatMark, ClockReading, EvidenceKind, Fleet, Hindrance, Life, LiveEffect,
-    LiveFinding, LivePolicy, LiveSettings,
+    LiveFinding, LivePolicy, LiveSettings, SupervisorSays,
 };
 
 const HOUR: u64 = 3_600_000;
 /// Milliseconds after which a beat is too old, as in the definition of Hermes.
 const MAX_AGE: u64 = 45_000;
-/// Milliseconds of a processor's time that go by between waking up and beating: other turns of the loop come first.
+/// Milliseconds of processor time between waking up and beating. Other iterations of the loop come
+/// first.
 const WORK: u64 = 2_000;
 const SETTINGS: LiveSettings = LiveSettings {
     policy: LivePolicy::Restart,
@@ -45,9 +46,9 @@ impl Dice {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
+enum MachineState {
     Calm,
-    /// Who gets a processor gets so many percent of what it needs, and the watcher is late.
+    /// A process that runs gets this percentage of what it needs, and the watcher is late.
     Starved(u64),
     /// Nobody can write.
     DiskStalls,
@@ -70,7 +71,7 @@ struct World {
     monotonic: u64,
     suspended: u64,
     wall_offset: i64,
-    weather: Weather,
+    state: MachineState,
     until: u64,
     gateways: Vec<Gateway>,
     fleet: Fleet,
@@ -98,7 +99,7 @@ impl World {
             monotonic: 1_000,
             suspended: 0,
             wall_offset: 0,
-            weather: Weather::Calm,
+            state: MachineState::Calm,
             until: 600_000,
             gateways,
             fleet: Fleet::new(4),
@@ -108,7 +109,7 @@ impl World {
         }
     }
 
-    /// Lets the gateways have a time of the machine's.
+    /// Lets the gateways run for this long.
     fn pass(&mut self, ms: u64) {
         self.monotonic += ms;
         let wall = i64::try_from((self.monotonic + self.suspended) / 1000).unwrap() + self.wall_offset;
@@ -119,9 +120,9 @@ impl World {
             if gateway.asleep_until > self.monotonic {
                 continue;
             }
-            let share = if let Weather::Starved(share) = self.weather { share } else { 100 };
+            let share = if let MachineState::Starved(share) = self.state { share } else { 100 };
             gateway.work_ms += ms * share / 100;
-            if gateway.work_ms >= WORK && self.weather != Weather::DiskStalls {
+            if gateway.work_ms >= WORK && self.state != MachineState::DiskStalls {
                 gateway.work_ms = 0;
                 gateway.asleep_until = self.monotonic + 30_000;
                 gateway.written.changed = (wall, self.monotonic);
@@ -130,38 +131,38 @@ impl World {
         }
     }
 
-    /// Lets something happen to the machine, now and then.
-    fn turn_of_weather(&mut self) {
+    /// Changes what hinders the machine now and then.
+    fn disturb(&mut self) {
         if self.monotonic < self.until {
             return;
         }
         let (calm, spell) = (self.dice.between(120_000, 1_200_000), self.dice.between(30_000, 420_000));
-        self.weather = match (self.weather, self.dice.between(0, 6)) {
-            (Weather::Calm, 0..3) => Weather::Starved(self.dice.between(2, 80)),
-            (Weather::Calm, 3) => Weather::DiskStalls,
-            (Weather::Calm, 4) => {
+        self.state = match (self.state, self.dice.between(0, 6)) {
+            (MachineState::Calm, 0..3) => MachineState::Starved(self.dice.between(2, 80)),
+            (MachineState::Calm, 3) => MachineState::DiskStalls,
+            (MachineState::Calm, 4) => {
                 // Suspended, and the clock is set afterwards.
                 self.suspended += self.dice.between(10_000, 8 * HOUR);
                 self.wall_offset -= 7_200;
-                Weather::Calm
+                MachineState::Calm
             }
-            (Weather::Calm, 5) => {
+            (MachineState::Calm, 5) => {
                 // The container is frozen, the gateways with the watcher.
                 self.monotonic += self.dice.between(5_000, HOUR);
-                Weather::Calm
+                MachineState::Calm
             }
-            (Weather::Calm, _) => {
-                // The watcher alone is.
+            (MachineState::Calm, _) => {
+                // Only the watcher is frozen.
                 let away = self.dice.between(5_000, HOUR / 2);
                 (0..away / 1000).for_each(|_| self.pass(1000));
-                Weather::Calm
+                MachineState::Calm
             }
-            _ => Weather::Calm,
+            _ => MachineState::Calm,
         };
-        self.until = self.monotonic + if self.weather == Weather::Calm { calm } else { spell };
+        self.until = self.monotonic + if self.state == MachineState::Calm { calm } else { spell };
         let victim = usize::try_from(self.dice.between(0, 1000)).unwrap() % self.gateways.len();
         if self.dice.percent(60) {
-            // A tool that holds the loop up.
+            // A tool blocks the loop.
             self.gateways[victim].held_until = self.monotonic + self.dice.between(1_000, 30_000);
         } else {
             let gateway = &mut self.gateways[victim];
@@ -173,15 +174,15 @@ impl World {
     /// Sleeps until there is something to do, and does it.
     fn wake(&mut self) {
         let planned = self.fleet.due().map_or(0, |due| due.since(self.attention.now())).min(10_000);
-        let late = match self.weather {
-            Weather::Starved(share) => self.dice.between(0, 300_u64.saturating_sub(share * 5) * 20 + 1),
+        let late = match self.state {
+            MachineState::Starved(share) => self.dice.between(0, 300_u64.saturating_sub(share * 5) * 20 + 1),
             _ => self.dice.between(0, 40),
         };
         for _ in 0..(planned + late) / 1000 {
             self.pass(1000);
         }
         self.pass((planned + late) % 1000);
-        self.turn_of_weather();
+        self.disturb();
         let at = ClockReading { monotonic_ms: self.monotonic, boottime_ms: self.monotonic + self.suspended };
         let wake = self.attention.wake(at, planned);
         let mut out = Vec::new();
@@ -210,9 +211,9 @@ impl World {
         }
         service.beat.seen(gateway.written, true, now);
         let age = service.beat.age_of(MAX_AGE, now);
-        let hindered = match self.weather {
-            Weather::Starved(share) if share < 75 && gateway.tells => Some(Hindrance::Processor),
-            Weather::DiskStalls if gateway.tells => Some(Hindrance::Disk),
+        let hindered = match self.state {
+            MachineState::Starved(share) if share < 75 && gateway.tells => Some(Hindrance::Processor),
+            MachineState::DiskStalls if gateway.tells => Some(Hindrance::Disk),
             _ => None,
         };
         let finding = match age {
@@ -225,7 +226,8 @@ impl World {
                 stopped: false,
             },
         };
-        self.fleet.look(&gateway.name, now, true, finding, out);
+        let said = SupervisorSays { wanted: true, ready: false };
+        self.fleet.look(&gateway.name, now, said, finding, out);
     }
 }
 
@@ -247,7 +249,7 @@ fn in_five_hundred_gateway_hours_of_busyness_nothing_is_ended_that_works() {
 fn a_gateway_that_is_alone_on_its_machine_is_not_ended_for_the_machine_s_busyness() {
     for seed in 1..=10 {
         let mut world = World::new(seed * 104_729, 1);
-        // Nobody else's silence tells on the machine, so what the kernel says must.
+        // No other gateway's silence tells that the machine is busy, so the kernel must.
         world.gateways[0].tells = true;
         while world.monotonic < 10 * HOUR {
             world.wake();

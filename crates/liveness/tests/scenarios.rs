@@ -3,7 +3,7 @@
 
 use gatevisor_liveness::{
     Attended, EvidenceKind, Fleet, Hindrance, Life, LiveEffect, LiveFinding, LivePolicy, LiveSettings,
-    Liveness,
+    Liveness, SupervisorSays,
 };
 
 const SETTINGS: LiveSettings = LiveSettings {
@@ -13,6 +13,8 @@ const SETTINGS: LiveSettings = LiveSettings {
     misses: 3,
     grace_ms: 10_000,
 };
+
+const WANTED: SupervisorSays = SupervisorSays { wanted: true, ready: false };
 
 struct Scene {
     fleet: Fleet,
@@ -80,7 +82,8 @@ impl Scene {
             "nothing" => LiveFinding::Nothing,
             other => panic!("{other}"),
         };
-        self.fleet.look(name, now, more != Some("unwanted"), finding, out);
+        let said = SupervisorSays { wanted: more != Some("unwanted"), ready: more == Some("ready") };
+        self.fleet.look(name, now, said, finding, out);
     }
 
     fn said(&self, effect: &LiveEffect) -> String {
@@ -122,7 +125,7 @@ fn a_gateway_that_falls_silent_is_unresponsive_after_its_misses_and_ended_after_
 }
 
 #[test]
-fn one_that_ends_when_it_is_asked_to_is_not_killed() {
+fn a_gateway_that_ends_when_it_is_asked_to_is_not_killed() {
     check(
         "  0 a up 70     => a starting
            5 a alive     => a live
@@ -149,7 +152,7 @@ fn one_answer_in_time_forgets_all_misses() {
 }
 
 #[test]
-fn one_that_works_again_while_evidence_is_collected_is_left_alone() {
+fn a_gateway_that_works_again_while_evidence_is_collected_is_left_alone() {
     check(
         "  0 a up 70     => a starting
            5 a alive     => a live
@@ -163,18 +166,66 @@ fn one_that_works_again_while_evidence_is_collected_is_left_alone() {
 }
 
 #[test]
-fn one_that_has_never_shown_anything_in_any_life_is_up_and_never_ended() {
-    check(
+fn a_gateway_that_shows_nothing_by_its_start_deadline_is_unresponsive_and_not_ended_if_none_ever_worked() {
+    let mut scene = Scene::new();
+    scene.check(
         "   0 a up 70 => a starting
            50 a miss
-           60 a miss  => a up
-          600 a miss
-         6000 a miss",
+           60 a miss  => a starting/1
+           70 a miss  => a starting/2
+           80 a miss  => a unresponsive/3
+          600 a miss  => a unresponsive/4
+          700 a gone
+          701 a up 71 => a starting
+          800 a miss  => a starting/1
+          810 a miss  => a starting/2
+          820 a miss  => a unresponsive/3",
+    );
+    assert!(scene.fleet.service("a").unwrap().is_left_alone());
+    scene.check("830 a alive => a live");
+    assert!(!scene.fleet.service("a").unwrap().is_left_alone());
+}
+
+#[test]
+fn a_gateway_that_was_ready_and_shows_nothing_afterwards_is_unresponsive_after_its_misses() {
+    check(
+        "  0 a up 70       => a starting
+           5 a miss ready  => a starting/1
+          15 a miss        => a starting/2
+          25 a miss        => a unresponsive/3, collect a
+          26 a collected   => term a
+          27 a gone
+          28 a up 71       => a starting
+          38 a stopped
+          48 a stopped ready => a starting/1
+          58 a stopped ready => a starting/2
+          68 a stopped ready => a unresponsive/3, collect a",
     );
 }
 
 #[test]
-fn one_that_has_shown_something_before_must_do_so_by_its_start_deadline() {
+fn a_gateway_that_was_ready_is_not_looked_at_more_often_than_others_that_work() {
+    let mut scene = Scene::new();
+    scene.check("0 a up 70 => a starting\n 5 a miss ready => a starting/1");
+    assert_eq!(scene.fleet.service("a").unwrap().due(), Attended(15_000));
+}
+
+#[test]
+fn gateways_none_of_which_ever_worked_do_not_make_the_machine_blamed() {
+    check(
+        "  0 a,b,c up 70 => a starting, b starting, c starting
+           5 c alive     => c live
+          60 a,b miss    => a starting/1, b starting/1
+          70 a,b miss    => a starting/2, b starting/2
+          71 c miss      => c live/1
+          80 a,b miss    => a unresponsive/3, b unresponsive/3
+          81 c miss      => c live/2
+          91 c miss      => c unresponsive/3, collect c",
+    );
+}
+
+#[test]
+fn a_gateway_that_showed_evidence_in_an_earlier_life_must_do_so_by_its_start_deadline() {
     let mut scene = Scene { proven: true, ..Scene::new() };
     scene.check(
         "  0 a up 70 => a starting
@@ -186,7 +237,7 @@ fn one_that_has_shown_something_before_must_do_so_by_its_start_deadline() {
 }
 
 #[test]
-fn one_that_never_comes_back_is_ended_three_times_and_then_left_alone() {
+fn a_gateway_that_never_works_again_is_ended_three_times_and_then_left_alone() {
     let mut scene = Scene { proven: true, ..Scene::new() };
     for life in 0..3_u64 {
         let at = |second: u64| life * 200 + second;
@@ -217,7 +268,7 @@ fn one_that_never_comes_back_is_ended_three_times_and_then_left_alone() {
 }
 
 #[test]
-fn what_says_that_it_is_degraded_works() {
+fn a_gateway_that_reports_that_it_is_degraded_works() {
     check(
         "  0 a up 70    => a starting
            5 a degraded => a degraded
@@ -227,7 +278,7 @@ fn what_says_that_it_is_degraded_works() {
 }
 
 #[test]
-fn one_of_which_nothing_can_be_seen_is_up() {
+fn a_gateway_without_any_evidence_is_up() {
     check(
         "  0 a up 70   => a starting
            0 a nothing => a up",
@@ -248,7 +299,7 @@ fn a_policy_of_warning_ends_nothing() {
 }
 
 #[test]
-fn what_an_operator_has_paused_is_never_unresponsive_and_gets_its_time_again_afterwards() {
+fn a_paused_gateway_is_never_unresponsive_and_gets_its_time_again_afterwards() {
     check(
         "  0 a up 70  => a starting
            5 a alive  => a live
@@ -262,7 +313,7 @@ fn what_an_operator_has_paused_is_never_unresponsive_and_gets_its_time_again_aft
 }
 
 #[test]
-fn what_a_debugger_holds_is_traced_and_is_not_ended() {
+fn a_gateway_that_a_debugger_holds_is_traced_and_is_not_ended() {
     check(
         "  0 a up 70  => a starting
            5 a alive  => a live
@@ -289,7 +340,7 @@ fn a_debugger_that_comes_after_the_request_to_end_keeps_it_from_being_killed() {
 }
 
 #[test]
-fn what_nobody_wants_up_is_not_ended_because_nobody_would_start_it_again() {
+fn a_gateway_that_nobody_wants_up_is_not_ended_because_nobody_would_start_it_again() {
     check(
         "  0 a up 70 => a starting
            5 a alive => a live
@@ -312,7 +363,7 @@ fn a_stop_signal_that_nobody_announced_is_no_pause() {
 }
 
 #[test]
-fn more_than_half_that_are_silent_together_are_the_machine_and_none_is_ended() {
+fn if_more_than_half_are_silent_together_the_machine_is_blamed_and_none_is_ended() {
     check(
         "  0 a,b,c up 70   => a starting, b starting, c starting
            5 a,b,c alive   => a live, b live, c live
@@ -328,7 +379,7 @@ fn more_than_half_that_are_silent_together_are_the_machine_and_none_is_ended() {
 }
 
 #[test]
-fn half_or_less_are_not_the_machine() {
+fn if_half_or_less_are_silent_the_machine_is_not_blamed() {
     check(
         "  0 a,b,c,d up 70   => a starting, b starting, c starting, d starting
            5 a,b,c,d alive   => a live, b live, c live, d live
@@ -350,7 +401,7 @@ fn a_gateway_that_is_alone_can_be_ended() {
 }
 
 #[test]
-fn those_that_a_signal_has_stopped_say_nothing_of_the_machine() {
+fn gateways_that_a_signal_has_stopped_do_not_make_the_machine_blamed() {
     check(
         "  0 a,b up 70    => a starting, b starting
            5 a,b alive    => a live, b live
@@ -361,7 +412,7 @@ fn those_that_a_signal_has_stopped_say_nothing_of_the_machine() {
 }
 
 #[test]
-fn one_that_has_been_silent_for_long_does_not_make_the_next_one_the_machine() {
+fn a_gateway_that_has_been_silent_for_long_does_not_make_the_machine_blamed_for_the_next_one() {
     let mut scene = Scene::with(LiveSettings { policy: LivePolicy::Warn, ..SETTINGS });
     scene.check(
         "  0 a,b up 70 => a starting, b starting
@@ -394,7 +445,7 @@ fn only_so_many_are_ended_and_started_at_a_time_and_the_others_wait() {
 }
 
 #[test]
-fn what_waits_for_a_disk_or_a_processor_has_ten_minutes_more() {
+fn a_gateway_that_waits_for_a_disk_or_a_processor_has_ten_minutes_more() {
     check(
         "  0 a up 70   => a starting
            5 a alive   => a live
@@ -420,7 +471,7 @@ fn a_start_that_waits_for_a_processor_is_a_start_and_no_failure() {
 }
 
 #[test]
-fn what_was_found_while_the_watcher_was_away_does_not_count() {
+fn findings_while_the_watcher_was_away_do_not_count() {
     check(
         "  0 a up 70 => a starting
            5 a alive => a live
@@ -472,4 +523,17 @@ fn the_watcher_wakes_when_a_look_or_a_kill_is_due_and_not_for_what_is_gone() {
     assert_eq!(scene.fleet.due(), Some(Attended(15_000)));
     scene.check("15 a gone");
     assert_eq!(scene.fleet.due(), None);
+}
+
+#[test]
+fn a_gateway_that_is_being_started_is_looked_at_each_second_because_others_may_wait_for_it() {
+    let mut scene = Scene::new();
+    scene.check("0 a up 70 => a starting");
+    let starting = LiveFinding::Early;
+    scene.fleet.look("a", Attended(0), WANTED, starting, &mut Vec::new());
+    assert_eq!(scene.fleet.service("a").unwrap().due(), Attended(1_000));
+    // Once its silence counts as a miss, it is looked at as often as usual.
+    let late = Attended(SETTINGS.start_deadline_ms);
+    scene.fleet.look("a", late, WANTED, LiveFinding::Early, &mut Vec::new());
+    assert_eq!(scene.fleet.service("a").unwrap().due(), late.plus(SETTINGS.interval_ms));
 }

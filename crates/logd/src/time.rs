@@ -1,8 +1,9 @@
-//! The present, read once for everything that one batch needs of it.
+//! The present time, read once for everything in one batch.
 //!
-//! *Lives here:* the clocks. *Does not live here:* what the time means.
+//! *Lives here:* the clocks.
+//! *Does not live here:* the meaning of the time.
 
-use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::clock::{monotonic_ms, timespec};
 use gatevisor_wire::tai::Tai64n;
 use rustix::event::Timespec;
 
@@ -24,17 +25,13 @@ impl BatchTime {
         Self { seconds, nanos, tick_ms: monotonic_ms() }
     }
 
-    /// Returns the wall clock's part as a stamp for archives.
+    /// Returns the wall-clock time as a stamp for archives.
     pub fn tai(self) -> Tai64n {
         Tai64n::from_unix(self.seconds, self.nanos)
     }
 }
 
-/// Returns the time from now until a monotonic moment in milliseconds, to wait for.
+/// Returns the time from now until a moment in monotonic milliseconds, for waiting.
 pub(crate) fn until(at_ms: u64) -> Timespec {
-    let ms = at_ms.saturating_sub(monotonic_ms());
-    Timespec {
-        tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(ms % 1000).unwrap_or(0).saturating_mul(1_000_000),
-    }
+    timespec(at_ms.saturating_sub(monotonic_ms()))
 }

@@ -22,7 +22,7 @@ struct Daemon {
     temp: TempDir,
     socket: Option<OwnedFd>,
     /// What the daemon answers.
-    heard: OwnedFd,
+    replies: OwnedFd,
     thread: JoinHandle<std::process::ExitCode>,
 }
 
@@ -37,11 +37,11 @@ impl Daemon {
     fn start_with(stdout: OwnedFd) -> (Self, Lines) {
         let (warned, stderr) = pipe();
         let (socket, theirs) = seqpacket_pair().unwrap();
-        let (heard, reply_pipe) = pipe();
+        let (replies, reply_pipe) = pipe();
         send_with_fds(&socket, b"V", &[reply_pipe.as_fd()]).unwrap();
         let thread =
             std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, OutputOwner::Own));
-        let daemon = Self { temp: tempfile::tempdir().unwrap(), socket: Some(socket), heard, thread };
+        let daemon = Self { temp: tempfile::tempdir().unwrap(), socket: Some(socket), replies, thread };
         (daemon, Lines::new(warned))
     }
 
@@ -83,7 +83,7 @@ impl Daemon {
     }
 
     fn answer(&self) -> Vec<u8> {
-        answer(&self.heard)
+        answer(&self.replies)
     }
 
     /// Says `Q` and waits for the end; the directory with everything in it is returned.
@@ -129,7 +129,7 @@ fn a_released_pipe_is_drained_and_its_directory_closed() {
     let writer = daemon.service("writer", "label = \"w\"\n");
     let mut pipes = [daemon.hand_over(7, "coder", &coder), daemon.hand_over(8, "writer", &writer)];
     for round in 0..20 {
-        // Written and released in one breath: what is in the pipe counts.
+        // The pipe is released right after the write. What is in the pipe counts.
         pipes[0].write_all(format!("line {round}\nno newline").as_bytes()).unwrap();
         daemon.release(7);
         shown.expect(&format!("coder | line {round}"));
@@ -141,7 +141,7 @@ fn a_released_pipe_is_drained_and_its_directory_closed() {
         pipes[0] = daemon.hand_over(7, "coder", &coder);
     }
     assert_eq!(texts(&daemon.logs("coder")).len(), 40);
-    // Whoever lets go of what is not held gets an answer, too.
+    // A release of a pipe that the daemon does not have is answered, too.
     daemon.release(999);
     daemon.quit();
 }
@@ -156,7 +156,7 @@ fn everything_is_drained_before_the_end() {
             let name = format!("s{number}");
             let service = daemon.service(&name, "forward = \"off\"\n");
             let mut pipe = daemon.hand_over(number, &name, &service);
-            // As much as a pipe holds, at the last moment.
+            // The pipe is full at the last moment.
             let block = format!("{name} line {:090}\n", 0).repeat(500);
             pipe.write_all(block.as_bytes()).unwrap();
             expected += 500;
@@ -236,7 +236,7 @@ fn a_stalled_output_delays_neither_files_nor_services() {
     }
     daemon.release(1);
     assert_eq!(texts(&daemon.logs("coder")).len(), LINES);
-    // Now somebody reads: every line is shown, or counted where it would have been.
+    // Now somebody reads. Every line is shown, or counted in the place where it is missing.
     let flags = rustix::fs::fcntl_getfl(&stalled).unwrap();
     assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
     let mut shown = Lines::new(stalled);
@@ -275,7 +275,7 @@ fn the_end_does_not_wait_for_a_stalled_output() {
 }
 
 #[test]
-fn a_closed_output_is_no_trouble() {
+fn a_closed_output_is_no_error() {
     let (reader, stdout) = pipe();
     drop(reader);
     let (daemon, mut warned) = Daemon::start_with(stdout);
@@ -404,7 +404,7 @@ fn a_locked_directory_is_taken_once_it_is_free() {
 }
 
 #[test]
-fn signals_for_everybody_are_not_for_the_daemon() {
+fn the_daemon_ignores_signals_that_ask_for_an_end() {
     let temp = tempfile::tempdir().unwrap();
     fs::create_dir_all(temp.path().join("coder/log")).unwrap();
     fs::write(temp.path().join("coder/log/run"), "#!/x log\ndirectory = \"../../logs\"\n").unwrap();

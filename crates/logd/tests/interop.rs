@@ -78,7 +78,7 @@ fn names(path: &Path, suffix: &str) -> Vec<String> {
 }
 
 #[test]
-fn each_goes_on_with_what_the_other_closed() {
+fn each_continues_a_directory_that_the_other_closed() {
     if !has_s6() {
         return;
     }
@@ -107,7 +107,7 @@ fn each_goes_on_with_what_the_other_closed() {
 }
 
 #[test]
-fn each_puts_away_what_the_other_left_when_it_was_killed() {
+fn each_archives_what_the_other_left_when_it_was_killed() {
     if !has_s6() {
         return;
     }

@@ -1,4 +1,5 @@
-//! The log daemon as a process that is killed at any moment, with what its supervisor keeps for the next one.
+//! The log daemon as a process that is killed at any moment, with what its supervisor keeps for the
+//! next one.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 #![expect(clippy::indexing_slicing, reason = "in a test a panic is the report")]
 
@@ -88,12 +89,13 @@ impl Keeper {
         self.start_as(&[program().to_str().unwrap(), "logd"]);
     }
 
-    /// Starts a daemon that is killed before it makes a certain system call for the `when`th time, and waits for that.
+    /// Starts a daemon that is killed before it makes a certain system call for the `when`th time,
+    /// and waits for that.
     fn start_and_kill_before(&mut self, call: &str, when: u32) {
         let inject = format!("inject={call}:signal=KILL:when={when}");
         let program = program();
         self.start_as(&["strace", "-f", "-o", "/dev/null", "-e", &inject, program.to_str().unwrap(), "logd"]);
-        let (pid, _socket, _heard) = self.daemon.take().unwrap();
+        let (pid, _socket, _replies) = self.daemon.take().unwrap();
         let exit = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         assert!(wait_readable(exit), "it never came to its {when}th {call}");
         let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
@@ -126,9 +128,9 @@ impl Keeper {
         .unwrap();
         // The memory that the child uses until it is its program must stay until then.
         assert!(wait_readable(&starting));
-        let (heard, reply_pipe) = pipe();
+        let (replies, reply_pipe) = pipe();
         send_with_fds(&ours, b"V", &[reply_pipe.as_fd()]).unwrap();
-        self.daemon = Some((Pid::from_raw(starting.pid()).unwrap(), ours, heard));
+        self.daemon = Some((Pid::from_raw(starting.pid()).unwrap(), ours, replies));
         for (id, service) in (1_u32..).zip(&self.services) {
             let packet = [b"A", id.to_le_bytes().as_slice(), service.name.as_bytes()].concat();
             let socket = &self.daemon.as_ref().unwrap().1;
@@ -139,23 +141,23 @@ impl Keeper {
     }
 
     fn kill(&mut self) {
-        let (pid, _socket, _heard) = self.daemon.take().unwrap();
+        let (pid, _socket, _replies) = self.daemon.take().unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.terminating_signal(), Some(9), "nothing else ended it");
     }
 
-    /// Has the daemon let go of a service, once all that its pipe holds is on file.
+    /// Has the daemon release a service when everything in its pipe is in the file.
     fn release(&self, id: u32) {
-        let (_, socket, heard) = self.daemon.as_ref().unwrap();
+        let (_, socket, replies) = self.daemon.as_ref().unwrap();
         let packet = [b"R", id.to_le_bytes().as_slice()].concat();
         send_with_fds(socket, &packet, &[]).unwrap();
-        assert_eq!(answer(heard), packet);
+        assert_eq!(answer(replies), packet);
     }
 
     /// Has everything written, and ends.
     fn quit(mut self) -> TempDir {
-        let (pid, socket, _heard) = self.daemon.take().unwrap();
+        let (pid, socket, _replies) = self.daemon.take().unwrap();
         send_with_fds(&socket, b"Q", &[]).unwrap();
         let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(0));
@@ -163,7 +165,7 @@ impl Keeper {
     }
 }
 
-/// A number that differs from call to call, and not from run to run.
+/// A sequence of numbers that is the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -175,7 +177,7 @@ impl Dice {
     }
 }
 
-/// Lets a time pass that is too short to sleep.
+/// Spins for a time that is too short for a sleep.
 fn spin(micros: u64) {
     let until = Instant::now() + Duration::from_micros(micros);
     while Instant::now() < until {
@@ -219,7 +221,8 @@ fn check_written(name: &str, texts: &[String], count: usize) {
     assert_eq!(texts.len(), count, "{name}");
 }
 
-/// Checks what was shown of a stream's `count` lines: in order, none twice, and every gap announced.
+/// Checks what was shown of a stream's `count` lines: in order, none twice, and every gap
+/// announced.
 fn check_shown(mark: &str, label: &str, shown: &[String], count: usize) {
     let prefix = format!("{label}{mark}");
     let of_label = format!(" of {label} not shown: ");
@@ -272,7 +275,7 @@ impl Bench {
         Self { keeper, stop, writers, errors, reader }
     }
 
-    /// Lets a last daemon file what is left, and checks everything.
+    /// Lets a last daemon write the rest, and checks everything.
     fn check(mut self) {
         self.keeper.start();
         self.stop.store(true, Ordering::Relaxed);
@@ -296,7 +299,7 @@ impl Bench {
             }
             let files = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
             let unclean = files.filter(|name| name.as_bytes().ends_with(b".u")).count();
-            assert_eq!(unclean, 0, "{name}: a successor goes on with the file");
+            assert_eq!(unclean, 0, "{name}: the restarted daemon goes on with the file");
             if name != "hidden" {
                 check_shown(" | ", name, &shown, count);
             }
@@ -310,7 +313,7 @@ fn no_line_is_lost_or_doubled_however_often_the_daemon_is_killed() {
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     for _ in 0..120 {
         bench.keeper.start();
-        // At first while it is still starting, then in the midst of work.
+        // First while it starts, then while it works.
         spin(dice.below(20_000));
         bench.keeper.kill();
     }

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 struct Service {
     temp: TempDir,
     socket: OwnedFd,
-    heard: OwnedFd,
+    replies: OwnedFd,
     thread: JoinHandle<ExitCode>,
     pipe: fs::File,
     shown: Lines,
@@ -43,11 +43,11 @@ impl Service {
         let (socket, theirs) = seqpacket_pair().unwrap();
         let thread =
             std::thread::spawn(move || daemon::run_with(theirs, stdout, stderr, None, OutputOwner::Own));
-        let (heard, reply_pipe) = pipe();
+        let (replies, reply_pipe) = pipe();
         send_with_fds(&socket, b"V", &[reply_pipe.as_fd()]).unwrap();
         send_with_fds(&socket, b"A\x01\0\0\0gateway-coder", &[read_end.as_fd(), directory.as_fd()]).unwrap();
         let (shown, warned) = (Lines::new(shown), Lines::new(warned));
-        Self { temp, socket, heard, thread, pipe: write_end.into(), shown, warned }
+        Self { temp, socket, replies, thread, pipe: write_end.into(), shown, warned }
     }
 
     fn kept(&self) -> PathBuf {
@@ -65,12 +65,13 @@ impl Service {
     /// Has the daemon let go of the pipe; everything is written and shown then.
     fn release(&self) {
         send_with_fds(&self.socket, b"R\x01\0\0\0", &[]).unwrap();
-        assert_eq!(answer(&self.heard), b"R\x01\0\0\0");
+        assert_eq!(answer(&self.replies), b"R\x01\0\0\0");
     }
 
-    /// Ends the daemon; returns what was shown and what was warned of since the last line that was asked for.
+    /// Ends the daemon; returns what was shown and what was warned of since the last line that was
+    /// asked for.
     fn end(self) -> (TempDir, Vec<String>, Vec<String>) {
-        let Self { temp, socket, heard: _, thread, pipe, mut shown, mut warned } = self;
+        let Self { temp, socket, replies: _, thread, pipe, mut shown, mut warned } = self;
         send_with_fds(&socket, b"Q", &[]).unwrap();
         assert_eq!(thread.join().unwrap(), ExitCode::SUCCESS);
         drop(pipe);
@@ -152,7 +153,7 @@ fn all_archives_together_have_a_bound() {
 }
 
 #[test]
-fn what_is_older_than_the_period_is_put_away_when_a_line_comes() {
+fn a_file_older_than_the_period_is_archived_when_a_line_comes() {
     let temp = tempfile::tempdir().unwrap();
     let limits = LogLimits { period_s: Some(60), ..LogLimits::default() };
     let at = |seconds: i64| Tai64n::from_unix(seconds, 0);
@@ -168,7 +169,7 @@ fn what_is_older_than_the_period_is_put_away_when_a_line_comes() {
     assert_eq!(kept.len(), 1);
     assert_eq!(contents(&kept[0]), b"1\n2\n3, of which the end comes late\n");
     assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"4\n5\n");
-    // Whoever goes on counts from the time when the file was made: that is now, by the clock of the disk.
+    // The next daemon counts from the time when the file was made. That is now by the disk's clock.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let now = i64::try_from(now).unwrap();
     let mut dir = LogDir::open(rustix::fs::CWD, temp.path(), limits, at(now)).unwrap();
@@ -235,7 +236,7 @@ fn json_lines_are_objects() {
 #[test]
 fn a_hundred_megabytes_without_a_newline_are_kept_byte_for_byte() {
     const SIZE: usize = 100 << 20;
-    // The screen gets parts, as many as it takes; the file gets the line.
+    // The screen gets the line in parts, and the file gets it whole.
     for settings in ["", "exclude = [\"never\"]\n"] {
         let mut service =
             Service::new(&format!("timestamp = \"none\"\nsize = 4096\nforward = \"off\"\n{settings}"));
@@ -261,12 +262,12 @@ fn a_hundred_megabytes_without_a_newline_are_kept_byte_for_byte() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_had_is_noted_for_the_status_while_it_lasts() {
+fn a_directory_that_cannot_be_used_is_noted_for_the_status_while_that_lasts() {
     let temp = tempfile::tempdir().unwrap();
     let other = LogDir::open(rustix::fs::CWD, &temp.path().join("kept"), LogLimits::default(), Tai64n::EPOCH)
         .unwrap();
     fs::create_dir_all(temp.path().join("gateway-coder/log")).unwrap();
-    // Of a daemon that was killed.
+    // A daemon that was killed has left this.
     fs::write(temp.path().join("gateway-coder/log/error"), "stale").unwrap();
     let mut service = Service::in_directory(temp, "");
     service.write("one\n");
@@ -275,7 +276,7 @@ fn a_directory_that_cannot_be_had_is_noted_for_the_status_while_it_lasts() {
     assert_eq!(noted.reason, format!("`../../kept`: {}", DirError::Locked));
     assert!(noted.since > Tai64n::EPOCH);
     drop(other);
-    // Letting go tries again, whether or not a second has passed.
+    // A release tries again, whether or not a second has passed.
     service.release();
     assert!(!service.temp.path().join("gateway-coder/log/error").exists());
     let (_temp, _shown, warned) = service.end();

@@ -107,7 +107,7 @@ fn a_term_ends_it_once_the_pipe_is_empty() {
     let mut shown = Lines::new(child.stdout.take().unwrap().into());
     stdin.write_all(b"one\n").unwrap();
     shown.expect("coder | one");
-    // Both are there when it looks, in whichever order it sees them.
+    // Both are there when it looks. It may see them in any order.
     stdin.write_all(b"two\nthree").unwrap();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
@@ -224,7 +224,7 @@ fn s6_log_and_we_respect_each_others_lock() {
 }
 
 #[test]
-fn it_is_a_logger_under_a_genuine_s6_svscan() {
+fn the_standalone_logger_works_under_a_genuine_s6_svscan() {
     if !has_s6() {
         return;
     }

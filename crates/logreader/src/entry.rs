@@ -1,6 +1,7 @@
-//! One line of a log file: when it was written, on which stream, and its text.
+//! One line of a log file: its time, its stream, and its text.
 //!
-//! *Lives here:* reading stamps of every format that is written, ours and s6-log's, and the mark of a stream. No I/O.
+//! *Lives here:* parsing stamps of every format that s6-log or we write, and the mark of a stream.
+//! No I/O.
 //! *Does not live here:* writing them.
 
 use std::time::SystemTime;
@@ -10,12 +11,12 @@ use jiff::tz::TimeZone;
 
 use gatevisor_wire::log_directory::STDERR_MARK;
 
-/// Length of an ISO stamp without the spaces that follow it.
+/// Length of an ISO stamp without the spaces after it.
 const ISO: usize = 29;
-/// Seconds in which no zone changes more than once.
+/// Seconds within which no zone changes more than once.
 const QUARTER: i64 = 900;
 
-/// A moment, by the wall clock.
+/// A moment of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
     /// Seconds since 1970.
@@ -25,7 +26,7 @@ pub struct Time {
 }
 
 impl Time {
-    /// Comes before every other.
+    /// The earliest time.
     pub const FIRST: Self = Self { seconds: i64::MIN, nanos: 0 };
 
     /// Returns the present.
@@ -41,27 +42,27 @@ impl From<Tai64n> for Time {
     }
 }
 
-/// What a date and time without a zone mean.
+/// The meaning of a date and time without a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Clock {
-    /// UTC.
+    /// The time zone of the stamps that s6-log writes.
     #[default]
     Utc,
     /// The time of the system's zone.
     Local,
 }
 
-/// Which of its two outputs a service wrote a line to.
+/// The output of a service to which a line was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputName {
-    /// Standard output; standard error as well where the two are not told apart.
+    /// Standard output; also standard error if the two are not distinguished.
     Stdout,
     /// Standard error.
     Stderr,
 }
 
 impl OutputName {
-    /// Returns its name.
+    /// Returns the name of the output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
@@ -70,14 +71,14 @@ impl OutputName {
     }
 }
 
-/// The parts of a line.
+/// The stamp and the output of a line, and where its text begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineParts {
-    /// When it was written, if it says so.
+    /// When it was written, if it has a stamp.
     pub time: Option<Time>,
-    /// Where to.
+    /// The output to which it was written.
     pub stream: OutputName,
-    /// Where its text begins.
+    /// The index at which its text begins.
     pub text: usize,
 }
 
@@ -86,16 +87,17 @@ impl LineParts {
     pub const NOTHING: Self = Self { time: None, stream: OutputName::Stdout, text: 0 };
 }
 
-/// Takes lines apart.
+/// Parses lines.
 #[derive(Debug)]
 pub(crate) struct Parser {
     zone: Option<TimeZone>,
-    /// A quarter of an hour of local time, and how far it is from UTC: most lines share it with the one before.
+    /// A quarter of an hour of local time with its offset from UTC. Most lines are in the same
+    /// quarter as the line before.
     quarter: Option<(i64, i64)>,
 }
 
 impl Parser {
-    /// Returns a parser for lines whose stamps are by this clock.
+    /// Returns a parser for lines whose stamps are of this clock.
     pub fn new(clock: Clock) -> Self {
         let zone = match clock {
             Clock::Utc => None,
@@ -114,7 +116,7 @@ impl Parser {
         LineParts { time, stream, text: stamp.saturating_add(mark) }
     }
 
-    /// Returns the moment that a line begins with and the length of that with its spaces.
+    /// Returns the time at the beginning of a line, and its length including spaces.
     fn stamp(&mut self, line: &[u8]) -> Option<(Time, usize)> {
         if line.first() == Some(&b'@') {
             let end = HEX_SIZE.saturating_add(1);
@@ -127,7 +129,7 @@ impl Parser {
         Some((time, ISO.saturating_add(spaces)))
     }
 
-    /// Returns how far a local time is ahead of UTC.
+    /// Returns the offset of a local time from UTC.
     fn offset(&mut self, seconds: i64) -> i64 {
         let Some(zone) = &self.zone else { return 0 };
         let quarter = seconds.div_euclid(QUARTER);
@@ -142,14 +144,15 @@ impl Parser {
     }
 }
 
-/// Returns how far a zone is ahead of UTC at a local time, the earlier one of two that are the same.
+/// Returns the offset of a zone from UTC at a local time; if a local time occurs twice, it is the
+/// earlier one.
 fn offset_of(zone: &TimeZone, local: i64) -> i64 {
     let Ok(as_utc) = jiff::Timestamp::from_second(local) else { return 0 };
     let civil = TimeZone::UTC.to_datetime(as_utc);
     zone.to_timestamp(civil).map_or(0, |at| local.saturating_sub(at.as_second()))
 }
 
-/// Returns the stream that the text of a line is marked with, and the length of the mark.
+/// Returns the stream according to the mark in the text of a line, and the length of the mark.
 fn mark(text: &[u8]) -> (OutputName, usize) {
     if text.starts_with(STDERR_MARK) {
         (OutputName::Stderr, STDERR_MARK.len())
@@ -176,7 +179,7 @@ fn civil(stamp: &[u8; ISO]) -> Option<(i64, u32)> {
     Some((days * 86_400 + in_day, u32::try_from(number(20, 29)?).ok()?))
 }
 
-/// Returns the day that a date of the Gregorian calendar is, counted from 1970-01-01.
+/// Returns the number of days from 1970-01-01 to a date of the Gregorian calendar.
 ///
 /// **Source:** Howard Hinnant, "chrono-compatible low-level date algorithms", `days_from_civil`.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_keeps_its_own_blanks() {
+    fn the_text_keeps_its_own_spaces() {
         for (line, text) in [
             ("2026-11-20 23:34:05.123456789    two", "  two"),
             ("2026-11-20 23:34:05.123456789", ""),

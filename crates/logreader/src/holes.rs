@@ -1,9 +1,10 @@
-//! Where in a file there is data: a file may be far larger than what is in it.
+//! Finds the data in a sparse file, which may be far larger than its data.
 //!
-//! *Lives here:* asking the file system, so that nobody reads what was never written. A hole is no text: it is left
-//! out as if it were not there. *Does not live here:* lines.
+//! *Lives here:* asking the file system, so that bytes that were never written are not read. A hole
+//! is left out as if it were not there.
+//! *Does not live here:* lines.
 //!
-//! A file system that knows no holes answers that all is data.
+//! A file system that does not support holes answers that everything is data.
 //!
 //! **Source:** lseek(2), `SEEK_DATA` and `SEEK_HOLE`.
 
@@ -12,12 +13,12 @@ use std::os::fd::AsFd;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-/// A part of a file without a hole in it.
+/// A part of a file without a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub start: u64,
     pub end: u64,
-    /// There is no data just before it.
+    /// Whether there is no data just before it.
     pub is_whole: bool,
 }
 
@@ -31,19 +32,19 @@ pub(crate) fn data_from(file: impl AsFd, offset: u64) -> Result<Option<u64>, Err
     }
 }
 
-/// Returns where the data that `offset` is in ends.
+/// Returns the end of the data at `offset`.
 fn data_until(file: impl AsFd, offset: u64) -> Result<u64, Errno> {
     match seek(file, SeekFrom::Hole(offset)) {
         Ok(at) => Ok(at.max(offset.saturating_add(1))),
-        // What was cut off meanwhile is not there to be read either.
+        // A part that was cut off meanwhile cannot be read anyway.
         Err(Errno::NXIO | Errno::INVAL | Errno::NOTSUP) => Ok(u64::MAX),
         Err(errno) => Err(errno),
     }
 }
 
-/// Returns the last data before `end`, of which at most `width` bytes; `None` if there is none.
+/// Returns the last data before `end`, at most `width` bytes; `None` if there is none.
 ///
-/// However large a hole is, this takes some dozen calls.
+/// However large a hole is, this takes some dozens of calls.
 pub(crate) fn last_before(file: impl AsFd, end: u64, width: u64) -> Result<Option<Extent>, Errno> {
     let mut end = end;
     while end > 0 {
@@ -71,10 +72,10 @@ fn last_of(file: impl AsFd, start: u64, end: u64, from: u64) -> Result<Extent, E
     }
 }
 
-/// Returns a place before `end` behind which, and before `end`, there is no data, and not `width` bytes before it there
-/// is some; 0 if there is none at all.
+/// Returns a place before `end`, such that there is no data from there to `end`, and some data at
+/// most `width` bytes before it; 0 if there is none at all.
 fn end_of_data(file: impl AsFd, end: u64, width: u64) -> Result<u64, Errno> {
-    // The data that is sought is not before `low`, where there is some, and before `high`.
+    // The data is not before `low`, where there is some, and not after `high`.
     let (mut low, mut high, mut reach) = (0, end, width);
     while low == 0 && high > 0 {
         let from = high.saturating_sub(reach);
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(last_before(sparse(size, &[]), size, WIDTH).unwrap(), None);
         for at in [0, PAGE, 1 << 20, (1 << 40) + PAGE, size - PAGE] {
             let extent = last_before(sparse(size, &[0, at]), size, WIDTH).unwrap().unwrap();
-            // Two pages side by side have no hole between them.
+            // Two adjacent pages have no hole between them.
             let start = if at == PAGE { 0 } else { at };
             assert_eq!((extent.start, extent.end), (start, at + PAGE), "{at}");
         }

@@ -1,7 +1,8 @@
-//! The bytes of a file, compressed or not, in their order.
+//! The bytes of a file in order, compressed or not.
 //!
-//! *Lives here:* reading on from an offset, and unpacking Zstandard (RFC 8878): any number of frames, with checksums,
-//! and frames to be skipped in between. *Does not live here:* lines.
+//! *Lives here:* reading from an offset on, and unpacking Zstandard (RFC 8878): any number of
+//! frames, with checksums, with skippable frames between them.
+//! *Does not live here:* lines.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -14,10 +15,11 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use crate::holes;
 use crate::names::Form;
 
-/// Bytes read at once.
+/// The most bytes that are read at once.
 pub(crate) const BLOCK: usize = 64 << 10;
 
-/// Bytes of a compressed file that are unpacked at the most: one of a few bytes may hold any number.
+/// The most bytes that are unpacked from a compressed file, because a few bytes may unpack to any
+/// number.
 const MOST_UNPACKED: u64 = 4 << 30;
 
 /// Why no more can be read.
@@ -25,18 +27,18 @@ const MOST_UNPACKED: u64 = 4 << 30;
 pub(crate) enum InputError {
     /// The system refuses.
     System(Errno),
-    /// What is in a compressed file cannot be unpacked.
+    /// The compressed data cannot be unpacked.
     Damaged(String),
 }
 
-/// Where bytes come from.
+/// A source of bytes.
 #[derive(Debug)]
 pub(crate) enum LogInput {
     /// A file, which may grow.
     Plain {
-        /// It.
+        /// Where bytes are read from.
         file: OwnedFd,
-        /// Where to read next.
+        /// The offset of the next read.
         offset: u64,
     },
     /// A compressed file.
@@ -44,7 +46,8 @@ pub(crate) enum LogInput {
 }
 
 impl LogInput {
-    /// Returns what reads a file from `offset` on, of its contents when unpacked.
+    /// Returns an input that reads a file from `offset` on; for a compressed file, the offset is
+    /// that of the unpacked bytes.
     pub fn new(file: OwnedFd, form: Form, offset: u64) -> Self {
         match form {
             Form::Plain => Self::Plain { file, offset },
@@ -52,7 +55,7 @@ impl LogInput {
         }
     }
 
-    /// Returns the file, unless it is compressed: those do not change.
+    /// Returns the file, unless it is compressed: compressed files do not change.
     pub fn file(&self) -> Option<&OwnedFd> {
         match self {
             Self::Plain { file, .. } => Some(file),
@@ -60,7 +63,7 @@ impl LogInput {
         }
     }
 
-    /// Returns the file, which is read no further, unless it is compressed.
+    /// Returns the file, unless it is compressed, and ends the input.
     pub fn into_file(self) -> Option<OwnedFd> {
         match self {
             Self::Plain { file, .. } => Some(file),
@@ -68,7 +71,7 @@ impl LogInput {
         }
     }
 
-    /// Appends the next bytes to `buffer`; returns how many, 0 at the end.
+    /// Appends the next bytes to `buffer`; returns their number, 0 at the end.
     pub fn read_into(&mut self, buffer: &mut Vec<u8>) -> Result<usize, InputError> {
         buffer.reserve(BLOCK);
         match self {
@@ -95,11 +98,11 @@ impl LogInput {
 pub(crate) struct Unpacker {
     packed: BufReader<File>,
     decoder: FrameDecoder,
-    /// A frame was begun.
+    /// Whether a frame has begun.
     in_frame: bool,
-    /// There is nothing more, or nothing more can be had.
+    /// Whether there is nothing more, or nothing more can be read.
     ended: bool,
-    /// Unpacked bytes that nobody wants.
+    /// Unpacked bytes that are to be skipped.
     skip: u64,
     /// Bytes that may still be unpacked.
     left: u64,
@@ -114,7 +117,7 @@ impl std::fmt::Debug for Unpacker {
 
 impl Unpacker {
     fn new(file: OwnedFd, skip: u64) -> Self {
-        // Somebody may have read it through a copy of this descriptor.
+        // Another reader may have used a duplicate of this descriptor.
         let _ = rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0));
         let packed = BufReader::with_capacity(BLOCK, File::from(file));
         Self {
@@ -156,7 +159,7 @@ impl Unpacker {
         Ok(0)
     }
 
-    /// Unpacks into `block`; 0 bytes mean that a frame has ended, or everything.
+    /// Unpacks into `block`; 0 bytes mean the end of a frame or of everything.
     fn unpack(&mut self) -> Result<usize, InputError> {
         if !self.in_frame {
             if self.packed.fill_buf().map_err(|error| of_io(&error))?.is_empty() {
@@ -197,11 +200,11 @@ impl Unpacker {
 
 fn of_io(error: &std::io::Error) -> InputError {
     Errno::from_io_error(error)
-        .map_or_else(|| InputError::Damaged(gatevisor_term::error_chain::chain(error)), InputError::System)
+        .map_or_else(|| InputError::Damaged(gatevisor_wire::exit::error_chain(error)), InputError::System)
 }
 
 fn of_decoder(error: &FrameDecoderError) -> InputError {
-    InputError::Damaged(gatevisor_term::error_chain::chain(error))
+    InputError::Damaged(gatevisor_wire::exit::error_chain(error))
 }
 
 #[cfg(test)]
@@ -211,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_file_that_unpacks_to_no_end_is_damaged() {
-        // The header of a frame that does not tell its size; then blocks of one repeated byte, none of them the last.
+        // The header of a frame without its size; then blocks of one repeated byte, none of them
+        // the last.
         let mut packed = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
         for _ in 0..100 {
             packed.extend([0x02, 0x00, 0x10, b'x']);

@@ -1,15 +1,16 @@
-//! Reading logs back: the last lines of one or several directories, and those that come.
+//! Reads logs back: the last lines of one or several directories, and new ones.
 //!
-//! *Lives here:* what `gatevisor logs` needs, over any directory that s6-log or we write; an ordinary reader, which
-//! takes no lock and needs no writer.
+//! *Lives here:* the work behind `gatevisor logs`, for any directory that s6-log or we write. It is
+//! an ordinary reader, which takes no lock and needs no writer.
 //!
-//! *Does not live here:* colours, labels on a terminal, choosing directories, and writing logs (`gatevisor-logd`).
+//! *Does not live here:* colours, labels on a terminal, choosing directories, and writing logs
+//! (`gatevisor-logd`).
 //!
 //! *May depend on it:* the binary. It needs no crate that writes logs.
 //!
-//! Lines that were written are ordered by their stamps; lines that come are given as they come. A line is given once
-//! it is whole. Following waits for the kernel's events, and never looks by the clock. No file is in memory as a
-//! whole, however large.
+//! Existing lines are ordered by their stamps; new lines are given in the order of their arrival. A
+//! line is given once it is complete. Following waits for the kernel's events, and never polls by
+//! the clock. No file is loaded into memory as a whole, however large it is.
 #![forbid(unsafe_code)]
 
 mod entry;
@@ -17,6 +18,7 @@ mod holes;
 mod input;
 mod lines;
 mod names;
+mod options;
 mod pick;
 mod source;
 mod tail;
@@ -26,7 +28,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 
 use rustix::io::Errno;
 
@@ -34,108 +35,67 @@ use source::DirectoryReader;
 use watch::{DirectoryWatcher, FollowWake};
 
 pub use entry::{Clock, LineParts, OutputName, Time};
+pub use options::{Directory, LogReadError, ReadOptions};
 pub use pick::Pick;
 
-/// A log directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directory {
-    /// What its lines are given with.
-    pub label: String,
-    /// Where it is; it need not exist.
-    pub path: PathBuf,
-    /// What stamps without a zone mean in it.
-    pub clock: Clock,
-}
-
-/// What to read.
-#[derive(Debug, Clone)]
-pub struct ReadOptions {
-    /// The directories.
-    pub dirs: Vec<Directory>,
-    /// Which lines.
-    pub pick: Pick,
-    /// How many of the last of these lines of each directory; `None` means all.
-    pub lines: Option<usize>,
-    /// Go on with the lines that come, and wait for directories that do not exist yet.
-    pub follow: bool,
-}
-
-/// A line of a log.
+/// What a service wrote up to a newline, as the log has it.
 #[derive(Debug, Clone, Copy)]
 pub struct LogLine<'a> {
-    /// The number of its directory in the options.
+    /// The index of its directory in the options.
     pub index: usize,
     /// The label of its directory.
     pub label: &'a str,
-    /// All of it, as it is in the file, without its newline.
+    /// The whole line as it is in the file, without its newline.
     pub bytes: &'a [u8],
     /// Its parts.
     pub entry: LineParts,
 }
 
 impl<'a> LogLine<'a> {
-    /// Returns the stamp and the mark that it begins with.
+    /// Returns its stamp and its mark.
     pub fn head(&self) -> &'a [u8] {
         self.bytes.get(..self.entry.text).unwrap_or_default()
     }
 
-    /// Returns what the service wrote.
+    /// Returns the text that the service wrote.
     pub fn text(&self) -> &'a [u8] {
         self.bytes.get(self.entry.text..).unwrap_or_default()
     }
 }
 
-/// What a reader gives.
+/// The output of a reader.
 #[derive(Debug, Clone, Copy)]
 pub enum ReaderEvent<'a> {
-    /// A line.
+    /// The next one to show.
     Line(LogLine<'a>),
-    /// Not everything in a compressed archive can be read; what follows it can.
+    /// A compressed archive cannot be read completely; later files can.
     Damaged {
         /// The label of its directory.
         label: &'a str,
-        /// Its name, or nothing if that is not known.
+        /// The archive's name, or nothing if it is not known.
         archive: &'a str,
-        /// Why.
+        /// The reason.
         why: &'a str,
     },
-    /// There is nothing more for now; whoever collects lines may show them.
+    /// There is nothing more for now, so collected lines may be shown.
     Idle,
 }
 
-/// Why logs cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LogReadError {
-    /// A directory, or a file in it, refuses.
-    #[error("cannot read the log directory `{}` of {label}", path.display())]
-    Read {
-        /// Whose it is.
-        label: String,
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The kernel does not tell what changes.
-    #[error("cannot follow changes of the log directories")]
-    Watch(#[source] std::io::Error),
-}
-
-/// Takes what a reader gives, and says whether to go on.
+/// Receives the output of a reader, and tells whether to go on.
 pub type OnEvent<'a> = dyn FnMut(ReaderEvent<'_>) -> ControlFlow<()> + 'a;
 
-/// Gives the last lines of the directories to `on_event` and, when following, those that come.
+/// Passes the last lines of the directories to `on_event`, and when following, new lines.
 ///
-/// A directory that does not exist has no lines. Lines above 1 MiB are given in pieces. Returns when there are no
-/// more lines, or when `on_event` breaks.
+/// A directory that does not exist has no lines. Lines longer than 1 MiB are given in pieces.
+/// Returns when there are no more lines, or when `on_event` breaks.
 pub fn run(options: &ReadOptions, on_event: &mut OnEvent<'_>) -> Result<(), LogReadError> {
     run_until(options, None, on_event)
 }
 
-/// Does what [`run`] does, and when following also returns once `stop` is broken or hung up.
+/// Does the same as [`run`], and when following also returns once `stop` is broken or hung up.
 ///
-/// Standard output is a useful `stop`: a reader that has gone away is noticed although no line comes.
+/// Standard output is a useful `stop`: a reader that has gone away is noticed even if no line
+/// comes.
 pub fn run_until(
     options: &ReadOptions,
     stop: Option<BorrowedFd<'_>>,
@@ -145,7 +105,8 @@ pub fn run_until(
         options.dirs.iter().map(|directory| DirectoryReader::new(directory, options.pick.clone())).collect();
     let mut watcher = None;
     if options.follow {
-        // Watched before they are read, so that nothing falls between reading and following.
+        // The directories are watched before they are read, so that no change falls between reading
+        // and following.
         let mut new = DirectoryWatcher::new().map_err(watch_error)?;
         for (index, source) in sources.iter().enumerate() {
             new.attach(index, source.path()).map_err(watch_error)?;
@@ -164,7 +125,7 @@ pub fn run_until(
     }
 }
 
-/// Gives what is there, by stamp over all directories, and in its own order within each.
+/// Gives the existing lines, by stamp over all directories, and in their own order within each.
 fn give_tail(
     sources: &mut [DirectoryReader],
     on_event: &mut OnEvent<'_>,
@@ -197,7 +158,8 @@ fn advance(
 ) -> Result<ControlFlow<()>, LogReadError> {
     let is_there = source.next_line().map_err(|errno| source.error(errno))?;
     if is_there {
-        // A line without a stamp belongs to the one before; a clock that was set back reorders nothing.
+        // A line without a stamp belongs to the one before. A clock that was set back changes no
+        // order.
         let time = source.entry().time.map_or(before, |time| time.max(before));
         heads.push(Reverse((time, index)));
     }
@@ -222,8 +184,8 @@ fn follow(
     stop: Option<BorrowedFd<'_>>,
     on_event: &mut OnEvent<'_>,
 ) -> Result<(), LogReadError> {
-    // What happened between watching and now is in the events; no directory needs a look without one, except those
-    // that appeared before their watch did.
+    // Changes between watching and now are in the events. Only directories that appeared before
+    // their watch need a look without an event.
     let mut changed: Vec<usize> = (0..sources.len()).collect();
     loop {
         for &index in &changed {

@@ -1,6 +1,7 @@
-//! Lines of one file, forwards from an offset.
+//! Reads the lines of one file forwards from an offset.
 //!
-//! *Lives here:* a buffer over an input. *Does not live here:* which file comes next, and where its last lines begin.
+//! *Lives here:* a buffer over an input.
+//! *Does not live here:* which file comes next, and where its last lines begin.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::input::{InputError, LogInput};
 
-/// Longest piece of a line that is given at once.
+/// The longest piece of a line that is given at once.
 pub(crate) const LONGEST: usize = 1 << 20;
 
 /// Reads the lines of a file that may grow.
@@ -18,17 +19,17 @@ pub(crate) const LONGEST: usize = 1 << 20;
 pub(crate) struct LineReader {
     input: LogInput,
     buffer: Vec<u8>,
-    /// Where in the file the buffer begins.
+    /// The offset in the file at which the buffer begins.
     start: u64,
-    /// Where in the buffer the next line begins.
+    /// The index in the buffer at which the next line begins.
     next: usize,
-    /// How far the buffer was searched for a newline in vain.
+    /// The part of the buffer, up to this index, that has no newline.
     searched: usize,
     damage: Option<String>,
 }
 
 impl LineReader {
-    /// Returns a reader whose first line begins at `offset`, which the input begins with.
+    /// Returns a reader whose first line begins at `offset`, where the input begins.
     pub fn new(input: LogInput, offset: u64) -> Self {
         Self { input, start: offset, buffer: Vec::new(), next: 0, searched: 0, damage: None }
     }
@@ -38,17 +39,17 @@ impl LineReader {
         self.input.file()
     }
 
-    /// Returns the file, which is read no further, unless it is compressed.
+    /// Returns the file, unless it is compressed, and ends the reader.
     pub fn into_file(self) -> Option<OwnedFd> {
         self.input.into_file()
     }
 
-    /// Returns where in the file the next line begins.
+    /// Returns the offset of the next line in the file.
     pub fn offset(&self) -> u64 {
         self.start.saturating_add(u64::try_from(self.next).unwrap_or(0))
     }
 
-    /// Returns once why the file ended before its end.
+    /// Returns, once, why the file could not be read to its end.
     pub fn take_damage(&mut self) -> Option<String> {
         self.damage.take()
     }
@@ -58,7 +59,7 @@ impl LineReader {
         self.buffer.get(range).unwrap_or_default()
     }
 
-    /// Returns the next whole line without its newline, or `None` while there is none.
+    /// Returns the next complete line without its newline, or `None` if there is none.
     pub fn next(&mut self) -> Result<Option<Range<usize>>, Errno> {
         loop {
             let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
@@ -79,7 +80,7 @@ impl LineReader {
         }
     }
 
-    /// Returns what follows the last newline, if anything, and counts it as read.
+    /// Returns the bytes after the last newline, if there are any, and counts them as read.
     pub fn rest(&mut self) -> Option<Range<usize>> {
         let rest = self.next..self.buffer.len();
         self.next = rest.end;
@@ -87,7 +88,7 @@ impl LineReader {
         (!rest.is_empty()).then_some(rest)
     }
 
-    /// Reads on; returns whether anything came.
+    /// Reads more; returns whether there was anything.
     fn fill(&mut self) -> Result<bool, Errno> {
         let read = self.next.min(self.buffer.len());
         self.buffer.drain(..read);

@@ -1,6 +1,6 @@
-//! Which files of a log directory hold lines, and in which form.
+//! The files of a log directory that hold lines, and their forms.
 //!
-//! *Lives here:* the names of archives, compressed ones included, and the list of those that are there.
+//! *Lives here:* the names of archives, including compressed ones, and listing the present ones.
 //! *Does not live here:* their order beside `current`, and their contents.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use gatevisor_wire::log_directory::{Archive, COMPRESSED};
 
-/// In which forms an archive is there; while it is being compressed, in both.
+/// The forms in which an archive exists. While it is being compressed, it exists in both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Forms {
     plain: bool,
@@ -21,25 +21,26 @@ pub(crate) struct Forms {
 /// The archives of a directory, the oldest first.
 pub(crate) type Archives = BTreeMap<Archive, Forms>;
 
-/// Tells a file from all others, for as long as it is open.
+/// Distinguishes a file from all others, as long as it is open.
 pub(crate) type Inode = (u64, u64);
 
-/// How a file's bytes are to be understood.
+/// The form of a file's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// They are the lines.
+    /// The lines themselves.
     Plain,
-    /// They are frames of Zstandard.
+    /// Zstandard frames.
     Compressed,
 }
 
-/// A file of the directory that is open.
+/// An open file of the directory.
 #[derive(Debug)]
 pub(crate) struct OpenedFile {
     pub file: OwnedFd,
     pub inode: Inode,
     pub form: Form,
-    /// It will not be met under another name: it was opened by its archive's, or has left the directory.
+    /// Whether it will not be found under another name, because it was opened by its archive's name
+    /// or has left the directory.
     pub is_archive: bool,
 }
 
@@ -47,7 +48,7 @@ pub(crate) struct OpenedFile {
 pub(crate) fn list(directory: &OwnedFd) -> Result<Archives, Errno> {
     let mut found = Archives::new();
     let entries = match Dir::read_from(directory) {
-        // The directory was removed; what we hold is empty.
+        // The directory was removed. The one that we hold is empty.
         Err(Errno::NOENT) => return Ok(found),
         other => other?,
     };
@@ -72,10 +73,11 @@ pub(crate) fn list(directory: &OwnedFd) -> Result<Archives, Errno> {
     Ok(found)
 }
 
-/// Opens an archive in the form that it has by now, or returns `None` if it was deleted.
+/// Opens an archive in its present form, or returns `None` if it was deleted.
 pub(crate) fn open_archive(directory: impl AsFd, archive: Archive) -> Result<Option<OpenedFile>, Errno> {
     let name = archive.name();
-    // Plain first: a compressor renames its work into place before it removes what it worked on.
+    // The plain form is tried first, because a compressor renames its result into place before it
+    // removes the plain form.
     if let Some(opened) = open(&directory, &name)? {
         return Ok(Some(OpenedFile { is_archive: true, ..opened }));
     }
@@ -83,7 +85,7 @@ pub(crate) fn open_archive(directory: impl AsFd, archive: Archive) -> Result<Opt
     Ok(opened.map(|opened| OpenedFile { is_archive: true, form: Form::Compressed, ..opened }))
 }
 
-/// Opens a file, or returns `None` if there is none of that name.
+/// Opens a file, or returns `None` if there is none with that name.
 pub(crate) fn open(directory: impl AsFd, name: impl rustix::path::Arg) -> Result<Option<OpenedFile>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Some(file) = found(openat(directory, name, flags, Mode::empty()))? else { return Ok(None) };
@@ -93,7 +95,7 @@ pub(crate) fn open(directory: impl AsFd, name: impl rustix::path::Arg) -> Result
     Ok(regular.then_some(OpenedFile { file, inode, form: Form::Plain, is_archive: false }))
 }
 
-/// Turns "there is none" into `None`; a symbolic link where a file belongs is none, either.
+/// Turns "not found" into `None`; a symbolic link in place of a file counts as not found, too.
 pub(crate) fn found<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
     match result {
         Ok(found) => Ok(Some(found)),

@@ -1,11 +1,12 @@
-//! One log directory, read as the one stream that it once was.
+//! Reads one log directory as one stream.
 //!
-//! *Lives here:* the order of its files, and telling a file from another by its inode, so that a rotation in the
-//! middle of looking neither hides nor repeats one. *Does not live here:* when to look.
+//! *Lives here:* the order of its files, and distinguishing files by their inodes, so that a
+//! rotation during a look neither hides nor repeats a file.
+//! *Does not live here:* when to look.
 //!
-//! A file that was read as `current` gets an archive's name later. Its descriptor is kept until that name is seen:
-//! as long as it is open, no other file can have its inode. If the archive was compressed before its name was seen,
-//! it is known by its contents.
+//! A file that was read as `current` gets an archive's name later. Its descriptor is kept until
+//! that name is seen, because no other file can have its inode while it is open. If the archive was
+//! compressed before its name was seen, it is recognized by its contents.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -25,23 +26,24 @@ use crate::tail::{Tail, tail};
 use crate::{Directory, LogReadError};
 use gatevisor_wire::log_directory::Archive;
 
-/// How often a directory is looked at again because it was rotated meanwhile, before its present state is taken.
+/// How often a directory is looked at again because it was rotated meanwhile. After that, the last
+/// look counts.
 const LOOKS: usize = 100;
 
-/// A file that is to be read.
+/// A file to be read.
 #[derive(Debug)]
 enum Next {
-    /// It is open.
+    /// It is open already.
     Open(OpenedFile, StartPosition),
-    /// It is opened when its turn comes; it may be gone by then.
+    /// It is opened when its turn comes. It may be gone by then.
     Archive(Archive, StartPosition),
 }
 
-/// Where in a file reading begins.
+/// The place in a file at which reading begins.
 #[derive(Debug, Clone, Copy, Default)]
 struct StartPosition {
     offset: u64,
-    /// The time of the line before.
+    /// The time of the line before it.
     before: Option<Time>,
 }
 
@@ -50,20 +52,20 @@ struct StartPosition {
 pub(crate) struct DirectoryReader {
     label: String,
     path: PathBuf,
-    /// The directory that was last read, to notice another one in its place.
+    /// The identity of the directory that was read last, to notice a replacement.
     directory: Option<Inode>,
-    /// The archives that were there at the last look.
+    /// The archives at the last look.
     known: BTreeSet<Archive>,
     queue: VecDeque<Next>,
     reading: Option<OpenLog>,
-    /// Read to the end, and not seen under an archive's name yet.
+    /// Files that were read to their end and have not been seen under an archive's name yet.
     done: Vec<OpenedFile>,
-    /// The last file ends where it ends; nobody waits for more.
+    /// Whether no more lines are awaited in the last file.
     is_final: bool,
     line: Range<usize>,
     entry: LineParts,
     judge: Judge,
-    /// Files of which not everything could be read, and why.
+    /// Files that could not be read completely, with the reasons.
     damaged: Vec<(String, String)>,
 }
 
@@ -71,14 +73,14 @@ pub(crate) struct DirectoryReader {
 struct OpenLog {
     lines: LineReader,
     inode: Inode,
-    /// What it is called in a report of damage.
+    /// Its name in a report of damage.
     name: String,
     is_archive: bool,
-    /// It was removed, so nobody else will find more in it.
+    /// Whether it was removed, so that nobody can add to it.
     is_removed: bool,
 }
 
-/// What a directory holds, seen at one moment.
+/// The contents of a directory at one moment.
 struct DirectoryListing {
     directory: OwnedFd,
     inode: Inode,
@@ -88,7 +90,7 @@ struct DirectoryListing {
 }
 
 impl DirectoryReader {
-    /// Returns the source that reads a directory.
+    /// Returns a reader of a directory.
     pub fn new(directory: &Directory, pick: Pick) -> Self {
         Self {
             label: directory.label.clone(),
@@ -116,12 +118,12 @@ impl DirectoryReader {
         &self.path
     }
 
-    /// Returns the error that reading this directory failed with.
+    /// Returns the error for a failure of reading this directory.
     pub fn error(&self, errno: Errno) -> LogReadError {
         LogReadError::Read { label: self.label.clone(), path: self.path.clone(), source: errno.into() }
     }
 
-    /// Places the source before the last `wanted` lines (`None`: before all) of those that are picked.
+    /// Places the reader before the last `wanted` of the chosen lines (`None`: before all).
     ///
     /// When following, a last line without a newline is not given before it has one.
     pub fn begin(&mut self, wanted: Option<usize>, follow: bool) -> Result<(), Errno> {
@@ -131,7 +133,8 @@ impl DirectoryReader {
         self.known = look.archives.keys().copied().collect();
         let newest = look.archives.keys().next_back().map(|archive| archive.stamp.into());
         let mut missing = wanted;
-        // Backwards, until there are enough lines. What follows an archive was written after its name's moment.
+        // It goes backwards until there are enough lines. Every file after an archive was written
+        // after the time in the archive's name.
         if let Some(current) = look.current
             && (follow || !self.is_too_late(newest))
         {
@@ -147,7 +150,7 @@ impl DirectoryReader {
         }
         let mut archives = look.archives.keys().rev().copied().peekable();
         while let Some(archive) = archives.next() {
-            // It was put away at the moment that its name says; no line in it is from later.
+            // It was archived at the time in its name, and none of its lines are later.
             let too_early = self.judge.pick().since.is_some_and(|since| Time::from(archive.stamp) < since);
             if missing == Some(0) || too_early {
                 break;
@@ -161,19 +164,19 @@ impl DirectoryReader {
                 continue;
             }
             let place = self.place(&file, &mut missing, true)?;
-            // Closed again: a long history has more files than a process may have open.
+            // It is closed again, because a long history has more files than a process may open.
             self.queue.push_front(Next::Archive(archive, place));
         }
         self.judge.before = None;
         Ok(())
     }
 
-    /// Returns whether what was written after this moment is too late to be wanted.
+    /// Returns whether everything after this time is too late to be chosen.
     fn is_too_late(&self, after: Option<Time>) -> bool {
         self.judge.pick().until.zip(after).is_some_and(|(until, after)| after > until)
     }
 
-    /// Returns where reading a file begins, and takes what it has off those that are missing.
+    /// Returns where reading of a file begins, and subtracts its lines from those that are missing.
     fn place(
         &mut self,
         file: &OpenedFile,
@@ -189,7 +192,8 @@ impl DirectoryReader {
         Ok(StartPosition { offset, before })
     }
 
-    /// Finds the next line that is picked; returns whether there is one. It is then [`DirectoryReader::line`].
+    /// Finds the next chosen line; returns whether there is one. [`DirectoryReader::line`] returns
+    /// it.
     pub fn next_line(&mut self) -> Result<bool, Errno> {
         loop {
             let Some(reading) = &mut self.reading else {
@@ -232,20 +236,21 @@ impl DirectoryReader {
         self.entry
     }
 
-    /// Returns each once the files of which not everything could be read, and why.
+    /// Returns, each once, the files that could not be read completely, with the reasons.
     pub fn take_damaged(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Looks whether `current` is another file than the one that was read to its end; returns whether there is more
-    /// to read.
+    /// Checks whether `current` is a different file from the one that was read to its end; returns
+    /// whether there is more to read.
     pub fn look_for_more(&mut self) -> Result<bool, Errno> {
         if let Some(reading) = &self.reading
             && self.inode_of_current()? == Some(reading.inode)
         {
             return Ok(false);
         }
-        // Found out before looking: what was removed by now has its other name, if it got one, in what is seen next.
+        // This is checked before the look: a file that was removed by now has its other name, if it
+        // has one, at the next look.
         let removed_by_now = self.removed();
         if let Some(look) = self.look()? {
             self.append_fresh(look)?;
@@ -256,10 +261,10 @@ impl DirectoryReader {
 
     fn append_fresh(&mut self, look: DirectoryListing) -> Result<(), Errno> {
         if self.directory != Some(look.inode) {
-            // Another directory under the same name: nothing in it was read.
+            // Another directory has the name now, and nothing in it was read.
             self.directory = Some(look.inode);
             self.known.clear();
-            // What was read of the other one will not turn up here.
+            // The files of the other directory will not appear here.
             self.done.clear();
             if let Some(reading) = &mut self.reading {
                 reading.is_archive = true;
@@ -269,7 +274,7 @@ impl DirectoryReader {
         let fresh: Vec<Archive> = seen.difference(&self.known).copied().collect();
         self.known = seen;
         for archive in fresh {
-            // Opened at once: a writer that is faster than we are may delete it before its turn comes.
+            // It is opened at once, because a fast writer may delete it before its turn comes.
             match open_archive(&look.directory, archive)? {
                 Some(opened) if opened.form == Form::Compressed => {
                     let again = || open_archive(&look.directory, archive);
@@ -287,7 +292,7 @@ impl DirectoryReader {
         Ok(())
     }
 
-    /// Queues a file, unless it is queued, is being read, or was.
+    /// Queues a file, unless it is queued, is being read, or was read.
     fn append(&mut self, opened: OpenedFile) {
         if let Some(reading) = self.reading.as_mut().filter(|reading| reading.inode == opened.inode) {
             reading.is_archive |= opened.is_archive;
@@ -311,11 +316,11 @@ impl DirectoryReader {
         self.queue.push_back(Next::Open(opened, StartPosition::default()));
     }
 
-    /// Finds the file among those in our hands that became this compressed archive, and notes that it has its name;
+    /// Finds the kept file that became this compressed archive, and notes that its name was seen;
     /// returns whether there is one.
     fn recognise(&mut self, open: impl Fn() -> Result<Option<OpenedFile>, Errno>) -> Result<bool, Errno> {
         let is_it = |file: &OwnedFd| match open()? {
-            // What is not removed has a name of its own.
+            // A file that was not removed has a name of its own.
             Some(archive) if is_removed(file) => same_contents(file, archive),
             _ => Ok(false),
         };
@@ -344,16 +349,16 @@ impl DirectoryReader {
         Ok(false)
     }
 
-    /// Returns the files in our hands that have no name any more.
+    /// Returns the kept files that have no name any more.
     fn removed(&self) -> Vec<Inode> {
         let done = self.done.iter().filter(|done| is_removed(&done.file)).map(|done| done.inode);
         let reading = self.reading.iter().filter(|reading| reading.lines.file().is_some_and(is_removed));
         done.chain(reading.map(|reading| reading.inode)).collect()
     }
 
-    /// Lets go of files that were removed, which also lets their directory go.
+    /// Closes files that were removed, which also releases their directory.
     ///
-    /// Returns whether the file that is being read is one of them: it is read to its end once more.
+    /// Returns whether the file that is being read is one of them. It is read to its end once more.
     fn note_removed(&mut self, removed: &[Inode]) -> bool {
         self.done.retain(|done| !removed.contains(&done.inode));
         match &mut self.reading {
@@ -376,7 +381,7 @@ impl DirectoryReader {
                 };
                 match found {
                     Some(opened) => (opened, place, archive.name()),
-                    // Deleted since; the next one, then.
+                    // It was deleted meanwhile, so the next one is tried.
                     None => return Ok(!self.queue.is_empty()),
                 }
             }
@@ -390,7 +395,7 @@ impl DirectoryReader {
         Ok(true)
     }
 
-    /// Puts away the file that was read to its end.
+    /// Keeps the file that was read to its end.
     fn retire(&mut self) {
         if let Some(OpenLog { lines, inode, is_archive: false, is_removed: false, .. }) = self.reading.take()
             && let Some(file) = lines.into_file()
@@ -409,7 +414,7 @@ impl DirectoryReader {
         Ok(found(stat)?.map(|stat| (stat.st_dev, stat.st_ino)))
     }
 
-    /// Returns what the directory holds, such that no file was rotated while we looked.
+    /// Returns the contents of the directory at a moment without a rotation.
     fn look(&self) -> Result<Option<DirectoryListing>, Errno> {
         let Some(directory) = self.open_directory()? else { return Ok(None) };
         let stat = fstat(&directory)?;
@@ -422,8 +427,8 @@ impl DirectoryReader {
             let archives = list(&directory)?;
             let still = open(&directory, "current")?.map(|opened| opened.inode);
             let same = still == current.as_ref().map(|opened| opened.inode);
-            // A list that was made while a file got another name may have both, or neither. Two equal ones have
-            // every file once.
+            // A list that was made while a file was renamed may have both names, or neither. If two
+            // lists are equal, each file is in them once.
             let stable = same && list(&directory)? == archives;
             if stable || looks >= LOOKS {
                 return Ok(Some(DirectoryListing { directory, inode, archives, previous, current }));
@@ -437,7 +442,7 @@ fn is_removed(file: &OwnedFd) -> bool {
     fstat(file).is_ok_and(|stat| stat.st_nlink == 0)
 }
 
-/// Returns whether a compressed archive holds what a file does.
+/// Returns whether a compressed archive has the contents of a file.
 fn same_contents(file: &OwnedFd, archive: OpenedFile) -> Result<bool, Errno> {
     let mut plain = LogInput::Plain { file: rustix::io::fcntl_dupfd_cloexec(file, 0)?, offset: 0 };
     let mut packed = LogInput::new(archive.file, archive.form, 0);

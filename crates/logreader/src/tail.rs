@@ -1,6 +1,7 @@
-//! Where the last lines of a file begin that somebody wants.
+//! Finds where the last chosen lines of a file begin.
 //!
-//! *Lives here:* looking at a file from its end, no further than needed, and at a compressed one from its beginning.
+//! *Lives here:* examining a file from its end, no further than necessary, and a compressed file
+//! from its beginning.
 //! *Does not live here:* which file comes before.
 
 use std::collections::VecDeque;
@@ -16,19 +17,19 @@ use crate::lines::{LONGEST, LineReader};
 use crate::names::{Form, OpenedFile};
 use crate::pick::Judge;
 
-/// Most bytes that are searched for the beginning of a line with a stamp.
+/// The most bytes that are searched for the beginning of a line with a stamp.
 const WIDEST: usize = 4 << 20;
 
-/// Where the last lines of a file begin.
+/// The beginning of the last chosen lines of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tail {
     /// The offset of the first of them.
     pub offset: u64,
-    /// How many there are, at most as many as wanted.
+    /// Their number, at most the requested one.
     pub lines: usize,
-    /// The time that this first line has from a line before it.
+    /// The time that the first one has from a line before it.
     pub before: Option<Time>,
-    /// Nothing before it is wanted, whatever is missing.
+    /// Whether nothing before it can be chosen, even if lines are missing.
     pub is_beginning: bool,
 }
 
@@ -38,9 +39,10 @@ impl Tail {
     }
 }
 
-/// Returns where the last `wanted` lines begin that the judge wants; `None` means all that it wants.
+/// Returns where the last `wanted` chosen lines begin; `None` means all chosen lines.
 ///
-/// What follows the last newline is a line only if `counts_rest`; otherwise reading begins so that it comes whole.
+/// The bytes after the last newline count as a line only if `counts_rest`; otherwise reading begins
+/// so that they come as a whole line later.
 pub(crate) fn tail(
     file: &OpenedFile,
     wanted: Option<usize>,
@@ -67,11 +69,11 @@ fn of_newlines(file: impl AsFd, wanted: usize, counts_rest: bool) -> Result<Tail
     if wanted == 0 && (counts_rest || !has_rest) {
         return Ok(Tail::at(size, 0));
     }
-    // The newline before the first wanted line is this many newlines from the end.
+    // The newline before the first requested line is this many newlines from the end.
     let target = if rest_counts { wanted } else { wanted.saturating_add(1) };
     let mut seen: usize = 0;
     let mut end = size;
-    // Bytes without a newline since the last one, or since a piece of a line.
+    // The number of bytes since the last newline, or since a piece of a line.
     let mut unbroken: usize = 0;
     while let Some(Extent { start, end: data_end, .. }) = holes::last_before(&file, end, wide(BLOCK))? {
         let block = read_between(&file, start, data_end)?;
@@ -96,7 +98,8 @@ fn of_newlines(file: impl AsFd, wanted: usize, counts_rest: bool) -> Result<Tail
     Ok(Tail::at(0, seen.saturating_add(usize::from(rest_counts))))
 }
 
-/// Judges chunks from the end, each from a line with a stamp on, so that those that follow it are known to be its.
+/// Judges chunks from the end. Each begins with a stamped line, so that the lines without a stamp
+/// after it have its time.
 fn of_wanted(file: impl AsFd, wanted: usize, judge: &mut Judge, counts_rest: bool) -> Result<Tail, Errno> {
     let size = size_of(&file)?;
     let mut end = size;
@@ -133,14 +136,15 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Returns the last chunk before `end`, no larger than needed; `None` where there are only holes.
+    /// Returns the last chunk before `end`, no larger than necessary; `None` if there are only
+    /// holes.
     fn before(file: impl AsFd, end: u64, judge: &mut Judge) -> Result<Option<Self>, Errno> {
         let mut width = BLOCK;
         loop {
             let Some(extent) = holes::last_before(&file, end, wide(width))? else { return Ok(None) };
             let Extent { start, end, is_whole } = extent;
             let mut bytes = read_between(&file, start, end)?;
-            // In the middle of a file, the first line is one whose beginning is not seen.
+            // In the middle of a file, the beginning of the first line is not seen.
             let mut at = if is_whole { Some(0) } else { line_after(&bytes, 0) };
             let any = at;
             let mut time = None;
@@ -157,7 +161,8 @@ impl Chunk {
                 width = width.saturating_mul(2);
                 continue;
             }
-            // The beginning of a file is not left out for want of a stamp, nor a wide chunk without any.
+            // The beginning of a file is accepted without a stamp, and so is a wide chunk without
+            // any.
             let begin = if start == 0 { 0 } else { at.or(any).unwrap_or(0) };
             let time = if at == Some(begin) { time } else { None };
             bytes.drain(..begin.min(bytes.len()));
@@ -165,7 +170,7 @@ impl Chunk {
         }
     }
 
-    /// Notes where the last `most` wanted lines begin; returns how many there are.
+    /// Notes where the last `most` chosen lines begin; returns their number.
     fn judge(&self, judge: &mut Judge, most: usize, found: &mut VecDeque<(u64, Option<Time>)>) -> usize {
         judge.before = None;
         let mut at: usize = 0;
@@ -202,7 +207,7 @@ fn of_compressed(file: &OpenedFile, wanted: usize, judge: &mut Judge) -> Result<
 /// Keeps the last `most` places.
 fn note(found: &mut VecDeque<(u64, Option<Time>)>, most: usize, place: (u64, Option<Time>)) {
     if most == usize::MAX && !found.is_empty() {
-        // Only the first one counts, then.
+        // Then only the first one counts.
         return;
     }
     if found.len() == most {
@@ -213,7 +218,7 @@ fn note(found: &mut VecDeque<(u64, Option<Time>)>, most: usize, place: (u64, Opt
     }
 }
 
-/// Returns where the first line begins whose newline before it is at `from` or later.
+/// Returns where the first line begins whose preceding newline is at `from` or later.
 fn line_after(bytes: &[u8], from: usize) -> Option<usize> {
     let newline = memchr(b'\n', bytes.get(from..)?)?;
     let begin = from.saturating_add(newline).saturating_add(1);
@@ -286,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_begin_where_they_begin() {
-        // Counted by newlines, and by lines that are looked at.
+        // Counted both by newlines and by examining lines.
         let everything = Pick::default();
         let all_match = Pick { grep: Some(Regex::new("").unwrap()), ..Pick::default() };
         for pick in [everything, all_match] {
@@ -314,7 +319,8 @@ mod tests {
 
     #[test]
     fn a_large_file_is_looked_at_no_further_back_than_needed() {
-        // Sparse: what is not looked at costs nothing, and looking at all of it would take very long.
+        // It is sparse: parts that are not examined cost nothing, and examining all of it would
+        // take very long.
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 40).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, b"\n2026-11-20 10:00:00.000000000  a\n", 1 << 40)

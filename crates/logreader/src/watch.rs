@@ -1,77 +1,76 @@
-//! Waiting for changes of directories, those included that do not exist yet.
+//! Waits for changes of directories, including those that do not exist yet.
 //!
-//! *Lives here:* inotify. *Does not live here:* what a change means; every event only says that a directory is worth
+//! *Lives here:* which directories are watched.
+//! *Does not live here:* the meaning of a change; every event only tells that a directory is worth
 //! a look.
 //!
-//! The directories above are watched, too, for the one name in each that leads to the directory: it may not exist
-//! yet, and a watch on a directory that was removed is silent for as long as any process has a file open in it.
+//! The parent directories are watched, too, for the one name in each that leads to the directory.
+//! The directory may not exist yet, and a watch on a removed directory is silent as long as any
+//! process has a file open in it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use gatevisor_paths::by_path;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-/// Bytes of events that are read at once.
-const EVENTS: usize = 16 << 10;
-/// How often a path is walked again because it changed under us.
+/// How often a path is followed again because it changed meanwhile.
 const WALKS: usize = 100;
-/// How many of the directories above are watched, the nearest first. Those further up are not replaced while somebody
-/// follows a log, and have much going on in them.
+/// How many parent directories are watched, the nearest first. Those further up are not replaced
+/// while somebody follows a log, and many things happen in them.
 const ABOVE: usize = 4;
 
-/// Why a wait ended.
+/// The reason for the end of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FollowWake {
     /// There are changes.
     Changed,
-    /// The descriptor that ends everything is broken or hung up.
+    /// The `stop` descriptor is broken or hung up.
     Stopped,
 }
 
 /// A directory that is worth a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirectoryChange {
-    /// Its number.
+    /// Its place in the list of directories.
     pub index: usize,
-    /// It must be attached again: it is gone, or another one has its name.
+    /// Whether it must be attached again, because it is gone or another one has its name.
     pub lost: bool,
 }
 
 /// Watches numbered directories.
 #[derive(Debug)]
 pub(crate) struct DirectoryWatcher {
-    inotify: OwnedFd,
-    /// By watch: whom it is for.
+    inotify: Inotify,
+    /// The users of each watch.
     watches: BTreeMap<i32, Vec<WatchUser>>,
 }
 
-/// Whom a watch is for.
+/// A use of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct WatchUser {
     index: usize,
-    /// The name in the watched directory that leads to the one that is meant; `None` if it is that one itself.
+    /// The name in the watched directory that leads to the intended one; `None` if it is the
+    /// intended one itself.
     next: Option<Box<OsStr>>,
 }
 
 impl DirectoryWatcher {
-    /// Returns a watcher of nothing.
+    /// Returns a watcher without watches.
     pub fn new() -> Result<Self, Errno> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let inotify = Inotify::new()?;
         Ok(Self { inotify, watches: BTreeMap::new() })
     }
 
-    /// Watches the directory `path`, which need not exist, as number `index`.
+    /// Watches the directory `path`, which need not exist, under the index `index`.
     pub fn attach(&mut self, index: usize, path: &Path) -> Result<(), Errno> {
         for _ in 0..WALKS {
             self.detach(index);
-            // The nearest ones that exist, each with the name to watch for in it.
+            // The nearest parents, each with the name to watch for in it.
             let steps: Vec<(&Path, &OsStr)> = path
                 .ancestors()
                 .zip(path.ancestors().skip(1))
@@ -79,14 +78,15 @@ impl DirectoryWatcher {
                 .filter(|(parent, _)| by_path::is_directory(parent))
                 .take(ABOVE)
                 .collect();
-            // From above, so that whatever is replaced while we walk is replaced below a watch.
+            // It begins at the top, so that a directory that is replaced meanwhile is below a
+            // watch.
             for (directory, next) in steps.iter().rev() {
                 self.add(directory, WatchUser { index, next: Some((*next).into()) })?;
             }
             if self.add(path, WatchUser { index, next: None })? {
                 return Ok(());
             }
-            // What appeared before the watch above it did gave no event.
+            // A directory that appeared before its parent was watched caused no event.
             if steps.first().is_some_and(|(parent, next)| !by_path::is_directory(parent.join(next))) {
                 return Ok(());
             }
@@ -100,7 +100,8 @@ impl DirectoryWatcher {
             let inotify = self.inotify.as_fd();
             let mut fds = [
                 PollFd::from_borrowed_fd(inotify, PollFlags::IN),
-                // Errors and hang-ups are reported unasked; what a person types is not for us.
+                // Errors and hang-ups are reported even if no events are requested; we do not read
+                // what a person types.
                 PollFd::from_borrowed_fd(stop.unwrap_or(inotify), PollFlags::empty()),
             ];
             let waited = if stop.is_some() { 2 } else { 1 };
@@ -119,44 +120,34 @@ impl DirectoryWatcher {
         }
     }
 
-    /// Returns the directories that changed, each once, in the order of their first change.
+    /// Returns the changed directories, each once, in the order of their first change.
     pub fn changes(&mut self) -> Result<Vec<DirectoryChange>, Errno> {
         let mut changes: Vec<DirectoryChange> = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); EVENTS];
-        let mut reader = inotify::Reader::new(self.inotify.as_fd(), &mut buffer);
-        loop {
-            let event = match reader.next() {
-                Ok(event) => event,
-                Err(Errno::AGAIN) => return Ok(changes),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno),
-            };
-            let flags = event.events();
-            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                // Something happened to somebody.
-                for user in self.watches.values().flatten() {
+        let watches = &mut self.watches;
+        self.inotify.read(|change| {
+            if change.is_loss() {
+                // Changes were lost, so every user may be affected.
+                for user in watches.values().flatten() {
                     note(&mut changes, user.index, true);
                 }
-                continue;
+                return;
             }
-            let gone = flags.intersects(
-                ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED | ReadFlags::UNMOUNT,
-            );
-            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-            for user in self.watches.get(&event.wd()).map(Vec::as_slice).unwrap_or_default() {
+            let gone = change.is_departure();
+            for user in watches.get(&change.watch).map(Vec::as_slice).unwrap_or_default() {
                 match &user.next {
-                    None if gone || name.is_none_or(is_log) => note(&mut changes, user.index, gone),
-                    Some(next) if gone || name == Some(next) => note(&mut changes, user.index, true),
+                    None if gone || change.name.is_none_or(is_log) => note(&mut changes, user.index, gone),
+                    Some(next) if gone || change.name == Some(next) => note(&mut changes, user.index, true),
                     None | Some(_) => {}
                 }
             }
-            if flags.contains(ReadFlags::IGNORED) {
-                self.watches.remove(&event.wd());
+            if change.is_end() {
+                watches.remove(&change.watch);
             }
-        }
+        })?;
+        Ok(changes)
     }
 
-    /// Adds a watch; returns whether there is such a directory.
+    /// Adds a watch; returns whether the directory exists.
     fn add(&mut self, path: &Path, user: WatchUser) -> Result<bool, Errno> {
         let mut flags = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
@@ -177,7 +168,7 @@ impl DirectoryWatcher {
                 Ok(true)
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-            // What may not be read above is not ours to watch, and will hardly be replaced.
+            // A parent that we may not read cannot be watched, and will hardly be replaced.
             Err(Errno::ACCESS) if user.next.is_some() => Ok(false),
             Err(errno) => Err(errno),
         }
@@ -188,20 +179,19 @@ impl DirectoryWatcher {
         self.watches.retain(|watch, users| {
             users.retain(|user| user.index != index);
             if users.is_empty() {
-                // Gone already when the directory is.
-                let _ = inotify::remove_watch(inotify, *watch);
+                inotify.remove(*watch);
             }
             !users.is_empty()
         });
     }
 }
 
-/// Returns whether a file of a log directory has lines in it.
+/// Returns whether a file of a log directory holds lines.
 fn is_log(name: &OsStr) -> bool {
     name != "lock" && name != "state"
 }
 
-/// Returns the path, or `.` for the empty path that a relative one begins with.
+/// Returns the path, or `.` for the empty path at the beginning of a relative one.
 fn or_here(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }

@@ -161,7 +161,7 @@ fn following_goes_on_across_rotation_without_a_gap_or_a_repeat() {
     follower.expect(&["coder:half"]);
     for number in 0..2000 {
         dir.write(format!("number {number}\n").as_bytes(), now()).unwrap();
-        // Neither far ahead, or archives are deleted unread, nor in lockstep.
+        // The writer is not far ahead, or archives would be deleted unread. Nor is it in lockstep.
         if number % 20 == 19 {
             for expected in number - 19..=number {
                 follower.expect(&[&format!("coder:number {expected}")]);
@@ -192,7 +192,7 @@ fn following_a_writer_at_full_speed_misses_and_repeats_nothing() {
     for number in 0..LINES {
         assert_eq!(follower.next(), format!("coder:number {number}"));
         if number % 2000 == 1000 {
-            // Whoever comes later begins in the middle of rotations.
+            // A later reader begins in the middle of rotations.
             others.push(Follower::start(options(&[&path], None, true)));
         }
     }
@@ -314,7 +314,7 @@ fn s6_logs_way_of_rotating_is_followed_as_well() {
 }
 
 #[test]
-fn whoever_has_enough_gets_no_more() {
+fn a_reader_that_breaks_gets_no_more_lines() {
     let temp = tempfile::tempdir().unwrap();
     writer(temp.path(), 1000, 1).write(b"one\ntwo\n", now()).unwrap();
     let mut count = 0;
@@ -462,7 +462,7 @@ fn written() -> impl Strategy<Value = Written> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn what_is_picked_is_what_a_look_at_every_line_would_pick(
+    fn the_chosen_lines_are_those_that_a_look_at_every_line_would_choose(
         files in prop::collection::vec((prop::collection::vec(written(), 0..8), any::<bool>()), 1..6),
         since in prop::option::of(0..60u32),
         until in prop::option::of(0..60u32),

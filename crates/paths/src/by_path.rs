@@ -1,11 +1,15 @@
-//! What is at the end of a whole path: the place of the functions of `std::fs` where others own what is on the way.
+//! Opening the end of a whole path: replaces the functions of `std::fs` if others own directories
+//! on the way.
 //!
-//! *Lives here:* finding, looking at, listing and watching what a path from `/` or from the working directory leads to.
-//! *Does not live here:* the way below a descriptor (`resolve`), and homes, which say whose they are besides (`home`).
+//! *Lives here:* finding, looking at, listing and watching the end of a path from `/` or from the
+//! working directory.
+//! *Does not live here:* paths below a descriptor (`resolve`), and homes, whose owner matters, too
+//! (`home`).
 //!
-//! Whoever owns a directory on the way can put a link or a mount there. Root is led by links that are root's or belong to
-//! the owner of what they lead to, as a supervisor is, and into no file system that a user answers for. Any other process
-//! has only its own user's rights to lose, and goes wherever the path leads.
+//! The owner of a directory on the way can put a link or a mount there. Root follows only links
+//! that are root's or belong to the owner of their target, as a supervisor does, and enters no file
+//! system that a user's program serves. Any other process has only its own user's rights to lose,
+//! and goes wherever the path leads.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,7 +17,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf, absolute};
 
-use rustix::fs::inotify::{self, WatchFlags};
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
+use gatevisor_sys::refused;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -21,7 +26,7 @@ use rustix::process::geteuid;
 use crate::look::{FileInfo, glance, look as look_at};
 use crate::resolve::{Links, Mounts, ResolveError, Resolver, without_waiting};
 
-/// Returns what this process may be led by, on such a path and below what it leads to.
+/// Returns which links and mounts this process may follow on such a path and below its end.
 pub fn rules() -> Resolver {
     rules_of(geteuid().is_root())
 }
@@ -34,53 +39,57 @@ const fn rules_of(root: bool) -> Resolver {
     }
 }
 
-/// Opens what a path leads to. `flags` must not make anything; with `O_PATH` and `O_NOFOLLOW` a link is opened itself.
+/// Opens the end of a path. `flags` must not make anything; with `O_PATH` and `O_NOFOLLOW` a link
+/// itself is opened.
 ///
 /// # Errors
-/// The kernel's number, or the one that tells what [`ResolveError::errno`] says it does.
+/// The kernel's error, or the one that [`ResolveError::errno`] gives for a refusal.
 pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = path.as_ref();
     if !geteuid().is_root() {
-        return openat(CWD, path, without_waiting(flags), Mode::empty());
+        let opened = openat(CWD, path, without_waiting(flags), Mode::empty());
+        return refused::of_path(opened, path);
     }
     let whole = absolute(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
     rules_of(true).from_root(&whole, flags).map_err(|error: ResolveError| error.errno())
 }
 
-/// Opens what a path leads to from a directory, which it begins at unless it begins at `/`, as [`open`] does.
+/// Does the same as [`open`] for a path that begins at a directory unless it is absolute.
 pub fn open_from(base: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     if path.is_absolute() {
         return open(path, flags);
     }
     if !geteuid().is_root() {
-        return openat(base, path, without_waiting(flags), Mode::empty());
+        let opened = openat(&base, path, without_waiting(flags), Mode::empty());
+        return refused::below(opened, &base, path);
     }
     rules_of(true).from(base.as_fd(), path, flags).map_err(|error: ResolveError| error.errno())
 }
 
-/// Returns the directory at a path, held without being read.
+/// Returns a descriptor (`O_PATH`) of the directory at a path.
 pub fn directory(path: impl AsRef<Path>) -> Result<OwnedFd, Errno> {
     open(path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
-/// Returns the directory that a path leads through last, held without being read, and the path's last component.
+/// Returns a descriptor (`O_PATH`) of the directory that holds a path's last component, and that
+/// component.
 pub fn parent(path: &Path) -> Result<(OwnedFd, &OsStr), Errno> {
     let name = path.file_name().ok_or(Errno::INVAL)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     directory(parent.unwrap_or(Path::new("."))).map(|parent| (parent, name))
 }
 
-/// Looks at what a path leads to.
+/// Looks at the end of a path, and follows links.
 pub fn look(path: impl AsRef<Path>) -> io::Result<FileInfo> {
     Ok(look_at(open(path, OFlags::PATH)?)?)
 }
 
-/// Looks at what is called so itself, a link too.
+/// Looks at the end of a path; if it is a link, at the link itself.
 pub fn look_itself(path: impl AsRef<Path>) -> io::Result<FileInfo> {
     Ok(look_at(open(path, OFlags::PATH | OFlags::NOFOLLOW)?)?)
 }
 
-/// Returns the path by which the kernel knows an opened file now.
+/// Returns the kernel's present path of an opened file.
 ///
 /// # Errors
 /// There is no `/proc`.
@@ -89,17 +98,18 @@ pub fn path_of(opened: impl AsFd) -> io::Result<PathBuf> {
     Ok(OsString::from_vec(link.into_bytes()).into())
 }
 
-/// Returns whether a path leads to a directory, as far as this process may be led.
+/// Returns whether a path leads to a directory, following only what this process may follow.
 pub fn is_directory(path: impl AsRef<Path>) -> bool {
     directory(path).is_ok()
 }
 
-/// Returns the names in the directory at a path, and what they were when they were listed.
+/// Returns the names in the directory at a path, each with the kind that it had when it was listed.
 pub fn names(path: impl AsRef<Path>) -> io::Result<Vec<(OsString, FileType)>> {
     names_in(open(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
-/// Returns the names in a directory that was opened to be read, and what they were when they were listed.
+/// Returns the names in a directory that was opened to be read, each with the kind that it had when
+/// it was listed.
 pub fn names_in(directory: OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
     let mut names = Vec::new();
     let mut listed = Dir::new(directory)?;
@@ -110,7 +120,7 @@ pub fn names_in(directory: OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
             names.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
         }
     }
-    // Some file systems do not say in their lists.
+    // Some file systems do not tell the kind in their lists.
     let unknown = names.iter_mut().filter(|(_, kind)| *kind == FileType::Unknown);
     for (name, kind) in unknown {
         *kind = glance(listed.fd()?, &**name).map_or(FileType::Unknown, |found| found.kind());
@@ -118,37 +128,39 @@ pub fn names_in(directory: OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
     Ok(names)
 }
 
-/// Watches what a path leads to; with `DONT_FOLLOW` no link that it ends with.
+/// Watches the end of a path; with `DONT_FOLLOW`, a link itself.
 ///
 /// # Errors
-/// Those of [`open`]; `ENOENT` for root, too, where there is no `/proc`.
-pub fn watch(inotify: impl AsFd, path: impl AsRef<Path>, flags: WatchFlags) -> Result<i32, Errno> {
+/// Those of [`open`]; for root also `ENOENT` if there is no `/proc`.
+pub fn watch(inotify: &Inotify, path: impl AsRef<Path>, flags: WatchFlags) -> Result<i32, Errno> {
     let path = path.as_ref();
     if !geteuid().is_root() {
-        return inotify::add_watch(inotify, path, flags);
+        return refused::of_path(inotify.add_by_path(path, flags), path);
     }
     let no_link = if flags.contains(WatchFlags::DONT_FOLLOW) { OFlags::NOFOLLOW } else { OFlags::empty() };
     let only = if flags.contains(WatchFlags::ONLYDIR) { OFlags::DIRECTORY } else { OFlags::empty() };
     watch_opened(inotify, open(path, OFlags::PATH | no_link | only)?, flags)
 }
 
-/// Watches what was opened, which may be closed afterwards.
+/// Watches an opened file, which may be closed afterwards.
 ///
 /// # Errors
-/// `ENOENT` where there is no `/proc`.
-pub fn watch_opened(inotify: impl AsFd, opened: impl AsFd, flags: WatchFlags) -> Result<i32, Errno> {
-    inotify::add_watch(inotify, proc_name(&opened), flags.difference(WatchFlags::DONT_FOLLOW))
+/// `ENOENT` if there is no `/proc`.
+pub fn watch_opened(inotify: &Inotify, opened: impl AsFd, flags: WatchFlags) -> Result<i32, Errno> {
+    inotify.add_by_path(proc_name(&opened), flags.difference(WatchFlags::DONT_FOLLOW))
 }
 
-/// Changes the permissions of an opened file, also of one that is only held (`O_PATH`), as what is closed to us can be.
+/// Changes the permissions of an opened file, also of one opened with `O_PATH`, for example because
+/// it is closed to us.
 ///
 /// # Errors
-/// `ENOENT` where there is no `/proc`.
+/// `ENOENT` if there is no `/proc`.
 pub fn change_mode(opened: impl AsFd, mode: Mode) -> Result<(), Errno> {
     chmodat(CWD, proc_name(&opened), mode, AtFlags::empty())
 }
 
-/// Returns what an opened file is called where only a name will do; looking it up asks nobody but the kernel.
+/// Returns a name of an opened file, for calls that take only names. The look-up asks nobody but
+/// the kernel.
 fn proc_name(opened: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd())
 }
@@ -180,7 +192,7 @@ mod tests {
         };
         assert_eq!(link(&roots, agent).unwrap_err(), Errno::LOOP);
         assert!(link(&roots, 0).is_ok() && link(&agents, 0).is_ok() && link(&agents, agent).is_ok());
-        // Nor is it led through such a link, or by one with other words for the same way.
+        // Neither is such a link followed, nor the same path spelt differently.
         assert_eq!(link(temp.path(), agent).unwrap_err(), Errno::LOOP);
         assert_eq!(directory(slot.join("event/roots")).unwrap_err(), Errno::LOOP);
         assert_eq!(parent(&slot.join("event/roots/file")).unwrap_err(), Errno::LOOP);
@@ -196,7 +208,7 @@ mod tests {
             [directory(&ours).map(drop), look(format!("{ours}/.")).map(drop).map_err(|_| Errno::LOOP)];
         let expected = if geteuid().is_root() { Err(Errno::LOOP) } else { Ok(()) };
         assert_eq!(found, [expected, expected]);
-        // What the kernel tells of a process is no way to anywhere.
+        // Files about processes are no way to another place.
         assert!(look(format!("/proc/{}/stat", std::process::id())).is_ok() && is_directory("/proc"));
     }
 
@@ -211,7 +223,7 @@ mod tests {
         let mut names = names(temp.path()).unwrap();
         names.sort_by(|one, other| one.0.cmp(&other.0));
         assert_eq!(names, [("link".into(), FileType::Symlink), ("target".into(), FileType::Directory)]);
-        let inotify = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+        let inotify = Inotify::new().unwrap();
         let itself = WatchFlags::CREATE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
         assert!(watch(&inotify, &link, itself).is_err());
         assert_eq!(watch(&inotify, &link, WatchFlags::CREATE), watch(&inotify, &target, itself));

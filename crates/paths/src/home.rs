@@ -1,12 +1,15 @@
-//! Finding a home, or any directory that a path from `/` leads to, and who could have led us there.
+//! Finding a home, or any directory at the end of an absolute path, and finding out who controls
+//! the way to it.
 //!
-//! *Lives here:* the way from `/`, step by step; making what is missing on it; whose word counts in the home.
-//! *Does not live here:* the way below it (`resolve`), and giving it to somebody (`walk`).
+//! *Lives here:* the way from `/`, step by step; making missing directories on it; who has
+//! authority in the home.
+//! *Does not live here:* the way below the home (`resolve`), and giving the home to somebody
+//! (`walk`).
 //!
-//! Whoever may write to a directory on the way decides what is at its end: `/opt/data/a/home` is the agent's choice where
-//! `/opt/data` is the agent's, and may be `/etc` at the next look. So each directory above is looked at while it is gone
-//! through, and the home is held by a descriptor from then on. What a process does there, it does with the rights of the
-//! first user on the way who is not root.
+//! A user who may write to a directory on the way controls its end: if `/opt/data` is the agent's,
+//! then `/opt/data/a/home` is the agent's choice, and may be `/etc` at the next look. So each
+//! directory above is examined while it is passed, and the home is held by a descriptor from then
+//! on. A process works there with the rights of the first user on the way who is not root.
 //!
 //! **Source:** `path_resolution(7)`, sticky bit in inode(7).
 
@@ -23,12 +26,13 @@ use crate::look::{FileInfo, look};
 use crate::resolve::{Guide, Links, Mounts, RefusalReason, ResolveError, Resolver, Steps};
 use crate::trusted::{is_trusted, root_of_a_process};
 
-/// Permissions to write of anybody but the owner; an access list shows in those of the group.
+/// Write permission of the group and of others. An access list shows in the permission of the
+/// group.
 const OTHERS_WRITE: u32 = 0o022;
-/// Entries may be renamed and removed by their owners only.
+/// The sticky bit: only owners may rename and remove entries.
 const STICKY: u32 = 0o1000;
 
-/// A home that was found, and is held.
+/// A home that was found, held by a descriptor.
 #[derive(Debug)]
 pub struct OpenHome {
     directory: OwnedFd,
@@ -37,27 +41,27 @@ pub struct OpenHome {
     above: Option<Untrusted>,
 }
 
-/// A directory above a home with which somebody else decides where the path leads.
+/// A directory above a home through which another user controls where the path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untrusted {
-    /// The directory.
+    /// The path of the directory.
     pub path: PathBuf,
-    /// Who decides: its owner, or the owner of what is in it.
+    /// The user in control: the owner of the directory, or of its entry.
     pub uid: u32,
-    /// Why it is they.
+    /// Why this user is in control.
     pub why: UntrustedReason,
-    /// Whether only owners may rename and remove what is in it.
+    /// Whether only owners may rename and remove its entries.
     pub is_sticky: bool,
 }
 
-/// Why somebody else decides what is in a directory.
+/// Why another user controls the entries of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UntrustedReason {
-    /// It is theirs.
+    /// The directory is theirs.
     Owned,
-    /// Everybody may make things in it, and what is there is theirs.
+    /// Everybody may make entries in it, and this entry is theirs.
     Shared,
-    /// Others than its owner may write to it.
+    /// Users besides the owner may write to it.
     Open,
 }
 
@@ -80,34 +84,34 @@ pub enum HomeError {
     /// The path leads nowhere, or a step of it was refused.
     #[error(transparent)]
     Way(#[from] ResolveError),
-    /// It is missing, and is not made where somebody else decides what the path leads to.
+    /// It is missing, and is not made because another user controls where the path leads.
     #[error("`{}` does not exist and is not made, because {above}", path.display())]
     NotMade {
-        /// What is missing.
+        /// The path of the missing directory.
         path: PathBuf,
-        /// Who decides.
+        /// The directory above, and the user in control.
         above: Untrusted,
     },
 }
 
 impl HomeError {
-    /// Returns whether there is no such directory.
+    /// Returns whether the directory does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Way(error) if error.is_missing())
     }
 
-    /// Returns whether something else than a directory is there, or on the way.
+    /// Returns whether something other than a directory is there or on the way.
     pub fn is_no_directory(&self) -> bool {
         matches!(self, Self::Way(ResolveError { reason: RefusalReason::NotADirectory, .. }))
     }
 }
 
-/// With whose rights to work in a home.
+/// The rights with which to work in a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authority {
-    /// Ours: nobody else has a say in where its path leads.
+    /// Our own: nobody else controls where its path leads.
     Ours,
-    /// Those of this user, whose directory the way leads through, or whose the home is.
+    /// Those of this user, who owns the home or a directory on the way.
     User(u32),
     /// Nobody's: several users may write to this directory of root's.
     Nobody(Untrusted),
@@ -116,30 +120,31 @@ pub enum Authority {
 impl OpenHome {
     /// Opens the directory at `path`, which must be absolute.
     ///
-    /// Root follows links of root's only; any other process has only its own rights to lose, and follows all.
+    /// Root follows only links that are root's. Any other process has only its own rights to lose,
+    /// and follows all.
     pub fn open(path: &Path) -> Result<Self, HomeError> {
         Self::go(path, &mut Way::new(None))
     }
 
-    /// Opens the directory at `path`, which must be absolute, and makes what is missing with this mode. Root makes
-    /// nothing where anybody else decides what the path leads to.
+    /// Opens the directory at `path`, which must be absolute, and makes missing directories with
+    /// this mode. Root makes nothing if anybody else controls where the path leads.
     pub fn open_or_make(path: &Path, mode: Mode) -> Result<Self, HomeError> {
         Self::go(path, &mut Way::new(Some(mode)))
     }
 
-    /// Returns with whose rights to work in the home at `path`, and in the directories `below` it, also where they are still
-    /// to be made.
+    /// Returns the rights with which to work in the home at `path` and in the directories `below`
+    /// it. They need not exist yet.
     ///
     /// # Errors
     /// A step of the way was refused.
     pub fn authority_over(path: &Path, below: &[&str]) -> Result<Authority, HomeError> {
         match Self::open(path) {
             Ok(found) => Ok(found.authority(below)?),
-            // Where something else stands in its place, who could replace that decides.
+            // If something else has the place, the user who could replace it decides.
             Err(error) if error.is_missing() || error.is_no_directory() => {
                 let Some(parent) = path.parent() else { return Err(error) };
                 match Self::authority_over(parent, &[])? {
-                    // As /tmp is: what we make there is ours.
+                    // A directory such as /tmp: what we make there is ours.
                     Authority::Nobody(step) if step.is_sticky => Ok(Authority::Ours),
                     other => Ok(other),
                 }
@@ -172,35 +177,36 @@ impl OpenHome {
         Ok(Self { directory, path: path.to_owned(), seen, above: way.above.take() })
     }
 
-    /// Returns the path by which it was found.
+    /// Returns the path by which the home was found.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns what it is, as it was found.
+    /// Returns what was found, at that moment.
     pub const fn seen(&self) -> &FileInfo {
         &self.seen
     }
 
-    /// Returns its user and group now.
+    /// Returns its present user and group.
     pub fn owner(&self) -> Result<(u32, u32), Errno> {
         look(&self.directory).map(|seen| (seen.uid, seen.gid))
     }
 
-    /// Returns nothing where only root, and this process' user, decide what its path leads to.
+    /// Returns nothing if only root and this process's user control where its path leads.
     ///
     /// # Errors
-    /// The first directory above it with which somebody else does. Root changes no owner there.
+    /// The first directory above it that another user controls. Root changes no owner there.
     pub fn above(&self) -> Result<(), Untrusted> {
         self.above.clone().map_or(Ok(()), Err)
     }
 
-    /// Returns with whose rights to work in it, and in the directories `below` it that are there.
+    /// Returns the rights with which to work in it, and in those of the directories `below` it that
+    /// exist.
     ///
-    /// It is the first user, from `/` down, who is not trusted.
+    /// They are those of the first user, from `/` down, who is not trusted.
     ///
     /// # Errors
-    /// A directory of `below` is a link that may not be followed, or something else.
+    /// A directory of `below` is a link that may not be followed, or no directory.
     pub fn authority(&self, below: &[&str]) -> Result<Authority, ResolveError> {
         if let Some(above) = &self.above {
             return Ok(Authority::of(above));
@@ -239,7 +245,7 @@ impl Authority {
     }
 }
 
-/// Returns what makes a directory somebody else's to fill, where anything does.
+/// Returns why another user controls the entries of a directory, if one does.
 fn judged(path: &Path, seen: &FileInfo) -> Option<Untrusted> {
     let why = if !is_trusted(seen.uid) {
         UntrustedReason::Owned
@@ -251,11 +257,12 @@ fn judged(path: &Path, seen: &FileInfo) -> Option<Untrusted> {
     Some(Untrusted { path: path.to_owned(), uid: seen.uid, why, is_sticky: seen.mode & STICKY != 0 })
 }
 
-/// What is learnt on the way, and what is made.
+/// What is found on the way, and how missing directories are made.
 struct Way {
     make: Option<Mode>,
     above: Option<Untrusted>,
-    /// A directory that everybody may write to, and in which only owners may rename: what decides is whose the next is.
+    /// A directory above that everybody may write to and in which only owners may rename. The owner
+    /// of the next step decides.
     shared: Option<Untrusted>,
     not_made: Option<(PathBuf, Untrusted)>,
 }
@@ -265,7 +272,7 @@ impl Way {
         Self { make, above: None, shared: None, not_made: None }
     }
 
-    /// Judges the directory that was shared by what is in it.
+    /// Judges the shared directory above by the owner of this entry.
     fn settle(&mut self, next: &FileInfo) {
         if let Some(shared) = self.shared.take()
             && !is_trusted(next.uid)
@@ -300,7 +307,8 @@ impl Guide for Way {
             Err(Errno::EXIST) => return Ok(()),
             Err(errno) => return Err(RefusalReason::Errno(errno)),
         }
-        // Whatever the mask of this process is. The name is still that of what was made: only we could rename it.
+        // The mode holds regardless of this process's umask. The name still belongs to the
+        // directory that we made, because only we could rename it.
         let directory = Resolver::STRICT.directory(parent, name).map_err(|error| error.reason)?;
         fchmod(&directory, mode).map_err(RefusalReason::Errno)
     }

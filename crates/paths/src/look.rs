@@ -1,9 +1,10 @@
-//! What an open file is, whose, and on which mount.
+//! What an open file is, who owns it, and which mount it is on.
 //!
-//! *Lives here:* statx, and what stands in for it where a kernel or a filter does not have it.
-//! *Does not live here:* what follows from any of it.
+//! *Lives here:* statx, and its replacement if a kernel or a filter does not allow it.
+//! *Does not live here:* what follows from the answers.
 //!
-//! A bind mount has the device of what it shows, so a device does not tell one mount from another; its number does.
+//! A bind mount has the device of the tree that it shows, so only the mount's number tells two
+//! mounts apart.
 //!
 //! **Source:** statx(2), `proc_pid_fdinfo(5)`, inode(7).
 
@@ -12,34 +13,34 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, makedev, openat, statx};
 use rustix::io::{Errno, read};
 
-/// Bytes of a file of `/proc/self/fdinfo` that are read; the number of the mount is in the third line.
+/// The most bytes read of a file in `/proc/self/fdinfo`; the mount's number is in the third line.
 const FDINFO_BYTES: usize = 512;
 
-/// What a file is, found out through a descriptor of it.
+/// What a file is, found through a descriptor of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileInfo {
-    /// Whose it is.
+    /// The user who owns it.
     pub uid: u32,
-    /// The group whose it is.
+    /// The group that owns it.
     pub gid: u32,
-    /// What it is, and its permissions.
+    /// Its kind and its permissions.
     pub mode: u32,
-    /// Whether it has several names; each directory has.
+    /// Whether it has several names; every directory has.
     pub has_other_names: bool,
     /// The device that it is on.
     pub device: u64,
-    /// Its number there.
+    /// Its inode number on the device.
     pub inode: u64,
-    /// Bytes in it.
+    /// Its length in bytes.
     pub size: u64,
-    /// Bytes that it takes.
+    /// Bytes that it occupies.
     pub allocated: u64,
-    /// The number of the mount through which it was opened; `None` where nothing tells.
+    /// The number of the mount through which it was opened; `None` if that is unknown.
     pub mount: Option<u64>,
 }
 
 impl FileInfo {
-    /// What is behind a door that is closed to us: nobody's, and of no kind.
+    /// A file that we may not look at: of no owner and of no kind.
     const CLOSED: Self = Self {
         uid: u32::MAX,
         gid: u32::MAX,
@@ -52,7 +53,7 @@ impl FileInfo {
         mount: None,
     };
 
-    /// Returns what kind of file it is.
+    /// Returns the kind of the file.
     pub const fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
     }
@@ -67,7 +68,7 @@ impl FileInfo {
         self.kind().is_symlink()
     }
 
-    /// Returns whether both are on one mount, as far as anything tells; where nothing does they are not.
+    /// Returns whether both are on one mount. If that is unknown, they are not.
     pub fn is_on_mount_of(&self, other: &Self) -> bool {
         self.mount.is_some() && self.mount == other.mount
     }
@@ -78,13 +79,14 @@ impl FileInfo {
     }
 }
 
-/// Looks at what a descriptor is of, also where that can do nothing else (`O_PATH`).
+/// Looks at the file of a descriptor, also of one that allows nothing else (`O_PATH`).
 ///
-/// A file system that asks somebody else is not asked: what the kernel knows is enough.
+/// A file system that would have to ask another machine or process is not asked: what the kernel
+/// knows is enough.
 pub fn look(fd: impl AsFd) -> Result<FileInfo, Errno> {
     let fd = fd.as_fd();
     match by_statx(fd, "", AtFlags::EMPTY_PATH) {
-        // A kernel before 4.11, or a container that does not let it through.
+        // A kernel before 4.11, or a container that forbids the call.
         Err(Errno::NOSYS | Errno::PERM) => by_fstat(fd),
         // A user's own file system, into which not even root may look.
         Err(Errno::ACCESS) => Ok(FileInfo { mount: mount_by_fdinfo(fd), ..FileInfo::CLOSED }),
@@ -93,8 +95,8 @@ pub fn look(fd: impl AsFd) -> Result<FileInfo, Errno> {
     }
 }
 
-/// Looks at the entry `name` of a directory, which may be another one a moment later: good for deciding what is worth a
-/// look at a descriptor, and for nothing else.
+/// Looks at the entry `name` of a directory. It may be another file a moment later, so use this
+/// only to decide whether the entry is worth opening.
 pub fn glance(parent: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<FileInfo, Errno> {
     match by_statx(parent.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(seen) if seen.mount.is_some() => Ok(seen),
@@ -103,7 +105,8 @@ pub fn glance(parent: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<
     }
 }
 
-/// Opens an entry of a directory, a link itself too, so that it can be looked at and does not become another one.
+/// Opens an entry of a directory, also a link itself, so that it can be looked at and stays the
+/// same file.
 pub fn pinned(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<std::os::fd::OwnedFd, Errno> {
     openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
@@ -124,7 +127,7 @@ fn by_statx(fd: BorrowedFd<'_>, name: impl rustix::path::Arg, flags: AtFlags) ->
     })
 }
 
-/// Looks as a kernel without statx can.
+/// Does the same as [`look`] for a kernel without statx.
 pub(crate) fn by_fstat(fd: BorrowedFd<'_>) -> Result<FileInfo, Errno> {
     let seen = fstat(fd)?;
     Ok(FileInfo {
@@ -140,7 +143,7 @@ pub(crate) fn by_fstat(fd: BorrowedFd<'_>) -> Result<FileInfo, Errno> {
     })
 }
 
-/// Returns the number of the mount as `/proc` tells it.
+/// Returns the number of the mount, from `/proc`.
 fn mount_by_fdinfo(fd: BorrowedFd<'_>) -> Option<u64> {
     let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
     let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;

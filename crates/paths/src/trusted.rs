@@ -1,6 +1,7 @@
-//! Whom this process trusts.
+//! The users whom this process trusts.
 //!
-//! *Lives here:* which users' directories and processes may lead it. *Does not live here:* what follows (`home`, `resolve`).
+//! *Lives here:* whose directories and processes this process may follow.
+//! *Does not live here:* the consequences (`home`, `resolve`).
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,12 +12,14 @@ use rustix::process::geteuid;
 
 use crate::look::{look, pinned};
 
-/// The owner of files whose owners this user name space does not know.
+/// The owner shown for files whose owner is unknown in this user namespace.
 const OVERFLOW: u32 = 65_534;
 
-/// Returns the root directory of a process of ours or of root's, where a path begins with it, and the rest of the path.
+/// If a path begins with the root directory of a process of ours or of root's (`/proc/PID/root`),
+/// returns that directory and the rest of the path.
 ///
-/// It is the one link of `/proc` that an operator names on purpose: the way into a container from outside.
+/// It is the one link of `/proc` that an operator names on purpose: the way into a container from
+/// outside.
 pub fn root_of_a_process(path: &Path) -> Option<(OwnedFd, &Path)> {
     let mut parts = path.components();
     let begin = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
@@ -36,12 +39,14 @@ pub fn root_of_a_process(path: &Path) -> Option<(OwnedFd, &Path)> {
     Some((opened.ok()?, parts.as_path()))
 }
 
-/// Root, and whoever we are: who is that could do whatever we do.
+/// Returns whether a user is root or the user of this process, whose processes could do everything
+/// that we do.
 pub fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw() || is_root_outside(uid)
 }
 
-/// Returns whether this is how the machine's root appears in a user name space that does not know it.
+/// Returns whether this is how the machine's root appears in a user namespace that does not contain
+/// it.
 ///
 /// **Source:** `user_namespaces(7)`, "Unmapped user and group IDs".
 fn is_root_outside(uid: u32) -> bool {

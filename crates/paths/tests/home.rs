@@ -1,4 +1,4 @@
-//! The way to a home, and whose word counts in it.
+//! The path to a home, and which user decides in it.
 
 #![allow(
     clippy::unwrap_used,
@@ -112,7 +112,7 @@ fn a_link_of_roots_leads_to_the_home_and_the_home_is_judged_not_the_link() {
 }
 
 #[test]
-fn whose_the_profiles_are_decides_where_the_home_is_roots() {
+fn the_owner_of_the_profiles_decides_if_the_home_is_roots() {
     if !is_root() {
         return;
     }
@@ -159,7 +159,7 @@ fn a_directory_that_several_may_write_to_is_nobodys_unless_only_owners_may_renam
 }
 
 #[test]
-fn who_decides_about_a_home_that_is_still_to_be_made_is_who_decides_about_what_is_above_it() {
+fn the_user_who_controls_the_parent_decides_about_a_home_that_is_still_to_be_made() {
     if !is_root() {
         return;
     }
@@ -180,7 +180,7 @@ fn who_decides_about_a_home_that_is_still_to_be_made_is_who_decides_about_what_i
 }
 
 #[test]
-fn what_is_missing_is_made_whatever_the_mask_is() {
+fn missing_directories_are_made_whatever_the_umask_is() {
     let temp = tempfile::tempdir().unwrap();
     let home = temp.path().join("a/b/home");
     let made = OpenHome::open_or_make(&home, Mode::from_raw_mode(0o751)).unwrap();
@@ -196,8 +196,8 @@ fn what_is_missing_is_made_whatever_the_mask_is() {
 }
 
 #[test]
-fn who_has_only_ones_own_rights_follows_every_link_but_those_of_proc() {
-    if !is_ordinary("who_has_only_ones_own_rights_follows_every_link_but_those_of_proc") {
+fn a_process_with_only_its_own_rights_follows_every_link_but_those_of_proc() {
+    if !is_ordinary("a_process_with_only_its_own_rights_follows_every_link_but_those_of_proc") {
         return;
     }
     let temp = tempfile::tempdir().unwrap();

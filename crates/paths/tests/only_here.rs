@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FORBIDDEN: [&str; 4] = ["remove_dir_all", "create_dir_all", ".recursive(true)", "walkdir"];
 
 /// Who makes directories along a path all the same, and why that is no danger.
-const ALLOWED: [(&str, &str, &str); 6] = [
+const ALLOWED: [(&str, &str, &str); 8] = [
     ("gatevisor/src/up.rs", ".recursive(true)", "done as the user who decides what is in the home"),
     ("init/src/directory.rs", "create_dir_all", "an operator's own directory, named on the command line"),
     ("applets/src/links.rs", "create_dir_all", "an operator's own directory, named on the command line"),
@@ -24,14 +24,17 @@ const ALLOWED: [(&str, &str, &str); 6] = [
         "done as the user who decides what is in the home",
     ),
     ("gatevisor/src/reconcile.rs", "create_dir_all", "done as the user who decides what is in the home"),
+    ("gatevisor/src/host_service/mod.rs", "create_dir_all", "a directory of systemd's, or the user's own"),
+    ("gatevisor/src/import.rs", "create_dir_all", "above a new home, where nobody decides but its maker"),
 ];
 
 /// The programs that root runs where others own what is there.
 const LED_BY_PATHS: [&str; 9] =
     ["applets", "boot", "client", "doctor", "gateways", "gatevisor", "init", "logd", "logreader"];
 
-/// What goes where a whole path leads: by links and mounts of whoever owns a directory on the way. `by_path` goes there, too.
-const BY_PATH: [&str; 31] = [
+/// What goes where a whole path leads: by links and mounts of whoever owns a directory on the way.
+/// `by_path` goes there, too.
+const BY_PATH: [&str; 32] = [
     "fs::metadata(",
     "fs::symlink_metadata(",
     "fs::read_dir(",
@@ -61,6 +64,7 @@ const BY_PATH: [&str; 31] = [
     "(CWD,",
     "fs::CWD,",
     "inotify::add_watch(",
+    ".add_by_path(",
     " statvfs(",
     "fs::open(",
 ];
@@ -69,7 +73,7 @@ const BY_PATH: [&str; 31] = [
 const ROOTS_OWN: [&str; 4] = ["/proc", "/dev/", "/sys/", "/etc/"];
 
 /// Who goes where a whole path leads all the same, and why that is no danger.
-const LED_ALL_THE_SAME: [(&str, &str); 28] = [
+const LED_ALL_THE_SAME: [(&str, &str); 29] = [
     ("applets/src/contenv.rs", "a directory that is named on the command line, as s6 defines it"),
     ("applets/src/exec_line.rs", "a script that is executed as whoever runs it"),
     ("applets/src/links.rs", "an operator's own directory, named on the command line"),
@@ -82,7 +86,8 @@ const LED_ALL_THE_SAME: [(&str, &str); 28] = [
         "the place of an unprivileged user, and markers of root's in /run and /",
     ),
     ("gatevisor/src/container_scandir.rs", "a link in /run that counts only where it is root's"),
-    ("gatevisor/src/context.rs", "the definition that an operator names"),
+    ("gatevisor/src/host_service/mod.rs", "a directory of systemd's, or as no root in the user's own"),
+    ("gatevisor/src/import.rs", "a new home, where root decides or a user makes what is the user's"),
     ("gatevisor/src/init.rs", "files of /etc, named by a constant"),
     ("gatevisor/src/init/become_supervisor.rs", "this program, and the one that the command names"),
     ("gatevisor/src/init/home.rs", "done as the agent"),
@@ -90,7 +95,7 @@ const LED_ALL_THE_SAME: [(&str, &str); 28] = [
     ("gatevisor/src/reconcile.rs", "done as the user who decides what is in the home"),
     ("gatevisor/src/up.rs", "done as the user who decides what is in the home"),
     ("gateways/src/agent/remember.rs", "a definition that an operator names, or noted as this user"),
-    ("doctor/src/gather/held.rs", "what the kernel tells of a process"),
+    ("doctor/src/gather/locks.rs", "what the kernel tells of a process"),
     ("doctor/src/gather/memory.rs", "what the kernel tells of a control group"),
     ("doctor/src/gather/mod.rs", "this program, and marks of the image's in /"),
     ("gateways/src/incidents/processes.rs", "what the kernel tells of a process"),

@@ -1,4 +1,5 @@
-//! What is opened below a directory of somebody else's, by the kernel in one call and by steps alike.
+//! What is opened below a directory of somebody else's, by the kernel in one call and by steps
+//! alike.
 
 #![allow(
     clippy::unwrap_used,
@@ -272,7 +273,7 @@ fn a_file_system_that_a_user_answers_for_is_never_asked() {
 }
 
 #[test]
-fn what_is_made_is_made_where_the_path_leads_and_not_through_a_link() {
+fn a_file_is_made_where_the_path_leads_and_not_through_a_link() {
     let temp = tempfile::tempdir().unwrap();
     let at = |path: &str| temp.path().join(path);
     fs::create_dir_all(at("home/sub")).unwrap();

@@ -22,7 +22,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat
 
 const AGENT: (u32, u32) = (12_345, 12_345);
 
-/// Goes on for as long as a walk has any business to.
+/// Lets a walk go on, up to more entries than any test has.
 fn always(progress: &WalkProgress) -> bool {
     assert!(progress.entries < 100_000, "the walk does not end");
     true
@@ -134,8 +134,8 @@ fn a_walk_stops_between_two_entries_when_it_is_told_to() {
 }
 
 #[test]
-fn what_is_mounted_in_a_tree_is_named_and_left_alone() {
-    if !may_mount("what_is_mounted_in_a_tree_is_named_and_left_alone") {
+fn a_mount_in_a_tree_is_named_and_left_alone() {
+    if !may_mount("a_mount_in_a_tree_is_named_and_left_alone") {
         return;
     }
     for by_steps in [false, true] {
@@ -322,7 +322,7 @@ fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
 }
 
 #[test]
-fn a_trouble_is_told_where_it_is_also_far_below() {
+fn a_problem_far_below_is_reported_with_its_path() {
     let temp = tempfile::tempdir().unwrap();
     if !is_root() {
         return;

@@ -1,55 +1,113 @@
-//! Whether whoever answers on an address is the service itself.
+//! Finds out whether the process that answers on an address belongs to the service.
 //!
-//! *Lives here:* which sockets are the service's, and words about whose they are otherwise.
-//! *Does not live here:* asking (`probe`); who belongs to a service (`survivors::members`).
+//! *Lives here:* which sockets are the service's, and the words for the owners of other sockets.
+//! *Does not live here:* asking (`probe`); which processes belong to a service
+//! (`survivors::members`).
 //!
-//! An older process on the same port answers as well as the service would. So an answer counts only where a process of this
-//! life of the service has the socket: one that belongs to it, and began no earlier than its own process. Where that cannot
-//! be told, the answer does not count, and why is said.
+//! An older process on the same port would answer just as well. So an answer counts only if a
+//! process of this life of the service has the socket: one that belongs to the service and began no
+//! earlier than its main process. If that is unknown, the answer does not count, and the reason is
+//! reported.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use gatevisor_paths::by_path;
 use gatevisor_sys::file::lasting_identity;
-use gatevisor_sys::proc::Process;
+use gatevisor_sys::proc::{self, Process};
 use gatevisor_sys::tcp::{self, Socket};
 use gatevisor_wire::member::{self, Member};
 
 use crate::group;
+use crate::log::GATEWAY_PREFIX;
 use crate::os;
 use crate::survivors::members::{Known, Rule};
 use crate::survivors::process::{ServiceMark, all};
 
-/// Whose a socket is.
+/// A process other than the service's that has a socket. It is displayed as words for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketHolder {
+    /// Its number, if it may be looked into.
+    pub pid: Option<i32>,
+    words: String,
+}
+
+impl fmt::Display for SocketHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl SocketHolder {
+    /// Returns the holder of a socket that is not of the service which `own` names.
+    pub fn of(socket: &Socket, own: &Member<'_>) -> Self {
+        let has = |pid: &i32| tcp::of_process(*pid).is_ok_and(|inodes| inodes.contains(&socket.inode));
+        let process = proc::numbers().ok().and_then(|mut all| all.find(has)).and_then(Process::of);
+        process.map_or_else(|| Self::hidden(socket), |process| Self::process(&process, own))
+    }
+
+    fn process(process: &Process, own: &Member<'_>) -> Self {
+        let called = process.called();
+        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let member = Member::in_environment(&environment).filter(|member| member.scandir == own.scandir);
+        let words = match member {
+            Some(member) if member.name == own.name => {
+                format!("{called}, which an earlier start of it has left")
+            }
+            Some(member) => format!("{}, {called}", service_words(member.name)),
+            None => called,
+        };
+        Self { pid: Some(process.pid), words }
+    }
+
+    /// Returns the holder of a socket that no process which we may look into has.
+    fn hidden(socket: &Socket) -> Self {
+        let words = format!("a process of uid {}, which may not be looked into", socket.uid);
+        Self { pid: None, words }
+    }
+}
+
+/// Returns the words for a service of the same scandir.
+fn service_words(service: &[u8]) -> String {
+    match service.strip_prefix(GATEWAY_PREFIX) {
+        Some(profile) => format!("the gateway of {}", String::from_utf8_lossy(profile)),
+        None => format!("the service {}", String::from_utf8_lossy(service)),
+    }
+}
+
+/// The owner of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
-    /// The service's.
+    /// The service.
     Own,
-    /// Somebody else's, in words.
-    Another(String),
-    /// That cannot be told, and why.
+    /// Somebody else.
+    Another(SocketHolder),
+    /// Unknown; the text tells why.
     Unknown(String),
 }
 
-/// The service, as its processes are known.
+/// The service, with what is known of its processes.
 #[derive(Debug, Clone)]
 pub struct ServiceProcesses {
-    /// Its process; `None` where there is no `/proc`.
+    /// Its main process; `None` if there is no `/proc`.
     leader: Option<Known>,
-    /// What the environment of its processes says; empty where nothing does.
+    /// The service variable in the environment of its processes; empty if there is none.
     mark: Vec<u8>,
-    /// The last answer, and which sockets it was about: the same ones are not looked for twice.
+    /// The last answer, and the sockets that it was about, so that the same ones are not looked up
+    /// twice.
     known: Option<(Vec<Socket>, Whose)>,
 }
 
 impl ServiceProcesses {
-    /// Returns the service whose process this is about to become.
+    /// Returns the service whose command this process is about to become.
     pub(crate) fn of_this_process(name: &str) -> Self {
         let leader = os::own_pid().and_then(|pid| Process::of(pid.get()));
         let mark = std::env::var_os(member::VARIABLE).map(std::os::unix::ffi::OsStringExt::into_vec);
-        // Started by hand, or by another supervisor, it may have inherited what something else is known by.
+        // If it was started by hand, or by another supervisor, it may have inherited another
+        // service's variable.
         let is_ours =
             |mark: &Vec<u8>| Member::parse(mark).is_some_and(|member| member.name == name.as_bytes());
         Self {
@@ -59,7 +117,7 @@ impl ServiceProcesses {
         }
     }
 
-    /// Returns the service of a scandir whose process runs.
+    /// Returns the service of a scandir with this running process.
     pub fn of_running(pid: i32, scandir: &Path, name: &str) -> Self {
         let identity = by_path::directory(scandir).and_then(|scandir| lasting_identity(scandir, ""));
         let mark = identity.map(|scandir| {
@@ -70,7 +128,8 @@ impl ServiceProcesses {
         Self { leader, mark: mark.unwrap_or_default(), known: None }
     }
 
-    /// Returns whose these sockets are; they are the service's where all of them are.
+    /// Returns the owner of these sockets. The service is the owner only if all of them belong to
+    /// it.
     pub fn whose(&mut self, sockets: &[Socket]) -> Whose {
         match &self.known {
             Some((known, whose)) if known == sockets => whose.clone(),
@@ -86,6 +145,9 @@ impl ServiceProcesses {
     fn look(&self, sockets: &[Socket]) -> Whose {
         let no_proc = || Whose::Unknown("there is no /proc".to_owned());
         let Some(leader) = self.leader else { return no_proc() };
+        if is_held_by(leader, sockets) {
+            return Whose::Own;
+        }
         let Ok(processes) = self.processes() else { return no_proc() };
         let rule = Rule { leader: Some(leader), ..Rule::default() };
         let mut own = rule.members(&processes);
@@ -97,20 +159,23 @@ impl ServiceProcesses {
             }
             None => Whose::Own,
             Some(missing) => match (holder(&processes, missing), hidden) {
-                (Some(holder), _) => Whose::Another(holder.called()),
+                (Some(holder), _) => Whose::Another(SocketHolder::process(holder, &self.member())),
                 (None, Some(pid)) => Whose::Unknown(format!("process {pid} of it may not be looked into")),
-                (None, None) => stranger(missing),
+                // All its own processes were looked into, and none has it.
+                (None, None) => Whose::Another(SocketHolder::hidden(missing)),
             },
         }
     }
 
-    /// Returns every process, and whether it says that it belongs to the service.
+    fn member(&self) -> Member<'_> {
+        Member::parse(&self.mark).unwrap_or(NOBODY)
+    }
+
+    /// Returns every process, and whether its environment says that it belongs to the service.
     fn processes(&self) -> io::Result<Vec<(Process, ServiceMark)>> {
-        let nobody = Member { scandir: b"", supervisor: 0, name: b"" };
-        let member = Member::parse(&self.mark);
         let group = self.leader.and_then(|(pid, _)| group::name_of(pid));
-        let mut processes = all(&member.unwrap_or(nobody), group.as_deref())?;
-        if member.is_none() {
+        let mut processes = all(&self.member(), group.as_deref())?;
+        if self.mark.is_empty() {
             for (_, mark) in &mut processes {
                 *mark = ServiceMark::None;
             }
@@ -119,7 +184,20 @@ impl ServiceProcesses {
     }
 }
 
-/// Returns the sockets that these processes have, and one of them that may not be looked into, if there is one.
+/// Names no service.
+const NOBODY: Member<'_> = Member { scandir: b"", supervisor: 0, name: b"" };
+
+/// Returns whether this process, if it still is the one that was known, has all of these sockets.
+/// That spares a look at all others.
+fn is_held_by((pid, began): Known, sockets: &[Socket]) -> bool {
+    let Ok(inodes) = tcp::of_process(pid) else { return false };
+    !sockets.is_empty()
+        && sockets.iter().all(|socket| inodes.contains(&socket.inode))
+        && Process::of(pid).is_some_and(|process| process.began == began)
+}
+
+/// Returns the sockets that these processes have, and one process into which we may not look, if
+/// there is one.
 fn inodes_of(processes: &[&Process]) -> (BTreeSet<u64>, Option<i32>) {
     let (mut inodes, mut hidden) = (BTreeSet::new(), None);
     for process in processes {
@@ -138,11 +216,38 @@ fn holder<'a>(processes: &'a [(Process, ServiceMark)], socket: &Socket) -> Optio
     processes.iter().map(|(process, _)| process).find(|process| has(process.pid))
 }
 
-/// Returns whose a socket is that no process has that may be looked into.
-fn stranger(socket: &Socket) -> Whose {
-    if socket.uid == rustix::process::geteuid().as_raw() {
-        Whose::Unknown(format!("nobody who may be looked into has the socket on {}", socket.local))
-    } else {
-        Whose::Another(format!("a process of uid {}", socket.uid))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    use gatevisor_sys::tcp::Sockets;
+
+    #[test]
+    fn a_socket_that_none_of_its_processes_has_is_anothers_also_where_nobody_shows_whose() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = Sockets::now().unwrap().listeners(listener.local_addr().unwrap());
+        let own = i32::try_from(std::process::id()).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let of_running = || ServiceProcesses::of_running(own, place.path(), "gateway-a");
+        assert_eq!(of_running().whose(&sockets), Whose::Own);
+        let hidden: Vec<_> =
+            sockets.iter().map(|socket| Socket { inode: u64::MAX, uid: 7, ..*socket }).collect();
+        let whose = of_running().whose(&hidden);
+        let Whose::Another(holder) = whose else { panic!("{whose:?}") };
+        assert_eq!(
+            (holder.pid, &*holder.to_string()),
+            (None, "a process of uid 7, which may not be looked into")
+        );
+        let shared = [sockets, hidden].concat();
+        assert!(matches!(of_running().whose(&shared), Whose::Another(_)), "a part is not the whole");
+    }
+
+    #[test]
+    fn the_holder_of_a_socket_is_called_after_its_service() {
+        let own = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert_eq!(service_words(b"gateway-writer"), "the gateway of writer");
+        assert_eq!(service_words(b"dashboard"), "the service dashboard");
+        assert_eq!(SocketHolder::process(&own, &NOBODY).pid, Some(own.pid));
     }
 }

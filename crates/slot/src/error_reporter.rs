@@ -1,10 +1,13 @@
-//! A process that writes down why the command could not be executed, for an interpreter that may write nothing any more.
+//! A process that records why the command could not be executed, for an interpreter that may not
+//! write any more.
 //!
-//! *Lives here:* that process and the socket to it. *Does not live here:* the line that it writes.
+//! *Lives here:* that process and the socket to it.
+//! *Does not live here:* the text of the line.
 //!
-//! Landlock or a limit may keep the interpreter from replacing `data/start-error`. So the interpreter forks this process
-//! before it restricts itself. When the command is executed, the socket closes and the process ends; a line that
-//! comes through the socket is written down first.
+//! Landlock or a limit may prevent the interpreter from replacing `data/start-error`. So the
+//! interpreter forks this process before it restricts itself. When the command is executed, the
+//! socket closes and the process ends. If a line comes through the socket, the process writes it to
+//! the file first.
 
 use std::os::fd::OwnedFd;
 
@@ -14,7 +17,7 @@ use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, so
 use crate::data_files::START_ERROR;
 use crate::os;
 
-/// The longest line that is written down, in bytes.
+/// The longest line in bytes.
 const LINE_BYTES: usize = 2048;
 
 /// The interpreter's end of the socket to the error reporter.
@@ -38,7 +41,7 @@ impl ErrorReporter {
         near.take().map(Self).ok_or(Errno::BADF)
     }
 
-    /// Has a line written down, and returns when that has happened.
+    /// Records a line; returns when that has happened.
     pub(crate) fn report(self, line: &str) {
         let written = gatevisor_sys::file::write_all(&self.0, line.as_bytes());
         if written.and_then(|()| shutdown(&self.0, Shutdown::Write)).is_ok() {

@@ -1,12 +1,12 @@
-//! `${VAR}` in settings.
+//! Expands `${VAR}` in settings.
 //!
-//! *Lives here:* the one syntax for variables in slot files. *Does not live here:* what a name means; the caller
-//! brings the lookup.
+//! *Lives here:* the only syntax for variables in slot files.
+//! *Does not live here:* the values of variables; the caller provides the look-up.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// How deep defaults may hold further variables.
+/// How deeply defaults may be nested.
 const MAX_DEPTH: usize = 16;
 
 /// Why a text cannot be expanded.
@@ -15,26 +15,27 @@ pub enum ExpandError {
     /// A variable without a default is not set.
     #[error("the variable {name} is not set; set it, or write ${{{name}:-default}}")]
     Unset {
-        /// The variable.
+        /// The name of the variable.
         name: String,
     },
     /// A `${` has no name, a wrong name, or no end.
     #[error("`{text}` is no variable; write ${{NAME}}, ${{NAME:-default}}, or $$ for a dollar sign")]
     Syntax {
-        /// What stands there.
+        /// The text in question.
         text: String,
     },
-    /// Defaults within defaults, too many times.
+    /// Defaults are nested too deeply.
     #[error("variables are nested more than {MAX_DEPTH} deep")]
     Depth,
 }
 
-/// Returns `template` with every `${NAME}` and `${NAME:-default}` replaced and `$$` as `$`.
+/// Returns `template` with every `${NAME}` and `${NAME:-default}` replaced, and `$$` replaced by
+/// `$`.
 ///
-/// The default is taken when the variable is not set or empty, and may hold variables itself.
+/// The default is used if the variable is not set or empty, and may itself contain variables.
 ///
 /// # Errors
-/// A variable that is not set and has no default is an error; so is any other use of `$`.
+/// The variable is not set and has no default, or `$` is used in another way.
 pub fn expand(template: &str, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<OsString, ExpandError> {
     let mut out = OsString::with_capacity(template.len());
     let rest = expand_until(template, Mode::Text, 0, lookup, &mut out)?;
@@ -46,13 +47,13 @@ pub fn expand(template: &str, lookup: &dyn Fn(&str) -> Option<OsString>) -> Resu
 enum Mode {
     /// To the end of the text.
     Text,
-    /// A default that counts, up to its `}`.
+    /// A default that is used, up to its `}`.
     Default,
     /// A default that is skipped, up to its `}`; its variables need not be set.
     Unused,
 }
 
-/// Appends the expansion of `text` and returns what follows the closing brace of a default.
+/// Appends the expansion of `text`, and returns the text after the closing brace of a default.
 fn expand_until<'a>(
     mut text: &'a str,
     mode: Mode,
@@ -93,7 +94,8 @@ fn expand_until<'a>(
     }
 }
 
-/// Appends the value of the variable whose name `text` begins with; returns what follows its closing brace.
+/// Appends the value of the variable with whose name `text` begins, and returns the text after its
+/// closing brace.
 fn variable<'a>(
     text: &'a str,
     mode: Mode,
@@ -126,7 +128,8 @@ fn variable<'a>(
     expand_until(default, inner, depth.saturating_add(1), lookup, out)
 }
 
-/// Returns what stands before the first of `stops`, that character, and what follows it.
+/// Splits a text at the first of `stops`: the text before it, that character, and the text after
+/// it.
 fn split_at_any<'a>(text: &'a str, stops: &[char]) -> Option<(&'a str, char, &'a str)> {
     let (index, stop) = text.char_indices().find(|(_, c)| stops.contains(c))?;
     let (before, rest) = text.split_at_checked(index)?;
@@ -137,7 +140,7 @@ fn syntax_of_variable(after_brace: &str) -> ExpandError {
     syntax(&format!("${{{after_brace}"))
 }
 
-/// Returns the error that shows the beginning of what stands there.
+/// Returns an error with the beginning of the text in question.
 fn syntax(text: &str) -> ExpandError {
     let mut shown: String = text.chars().take(24).flat_map(char::escape_debug).collect();
     if text.chars().nth(24).is_some() {
@@ -146,7 +149,8 @@ fn syntax(text: &str) -> ExpandError {
     ExpandError::Syntax { text: shown }
 }
 
-/// Returns whether a word means yes: `1`, `true`, `yes` or `on`, in any case, blanks around it ignored.
+/// Returns whether a word means yes: `1`, `true`, `yes` or `on`, in any case. Blanks around it are
+/// ignored.
 pub fn is_truthy(word: &OsStr) -> bool {
     let word = word.as_bytes().trim_ascii();
     [&b"1"[..], b"true", b"yes", b"on"].iter().any(|yes| word.eq_ignore_ascii_case(yes))

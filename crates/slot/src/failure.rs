@@ -1,7 +1,7 @@
-//! A start that failed: the line that says so, and the exit code.
+//! A failed start: its line and the exit code.
 //!
-//! *Lives here:* how the line reads and where it is left for the supervisor and for people.
-//! *Does not live here:* what is done about it; that is restart policy.
+//! *Lives here:* the form of the line, and where it is left for the supervisor and for people.
+//! *Does not live here:* the reaction, which is restart policy.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -15,24 +15,24 @@ use crate::data_files::START_ERROR;
 use crate::error_reporter::ErrorReporter;
 use crate::os;
 
-/// Longest line that is left behind, in bytes.
+/// The longest line in bytes.
 const MAX_LINE: usize = 500;
 
 /// Why the command could not be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FailedStart {
-    /// What was being done, such as `changing directory`.
+    /// The stage that failed, such as `changing directory`.
     pub stage: String,
     /// What went wrong, and what to do.
     pub message: String,
-    /// What the system said, if it was asked.
+    /// The system's error, if it was asked.
     pub errno: Option<Errno>,
     /// The interpreter's exit code.
     pub exit: Exit,
 }
 
 impl FailedStart {
-    /// Returns the failure of a system call upon `what`.
+    /// Returns the failure of a system call on `what`.
     pub fn system(stage: impl Into<String>, what: impl fmt::Display, errno: Errno) -> Self {
         Self {
             stage: stage.into(),
@@ -47,7 +47,8 @@ impl FailedStart {
         Self { stage: stage.into(), message: error_chain(error), errno: None, exit }
     }
 
-    /// Returns the failure to execute a program that was looked for in `path`; the text of it in `run` names `variable`.
+    /// Returns the failure to execute a program that was looked up in `path`; in `run`, the program
+    /// is the variable `variable`.
     pub fn not_executed(program: &str, variable: Option<&str>, path: &[u8], errno: Errno) -> Self {
         let missing = errno == Errno::NOENT;
         let hint = match errno {
@@ -59,7 +60,7 @@ impl FailedStart {
             Errno::NOEXEC => "; does its first line begin with #!?".to_owned(),
             _ => String::new(),
         };
-        // Before a path that may be too long for what follows it.
+        // The variable is named before the path, which may be so long that the line is cut off.
         let named = variable.filter(|_| missing).map_or_else(String::new, |variable| {
             format!(
                 "; {variable} names another: set it where the supervisor is started, as with `gatevisor up`"
@@ -73,9 +74,10 @@ impl FailedStart {
         }
     }
 
-    /// Says the failure on standard error, leaves it in `data/` below `directory`, and returns the exit code.
+    /// Writes the failure to standard error and to `data/` below `directory`, and returns the exit
+    /// code.
     ///
-    /// An error reporter, where there is one, can still write when this process cannot.
+    /// An error reporter, if there is one, can still write when this process cannot.
     pub fn report(
         &self,
         service: &str,
@@ -87,14 +89,16 @@ impl FailedStart {
         if let Some(error_reporter) = error_reporter {
             error_reporter.report(&format!("{line}\n"));
         } else if let Some(directory) = directory {
-            // Best effort: a service directory that cannot be written still gets the line on standard error.
+            // Best effort: if the service directory cannot be written, there is still the line on
+            // standard error.
             let _ = os::replace_in_data(directory, START_ERROR, format!("{line}\n").as_bytes());
         }
         ExitCode::from(self.exit)
     }
 }
 
-/// One line: `<stage>: <message> (errno N)`, the last part only where the system gave a number.
+/// One line: `<stage>: <message> (errno N)`. The last part is there only if the system gave a
+/// number.
 impl fmt::Display for FailedStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&one_line(&format!("{}: {}", self.stage, self.message)))?;
@@ -105,7 +109,7 @@ impl fmt::Display for FailedStart {
     }
 }
 
-/// Returns the text on one line that is not too long, without control characters.
+/// Returns the text on one line that is short enough and has no control characters.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::new();
     for c in text.chars() {

@@ -1,29 +1,33 @@
-//! The settings in `run`, and the reader of it and of `log/run` that accepts nothing it does not know.
+//! The settings in `run`, and the strict reader of `run` and `log/run`.
 //!
 //! *Lives here:* the types, their defaults, and the checks that need no environment.
-//! *Does not live here:* what `log/run` may say (`log`); expansion of `${VAR}`, which happens at every start and not
-//! when a file is read.
+//! *Does not live here:* the settings in `log/run` (`log`); expansion of `${VAR}`, which happens at
+//! every start and not when a file is read.
 
 use std::collections::BTreeMap;
 
 use gatevisor_wire::script::Flaw;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::confine::settings::{Landlock, LimitName, MAX_ENTRIES, ResourceLimit, capability};
-use crate::live::Live;
+use crate::handoff::Handoff;
+use crate::live::{Live, Number};
 use crate::log::{LogFile, check_log};
 use crate::parse_error::{invalid, is_default};
+use crate::turns;
 
 pub use crate::parse_error::{MAX_BYTES, ParseError};
 
-/// Milliseconds between two readiness probes unless the file says otherwise.
+/// Default milliseconds between two readiness probes.
 pub const DEFAULT_INTERVAL_MS: u64 = 250;
-/// Milliseconds after which readiness is given up unless the file says otherwise.
+/// Default milliseconds after which the prober gives up.
 pub const DEFAULT_TIMEOUT_MS: u64 = 120_000;
 
-/// What `run` says: how to become the service.
+/// The settings in `run`: how to become the service.
 ///
 /// Every text may hold `${VAR}`; see [`crate::expand()`].
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own in the file")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ServiceFile {
@@ -32,7 +36,7 @@ pub struct ServiceFile {
     /// Working directory of the command; without it, the service directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// User whom the command runs as, by name or number.
+    /// The user that the command runs as, by name or number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// File mode creation mask in octal, such as `"077"`.
@@ -41,35 +45,42 @@ pub struct ServiceFile {
     /// Scheduling priority from -20 to 19.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
-    /// Where standard error goes.
+    /// The destination of standard error.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stderr: Stderr,
-    /// Dotenv files whose variables `${VAR}` may name; nothing in them reaches the command by itself.
+    /// Dotenv files with variables for `${VAR}`. None of these variables reaches the command by
+    /// itself, unless `environment_export` says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment_files: Vec<String>,
+    /// Whether the command gets the variables of these files.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub environment_export: bool,
     /// Variables added to the inherited environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
-    /// Names of inherited variables that the command may see, `NAME` or `PREFIX*`; without it, all.
+    /// Patterns of inherited variables that the command may see, `NAME` or `PREFIX*`; without it,
+    /// all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment_allow: Option<Vec<String>>,
-    /// Whether no program that the command executes may have more rights than the command.
+    /// Whether programs that the command executes can gain no more rights than the command has.
     #[serde(default, skip_serializing_if = "is_default")]
     pub no_new_privileges: bool,
-    /// Badness from 0 to 1000 that is added where the kernel chooses whom to end for want of memory.
+    /// A score from 0 to 1000 by which the kernel chooses whom to kill when memory runs out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
-    /// How much is added to the badness that the interpreter was started with, up to 1000. Where it cannot be, nothing is said.
+    /// How much to add to the score that the interpreter was started with, up to 1000. A failure is
+    /// not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_raise: Option<i32>,
-    /// The only capabilities that the command and what it executes can ever have; without it, nothing is taken away.
+    /// The only capabilities that the command and its descendants can ever have; without it, none
+    /// are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
-    /// Whether the command is started only in the container that holds the lock of the home; outside of containers that is
-    /// asked of nobody.
+    /// Whether the command is started only in the container that holds the lock of the home.
+    /// Outside containers no lock is required.
     #[serde(default, skip_serializing_if = "is_default")]
     pub home_lock: bool,
-    /// Whether a restriction that cannot be had is a reason not to start.
+    /// Whether a restriction that cannot be applied prevents the start.
     #[serde(default, skip_serializing_if = "is_default")]
     pub strict: bool,
     /// Resource limits of each process.
@@ -78,16 +89,23 @@ pub struct ServiceFile {
     /// Where the command may write, read and execute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landlock: Option<Landlock>,
+    /// How many gateways of the scandir may be starting at the same time: a number, or `auto`;
+    /// without it, any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_parallel: Option<Number>,
     /// How the service's readiness is found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
     /// How it is followed while it runs, to find out whether it works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Live>,
+    /// How it is asked, after its end, whether it wants to be started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<Handoff>,
 }
 
 impl ServiceFile {
-    /// Returns the settings that run `command` and say nothing else.
+    /// Returns settings that run `command`, with defaults for all others.
     pub fn new(command: Vec<String>) -> Self {
         Self {
             command,
@@ -97,6 +115,7 @@ impl ServiceFile {
             nice: None,
             stderr: Stderr::Log,
             environment_files: Vec::new(),
+            environment_export: false,
             environment: BTreeMap::new(),
             environment_allow: None,
             no_new_privileges: false,
@@ -107,15 +126,17 @@ impl ServiceFile {
             strict: false,
             limits: BTreeMap::new(),
             landlock: None,
+            start_parallel: None,
             ready: None,
             live: None,
+            handoff: None,
         }
     }
 
-    /// Returns an error where a value means nothing, as [`parse_service`] does.
+    /// Returns an error if a value makes no sense, as [`parse_service`] does.
     ///
     /// # Errors
-    /// Says which, and what would be right.
+    /// Names the value, and tells what would be right.
     pub fn check(&self) -> Result<(), ParseError> {
         check_service(self)
     }
@@ -126,38 +147,40 @@ impl ServiceFile {
     }
 }
 
-/// Where the standard error of a service goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The destination of a service's standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stderr {
-    /// Into the log, with standard output.
+    /// The log, together with standard output.
     #[default]
     Log,
-    /// Into the log, as a stream of its own, if the service directory has a `log/stderr`; else as `inherit`.
+    /// The log, as a stream of its own, if the service directory has a `log/stderr`; otherwise the
+    /// same as `inherit`.
     Stream,
-    /// Where the supervisor's goes.
+    /// The same as the supervisor's.
     Inherit,
 }
 
-/// How the readiness of a service that cannot announce it is found out.
+/// How to find out the readiness of a service that cannot announce it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ready {
-    /// URL on this machine that answers 200 to 299 once the service is ready.
+    /// A URL on this machine that answers 200 to 299 once the service is ready.
     pub http: String,
-    /// Probe only when this expands to `1`, `true`, `yes` or `on`; otherwise the service is ready when started.
+    /// Probe only if this expands to `1`, `true`, `yes` or `on`; otherwise the service has no
+    /// readiness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
     /// Milliseconds between two probes.
     #[serde(default = "default_interval", skip_serializing_if = "is_default_interval")]
     pub interval_ms: u64,
-    /// Milliseconds after which the prober gives up and the service is never ready.
+    /// Milliseconds after which the prober gives up. Then the service is never ready.
     #[serde(default = "default_timeout", skip_serializing_if = "is_default_timeout")]
     pub timeout_ms: u64,
 }
 
 impl Ready {
-    /// Returns the probe of `http` with the usual times.
+    /// Returns a probe of `http` with the default times.
     pub fn new(http: impl Into<String>) -> Self {
         Self {
             http: http.into(),
@@ -201,16 +224,22 @@ pub(crate) fn check_service(file: &ServiceFile) -> Result<(), ParseError> {
         }
     }
     check_restrictions(file)?;
+    if let Some(number) = &file.start_parallel {
+        turns::check(number).map_err(|why| invalid("start-parallel", why))?;
+    }
     if file.ready.as_ref().is_some_and(|ready| ready.interval_ms == 0) {
         return Err(invalid("ready.interval-ms", "must be at least 1"));
     }
     if let Some(live) = &file.live {
         live.check()?;
     }
+    if let Some(handoff) = &file.handoff {
+        handoff.check()?;
+    }
     Ok(())
 }
 
-/// Checks the restrictions.
+/// Refuses what `confine` could not carry out.
 fn check_restrictions(file: &ServiceFile) -> Result<(), ParseError> {
     if file.oom_score_adj.is_some_and(|score| !(0..=1000).contains(&score)) {
         return Err(invalid("oom-score-adj", "must be from 0 to 1000; it can be raised only"));
@@ -267,7 +296,7 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ParseError> {
     if let Some(flaw) = Flaw::of(bytes) {
         return Err(ParseError::Flaw(flaw));
     }
-    // The `#!` line holds a path, which need not be UTF-8; TOML begins after it.
+    // The `#!` line holds a path, which need not be UTF-8. TOML begins after it.
     let (body, first_line) = match bytes.strip_prefix(b"#!") {
         Some(rest) => match rest.iter().position(|&b| b == b'\n') {
             Some(end) => (rest.get(end.saturating_add(1)..).unwrap_or_default(), 2),
@@ -283,7 +312,7 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ParseError> {
         .map_err(|error| ParseError::NotUtf8 { line: line_of(error.valid_up_to()) })?;
     toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
-        // Nobody sees it in an editor.
+        // No editor shows it.
         let mark = text.get(start..).is_some_and(|rest| rest.starts_with('\u{feff}'));
         let what = if mark { "there is a byte-order mark (U+FEFF), which is to be removed: " } else { "" };
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");

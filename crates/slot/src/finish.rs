@@ -1,6 +1,7 @@
 //! The `finish` interpreter: tells the supervisor whether a death is final.
 //!
-//! *Lives here:* the exit codes that mean "do not try again". *Does not live here:* what a supervisor does then.
+//! *Lives here:* the exit codes that mean "do not try again".
+//! *Does not live here:* the supervisor's reaction.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -12,20 +13,21 @@ use rustix::io::Errno;
 
 use crate::os;
 
-/// What `finish` exits with to say that the failure is permanent.
+/// The exit code with which `finish` declares a permanent failure.
 ///
 /// **Source:** s6 servicedir, `finish`.
 const PERMANENT_FAILURE: u8 = 125;
-/// Exit codes that are permanent where `data/fail-codes` does not say otherwise: `EX_CONFIG`.
+/// The exit codes of a permanent failure without a `data/fail-codes`: `EX_CONFIG`.
 const DEFAULT_FAIL_CODES: &[u8] = b"78";
-/// Bytes of `data/fail-codes` that are read at the most.
+/// The most bytes of `data/fail-codes` that are read.
 const MAX_BYTES: usize = 1024;
 
-/// Runs `finish` for the service directory that is the working directory, and returns its exit code.
+/// Runs `finish` for the service directory that is the working directory, and returns its exit
+/// code.
 ///
-/// `args` are the script's path and what the supervisor gave it: the exit code of `run` (256 if it was killed), the
-/// signal, and more. The code is 125 when `data/fail-codes` (decimal numbers parted by blanks; `78` without the
-/// file) lists it, and 0 otherwise.
+/// `args` are the script's path and the supervisor's arguments: the exit code of `run` (256 if it
+/// was killed), the signal, and more. The code is 125 if `data/fail-codes` (decimal numbers
+/// separated by blanks; `78` without the file) lists it, and 0 otherwise.
 pub fn run_finish(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(code) = args.into_iter().nth(1) else {
         os::say("gatevisor: finish: usage: gatevisor finish SCRIPT EXIT-CODE …; a supervisor calls this");
@@ -46,7 +48,8 @@ pub fn run_finish(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(if listed { PERMANENT_FAILURE } else { 0 })
 }
 
-/// Returns whether `code` is one of the numbers in `list`; words that are no number match nothing.
+/// Returns whether `code` is one of the numbers in `list`. Words that are not numbers match
+/// nothing.
 fn is_listed(code: &[u8], list: &[u8]) -> bool {
     let Some(code) = gatevisor_wire::number::parse(code) else { return false };
     list.split(u8::is_ascii_whitespace).any(|word| gatevisor_wire::number::parse(word) == Some(code))

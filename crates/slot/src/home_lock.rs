@@ -1,12 +1,15 @@
-//! Which container runs the gateways of a home: the one that holds the file that has the name of the home's lock now.
+//! Decides which container runs the gateways of a home: the one that holds the file which has the
+//! name of the home's lock now.
 //!
-//! *Lives here:* what a container writes down of the file that it holds, and comparing that with the file of the name.
-//! *Does not live here:* taking the lock (`gatevisor_boot::volume`), and what follows from it.
+//! *Lives here:* a container's record of the file that it holds, and the comparison with the file
+//! of that name.
+//! *Does not live here:* taking the lock (`gatevisor_boot::volume`), and the consequences.
 //!
-//! Two files say what is held, as the first process of a container holds one lock for as long as it lives, and may be
-//! followed by a service of the agent's: the boot's in the directory that directs the supervisor, and that service's in
-//! the scandir. The second counts only as long as somebody keeps it locked, so it ends with the process that wrote it. A
-//! scandir without the first is none of a container, and no lock is asked for there.
+//! Two files record what is held, because the first process of a container holds one lock for its
+//! whole life, and a service of the agent's may take over later. The boot's record is in the
+//! control directory of the supervisor, the service's record is in the scandir. The latter counts
+//! only while a process keeps it locked, so it ends with the process that wrote it. A scandir
+//! without the former does not belong to a container, and needs no lock.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -20,16 +23,16 @@ use gatevisor_wire::files::{HOME_LOCK, SVSCAN, SVSCAN_HOME_LOCK};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, renameat};
 use rustix::io::Errno;
 
-/// The lock, a file in the home.
+/// The name of the lock file in the home.
 pub const FILE: &str = ".gatevisor.lock";
-/// What the boot writes of a container that holds nothing.
+/// The boot's record in a container that holds nothing.
 const NOTHING: &str = "nothing";
-/// Bytes of a file that says what is held: two numbers and a path.
+/// The most bytes of a record: two numbers and a path.
 const BYTES: usize = 8192;
-/// The permissions of such a file.
+/// The permissions of a record.
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
-/// Which file it is, whatever its name: device and inode.
+/// The identity of a lock file, whatever its name: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockFile {
     device: u64,
@@ -37,10 +40,10 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Returns which file this is.
+    /// Returns the identity of a file.
     ///
     /// # Errors
-    /// `EINVAL` where it is no regular file.
+    /// `EINVAL` if it is not a regular file.
     pub fn of(file: impl AsFd) -> Result<Self, Errno> {
         let stat = fstat(file)?;
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
@@ -49,7 +52,7 @@ impl LockFile {
         Ok(Self { device: stat.st_dev, inode: stat.st_ino })
     }
 
-    /// Reads what its `Display` writes.
+    /// Parses the output of its `Display`.
     fn parse(text: &[u8]) -> Option<Self> {
         let (device, inode) = str::from_utf8(text).ok()?.split_once(':')?;
         Some(Self { device: device.parse().ok()?, inode: inode.parse().ok()? })
@@ -65,26 +68,26 @@ impl fmt::Display for LockFile {
 /// Returns which file of a home has the name of the lock now.
 ///
 /// # Errors
-/// `ENOENT` where there is none, `EINVAL` where it is no regular file.
+/// `ENOENT` if there is none, `EINVAL` if it is not a regular file.
 pub fn current(home: &impl AsFd) -> Result<LockFile, Errno> {
-    // Its modes need not allow anything.
+    // The file's modes need not permit anything.
     LockFile::of(Resolver::STRICT.open(home, FILE, OFlags::PATH | OFlags::NOFOLLOW)?)
 }
 
-/// What the boot of a container says of the home.
+/// The record of a container's boot about the home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootNote {
     /// The file that the first process holds, if it holds one.
     pub held: Option<LockFile>,
-    /// The home.
+    /// The path of the home.
     pub home: PathBuf,
 }
 
 impl BootNote {
-    /// Writes it down for all who may start a gateway of this scandir.
+    /// Writes the record for all processes that may start a gateway of this scandir.
     ///
     /// # Errors
-    /// The directory that directs the supervisor is gone, or cannot be written to.
+    /// The control directory of the supervisor is gone, or cannot be written to.
     pub fn write(&self, scandir: &impl AsFd) -> Result<(), Errno> {
         let directory = Resolver::STRICT.directory(scandir, SVSCAN)?;
         let held = self.held.map_or_else(|| NOTHING.to_owned(), |held| held.to_string());
@@ -92,13 +95,13 @@ impl BootNote {
         file::replace(&directory, SVSCAN_HOME_LOCK, ".home-lock.new", &text, MODE)
     }
 
-    /// Returns what was written down; nothing where no boot of a container did.
+    /// Returns the record, or `None` if no boot of a container has written one.
     ///
     /// # Errors
-    /// It cannot be read, or says nothing that means anything.
+    /// It cannot be read, or makes no sense.
     pub fn read(scandir: &impl AsFd) -> Result<Option<Self>, Errno> {
         let directory = match file::open_directory(scandir, SVSCAN) {
-            // Outside of containers it is closed to others; a boot opens it to all.
+            // Outside containers the directory is closed to others; a boot opens it to all.
             Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
             opened => opened?,
         };
@@ -116,14 +119,14 @@ impl BootNote {
     }
 }
 
-/// What a service of the agent's says that it holds, for as long as this is kept.
+/// The record of a service of the agent's, which counts for as long as this value exists.
 #[derive(Debug)]
 pub struct LockClaim {
     _locked: OwnedFd,
 }
 
 impl LockClaim {
-    /// Writes down which file this process holds.
+    /// Records which file this process holds.
     ///
     /// # Errors
     /// The scandir cannot be written to.
@@ -132,14 +135,14 @@ impl LockClaim {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let _ = rustix::fs::unlinkat(scandir, &*new, rustix::fs::AtFlags::empty());
         let locked = openat(scandir, &*new, flags, MODE)?;
-        // Before it has its name, so that nobody ever sees it without.
+        // It is locked before it gets its name, so that nobody ever sees it unlocked.
         flock(&locked, FlockOperation::NonBlockingLockExclusive)?;
         file::write_all(&locked, held.to_string().as_bytes())?;
         renameat(scandir, &*new, scandir, HOME_LOCK)?;
         Ok(Self { _locked: locked })
     }
 
-    /// Returns which file a process of this container holds that is still there.
+    /// Returns which file a running process of this container holds.
     fn read(scandir: &impl AsFd) -> Option<LockFile> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(scandir, HOME_LOCK, flags, Mode::empty()).ok()?;
@@ -154,36 +157,36 @@ impl LockClaim {
 /// Whether the gateways of a home may run in this container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// Nobody asks for a lock here.
+    /// They may: no lock is required here.
     Unbound,
-    /// They may: it holds the file that has the name.
+    /// They may: it holds the file that has the name of the lock.
     Held,
-    /// They may not: it never held one.
+    /// They may not: it never held the lock.
     NeverHeld {
-        /// The lock.
+        /// The path of the lock.
         file: PathBuf,
     },
-    /// They may not: it held one, and another file has the name.
+    /// They may not: it held the lock, and another file has the name now.
     Replaced {
-        /// The lock.
+        /// The path of the lock.
         file: PathBuf,
     },
-    /// They may not: no file has the name, so anybody may be the next who makes and locks one.
+    /// They may not: no file has the name, so anybody may make and lock the next one.
     Missing {
-        /// The lock.
+        /// The path of the lock.
         file: PathBuf,
     },
-    /// They may not, as it cannot be told.
+    /// They may not, because the answer is unknown.
     Unknown {
-        /// What cannot be looked at.
+        /// The file that cannot be looked at.
         file: PathBuf,
-        /// Why.
+        /// The underlying error.
         errno: Errno,
     },
 }
 
 impl Standing {
-    /// Looks how things stand now, for the scandir of this directory.
+    /// Returns the present answer for the scandir in this directory.
     pub fn of(scandir: &impl AsFd) -> Self {
         let boot = match BootNote::read(scandir) {
             Ok(None) => return Self::Unbound,
@@ -196,7 +199,8 @@ impl Standing {
         Self::compared([boot.held, claimed], found(&boot.home), boot.home.join(FILE))
     }
 
-    /// Looks how things stand now in the scandir at `path`; one that cannot be opened has nobody who asks for a lock.
+    /// Returns the present answer for the scandir at `path`. If it cannot be opened, nobody
+    /// requires a lock.
     pub fn at(path: &Path) -> Self {
         by_path::directory(path).map_or(Self::Unbound, |scandir| Self::of(&scandir))
     }
@@ -227,7 +231,7 @@ fn found(home: &Path) -> Result<LockFile, Errno> {
     current(&home)
 }
 
-/// Why gateways run here, or not.
+/// Prints why gateways run here, or why not.
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -267,7 +271,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// A home with a lock, and the scandir of a container that says that it holds `held`.
+    /// A home with a lock, and the scandir of a container whose record says that it holds `held`.
     struct World {
         directory: tempfile::TempDir,
         scandir: OpenHome,

@@ -1,42 +1,43 @@
-//! The little HTTP that a readiness probe needs.
+//! The part of HTTP that a readiness probe needs.
 //!
-//! *Lives here:* reading a URL on this machine, the request, and the status line of the answer. No I/O.
+//! *Lives here:* parsing a URL on this machine, the request, and the status line of the answer. No
+//! I/O.
 //! *Does not live here:* names that need a resolver, TLS, redirects, bodies.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Longest path of a probe, in bytes.
+/// The longest path of a probe in bytes.
 const MAX_PATH: usize = 1024;
 
 /// A URL on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpTarget {
-    /// Where to connect; any of them may answer.
+    /// The addresses to connect to; any of them may answer.
     pub addresses: Vec<SocketAddr>,
-    /// The request, whole.
+    /// The complete request.
     pub request: Vec<u8>,
 }
 
 /// Why a URL cannot be probed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// Another scheme.
+    /// The scheme is not `http`.
     #[error("`{0}` does not begin with http://")]
     Scheme(String),
-    /// Another machine, or a name that would have to be looked up.
+    /// The host is another machine, or a name that would have to be looked up.
     #[error("`{0}` is not on this machine; only localhost, 127.0.0.0/8 and [::1] can be probed")]
     NotLocal(String),
-    /// A port that is none.
+    /// The port is not a port number.
     #[error("`{0}` has no valid port")]
     Port(String),
-    /// A path that cannot be sent.
+    /// The path cannot be sent.
     #[error(
         "`{0}` has a path with blanks, control characters or non-ASCII characters, or one that is too long"
     )]
     Path(String),
 }
 
-/// Returns what to connect to and to send for `url`, such as `http://127.0.0.1:8642/health`.
+/// Returns the addresses and the request for `url`, such as `http://127.0.0.1:8642/health`.
 pub fn parse_url(url: &str) -> Result<HttpTarget, UrlError> {
     let shown = || url.chars().take(80).collect::<String>();
     let scheme = url.get(..7).filter(|s| s.eq_ignore_ascii_case("http://"));
@@ -61,7 +62,7 @@ pub fn parse_url(url: &str) -> Result<HttpTarget, UrlError> {
 }
 
 fn split_port(authority: &str) -> Option<(&str, u16)> {
-    // In `[::1]:80` only a colon behind the bracket parts host and port.
+    // In `[::1]:80`, only a colon after the bracket separates host and port.
     let after_host = authority.rfind(']').unwrap_or(0);
     match authority.get(after_host..)?.rfind(':') {
         None => Some((authority, 80)),
@@ -88,7 +89,8 @@ fn local_addresses(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
     ip.is_loopback().then(|| vec![v4(ip)])
 }
 
-/// Returns the status that an answer begins with, or `None` while it is not there or is no HTTP.
+/// Returns the status at the beginning of an answer, or `None` if it has not come yet or is not
+/// HTTP.
 pub fn status(answer: &[u8]) -> Option<u16> {
     let rest = answer.strip_prefix(b"HTTP/1.")?;
     let (_, rest) = rest.split_first()?;

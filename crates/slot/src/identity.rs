@@ -1,14 +1,15 @@
-//! Whom a service runs as.
+//! Decides which user a service runs as.
 //!
-//! *Lives here:* the rule, without any system call: ownership is authority. A file may ask for its own owner; only
-//! root's files may ask for somebody else. *Does not live here:* looking users up and becoming them.
+//! *Lives here:* the rule, without any system call: ownership is authority. A file may name its own
+//! owner; only root's files may name another user.
+//! *Does not live here:* looking users up and becoming them.
 
 use gatevisor_sys::user::User;
 
-/// What to do about the process's user.
+/// The change of the process's user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunAs {
-    /// Stay who we are.
+    /// Keep the present user.
     Keep,
     /// Become the user that the file names.
     BecomeNamed,
@@ -19,33 +20,34 @@ pub enum RunAs {
 /// Why a service may not run as the user that its file names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// Only root can become somebody else.
+    /// Only root can become another user.
     #[error(
         "the file wants user `{wanted}` and this is uid {current}, not root; \
          remove `user`, or run the supervisor as root or as that user"
     )]
     NotRoot {
-        /// The user that is wanted.
+        /// The named user.
         wanted: String,
         /// The present user.
         current: u32,
     },
-    /// The file belongs to one user and asks for another.
+    /// The file belongs to one user and names another.
     #[error(
         "the file belongs to uid {owner} and wants user `{wanted}`; \
          only a file of root's may name another user than its owner"
     )]
     NotOwner {
-        /// The user that is wanted.
+        /// The named user.
         wanted: String,
         /// The owner of the file.
         owner: u32,
     },
 }
 
-/// Decides whom a service runs as.
+/// Decides which user a service runs as.
 ///
-/// `current` is the effective uid, `owner` owns the file that describes the service, `wanted` is the user it names.
+/// `current` is the effective uid, `owner` owns the file that describes the service, `wanted` is
+/// the user that it names.
 pub fn decide(current: u32, owner: u32, wanted: Option<&User>) -> Result<RunAs, IdentityError> {
     let name = |user: &User| String::from_utf8_lossy(&user.name).into_owned();
     match (current, wanted) {

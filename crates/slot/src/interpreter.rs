@@ -1,9 +1,9 @@
-//! The interpreter of `run`: becomes the command, or says why not.
+//! The interpreter of `run`: becomes the command, or reports why not.
 //!
-//! *Lives here:* the order of the steps between the kernel starting us and the command running.
-//! *Does not live here:* what the steps decide; see the modules they call.
+//! *Lives here:* the order of the steps from our start by the kernel to the running command.
+//! *Does not live here:* the decisions in these steps; see the modules that they call.
 //!
-//! Root's authority is given up before anything but `run` itself is read.
+//! Root's rights are given up before any other file than `run` is read.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
@@ -22,27 +22,34 @@ use rustix::io::Errno;
 use crate::confine::{self, Cannot, Confinement, Paths, allows};
 use crate::data_files::{LIVE, NOT_READY, START_ERROR, STARTED};
 use crate::error_reporter::ErrorReporter;
-use crate::expand::{expand, is_truthy};
-use crate::failure::FailedStart;
+use crate::expand::is_truthy;
+use crate::failure::{FailedStart, one_line};
 use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_service};
+use crate::handoff::Handoff;
 use crate::home_lock::Standing;
 use crate::identity::{RunAs, decide};
-use crate::live::Live;
+use crate::live::{Live, Number};
+use crate::lookups::{Lookups, expanded};
 use crate::notify::Receiver;
 use crate::probe::ReadinessProbe;
 use crate::readiness::Readiness;
-use crate::{dotenv, http, notify, os, readiness};
+use crate::turns::{self, SeeStart, TurnRules};
+use crate::{http, notify, os, readiness, restart_reason};
 
-/// Becomes the command that a `run` file describes; returns only if it cannot.
+/// Becomes the command that a `run` file describes. Returns only if that fails.
 ///
-/// `args` are the path of the file, which the kernel gives, and the service's name, which the supervisor gives. The
-/// working directory is the service directory.
+/// `args` are the path of the file, which the kernel gives, and the service's name, which the
+/// supervisor gives. The working directory is the service directory.
 ///
-/// On failure one line goes to standard error and to `data/start-error`: `<stage>: <message> (errno N)`. The exit
-/// code is 127 if the command does not exist, 126 if it cannot be executed, 100 if the file is bad, and 111 if
-/// anything else went wrong before it. On success `data/start-error` is removed. `data/started` bears our process number
-/// from just before, with who will say that the service is ready, and is locked until either is so.
-pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// On failure one line goes to standard error and to `data/start-error`: `<stage>: <message> (errno
+/// N)`. The exit code is 127 if the command does not exist, 126 if it cannot be executed, 100 if
+/// the file is bad, and 111 if anything else went wrong before it. On success `data/start-error` is
+/// removed. Just before that, our process number is written to `data/started`, with who will
+/// announce the service's readiness. The file is locked until the start has succeeded or failed.
+///
+/// A gateway may first have to wait for its turn (`start-parallel`). `see` returns the progress of
+/// the gateways that are starting.
+pub fn run_service(args: impl IntoIterator<Item = OsString>, see: SeeStart) -> ExitCode {
     let mut args = args.into_iter();
     let Some(script) = args.next() else {
         os::say(
@@ -51,18 +58,19 @@ pub fn run_service(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return Exit::Usage.into();
     };
     let name = args.next().unwrap_or_else(|| "service".into());
-    // Kept open, because the place for `start-error` must be found again after the directory changes.
+    // It is kept open, because the place of `start-error` must be found again after the directory
+    // changes.
     let directory = os::here().ok();
     let name = name.to_string_lossy();
     let mut held = KeptOpen::default();
-    let failure = become_command(Path::new(&script), &name, directory.as_ref(), &mut held);
+    let failure = become_command(Path::new(&script), &name, directory.as_ref(), see, &mut held);
     let code = failure.report(&name, directory, held.error_reporter.take());
-    // Not before: whoever waits for the lock looks for the reason next.
+    // It is unlocked only now, because a process that waits for the lock reads the reason next.
     drop(held);
     code
 }
 
-/// What is kept open until the command is executed, or cannot be.
+/// Files that stay open until the command is executed, or has failed to be.
 #[derive(Default)]
 struct KeptOpen {
     /// `data/started`, locked.
@@ -70,7 +78,7 @@ struct KeptOpen {
     error_reporter: Option<ErrorReporter>,
 }
 
-/// Everything the command is started with.
+/// Everything that the command is started with.
 struct ServiceStart {
     argv: Vec<CString>,
     environment: ProgramEnvironment,
@@ -78,7 +86,7 @@ struct ServiceStart {
     landlock: Option<Paths>,
     readiness: Readiness,
     live: Option<Live>,
-    /// The socket on which the service says how it is.
+    /// The socket on which the service reports its state.
     receiver: Option<Receiver>,
 }
 
@@ -87,10 +95,11 @@ fn become_command(
     script: &Path,
     name: &str,
     directory: Option<&OwnedFd>,
+    see: SeeStart,
     held: &mut KeptOpen,
 ) -> FailedStart {
     let launched = still_wanted(name)
-        .and_then(|()| prepare(script))
+        .and_then(|()| prepare(script, name, see))
         .and_then(|(file, start, confinement)| launch(&file, start, name, confinement, directory, held));
     match launched {
         Ok(never) => match never {},
@@ -98,12 +107,13 @@ fn become_command(
     }
 }
 
-/// Returns an error where the supervisor that started this process is gone: the next supervisor has looked for what it
-/// left, and could not find a process that had not come this far.
+/// Returns an error if the supervisor that started this process is gone. The next supervisor has
+/// searched for leftovers, and could not find a process that had not come this far.
 fn still_wanted(name: &str) -> Result<(), FailedStart> {
     let Some(value) = std::env::var_os(member::VARIABLE) else { return Ok(()) };
     let Some(member) = Member::parse(value.as_bytes()) else { return Ok(()) };
-    // Started by hand, or by another supervisor, it may have inherited the variable of something else.
+    // If it was started by hand, or by another supervisor, it may have inherited another service's
+    // variable.
     let is_ours = member.name == name.as_bytes()
         && gatevisor_sys::file::lasting_identity(CWD, "..")
             .is_ok_and(|scandir| scandir.as_bytes() == member.scandir);
@@ -119,19 +129,62 @@ fn still_wanted(name: &str) -> Result<(), FailedStart> {
     }
 }
 
-fn prepare(script: &Path) -> Result<(ServiceFile, ServiceStart, Confinement), FailedStart> {
+fn prepare(
+    script: &Path,
+    name: &str,
+    see: SeeStart,
+) -> Result<(ServiceFile, ServiceStart, Confinement), FailedStart> {
     let (file, owner) = read(script)?;
     let confinement = Confinement::begin(&file)?;
     set_user(&file, owner)?;
+    let mut lookups = Lookups::read(&file)?;
+    if wait_for_turn(&file, name, see, &lookups)? {
+        // Everything that was read before may have changed during the wait.
+        still_wanted(name)?;
+        lookups = Lookups::read(&file)?;
+    }
     if file.home_lock {
         hold_home()?;
     }
-    let lookups = Lookups::read(&file)?;
+    lookups.restart_reason = restart_reason::take();
     let start = lookups.start(&file)?;
     Ok((file, start, confinement))
 }
 
-/// Returns an error where another container runs the gateways of the home, or nobody can tell which one does.
+/// Returns when this service may start beside others that are starting, and whether it had to wait
+/// for that.
+///
+/// A gateway that shows no evidence neither waits nor is waited for. The same holds for one with
+/// wrong settings; the error is reported when the settings are used.
+fn wait_for_turn(
+    file: &ServiceFile,
+    name: &str,
+    see: SeeStart,
+    lookups: &Lookups,
+) -> Result<bool, FailedStart> {
+    let Some(setting) = &file.start_parallel else { return Ok(false) };
+    let limit = match setting {
+        Number::Plain(number) => number.to_string(),
+        Number::Text(text) => {
+            expanded("start-parallel", text, &|name| lookups.get(name))?.to_string_lossy().into_owned()
+        }
+    };
+    let Some(limit) = turns::limit(&limit) else {
+        let (stage, message) =
+            ("expanding start-parallel".to_owned(), format!("`{limit}`: {}", turns::wrong()));
+        return Err(FailedStart { stage, message, errno: None, exit: Exit::Usage });
+    };
+    let Some((unwatched_ms, longest_ms)) = lookups.start_span(file).filter(|_| limit > 0) else {
+        return Ok(false);
+    };
+    let rules = TurnRules { limit, unwatched_ms, longest_ms, see };
+    Ok(turns::take(name, &rules, &mut |before| {
+        os::say(&format!("gatevisor: {name}: queued, {before} before it: others are being started"));
+    }))
+}
+
+/// Returns an error if another container runs the gateways of the home, or if it is unknown which
+/// one does.
 fn hold_home() -> Result<(), FailedStart> {
     const STAGE: &str = "asking for the lock of the home";
     let scandir = gatevisor_sys::file::open_directory(CWD, "..")
@@ -158,7 +211,8 @@ fn read(script: &Path) -> Result<(ServiceFile, u32), FailedStart> {
     Ok((file, read.owner))
 }
 
-/// Returns the failure of a file that an editor of another system spoiled, with the command that fixes it.
+/// Returns the failure for a file that an editor of another system spoiled, with the command that
+/// fixes it.
 fn flawed(stage: String, flaw: Flaw, script: &Path) -> FailedStart {
     let path = std::path::absolute(script).unwrap_or_else(|_| script.to_owned());
     let path: std::path::PathBuf = path.components().collect();
@@ -173,7 +227,7 @@ fn set_user(file: &ServiceFile, owner: u32) -> Result<(), FailedStart> {
         os::lookup(name).map_err(|error: os::LookupError| FailedStart::plain(STAGE, &error, Exit::System))
     };
     let wanted = match &file.user {
-        // Dotenv files belong to whoever we are about to become, so they do not count yet.
+        // Dotenv files belong to the user that we are about to become, so they do not count yet.
         Some(template) => {
             let name = expanded("user", template, &|name| std::env::var_os(name))?;
             Some(look(name.as_bytes())?)
@@ -194,45 +248,7 @@ fn set_user(file: &ServiceFile, owner: u32) -> Result<(), FailedStart> {
     })
 }
 
-/// What `${VAR}` can mean: variables of dotenv files, the last file first, and the inherited environment.
-struct Lookups {
-    from_files: Vec<(String, OsString)>,
-}
-
 impl Lookups {
-    fn read(file: &ServiceFile) -> Result<Self, FailedStart> {
-        let mut from_files = Vec::new();
-        for template in &file.environment_files {
-            let path = expanded("environment-files", template, &|name| std::env::var_os(name))?;
-            let stage = || format!("reading {}", path.display());
-            match os::read_file(Path::new(&path), dotenv::MAX_BYTES) {
-                Ok(read) if u64::try_from(read.bytes.len()).is_ok_and(|n| n <= dotenv::MAX_BYTES) => {
-                    from_files.append(&mut dotenv::parse(&read.bytes));
-                }
-                Ok(_) => {
-                    return Err(FailedStart::system(stage(), "larger than 1 MiB", Errno::FBIG));
-                }
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::NOENT) => {}
-                    errno => {
-                        let errno = errno.unwrap_or(Errno::IO);
-                        return Err(FailedStart::system(stage(), "cannot read the file", errno));
-                    }
-                },
-            }
-        }
-        Ok(Self { from_files })
-    }
-
-    fn in_files(&self, name: &str) -> Option<OsString> {
-        self.from_files.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-    }
-
-    /// Returns the value of a variable: a profile's own file says more about it than the container does.
-    fn get(&self, name: &str) -> Option<OsString> {
-        self.in_files(name).or_else(|| std::env::var_os(name))
-    }
-
     fn start(&self, file: &ServiceFile) -> Result<ServiceStart, FailedStart> {
         let lookup = |name: &str| self.get(name);
         let mut argv = Vec::with_capacity(file.command.len());
@@ -251,25 +267,6 @@ impl Lookups {
         Ok(ServiceStart { argv, environment, directory, landlock, readiness, live, receiver })
     }
 
-    /// Returns how the service is followed in the life that begins.
-    fn live(&self, live: &Live) -> Result<Live, FailedStart> {
-        let lookup = |name: &str| self.get(name);
-        let text = |key: &'static str, text: &str| {
-            expanded(key, text, &lookup).map(|text| text.to_string_lossy().into_owned())
-        };
-        let mut live = live.with_texts(&text)?;
-        live.check_expanded().map_err(|(key, message)| FailedStart {
-            stage: format!("expanding {key}"),
-            message,
-            errno: None,
-            exit: Exit::Usage,
-        })?;
-        for address in [&mut live.http, &mut live.tcp] {
-            address.take_if(|address| address.when.as_ref().is_some_and(|when| !is_truthy(when.as_ref())));
-        }
-        Ok(live)
-    }
-
     /// Returns the command's environment.
     fn environment(
         &self,
@@ -285,8 +282,12 @@ impl Lookups {
         let inherited = environment::inherited(std::env::vars_os().collect());
         let mut variables = inherited.clone();
         variables.retain(|(name, _)| !replaced(name.as_bytes()) && !is_left_out(name.as_bytes()));
+        for (name, value) in self.exported().iter().filter(|(name, _)| !replaced(name.as_bytes())) {
+            environment::set(&mut variables, name, value);
+        }
         for (key, template) in &file.environment {
-            // Within its own entry a name means what was inherited, so that `PATH = "/x:${PATH}"` is safe.
+            // Within its own entry, a name stands for the inherited value, so that `PATH =
+            // "/x:${PATH}"` works.
             let lookup = |name: &str| {
                 let own = (name == key).then(|| environment::get(&inherited, name)).flatten();
                 own.map(OsStr::to_owned).or_else(|| self.get(name))
@@ -295,6 +296,7 @@ impl Lookups {
             let value = c_string(&format!("environment.{key}"), value)?;
             variables.push((key.into(), OsString::from_vec(value.into_bytes())));
         }
+        restart_reason::tell(&mut variables, self.restart_reason.as_ref());
         for (name, value) in told {
             environment::set(&mut variables, name, value);
         }
@@ -302,13 +304,15 @@ impl Lookups {
             .map_err(|errno| FailedStart::system("executing", "cannot make the environment", errno))
     }
 
-    /// Returns how the supervisor learns that the service is ready; `notifies` is whether it may say so by `sd_notify`.
+    /// Returns how the supervisor learns that the service is ready. `notifies` tells whether the
+    /// service may announce it by `sd_notify`.
     fn readiness(&self, ready: Option<&Ready>, notifies: bool) -> Result<Readiness, FailedStart> {
         let Some(number) = readiness::notification_number() else { return Ok(Readiness::Unannounced) };
         if ready.is_none() && !notifies {
             return Ok(Readiness::Inherited);
         }
-        // A number that is not open means that nobody waits (the script was started by hand), which is no failure.
+        // A number that is not open means that nobody waits (the script was started by hand), which
+        // is not an error.
         let Ok(notify) = os::adopt_fd(number) else { return Ok(Readiness::Unannounced) };
         let lookup = |name: &str| self.get(name);
         let wanted = match ready.and_then(|ready| ready.when.as_ref()) {
@@ -326,9 +330,11 @@ impl Lookups {
     }
 }
 
-/// Returns the socket of a service that says by itself how it is, and the variables that tell the service of it.
+/// Returns the socket for a service that reports its state itself, and the variables that tell the
+/// service about the socket.
 ///
-/// Where there can be no socket, that is said, and nobody expects a word; the working directory is still the service's own.
+/// If no socket can be made, that is reported, and no message is expected. The working directory is
+/// still the service's own.
 fn listen(live: Option<&mut Live>) -> Option<(Receiver, [(&'static str, OsString); 2])> {
     let live = live.filter(|live| live.notify)?;
     let listening = notify::listen(&live.settings()?);
@@ -338,7 +344,8 @@ fn listen(live: Option<&mut Live>) -> Option<(Receiver, [(&'static str, OsString
     listening.map_err(refused).ok()
 }
 
-/// Takes the last steps, in which this process changes, and executes the command; returns only why that failed.
+/// Performs the last steps, which change this process, and executes the command. Returns only if
+/// that fails, with the reason.
 fn launch(
     file: &ServiceFile,
     start: ServiceStart,
@@ -352,13 +359,14 @@ fn launch(
     if let Some(directory) = service_directory {
         let _ = os::remove_in_data(directory.as_fd(), NOT_READY);
     }
-    // The limits and rights of those are the ones of before.
+    // Helpers get the limits and rights of the process before the restrictions.
     readiness::fork_helpers(start.readiness, start.receiver, name, service_directory)?;
     if let Some(directory) = service_directory {
         let hindered = start.landlock.is_some() || !file.limits.is_empty();
         held.error_reporter = hindered.then(|| ErrorReporter::fork(directory).ok()).flatten();
-        // After the others were forked, which would keep it open. Of a failure before this, and where there is no `data/`,
-        // whoever waits learns by the death.
+        // This comes after the helpers are forked, because they would keep the file open. If the
+        // start fails before this, or if there is no `data/`, waiting processes learn of it by our
+        // death.
         held.started = os::mark_in_data(directory, STARTED, announcer).ok().flatten();
         let _ = os::remove_in_data(directory.as_fd(), START_ERROR);
         say_how_it_is_followed(directory, start.live.as_ref());
@@ -379,7 +387,8 @@ fn launch(
     Err(FailedStart::not_executed(&program.unwrap_or_default(), variable, start.environment.path(), errno))
 }
 
-/// Tells whoever follows the service how, best effort: what was said at an earlier start bears another process number.
+/// Publishes how the service is followed, best effort. The record of an earlier start has another
+/// process number.
 fn say_how_it_is_followed(directory: &OwnedFd, live: Option<&Live>) {
     let text = live.zip(os::own_pid()).and_then(|(live, pid)| live.encode(pid.get()));
     if let Some(text) = text {
@@ -414,19 +423,70 @@ fn settle(
     Ok(())
 }
 
-/// Returns the first variable that a text of the service directory names.
+/// A service that may be asked what it wants: its `run`, which was read once, and its owner.
+pub(crate) struct AskedService {
+    file: ServiceFile,
+    owner: u32,
+}
+
+impl AskedService {
+    /// Reads the `run` of a service that has ended, or says why that is impossible.
+    pub(crate) fn read(script: &Path) -> Result<Self, String> {
+        read(script).map(|(file, owner)| Self { file, owner }).map_err(|failure| failure.message)
+    }
+
+    /// Returns how it is asked, if it is.
+    pub(crate) const fn handoff(&self) -> Option<&Handoff> {
+        self.file.handoff.as_ref()
+    }
+
+    /// Becomes the command that asks: as the service's user, in its directory, with its environment
+    /// and its limits, and with the variables `known`. If that fails, it is reported, and the exit
+    /// code is returned.
+    pub(crate) fn become_question(&self, handoff: &Handoff, known: Vec<(String, OsString)>) -> i32 {
+        let failure = match question(&self.file, self.owner, &handoff.command, known) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        os::say(&one_line(&format!("gatevisor: {}: {}", failure.stage, failure.message)));
+        i32::from(failure.exit.code())
+    }
+}
+
+fn question(
+    file: &ServiceFile,
+    owner: u32,
+    command: &[String],
+    known: Vec<(String, OsString)>,
+) -> Result<Infallible, FailedStart> {
+    // Standard output is only for the answer.
+    let file = ServiceFile {
+        command: command.to_vec(),
+        ready: None,
+        live: None,
+        stderr: Stderr::Inherit,
+        ..file.clone()
+    };
+    let mut confinement = Confinement::begin(&file)?;
+    set_user(&file, owner)?;
+    if file.home_lock {
+        hold_home()?;
+    }
+    let mut lookups = Lookups::read(&file)?;
+    lookups.add(known);
+    let start = lookups.start(&file)?;
+    settle(&file, start.directory.as_deref(), &mut confinement)?;
+    confinement.finish(&file, start.landlock.as_ref())?;
+    let errno = os::exec_search(&start.argv, &start.environment);
+    let program = start.argv.first().map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
+    let variable = file.command.first().and_then(|word| first_variable(word));
+    Err(FailedStart::not_executed(&program.unwrap_or_default(), variable, start.environment.path(), errno))
+}
+
+/// Returns the first variable in a text of the service directory.
 fn first_variable(template: &str) -> Option<&str> {
     let (_, rest) = template.split_once("${")?;
     rest.split([':', '}']).next().filter(|name| !name.is_empty())
-}
-
-fn expanded(
-    what: &str,
-    template: &str,
-    lookup: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<OsString, FailedStart> {
-    expand(template, lookup)
-        .map_err(|error| FailedStart::plain(format!("expanding {what}"), &error, Exit::System))
 }
 
 fn c_string(what: &str, text: OsString) -> Result<CString, FailedStart> {

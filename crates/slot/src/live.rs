@@ -1,25 +1,29 @@
-//! How a service is followed while it runs: the `[live]` table of `run`, and what it came to at one start.
+//! How a service is followed while it runs: the `[live]` table of `run`, and its values at one
+//! start.
 //!
 //! *Lives here:* the types, their defaults and checks, and the file `data/live`.
-//! *Does not live here:* following (`gatevisor-gateways`), and what is decided on it (`gatevisor-liveness`).
+//! *Does not live here:* following (`gatevisor-gateways`), and the decisions about it
+//! (`gatevisor-liveness`).
 //!
-//! The texts are expanded at each start, by the interpreter, with the variables that count for that start. Whoever follows the
-//! service reads what they came to, and cannot be wrong about it.
+//! The interpreter expands the texts at each start, with the variables of that start. The watcher
+//! reads the results, so it cannot get them wrong.
 
 use gatevisor_liveness::{LivePolicy, LiveSettings};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::expand::is_truthy;
 use crate::http;
 use crate::parse_error::{ParseError, invalid, is_default};
 
-/// Milliseconds of age at which a heartbeat is too old, unless the file says otherwise.
+/// Default age in milliseconds at which a heartbeat is too old.
 const MAX_AGE_MS: u64 = 45_000;
-/// Milliseconds that any time here may have: a day.
+/// The longest time of any setting here, in milliseconds: a day.
 const LONGEST_MS: u64 = 86_400_000;
-/// Milliseconds that a command may take, unless the file says otherwise, and at the most.
+/// The default and the most milliseconds that a command may take.
 const COMMAND_MS: u64 = 5_000;
 const LONGEST_COMMAND_MS: u64 = 60_000;
-/// Looks in a row that may have to find nothing, at the most.
+/// The highest number of looks in a row that must find nothing.
 const MOST_MISSES: u64 = 1_000_000;
 /// The keys of numbers.
 const START_DEADLINE: &str = "live.start-deadline-ms";
@@ -28,38 +32,38 @@ const MISSES: &str = "live.misses";
 const GRACE: &str = "live.grace-ms";
 const HEARTBEAT_AGE: &str = "live.heartbeat.max-age-ms";
 const COMMAND_TIMEOUT: &str = "live.command.timeout-ms";
-/// Bytes of `data/live` at the most.
+/// The most bytes of `data/live`.
 pub const MAX_BYTES: usize = 16 << 10;
 
 /// How a service is followed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Live {
-    /// What follows when it does not respond: expands to `off`, `warn` or `restart`.
+    /// What to do if it does not respond: expands to `off`, `warn` or `restart`.
     #[serde(default = "default_policy", skip_serializing_if = "is_default_policy")]
     pub policy: String,
-    /// Milliseconds in which a service that starts shows nothing and is not blamed for it.
+    /// Milliseconds during which a starting service may show no evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_deadline_ms: Option<Number>,
     /// Milliseconds between two looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<Number>,
-    /// Looks in a row that must find nothing.
+    /// The number of looks in a row that must find no evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub misses: Option<Number>,
-    /// Milliseconds between the request to end and the end.
+    /// Milliseconds between asking it to end and killing it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<Number>,
     /// Whether the service sends `sd_notify`'s `WATCHDOG=1`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub notify: bool,
-    /// A command that prints what is worth keeping of a service that does not respond.
+    /// A command that prints what is worth keeping of an unresponsive service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// A command that says by its exit code whether the service works.
+    /// A command whose exit code tells whether the service works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Command>,
-    /// A file in which the service says what it does.
+    /// A file in which the service reports its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<StateFile>,
     /// A file that the service rewrites by itself.
@@ -68,26 +72,33 @@ pub struct Live {
     /// A control socket that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<ControlSocket>,
-    /// An address that answers 200 to 299.
+    /// An address that answers with success as soon as the service has started; until then nothing
+    /// else shows that it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Address>,
+    /// An address that answers over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Address>,
+    /// An address at which a service that works says what of it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthAddress>,
     /// A port that accepts a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Address>,
 }
 
 /// A number, or a text that expands to one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Number {
-    /// As it counts.
+    /// A plain number.
     Plain(u64),
-    /// As it is to be expanded at each start.
+    /// A text that is expanded at each start.
     Text(String),
 }
 
 impl Number {
-    /// Returns the number, where it is one.
+    /// Returns the number, unless it is a text.
     fn value(&self) -> Option<u64> {
         match self {
             Self::Plain(number) => Some(*number),
@@ -96,8 +107,8 @@ impl Number {
     }
 }
 
-/// A command that says by its exit code whether a service works.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A command whose exit code tells whether a service works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Command {
     /// The program and its arguments.
@@ -107,27 +118,28 @@ pub struct Command {
     pub timeout_ms: u64,
 }
 
-/// A file with a JSON object, in which a service says what it does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A file with a JSON object in which a service reports its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StateFile {
-    /// Its absolute path. Where the object has `pid`, that must be the service's or a descendant's.
+    /// Its absolute path. If the object has `pid`, that must be the service's or a descendant's.
     pub file: String,
-    /// The key whose value counts.
+    /// The key with the state.
     pub key: String,
-    /// Values that mean that the service takes no new work.
+    /// States that mean that the service accepts no new work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draining: Vec<String>,
-    /// Values that mean that not all is well.
+    /// States that mean that the service has a problem.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
 }
 
 /// A file that a service rewrites by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Heartbeat {
-    /// Its absolute path. Where it holds an object with `pid`, that must be the service's or a descendant's.
+    /// Its absolute path. If it holds an object with `pid`, that must be the service's or a
+    /// descendant's.
     pub file: String,
     /// Milliseconds after which it should have been rewritten.
     #[serde(default = "default_age", skip_serializing_if = "is_default_age")]
@@ -135,29 +147,46 @@ pub struct Heartbeat {
 }
 
 /// A control socket that answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ControlSocket {
     /// Its absolute path.
     pub path: String,
-    /// What is sent; any byte back is an answer. Without it, to accept the connection is one.
+    /// The bytes to send; any byte in return is an answer. Without it, an accepted connection is an
+    /// answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send: Option<String>,
 }
 
 /// An address on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Address {
-    /// As a URL, `http://…`; of `tcp`, only what is before the path counts.
+    /// A URL, `http://…`. For `tcp`, only the part before the path counts.
     pub url: String,
-    /// It is asked only when this expands to `1`, `true`, `yes` or `on`.
+    /// It is asked only if this expands to `1`, `true`, `yes` or `on`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
 }
 
+/// An address at which a service that works says what of it does not: with an answer of 500 and
+/// above, and names in the answer's JSON object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HealthAddress {
+    /// As a URL, `http://…`.
+    pub url: String,
+    /// It is asked only when this expands to `1`, `true`, `yes` or `on`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// The key of a list of the names of what does not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
+}
+
 impl Live {
-    /// Returns the same with each of its texts replaced by what `text` makes of it; the first argument is its key.
+    /// Returns the settings with each text replaced by the result of `text`, whose first argument
+    /// is the text's key.
     pub fn with_texts<E>(&self, text: &dyn Fn(&'static str, &str) -> Result<String, E>) -> Result<Self, E> {
         let mut live = self.clone();
         live.policy = text("live.policy", &live.policy)?;
@@ -188,19 +217,51 @@ impl Live {
             socket.path = text("live.socket.path", &socket.path)?;
             socket.send = socket.send.as_ref().map(|sent| text("live.socket.send", sent)).transpose()?;
         }
-        let addresses = [
-            (&mut live.http, ["live.http.url", "live.http.when"]),
-            (&mut live.tcp, ["live.tcp.url", "live.tcp.when"]),
-        ];
-        for (address, keys) in addresses {
-            let Some(address) = address else { continue };
-            address.url = text(keys[0], &address.url)?;
-            address.when = address.when.as_ref().map(|when| text(keys[1], when)).transpose()?;
+        for ([url_key, when_key], url, when) in live.addresses() {
+            *url = text(url_key, url)?;
+            *when = when.as_ref().map(|when| text(when_key, when)).transpose()?;
         }
         Ok(live)
     }
 
-    /// Returns the settings that it comes to, where its policy and its numbers mean something.
+    /// Returns every address, with its keys: its URL, and what decides whether it is asked.
+    fn addresses(&mut self) -> impl Iterator<Item = ([&'static str; 2], &mut String, &mut Option<String>)> {
+        let plain = [
+            (["live.startup.url", "live.startup.when"], &mut self.startup),
+            (["live.http.url", "live.http.when"], &mut self.http),
+            (["live.tcp.url", "live.tcp.when"], &mut self.tcp),
+        ];
+        let plain = plain.into_iter().filter_map(|(keys, address)| {
+            let Address { url, when } = address.as_mut()?;
+            Some((keys, url, when))
+        });
+        let health = self.health.iter_mut();
+        let health = health.map(|it| (["live.health.url", "live.health.when"], &mut it.url, &mut it.when));
+        plain.chain(health)
+    }
+
+    /// Removes the addresses that are not asked, after everything was expanded.
+    pub(crate) fn retain_asked(&mut self) {
+        let is_asked = |when: Option<&String>| when.is_none_or(|when| is_truthy(when.as_ref()));
+        for address in [&mut self.startup, &mut self.http, &mut self.tcp] {
+            address.take_if(|address| !is_asked(address.when.as_ref()));
+        }
+        self.health.take_if(|health| !is_asked(health.when.as_ref()));
+    }
+
+    /// Returns whether the service is looked at, and has evidence to show.
+    pub fn looks(&self) -> bool {
+        let shows = self.notify
+            || self.command.is_some()
+            || self.heartbeat.is_some()
+            || self.socket.is_some()
+            || self.startup.is_some()
+            || self.http.is_some()
+            || self.tcp.is_some();
+        shows && self.settings().is_some_and(|settings| settings.policy != LivePolicy::Off)
+    }
+
+    /// Returns the resulting settings, if its policy and its numbers make sense.
     pub fn settings(&self) -> Option<LiveSettings> {
         let plain = LiveSettings::default();
         let number = |number: &Option<Number>, otherwise: u64| match number {
@@ -216,10 +277,10 @@ impl Live {
         })
     }
 
-    /// Returns an error where a value means nothing, before anything is expanded.
+    /// Returns an error if a value makes no sense before expansion.
     ///
     /// # Errors
-    /// Says which, and what would be right.
+    /// Names the value, and tells what would be right.
     pub fn check(&self) -> Result<(), ParseError> {
         let is_text = |number: &&Number| matches!(number, Number::Text(_));
         self.check_numbers(|number| is_text(&number)).map_err(|(key, why)| invalid(key, why))?;
@@ -229,9 +290,9 @@ impl Live {
         Ok(())
     }
 
-    /// Returns an error where a number is out of range; those that `skip` says are left alone.
+    /// Returns an error if a number is out of range; those for which `skip` is true are left out.
     fn check_numbers(&self, skip: impl Fn(&Number) -> bool) -> Result<(), (&'static str, String)> {
-        // A look takes a moment, and many of them must not be all that is done.
+        // A look takes a moment, and the watcher must not be busy with looks alone.
         let numbers = [
             (START_DEADLINE, self.start_deadline_ms.clone(), 1..=LONGEST_MS),
             (INTERVAL, self.interval_ms.clone(), 100..=LONGEST_MS),
@@ -258,26 +319,25 @@ impl Live {
         Ok(())
     }
 
-    /// Returns an error where a text that was expanded means nothing.
+    /// Returns an error if an expanded text makes no sense.
     pub(crate) fn check_expanded(&self) -> Result<(), (&'static str, String)> {
         if LivePolicy::of_word(&self.policy).is_none() {
             return Err(("live.policy", format!("`{}` is none of off, warn and restart", self.policy)));
         }
         self.check_numbers(|_| false)?;
-        for (key, address) in [("live.http.url", &self.http), ("live.tcp.url", &self.tcp)] {
-            if let Some(Err(error)) = address.as_ref().map(|address| http::parse_url(&address.url)) {
-                return Err((key, error.to_string()));
-            }
+        let mut live = self.clone();
+        for ([key, _], url, _) in live.addresses() {
+            http::parse_url(url).map_err(|error| (key, error.to_string()))?;
         }
         Ok(())
     }
 
-    /// Returns what `data/live` holds for a service with this process number.
+    /// Returns the content of `data/live` for a service with this process number.
     pub(crate) fn encode(&self, pid: i32) -> Option<String> {
         Some(format!("# pid {pid}\n{}", toml::to_string(self).ok()?))
     }
 
-    /// Returns the process number that `data/live` was written for, and how the service is followed.
+    /// Returns the process number in `data/live`, and how the service is followed.
     pub fn decode(text: &str) -> Option<(i32, Self)> {
         let (first, rest) = text.split_once('\n')?;
         Some((first.strip_prefix("# pid ")?.parse().ok()?, toml::from_str(rest).ok()?))
@@ -332,6 +392,7 @@ mod tests {
             "policy = \"restart\"\nmisses = 2\nnotify = true\nevidence = [\"a\", \"b c\"]\n\
              heartbeat = { file = \"/h/beat\", max-age-ms = 5 }\nsocket = { path = \"/s\", send = \"x\\n\" }\n\
              command = { argv = [\"a\"], timeout-ms = 7 }\nstate = { file = \"/f\", key = \"k\", draining = [\"d\"] }\n\
+             startup = { url = \"http://127.0.0.1:1/started\" }\nhealth = { url = \"http://127.0.0.1:1/ready\", failing = \"bad\" }\n\
              http = { url = \"http://127.0.0.1:1/health\" }\ntcp = { url = \"http://127.0.0.1:1\", when = \"yes\" }\n",
         );
         assert_eq!(Live::decode(&live.encode(42).unwrap()), Some((42, live)));
@@ -347,13 +408,13 @@ mod tests {
         );
         let doubled = live.with_texts::<()>(&|_, text| Ok(text.repeat(2))).unwrap();
         let text = toml::to_string(&doubled).unwrap();
-        for letter in ["mm", "gg", "cc", "pp", "ee", "ff", "ss", "tt", "uu", "vv", "ww", "xx"] {
-            assert!(text.contains(&format!("\"{letter}\"")), "{letter} in {text}");
+        for part in ["mm", "gg", "cc", "pp", "ee", "ff", "ss", "tt", "uu", "vv", "ww", "xx"] {
+            assert!(text.contains(&format!("\"{part}\"")), "{part} in {text}");
         }
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn settings_of_live_that_make_no_sense_are_refused() {
         for (table, key) in [
             ("misses = 0", "live.misses"),
             ("command = { argv = [] }", "live.command.argv"),

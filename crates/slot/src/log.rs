@@ -1,31 +1,31 @@
 //! The settings in `log/run`.
 //!
 //! *Lives here:* the types, their defaults, and the checks that need no environment.
-//! *Does not live here:* reading the file (`file`), and what the daemon does with it (`gatevisor-logd`).
+//! *Does not live here:* reading the file (`file`), and the daemon's work (`gatevisor-logd`).
 
-use std::borrow::Cow;
-
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::parse_error::{ParseError, invalid, is_default};
 use crate::patterns::Patterns;
 
-/// Size in bytes at which a log file is rotated unless the file says otherwise.
+/// Default size in bytes at which a log file is rotated.
 pub const DEFAULT_SIZE: u64 = 1_000_000;
-/// Archives kept beside `current` unless the file says otherwise.
+/// Default number of archives beside `current`.
 pub const DEFAULT_KEEP: u32 = 10;
 /// Smallest size in bytes at which a log file may be rotated, as in s6-log.
 pub const MIN_SIZE: u64 = 4096;
-/// What a service's name begins with when it is a gateway; labels leave it out.
+/// The prefix of the names of gateways' services; labels leave it out.
 pub const GATEWAY_PREFIX: &[u8] = b"gateway-";
 
-/// What `log/run` says: where lines are kept and how they are shown.
+/// The settings in `log/run`: where lines are kept and how they are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LogFile {
-    /// Directory of `current` and its archives; may hold `${VAR}`. A relative one lies below `log/`.
+    /// Directory of `current` and its archives; may hold `${VAR}`. A relative one lies below
+    /// `log/`.
     pub directory: String,
-    /// Name shown before forwarded lines; without it, the service's name without `gateway-`.
+    /// Label of forwarded lines; without it, the service's name without `gateway-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Size in bytes that `current` does not exceed, except by one line.
@@ -37,39 +37,40 @@ pub struct LogFile {
     /// Bytes of all archives together; without it, `keep` alone counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// Seconds after which a `current` that holds something is put away when the next line comes.
+    /// Seconds after which a nonempty `current` is archived when the next line comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period_s: Option<u64>,
     /// How archives are compressed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compress: Compress,
-    /// What each line in the file begins with.
+    /// The stamp at the beginning of each line in the file.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timestamp: Timestamp,
     /// How lines are copied to standard output.
     #[serde(default, skip_serializing_if = "is_default")]
     pub forward: Forward,
-    /// Regular expressions, one of which a line must match to be kept and shown; without any, every line may.
+    /// Regular expressions. A line is kept and shown only if it matches one of them; without any,
+    /// every line is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
-    /// Regular expressions, none of which a line may match to be kept and shown.
+    /// Regular expressions. A line that matches one of them is neither kept nor shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// How many lines are kept and shown in a time; without it, all.
+    /// How many lines are kept and shown within a time; without it, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
 }
 
 impl LogFile {
-    /// Returns what is wrong with the settings, if anything is.
+    /// Returns an error if a setting makes no sense.
     ///
     /// # Errors
-    /// Names the first setting that makes no sense.
+    /// Names the first such setting.
     pub fn check(&self) -> Result<(), ParseError> {
         check_log(self)
     }
 
-    /// Returns the settings that keep lines in `directory` and say nothing else.
+    /// Returns settings that keep lines in `directory`, with defaults for all others.
     pub fn new(directory: impl Into<String>) -> Self {
         Self {
             directory: directory.into(),
@@ -87,15 +88,7 @@ impl LogFile {
         }
     }
 
-    /// Returns the label of the lines of `service`, a service's name in bytes.
-    pub fn label_for<'a>(&'a self, service: &'a [u8]) -> Cow<'a, [u8]> {
-        match &self.label {
-            Some(label) => Cow::Borrowed(label.as_bytes()),
-            None => Cow::Borrowed(default_label(service)),
-        }
-    }
-
-    /// Returns which lines are kept, or `None` where no pattern is given.
+    /// Returns which lines are kept, or `None` without patterns.
     pub fn patterns(&self) -> Result<Option<Patterns>, ParseError> {
         if self.include.is_empty() && self.exclude.is_empty() {
             return Ok(None);
@@ -114,8 +107,8 @@ pub fn default_label(service: &[u8]) -> &[u8] {
     }
 }
 
-/// What a line in a log file begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The stamp at the beginning of a line in a log file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Timestamp {
     /// `2026-11-20 23:34:05.123456789` and two blanks, in UTC.
@@ -130,7 +123,7 @@ pub enum Timestamp {
 }
 
 /// How lines are copied to standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Forward {
     /// As `coder | line`.
@@ -145,7 +138,7 @@ pub enum Forward {
 }
 
 /// How archives are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compress {
     /// Not at all.
@@ -155,16 +148,16 @@ pub enum Compress {
     Zstd,
 }
 
-/// How many lines are kept in a time.
+/// How many lines are kept within a time.
 ///
-/// The time begins with the first line after the one before; lines over the number are left out, counted, and
-/// announced before the next line that is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The time begins with the first line after the previous time. Lines over the limit are left out
+/// and counted, and reported before the next line that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rate {
-    /// Lines at the most.
+    /// The most lines within the time.
     pub lines: u64,
-    /// Milliseconds.
+    /// The time in milliseconds.
     #[serde(default = "default_per", skip_serializing_if = "is_default_per")]
     pub per_ms: u64,
 }
@@ -317,7 +310,6 @@ rate = { lines = 100 }
 
     #[test]
     fn the_label_is_the_services_name_without_gateway() {
-        let file = LogFile::new("x");
         let table: [(&[u8], &[u8]); 4] = [
             (b"gateway-coder", b"coder"),
             (b"dashboard", b"dashboard"),
@@ -325,9 +317,7 @@ rate = { lines = 100 }
             (b"gateway-a-b", b"a-b"),
         ];
         for (service, label) in table {
-            assert_eq!(&*file.label_for(service), label);
+            assert_eq!(default_label(service), label);
         }
-        let named = LogFile { label: Some("front".into()), ..file };
-        assert_eq!(&*named.label_for(b"gateway-coder"), b"front");
     }
 }

@@ -1,4 +1,4 @@
-//! What this crate asks of the kernel, in one place.
+//! This crate's calls to the kernel, in one place.
 //!
 //! *Lives here:* thin calls into `gatevisor-sys` and rustix. *Does not live here:* any decision.
 
@@ -10,6 +10,7 @@ use std::path::Path;
 
 use gatevisor_term::stream;
 use gatevisor_wire::Pid;
+use gatevisor_wire::exit::error_chain;
 use gatevisor_wire::started::{Announcer, StartMark};
 use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat, readlinkat, unlinkat};
 use rustix::io::Errno;
@@ -18,21 +19,22 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 pub use gatevisor_sys::process::{adopt_fd, exec_search, fork_detached};
 pub use gatevisor_sys::user::{LookupError, assume, lookup};
 
-/// A regular file that was read whole.
+/// The content of a regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadFile {
-    /// What it holds, as far as the limit goes and one byte more.
+    /// Its bytes, up to the limit and one more.
     pub bytes: Vec<u8>,
-    /// The user that it belongs to.
+    /// The user who owns it.
     pub owner: u32,
 }
 
-/// Returns the contents of a regular file, at most `limit` bytes and one more, which tells that there is more.
+/// Returns the contents of a regular file: at most `limit` bytes and one more, which shows that
+/// there is more.
 ///
-/// Opening does not wait, so a FIFO in the file's place cannot delay us.
+/// Opening does not wait, so a FIFO in place of the file cannot delay us.
 ///
 /// # Errors
-/// `EINVAL` when it is not a regular file.
+/// `EINVAL` if it is not a regular file.
 pub fn read_file(path: &Path, limit: u64) -> io::Result<ReadFile> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(openat(CWD, path, flags, Mode::empty())?);
@@ -51,7 +53,8 @@ pub fn here() -> Result<OwnedFd, Errno> {
     openat(CWD, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Replaces `data/<name>` below `directory`, making `data` if need be, never through a symbolic link.
+/// Replaces `data/<name>` below `directory`, and makes `data` if necessary; never through a
+/// symbolic link.
 pub fn replace_in_data(directory: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     let data = match gatevisor_sys::file::open_directory(&directory, c"data") {
         Err(Errno::NOENT) => {
@@ -64,16 +67,19 @@ pub fn replace_in_data(directory: impl AsFd, name: &str, bytes: &[u8]) -> Result
     gatevisor_sys::file::replace(&data, name, &temporary, bytes, Mode::from_raw_mode(0o644))
 }
 
-/// Does what [`replace_in_data`] does for what counts for this life only, and does not wait for a disk.
+/// Does the same as [`replace_in_data`] for a file that matters only in this life, and does not
+/// wait for a disk.
 pub fn publish_in_data(directory: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     let data = gatevisor_sys::file::open_directory(&directory, c"data")?;
     let temporary = format!(".{name}.tmp");
     gatevisor_sys::file::publish(&data, name, &temporary, bytes, Mode::from_raw_mode(0o644))
 }
 
-/// Returns `data/<name>` below `directory`, locked, with our process number in it and who says that the service is ready.
+/// Returns `data/<name>` below `directory`, locked, and writes to it our process number and who
+/// announces the service's readiness.
 ///
-/// The lock ends with this process or when it executes another program. Nothing is returned while somebody else holds it.
+/// The lock ends when this process ends or executes another program. Returns `None` while another
+/// process holds it.
 pub fn mark_in_data(
     directory: impl AsFd,
     name: &str,
@@ -81,7 +87,8 @@ pub fn mark_in_data(
 ) -> Result<Option<OwnedFd>, Errno> {
     let data = gatevisor_sys::file::open_directory(&directory, c"data")?;
     let Some(marked) = gatevisor_sys::file::lock(data, name)? else { return Ok(None) };
-    // One write, so that a reader finds the old number or the new one; what is left of an old one follows the newline.
+    // One write, so that a reader finds the old number or the new one. The rest of an old one
+    // follows the newline.
     let Some(pid) = own_pid() else { return Ok(None) };
     rustix::io::write(&marked, StartMark { pid, announcer: Some(announcer) }.encode().as_bytes())?;
     Ok(Some(marked))
@@ -89,7 +96,8 @@ pub fn mark_in_data(
 
 /// Returns our process number as our supervisor knows it.
 ///
-/// The first process of a PID namespace is 1 to itself; `/proc` is still that of the namespace outside.
+/// The first process of a PID namespace has number 1 for itself, but `/proc` still belongs to the
+/// namespace outside.
 pub fn own_pid() -> Option<Pid> {
     let own = Pid::new(getpid().as_raw_nonzero().get()).filter(|pid| pid.get() != 1);
     own.or_else(|| {
@@ -98,7 +106,7 @@ pub fn own_pid() -> Option<Pid> {
     })
 }
 
-/// Removes `data/<name>` below `directory`; a missing one is success.
+/// Removes `data/<name>` below `directory`. It is no error if it is missing.
 pub fn remove_in_data(directory: impl AsFd, name: &str) -> Result<(), Errno> {
     let removed = gatevisor_sys::file::open_directory(&directory, c"data")
         .and_then(|data| unlinkat(&data, name, rustix::fs::AtFlags::empty()));
@@ -108,18 +116,19 @@ pub fn remove_in_data(directory: impl AsFd, name: &str) -> Result<(), Errno> {
     }
 }
 
-/// Returns a descriptor that becomes readable when this process, whatever it executes meanwhile, ends.
+/// Returns a descriptor that becomes readable when this process ends, whatever it executes
+/// meanwhile.
 pub fn own_pidfd() -> Result<OwnedFd, Errno> {
     pidfd_open(getpid(), PidfdFlags::empty())
 }
 
-/// Makes standard error a second name of standard output.
+/// Makes standard error a duplicate of standard output.
 #[expect(clippy::disallowed_methods, reason = "nothing is written to it here")]
 pub fn join_stderr_to_stdout() -> Result<(), Errno> {
     rustix::stdio::dup2_stderr(stream::stdout_fd())
 }
 
-/// Points the three standard descriptors at `/dev/null`, best effort.
+/// Redirects the three standard descriptors to `/dev/null`, best effort.
 pub fn let_go_of_stdio() {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
     if let Ok(null) = openat(CWD, c"/dev/null", flags, Mode::empty()) {
@@ -129,7 +138,8 @@ pub fn let_go_of_stdio() {
     }
 }
 
-/// Returns this process's environment as `NAME=VALUE` strings, without those for which `skip` is true.
+/// Returns this process's environment as `NAME=VALUE` strings, without those for which `skip` is
+/// true.
 pub fn environment_without(skip: impl Fn(&[u8]) -> bool) -> Vec<CString> {
     use std::os::unix::ffi::OsStringExt;
     std::env::vars_os()
@@ -145,21 +155,17 @@ pub fn environment_without(skip: impl Fn(&[u8]) -> bool) -> Vec<CString> {
         .collect()
 }
 
-/// Writes a line for a person to standard error, best effort.
+/// Writes a line for people to standard error, best effort.
 pub fn say(line: &str) {
     stream::say(line);
 }
 
-/// Writes a line for a person to standard output, best effort.
+/// Writes a line for people to standard output, best effort.
 pub fn say_to_stdout(line: &str) {
     let _ = stream::print(line);
 }
 
-/// Returns what an error number means, in words, without the number.
+/// Returns the words for an error number, without the number.
 pub fn words(errno: Errno) -> String {
-    let mut text = io::Error::from(errno).to_string();
-    if let Some(end) = text.rfind(" (os error ") {
-        text.truncate(end);
-    }
-    text
+    error_chain(&io::Error::from(errno))
 }

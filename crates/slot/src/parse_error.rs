@@ -1,41 +1,42 @@
 //! Why a `run` or `log/run` file cannot be used.
 //!
-//! *Lives here:* the error, for every file of settings and every part of one. *Does not live here:* reading the files.
+//! *Lives here:* the error, for every file of settings and every part of one.
+//! *Does not live here:* reading the files.
 
 use std::borrow::Cow;
 
 use gatevisor_wire::script::Flaw;
 
-/// Largest `run` or `log/run` that is read, in bytes.
+/// The largest `run` or `log/run` in bytes.
 pub const MAX_BYTES: usize = 64 << 10;
 
 /// Why a `run` or `log/run` file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// It was written by an editor of another system, and the kernel takes it for something else.
+    /// An editor of another system wrote it, and the kernel would misunderstand it.
     #[error("{}; `{}` and its name fixes that", .0.words(), .0.fix())]
     Flaw(Flaw),
     /// It is larger than 64 KiB.
     #[error("the file is larger than {MAX_BYTES} bytes")]
     TooLarge,
-    /// It is not text.
+    /// It is not UTF-8.
     #[error("the file is not UTF-8 from line {line} on")]
     NotUtf8 {
-        /// Where the first bad byte is.
+        /// The line of the first bad byte.
         line: usize,
     },
-    /// It is no TOML, or holds a key or a value that means nothing here.
+    /// It is not TOML, or has an unknown key or a value of a wrong type.
     #[error("line {line}: {message}")]
     Syntax {
-        /// Where the reader noticed it.
+        /// The line at which the reader noticed it.
         line: usize,
-        /// What the TOML reader said, on one line.
+        /// The TOML reader's message, on one line.
         message: String,
     },
-    /// A value is of the right type and still means nothing.
+    /// A value has the right type, but makes no sense.
     #[error("`{key}`: {reason}")]
     Invalid {
-        /// The key.
+        /// The path of keys to the value, with dots.
         key: String,
         /// What is wrong, and what would be right.
         reason: Cow<'static, str>,

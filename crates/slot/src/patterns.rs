@@ -1,15 +1,15 @@
-//! Which lines are kept: regular expressions over the bytes of a line.
+//! Chooses lines by regular expressions over their bytes.
 //!
-//! *Lives here:* the bounds of what a settings file may ask of the matcher, and the choice.
+//! *Lives here:* the limits on the matcher's work that a settings file may cause, and the choice.
 //! *Does not live here:* what a line is (`gatevisor-logd`).
 
 use regex::bytes::{RegexBuilder, RegexSet, RegexSetBuilder};
 
-/// Patterns in one list at the most.
+/// The most patterns in one list.
 pub const MAX_PATTERNS: usize = 100;
-/// Memory in bytes that the patterns of one list may take when they are compiled.
+/// The most memory in bytes that the compiled patterns of one list may take.
 const COMPILED: usize = 1 << 20;
-/// Memory in bytes that matching may use to remember what it has worked out.
+/// The most memory in bytes for the matcher's cache.
 const CACHE: usize = 512 << 10;
 
 /// Why patterns cannot be used.
@@ -18,10 +18,10 @@ pub enum PatternError {
     /// There are too many.
     #[error("holds {count} patterns; at most {MAX_PATTERNS} are allowed")]
     TooMany {
-        /// How many there are.
+        /// Their number.
         count: usize,
     },
-    /// One is no regular expression.
+    /// One is not a regular expression.
     #[error("`{pattern}` is no regular expression: {reason}")]
     Syntax {
         /// The pattern, with control characters escaped.
@@ -34,8 +34,8 @@ pub enum PatternError {
     TooLarge,
 }
 
-/// Which lines are kept: those that some `include` matches, or all if there is none, except those that some
-/// `exclude` matches.
+/// Chooses the lines that some `include` matches, or all lines if there is none, except those that
+/// some `exclude` matches.
 #[derive(Debug, Clone)]
 pub struct Patterns {
     include: Option<RegexSet>,
@@ -43,17 +43,17 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Returns the choice that two lists of regular expressions make.
+    /// Returns the choice by two lists of regular expressions.
     ///
     /// # Errors
-    /// Says which list is to blame, by its key, and why.
+    /// Names the wrong list by its key, with the reason.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, (&'static str, PatternError)> {
         let include = compile(include).map_err(|error| ("include", error))?;
         let exclude = compile(exclude).map_err(|error| ("exclude", error))?;
         Ok(Self { include, exclude })
     }
 
-    /// Returns whether a line, without its newline, is kept.
+    /// Returns whether a line, without its newline, is chosen.
     pub fn keeps(&self, line: &[u8]) -> bool {
         self.include.as_ref().is_none_or(|set| set.is_match(line))
             && !self.exclude.as_ref().is_some_and(|set| set.is_match(line))
@@ -74,7 +74,7 @@ fn compile(list: &[String]) -> Result<Option<RegexSet>, PatternError> {
     })
 }
 
-/// Finds the pattern that is wrong; the error of a set does not say.
+/// Finds the wrong pattern, which the error of a set does not name.
 fn blame(list: &[String], error: &regex::Error) -> PatternError {
     let wrong = |pattern: &String| {
         let error = RegexBuilder::new(pattern).size_limit(COMPILED).build().err()?;
@@ -84,7 +84,8 @@ fn blame(list: &[String], error: &regex::Error) -> PatternError {
     PatternError::Syntax { pattern, reason }
 }
 
-/// Returns the last line of an error, which holds the words; those before draw the pattern.
+/// Returns the last line of an error, which holds the message; the lines before it draw the
+/// pattern.
 fn last_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().next_back().unwrap_or(&text).trim();

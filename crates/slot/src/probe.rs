@@ -1,14 +1,17 @@
-//! The readiness prober: a process of its own that asks a URL until it answers, then tells the supervisor.
+//! The readiness prober: a separate process that asks a URL until it answers, and then tells the
+//! supervisor.
 //!
-//! *Lives here:* one attempt, and the loop around it. It ends with the service, whatever it is waiting for.
-//! *Does not live here:* the decision to probe, what a URL or an answer means, and whose an answer is (`answerer`).
+//! *Lives here:* one attempt, and the loop around it. It ends with the service, whatever it is
+//! waiting for.
+//! *Does not live here:* the decision to probe, the meaning of a URL or an answer, and the owner of
+//! an answering socket (`answerer`).
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::clock::{monotonic_ms, timespec};
 use gatevisor_sys::tcp::{Socket, Sockets};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read, write};
 use rustix::net::{
     AddressFamily, SendFlags, SocketFlags, SocketType, connect, getsockname, send, socket_with, sockopt,
@@ -19,13 +22,13 @@ use crate::http::{self, HttpTarget};
 
 /// Milliseconds after which one attempt is given up.
 const ATTEMPT_MS: u64 = 5_000;
-/// Bytes of an answer that are looked at for its status.
+/// The bytes of an answer in which its status must be.
 const ANSWER: usize = 64;
-/// Milliseconds for which the rest of an answer is read, and bytes of it, at the most.
+/// The most milliseconds for reading the rest of an answer, and the most bytes of it.
 const REST_MS: u64 = 2_000;
 const REST: usize = 1 << 20;
 
-/// What is probed, and how often.
+/// The target of the probe, and its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReadinessProbe {
     pub target: HttpTarget,
@@ -33,37 +36,39 @@ pub(crate) struct ReadinessProbe {
     pub timeout_ms: u64,
 }
 
-/// What became of something that was waited for.
+/// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProbeWait {
-    /// It happened.
+    /// The event happened.
     Happened,
     /// Time ran out.
     TimedOut,
-    /// The service is gone, and with it the reason to wait.
+    /// The service is gone, so there is no reason to wait.
     ServiceGone,
 }
 
-/// What became of one attempt.
+/// The result of one attempt.
 #[derive(Debug)]
 enum Attempt {
-    /// The answer on this connection is that the service is ready.
+    /// The answer on this connection means that the service is ready.
     Ready(OwnedFd),
     NotYet,
-    /// Something listens, and an answer of it would not count, for this reason.
+    /// Something listens, but its answer would not count, for this reason.
     Uncounted(String),
     ServiceGone,
 }
 
-/// Says whose sockets are.
+/// Tells who owns sockets.
 type Judge<'a> = dyn FnMut(&[Socket]) -> Whose + 'a;
 
 impl ReadinessProbe {
-    /// Probes until the service answers 200 to 299 on the URL, and then writes a newline to `notify`.
+    /// Probes until the service answers 200 to 299 on the URL, and then writes a newline to
+    /// `notify`.
     ///
-    /// Returns whether it did. `service` is a pidfd; when it becomes readable, probing ends at once. `judge` says whether
-    /// whoever listens is the service, and `tell` is told why it is not ready although something answers, or as nobody asks
-    /// any more.
+    /// Returns whether it did. `service` is a pidfd; when it becomes readable, probing ends at
+    /// once. `judge` tells whether the listening sockets are the service's. `tell` receives the
+    /// reason why the service is not ready although something answers, or because the prober gives
+    /// up.
     pub fn run(
         &self,
         service: impl AsFd,
@@ -80,7 +85,7 @@ impl ReadinessProbe {
                 match attempt.unwrap_or(Attempt::NotYet) {
                     Attempt::Ready(connection) => {
                         let is_told = write(notify, b"\n").is_ok();
-                        hear_out(&connection, service);
+                        read_rest(&connection, service);
                         return is_told;
                     }
                     Attempt::ServiceGone => return false,
@@ -106,7 +111,7 @@ impl ReadinessProbe {
     }
 }
 
-/// Returns why an answer of whoever listens would not count; `None` where it would.
+/// Returns why an answer of these listeners would not count; `None` if it would.
 fn uncounted(address: SocketAddr, sockets: &[Socket], judge: &mut Judge<'_>) -> Option<String> {
     let port = address.port();
     match judge(sockets) {
@@ -116,14 +121,15 @@ fn uncounted(address: SocketAddr, sockets: &[Socket], judge: &mut Judge<'_>) -> 
     }
 }
 
-/// Returns who gets a connection to this address; nobody where that cannot be seen.
+/// Returns the sockets that get a connection to this address; none if they cannot be seen.
 fn listeners(address: SocketAddr) -> Vec<Socket> {
     Sockets::now().map(|sockets| sockets.listeners(address)).unwrap_or_default()
 }
 
-/// Returns why the answer on this connection does not count; `None` where it does.
+/// Returns why the answer on this connection does not count; `None` if it does.
 ///
-/// A server may have closed its end by now. Then it is the one that listened before and still does.
+/// A server may have closed its end by now. Then the socket that listened before, and still does,
+/// counts.
 fn not_its_own(
     socket: &OwnedFd,
     address: SocketAddr,
@@ -163,7 +169,7 @@ fn attempt(
     if let Some(why) = uncounted(address, &before, judge) {
         return Ok(Attempt::Uncounted(why));
     }
-    // The request is far smaller than any socket buffer, so it goes out whole or not at all.
+    // The request is far smaller than any socket buffer, so it is sent completely or not at all.
     if send(&socket, request, SendFlags::NOSIGNAL)? != request.len() {
         return Ok(Attempt::NotYet);
     }
@@ -176,7 +182,7 @@ fn attempt(
             if counts == Some(None) {
                 return Ok(Attempt::Ready(socket));
             }
-            hear_out(&socket, service);
+            read_rest(&socket, service);
             return Ok(counts.flatten().map_or(Attempt::NotYet, Attempt::Uncounted));
         }
         match wait(service, Some((socket.as_fd(), PollFlags::IN)), limit) {
@@ -193,8 +199,9 @@ fn attempt(
     }
 }
 
-/// Reads the rest of an answer: a server whose client hangs up in the middle of one may complain in the service's log.
-fn hear_out(connection: &OwnedFd, service: BorrowedFd<'_>) {
+/// Reads the rest of an answer, because a server whose client hangs up in the middle may complain
+/// in the service's log.
+fn read_rest(connection: &OwnedFd, service: BorrowedFd<'_>) {
     let limit = monotonic_ms().saturating_add(REST_MS);
     let (mut buffer, mut rest) = ([0; 4096], REST);
     while rest > 0 && wait(service, Some((connection.as_fd(), PollFlags::IN)), limit) == ProbeWait::Happened {
@@ -210,10 +217,7 @@ fn hear_out(connection: &OwnedFd, service: BorrowedFd<'_>) {
 fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limit: u64) -> ProbeWait {
     loop {
         let left = limit.saturating_sub(monotonic_ms());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(left % 1000).unwrap_or(0).saturating_mul(1_000_000),
-        };
+        let timeout = timespec(left);
         let (fd, flags) = what.unwrap_or((service, PollFlags::IN));
         let mut fds = [PollFd::from_borrowed_fd(service, PollFlags::IN), PollFd::from_borrowed_fd(fd, flags)];
         let result = poll(&mut fds, Some(&timeout));
@@ -243,7 +247,7 @@ mod tests {
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK).unwrap()
     }
 
-    /// Answers each connection with the next of `answers`, and listens on.
+    /// Answers each connection with the next of `answers`, and keeps listening.
     fn server(
         answers: &'static [&'static str],
     ) -> (u16, std::thread::JoinHandle<(Vec<String>, TcpListener)>) {
@@ -303,12 +307,12 @@ mod tests {
                 let (mut stream, _) = listener.accept().unwrap();
                 let _ = stream.read(&mut [0; 512]).unwrap();
                 stream.write_all(head.as_bytes()).unwrap();
-                // More than any buffer on the way holds, so the last of it needs a reader.
+                // This is more than all buffers hold, so the last of it needs a reader.
                 for _ in 0..16 {
                     stream.write_all(&vec![b'x'; 32 << 10]).unwrap();
                 }
                 stream.shutdown(std::net::Shutdown::Write).unwrap();
-                // The other end has read all of it and closes: no reset.
+                // The other end has read all of it and closes, without a reset.
                 assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
             }
             listener
@@ -335,7 +339,7 @@ mod tests {
 
     #[test]
     fn the_prober_ends_with_the_service_even_in_the_middle_of_an_attempt() {
-        // Accepts (the kernel does) and never answers.
+        // The kernel accepts the connection, and nobody ever answers.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (alive, service) = pipe();
@@ -357,13 +361,13 @@ mod tests {
     fn an_answer_counts_only_where_the_listener_and_who_answered_are_the_services() {
         for (verdicts, expected, asked) in [
             ([Whose::Own, Whose::Own], true, 1),
-            ([Whose::Another("process 7 (x)".to_owned()), Whose::Own], false, 0),
+            ([Whose::Unknown("process 7 (x)".to_owned()), Whose::Own], false, 0),
             ([Whose::Unknown("there is no /proc".to_owned()), Whose::Own], false, 0),
-            ([Whose::Own, Whose::Another("process 7 (x)".to_owned())], false, 1),
+            ([Whose::Own, Whose::Unknown("process 7 (x)".to_owned())], false, 1),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = listener.local_addr().unwrap().port();
-            // It keeps the connection, so its end of it can be looked at.
+            // It keeps the connection, so that its end of it can be looked at.
             let thread = std::thread::spawn(move || {
                 let (mut stream, _) = listener.accept().unwrap();
                 let length = stream.read(&mut [0; 512]).unwrap_or(0);

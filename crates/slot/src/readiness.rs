@@ -1,7 +1,8 @@
-//! Who tells the supervisor that a service is ready, and the processes that do it for the service.
+//! How the supervisor learns that a service is ready, and the helper processes for that.
 //!
-//! *Lives here:* the ways, and having the prober and the relay run beside the service.
-//! *Does not live here:* asking (`probe`), listening (`notify`); which way a `run` file means (`interpreter`).
+//! *Lives here:* the ways, and running the prober and the relay beside the service.
+//! *Does not live here:* probing (`probe`), receiving reports (`notify`); which way a `run` file
+//! chooses (`interpreter`).
 
 use std::os::fd::OwnedFd;
 
@@ -15,18 +16,19 @@ use crate::notify::{Receiver, relay};
 use crate::os;
 use crate::probe::ReadinessProbe;
 
-/// Lowest descriptor that can be one for readiness; those below are the standard ones.
+/// The lowest descriptor that can be a notification descriptor; lower ones are the standard ones.
 const FIRST_NOTIFICATION_FD: i32 = 3;
 
-/// How the supervisor learns that the service is ready. That the command was started says nothing about it.
+/// How the supervisor learns that the service is ready. The start of the command alone does not
+/// show it.
 pub(crate) enum Readiness {
-    /// Not at all.
+    /// It does not learn it.
     Unannounced,
-    /// The command itself says so, on the descriptor that it inherits.
+    /// The command itself announces it on the descriptor that it inherits.
     Inherited,
-    /// The command says so by `sd_notify`, and the relay on the descriptor.
+    /// The command announces it by `sd_notify`, and the relay passes it on to the descriptor.
     Relayed(OwnedFd),
-    /// When a URL answers.
+    /// The prober announces it when a URL answers.
     Probed(ReadinessProbe, OwnedFd),
 }
 
@@ -40,7 +42,7 @@ impl Readiness {
     }
 }
 
-/// Returns the number of the descriptor that the supervisor waits on for readiness, if it does.
+/// Returns the number of the descriptor on which the supervisor waits for readiness, if it does.
 pub(crate) fn notification_number() -> Option<i32> {
     let mut buffer = [0; 32];
     let bytes = gatevisor_sys::file::read_small(CWD, c"notification-fd", &mut buffer).ok()?;
@@ -48,7 +50,7 @@ pub(crate) fn notification_number() -> Option<i32> {
     (number >= FIRST_NOTIFICATION_FD).then_some(number)
 }
 
-/// Forks the processes that ask the service and listen to it, which end with it.
+/// Forks the helpers that ask the service and listen to it. They end with it.
 pub(crate) fn fork_helpers(
     readiness: Readiness,
     receiver: Option<Receiver>,
@@ -81,7 +83,7 @@ fn fork_relay(
     let alive = os::own_pidfd().map_err(failure)?;
     let (Some(leader), Some(directory)) = (os::own_pid(), directory) else { return Ok(()) };
     os::fork_detached(|| {
-        // Whoever reads the service's output must not wait for the relay.
+        // A reader of the service's output must not wait for the relay.
         os::let_go_of_stdio();
         relay(receiver, leader, &alive, directory, ready);
     })
@@ -97,7 +99,7 @@ fn fork_prober(
     let failure = |errno| FailedStart::system("executing", "cannot start the readiness probe", errno);
     let alive = os::own_pidfd().map_err(failure)?;
     let mut told = String::new();
-    // Best effort: without a place for it, only the reason is missing.
+    // Best effort: if there is no place for it, only the reason is missing.
     let mut tell = |why: String| {
         if let Some(directory) = directory.filter(|_| why != told) {
             let line = format!("{}\n", one_line(&why));
@@ -106,7 +108,7 @@ fn fork_prober(
         told = why;
     };
     os::fork_detached(|| {
-        // Whoever reads the service's output must not wait for the prober.
+        // A reader of the service's output must not wait for the prober.
         os::let_go_of_stdio();
         probe.run(&alive, notify, &mut |sockets| service.whose(sockets), &mut tell);
     })

@@ -1,6 +1,6 @@
-//! Writing `run`, `finish` and `log/run`.
+//! Renders `run`, `finish` and `log/run`.
 //!
-//! *Lives here:* the text of the files, with the `#!` line that the kernel accepts.
+//! *Lives here:* the text of the files, with a `#!` line that the kernel accepts.
 //! *Does not live here:* publishing them in a scandir.
 
 use std::fmt::Write as _;
@@ -13,54 +13,54 @@ use crate::file::{ServiceFile, check_service};
 use crate::log::{LogFile, check_log};
 use crate::parse_error::ParseError;
 
-/// Longest `#!` line in bytes; the kernel reads 255.
+/// The longest `#!` line in bytes; the kernel reads 255.
 ///
 /// **Source:** execve(2), "Interpreter scripts".
 const MAX_SHEBANG: usize = 250;
 
-/// Why a file cannot be written.
+/// Why a file cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// The interpreter is named by a relative path, which would be looked up in the service directory.
+    /// The interpreter's path is relative, so it would be looked up in the service directory.
     #[error("the path of gatevisor, `{}`, is not absolute", path.display())]
     Relative {
-        /// The path.
+        /// What was given.
         path: PathBuf,
     },
-    /// The interpreter's path holds what the kernel takes for the end of the path.
+    /// The interpreter's path contains a character that ends the path for the kernel.
     #[error(
         "the path of gatevisor, `{}`, holds a blank or a newline, which no `#!` line can; \
          install gatevisor under a path without blanks",
         path.display()
     )]
     Blank {
-        /// The path.
+        /// What was given.
         path: PathBuf,
     },
-    /// The `#!` line would be cut off.
+    /// The kernel would cut off the `#!` line.
     #[error(
         "the path of gatevisor, `{}`, is too long for a `#!` line of {MAX_SHEBANG} bytes; \
          install gatevisor under a shorter path without blanks",
         path.display()
     )]
     TooLong {
-        /// The path.
+        /// What was given.
         path: PathBuf,
     },
-    /// The settings would not be read back.
+    /// The reader would not accept the settings.
     #[error("the settings are not valid")]
     Settings(#[from] ParseError),
-    /// The settings cannot be said in TOML.
+    /// TOML cannot express the settings.
     #[error("the settings cannot be written as TOML")]
     Toml(#[from] toml::ser::Error),
 }
 
-/// Returns the text of a `run` file that `interpreter`, an absolute path of gatevisor, executes.
+/// Returns the text of a `run` file for `interpreter`, an absolute path of gatevisor.
 ///
 /// `comment` may have several lines; it follows the `#!` line.
 ///
 /// # Errors
-/// The path must fit a `#!` line, and the settings must be ones that [`crate::parse_service`] accepts.
+/// The path does not fit a `#!` line, or [`crate::parse_service`] would not accept the settings.
 pub fn render_service(interpreter: &Path, file: &ServiceFile, comment: &str) -> Result<Vec<u8>, RenderError> {
     check_service(file)?;
     render(interpreter, "service", file, comment)
@@ -113,7 +113,7 @@ fn push_comment(out: &mut Vec<u8>, comment: &str) {
             text.push(' ');
         }
         for c in line.chars() {
-            // TOML allows no control characters in a comment but the tab.
+            // In a comment, TOML allows no control characters but the tab.
             if c.is_control() && c != '\t' {
                 let _ = write!(text, "{}", c.escape_default());
             } else {
@@ -219,7 +219,7 @@ http = "http://127.0.0.1:8642/health"
     }
 
     prop_compose! {
-        /// Settings of what the command may do and use, for any command.
+        /// Restrictions of any command.
         fn confined()(
             environment_allow in of(vec("[^=\0*]{1,9}[*]?", 0..4)),
             (no_new_privileges, strict, home_lock) in any::<(bool, bool, bool)>(),
@@ -253,11 +253,13 @@ http = "http://127.0.0.1:8642/health"
             nice in of(-20..=19),
             stderr in prop_oneof![Just(Stderr::Log), Just(Stderr::Stream), Just(Stderr::Inherit)],
             environment_files in vec(any::<String>(), 0..3),
+            environment_export in any::<bool>(),
             environment in btree_map("[^=\0]{1,9}", any::<String>(), 0..4),
             ready in of(ready()),
         ) -> ServiceFile {
             ServiceFile {
-                command, directory, user, umask, nice, stderr, environment_files, environment, ready, ..confined
+                command, directory, user, umask, nice, stderr, environment_files, environment_export,
+                environment, ready, ..confined
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What a slot's settings make of its command, as the kernel sees it.
 //!
-//! Each is tried as root who becomes somebody else, and as somebody who is not root; started by an ordinary user, what
-//! needs root is left out.
+//! Each is tried as root, who becomes another user, and as an ordinary user. Tests that an ordinary
+//! user starts leave out what needs root.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod common;
@@ -21,17 +21,17 @@ use landlock::{ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
 const KILL: u64 = 1 << 5;
 const SETPCAP: u64 = 1 << 8;
 const NET_BIND_SERVICE: u64 = 1 << 10;
-/// Somebody who owns nothing.
+/// A user who owns nothing.
 const STRANGER: u32 = 54_321;
 
 /// Who starts the interpreter, and whom it becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
-    /// Root, who stays root.
+    /// Root starts it, and it stays root.
     Root,
-    /// Root, who becomes [`STRANGER`].
+    /// Root starts it, and it becomes [`STRANGER`].
     Dropping,
-    /// Somebody who is not root.
+    /// An ordinary user starts it.
     Ordinary,
 }
 
@@ -89,7 +89,8 @@ impl Bed {
     fn run_after(&self, before: &str) -> Output {
         loop {
             let output = self.command(before).output().unwrap();
-            // Another test was forking while the interpreter was copied: its child held it open for a moment.
+            // Another test was forking while the interpreter was copied: its child held it open for
+            // a moment.
             if output.status.code() != Some(126) || !stderr(&output).contains("busy") {
                 return output;
             }
@@ -203,7 +204,7 @@ fn a_limit_above_the_hard_one_is_clamped_with_a_warning_or_refused() {
 }
 
 #[test]
-fn a_nice_value_that_may_not_be_had_is_a_warning_or_refused() {
+fn a_nice_value_that_is_not_permitted_is_a_warning_or_refused() {
     for who in without_rights() {
         let said = stdout(&Bed::new(who, "echo ran", "nice = -5").run());
         assert!(
@@ -218,7 +219,7 @@ fn a_nice_value_that_may_not_be_had_is_a_warning_or_refused() {
 }
 
 #[test]
-fn no_new_privileges_are_had_only_where_that_is_said() {
+fn no_new_privileges_is_set_only_where_the_slot_says_so() {
     let status = "cat /proc/self/status";
     for who in without_rights() {
         let bare = stdout(&Bed::new(who, status, "").run());
@@ -275,7 +276,7 @@ fn the_score_of_the_oom_killer_is_raised_above_the_supervisors_own_as_far_as_the
 }
 
 #[test]
-fn capabilities_that_are_not_kept_can_never_be_had() {
+fn capabilities_that_are_not_kept_can_never_be_gained() {
     if !is_root() || !can_drop_capabilities() {
         return;
     }
@@ -295,7 +296,7 @@ fn capabilities_that_are_not_kept_can_never_be_had() {
 }
 
 #[test]
-fn whoever_may_not_drop_capabilities_is_warned_unless_none_can_be_gained() {
+fn without_the_right_to_drop_capabilities_there_is_a_warning_unless_none_can_be_gained() {
     if !is_root() && capabilities_of_this_test("CapBnd") == 0 {
         return;
     }
@@ -331,7 +332,7 @@ fn the_command_sees_the_variables_that_are_allowed_and_those_that_are_set() {
     }
     let bed = Bed::new(Who::Ordinary, "env | grep -c TOKEN", "environment-allow = []");
     let output = bed.command("").env("PATH", "/nowhere").env("A_TOKEN", "x").output().unwrap();
-    assert_eq!(stdout(&output), "0\n", "where PATH is withheld the usual places count");
+    assert_eq!(stdout(&output), "0\n", "if PATH is not inherited, the usual directories count");
 }
 
 #[test]
@@ -433,7 +434,7 @@ fn why_a_confined_command_does_not_start_is_still_written_down() {
 }
 
 #[test]
-fn a_service_that_is_refused_its_restrictions_is_never_called_ready() {
+fn a_service_whose_restrictions_are_refused_is_never_ready() {
     for (settings, exit, told) in [("strict = true\nnice = -5", 111, ""), ("nice = -5", 0, "\n")] {
         let bed = Bed::new(Who::Ordinary, "echo >&3; exec 3>&-", settings);
         fs::write(bed.path().join("notification-fd"), "3\n").unwrap();
@@ -447,7 +448,7 @@ fn a_service_that_is_refused_its_restrictions_is_never_called_ready() {
 }
 
 #[test]
-fn the_prober_is_under_none_of_it() {
+fn the_prober_is_under_no_restriction() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let settings = format!(
@@ -461,7 +462,7 @@ fn the_prober_is_under_none_of_it() {
     let mut child = command.stdin(writer).spawn().unwrap();
     drop(command);
     let (mut stream, _) = listener.accept().unwrap();
-    // It looks around, and writes down that whoever listens is not the service.
+    // It looks at other processes, and records that the one that listens is not the service's.
     assert_eq!(stream.read(&mut [0; 64]).unwrap(), 0);
     let note = || fs::read_to_string(bed.path().join("data/not-ready")).unwrap_or_default();
     let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);

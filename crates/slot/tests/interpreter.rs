@@ -54,6 +54,23 @@ B = "${BOTH:-none}$$"
 }
 
 #[test]
+fn the_command_gets_the_variables_of_dotenv_files_if_the_slot_says_so() {
+    let slot = Slot::new(
+        "command = [\"env\"]\nenvironment-files = [\"./e\", \"./f\"]\nenvironment-export = true\n\
+         [environment]\nSET = \"slot\"\n",
+    );
+    fs::write(slot.path().join("e"), "A=e\nB='e with $x'\nSET=e\n").unwrap();
+    fs::write(slot.path().join("f"), "A=f\n").unwrap();
+    let mut command = slot.command();
+    let said = stdout(&command.env("A", "inherited").env("B", "inherited").output().unwrap());
+    for (variable, count) in
+        [("A=f", 1), ("B=e with $x", 1), ("SET=slot", 1), ("A=inherited", 0), ("SET=e", 0)]
+    {
+        assert_eq!(said.lines().filter(|line| *line == variable).count(), count, "{variable}: {said}");
+    }
+}
+
+#[test]
 fn nothing_in_a_dotenv_file_is_exported() {
     let slot = Slot::new("command = [\"env\"]\nenvironment-files = [\"./e\"]\n");
     fs::write(slot.path().join("e"), "SECRET_IN_FILE=1\n").unwrap();
@@ -70,7 +87,7 @@ fn stderr_can_stay_where_the_supervisors_is() {
 #[test]
 fn the_command_is_looked_up_in_its_own_path() {
     let slot = Slot::new("command = [\"only-here\"]\n[environment]\nPATH = \"${OWN}/bin:${PATH}\"\n");
-    // Not in /tmp, where root looks for nothing.
+    // The program is not in /tmp, where root looks for no program.
     let own = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     fs::create_dir(own.path().join("bin")).unwrap();
     std::os::unix::fs::symlink("/bin/echo", own.path().join("bin/only-here")).unwrap();
@@ -139,7 +156,7 @@ fn a_failure_names_its_stage_and_errno() {
 }
 
 #[test]
-fn a_missing_or_strange_run_file_is_a_failure_to_read_it() {
+fn a_missing_or_invalid_run_file_is_reported_with_the_stage_of_reading_it() {
     let slot = Slot::new("");
     fs::remove_file(slot.path().join("run")).unwrap();
     slot.check_failure(111, "reading ./run: cannot read the file: No such file or directory (errno 2)\n");
@@ -184,7 +201,8 @@ fn the_present_user_may_be_named() {
     assert_eq!(stdout(&slot.run()), format!("{uid}\n"));
 }
 
-/// Starts a slot with descriptor 3 on a pipe whose other end is returned, and standard output elsewhere.
+/// Starts a slot with descriptor 3 on a pipe whose other end is returned, and standard output
+/// elsewhere.
 fn with_notification(slot: &Slot) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
     fs::write(slot.path().join("notification-fd"), "3\n").unwrap();
     let mut child = Command::new("sh")
@@ -221,7 +239,7 @@ fn a_service_whose_probe_is_switched_off_is_never_ready() {
 }
 
 #[test]
-fn a_service_without_a_probe_says_itself_when_it_is_ready() {
+fn a_service_without_a_probe_reports_its_readiness_itself() {
     let slot = Slot::new("command = [\"sh\", \"-c\", \"echo mine >&3; exec 3>&-; exec sleep 1000\"]\n");
     let (mut child, mut told) = with_notification(&slot);
     assert_eq!(rest_of(&mut told), "mine\n");
@@ -229,8 +247,8 @@ fn a_service_without_a_probe_says_itself_when_it_is_ready() {
     child.wait().unwrap();
 }
 
-/// Answers one connection after another with what its arguments say, and the last of them for ever; `beside` does so in a
-/// process of a session of its own, as long as the first one is there.
+/// Answers each connection with the next of its arguments, and with the last one from then on. With
+/// `beside`, a process in a session of its own does so while the first process runs.
 const SERVER: &str = r#"
 import os, select, signal, socket, sys
 first, over = os.pipe()[::-1], None

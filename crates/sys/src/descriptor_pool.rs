@@ -1,10 +1,10 @@
 //! Low descriptors from which a process is started.
 //!
 //! A cloned child gets a copy of its parent's table of descriptors and closes nearly all of it at
-//! exec, both of which take a time that grows with the number of services. With everything that it
-//! needs below a ceiling, a child can share the table first and then take a copy of the part below
-//! the ceiling only. What it has of other ranges it closes at once, or the end of another start
-//! would be seen only when this one has ended.
+//! exec. Both take longer the more services there are. If everything that the child needs is below
+//! a ceiling, the child can share the table first and then copy only the part below the ceiling. It
+//! closes the descriptors of other ranges at once; otherwise the end of another start would be seen
+//! only when this child has ended.
 //!
 //! *Lives here:* the descriptors kept for that. *Does not live here:* the child's side (`raw`).
 //!
@@ -19,8 +19,8 @@ use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
 
 use crate::raw::{self, EXTRAS, Stack};
 
-/// Descriptors that one start needs at the most: directory, the three standard ones, the extra
-/// ones, the report.
+/// The most descriptors that one start needs: directory, the three standard ones, the extra ones,
+/// the report.
 const SLOTS: usize = 5 + EXTRAS;
 
 /// Stacks that are kept for the next start.
@@ -32,23 +32,23 @@ pub struct DescriptorPool(Rc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
-    /// What a slot holds while it is not used, so that its number stays ours.
+    /// The open file behind every unused slot, which keeps the slot's number reserved.
     null: OwnedFd,
-    /// The number of the descriptor that it is a second name of.
+    /// The number of the descriptor that an unused slot duplicates.
     model: RawFd,
     free: RefCell<Vec<[OwnedFd; SLOTS]>>,
-    /// Stacks that no child runs on any more.
+    /// Stacks that no child uses any more.
     stacks: RefCell<Vec<Stack>>,
 }
 
 impl DescriptorPool {
-    /// Returns a pool of `count` ranges made of the lowest free descriptors, each a second name of
-    /// `null`, which must stay open as long as they are used.
+    /// Returns a pool of `count` ranges made of the lowest free descriptors. Each is a duplicate of
+    /// `null`, which must stay open as long as the pool is used.
     ///
     /// Call it before much else is open, from a process with one thread.
     ///
     /// # Errors
-    /// `ENOSYS` and others where the kernel does not offer what is needed; `EMFILE`.
+    /// `ENOSYS` and others if the kernel does not offer what is needed; `EMFILE`.
     pub fn new(null: impl AsFd, count: usize) -> Result<Self, Errno> {
         raw::try_unsharing()?;
         let another = || fcntl_dupfd_cloexec(&null, 0);
@@ -56,16 +56,17 @@ impl DescriptorPool {
         let mut free = Vec::with_capacity(count);
         for _ in 0..count {
             let slots: Vec<OwnedFd> = (0..SLOTS).map(|_| another()).collect::<Result<_, _>>()?;
-            // As many as were asked for.
+            // Exactly `SLOTS` descriptors were made, so the conversion succeeds.
             free.extend(<[OwnedFd; SLOTS]>::try_from(slots));
         }
-        // The lowest is taken first.
+        // `take` pops from the end, so the lowest range comes last.
         free.reverse();
         let model = null.as_fd().as_raw_fd();
         Ok(Self(Rc::new(Pool { null: kept, model, free: RefCell::new(free), stacks: RefCell::default() })))
     }
 
-    /// Returns whether one is free. One that is not soon is: no other program runs in it.
+    /// Returns whether a range is free. A used range is free again soon, because no other program
+    /// keeps it.
     pub fn has_free(&self) -> bool {
         !self.0.free.borrow().is_empty()
     }
@@ -83,18 +84,19 @@ impl DescriptorPool {
 
     /// Returns a stack for a child to run on.
     ///
-    /// Taking memory from the kernel for each start and giving it back takes longer than all that
-    /// is done on it.
+    /// Getting memory from the kernel for each start, and giving it back, takes longer than all the
+    /// work done on it.
     pub(crate) fn stack(&self) -> Stack {
         self.0.stacks.borrow_mut().pop().unwrap_or_else(raw::stack)
     }
 
-    /// Keeps one stack, for the next start, of those that many starts at one time have needed.
+    /// Keeps one stack for the next start, and frees the others that many simultaneous starts have
+    /// needed.
     pub fn rest(&self) {
         self.0.stacks.borrow_mut().truncate(1);
     }
 
-    /// Keeps a stack that no child runs on any more.
+    /// Keeps a stack that no child uses any more.
     pub(crate) fn keep(&self, stack: Stack) {
         let mut stacks = self.0.stacks.borrow_mut();
         if stacks.len() < KEPT_STACKS {
@@ -103,28 +105,28 @@ impl DescriptorPool {
     }
 }
 
-/// A range in use; dropping it frees it.
+/// A range in use. Dropping it frees the range.
 #[derive(Debug)]
 pub(crate) struct PooledDescriptors {
     slots: Option<[OwnedFd; SLOTS]>,
     used: usize,
-    /// Which slots hold something else than they do when they are free.
+    /// Which slots hold something other than the placeholder.
     changed: [bool; SLOTS],
     pool: Rc<Pool>,
 }
 
 impl PooledDescriptors {
-    /// Returns the lowest and the highest number of what the child needs besides the standard
-    /// descriptors.
+    /// Returns the lowest and the highest number of the descriptors that the child needs besides
+    /// the standard ones.
     pub(crate) fn bounds(&self) -> (RawFd, RawFd) {
         let numbers = || self.slots.iter().flatten().map(AsRawFd::as_raw_fd);
         (numbers().min().unwrap_or_default(), numbers().max().unwrap_or_default())
     }
 
-    /// Gives `fd` a second number, within the bounds.
+    /// Duplicates `fd` to a number within the bounds.
     pub(crate) fn hold(&mut self, fd: BorrowedFd<'_>) -> Result<RawFd, Errno> {
         let slot = self.slots.as_mut().and_then(|slots| slots.get_mut(self.used)).ok_or(Errno::MFILE)?;
-        // Most children read from what a free slot holds anyway.
+        // Most children read from the very file that a free slot holds anyway.
         if fd.as_raw_fd() != self.pool.model {
             dup3(fd, slot, DupFlags::CLOEXEC)?;
             if let Some(changed) = self.changed.get_mut(self.used) {
@@ -140,7 +142,7 @@ impl Drop for PooledDescriptors {
     fn drop(&mut self) {
         let Some(mut slots) = self.slots.take() else { return };
         for (slot, _) in slots.iter_mut().zip(self.changed).filter(|(_, changed)| *changed) {
-            // With a valid descriptor and a number of ours this cannot fail.
+            // This cannot fail: the descriptor is valid and the number is ours.
             let _ = dup3(&self.pool.null, slot, DupFlags::CLOEXEC);
         }
         self.pool.free.borrow_mut().push(slots);
@@ -157,7 +159,7 @@ mod tests {
         let null = std::fs::File::open("/dev/null").unwrap();
         let pool = match DescriptorPool::new(&null, 1) {
             Ok(pool) => pool,
-            // An older kernel; the starts are tested without a pool there.
+            // An older kernel. Tests elsewhere cover starts without a pool there.
             Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => return,
             Err(errno) => panic!("{errno}"),
         };
@@ -171,13 +173,14 @@ mod tests {
         assert_eq!(pooled.hold(writer.as_fd()), Err(Errno::MFILE));
         drop(writer);
         drop(pooled);
-        // What a free range holds need not be put there, and is there all the same.
+        // A descriptor that equals the placeholder need not be duplicated, and is there all the
+        // same.
         let mut pooled = pool.take().unwrap();
         let number = pooled.hold(null.as_fd()).unwrap();
         let held = format!("/proc/thread-self/fd/{number}");
         assert_eq!(std::fs::read_link(held).unwrap().to_str(), Some("/dev/null"));
         drop(pooled);
-        // Nobody holds the other end any more.
+        // Nobody holds the other end of the pipe any more.
         assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(0));
         assert!(pool.take().is_some());
     }

@@ -1,17 +1,17 @@
-//! What a program that this process starts is told by its environment, and where programs are
-//! looked for.
+//! The environment of the programs that this process starts, and the directories in which they are
+//! looked up.
 //!
 //! *Lives here:* the one rule for root and the one for everybody else; [`ProgramEnvironment`],
-//! without which no program can be looked up by name. *Does not live here:* executing (`process`),
-//! whom a path belongs to (`trust`).
+//! without which no program can be looked up by name.
+//! *Does not live here:* executing (`process`), who owns a path (`trust`).
 //!
-//! **Root** looks only into directories that are root's alone. In a container, whose environment
-//! was meant for the agent as much as for root, it hands on no variable that makes a program
-//! execute code, and no `HOME` that another user may write to, as programs load code from there.
-//! Elsewhere the environment of root is root's own words.
+//! **Root** looks only into directories that are root's alone. In a container, the environment was
+//! meant for the agent as much as for root. There, root passes on no variable that makes a program
+//! execute code, and no `HOME` that another user may write to, because programs load code from
+//! there. Outside containers, the environment of root is root's own words.
 //!
-//! **Everybody else** searches the directories of [`USER_PATH`] besides, as far as they are the
-//! user's own, in front of the system's.
+//! **Every other user** also searches the directories of [`USER_PATH`] that belong to that user,
+//! before the system's.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -23,32 +23,38 @@ use rustix::process::geteuid;
 use crate::trust::{self, Distrust};
 use crate::user;
 
-/// One variable.
+/// A variable's name and value.
 pub type Variable = (OsString, OsString);
 
-/// Where programs are where nobody says.
+/// The search path if `PATH` is not set.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where the programs of a gateway are where nobody says: it has none of an administrator's to run.
+/// The search path of a gateway if `PATH` is not set. It leaves out the directories of an
+/// administrator's programs.
 pub const GATEWAY_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Where s6's tools and execline look for programs where nobody says.
+/// The search path of s6's tools and execline if `PATH` is not set.
 pub const S6_PATH: &str = "/usr/bin:/bin";
 
-/// The variable with the directories that only the programs of their owner search, separated by
-/// `:`.
+/// The variable that lists, separated by `:`, the directories which only programs of their owner
+/// search.
 pub const USER_PATH: &str = "GATEVISOR_USER_PATH";
 
-/// The variables by which a supervisor tells a program to say how it is; nobody else is meant by
-/// them.
+/// The variables by which a supervisor asks a program to report its state. They are meant for that
+/// program only.
 ///
 /// **Source:** `sd_notify(3)`, `sd_watchdog_enabled(3)`.
 pub const NOTIFY_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// What tells that this is a container, as it does to the agent's own command line.
+/// The variables by which a supervisor hands sockets to a program.
+///
+/// **Source:** `sd_listen_fds(3)`.
+const LISTEN_VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/// Exists in a container; the agent's own command line recognizes a container by it, too.
 const CONTAINER: &str = "/run/s6/basedir";
 
-/// Directories of the system; what is a user's own comes before them.
+/// Directories of the system; a user's own directories come before them.
 const SYSTEM: [&[u8]; 6] =
     [b"/usr/local/sbin", b"/usr/local/bin", b"/usr/sbin", b"/usr/bin", b"/sbin", b"/bin"];
 
@@ -188,7 +194,7 @@ const CODE_PREFIXES: &[&str] = &[
     "KRB5_",
 ];
 
-/// Variables that begin so and hold nothing but a switch.
+/// Variables with such a prefix that hold nothing but a switch.
 const SWITCHES: &[&str] = &[
     "PYTHONUNBUFFERED",
     "PYTHONDONTWRITEBYTECODE",
@@ -203,20 +209,20 @@ const SWITCHES: &[&str] = &[
 /// A directory that root does not search, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
-    /// As it stands in `PATH`.
+    /// The directory as it is written in `PATH`.
     pub directory: OsString,
-    /// What is wrong with it.
+    /// Why root does not trust it.
     pub why: Distrust,
 }
 
-/// Returns whether a variable can make a program execute what root did not mean.
+/// Returns whether a variable can make a program execute code that root did not intend.
 pub fn runs_code(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return true };
     let is_code = CODE.contains(&name) || CODE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     is_code && !SWITCHES.contains(&name)
 }
 
-/// Returns a search path with only those directories that are root's alone, and the others.
+/// Splits a search path into the directories that are root's alone, and the others.
 pub fn for_root(path: &[u8]) -> (Vec<u8>, Vec<Dropped>) {
     let (mut kept, mut dropped) = (Vec::new(), Vec::new());
     for directory in path.split(|&byte| byte == b':') {
@@ -229,8 +235,8 @@ pub fn for_root(path: &[u8]) -> (Vec<u8>, Vec<Dropped>) {
     (kept.join(&b':'), dropped)
 }
 
-/// Returns a search path with the directories `own` in front of the system's, as far as they are
-/// this user's.
+/// Returns a search path with the directories `own` before the system's, as far as they are this
+/// user's.
 fn with_own(path: &[u8], own: &[u8]) -> Vec<u8> {
     let mut directories: Vec<&[u8]> = path.split(|&byte| byte == b':').collect();
     let first_of_system = directories.iter().position(|directory| SYSTEM.contains(directory));
@@ -266,8 +272,8 @@ pub fn set(variables: &mut Vec<Variable>, name: &str, value: impl Into<OsString>
     }
 }
 
-/// Returns what programs of root are told of an environment, the names of what they are not told,
-/// and the directories that they do not search.
+/// Returns the environment for programs of root, the names of the variables that were left out, and
+/// the directories that root does not search.
 pub fn inherited_by_root(mut variables: Vec<Variable>) -> (Vec<Variable>, Vec<OsString>, Vec<Dropped>) {
     let mut left_out = Vec::new();
     variables.retain(|(name, _)| {
@@ -287,7 +293,7 @@ pub fn inherited_by_root(mut variables: Vec<Variable>) -> (Vec<Variable>, Vec<Os
     (variables, left_out, dropped)
 }
 
-/// Leaves only root's own directories in `PATH`; returns the others.
+/// Leaves only root's own directories in `PATH`, and returns the others.
 fn clean_path(variables: &mut Vec<Variable>) -> Vec<Dropped> {
     let Some(path) = get(variables, "PATH") else { return Vec::new() };
     let (kept, dropped) = for_root(path.as_bytes());
@@ -303,16 +309,29 @@ fn home_of_root() -> OsString {
     if trust::root_only(Path::new(&home)).is_ok() { home } else { "/".into() }
 }
 
-/// Returns whether this is a container that we booted, or s6-overlay did.
+/// Returns whether this is a container that we or s6-overlay booted.
 fn is_container() -> bool {
     Path::new(CONTAINER).is_dir()
 }
 
-/// Returns what a program is told of an environment, which has this process's user.
+/// Returns variables without those that a supervisor meant for this process alone.
+pub fn without_messages_to_us(mut variables: Vec<Variable>) -> Vec<Variable> {
+    let is_ours = |name: &OsStr| NOTIFY_VARIABLES.iter().chain(&LISTEN_VARIABLES).any(|known| *known == name);
+    variables.retain(|(name, _)| !is_ours(name));
+    variables
+}
+
+/// Returns the environment for a program that runs as this process's user.
 ///
-/// Where a supervisor has asked this process to say how it is, that is not asked of the program.
-pub fn inherited(mut variables: Vec<Variable>) -> Vec<Variable> {
-    variables.retain(|(name, _)| !NOTIFY_VARIABLES.iter().any(|known| *known == name));
+/// The variables by which a supervisor asks this process for reports are left out: the program is
+/// not asked.
+pub fn inherited(variables: Vec<Variable>) -> Vec<Variable> {
+    handed_on(without_messages_to_us(variables))
+}
+
+/// Returns the environment for a program that this process becomes: a supervisor that asked this
+/// process for reports gets them from the program.
+pub fn handed_on(mut variables: Vec<Variable>) -> Vec<Variable> {
     if geteuid().is_root() {
         if is_container() {
             return inherited_by_root(variables).0;
@@ -328,7 +347,7 @@ pub fn inherited(mut variables: Vec<Variable>) -> Vec<Variable> {
     variables
 }
 
-/// An environment with which a program can be executed, and in which it can be looked up.
+/// An environment for executing a program and for looking it up.
 #[derive(Debug, Clone)]
 pub struct ProgramEnvironment {
     block: Vec<CString>,
@@ -338,8 +357,8 @@ pub struct ProgramEnvironment {
 }
 
 impl ProgramEnvironment {
-    /// Makes one of the variables that a program of this process's user inherits. Without a `PATH`
-    /// programs are in `otherwise`.
+    /// Makes the environment for a program of this process's user. `otherwise` is the search path
+    /// if `PATH` is not set.
     ///
     /// # Errors
     /// A variable holds a NUL byte.
@@ -347,10 +366,10 @@ impl ProgramEnvironment {
         Self::exactly(inherited(variables), otherwise)
     }
 
-    /// Makes one of exactly these variables; only of `PATH` root gets no more than may be searched
-    /// by root.
+    /// Makes an environment of exactly these variables. For root, `PATH` keeps only the directories
+    /// that root may search.
     ///
-    /// Without a `PATH` programs are in `otherwise`.
+    /// `otherwise` is the search path if `PATH` is not set.
     ///
     /// # Errors
     /// A variable holds a NUL byte.
@@ -362,12 +381,12 @@ impl ProgramEnvironment {
         Ok(Self { block: block(&variables)?, path, is_root, dropped })
     }
 
-    /// Returns it as exec wants it.
+    /// Returns the environment block in the form that exec needs.
     pub fn block(&self) -> &[CString] {
         &self.block
     }
 
-    /// Returns the directories that programs are looked for in, separated by `:`.
+    /// Returns the search path: directories separated by `:`.
     pub fn path(&self) -> &[u8] {
         &self.path
     }
@@ -383,10 +402,10 @@ impl ProgramEnvironment {
     }
 }
 
-/// Returns variables as exec wants them.
+/// Returns variables in the form that exec needs.
 ///
 /// # Errors
-/// One holds a NUL byte.
+/// A variable holds a NUL byte.
 pub fn block(variables: &[Variable]) -> Result<Vec<CString>, Errno> {
     let pair = |(name, value): &Variable| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat());
     variables.iter().map(|variable| pair(variable).map_err(|_| Errno::INVAL)).collect()
@@ -452,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_is_withheld() {
+    fn a_variable_whose_name_is_not_utf8_is_left_out() {
         use std::os::unix::ffi::OsStrExt;
         assert!(runs_code(OsStr::from_bytes(b"X\xff")));
         assert!(!runs_code(OsStr::new("HERMES_HOME")) && !runs_code(OsStr::new("PATH")));
@@ -461,7 +480,7 @@ mod tests {
     #[test]
     fn a_users_own_directories_come_before_the_systems() {
         if rustix::process::geteuid().is_root() {
-            // What is root's own is what everybody else must not have.
+            // A directory that is root's own must not be searched by anybody else.
             assert_eq!(with_own(b"/a:/usr/bin", b"/root/.local/bin"), b"/a:/root/.local/bin:/usr/bin");
         }
         let own = tempfile::tempdir().unwrap();

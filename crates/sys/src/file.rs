@@ -1,11 +1,14 @@
-//! Small files in directories that others own: read bounded, replaced atomically, never through a
-//! symbolic link, never waiting.
+//! Small files in directories that others own: bounded reads, atomic replacement, no symbolic link
+//! followed, no waiting.
 //!
-//! *Lives here:* what holds while the owner of a directory swaps its entries for links of either
-//! kind.
-//! *Does not live here:* whose directory it is.
+//! *Lives here:* functions that stay safe while the owner of a directory replaces its entries by
+//! links of either kind.
+//! *Does not live here:* who owns the directory.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, StatxFlags, fstat, openat, renameat,
@@ -14,14 +17,25 @@ use rustix::fs::{
 use rustix::io::{Errno, read, write};
 use rustix::path::Arg;
 
+use crate::refused;
+
 /// Opens a directory below `parent` without following a link in its last component.
 pub fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    openat(parent, name, flags, Mode::empty())
+    found(parent, name, flags)
 }
 
-/// Returns what tells a directory from every other one of this machine, also from a later one with
-/// the same number: device, number, and when it was made, as far as its file system knows.
+/// Opens what is there, and keeps a refusal for commands that report.
+fn found(parent: impl AsFd, name: impl Arg, flags: OFlags) -> Result<OwnedFd, Errno> {
+    name.into_with_c_str(|name| {
+        let opened = openat(&parent, name, flags, Mode::empty());
+        refused::below(opened, &parent, Path::new(OsStr::from_bytes(name.to_bytes())))
+    })
+}
+
+/// Returns what distinguishes a directory from every other one of this machine, also from a later
+/// one with the same number: its device, its number, and its birth time if the file system knows
+/// it.
 pub fn lasting_identity(parent: impl AsFd, name: impl Arg) -> Result<String, Errno> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
     let stat = rustix::fs::statx(parent, name, flags, StatxFlags::INO | StatxFlags::BTIME)?;
@@ -34,10 +48,19 @@ pub fn lasting_identity(parent: impl AsFd, name: impl Arg) -> Result<String, Err
     Ok(format!("{major:x}.{minor:x}.{:x}.{:x}.{:x}", stat.stx_ino, made.0, made.1))
 }
 
-/// Returns whether a file may be a further name of one that is elsewhere and that the owner of
-/// `parent` has no right to.
+/// Returns what stays the same when a directory is renamed, and is another for every copy of it:
+/// its number and its birth time. Returns `None` if its file system does not know the latter.
+pub fn birth_mark(parent: impl AsFd, name: impl Arg) -> Option<String> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let stat = rustix::fs::statx(parent, name, flags, StatxFlags::INO | StatxFlags::BTIME).ok()?;
+    let is_told = stat.stx_mask & StatxFlags::BTIME.bits() != 0 && stat.stx_btime.tv_sec > 0;
+    is_told.then(|| format!("{:x}.{:x}.{:x}", stat.stx_ino, stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
+}
+
+/// Returns whether a file may be a further name of a file elsewhere to which the owner of `parent`
+/// has no right.
 ///
-/// **Source:** link(2); where `fs.protected_hardlinks` is 0 a user can make names for files of
+/// **Source:** link(2); where `fs.protected_hardlinks` is 0, a user can make names for files of
 /// others.
 pub fn is_borrowed(parent: impl AsFd, stat: &Stat) -> bool {
     stat.st_nlink > 1 && fstat(parent).is_ok_and(|directory| directory.st_uid != stat.st_uid)
@@ -48,20 +71,20 @@ pub fn is_borrowed(parent: impl AsFd, stat: &Stat) -> bool {
 /// It is opened without waiting, so neither a FIFO nor a lease holder can delay us.
 ///
 /// # Errors
-/// `ENOENT` when it is missing, `EINVAL` when it is not a regular file, `EMLINK` when it has
-/// several names and belongs to somebody else than the directory does.
+/// `ENOENT` if it is missing, `EINVAL` if it is not a regular file, `EMLINK` if it has several
+/// names and belongs to somebody else than the directory does.
 pub fn read_small(
     parent: impl AsFd,
     name: impl rustix::path::Arg,
     buffer: &mut [u8],
 ) -> Result<&[u8], Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = openat(&parent, name, flags, Mode::empty())?;
+    let fd = found(&parent, name, flags)?;
     read_opened(&fd, || Ok(parent), buffer)
 }
 
-/// Reads a regular file that was opened without waiting, as [`read_small`] does. `parent` is asked
-/// for where the file has other names.
+/// Reads a regular file that was opened without waiting, as [`read_small`] does. `parent` is called
+/// only if the file has other names.
 pub fn read_opened<'a, P: AsFd>(
     fd: &OwnedFd,
     parent: impl FnOnce() -> Result<P, Errno>,
@@ -82,9 +105,9 @@ pub fn read_opened<'a, P: AsFd>(
             Ok(0) => break,
             Ok(n) => {
                 filled = filled.saturating_add(n);
-                // What it had when it was looked at; what grows afterwards comes too late anyway.
-                // The files of /proc and /sys have no size, or one that says nothing, and are read
-                // to their end.
+                // This is the size at the time of the look; bytes that are added afterwards come
+                // too late anyway. Files of /proc and /sys have no size or a meaningless one, and
+                // are read to their end.
                 if i64::try_from(filled).is_ok_and(|filled| filled == stat.st_size) {
                     break;
                 }
@@ -96,7 +119,7 @@ pub fn read_opened<'a, P: AsFd>(
     Ok(buffer.get(..filled).unwrap_or_default())
 }
 
-/// Replaces the file `name` below `parent` by one holding `bytes`, atomically.
+/// Replaces the file `name` below `parent` atomically by one that holds `bytes`.
 ///
 /// `temporary` is the name used meanwhile, in the same directory. A leftover of that name, whatever
 /// it is, is unlinked and never written to. The data is not synced: callers that promise durability
@@ -113,11 +136,11 @@ pub fn replace(
     put_with(parent, temporary, bytes, mode, put)
 }
 
-/// Does what [`replace`] does for what counts only until the machine ends, and does not wait for a
-/// disk.
+/// Does the same as [`replace`] for a file that matters only until the machine ends, and does not
+/// wait for a disk.
 ///
-/// Where a file takes the place of another one by `rename`, ext4 writes it out first, lest a crash
-/// leave neither, which takes as long as the disk is busy. Not so where the two change places.
+/// If `rename` replaces a file, ext4 first writes the new file out, so that a crash does not lose
+/// both. That takes as long as the disk is busy. If the two files change places, ext4 does not.
 ///
 /// **Source:** ext4(5), `auto_da_alloc`; renameat2(2).
 pub fn publish(
@@ -130,19 +153,20 @@ pub fn publish(
     let parent = parent.as_fd();
     let exchange = || renameat_with(parent, temporary, parent, name, RenameFlags::EXCHANGE);
     put_with(parent, temporary, bytes, mode, || {
-        // There is none yet, or the file system or the kernel cannot.
+        // There is no such file yet, or the file system or the kernel cannot exchange two files.
         if exchange().is_err() {
             return renameat(parent, temporary, parent, name);
         }
         match unlinkat(parent, temporary, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            // A directory, which no file replaces.
+            // A directory has the name, and no file replaces a directory.
             Err(errno) => exchange().and(Err(errno)),
         }
     })
 }
 
-/// Writes a file of the name `temporary` and has it put in its place, or removes it.
+/// Writes a file with the name `temporary` and calls `put` to put it in place. Removes it if that
+/// fails.
 fn put_with(
     parent: BorrowedFd<'_>,
     temporary: &str,
@@ -167,11 +191,11 @@ fn put_with(
     result
 }
 
-/// Overwrites a small file with as many bytes as it has, where there is no room for another one to
-/// take its place.
+/// Overwrites a small file with the same number of bytes, for use when there is no room for a
+/// second file.
 ///
 /// # Errors
-/// `EINVAL` where it has another length, or is something else than a file with one name.
+/// `EINVAL` if its length differs, or if it is not a regular file with one name.
 pub fn overwrite(parent: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(parent, name, flags, Mode::empty())?;
@@ -180,7 +204,7 @@ pub fn overwrite(parent: impl AsFd, name: &str, bytes: &[u8]) -> Result<(), Errn
     if !fits || stat.st_nlink != 1 || !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Errno::INVAL);
     }
-    // One call, so that a reader finds all of the old bytes or all of the new ones.
+    // One call, so that a reader sees either all of the old bytes or all of the new ones.
     match rustix::io::pwrite(&file, bytes, 0) {
         Ok(written) if written == bytes.len() => Ok(()),
         Ok(_) => Err(Errno::IO),
@@ -203,19 +227,19 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 
 /// Takes the s6 lock: a write lock on the whole file, held by this process, without waiting.
 ///
-/// Returns `None` when another process holds it. The lock is lost when *any* descriptor of the file
+/// Returns `None` if another process holds it. The lock is lost when *any* descriptor of the file
 /// is closed, so the returned one must be the only one.
 ///
 /// # Errors
-/// `EMLINK` when the file is a further name of one that belongs to somebody else than the directory
-/// does, `EINVAL` when it is no regular file, `ELOOP` when it is a symbolic link.
+/// `EMLINK` if the file is a further name of one that belongs to somebody else than the directory
+/// does, `EINVAL` if it is not a regular file, `ELOOP` if it is a symbolic link.
 ///
 /// **Source:** fcntl(2), advisory record locks.
 pub fn lock(parent: impl AsFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
     lock_with_mode(parent, name, Mode::from_raw_mode(0o644))
 }
 
-/// Does what [`lock`] does, and gives a file that it makes this mode.
+/// Does the same as [`lock`]; a file that it has to make gets this mode.
 pub fn lock_with_mode(parent: impl AsFd, name: &str, mode: Mode) -> Result<Option<OwnedFd>, Errno> {
     let parent = parent.as_fd();
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -230,14 +254,14 @@ pub fn lock_with_mode(parent: impl AsFd, name: &str, mode: Mode) -> Result<Optio
     }
 }
 
-/// Opens a regular file that is there, unless it is a further name of somebody else's. `flags` must
-/// follow no link, not wait and not truncate.
+/// Opens an existing regular file, unless it is a further name of somebody else's file. `flags`
+/// must follow no link, must not wait and must not truncate.
 ///
-/// It is looked at before it is opened: as long as a program is open for writing it cannot be
-/// executed, and closing a file gives up the locks that this process has on it.
+/// The file is looked at before it is opened: a program cannot be executed while it is open for
+/// writing, and closing a file gives up the locks that this process has on it.
 ///
 /// # Errors
-/// As those of [`lock`].
+/// Those of [`lock`].
 pub fn open_own(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let parent = parent.as_fd();
     let good = |stat: Stat| {
@@ -315,7 +339,7 @@ mod tests {
         assert!(temp.path().join("directory").is_dir());
     }
 
-    /// A directory of a stranger, with a further name of a file of root's in it.
+    /// A directory of another user that contains a further name of a file of root's.
     fn borrowed() -> (tempfile::TempDir, OwnedFd) {
         let temp = tempfile::tempdir().unwrap();
         let theirs = temp.path().join("theirs");
@@ -335,7 +359,7 @@ mod tests {
         let (temp, theirs) = borrowed();
         assert_eq!(read_small(&theirs, "file", &mut [0; 10]), Err(Errno::MLINK));
         assert_eq!(lock(&theirs, "file").unwrap_err(), Errno::MLINK);
-        // What has several names and is their own is.
+        // A file with several names that belongs to the directory's owner is the owner's own.
         lchown(temp.path().join("secret"), Some(12_345), Some(12_345)).unwrap();
         assert_eq!(read_small(&theirs, "file", &mut [0; 10]), Ok(&b"secret"[..]));
         assert!(lock(&theirs, "file").unwrap().is_some());
@@ -351,7 +375,7 @@ mod tests {
         assert_eq!(read_small(&dir, "file", &mut [0; 4]), Ok(&b"0123"[..]));
         fs::write(temp.path().join("empty"), "").unwrap();
         assert_eq!(read_small(&dir, "empty", &mut [0; 4]), Ok(&b""[..]));
-        // Of no size, so nothing else says where it ends.
+        // Files of /proc have no size, so only reading to the end finds their end.
         let proc = opened(&fs::canonicalize("/proc/self").unwrap());
         let whole = fs::read("/proc/self/limits").unwrap();
         let mut buffer = vec![0; whole.len() * 2];

@@ -1,11 +1,11 @@
-//! Memory that outlives a process: files without a name, and numbers in them that several processes
-//! see.
+//! Memory that outlives a process: files without a name, with numbers in them that several
+//! processes see.
 //!
-//! *Lives here:* making such a file, and mapping it. *Does not live here:* what the numbers mean.
+//! *Lives here:* making such a file, and mapping it.
+//! *Does not live here:* the meaning of the numbers.
 //!
-//! A store that a process has executed is seen by whoever looks after that process was killed: the
-//! pages belong to the file and not to the process. Nothing of this is meant to survive the
-//! machine.
+//! If a process is killed, its stores stay visible to the processes that look afterwards: the pages
+//! belong to the file and not to the process. The memory does not survive the machine.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
@@ -15,23 +15,23 @@ use rustix::io::Errno;
 
 use crate::raw;
 
-/// Returns a new file in memory that nobody else can open by name; `name` is for whoever debugs.
+/// Returns a new file in memory that nobody else can open by name; `name` helps with debugging.
 pub fn file(name: &str) -> Result<OwnedFd, Errno> {
     memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
 }
 
-/// Returns whether a descriptor is one of a file that [`file()`] made, here or in another process.
+/// Returns whether a descriptor belongs to a file that [`file()`] made, here or in another process.
 pub fn is_file(fd: impl AsFd) -> bool {
     fcntl_get_seals(fd).is_ok()
 }
 
-/// Numbers in a file of memory, zero at first.
+/// Numbers in a file in memory, initially zero.
 #[derive(Debug)]
 pub struct Words(raw::Mapping);
 
 impl Words {
-    /// Maps the first `count` numbers of a file made by [`file()`], which is made as long as that
-    /// needs.
+    /// Maps the first `count` numbers of a file made by [`file()`], and grows the file as far as
+    /// necessary.
     ///
     /// Only pages that are written take memory.
     ///
@@ -45,7 +45,7 @@ impl Words {
         if length()? < wanted {
             ftruncate(&file, wanted)?;
         }
-        // Touching what somebody has cut off would kill the process.
+        // If somebody could shrink the file, touching the removed part would kill this process.
         if !fcntl_get_seals(&file)?.contains(SealFlags::SHRINK) {
             fcntl_add_seals(&file, SealFlags::SHRINK)?;
         }
@@ -55,7 +55,7 @@ impl Words {
         raw::Mapping::new(file.as_fd(), count).map(Self)
     }
 
-    /// Returns numbers that no other process sees and that end with this one. Only pages that are
+    /// Returns numbers that only this process sees and that end with it. Only pages that are
     /// written take memory.
     ///
     /// # Errors

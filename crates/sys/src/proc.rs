@@ -1,6 +1,7 @@
-//! Processes as `/proc` shows them: numbers that tell one from another, and what it is called.
+//! Processes as `/proc` shows them: numbers that distinguish one from another, and their names.
 //!
-//! *Does not live here:* which of them belong together.
+//! *Lives here:* reading and parsing one process.
+//! *Does not live here:* which processes belong together.
 //!
 //! **Source:** proc(5).
 
@@ -8,38 +9,39 @@ use std::{fs, io};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Clock ticks a second, in which the kernel tells when a process began; the same on every Linux
-/// there is.
+/// The unit, per second, in which the kernel says when a process began; the same on every Linux.
 const TICKS_A_SECOND: u64 = 100;
 
 /// A process that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its number.
+    /// Its process number.
     pub pid: i32,
-    /// That of its parent.
+    /// The process number of its parent.
     pub parent: i32,
-    /// That of the leader of its session.
+    /// The process number of its session's leader.
     pub session: i32,
-    /// When it began, in ticks since the machine did: this tells it from a later one with the same
-    /// number.
+    /// When it began, in ticks since the machine started. It distinguishes the process from a later
+    /// one with the same number.
     pub began: u64,
-    /// What it is called, as the kernel says it.
+    /// The name that the kernel has for it.
     pub command: Vec<u8>,
-    /// What it has used of the processor, in milliseconds.
+    /// The processor time that it has used, in milliseconds.
     pub cpu_ms: u64,
-    /// Bytes of memory that it has now.
+    /// Pages of memory that it has now.
     pub resident_pages: u64,
+    /// Whether a signal or a debugger has stopped it.
+    pub is_stopped: bool,
 }
 
 impl Process {
-    /// Returns the process with this number, unless it has ended or nothing of it can be seen.
+    /// Returns the process with this number, unless it has ended or is hidden from us.
     pub fn of(pid: i32) -> Option<Self> {
         Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
     fn parse(stat: &[u8]) -> Option<Self> {
-        // What it is called may be any bytes; what follows its last parenthesis is numbers.
+        // The name may contain any bytes; only numbers follow its last parenthesis.
         let open = stat.iter().position(|&byte| byte == b'(')?;
         let close = stat.iter().rposition(|&byte| byte == b')')?;
         let pid = str::from_utf8(stat.get(..open)?).ok()?.trim().parse().ok()?;
@@ -49,7 +51,7 @@ impl Process {
         if matches!(*words.first()?, "Z" | "X") {
             return None;
         }
-        // Counted from the state, which is the third field.
+        // The fields are counted from the state, which is the third.
         let number = |field: usize| words.get(field.checked_sub(3)?)?.parse::<u64>().ok();
         let signed = |field: usize| words.get(field.checked_sub(3)?)?.parse::<i32>().ok();
         let ticks = number(14)?.saturating_add(number(15)?);
@@ -61,10 +63,11 @@ impl Process {
             command,
             cpu_ms: ticks.saturating_mul(1000 / TICKS_A_SECOND),
             resident_pages: number(24)?,
+            is_stopped: matches!(*words.first()?, "T" | "t"),
         })
     }
 
-    /// Returns when it began, in milliseconds of Unix time by the clock of now.
+    /// Returns when it began, in milliseconds of Unix time by the present clock.
     pub fn began_unix_ms(&self) -> i64 {
         let ms = |clock| {
             let now = clock_gettime(clock);
@@ -74,8 +77,8 @@ impl Process {
         ms(ClockId::Realtime).saturating_sub(ms(ClockId::Boottime)).saturating_add(began)
     }
 
-    /// Returns what it was executed with, for people; what the kernel calls it where that cannot be
-    /// seen.
+    /// Returns its command line for people, or the kernel's name for it if the command line cannot
+    /// be seen.
     pub fn words(&self) -> String {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let words: Vec<_> = line
@@ -86,8 +89,8 @@ impl Process {
         if words.is_empty() { String::from_utf8_lossy(&self.command).into_owned() } else { words.join(" ") }
     }
 
-    /// Returns its number and what it is called for people: its program, and of an interpreter its
-    /// script. Other arguments are left out: one may be a secret.
+    /// Returns its number and its program's name for people; for an interpreter, the script's name,
+    /// too. Other arguments are left out, because one may be a secret.
     pub fn called(&self) -> String {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let mut words = line.split(|&byte| byte == 0).filter(|word| !word.is_empty());
@@ -97,13 +100,29 @@ impl Process {
         format!("process {} ({})", self.pid, String::from_utf8_lossy(&names.join(&b' ')))
     }
 
-    /// Returns whether it is still the one that was seen.
+    /// Returns whether the same process still exists.
     pub fn is_there(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.began == self.began)
     }
 }
 
-/// Returns the numbers of the processes that can be seen, as they are listed.
+/// Returns the kernel's letter for the state of a process, if it can be seen; also of one that has
+/// ended and is not reaped.
+///
+/// **Source:** proc(5), `/proc/pid/stat`, field 3.
+pub fn state(pid: i32) -> Option<char> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name may contain anything, and ends with the last parenthesis.
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    stat.get(end.checked_add(2)?).map(|&byte| char::from(byte))
+}
+
+/// Returns whether a signal has stopped a process, as far as that can be seen.
+pub fn is_stopped_by_signal(pid: i32) -> bool {
+    state(pid) == Some('T')
+}
+
+/// Returns the numbers of all visible processes, in the kernel's order.
 ///
 /// # Errors
 /// There is no `/proc`.
@@ -112,7 +131,7 @@ pub fn numbers() -> io::Result<impl Iterator<Item = i32>> {
     Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
-/// Returns every process that has not ended and can be seen; none where there is no `/proc`.
+/// Returns every visible process that has not ended; none if there is no `/proc`.
 pub fn all() -> impl Iterator<Item = Process> {
     numbers().into_iter().flatten().filter_map(Process::of)
 }
@@ -145,6 +164,8 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let process = Process::of(pid).unwrap();
         assert!(process.is_there());
+        assert!(state(pid).is_some_and(|state| "RSD".contains(state)) && !is_stopped_by_signal(pid));
+        assert_eq!(state(i32::MAX), None);
         let now = clock_gettime(ClockId::Realtime);
         assert!(process.began_unix_ms() <= now.tv_sec * 1000 + now.tv_nsec / 1_000_000);
         assert!(process.words().contains("sys"), "{}", process.words());

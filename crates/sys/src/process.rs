@@ -1,7 +1,7 @@
 //! Becoming another program, forking a helper, adopting inherited descriptors.
 //!
-//! *Lives here:* the only ways to become a program, besides [`crate::spawn`]; each gives it clean
-//! signals.
+//! *Lives here:* the only ways to become a program, besides [`crate::spawn`]; each gives the
+//! program clean signals.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;
@@ -9,16 +9,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use gatevisor_wire::exit::Exit;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, waitpid};
 
 use crate::environment::ProgramEnvironment;
 use crate::raw;
 
-/// What a child ends with that has nobody to work for.
-const ABANDONED: i32 = 111;
+/// The exit code of a child whose parent has already ended.
+const ABANDONED: i32 = Exit::System.status();
 
-/// Replaces this process by the program at `path`; returns only the reason why it could not.
+/// Replaces this process by the program at `path`; returns only if that fails, with the reason.
 ///
 /// The program finds `SIGPIPE` at its default and no signal blocked, as with every other function
 /// here that becomes a program.
@@ -28,8 +29,9 @@ pub fn exec(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     with_signals_of_a_new_program(false, || raw::execve(path, argv, envp))
 }
 
-/// Does what [`exec`] does and leaves blocked what is blocked, for a program that reads its signals
-/// one by one from the beginning: one that comes meanwhile is not lost and ends nobody.
+/// Does the same as [`exec`] and keeps the blocked signals blocked. This is for a program that
+/// reads its signals one by one from the beginning: a signal that comes meanwhile is not lost and
+/// ends nobody.
 pub fn exec_with_blocked_signals(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     with_signals_of_a_new_program(true, || raw::execve(path, argv, envp))
 }
@@ -42,11 +44,11 @@ fn with_signals_of_a_new_program(keeps_mask: bool, exec: impl FnOnce() -> Errno)
     errno
 }
 
-/// Replaces this process by `argv[0]`, looked up in the directories of the environment's `PATH`
-/// when it holds no slash; returns only the reason why it could not.
+/// Replaces this process by `argv[0]`, looked up in the directories of the environment's `PATH` if
+/// it holds no slash. Returns only if that fails, with the reason.
 ///
-/// A name found but not executable is remembered, as shells do: the answer is then `EACCES`, not
-/// `ENOENT`. What another user may change is not executable to root.
+/// As in shells, a name that is found but cannot be executed makes the answer `EACCES` instead of
+/// `ENOENT`. For root, a file that another user may change cannot be executed.
 pub fn exec_search(argv: &[CString], environment: &ProgramEnvironment) -> Errno {
     with_signals_of_a_new_program(false, || search(argv, environment))
 }
@@ -76,17 +78,39 @@ fn search(argv: &[CString], environment: &ProgramEnvironment) -> Errno {
     refused
 }
 
-/// Returns the absolute path of the file that this process executes.
+/// The name of this program in a container, where the file itself is `/init`. Under the name
+/// `/init` it boots, whatever its arguments are, so nobody may be told to execute it by that name.
+const IN_CONTAINER: &str = "/usr/local/bin/gatevisor";
+
+/// Returns an absolute path of this process's program. If the file has several names, it is the one
+/// under which the program obeys its arguments.
 ///
-/// Without a `/proc` it is the path that it was executed with, which must not have been a script's.
+/// Without `/proc` it is the path with which the program was executed, which must not have been
+/// that of a script.
 pub fn own_program() -> io::Result<PathBuf> {
+    let program = executed_file()?;
+    let is_known = || std::fs::canonicalize(IN_CONTAINER).is_ok_and(|path| path == program);
+    let has_other_role = program.file_name().is_some_and(|name| name == "init");
+    Ok(if has_other_role && is_known() { IN_CONTAINER.into() } else { program })
+}
+
+fn executed_file() -> io::Result<PathBuf> {
     let by_path = |error| {
         let path = raw::executed_path().map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
         path.and_then(|path| std::path::absolute(path).ok()).filter(|path| path.is_file()).ok_or(error)
     };
     #[expect(clippy::disallowed_methods, reason = "here is what to do where it fails")]
     let by_proc = std::env::current_exe();
-    by_proc.or_else(by_path)
+    by_proc.map(without_mark).or_else(by_path)
+}
+
+/// Returns the path of a program that was replaced while it ran, without the mark that the kernel
+/// puts after it.
+fn without_mark(path: PathBuf) -> PathBuf {
+    match path.as_os_str().as_encoded_bytes().strip_suffix(b" (deleted)") {
+        Some(was) if !path.exists() => PathBuf::from(OsString::from_vec(was.to_vec())),
+        _ => path,
+    }
 }
 
 /// Runs `job` in a grandchild that nobody here has to wait for.
@@ -120,30 +144,30 @@ pub fn fork_child(job: impl FnOnce() -> i32) -> Result<Pid, Errno> {
     }
 }
 
-/// Runs `job` in a child process that is killed when this process ends, whatever program this has
-/// become by then.
+/// Runs `job` in a child process that is killed when this process ends, even if this process has
+/// become another program.
 ///
-/// A child that begins when this process has ended already does nothing. Call it only while the
-/// process has one thread.
+/// A child that begins after this process has ended does nothing. Call it only while the process
+/// has one thread.
 pub fn fork_beside(job: impl FnOnce() -> i32) -> Result<Pid, Errno> {
     let parent = getpid();
-    fork_child(|| {
-        // The signal is asked for first: a parent that ends after this is noticed by the kernel,
-        // and one that has ended before it is no longer the parent.
-        let asked = set_parent_process_death_signal(Some(Signal::KILL));
-        if asked.is_err() || getppid() != Some(parent) {
-            return ABANDONED;
-        }
-        job()
-    })
+    fork_child(|| if end_with(parent) { job() } else { ABANDONED })
+}
+
+/// Has this process killed when its parent ends, even if that has become another program. Returns
+/// false if that cannot be had, or if this process is no child of `parent` any more.
+pub fn end_with(parent: Pid) -> bool {
+    // The signal is requested first. So the kernel notices a parent that ends later, and a parent
+    // that ended earlier is no longer the parent.
+    set_parent_process_death_signal(Some(Signal::KILL)).is_ok() && getppid() == Some(parent)
 }
 
 /// Which of two processes this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forked {
-    /// The new one.
+    /// The new process.
     Child,
-    /// The one that was there, and the other's pid.
+    /// The old process, with the pid of the new one.
     Parent(Pid),
 }
 
@@ -155,28 +179,28 @@ pub fn fork() -> Result<Forked, Errno> {
     }
 }
 
-/// Ends this process at once: what another process with the same memory would do at its end is left
-/// to that one.
+/// Ends this process at once, without the work that another process with the same memory does at
+/// its own end.
 pub fn exit_now(code: i32) -> ! {
     raw::exit_now(code)
 }
 
-/// Makes every descriptor beyond the three standard ones end at exec, so that what this process
-/// inherited by accident does not reach its children.
+/// Makes every descriptor beyond the three standard ones close at exec, so that descriptors which
+/// this process inherited by accident do not reach its children.
 pub fn forget_inherited_fds() {
     raw::close_on_exec_from(3);
 }
 
 /// Returns whether the process leads its session.
 ///
-/// A session whose leader is in no namespace of ours has no number here, and is led by nobody whom
-/// we can see.
+/// If the leader is outside our PID namespace, the session has no number here, and no visible
+/// process leads it.
 #[must_use]
 pub fn leads_session(pid: Pid) -> bool {
     raw::session(pid.as_raw_nonzero().get()) == Ok(pid.as_raw_nonzero().get())
 }
 
-/// Returns the group of this process, where its leader is in a namespace of ours.
+/// Returns this process's group, if the group's leader is in our PID namespace.
 #[must_use]
 pub fn own_group() -> Option<Pid> {
     Pid::from_raw(raw::own_group())
@@ -184,15 +208,16 @@ pub fn own_group() -> Option<Pid> {
 
 /// Gives up the controlling terminal of this process, if it has one.
 ///
-/// Where it leads the session, the kernel hangs up on the foreground processes; none is refused.
+/// If this process leads the session, the kernel sends SIGHUP to the foreground processes. Without
+/// a terminal nothing happens.
 pub fn give_up_terminal() {
     raw::give_up_terminal();
 }
 
-/// Takes the ownership of the inherited descriptor `number` and makes it close-on-exec.
+/// Takes ownership of the inherited descriptor `number` and makes it close-on-exec.
 ///
 /// # Errors
-/// `EBADF` when it is not open.
+/// `EBADF` if it is not open.
 pub fn adopt_fd(number: i32) -> io::Result<OwnedFd> {
     raw::adopt(number)
 }
@@ -204,11 +229,23 @@ mod tests {
     use rustix::pipe::pipe;
 
     #[test]
+    fn a_program_that_was_replaced_while_it_ran_is_where_it_was() {
+        for (path, expected) in [("/x/gatevisor (deleted)", "/x/gatevisor"), ("/x/gatevisor", "/x/gatevisor")]
+        {
+            assert_eq!(without_mark(path.into()), PathBuf::from(expected));
+        }
+        let place = tempfile::tempdir().unwrap();
+        let odd = place.path().join("gatevisor (deleted)");
+        std::fs::write(&odd, "").unwrap();
+        assert_eq!(without_mark(odd.clone()), odd, "that is its name");
+    }
+
+    #[test]
     fn a_process_beside_another_ends_with_it_however_soon_that_is() {
         for _ in 0..200 {
             let (reader, writer) = pipe().unwrap();
             let parent = fork_child(|| {
-                // Its descriptor is open as long as it is there.
+                // The pipe's end stays open as long as the child exists.
                 let beside = fork_beside(|| {
                     loop {
                         let _ = rustix::event::poll(&mut [], None);

@@ -1,7 +1,8 @@
-//! Becoming another program that is known by its words.
+//! Becoming another program that is given as a list of words.
 //!
-//! *Lives here:* the look-up of the program, and why that failed with the exit code of a shell. *Does not live here:* as
-//! whom and in which environment (`environment`), and starting a process for it (`spawn`).
+//! *Lives here:* the look-up of the program, and the shell's exit code for a failure.
+//! *Does not live here:* the user and the environment of the program (`environment`), and starting
+//! a process for it (`spawn`).
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -12,13 +13,13 @@ use rustix::io::Errno;
 use crate::environment::ProgramEnvironment;
 use crate::process;
 
-/// Why this process is not the program.
+/// Why this process could not become the program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot execute `{}`: {errno}", program.display())]
 pub struct NotExecuted {
     /// The name or path of the program.
     pub program: OsString,
-    /// What the system said; `EINVAL` where a word holds a NUL byte.
+    /// The system's error; `EINVAL` if a word holds a NUL byte.
     pub errno: Errno,
 }
 
@@ -28,7 +29,8 @@ impl ExitError for NotExecuted {
     }
 }
 
-/// Replaces this process by the program that the first word names; returns only the reason why it could not.
+/// Replaces this process by the program that the first word names; returns only if that fails, with
+/// the reason.
 ///
 /// The program is looked for in the directories of the environment: see [`process::exec_search`].
 pub fn become_program(words: &[OsString], environment: &ProgramEnvironment) -> NotExecuted {

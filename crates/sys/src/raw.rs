@@ -1,7 +1,7 @@
 //! Every `unsafe` block of the project.
 //!
-//! *Lives here:* exec, fork, descriptor adoption, users; below, what a child does between clone and
-//! exec, signals, mappings.
+//! *Lives here:* exec, fork, descriptor adoption, users; in its submodules: the child between clone
+//! and exec, signals, mappings.
 //! *Does not live here:* anything that rustix or std offer safely.
 //!
 //! Each block says why nothing safe does this (**JUSTIFICATION**) and why it is sound (**SAFETY**).
@@ -18,6 +18,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 pub use child::Environment;
+#[cfg(test)]
+pub(crate) use child::copy_everything;
 pub(crate) use child::{
     BLOCKED, ChildMemory, ChildPlan, EXTRAS, LOCKED, REPORT_LEN, Stack, UNSHARED, null_terminated, stack,
     step,
@@ -33,12 +35,11 @@ fn last_errno() -> Errno {
     Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// Returns the path that this process was executed with, as whoever did it wrote it.
+/// Returns the path with which this process was executed, as the caller of exec wrote it.
 pub(crate) fn executed_path() -> Option<CString> {
     // JUSTIFICATION: std asks /proc, which need not be there; rustix has no safe call for it
-    // either.
-    // SAFETY: the kernel puts there a text that ends with a zero byte and stays as long as the
-    // process, or nothing.
+    // either. SAFETY: the kernel's value is null or a text that ends with a zero byte and stays as
+    // long as the process.
     let text = unsafe {
         let address = libc::getauxval(libc::AT_EXECFN);
         (address != 0)
@@ -47,7 +48,7 @@ pub(crate) fn executed_path() -> Option<CString> {
     text.map(CStr::to_owned)
 }
 
-/// Replaces this process by `path`; returns only the reason why it could not.
+/// Replaces this process by `path`; returns only if that fails, with the reason.
 pub(crate) fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     let argv = null_terminated(argv);
     let envp = null_terminated(envp);
@@ -74,7 +75,7 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Takes the ownership of descriptor `number`, which must be open.
+/// Takes ownership of descriptor `number`, which must be open.
 pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     // JUSTIFICATION: a descriptor inherited through exec has no owner in std's eyes.
     // SAFETY: F_GETFD only reads; when it succeeds the descriptor is open, and the caller promises
@@ -87,8 +88,8 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Sets the close-on-exec flag of every descriptor from `first` on; before kernel 5.11, of those
-/// below the limit.
+/// Sets the close-on-exec flag of every descriptor from `first` on. Before kernel 5.11, it covers
+/// only numbers below the limit of open files.
 pub(crate) fn close_on_exec_from(first: u32) {
     // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without
     // an owner.
@@ -106,31 +107,29 @@ pub(crate) fn close_on_exec_from(first: u32) {
 
 /// Gives up the controlling terminal, if there is one.
 pub(crate) fn give_up_terminal() {
-    // JUSTIFICATION: rustix offers the request that takes a terminal and not the one that gives it
-    // up.
-    // SAFETY: the request has no argument; on anything else than a terminal of ours it fails.
+    // JUSTIFICATION: rustix offers the request to take a terminal, but not the one to give it up.
+    // SAFETY: the request has no argument; on anything but our terminal it fails.
     unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCNOTTY) };
 }
 
-/// Returns the number of the session of a process, 0 meaning this one; 0 where its leader cannot be
+/// Returns the number of a process's session (0 asks for this process's); 0 if its leader cannot be
 /// seen from here.
 pub(crate) fn session(pid: i32) -> Result<i32, Errno> {
-    // JUSTIFICATION: rustix takes it that a number is never 0.
-    // SAFETY: the call has no memory of ours.
+    // JUSTIFICATION: rustix assumes that a number is never 0. SAFETY: the call accesses no memory
+    // of ours.
     let session = unsafe { libc::getsid(pid) };
     if session < 0 { Err(last_errno()) } else { Ok(session) }
 }
 
-/// Returns the number of this process's group; 0 where its leader cannot be seen from here.
+/// Returns the number of this process's group; 0 if its leader cannot be seen from here.
 pub(crate) fn own_group() -> i32 {
-    // JUSTIFICATION: as above.
-    // SAFETY: the call has no memory of ours, and cannot fail.
+    // JUSTIFICATION: as above. SAFETY: the call accesses no memory of ours, and cannot fail.
     unsafe { libc::getpgrp() }
 }
 
-/// Finds out whether a process can take a copy of the low part of a shared table of descriptors.
+/// Tests whether a process can copy the low part of a shared table of descriptors.
 ///
-/// In a process that shares its table with nobody this changes nothing.
+/// If this process shares its table with nobody, this changes nothing.
 pub(crate) fn try_unsharing() -> Result<(), Errno> {
     // JUSTIFICATION: as above.
     // SAFETY: the range holds the one number that no descriptor can have.
@@ -154,10 +153,10 @@ pub(crate) fn assume(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Receives one datagram; returns its length, as it was sent, and the process that sent it, 0 where
-/// that has no number here.
+/// Receives one datagram. Returns its length as it was sent, and the process that sent it: 0 if
+/// that process has no number here.
 ///
-/// Descriptors that it brings are thrown away by the kernel: there is room for the sender only.
+/// The kernel discards descriptors that come with it, because there is room only for the sender.
 pub(crate) fn receive_with_sender(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -165,11 +164,10 @@ pub(crate) fn receive_with_sender(
     const SPACE: usize = 8;
     let mut control = [0_u64; SPACE];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // JUSTIFICATION: rustix has the sender's number as one that is never 0, and the kernel gives 0
-    // for a process of another PID namespace.
-    // SAFETY: `message` points to `part` and `control`, which outlive the call, with their sizes;
-    // `CMSG_*` read within `control`, which is aligned for a header, and the payload is read
-    // unaligned, if it is as long as a `ucred`.
+    // JUSTIFICATION: rustix assumes that the sender's number is never 0, but the kernel gives 0 for
+    // a process of another PID namespace. SAFETY: `message` points to `part` and `control`, which
+    // outlive the call, with their sizes; `CMSG_*` read within `control`, which is aligned for a
+    // header, and the payload is read unaligned, if it is as long as a `ucred`.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
@@ -189,6 +187,6 @@ pub(crate) fn receive_with_sender(
     }
 }
 
-/// Bytes of what the kernel says about a sender.
+/// Bytes of the kernel's record about a sender.
 #[expect(clippy::cast_possible_truncation, reason = "it has 12 bytes")]
 const CREDENTIALS: u32 = size_of::<libc::ucred>() as u32;

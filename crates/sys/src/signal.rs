@@ -11,7 +11,7 @@ pub use libc::{
     SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
 };
 
-/// A set of blocked signals that are read one by one.
+/// A set of blocked signals that can be read one by one.
 ///
 /// **Source:** signalfd(2).
 #[derive(Debug)]
@@ -35,16 +35,16 @@ impl AsFd for SignalFd {
     }
 }
 
-/// Returns the number of every signal that there is.
+/// Returns the numbers of all signals.
 pub fn all() -> Vec<i32> {
     /// **Source:** signal(7); `_NSIG` of Linux.
     const LAST: i32 = 64;
     (1..=LAST).collect()
 }
 
-/// Blocks every signal in this thread and puts those listed back to their default action.
+/// Blocks every signal in this thread and resets those listed to their default action.
 ///
-/// With all signals blocked `SIGPIPE` need not be ignored, so children inherit clean dispositions.
+/// With all signals blocked, `SIGPIPE` need not be ignored, so children inherit clean dispositions.
 pub fn block_all(defaults: &[i32]) -> Result<(), Errno> {
     raw::block_all(defaults)
 }
@@ -54,12 +54,12 @@ pub fn unblock_all() {
     raw::unblock_all();
 }
 
-/// Blocks these signals in this thread, besides those that are blocked.
+/// Blocks these signals in this thread. The others stay as they are.
 pub fn block(signals: &[i32]) -> Result<(), Errno> {
     raw::change_mask(signals, true)
 }
 
-/// Unblocks these signals in this thread, and no others.
+/// Unblocks these signals in this thread. The others stay as they are.
 pub fn unblock(signals: &[i32]) -> Result<(), Errno> {
     raw::change_mask(signals, false)
 }
@@ -69,7 +69,7 @@ pub fn ignore(signal: i32) {
     raw::set_ignored(signal, true);
 }
 
-/// Puts `signal` back to its default action.
+/// Resets `signal` to its default action.
 pub fn restore(signal: i32) {
     raw::set_ignored(signal, false);
 }

@@ -1,4 +1,4 @@
-//! Message sockets that carry descriptors, and those that name the sender.
+//! Message sockets that carry descriptors, and message sockets that name the sender.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ use rustix::net::{
 
 use crate::raw;
 
-/// Descriptors that one message may carry.
+/// The most descriptors in one message.
 pub const MAX_FDS: usize = 4;
 
 /// Returns two connected sequenced-packet sockets, close-on-exec and non-blocking.
@@ -22,11 +22,11 @@ pub fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
 
-/// Takes nothing more from the peer of this socket, neither bytes nor descriptors; the peer's
+/// Accepts nothing more from the peer of this socket, neither bytes nor descriptors; the peer's
 /// attempts fail with `EPIPE`.
 ///
-/// Whoever has the last descriptor of a file waits for what closing it takes, so descriptors of
-/// somebody who is not to be waited for must not even arrive.
+/// Closing the last descriptor of a file may make us wait for the file's maker. So descriptors from
+/// a user for whom we must not wait must not even arrive.
 pub fn refuse_all(socket: impl AsFd) -> Result<(), Errno> {
     shutdown(socket, Shutdown::Read)
 }
@@ -34,7 +34,7 @@ pub fn refuse_all(socket: impl AsFd) -> Result<(), Errno> {
 /// Sends one packet with `fds` attached, without waiting.
 ///
 /// # Errors
-/// `EAGAIN` when the peer's queue is full, `EPIPE` when it is gone (no signal is raised).
+/// `EAGAIN` if the peer's queue is full, `EPIPE` if the peer is gone (no signal is raised).
 pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -44,11 +44,11 @@ pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
 }
 
-/// Receives one packet into `buffer` and appends its descriptors to `fds`; 0 bytes means that the
-/// peer is gone.
+/// Receives one packet into `buffer` and appends its descriptors to `fds`. A result of 0 bytes
+/// means that the peer is gone.
 ///
 /// # Errors
-/// `EAGAIN` when nothing is there and the socket does not wait.
+/// `EAGAIN` if there is no packet and the socket does not wait.
 pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -64,17 +64,17 @@ pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd
 /// A datagram that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// Its length as it was sent, which may be more than was received.
+    /// Its length as it was sent, which may be more than the buffer holds.
     pub length: usize,
-    /// Who sent it, where that has a number here.
+    /// The process that sent it, if it has a number here.
     pub sender: Option<Pid>,
 }
 
-/// Receives one datagram on a socket that has its senders named, without waiting; descriptors do
-/// not come in.
+/// Receives one datagram, without waiting, on a socket whose senders the kernel names. Descriptors
+/// are not received.
 ///
 /// # Errors
-/// `EAGAIN` when nothing is there.
+/// `EAGAIN` if there is none.
 pub fn recv_with_sender(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> {
     let (length, sender) = raw::receive_with_sender(socket.as_fd(), buffer)?;
     Ok(Received { length, sender: sender.and_then(Pid::new) })

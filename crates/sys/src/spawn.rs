@@ -1,9 +1,9 @@
-//! Starting a service's process without waiting for it.
+//! Starts a service's process without waiting for it.
 //!
-//! The child is cloned; whether it reached its program is told by a pipe that closes on exec. While
-//! it shares our memory (same user, so nothing can be gained by reaching into it) no page table is
-//! copied, which is what makes starting five hundred services cheap. A child that changes its user
-//! gets a copy of its own.
+//! The child is cloned, and a pipe that closes on exec tells whether it reached its program. If the
+//! child has the same user, it gains nothing by reaching into our memory, so it shares the memory
+//! until exec. Then no page table is copied, which makes starting five hundred services cheap. A
+//! child that changes its user gets a copy.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,64 +18,65 @@ use crate::user::User;
 
 pub use crate::raw::Environment;
 
-/// Descriptors besides the standard ones, each with the number it has in the program.
+/// Descriptors besides the standard ones, each with its number in the program.
 pub type Extras<'a> = [Option<(BorrowedFd<'a>, i32)>; EXTRAS];
 
-/// How many descriptors besides the standard ones a program can be given.
+/// The most descriptors besides the standard ones that a program can be given.
 pub const EXTRAS: usize = raw::EXTRAS;
 
-/// What to start, and with what.
+/// A program to start, with all that it gets.
 #[derive(Debug)]
 pub struct ProcessSpec<'a> {
     /// The directory in which it starts and to which `program` is relative.
     pub directory: BorrowedFd<'a>,
-    /// The program.
+    /// The program's path, relative to `directory`.
     pub program: &'a CStr,
     /// All arguments, the program's name first.
     pub argv: Vec<CString>,
-    /// The environment.
+    /// The environment of the program.
     pub environment: Rc<Environment>,
-    /// Standard input.
+    /// The descriptor that becomes standard input.
     pub stdin: BorrowedFd<'a>,
-    /// Standard output; ours when `None`.
+    /// The descriptor that becomes standard output; ours if `None`.
     pub stdout: Option<BorrowedFd<'a>>,
-    /// Standard error; ours when `None`.
+    /// The descriptor that becomes standard error; ours if `None`.
     pub stderr: Option<BorrowedFd<'a>>,
-    /// More descriptors, each with the number it has in the program. Where two have the same the
+    /// More descriptors, each with its number in the program. If two have the same number, the
     /// later one counts.
     pub extras: Extras<'a>,
-    /// The user to become; ours when `None`.
+    /// The user that the process becomes; ours if `None`.
     pub user: Option<&'a User>,
-    /// What it has as it was before we changed it for ourselves.
+    /// The settings that we changed for ourselves and the process gets back.
     pub given_back: GivenBack,
-    /// Where it may start from. [`Starting::report`] has to be asked for it to be free again.
+    /// The pool from which it may start. [`Starting::report`] must be called for the pooled range
+    /// to become free again.
     pub pool: Option<&'a DescriptorPool>,
 }
 
-/// What a process has changed for itself and its children shall have as it was; `None` where it is
-/// as it was.
+/// Settings that a process has changed for itself and restores for its children; `None` for those
+/// that it did not change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GivenBack {
     /// The limit of open files, soft and hard.
     pub open_files: Option<(u64, u64)>,
     /// The limit of the size of a core file, soft and hard.
     pub core: Option<(u64, u64)>,
-    /// The adjustment of what makes the kernel choose a process when memory is short.
+    /// The adjustment of the kernel's choice when memory is short.
     pub oom_score_adj: Option<i32>,
 }
 
-/// What isolates a process from its siblings.
+/// How a process is isolated from its siblings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Isolation {
-    /// The number of a descriptor of `supervise/service-lock`, which is made if it is missing and
-    /// locked before the program is executed; while another process holds that lock, the one that
-    /// is started waits.
+    /// The number of a descriptor of `supervise/service-lock`. The file is made if it is missing,
+    /// and locked before the program is executed. While another process holds that lock, the
+    /// started process waits.
     pub lock: Option<i32>,
-    /// Whether it is the first process of a PID namespace.
+    /// Whether it becomes the first process of a PID namespace.
     pub pid_namespace: bool,
 }
 
-/// Which step before the program's first instruction failed.
+/// The step before the program's first instruction that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartStep {
     /// The pipe or the process could not be made.
@@ -108,7 +109,7 @@ impl StartStep {
         }
     }
 
-    /// Returns the words for it in a message.
+    /// Returns the words for the step in a message.
     pub fn words(self) -> &'static str {
         match self {
             Self::Fork => "forking",
@@ -126,9 +127,9 @@ impl StartStep {
 /// Why a process did not become its program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartFailure {
-    /// Where it stopped.
+    /// The step that failed.
     pub step: StartStep,
-    /// What the kernel said.
+    /// The kernel's error.
     pub errno: Errno,
 }
 
@@ -137,16 +138,17 @@ pub struct StartFailure {
 pub struct Starting {
     pid: i32,
     report: OwnedFd,
-    /// Held until the child has a table of its own.
+    /// The pooled range, held until the child has its own table of descriptors.
     pooled: Option<PooledDescriptors>,
     ended: bool,
-    /// Whether it waits for the lock now.
+    /// Whether it is waiting for the lock.
     waits: bool,
-    /// Whether it ever had to.
+    /// Whether it ever had to wait for the lock.
     has_waited: bool,
-    /// The memory the child uses; freed only when the report says that it no longer does.
+    /// The memory that the child uses; freed only when the report says that the child no longer
+    /// does.
     child: Box<ChildMemory>,
-    /// Where its stack goes then.
+    /// The pool that takes the stack back then.
     pool: Option<DescriptorPool>,
 }
 
@@ -158,12 +160,12 @@ impl Drop for Starting {
     }
 }
 
-/// What the report pipe says.
+/// What is known about a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartReport {
-    /// Nothing yet.
+    /// Nothing is known yet.
     Pending,
-    /// Another process holds the lock, so this one waits. Told once.
+    /// Another process holds the lock, so this one waits. Reported once.
     Blocked,
     /// The program has been executed, or the child died before it could say anything.
     Executed,
@@ -172,30 +174,30 @@ pub enum StartReport {
 }
 
 impl Starting {
-    /// Returns the process id.
+    /// Returns the process number.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Returns what is known now, without waiting. After anything but `Pending` and `Blocked` drop
-    /// this value.
+    /// Returns what is known now, without waiting. Drop this value after any answer but `Pending`
+    /// and `Blocked`.
     pub fn report(&mut self) -> StartReport {
         let mut bytes = [0_u8; raw::REPORT_LEN + 3];
         loop {
             let said: &[u8] = match read(&self.report, &mut bytes) {
-                // What has ended can say nothing more, even where another child has its end of the
-                // pipe for an instant.
+                // A process that has ended can report nothing more, even if another child still
+                // holds its end of the pipe for an instant.
                 Err(Errno::AGAIN | Errno::INTR) if self.ended => return self.last_word(),
                 Err(Errno::AGAIN | Errno::INTR) => return StartReport::Pending,
                 Ok(length) => bytes.get(..length).unwrap_or_default(),
                 Err(_) => &[],
             };
             let mut record = said;
-            // A record begins with the number of a step, which is none of these.
+            // A record begins with the number of a step, which differs from all of these bytes.
             while let Some((word, rest)) = record.split_first() {
                 match *word {
-                    // Our own number for its end of the pipe goes with the pooled range, and then
-                    // its exec can be seen.
+                    // Our copy of the pipe's write end goes with the pooled range; after that, the
+                    // exec can be seen.
                     raw::UNSHARED => self.pooled = None,
                     raw::BLOCKED => self.waits = true,
                     raw::LOCKED => self.waits = false,
@@ -218,7 +220,7 @@ impl Starting {
         }
     }
 
-    /// Returns what the end of the report means: exec has closed it, or the death of the process.
+    /// Interprets the end of the report: exec has closed it, or the death of the process.
     fn last_word(&self) -> StartReport {
         if self.waits {
             StartReport::Failed(StartFailure { step: StartStep::Lock, errno: Errno::INTR })
@@ -227,12 +229,12 @@ impl Starting {
         }
     }
 
-    /// Returns whether [`StartReport::Blocked`] was told.
+    /// Returns whether [`StartReport::Blocked`] was reported.
     pub fn has_waited(&self) -> bool {
         self.has_waited
     }
 
-    /// Takes in that the process has ended, after which [`Starting::report`] is never `Pending`.
+    /// Notes that the process has ended. After this, [`Starting::report`] is never `Pending`.
     pub fn ended(&mut self) {
         self.ended = true;
         self.pooled = None;
@@ -252,31 +254,26 @@ impl AsFd for Starting {
 /// finds them in its range of the pool.
 ///
 /// # Errors
-/// The `Fork` step only; everything later comes through [`Starting::report`].
+/// Only failures of the `Fork` step; everything later comes through [`Starting::report`].
 pub fn start(command: ProcessSpec<'_>) -> Result<Starting, StartFailure> {
     start_isolated(command, Isolation::default())
 }
 
-/// Does what [`start`] does, and isolates the process.
+/// Does the same as [`start`], and isolates the process.
 ///
-/// A process that has to wait for a lock needs a range of the pool to start from: without one it
-/// would keep its parent's other descriptors open meanwhile, so it fails with `EAGAIN` instead.
+/// A process that may wait for a lock needs a pooled range: without one it would keep its parent's
+/// other descriptors open meanwhile. So it fails with `EAGAIN` instead.
 ///
 /// # Errors
-/// The `Fork` and `Namespace` steps only; everything later comes through [`Starting::report`].
+/// Only failures of the `Fork` and `Namespace` steps; everything later comes through
+/// [`Starting::report`].
 pub fn start_isolated(command: ProcessSpec<'_>, isolation: Isolation) -> Result<Starting, StartFailure> {
     let fork_failed = |errno| StartFailure { step: StartStep::Fork, errno };
     let (report, report_writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(fork_failed)?;
-    // One that waits may be sent signals that dump core, which before Linux 5.16 ends all who share
-    // the memory. The kernel changes the adjustment of all who share the memory, so who has its own
-    // back has its own memory: given back by us after exec, it would come too late for what the
-    // program has started by then.
-    let share_memory = command.user.is_none()
-        && isolation == Isolation::default()
-        && command.given_back.oom_score_adj.is_none();
+    let share_memory = may_share_memory(&command, isolation);
     let argv_pointers = raw::null_terminated(&command.argv);
-    // Without a free one the child gets a copy of all descriptors, which takes longer and is as
-    // good.
+    // Without a free range, the child gets a copy of all descriptors, which takes longer and works
+    // as well.
     let mut pooled = command.pool.and_then(DescriptorPool::take);
     let mut place = |fd: BorrowedFd<'_>| match &mut pooled {
         Some(pooled) => pooled.hold(fd).map_err(fork_failed),
@@ -327,6 +324,16 @@ pub fn start_isolated(command: ProcessSpec<'_>, isolation: Isolation) -> Result<
     })
 }
 
+/// Returns whether a child may run in our memory until exec.
+///
+/// A waiting child may be sent a signal that dumps core; before Linux 5.16 that ends all processes
+/// that share the memory. The kernel sets the OOM adjustment for all processes that share the
+/// memory, so a child that gets its own adjustment back needs its own memory. (If we gave it back
+/// after exec, that would be too late for processes which the program has started by then.)
+fn may_share_memory(command: &ProcessSpec<'_>, isolation: Isolation) -> bool {
+    command.user.is_none() && isolation == Isolation::default() && command.given_back.oom_score_adj.is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,7 +341,7 @@ mod tests {
     use rustix::pipe::pipe;
     use std::io::{Read, Write};
 
-    /// Starts a shell that says what it reads on three descriptors, one line each.
+    /// Starts a shell that reads three descriptors and prints one line of each.
     fn said_with(numbers: &str, extras: Extras<'_>) -> String {
         let root = std::fs::File::open("/").unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
@@ -367,7 +374,7 @@ mod tests {
         text
     }
 
-    /// Moves what it is given to a certain number of this process.
+    /// Moves a pipe with this text to a certain number of this process.
     fn at(number: i32, text: &str) -> OwnedFd {
         let (reader, writer) = pipe().unwrap();
         std::fs::File::from(writer).write_all(text.as_bytes()).unwrap();
@@ -378,7 +385,7 @@ mod tests {
 
     #[test]
     fn extra_descriptors_that_are_in_each_others_places_get_there() {
-        // High numbers, which no other test of this process has.
+        // High numbers, which no other test in this process uses.
         let [a, b, c] = [(900, "a\n"), (901, "b\n"), (902, "c\n")].map(|(number, text)| at(number, text));
         let round = [Some((a.as_fd(), 901)), Some((b.as_fd(), 902)), Some((c.as_fd(), 900))];
         assert_eq!(said_with("900 901 902", round), "900 c\n901 a\n902 b\n");
@@ -409,7 +416,8 @@ mod tests {
             stderr: None,
             extras: [None; EXTRAS],
             user: None,
-            // Whoever has no right to lower it may raise it, and nobody has a higher one.
+            // A process without the right to lower the adjustment may raise it, and no process has
+            // a higher one.
             given_back: GivenBack {
                 open_files: Some((77, 77)),
                 core: Some((0, 0)),
@@ -432,7 +440,7 @@ mod tests {
         root: std::path::PathBuf,
         lock: Option<OwnedFd>,
         null: std::fs::File,
-        /// None on an older kernel.
+        /// `None` on an older kernel.
         pool: Option<DescriptorPool>,
     }
 
@@ -441,8 +449,8 @@ mod tests {
             let root = std::env::temp_dir().join(format!("gatevisor-{name}-{}", std::process::id()));
             std::fs::create_dir_all(root.join("supervise")).unwrap();
             let null = std::fs::File::open("/dev/null").unwrap();
-            // First: it gives this thread of a test a table of its own, to which its locks then
-            // belong.
+            // This comes first: it gives this thread of the test its own table of descriptors, to
+            // which its locks then belong.
             let pool = DescriptorPool::new(&null, 1).ok();
             let lock =
                 crate::file::lock(std::fs::File::open(root.join("supervise")).unwrap(), "service-lock")
@@ -450,7 +458,7 @@ mod tests {
             Self { root, lock, null, pool }
         }
 
-        /// Starts something that ends at once if its descriptor 9 is the lock.
+        /// Starts a program that ends at once if its descriptor 9 is the lock.
         fn start(&self, pool: Option<&DescriptorPool>) -> Starting {
             let directory = std::fs::File::open(&self.root).unwrap();
             let command = ProcessSpec {
@@ -507,6 +515,22 @@ mod tests {
     }
 
     #[test]
+    fn where_the_system_refuses_a_common_memory_and_table_a_process_starts_with_copies() {
+        raw::copy_everything();
+        let [a, b, c] = [(920, "a\n"), (921, "b\n"), (922, "c\n")].map(|(number, text)| at(number, text));
+        let round = [Some((a.as_fd(), 921)), Some((b.as_fd(), 922)), Some((c.as_fd(), 920))];
+        assert_eq!(said_with("920 921 922", round), "920 c\n921 a\n922 b\n");
+        let mut held = Held::new("copies");
+        let Some(pool) = held.pool.take() else { return };
+        let mut starting = held.start(Some(&pool));
+        assert_eq!(next(&mut starting), StartReport::Blocked);
+        assert!(pool.has_free(), "its range of the pool was given back before its exec");
+        held.lock = None;
+        assert_eq!(next(&mut starting), StartReport::Executed);
+        assert_eq!(reap(&starting), Some(0));
+    }
+
+    #[test]
     fn a_process_that_ends_while_it_waits_for_the_lock_never_ran() {
         let mut held = Held::new("ends");
         let Some(pool) = held.pool.take() else { return };
@@ -534,7 +558,7 @@ mod tests {
 
     #[test]
     fn a_process_with_a_lock_ends_if_nobody_listens_when_it_gets_it() {
-        let mut held = Held::new("unheard");
+        let mut held = Held::new("further_events");
         let Some(pool) = held.pool.take() else { return };
         let mut starting = held.start(Some(&pool));
         assert_eq!(next(&mut starting), StartReport::Blocked);
@@ -542,7 +566,7 @@ mod tests {
         drop(starting);
         held.lock = None;
         let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap().1;
-        // By the signal of a broken pipe, or by itself where that is ignored.
+        // It ends by the signal of a broken pipe, or by itself if that signal is ignored.
         assert_ne!(ended.exit_status(), Some(0));
     }
 }

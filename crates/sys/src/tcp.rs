@@ -1,35 +1,35 @@
-//! TCP sockets of this machine as `/proc` shows them: who listens where, and which process has
-//! which.
+//! TCP sockets of this machine as `/proc` shows them: who listens on which address, and which
+//! process has which socket.
 //!
-//! *Lives here:* reading the tables, and what they say about one address.
+//! *Lives here:* reading the tables, and finding the sockets of one address.
 //! *Does not live here:* which process belongs to which service; connecting.
 //!
 //! **Source:** proc(5), `/proc/net/tcp` and `/proc/PID/fd`; Linux, `net/ipv4/inet_hashtables.c`: of
-//! several listeners the one that is bound most closely gets a connection.
+//! several listeners, the one with the most specific address gets a connection.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The number of the state of a socket that listens.
+/// The state of a listening socket in the table.
 const LISTENS: &str = "0A";
-/// Bytes of the address of the fourth and of the sixth version, in hexadecimal digits.
+/// Hexadecimal digits of an IPv4 address in the table.
 const V4_DIGITS: usize = 8;
 const V6_DIGITS: usize = 32;
 
-/// One socket.
+/// One TCP socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
-    /// Its own address; that of the fourth version where one is mapped.
+    /// Its own address; a mapped IPv4 address is given as IPv4.
     pub local: SocketAddr,
     /// The address at the other end.
     pub remote: SocketAddr,
     /// Whether it waits for connections.
     pub listens: bool,
-    /// The number of its owner.
+    /// The user number of its owner.
     pub uid: u32,
-    /// What its descriptors lead to; 0 where nobody has one, or has one yet.
+    /// The inode that descriptors of it lead to; 0 if no process has one yet, or any more.
     pub inode: u64,
 }
 
@@ -37,15 +37,15 @@ impl Socket {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace().skip(1);
         let (local, remote, state) = (address(words.next()?)?, address(words.next()?)?, words.next()?);
-        // Queues, timers and retransmissions.
+        // Skips queues, timers and retransmissions.
         let mut rest = words.skip(3);
         let uid = rest.next()?.parse().ok()?;
         let inode = rest.nth(1)?.parse().ok()?;
         Some(Self { local, remote, listens: state == LISTENS, uid, inode })
     }
 
-    /// Returns how closely a listener is bound to an address; `None` where connections to that do
-    /// not reach it.
+    /// Returns how specific a listener's address is with respect to `to`; `None` if connections to
+    /// `to` do not reach it.
     fn nearness(&self, to: SocketAddr) -> Option<u8> {
         if !self.listens || self.local.port() != to.port() {
             return None;
@@ -53,8 +53,8 @@ impl Socket {
         match (self.local.ip(), to.ip()) {
             (own, asked) if own == asked => Some(2),
             (IpAddr::V4(own), IpAddr::V4(_)) if own.is_unspecified() => Some(1),
-            // It may be for the sixth version alone, which is not shown; then another one is
-            // nearer, or nobody is.
+            // The socket may be for IPv6 only, which the table does not show. Then another listener
+            // is more specific, or there is none.
             (IpAddr::V6(own), _) if own.is_unspecified() => Some(u8::from(to.is_ipv6())),
             _ => None,
         }
@@ -66,29 +66,29 @@ impl Socket {
 pub struct Sockets(Vec<Socket>);
 
 impl Sockets {
-    /// Returns them.
+    /// Reads the tables.
     ///
     /// # Errors
-    /// There is no such table, as where there is no `/proc`.
+    /// There is no such table, for example because there is no `/proc`.
     pub fn now() -> io::Result<Self> {
         let mut sockets = read("/proc/net/tcp")?;
         match read("/proc/net/tcp6") {
             Ok(more) => sockets.extend(more),
-            // A machine without the sixth version.
+            // A machine without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         Ok(Self(sockets))
     }
 
-    /// Returns the sockets that get a connection to this address: one, or several that share it.
+    /// Returns the sockets that get connections to this address: one, or several that share it.
     pub fn listeners(&self, to: SocketAddr) -> Vec<Socket> {
         let nearest = self.0.iter().filter_map(|socket| socket.nearness(to)).max();
         let is_nearest = |socket: &&Socket| nearest.is_some() && socket.nearness(to) == nearest;
         self.0.iter().filter(is_nearest).copied().collect()
     }
 
-    /// Returns the sockets that listen on a port, on whichever address.
+    /// Returns the sockets that listen on a port, on any address.
     pub fn on_port(&self, port: u16) -> impl Iterator<Item = &Socket> {
         self.0.iter().filter(move |socket| socket.listens && socket.local.port() == port)
     }
@@ -102,10 +102,10 @@ impl Sockets {
 /// Returns the inodes of the sockets that a process has descriptors of.
 ///
 /// # Errors
-/// The process may not be looked into, or has ended.
+/// We have no right to look into the process, or it has ended.
 pub fn of_process(pid: i32) -> io::Result<BTreeSet<u64>> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?;
-    // One that is closed meanwhile is nobody's any more.
+    // A descriptor that is closed meanwhile is left out.
     let links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     Ok(links.filter_map(|link| inode_of(link.to_str()?)).collect())
 }
@@ -122,15 +122,14 @@ fn read(table: &str) -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
-/// Returns the address that [`address_as_written`] does; that of the fourth version where one is
-/// mapped.
+/// Does the same as [`address_as_written`]; a mapped IPv4 address is given as IPv4.
 fn address(text: &str) -> Option<SocketAddr> {
     let address = address_as_written(text)?;
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// Returns the address that the kernel writes as `ADDRESS:PORT`, each group of four bytes as a
-/// number of this machine.
+/// Parses `ADDRESS:PORT` as the kernel writes it: each group of four bytes is a number in this
+/// machine's byte order.
 pub fn address_as_written(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

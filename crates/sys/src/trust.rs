@@ -1,11 +1,12 @@
-//! Who, besides root, may change what a path leads to.
+//! Finds out who, besides root, may change what a path leads to.
 //!
 //! *Lives here:* following a path from `/` step by step, and judging each step by its descriptor.
-//! *Does not live here:* what is done with the answer (`environment`, `process`, the boot).
+//! *Does not live here:* what callers do with the answer (`environment`, `process`, the boot).
 //!
-//! A path is root's alone if every directory on it, and what it leads to, belongs to root and can
-//! be written to by nobody else. A symbolic link is followed only where it is root's and lies in
-//! such a directory. A directory with the sticky bit is not one: others may make new names in it.
+//! A path is root's alone if every directory on it, and the file at its end, belongs to root and
+//! nobody else can write to it. A symbolic link is followed only if it is root's and lies in such a
+//! directory. A directory with the sticky bit does not count as root's alone, because others may
+//! make new names in it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,14 +21,15 @@ use rustix::io::Errno;
 
 use crate::user::User;
 
-/// Links that are followed before a path is taken for a circle, as the kernel does.
+/// The most links that are followed before a path is taken for a circle; the same number as in the
+/// kernel.
 const MOST_LINKS: u32 = 40;
 /// Write permission for the group and for everybody.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Write permission for everybody.
 const WRITABLE_BY_ALL: u32 = 0o002;
 
-/// Whose a file is that belongs to a user of no number in this user namespace.
+/// The owner shown for files whose owner has no number in this user namespace.
 const UNMAPPED: u32 = 65534;
 
 /// Why root does not rely on a path.
@@ -39,9 +41,9 @@ pub enum Distrust {
     /// A step belongs to this user.
     #[error("`{}` belongs to uid {uid}", step.display())]
     Owner {
-        /// The step.
+        /// The path up to the step.
         step: PathBuf,
-        /// Its owner.
+        /// The user number of its owner.
         uid: u32,
     },
     /// A step is root's, and others may write to it.
@@ -50,9 +52,9 @@ pub enum Distrust {
     /// A step is a link that this user made.
     #[error("`{}` is a symbolic link of uid {uid}", step.display())]
     Link {
-        /// The step.
+        /// The path up to the step.
         step: PathBuf,
-        /// Its owner.
+        /// The user number of the link's owner.
         uid: u32,
     },
     /// A step is in `/proc`, where a name can lead into another process's view of the file system.
@@ -61,46 +63,45 @@ pub enum Distrust {
     /// The kernel refused a step.
     #[error("`{}`: {errno}", step.display())]
     Errno {
-        /// The step.
+        /// The path up to the step.
         step: PathBuf,
-        /// Why.
+        /// The kernel's error.
         errno: Errno,
     },
 }
 
-/// Where a path leads to.
+/// The end of a path that was followed.
 #[derive(Debug)]
 pub struct Arrival {
-    /// What is there, opened without any right but to look at it; `None` where there is nothing.
+    /// The file at the end, opened only to be looked at; `None` if there is none.
     pub node: Option<(OwnedFd, Stat)>,
-    /// What is wrong with a directory on the way.
+    /// Why a directory on the way is not trusted.
     pub way: Option<Distrust>,
-    /// What is wrong with what is there.
+    /// Why the file at the end is not trusted.
     pub end: Option<Distrust>,
 }
 
 impl Arrival {
-    /// Returns what is wrong with the path as a whole.
+    /// Returns the first reason not to trust the path as a whole.
     pub fn distrust(self) -> Result<(), Distrust> {
         self.way.or(self.end).map_or(Ok(()), Err)
     }
 }
 
-/// Returns an error where somebody else than root may change what the path leads to, or make
-/// something there.
+/// Returns an error if anybody but root may change what the path leads to, or make something there.
 pub fn root_only(path: &Path) -> Result<(), Distrust> {
     follow(path)?.distrust()
 }
 
-/// Returns an error where this user may change what the path leads to, or make something there.
+/// Returns an error if this user may change what the path leads to, or make something there.
 ///
-/// Files of third users are no obstacle: a directory that an operator mounted has the numbers of
+/// Files of third users are accepted: a directory that an operator mounted has the user numbers of
 /// another machine.
 pub fn out_of_reach_of(user: &User, path: &Path) -> Result<(), Distrust> {
     follow_against(path, Against::User(user))?.distrust()
 }
 
-/// Whose hands a path has to be out of.
+/// The users who must not control a path.
 #[derive(Clone, Copy)]
 enum Against<'a> {
     EverybodyButRoot,
@@ -134,8 +135,8 @@ impl Against<'_> {
 /// Follows a path to its end.
 ///
 /// # Errors
-/// A link that is not root's, or that is in a directory that others may write to; a step in
-/// `/proc`; a path that is relative.
+/// The path is relative, has a step in `/proc`, or has a link that is not root's or lies in a
+/// directory that others may write to.
 pub fn follow(path: &Path) -> Result<Arrival, Distrust> {
     follow_against(path, Against::EverybodyButRoot)
 }
@@ -161,15 +162,13 @@ fn follow_against(path: &Path, against: Against<'_>) -> Result<Arrival, Distrust
     walk.arrive()
 }
 
-/// Returns whether a file is where something was mounted, which in a container only its operator
-/// could do.
+/// Returns whether a file is a mount point, which in a container only its operator can make.
 pub fn is_mount(node: impl AsFd) -> bool {
     let found = statx(node, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE);
     found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Returns whether a user is none of this user namespace: whoever it is outside, no process in here
-/// can be it.
+/// Returns whether a user is outside this user namespace. No process in here can be that user.
 ///
 /// **Source:** `user_namespaces(7)`, *Unmapped user and group IDs*.
 fn is_nobody_here(uid: u32) -> bool {
@@ -185,7 +184,7 @@ fn is_nobody_here(uid: u32) -> bool {
     !map.is_empty() && !map.lines().any(|line| covers(line).unwrap_or(true))
 }
 
-/// Returns the steps of a path, the last one first.
+/// Returns the components of a path, the last one first.
 fn steps(path: &Path) -> Vec<OsString> {
     let named = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -203,16 +202,16 @@ struct OpenedStep {
     path: PathBuf,
 }
 
-/// A walk: where it is, with all the directories that it came through.
+/// A walk along a path, with all the directories that it came through.
 struct Walk<'a> {
     against: Against<'a>,
     opened: Vec<OpenedStep>,
-    /// What is wrong with a directory that was left again, through `..` or a link.
+    /// The first reason not to trust a directory that was left again, through `..` or a link.
     left: Option<Distrust>,
     links: u32,
 }
 
-/// What a step was.
+/// The kind of a step.
 enum StepOutcome {
     Step,
     Missing,
@@ -228,7 +227,7 @@ impl<'a> Walk<'a> {
         Ok(Self { against, opened: vec![OpenedStep { fd, path }], left: None, links: 0 })
     }
 
-    /// Returns what is wrong with any directory that was come through.
+    /// Returns the first reason not to trust a directory on the way.
     fn end_as_way(&self) -> Option<Distrust> {
         self.left.clone().or_else(|| self.opened.iter().find_map(|step| step.distrust(self.against)))
     }
@@ -266,7 +265,7 @@ impl<'a> Walk<'a> {
         Ok(StepOutcome::Step)
     }
 
-    /// Returns where a link leads to, which nobody but root may have made.
+    /// Returns the target of a link, unless anybody but root may have made the link.
     fn link(&mut self, fd: &OwnedFd, stat: &Stat, path: PathBuf) -> Result<PathBuf, Distrust> {
         if self.against.owner(stat.st_uid) {
             return Err(Distrust::Link { step: path, uid: stat.st_uid });
@@ -303,10 +302,10 @@ impl OpenedStep {
     }
 }
 
-/// Returns whether a directory that another user's programs are looked for in is that user's own:
-/// this process's.
+/// Returns whether a directory of a user's programs belongs to the user of this process.
 ///
-/// Of one that does not exist the directory counts that it would be made in.
+/// For a directory that does not exist, the answer is about the directory in which it would be
+/// made.
 pub fn is_own(directory: &Path) -> bool {
     if !directory.is_absolute() || directory.as_os_str().as_bytes().contains(&b':') {
         return false;
@@ -315,7 +314,7 @@ pub fn is_own(directory: &Path) -> bool {
         directory.ancestors().find_map(|path| rustix::fs::stat(path).ok().map(|stat| (path, stat)));
     let ours = rustix::process::geteuid().as_raw();
     existing.is_some_and(|(path, stat)| {
-        // A volume that an orchestrator shares with its group stays root's.
+        // A volume that an orchestrator shares through its group is still root's.
         let is_shared = stat.st_uid == 0
             && stat.st_mode & 0o002 == 0
             && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
@@ -332,7 +331,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn what_the_system_brings_is_roots_alone() {
+    fn directories_of_the_system_are_roots_alone() {
         for path in
             ["/", "/usr/bin", "/usr/bin/env", "/nonexistent", "/usr/bin/nonexistent/x", "/usr/../usr/./bin/"]
         {
@@ -389,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_judged_apart_from_the_way() {
+    fn the_end_of_a_path_is_judged_separately_from_the_way_to_it() {
         let Some(dir) = roots_own() else { return };
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let file = dir.path().join("file");

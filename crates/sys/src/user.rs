@@ -1,4 +1,4 @@
-//! Users and groups as the files say, without a name service.
+//! Users and groups from the files in `/etc`, without a name service.
 //!
 //! A supervisor must not wait for LDAP to start a service, so only `/etc/passwd` and `/etc/group`
 //! count.
@@ -11,15 +11,15 @@ use rustix::io::Errno;
 
 use crate::raw;
 
-/// Bytes of `/etc/passwd` or `/etc/group` that are read at the most.
+/// The most bytes of `/etc/passwd` or `/etc/group` that are read.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// A user, with the groups it is a member of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The numeric user.
+    /// The user number.
     pub uid: u32,
-    /// The primary group.
+    /// The number of the primary group.
     pub gid: u32,
     /// The login name; the number in decimal when the user has no entry.
     pub name: Vec<u8>,
@@ -32,15 +32,15 @@ pub struct User {
 /// Why a user could not be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    /// The name is in no line of `/etc/passwd`.
+    /// No line of `/etc/passwd` has the name.
     #[error("user `{0}` is not in /etc/passwd")]
     Unknown(String),
     /// A file could not be read.
     #[error("cannot read {path}")]
     Read {
-        /// The file.
+        /// The path of the file.
         path: &'static str,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
@@ -121,7 +121,7 @@ fn groups_of(group: &[u8], user: &User) -> Vec<u32> {
     groups
 }
 
-/// Makes this process run as `user` with its groups, for good.
+/// Makes this process run as `user`, with the user's groups, for good.
 pub fn assume(user: &User) -> Result<(), Errno> {
     raw::assume(user.uid, user.gid, &user.groups)
 }

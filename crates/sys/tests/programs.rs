@@ -1,18 +1,20 @@
-//! That there is one way to become a program, so that each of them starts with clean signals.
+//! There is one way to look a program up by name, and one way to become a program.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Ways around `gatevisor_sys::process` and `gatevisor_sys::spawn`.
+/// What looks a program up in a `PATH` that nobody has judged.
+const LOOKUPS: [&str; 5] = ["process::Command", "execvp", "execlp", "posix_spawn", "libc::system"];
+/// Ways around `gatevisor_sys::process` and `gatevisor_sys::spawn`, which give clean signals.
 const WAYS_AROUND: [&str; 6] =
     ["process::Command", "CommandExt", "libc::exec", "libc::posix_spawn", "SYS_execve", "fexecve"];
-/// Where the one way is.
-const DOOR: [&str; 2] = ["sys/src/raw.rs", "sys/src/raw/child.rs"];
+/// The files that may become a program.
+const EXECUTING: [&str; 2] = ["sys/src/raw.rs", "sys/src/raw/child.rs"];
 
-fn sources(below: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(below).unwrap().map(Result::unwrap) {
-        let path = entry.path();
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -21,20 +23,30 @@ fn sources(below: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn nothing_becomes_a_program_but_through_the_one_door_that_gives_it_clean_signals() {
+/// Checks that no code except that of these files contains one of the words.
+fn no_code_has(words: &[&str], except: &[&str], instead: &str) {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut files = Vec::new();
-    for entry in fs::read_dir(crates).unwrap().map(Result::unwrap) {
-        sources(&entry.path().join("src"), &mut files);
+    for entry in fs::read_dir(crates).unwrap() {
+        sources(&entry.unwrap().path().join("src"), &mut files);
     }
     assert!(files.len() > 100, "the sources are somewhere else: {files:?}");
-    for file in files.iter().filter(|file| !DOOR.iter().any(|door| file.ends_with(door))) {
+    for file in files.iter().filter(|file| !except.iter().any(|other| file.ends_with(other))) {
         let text = fs::read_to_string(file).unwrap();
         // Tests start programs as they like.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for way in WAYS_AROUND {
-            assert!(!code.contains(way), "{} uses {way}; use gatevisor_sys::process", file.display());
+        for word in words {
+            assert!(!code.contains(word), "{} uses {word}; use {instead}", file.display());
         }
     }
+}
+
+#[test]
+fn no_code_looks_a_program_up_by_name_in_a_path_that_was_not_judged() {
+    no_code_has(&LOOKUPS, &[], "gatevisor_sys::process::exec_search");
+}
+
+#[test]
+fn every_program_is_started_in_one_place_which_gives_it_clean_signals() {
+    no_code_has(&WAYS_AROUND, &EXECUTING, "gatevisor_sys::process");
 }

@@ -1,4 +1,5 @@
-//! Executes its arguments on a terminal of their own, as a user by number: the program of this crate's tests.
+//! Executes its arguments on a terminal of their own, as a user by number: the program of this
+//! crate's tests.
 //!
 //! `own-terminal UID PROGRAM [ARGUMENT …]`
 

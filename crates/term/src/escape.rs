@@ -1,17 +1,20 @@
-//! Characters that a reader must not be shown as they are, written out instead.
+//! Writes out characters that must not reach a reader as they are.
 //!
-//! *Lives here:* which characters these are, and their written form: `\n`, `\r`, `\t`, `\u{1b}` for a character, `\x9b`
-//! for a byte that is no text. *Does not live here:* writing the result anywhere.
+//! *Lives here:* which characters these are, and their written form: `\n`, `\r`, `\t`, `\u{1b}` for
+//! a character, `\x9b` for a byte that is not part of a text.
+//! *Does not live here:* writing the result anywhere.
 //!
-//! A backslash in the text stays as it is: the written form is for eyes, not for programs, which read JSON.
+//! A backslash in the text stays as it is: the written form is for people. Programs read JSON.
 //!
-//! **Source:** Unicode 17, general categories Cc, Cf, Zl and Zp, and the property `Default_Ignorable_Code_Point`.
+//! **Source:** Unicode 17, general categories Cc, Cf, Zl and Zp, and the property
+//! `Default_Ignorable_Code_Point`.
 
 use std::borrow::Cow;
 
-/// Characters beyond ASCII that command a terminal, change the order of others, or are not to be seen.
+/// Characters beyond ASCII that control a terminal, change the order of others, or are invisible.
 ///
-/// Besides those of the source: two blanks that are no space, and what is no character.
+/// Besides those of the source: blanks that do not count as spaces, and code points that are not
+/// characters.
 const HIDDEN: &[(char, char)] = &[
     ('\u{80}', '\u{9f}'),
     ('\u{ad}', '\u{ad}'),
@@ -46,16 +49,16 @@ const HIDDEN: &[(char, char)] = &[
     ('\u{10fffe}', '\u{10ffff}'),
 ];
 
-/// What becomes of a tab.
+/// The treatment of a tab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tab {
-    /// It stays: lines of a log are shown as they were aligned.
+    /// It stays, because lines of a log are shown with their alignment.
     Kept,
-    /// It is written out: a column must not move.
+    /// It is written out, because it would move a column.
     Escaped,
 }
 
-/// Returns whether a character is written out wherever it is.
+/// Returns whether a character is always written out.
 pub fn is_hidden(c: char) -> bool {
     if c < '\u{7f}' {
         return c < ' ';
@@ -63,19 +66,20 @@ pub fn is_hidden(c: char) -> bool {
     if c == '\u{7f}' {
         return true;
     }
-    // Most text beyond ASCII lies before the first range that lies far.
+    // Most text beyond ASCII lies before the first ranges, so the search is short.
     let after = HIDDEN.partition_point(|(first, _)| *first <= c);
     after.checked_sub(1).and_then(|index| HIDDEN.get(index)).is_some_and(|(_, last)| c <= *last)
 }
 
-/// Returns whether this selects how the character before it looks, as an emoji or as text.
+/// Returns whether a character selects how the character before it looks, as an emoji or as text.
 fn selects_presentation(c: char) -> bool {
     matches!(c, '\u{fe0e}' | '\u{fe0f}')
 }
 
-/// Appends `bytes` to `out` with everything written out that a reader must not be given.
+/// Appends `bytes` to `out` and writes out everything that must not reach a reader.
 ///
-/// A selector of an emoji's look stays, once, behind a character beyond ASCII: logs are full of them.
+/// A selector of an emoji's look stays, once, after a character beyond ASCII, because logs are full
+/// of them.
 pub fn append(bytes: &[u8], tab: Tab, out: &mut Vec<u8>) {
     if is_plain(bytes, tab) {
         return out.extend_from_slice(bytes);
@@ -89,7 +93,7 @@ pub fn append(bytes: &[u8], tab: Tab, out: &mut Vec<u8>) {
 }
 
 fn append_text(text: &str, tab: Tab, out: &mut Vec<u8>) {
-    // Whether the character before may have its look selected.
+    // Whether a selector may follow the previous character.
     let mut is_selectable = false;
     let mut shown_to: usize = 0;
     for (at, c) in text.char_indices() {
@@ -105,7 +109,7 @@ fn append_text(text: &str, tab: Tab, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes().get(shown_to..).unwrap_or_default());
 }
 
-/// Returns whether there is nothing in `bytes` but what every terminal shows: printable ASCII.
+/// Returns whether `bytes` hold only what every terminal shows: printable ASCII.
 fn is_plain(bytes: &[u8], tab: Tab) -> bool {
     let also = if tab == Tab::Kept { b'\t' } else { b' ' };
     let is_shown = |byte: u8| (b' '..0x7f).contains(&byte) || byte == also;
@@ -114,18 +118,19 @@ fn is_plain(bytes: &[u8], tab: Tab) -> bool {
         && rest.iter().all(|byte| is_shown(*byte))
 }
 
-/// Returns whether each of eight bytes is printable ASCII, asked of all of them at once.
+/// Returns whether each of eight bytes is printable ASCII; it tests all of them at once.
 fn is_printable(word: [u8; 8]) -> bool {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
     let bytes = u64::from_ne_bytes(word);
-    // The highest bit of a byte is set: of those from DEL on after adding one, of those before the blank after taking that
-    // away. What carries into or borrows from a neighbour has set its own.
+    // The highest bit of a byte gets set for bytes from DEL on by the addition, and for bytes
+    // before the blank by the subtraction. A byte that carries into or borrows from its neighbour
+    // has set its own bit.
     let beyond = bytes | bytes.wrapping_add(EACH);
     let before = bytes.wrapping_sub(EACH.wrapping_mul(0x20)) & !bytes;
     (beyond | before) & EACH.wrapping_mul(0x80) == 0
 }
 
-/// Returns a text as one line in which nothing is hidden and nothing commands.
+/// Returns a text on one line without hidden characters or terminal commands.
 pub fn line(text: &str) -> Cow<'_, str> {
     if is_plain(text.as_bytes(), Tab::Escaped) {
         return Cow::Borrowed(text);
@@ -135,9 +140,11 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// Makes a JSON text, which is all from `start` on, one of the same meaning in which nothing is hidden and nothing commands.
+/// Rewrites a JSON text, which begins at `start`, so that its meaning stays and it has no hidden
+/// characters or terminal commands.
 ///
-/// It must be valid and without blanks between its parts: then whatever is hidden is in a string.
+/// It must be valid and have no blanks between its parts. Then every hidden character is in a
+/// string.
 pub fn json(out: &mut Vec<u8>, start: usize) {
     let json = out.get(start..).unwrap_or_default();
     if is_plain(json, Tab::Escaped) {
@@ -157,7 +164,7 @@ pub fn json(out: &mut Vec<u8>, start: usize) {
 }
 
 fn append_formatted(out: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
-    // A vector takes everything.
+    // Writing to a vector cannot fail.
     let _ = std::io::Write::write_fmt(out, what);
 }
 
@@ -173,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_commands_a_terminal_is_written_out() {
+    fn characters_that_control_a_terminal_are_written_out() {
         for (text, expected) in [
             ("plain, Grüße, 漢字, 🦀", "plain, Grüße, 漢字, 🦀"),
             ("\u{1b}[31mred\u{1b}[0m\r\u{7}", r"\u{1b}[31mred\u{1b}[0m\r\u{7}"),
@@ -191,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_to_be_seen_or_turns_the_order_round_is_written_out() {
+    fn invisible_characters_and_those_that_change_the_order_are_written_out() {
         for c in [
             '\u{ad}',
             '\u{34f}',
@@ -282,7 +289,7 @@ mod tests {
         }
     }
 
-    /// What no output may hold, said in other words than above.
+    /// An independent definition of the characters that no output may hold.
     fn is_harmful(c: char) -> bool {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')

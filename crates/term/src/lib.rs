@@ -1,13 +1,14 @@
-//! The operator's terminal: what may be written to it, and who may hold it.
+//! The operator's terminal: the text that may be written to it, and the processes that may hold it.
 //!
-//! *Lives here:* the one way in which text reaches standard output and standard error ([`stream`]), what a
-//! terminal is never given ([`escape`]), how an error reads with its causes ([`error_chain`]), and a terminal of its own for what runs as somebody else ([`relay`]).
-//! *Does not live here:* the text; colours and tables, which are the command line's.
+//! *Lives here:* the one way in which text reaches standard output and standard error ([`stream`]),
+//! the characters that no terminal receives ([`escape`]), and a separate terminal for programs that
+//! run as another user ([`relay`]).
 //!
-//! *May depend on it:* every crate that says something to people; it depends on `sys` alone.
+//! *Does not live here:* the texts; colours and tables, which are the command line's.
+//!
+//! *May depend on it:* every crate that writes messages for people. It depends on `sys` only.
 #![forbid(unsafe_code)]
 
-pub mod error_chain;
 pub mod escape;
 pub mod relay;
 pub mod stream;

@@ -1,8 +1,10 @@
-//! A terminal of its own for what runs as somebody else: seen from a shell that goes on using the other one.
+//! What runs as another user has a terminal of its own, and the operator's shell keeps the first
+//! one.
 //!
-//! Each test has a session with a terminal, and an interactive shell in it; what it types and what it sees is what an
-//! operator would. Steps are waited for by what the terminal shows, which never is what was typed: words are put
-//! together by the shell. What Ctrl-C is for is run by bash: dash forgets one that comes while it starts a program.
+//! Each test has a session with a terminal and an interactive shell in it. It types and sees what
+//! an operator would. A test waits until the terminal shows a word. The terminal also shows what is
+//! typed, so the shell puts each such word together from parts. Commands that Ctrl-C interrupts are
+//! run by bash, because dash forgets a Ctrl-C that comes while it starts a program.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +24,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_LIMIT: Duration = Duration::from_mins(1);
 /// A user that no system has.
 const AGENT: u32 = 23_461;
 
@@ -67,7 +69,7 @@ impl Session {
     /// Waits until the terminal shows a text, and forgets what was before it.
     #[track_caller]
     fn sees(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         let mut buffer = [0; 4096];
         loop {
             if let Some(at) = self.seen.find(text) {
@@ -248,7 +250,7 @@ fn pipes_and_files_stay_what_they_are() {
 #[test]
 fn beside_a_pipe_the_terminal_is_read_by_whoever_wants_to() {
     let mut session = Session::new();
-    // The reader of the pipe asks the terminal; the command beside it leaves it alone.
+    // The reader of the pipe reads the terminal, and the command beside it does not.
     session.sees("ready> ");
     session.types("own bash -c 'echo data; sleep 1000' | sh -c 'read d; printf \"ke%s\" y:; read k < /dev/tty; echo got-$d-$k'\n");
     session.sees("key:");
@@ -256,7 +258,7 @@ fn beside_a_pipe_the_terminal_is_read_by_whoever_wants_to() {
     session.sees("got-data-k");
     session.types("\x03");
     session.sees("ready> ");
-    // A command that asks for it gets it.
+    // A command that reads it gets it.
     session.types("own sh -c 'printf \"pass%s\" word: >/dev/tty; read p < /dev/tty; echo got-$p' | cat\n");
     session.sees("password:");
     session.types("secret\n");
@@ -291,7 +293,7 @@ fn the_relay_ends_with_the_command_whoever_keeps_the_terminal_open() {
     for _ in 0..3 {
         assert_eq!(session.code(&format!("own python3 {keeper} {directory}")), "0");
         let alive = temp.path().join("alive");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         let pid = loop {
             if let Some(pid) = read_pid(&alive) {
                 break pid;
@@ -313,7 +315,7 @@ fn read_pid(path: &Path) -> Option<rustix::process::Pid> {
 }
 
 #[test]
-fn what_stays_behind_can_neither_type_nor_read() {
+fn a_process_left_behind_can_neither_type_nor_read() {
     let (temp, attacker) = script(
         "import fcntl, glob, os, signal, sys, termios\n\
          pid = os.fork()\n\
@@ -353,7 +355,7 @@ fn what_stays_behind_can_neither_type_nor_read() {
     assert_eq!(session.code(&line), "0");
     std::fs::write(&fifo, "x").unwrap();
     let log = temp.path().join("log");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_LIMIT;
     let said = loop {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
         if said.contains("tried") {

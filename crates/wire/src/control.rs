@@ -1,6 +1,6 @@
 //! *Lives here:* the alphabet of `supervise/control`, one byte a command.
 //!
-//! *Does not live here:* what a command does; that is decided in `core`.
+//! *Does not live here:* the effect of a command, which `core` decides.
 
 use crate::signal;
 

@@ -8,14 +8,14 @@ use crate::{
     tai::{HEX_SIZE, Tai64n},
 };
 
-/// What every listener's FIFO name begins with, for notifiers old and new.
+/// The beginning of every listener's FIFO name, for notifiers old and new.
 const PREFIX: &[u8; 8] = b"ftrig1:@";
-/// How many random characters end a listener's FIFO name.
+/// The number of random characters at the end of a listener's FIFO name.
 pub const RANDOM_SIZE: usize = 6;
 /// Length of the name of a listener's FIFO: `ftrig1:@`, 24 digits, `:`, 6 random characters.
 pub const NAME_SIZE: usize = PREFIX.len() + HEX_SIZE + 1 + RANDOM_SIZE;
 
-/// What happened to a service, as listeners are told.
+/// An event of a service, as listeners receive it.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-supervise.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,8 +69,8 @@ impl ServiceEvent {
 
 /// Returns the name of a listener's FIFO made at `at`, with six random characters.
 ///
-/// The characters should be letters or digits; others are the caller's mistake, but only `/` and
-/// NUL, which no file name can hold, are replaced (by `_`).
+/// The characters should be letters or digits. Of other characters, only `/` and NUL, which no file
+/// name can hold, are replaced (by `_`).
 pub fn listener_name(at: Tai64n, random: [u8; RANDOM_SIZE]) -> [u8; NAME_SIZE] {
     let random = random.map(|byte| if matches!(byte, b'/' | 0) { b'_' } else { byte });
     join([PREFIX, &at.hex(), b":", &random])

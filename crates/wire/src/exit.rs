@@ -1,8 +1,10 @@
-//! *Lives here:* the exit codes that s6's tools, this program and a shell agree on, and how an error reads on one line.
+//! *Lives here:* the exit codes that s6's tools, this program and a shell agree on, and printing an
+//! error on one line.
 //!
 //! *Does not live here:* ending the process, and the text of any error.
 //!
-//! **Source:** s6's pages of each tool, *Exit codes*; POSIX `sh`, *Command Search and Execution*, for 126 and 127.
+//! **Source:** s6's pages of each tool, *Exit codes*; POSIX `sh`, *Command Search and Execution*,
+//! for 126 and 127.
 
 use std::{error::Error, process::ExitCode};
 
@@ -12,28 +14,36 @@ use std::{error::Error, process::ExitCode};
 pub enum Exit {
     /// Done, or the answer is yes.
     Done = 0,
-    /// The answer is no, or the request does not fit the facts: it exists already, it does not exist.
+    /// The answer is no, or the request does not fit the facts, for example because something
+    /// exists already or does not exist.
     No = 1,
-    /// What was waited for did not happen in time.
+    /// The awaited event did not happen in time.
     TimedOut = 99,
     /// The command line is wrong, whatever the facts are.
     Usage = 100,
-    /// This program is wrong.
+    /// This program has a bug.
     Bug = 101,
-    /// No supervisor answers, or it does not hold this service.
+    /// No supervisor answers, or it does not have this service.
     NotSupervised = 102,
+    /// A supervisor is there already, so no second one begins.
+    AlreadySupervised = 103,
     /// The system refused something.
     System = 111,
-    /// The program that was to be executed is there, and cannot be.
+    /// The program that was to be executed exists, but cannot be executed.
     NotExecutable = 126,
     /// There is no such program.
     NotFound = 127,
 }
 
 impl Exit {
-    /// Returns the number that the process ends with.
+    /// Returns the exit code as a number.
     pub const fn code(self) -> u8 {
         self as u8
+    }
+
+    /// Returns the exit code as the number that `_exit(2)` takes.
+    pub const fn status(self) -> i32 {
+        self as i32
     }
 }
 
@@ -51,16 +61,17 @@ impl From<Exit> for ExitCode {
 
 /// An error that a command can end with.
 pub trait ExitError: Error {
-    /// Returns how a command ends that fails so.
+    /// Returns the exit code for this error.
     fn exit(&self) -> Exit;
 
-    /// Returns the number that the process ends with.
+    /// Returns the exit code as a number.
     fn exit_code(&self) -> u8 {
         self.exit().code()
     }
 }
 
-/// Returns an error and its causes on one line, each after a colon.
+/// Returns an error and its causes on one line, each after a colon, without the system's numbers:
+/// the words before a number say the same.
 pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -69,7 +80,27 @@ pub fn error_chain(error: &dyn Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    text
+    without_numbers(&text)
+}
+
+/// Removes each ` (os error N)`, which the standard library adds to the words of the system.
+pub fn without_numbers(text: &str) -> String {
+    const BEGIN: &str = " (os error ";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(BEGIN) {
+        out.push_str(before);
+        let digits = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        match digits.strip_prefix(')') {
+            Some(end) if digits.len() < after.len() => rest = end,
+            _ => {
+                out.push_str(BEGIN);
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]
@@ -84,5 +115,15 @@ mod tests {
         struct Outer(#[source] io::Error);
         let error = Outer(io::ErrorKind::NotFound.into());
         assert_eq!(error_chain(&error), "cannot read `x`: entity not found");
+    }
+
+    #[test]
+    fn an_error_reads_without_the_systems_numbers_wherever_they_are() {
+        let said = |text: &str| error_chain(&io::Error::other(text.to_owned()));
+        assert_eq!(said(&io::Error::from_raw_os_error(2).to_string()), "No such file or directory");
+        assert_eq!(said("`a`: No (os error 40), moved: No (os error 2)"), "`a`: No, moved: No");
+        for whole in ["a file (os error 2", "(os error 2)", "a file (os error x)", "a file (os error )"] {
+            assert_eq!(said(whole), whole);
+        }
     }
 }

@@ -1,32 +1,31 @@
 //! Names and marks in a log directory.
 //!
-//! *Lives here:* what archives are called, in s6-log's form and in our compressed one, and how a
-//! line of standard error is marked. *Does not live here:* writing a log directory
-//! (`gatevisor-logd`) and reading one (`gatevisor-logreader`).
+//! *Lives here:* the names of archives, in s6-log's form and in our compressed form, and the mark
+//! of a line of standard error.
+//! *Does not live here:* writing a log directory (`gatevisor-logd`) and reading one
+//! (`gatevisor-logreader`).
 
 use std::time::Duration;
 
 use crate::tai::{HEX_SIZE, Tai64n};
 
-/// What a line of standard error begins with in a file, after its stamp, where the streams are told
-/// apart.
+/// The mark of a line of standard error in a file, after its stamp, if the streams are
+/// distinguished.
 pub const STDERR_MARK: &[u8] = b"[stderr] ";
-/// Length of an archive's name: `@`, 24 digits, `.s` or `.u`.
-pub const ARCHIVE_NAME: usize = HEX_SIZE + 3;
-/// What the name of a compressed archive ends with, after the name that the archive had.
+/// The suffix of a compressed archive, after the archive's former name.
 pub const COMPRESSED: &str = ".zst";
 
 /// A file that `current` became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Archive {
-    /// When it was put away; archives order by it.
+    /// When it was archived; archives are ordered by it.
     pub stamp: Tai64n,
-    /// It was synced and closed (`.s`), and not found after a crash (`.u`).
+    /// Whether it was synced and closed (`.s`), as opposed to found after a crash (`.u`).
     pub safe: bool,
 }
 
 impl Archive {
-    /// Returns the archive that a file name stands for, if it is the name of one.
+    /// Returns the archive with this file name, if it is an archive's name.
     ///
     /// **Source:** s6-log, the names that it counts when it trims a directory.
     pub fn parse(name: &[u8]) -> Option<Self> {
@@ -40,8 +39,8 @@ impl Archive {
         Some(Self { stamp, safe })
     }
 
-    /// Returns the archive that a file name stands for, and whether it is the name of its
-    /// compressed form.
+    /// Returns the archive with this file name, and whether the name is that of its compressed
+    /// form.
     pub fn parse_file(name: &[u8]) -> Option<(Self, bool)> {
         match name.strip_suffix(COMPRESSED.as_bytes()) {
             Some(plain) => Some((Self::parse(plain)?, true)),
@@ -54,10 +53,10 @@ impl Archive {
         format!("{}.{}", self.stamp, if self.safe { 's' } else { 'u' })
     }
 
-    /// Returns the archive that is made now, given those that are there.
+    /// Returns the archive to make now, given the present ones.
     ///
-    /// It is newer than all of them even when the clock was set back, or it would be taken for the
-    /// oldest and deleted first.
+    /// It is newer than all of them even if the clock was set back. Otherwise it would be taken for
+    /// the oldest and deleted first.
     pub fn next(now: Tai64n, present: &[Self], safe: bool) -> Self {
         let newest = present.iter().map(|archive| archive.stamp).max();
         let after_newest = newest.and_then(|stamp| stamp.checked_add(Duration::from_nanos(1)));
@@ -74,7 +73,6 @@ mod tests {
         let name = b"@400000006b00d4d2075bcd15.s";
         let archive = Archive::parse(name).unwrap();
         assert_eq!(archive.name().as_bytes(), name);
-        assert_eq!(archive.name().len(), ARCHIVE_NAME);
         assert!(archive.safe);
         assert!(!Archive::parse(b"@400000006b00d4d2075bcd15.u").unwrap().safe);
         for other in [

@@ -1,30 +1,30 @@
-//! What a log daemon says while it cannot keep a service's lines: the file `log/error` of the
+//! A log daemon's report while it cannot keep a service's lines: the file `log/error` of the
 //! service directory.
 //!
 //! *Lives here:* the bytes of the file. *Does not live here:* reading and writing it.
 //!
 //! The file is ours; s6 has none. It exists while the error lasts, and is replaced and removed in
-//! one step. The first line is the time when the error began, `@` and 24 hexadecimal digits; the
+//! one step. Its first line is the time when the error began, as `@` and 24 hexadecimal digits; the
 //! second is the reason.
 
 use crate::tai::Tai64n;
 
-/// The file, in `log/` of a service directory.
+/// The name of the file, in `log/` of a service directory.
 pub const FILE: &str = "error";
-/// What the file was called before. It counts where there is no [`FILE`].
+/// The former name of the file. It counts if there is no [`FILE`].
 pub const OLD_FILE: &str = "trouble";
 
-/// Longest reason in bytes; a longer one is cut off.
+/// The longest reason in bytes; a longer one is cut off.
 pub const MAX_REASON: usize = 300;
-/// Longest file in bytes.
+/// The longest file in bytes.
 pub const MAX_BYTES: usize = 512;
 
 /// Why lines are not kept, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogError {
-    /// When it began.
+    /// When the error began.
     pub since: Tai64n,
-    /// The reason, one line.
+    /// The reason, on one line.
     pub reason: String,
 }
 
@@ -45,7 +45,7 @@ impl LogError {
         text.into_bytes()
     }
 
-    /// Returns what a file says, or `None` if it is none of ours.
+    /// Returns the content of a file, or `None` if the file is not ours.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let (since, rest) = text.split_once('\n')?;
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_ours_is_nothing() {
+    fn a_file_that_is_not_ours_is_ignored() {
         let table: [&[u8]; 8] = [
             b"",
             b"@400000006b00d91200000005",

@@ -1,10 +1,11 @@
-//! What the supervisor and its log daemons say to each other.
+//! The protocol between the supervisor and its log daemons.
 //!
-//! *Lives here:* the bytes in both directions, and the descriptors at which a daemon finds what it was given.
-//! *Does not live here:* the socket and the pipe, the descriptors that travel along, and what a message leads to.
+//! *Lives here:* the bytes in both directions, and the descriptors that a daemon inherits.
+//! *Does not live here:* the socket and the pipe, the descriptors that accompany messages, and the
+//! effects of messages.
 //!
-//! The supervisor sends packets over a socket. A daemon belongs to a user whom nobody must trust, so its replies come
-//! through a pipe, which can carry bytes and nothing else.
+//! The supervisor sends packets over a socket. A daemon runs as a user whom nobody must trust, so
+//! its replies come through a pipe, which can carry only bytes.
 //!
 //! | bytes | from | meaning |
 //! |---|---|---|
@@ -20,9 +21,9 @@
 
 /// The descriptor at which a log daemon finds its socket.
 pub const SOCKET_FD: i32 = 3;
-/// The descriptor at which it finds the file of memory for bytes that are in no log file yet.
+/// The descriptor of the memory file for bytes that are in no log file yet.
 pub const STAGE_FD: i32 = 4;
-/// The descriptor at which it finds the file of memory that says whose bytes these are.
+/// The descriptor of the memory file that records which service the bytes belong to.
 pub const JOURNAL_FD: i32 = 5;
 
 /// The longest packet in bytes.
@@ -30,21 +31,21 @@ pub const MAX_PACKET: usize = 512;
 /// The size of a reply in bytes.
 pub const REPLY_SIZE: usize = 5;
 
-/// What the supervisor asks a log daemon for.
+/// A request of the supervisor to a log daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogCommand<'a> {
-    /// Reply into the pipe that comes along.
+    /// Send replies into the accompanying pipe.
     ReplyPipe,
-    /// Write what comes out of the pipe of a service to its log.
+    /// Write the output of a service's pipe to the service's log.
     Log {
-        /// Names the pipe from now on.
+        /// The pipe's id from now on.
         id: u32,
         /// The service's name, never empty.
         name: &'a [u8],
     },
-    /// Show what comes out of the pipe of a service, and write it nowhere.
+    /// Show the output of a service's pipe, and write it to no file.
     Show {
-        /// Names the pipe from now on.
+        /// The pipe's id from now on.
         id: u32,
         /// The service's name, never empty.
         name: &'a [u8],
@@ -59,7 +60,7 @@ pub enum LogCommand<'a> {
 }
 
 impl<'a> LogCommand<'a> {
-    /// Returns the packet that says this.
+    /// Returns the command as a packet.
     pub fn encode(self) -> Vec<u8> {
         let (tag, id, name) = match self {
             Self::ReplyPipe => return vec![b'V'],
@@ -71,7 +72,7 @@ impl<'a> LogCommand<'a> {
         [&[tag], &id.to_le_bytes()[..], name].concat()
     }
 
-    /// Returns the command in a packet, or `None` where there is none.
+    /// Returns the command in a packet, or `None` if it holds none.
     pub fn decode(packet: &'a [u8]) -> Option<Self> {
         let (tag, rest) = packet.split_first()?;
         match (tag, rest.split_first_chunk()) {
@@ -89,12 +90,12 @@ impl<'a> LogCommand<'a> {
     }
 }
 
-/// What a log daemon tells the supervisor.
+/// A message of a log daemon to the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogReply {
-    /// It works, and takes what comes.
+    /// The daemon works, and accepts commands.
     Works,
-    /// It has closed a pipe that it was to release.
+    /// The daemon has closed a pipe that it had to release.
     Released {
         /// The pipe's id.
         id: u32,
@@ -102,7 +103,7 @@ pub enum LogReply {
 }
 
 impl LogReply {
-    /// Returns the bytes that say this.
+    /// Returns the reply as bytes.
     pub const fn encode(self) -> [u8; REPLY_SIZE] {
         let (tag, id) = match self {
             Self::Works => (b'W', 0_u32),
@@ -112,7 +113,7 @@ impl LogReply {
         [tag, a, b, c, d]
     }
 
-    /// Returns the reply in these bytes, or `None` where there is none.
+    /// Returns the reply in these bytes, or `None` if they hold none.
     pub const fn decode(bytes: [u8; REPLY_SIZE]) -> Option<Self> {
         match bytes {
             [b'W', 0, 0, 0, 0] => Some(Self::Works),

@@ -1,11 +1,11 @@
 //! The first line of a `log/run` whose interpreter is s6-log.
 //!
-//! *Lives here:* which of these scripts the log daemon can do the work of, and what they say.
+//! *Lives here:* which of these scripts the log daemon can replace, and their content.
 //! *Does not live here:* the whole language of s6-log (`logd`).
 //!
-//! Under s6 a script cannot have s6-log as its interpreter: the kernel passes the rest of the line
-//! as one word, and the name of the script would be another directive. So nothing that works
-//! elsewhere is taken for one of these.
+//! Under s6, a script cannot have s6-log as its interpreter: the kernel passes the rest of the line
+//! as one word, and the name of the script would be another directive. So no script that works
+//! elsewhere is mistaken for one of these.
 
 /// Defaults and bounds of s6-log.
 const KEEP: u32 = 10;
@@ -13,24 +13,24 @@ const SIZE: u32 = 99_999;
 const SMALLEST: u32 = 4096;
 const LARGEST: u32 = 268_435_455;
 
-/// A script that the log daemon can do the work of.
+/// A script that the log daemon can replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogScript<'a> {
     /// `1`: each line goes to standard output as well.
     pub forward: bool,
-    /// What goes before a line in the file.
+    /// The stamp before each line in the file.
     pub stamp: LogStamp,
-    /// `n`: archives kept.
+    /// `n`: the number of archives to keep.
     pub keep: u32,
-    /// `s`: size of a file in bytes.
+    /// `s`: the size of a file in bytes.
     pub size: u32,
-    /// `S`: bytes of all archives together, if that is limited.
+    /// `S`: the bytes of all archives together, if that is limited.
     pub total: Option<u64>,
     /// The log directory, as written.
     pub directory: &'a str,
 }
 
-/// What goes before a line.
+/// A stamp before a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStamp {
     /// Nothing.
@@ -42,14 +42,13 @@ pub enum LogStamp {
 }
 
 impl<'a> LogScript<'a> {
-    /// Returns the script that is the first line of this file, if it is one that the log daemon can
-    /// express.
+    /// Returns the script in the first line of this file, if the log daemon can express it.
     ///
-    /// That is `1` or nothing, any of `n` `s` `S`, `t` or `T` or neither, and one directory at the
-    /// end: no options, selection, processor, prefix or second directory. `$` in the directory is
-    /// refused, for the daemon expands it.
+    /// It may hold `1`, any of `n` `s` `S`, one of `t` and `T`, and must end with one directory.
+    /// Options, selections, processors, prefixes and further directories are not supported. `$` in
+    /// the directory is refused, because the daemon would expand it.
     pub fn from_file(bytes: &'a [u8]) -> Option<Self> {
-        // A line without its end may have been cut.
+        // A line without its end may have been cut off.
         let (line, _) = bytes.split_at_checked(bytes.iter().position(|&b| b == b'\n')?)?;
         let line = line.strip_prefix(b"#!")?;
         let line = std::str::from_utf8(line).ok()?;
@@ -68,7 +67,7 @@ impl<'a> LogScript<'a> {
         };
         while let Some(word) = words.next() {
             match word.as_bytes() {
-                // A stamp before `1` would be shown.
+                // With a stamp before `1`, the shown lines would have a stamp, too.
                 b"1" if script.stamp == LogStamp::None && !script.forward => script.forward = true,
                 b"t" if script.stamp != LogStamp::IsoLocal => script.stamp = LogStamp::Tai64n,
                 b"T" if script.stamp != LogStamp::Tai64n => script.stamp = LogStamp::IsoLocal,

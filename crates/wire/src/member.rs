@@ -1,18 +1,18 @@
-//! *Lives here:* the environment variable that tells which service a process belongs to.
+//! *Lives here:* the environment variable that tells to which service a process belongs.
 //!
 //! *Does not live here:* finding processes by it.
 //!
-//! Our supervisor gives it to whatever it starts for a service, and children inherit it. It names
-//! the scandir, the supervisor, and the service. Whoever replaces or clears the environment of a
-//! process takes it out of the service.
+//! Our supervisor sets it for every process that it starts for a service, and children inherit it.
+//! It names the scandir, the supervisor and the service. A process that replaces or clears its
+//! environment removes itself from the service.
 
 /// The name of the variable.
 pub const VARIABLE: &str = "GATEVISOR_SERVICE";
 
-/// What the variable says.
+/// The content of the variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member<'a> {
-    /// What tells the scandir from every other one: no slash is in it.
+    /// An identifier that distinguishes the scandir from all others. It contains no slash.
     pub scandir: &'a [u8],
     /// The process number of the supervisor.
     pub supervisor: i32,
@@ -27,7 +27,7 @@ impl<'a> Member<'a> {
         [VARIABLE.as_bytes(), b"=", self.scandir, b"/", supervisor.as_bytes(), b"/", self.name].concat()
     }
 
-    /// Returns what a value of the variable says.
+    /// Parses a value of the variable.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let mut parts = value.splitn(3, |&byte| byte == b'/');
         let (scandir, supervisor, name) = (parts.next()?, parts.next()?, parts.next()?);
@@ -35,14 +35,14 @@ impl<'a> Member<'a> {
         Some(Self { scandir, supervisor, name })
     }
 
-    /// Returns what an environment says, as the kernel shows it: assignments that end with a null
-    /// byte.
+    /// Finds the variable in an environment in the kernel's form: assignments that each end with a
+    /// null byte.
     pub fn in_environment(environment: &'a [u8]) -> Option<Self> {
         let value = |assignment: &'a [u8]| assignment.strip_prefix(VARIABLE.as_bytes())?.strip_prefix(b"=");
         environment.split(|&byte| byte == 0).find_map(value).and_then(Self::parse)
     }
 
-    /// Returns whether it is the same service, perhaps of an earlier supervisor.
+    /// Returns whether both name the same service, perhaps under an earlier supervisor.
     pub fn is_of(&self, other: &Member<'_>) -> bool {
         self.scandir == other.scandir && self.name == other.name
     }

@@ -4,17 +4,17 @@
 
 use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::Path};
 
-/// Length of the longest name in bytes: what a file name holds, less the room that s6 needs for its
-/// own suffixes.
+/// The longest name in bytes: the longest file name, less the room that s6 needs for its own
+/// suffixes.
 pub const MAX: usize = 251;
 
 /// Holds a name that can be an entry of a scandir and is not skipped there.
 ///
-/// Names are bytes, not text, and order as bytes.
+/// Names are bytes, not text, and are ordered as bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(Box<[u8]>);
 
-/// Why bytes are no service name.
+/// Why bytes are not a service name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The name is empty.
@@ -64,8 +64,8 @@ impl AsRef<Path> for ServiceName {
     }
 }
 
-/// Prints the name for people: what is not printable UTF-8 is escaped, so that a name stays one
-/// line.
+/// Prints the name for people. Bytes that are not printable UTF-8 are escaped, so that a name stays
+/// on one line.
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
@@ -84,11 +84,11 @@ impl fmt::Debug for ServiceName {
     }
 }
 
-/// Returns whether a character can be shown as it is, on one line and without moving what follows
-/// it.
+/// Returns whether a character can be printed as it is, on one line and without moving the text
+/// after it.
 pub(crate) fn is_plain(c: char) -> bool {
-    // Line and paragraph separators and the marks that turn the direction of text are no control
-    // characters.
+    // Line and paragraph separators and marks that change the direction of text are not control
+    // characters, so they are tested separately.
     !c.is_control()
         && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

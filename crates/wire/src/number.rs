@@ -1,21 +1,21 @@
 //! *Lives here:* numbers in small files such as `timeout-kill` and `notification-fd`.
 //!
-//! *Does not live here:* the files, and what is done about a bad one (it is warned of and ignored).
+//! *Does not live here:* the files, and the treatment of a bad one (a warning).
 
 /// The most digits that a number may have, leading zeros included.
 const MAX_DIGITS: usize = 10;
 
-/// Returns the decimal number on the first line, or `None` if that is anything else.
+/// Returns the decimal number on the first line, or `None` if that line is anything else.
 ///
-/// No sign, no blank before or after, at most ten digits, at most what `u32` holds. What follows
-/// the first line is not looked at.
+/// No sign, no blank before or after, at most ten digits, at most `u32::MAX`. Later lines are
+/// ignored.
 ///
-/// **Source:** s6 2.11 `read_uint` of `s6-supervise`, which this is no more lenient than.
+/// **Source:** s6 2.11 `read_uint` of `s6-supervise`, which is at least as lenient.
 pub fn parse(bytes: &[u8]) -> Option<u32> {
     parse_digits(bytes.split(|byte| *byte == b'\n').next()?)
 }
 
-/// Returns the decimal number that the whole text is.
+/// Returns the number, if the whole text is decimal digits.
 pub(crate) fn parse_digits(text: &[u8]) -> Option<u32> {
     if text.is_empty() || text.len() > MAX_DIGITS {
         return None;

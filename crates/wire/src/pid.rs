@@ -1,16 +1,16 @@
-//! *Lives here:* the process id that cannot be zero or negative, so that `kill(0, …)` cannot be
+//! *Lives here:* a process number that cannot be zero or negative, so that `kill(0, …)` cannot be
 //! written.
 //!
-//! *Does not live here:* anything that asks whether the process exists.
+//! *Does not live here:* finding out whether the process exists.
 
 use std::{fmt, num::NonZeroI32};
 
-/// Returns, as a type, the promise that a process id is greater than zero.
+/// A process number that is greater than zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(NonZeroI32);
 
 impl Pid {
-    /// Returns the process id, or `None` if `raw` is zero or negative.
+    /// Returns the process number, or `None` if `raw` is zero or negative.
     pub const fn new(raw: i32) -> Option<Self> {
         match NonZeroI32::new(raw) {
             Some(id) if id.is_positive() => Some(Self(id)),

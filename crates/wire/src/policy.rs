@@ -3,21 +3,26 @@
 //!
 //! *Does not live here:* the restart policy itself, which is `core`'s.
 //!
-//! s6's tools never read the file, and s6 never writes it. Where it is absent, nothing is waited
-//! for and nothing was restarted. It is replaced atomically. Each line is `key value`; unknown keys
-//! are ignored, so that older clients understand newer supervisors.
+//! s6's tools never read the file, and s6 never writes it. If it is missing, the supervisor waits
+//! for nothing and has restarted nothing. It is replaced atomically. Each line is `key value`;
+//! unknown keys are ignored, so that older clients understand newer supervisors.
 
 use crate::{name::is_plain, tai::Tai64n};
 use std::fmt::{self, Write};
 
-/// Length of the longest policy file in bytes.
+/// The longest policy file in bytes.
 pub const MAX: usize = 512;
-/// Length of the longest reason in bytes.
+/// The reason for which a service stays down that was asked whether it wants to be started again,
+/// and does not.
+pub const ENDED_ON_PURPOSE: &str = "it ended on purpose: it left no handoff";
+/// The reason for which a service that wants to be started again has to wait.
+pub const ASKS_TOO_OFTEN: &str = "it asks for a restart again and again, so each one waits longer";
+/// The longest reason in bytes.
 pub const REASON_MAX: usize = 200;
 
 /// What the restart policy is doing about a service.
 ///
-/// While the status file holds a pid, `Backoff` is of the past and means `Running`.
+/// If the status file holds a pid, `Backoff` is out of date and means `Running`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RestartPhase {
     /// Nothing out of the ordinary.
@@ -31,17 +36,26 @@ pub enum RestartPhase {
     FailedToStart,
     /// The service directory is not acceptable, and nothing in it is executed.
     Refused,
-    /// Processes that an earlier life of the service has left behind are being ended; the next
-    /// start comes after that.
+    /// The survivors of an earlier run are being ended; the next start follows.
     Clearing,
+    /// The service ended, and is asked whether it wants to be started again. If `until` is set, the
+    /// next question is due then.
+    Asking,
 }
 
 impl RestartPhase {
     /// Every phase.
-    pub const ALL: [Self; 6] =
-        [Self::Running, Self::Backoff, Self::Failed, Self::FailedToStart, Self::Refused, Self::Clearing];
+    pub const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Backoff,
+        Self::Failed,
+        Self::FailedToStart,
+        Self::Refused,
+        Self::Clearing,
+        Self::Asking,
+    ];
 
-    /// Returns the word that stands for the phase in the file.
+    /// Returns the word for the phase in the file.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -50,10 +64,11 @@ impl RestartPhase {
             Self::FailedToStart => "failed-to-start",
             Self::Refused => "refused",
             Self::Clearing => "clearing",
+            Self::Asking => "asking",
         }
     }
 
-    /// Returns the phase that a word stands for.
+    /// Returns the phase for a word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| phase.word() == word)
     }
@@ -65,28 +80,68 @@ impl fmt::Display for RestartPhase {
     }
 }
 
-/// Holds what the policy file says.
+/// Holds the content of the policy file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PublishedPolicy {
-    /// What is being done.
+    /// What the supervisor is doing.
     pub phase: RestartPhase,
     /// Starts since supervision began that followed a death that nobody had asked for.
     pub restarts: u64,
-    /// Starts that followed a death that was asked for: a stop, a restart, a signal.
+    /// Starts that followed a death that somebody had asked for: a stop, a restart, a signal.
     pub commanded: u64,
+    /// Which of the last deaths before a start somebody had asked for.
+    pub asked: AskedFor,
     /// Deaths in a row without a healthy run between them.
     pub failures: u32,
-    /// How long the last process that died had been up, in milliseconds.
+    /// How long the last process had been up when it died, in milliseconds.
     pub ran_ms: Option<u64>,
     /// When the next start is due.
     pub until: Option<Tai64n>,
-    /// Why, on one line of at most 200 bytes. While the service runs or is about to be started
-    /// again, it is what brought its last death about, where the exit code or signal does not tell
-    /// that.
+    /// The reason, on one line of at most 200 bytes. While the service runs or waits for its next
+    /// start, it is the cause of the last death, if the exit code or signal does not tell that.
     pub reason: Option<String>,
 }
 
-/// Why bytes are no policy.
+/// For each of the last deaths before a start, whether somebody had asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AskedFor {
+    /// One bit for each death; the newest is the lowest.
+    bits: u16,
+    count: u8,
+}
+
+impl AskedFor {
+    /// The most deaths that are remembered.
+    pub const MOST: u8 = 16;
+
+    /// Adds a death; if there are too many, the oldest is forgotten.
+    pub fn push(&mut self, is_asked_for: bool) {
+        self.bits = (self.bits << 1) | u16::from(is_asked_for);
+        self.count = self.count.saturating_add(1).min(Self::MOST);
+    }
+
+    /// Returns the answers, the newest first.
+    pub fn newest_first(self) -> impl Iterator<Item = bool> {
+        (0..self.count).map(move |at| (self.bits >> at) & 1 == 1)
+    }
+
+    /// Parses the digits, the oldest first.
+    fn parse(text: &str) -> Option<Self> {
+        let is_known =
+            text.len() <= usize::from(Self::MOST) && text.bytes().all(|digit| matches!(digit, b'0' | b'1'));
+        let mut asked = Self::default();
+        text.bytes().for_each(|digit| asked.push(digit == b'1'));
+        is_known.then_some(asked)
+    }
+}
+
+impl fmt::Display for AskedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (0..self.count).rev().try_for_each(|at| write!(f, "{}", (self.bits >> at) & 1))
+    }
+}
+
+/// Why bytes are not a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyDecodeError {
     /// The file is longer than 512 bytes.
@@ -101,7 +156,7 @@ pub enum PolicyDecodeError {
 }
 
 impl PublishedPolicy {
-    /// Returns what brought the last death about, where its exit code or signal does not tell.
+    /// Returns the cause of the last death, if its exit code or signal does not tell.
     pub fn cause_of_death(&self) -> Option<&str> {
         let is_of_death = matches!(self.phase, RestartPhase::Running | RestartPhase::Backoff);
         self.reason.as_deref().filter(|_| is_of_death)
@@ -109,7 +164,7 @@ impl PublishedPolicy {
 
     /// Returns the bytes of the policy file, at most 512, ending with a newline.
     ///
-    /// The reason is written as `one_line` makes it.
+    /// The reason is written as [`one_line`] returns it.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = String::with_capacity(MAX);
         let mut line = |key: Key, value: &dyn fmt::Display| {
@@ -119,6 +174,9 @@ impl PublishedPolicy {
         line(Key::RestartPhase, &self.phase);
         line(Key::Restarts, &self.restarts);
         line(Key::Commanded, &self.commanded);
+        if self.asked != AskedFor::default() {
+            line(Key::Asked, &self.asked);
+        }
         line(Key::Failures, &self.failures);
         if let Some(ran_ms) = self.ran_ms {
             line(Key::RanMs, &ran_ms);
@@ -134,8 +192,8 @@ impl PublishedPolicy {
 
     /// Returns the policy that a file holds.
     ///
-    /// A key that is missing has the value that it has where the file is absent; of a key given
-    /// twice, the last counts.
+    /// A missing key has the same value as if the file were missing. If a key is given twice, the
+    /// last one counts.
     pub fn decode(bytes: &[u8]) -> Result<Self, PolicyDecodeError> {
         if bytes.len() > MAX {
             return Err(PolicyDecodeError::TooLong(bytes.len()));
@@ -150,6 +208,7 @@ impl PublishedPolicy {
                 Key::RestartPhase => policy.phase = RestartPhase::from_word(value).ok_or(bad)?,
                 Key::Restarts => policy.restarts = decimal(value).ok_or(bad)?,
                 Key::Commanded => policy.commanded = decimal(value).ok_or(bad)?,
+                Key::Asked => policy.asked = AskedFor::parse(value).ok_or(bad)?,
                 Key::RanMs => policy.ran_ms = Some(decimal(value).ok_or(bad)?),
                 Key::Failures => {
                     policy.failures = decimal(value).and_then(|n| u32::try_from(n).ok()).ok_or(bad)?;
@@ -162,10 +221,10 @@ impl PublishedPolicy {
     }
 }
 
-/// Returns `text` on one line of at most 200 bytes: control characters escaped, the rest cut off
-/// between characters.
+/// Returns `text` on one line of at most 200 bytes: control characters are escaped, and the rest is
+/// cut off between characters.
 ///
-/// What it returns it does not change again.
+/// Applied to its own result, it changes nothing.
 pub fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(REASON_MAX));
     for c in text.chars() {
@@ -188,6 +247,7 @@ enum Key {
     RestartPhase,
     Restarts,
     Commanded,
+    Asked,
     Failures,
     RanMs,
     Until,
@@ -195,10 +255,11 @@ enum Key {
 }
 
 impl Key {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::RestartPhase,
         Self::Restarts,
         Self::Commanded,
+        Self::Asked,
         Self::Failures,
         Self::RanMs,
         Self::Until,
@@ -210,6 +271,7 @@ impl Key {
             Self::RestartPhase => "phase",
             Self::Restarts => "restarts",
             Self::Commanded => "commanded",
+            Self::Asked => "asked",
             Self::Failures => "failures",
             Self::RanMs => "ran-ms",
             Self::Until => "until",
@@ -222,14 +284,14 @@ impl Key {
     }
 }
 
-/// Returns the number that digits alone spell; `str::parse` would take a `+` too.
+/// Returns the number, if the text is only digits; `str::parse` would accept a `+`, too.
 fn decimal(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX, PolicyDecodeError, PublishedPolicy, REASON_MAX, RestartPhase, one_line};
+    use super::{AskedFor, MAX, PolicyDecodeError, PublishedPolicy, REASON_MAX, RestartPhase, one_line};
     use crate::tai::Tai64n;
 
     #[test]
@@ -246,12 +308,13 @@ mod tests {
             phase: RestartPhase::Backoff,
             restarts: 7,
             commanded: 2,
+            asked: AskedFor::parse("010").unwrap(),
             failures: 3,
             ran_ms: Some(1500),
             until: Some(Tai64n::from_unix(1_795_218_439, 5)),
             reason: Some("exitcode 3".into()),
         };
-        let text = "phase backoff\nrestarts 7\ncommanded 2\nfailures 3\nran-ms 1500\nuntil @400000006b00dc2c00000005\nreason exitcode 3\n";
+        let text = "phase backoff\nrestarts 7\ncommanded 2\nasked 010\nfailures 3\nran-ms 1500\nuntil @400000006b00dc2c00000005\nreason exitcode 3\n";
         assert_eq!(String::from_utf8(policy.encode()).unwrap(), text);
         assert_eq!(PublishedPolicy::decode(text.as_bytes()), Ok(policy));
     }
@@ -295,8 +358,22 @@ mod tests {
             assert_eq!(one_line(given), kept);
             assert_eq!(one_line(kept), kept);
         }
-        // An escape is kept whole or not at all.
+        // An escape is kept completely or not at all.
         assert_eq!(one_line(&("x".repeat(199) + "\n")), "x".repeat(199));
+    }
+
+    #[test]
+    fn of_sixteen_deaths_is_known_whether_somebody_had_asked_for_them() {
+        let mut asked = AskedFor::default();
+        for number in 0..20 {
+            asked.push(number % 5 == 0);
+        }
+        assert_eq!(asked.to_string(), "0100001000010000");
+        assert_eq!(AskedFor::parse("0100001000010000"), Some(asked));
+        assert_eq!(asked.newest_first().take(5).collect::<Vec<_>>(), [false, false, false, false, true]);
+        for text in ["2", "0 1", &"0".repeat(17)] {
+            assert_eq!(AskedFor::parse(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -305,6 +382,7 @@ mod tests {
             phase: RestartPhase::FailedToStart,
             restarts: u64::MAX,
             commanded: u64::MAX,
+            asked: AskedFor::parse(&"1".repeat(16)).unwrap(),
             failures: u32::MAX,
             ran_ms: Some(u64::MAX),
             until: Tai64n::new(u64::MAX, 999_999_999),

@@ -1,22 +1,23 @@
-//! *Lives here:* how a script begins that no kernel executes although it looks right in an editor.
+//! *Lives here:* the beginnings of scripts that look right in an editor but that no kernel
+//! executes.
 //!
 //! *Does not live here:* reading the script.
 
-/// What editors of another system put before the first character of a text.
+/// The mark that editors of another system write before the first character of a text.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Why a script is not executed.
+/// Why a script cannot be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
     /// Its first line ends with a carriage return, which the kernel takes for the last character of
-    /// the interpreter's name or of its argument.
+    /// the interpreter's name or argument.
     WindowsLineEnds,
     /// It begins with a byte-order mark instead of `#!`.
     ByteOrderMark,
 }
 
 impl Flaw {
-    /// Returns what is wrong with a script that begins like this.
+    /// Returns the flaw in a script with this beginning.
     pub fn of(head: &[u8]) -> Option<Self> {
         if head.starts_with(BYTE_ORDER_MARK) {
             return Some(Self::ByteOrderMark);
@@ -25,7 +26,7 @@ impl Flaw {
         line.ends_with(b"\r").then_some(Self::WindowsLineEnds)
     }
 
-    /// Returns what is wrong, in words.
+    /// Returns the flaw in words.
     pub const fn words(self) -> &'static str {
         match self {
             Self::WindowsLineEnds => "line ends of Windows",
@@ -33,8 +34,7 @@ impl Flaw {
         }
     }
 
-    /// Returns the program and the script of `sed` that fixes it; the name of the file is to
-    /// follow.
+    /// Returns the program and the script of `sed` that fix it; the file's name has to follow.
     pub const fn fix(self) -> &'static str {
         match self {
             Self::WindowsLineEnds => "sed -i 's/\\r$//'",
@@ -43,7 +43,7 @@ impl Flaw {
     }
 }
 
-/// Returns whether a line of a small file has the carriage return that Windows puts at its end.
+/// Returns whether a line of a small file ends with the carriage return of Windows.
 pub fn has_windows_end(line: &[u8]) -> bool {
     line.ends_with(b"\r")
 }

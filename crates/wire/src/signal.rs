@@ -23,12 +23,16 @@ pub const USR2: u8 = 12;
 pub const ALRM: u8 = 14;
 /// Asked to end.
 pub const TERM: u8 = 15;
+/// A child process has ended.
+pub const CHLD: u8 = 17;
 /// Continued.
 pub const CONT: u8 = 18;
 /// Paused without appeal.
 pub const STOP: u8 = 19;
 /// Terminal resized.
 pub const WINCH: u8 = 28;
+/// Power is failing, or the machine is to go down.
+pub const PWR: u8 = 30;
 /// The largest signal number on Linux.
 pub const MAX: u8 = 64;
 

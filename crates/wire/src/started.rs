@@ -1,18 +1,18 @@
-//! *Lives here:* `data/started`, the line in which our interpreter of `run` says that it is about
-//! to become the command, and who will say that the service is ready.
+//! *Lives here:* `data/started`, the line in which our interpreter of `run` records that it is
+//! about to become the command, and who will announce the service's readiness.
 //!
-//! *Does not live here:* the lock on the file, which tells when it has (`gatevisor-client`,
-//! `gatevisor-slot`).
+//! *Does not live here:* the lock on the file, which shows when it has become the command
+//! (`gatevisor-client`, `gatevisor-slot`).
 //!
-//! The line is `PID` or `PID WORD`. It is written over the older one in place, so what follows it
-//! is of no account.
+//! The line is `PID` or `PID WORD`. It overwrites the older line in place, so the bytes after it
+//! mean nothing.
 
 use crate::{Pid, number};
 
-/// Who says that a service is ready.
+/// Who announces that a service is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Announcer {
-    /// Nobody: it can be up, and is never ready.
+    /// Nobody: the service can be up, and is never ready.
     Nobody,
     /// A prober that asks the service.
     Prober,
@@ -24,7 +24,7 @@ impl Announcer {
     /// Every announcer.
     pub const ALL: [Self; 3] = [Self::Nobody, Self::Prober, Self::Service];
 
-    /// Returns the word that stands for it in the file.
+    /// Returns the word for it in the file.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Nobody => "nobody",
@@ -34,12 +34,12 @@ impl Announcer {
     }
 }
 
-/// What `data/started` says.
+/// The content of `data/started`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartMark {
     /// The process that becomes, or became, the command.
     pub pid: Pid,
-    /// Who says that the service is ready; interpreters of before do not tell.
+    /// Who announces that the service is ready; older interpreters do not tell.
     pub announcer: Option<Announcer>,
 }
 
@@ -52,7 +52,7 @@ impl StartMark {
         }
     }
 
-    /// Returns what a file says, if it begins with such a line.
+    /// Returns the content of a file, if it begins with such a line.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let line = bytes.split(|&byte| byte == b'\n').next()?;
         let mut words = line.split(|&byte| byte == b' ');

@@ -1,7 +1,7 @@
-//! *Lives here:* the status file, `supervise/status`: what a supervisor says of one service.
+//! *Lives here:* the status file, `supervise/status`: a supervisor's record of one service.
 //!
-//! *Does not live here:* reading or replacing the file; what the state is called for people (that
-//! is a client's).
+//! *Does not live here:* reading or replacing the file; the words for the state, which clients
+//! choose.
 
 use crate::{
     Pid,
@@ -10,10 +10,9 @@ use crate::{
     wait::WaitStatus,
 };
 
-/// Length of the file that we write, and that s6 writes in all versions but 2.13.
+/// Length of the file that we write; the same as in all versions of s6 but 2.13.
 pub const SIZE: usize = 35;
-/// Length of the file that s6 2.13 writes: 8 bytes of process group id stand between pid and wait
-/// status.
+/// Length of the file of s6 2.13: 8 bytes of process group id stand between pid and wait status.
 pub const SIZE_2_13: usize = 43;
 
 const PAUSED: u8 = 1;
@@ -21,7 +20,7 @@ const FINISHING: u8 = 1 << 1;
 const WANT_UP: u8 = 1 << 2;
 const READY: u8 = 1 << 3;
 
-/// Holds what the status file says.
+/// Holds the content of the status file.
 ///
 /// **Source:** s6 2.11 `s6_svstatus_pack`;
 /// <https://skarnet.org/software/s6/libs6/s6-supervise.html>
@@ -35,11 +34,11 @@ pub struct Status {
     pub changed: Tai64n,
     /// When it last became ready: up and ready, or down and ready to start again.
     pub ready_at: Tai64n,
-    /// The service's process, or its finish script's while `finishing`; `None` when neither runs.
+    /// The service's process, or its finish script's while `finishing`; `None` if neither runs.
     pub pid: Option<Pid>,
-    /// How the service's process ended last.
+    /// How the service's last process ended.
     pub last: WaitStatus,
-    /// Whether the process was paused by a command; with no process, that the service was never
+    /// Whether a command has paused the process; without a process, whether the service was never
     /// started.
     pub paused: bool,
     /// Whether `pid` is the finish script's.
@@ -50,7 +49,7 @@ pub struct Status {
     pub ready: bool,
 }
 
-/// Why bytes are no status.
+/// Why bytes are not a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StatusDecodeError {
     /// The file has a length that no version of s6 writes.
@@ -59,7 +58,7 @@ pub enum StatusDecodeError {
     /// A stamp has a thousand million nanoseconds or more.
     #[error("a time in the status has more nanoseconds than a second")]
     Stamp,
-    /// The process id is negative or larger than any process id.
+    /// The process number is negative or too large.
     #[error("the status holds {0:#x} as a process id")]
     Pid(u64),
 }
@@ -77,9 +76,9 @@ impl Status {
         ])
     }
 
-    /// Returns the status that a file of 35 bytes, or of 43 bytes as s6 2.13 writes it, holds.
+    /// Decodes a status file of 35 bytes, or of 43 bytes as in s6 2.13.
     ///
-    /// The process group id of s6 2.13 and flag bits without a meaning are ignored, as s6 does.
+    /// The process group id of s6 2.13 and unused flag bits are ignored, as in s6.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatusDecodeError> {
         let length = StatusDecodeError::Length(bytes.len());
         let (changed, rest) = bytes.split_first_chunk::<{ tai::SIZE }>().ok_or(length)?;
@@ -107,12 +106,12 @@ impl Status {
 
     /// Returns whether the service has not been started since supervision began.
     ///
-    /// **Source:** s6 2.12 and newer read "no process, not finishing, paused" so.
+    /// **Source:** s6 2.12 and newer give this meaning to "no process, not finishing, paused".
     pub const fn never_started(&self) -> bool {
         self.pid.is_none() && !self.finishing && self.paused
     }
 
-    /// Returns whether the service's own process runs, as against its finish script or nothing.
+    /// Returns whether the service's own process runs, as opposed to its finish script or nothing.
     pub const fn is_up(&self) -> bool {
         self.pid.is_some() && !self.finishing
     }

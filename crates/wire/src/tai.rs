@@ -1,7 +1,7 @@
 //! *Lives here:* `TAI64N` stamps: 8 bytes of seconds label and 4 bytes of nanoseconds, big endian,
 //! and their text.
 //!
-//! *Does not live here:* the clock. Whoever needs the present asks the system for it and converts.
+//! *Does not live here:* the clock. Callers ask the system for the present time and convert it.
 
 use crate::bytes::join;
 use std::{
@@ -11,13 +11,13 @@ use std::{
 
 /// 2^62: the label of the first second of 1970 TAI.
 const LABEL_1970: u64 = 1 << 62;
-/// Seconds by which TAI was ahead of UTC in 1970, as skarnet's tools reckon.
+/// Seconds by which TAI was ahead of UTC in 1970, by the count of skarnet's tools.
 const TAI_MINUS_UTC_1970: u64 = 10;
-/// Leap seconds in the table that Debian's skalibs is built with.
+/// Leap seconds in the table with which Debian builds skalibs.
 const LEAP_SECONDS: u64 = 27;
 /// The label of second 0 of Unix time: 2^62 + 10 + 27.
 ///
-/// `s6-svstat` shows wrong ages with any other offset.
+/// With any other offset, `s6-svstat` shows wrong ages.
 ///
 /// **Source:** skalibs 2.13, `tai_from_time` and `leapsecs.dat`.
 pub const LEAP: u64 = LABEL_1970 + TAI_MINUS_UTC_1970 + LEAP_SECONDS;
@@ -30,7 +30,7 @@ pub const HEX_SIZE: usize = 24;
 
 /// Holds a wall-clock moment as a `TAI64N` label.
 ///
-/// Nanoseconds are always below one thousand million. Stamps order as the moments do.
+/// Nanoseconds are always below one thousand million. Stamps are ordered like the moments.
 ///
 /// **Source:** <https://cr.yp.to/libtai/tai64.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,9 +40,9 @@ pub struct Tai64n {
 }
 
 impl Tai64n {
-    /// Holds label 0: the earliest stamp, which no clock gives.
+    /// Label 0: the earliest stamp, which no clock gives.
     pub const ZERO: Self = Self { label: 0, nanos: 0 };
-    /// Holds second 0 of Unix time.
+    /// Second 0 of Unix time.
     pub const EPOCH: Self = Self { label: LEAP, nanos: 0 };
 
     /// Returns the stamp with this label, or `None` if `nanos` is a second or more.
@@ -62,7 +62,7 @@ impl Tai64n {
 
     /// Returns the stamp of a Unix time in seconds and nanoseconds.
     ///
-    /// Nanoseconds of a second or more are carried; a moment before the first label becomes the
+    /// A second or more of nanoseconds is carried over. A moment before the first label becomes the
     /// first label.
     pub const fn from_unix(secs: i64, nanos: u32) -> Self {
         let carry = nanos / NANOS_PER_SECOND;
@@ -93,7 +93,7 @@ impl Tai64n {
 
     /// Returns the Unix time in seconds and nanoseconds.
     ///
-    /// A label that Unix time cannot hold becomes the last second it can.
+    /// A label outside the range of Unix time becomes the last second in the range.
     pub fn to_unix(self) -> (i64, u32) {
         let secs = i128::from(self.label).saturating_sub(i128::from(LEAP));
         (i64::try_from(secs).unwrap_or(i64::MAX), self.nanos)
@@ -111,7 +111,7 @@ impl Tai64n {
         Duration::new(secs, self.nanos).checked_sub(Duration::new(0, earlier.nanos))
     }
 
-    /// Returns the stamp `by` later, or `None` if no label can hold it.
+    /// Returns the stamp that is `by` later, or `None` if no label can hold it.
     pub fn checked_add(self, by: Duration) -> Option<Self> {
         let nanos = self.nanos.checked_add(by.subsec_nanos())?;
         let label = self.label.checked_add(by.as_secs())?.checked_add(u64::from(nanos / NANOS_PER_SECOND))?;
@@ -123,8 +123,7 @@ impl Tai64n {
         join([&self.label.to_be_bytes(), &self.nanos.to_be_bytes()])
     }
 
-    /// Returns the stamp that these 12 bytes hold, or `None` if its nanoseconds are a second or
-    /// more.
+    /// Returns the stamp in these 12 bytes, or `None` if its nanoseconds are a second or more.
     pub fn decode(bytes: [u8; SIZE]) -> Option<Self> {
         let (label, rest) = bytes.split_first_chunk()?;
         let (nanos, _) = rest.split_first_chunk()?;
@@ -140,8 +139,7 @@ impl Tai64n {
         out
     }
 
-    /// Returns the stamp that 24 hexadecimal digits of either case spell, with or without a leading
-    /// `@`.
+    /// Parses 24 hexadecimal digits of either case, with or without a leading `@`.
     pub fn parse_hex(text: &[u8]) -> Option<Self> {
         let digits: &[u8; HEX_SIZE] = text.strip_prefix(b"@").unwrap_or(text).try_into().ok()?;
         let mut bytes = [0; SIZE];

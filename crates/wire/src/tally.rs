@@ -11,11 +11,11 @@ use crate::{
 
 /// Length of one death in bytes.
 pub const SIZE: usize = tai::SIZE + 2;
-/// The most deaths that a tally holds, whatever `max-death-tally` says.
+/// The most deaths in a tally, whatever `max-death-tally` says.
 pub const MAX: usize = 4096;
-/// How many deaths are kept where `max-death-tally` says nothing.
+/// The number of deaths that are kept without `max-death-tally`.
 pub const DEFAULT: usize = 100;
-/// What is added to a signal's number to make the exit code of a death by that signal.
+/// The exit code of a death by signal, less the signal's number.
 const BY_SIGNAL: u8 = 128;
 
 /// Holds one death.
@@ -31,7 +31,7 @@ pub struct Death {
     pub signal: u8,
 }
 
-/// Why bytes are no death tally.
+/// Why bytes are not a death tally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TallyDecodeError {
     /// The last death is cut short.
@@ -46,7 +46,7 @@ pub enum TallyDecodeError {
 }
 
 impl Death {
-    /// Returns the death of a process that ended so at `at`.
+    /// Returns the death at `at` of a process that ended in this way.
     pub fn new(at: Tai64n, how: WaitStatus) -> Self {
         let signal = how.signal().unwrap_or(0);
         let exit_code = how.exit_code().unwrap_or(BY_SIGNAL.saturating_add(signal));

@@ -6,7 +6,7 @@ use gatevisor_wire::{
     Pid, event,
     name::ServiceName,
     number,
-    policy::{self, PublishedPolicy, RestartPhase},
+    policy::{self, AskedFor, PublishedPolicy, RestartPhase},
     signal,
     status::{self, Status},
     tai::{self, Tai64n},
@@ -45,19 +45,26 @@ fn policies() -> impl Strategy<Value = PublishedPolicy> {
         select(RestartPhase::ALL.to_vec()),
         any::<u64>(),
         any::<u64>(),
+        proptest::collection::vec(any::<bool>(), 0..20),
         any::<u32>(),
         option::of(any::<u64>()),
         option::of(stamps()),
         option::of(any::<String>()),
     )
-        .prop_map(|(phase, restarts, commanded, failures, ran_ms, until, reason)| PublishedPolicy {
-            phase,
-            restarts,
-            commanded,
-            failures,
-            ran_ms,
-            until,
-            reason,
+        .prop_map(|(phase, restarts, commanded, asked, failures, ran_ms, until, reason)| {
+            PublishedPolicy {
+                phase,
+                restarts,
+                commanded,
+                asked: asked.into_iter().fold(AskedFor::default(), |mut asked, is_asked_for| {
+                    asked.push(is_asked_for);
+                    asked
+                }),
+                failures,
+                ran_ms,
+                until,
+                reason,
+            }
         })
 }
 
@@ -166,7 +173,7 @@ proptest! {
     }
 
     #[test]
-    fn a_listener_is_heard_whatever_the_time_and_the_chance(at in stamps(), random in any::<[u8; 6]>()) {
+    fn every_listener_name_that_is_made_is_recognized(at in stamps(), random in any::<[u8; 6]>()) {
         let name = event::listener_name(at, random);
         prop_assert!(event::is_listener_name(&name));
         prop_assert!(!name.contains(&b'/') && !name.contains(&0));

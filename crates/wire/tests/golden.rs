@@ -47,8 +47,8 @@ fn said() -> HashMap<String, HashMap<String, String>> {
 
 /// The same fields as s6-svstat prints them, from what we decoded.
 ///
-/// **Source:** s6 2.11 `s6-svstat.c`: of a service that is not up there is no pid and no readiness,
-/// of one that is up there is no last exit.
+/// **Source:** s6 2.11 `s6-svstat.c`: a service that is not up has no pid and no readiness, and one
+/// that is up has no last exit.
 fn field(status: &Status, name: &str) -> String {
     let number = |value: Option<i32>| value.unwrap_or(-1).to_string();
     let last = (!status.is_up()).then_some(status.last);

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use gatevisor_core::entry::{DirectoryIdentity, EntryAction, EntryMachine, ServiceRole};
 use gatevisor_core::restart::{RestartPolicy, Rules};
-use gatevisor_core::scan::{DirectoryIdentity, ScanChange, compare};
 use gatevisor_core::{Machine, Now, ServiceEffect, ServiceEffects, ServiceInput, Tick};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
@@ -41,7 +41,11 @@ impl World {
 
     fn step(&mut self, event: ServiceInput, luck: u8) {
         let mut effects = ServiceEffects::new();
-        let policy = RestartPolicy { kill_survivors: luck & 1 == 0, ..RestartPolicy::default() };
+        let policy = RestartPolicy {
+            kill_survivors: luck & 1 == 0,
+            handoff_codes: if luck & 2 == 0 { vec![0] } else { Vec::new() },
+            ..RestartPolicy::default()
+        };
         self.machine.step(at(self.now), event, &policy, &mut effects);
         let mut answers = Vec::new();
         for effect in effects.drain().collect::<Vec<_>>() {
@@ -65,6 +69,13 @@ impl World {
                         _ => ServiceInput::ClearForked(self.fork(false), 5000),
                     });
                 }
+                ServiceEffect::AskHandoff(..) => {
+                    assert!(self.alive.is_empty(), "nothing runs while it is asked");
+                    answers.push(match luck % 5 {
+                        0 => ServiceInput::AskFailed("luck".to_owned()),
+                        _ => ServiceInput::AskForked(self.fork(false), 5000),
+                    });
+                }
                 ServiceEffect::Signal(pid, _)
                 | ServiceEffect::SignalGroup(pid, _)
                 | ServiceEffect::DownSignal(pid)
@@ -79,10 +90,10 @@ impl World {
                 ServiceEffect::PublishStatus(status) => self.published = status.pid,
                 ServiceEffect::Broadcast(events) => {
                     if events.contains(&ServiceEvent::Up) {
-                        assert_eq!(self.published, self.current, "the status is published before the letter");
+                        assert_eq!(self.published, self.current, "the status is published before the event");
                     }
                     if events.contains(&ServiceEvent::Finished) {
-                        assert_eq!(self.published, None, "the status is published before the letter");
+                        assert_eq!(self.published, None, "the status is published before the event");
                     }
                 }
                 ServiceEffect::End => {
@@ -163,41 +174,74 @@ pub fn service_control(bytes: &[u8]) {
         let (byte, luck) = (pair[0], pair.get(1).copied().unwrap_or(1));
         world.act(byte, luck);
     }
-    // Whatever happened before, it is over four deaths after this request.
+    // Whatever happened before, it is over five deaths after this request.
     world.step(ServiceInput::Shutdown, 1);
-    for _ in 0..4 {
+    for _ in 0..5 {
         world.die(WaitStatus::exited(0), 1);
     }
     assert!(world.ended, "a shutdown always ends");
 }
 
-/// A scandir of eight names. A byte is a command, or changes an entry.
+/// An entry of a scandir, all of whose halves end as soon as they are told to.
+struct Supervised {
+    machine: EntryMachine<ServiceRole>,
+    identity: DirectoryIdentity,
+}
+
+/// Carries out what follows for one name; `odd` entries have a logger or a log daemon.
+fn act(
+    entry: &mut Option<Supervised>,
+    there: Option<DirectoryIdentity>,
+    odd: u8,
+    action: EntryAction<ServiceRole>,
+) {
+    let next = match (action, entry.as_mut()) {
+        (EntryAction::Nothing | EntryAction::ForgetRefusal | EntryAction::Recheck, _) => return,
+        (EntryAction::Adopt, Some(_)) => panic!("it is supervised already"),
+        (EntryAction::Adopt, None) => {
+            let identity = there.expect("only what is there is adopted");
+            let logger = (odd & 1 != 0).then_some(ServiceRole::Logger);
+            let machine = EntryMachine::new(identity, Some(ServiceRole::Main), logger, odd & 2 != 0);
+            *entry = Some(Supervised { machine, identity });
+            return;
+        }
+        (_, None) => panic!("nothing is supervised"),
+        (EntryAction::Tell(role, _), Some(entry)) => entry.machine.ended(role, || there, true),
+        (EntryAction::Revive(role), Some(entry)) => entry.machine.revived(role, Some(role), true),
+        (EntryAction::ReleaseLog, Some(entry)) => entry.machine.log_is_released(true),
+        (EntryAction::Free { look_again }, Some(_)) => {
+            assert!(look_again, "its directory is gone");
+            *entry = None;
+            EntryMachine::look(None, there, true)
+        }
+    };
+    act(entry, there, odd, next);
+}
+
+/// A scandir of eight names. A byte is a command, changes an entry, or ends a half of one.
 pub fn scandir_changes(bytes: &[u8]) {
     let mut there = [None; 8];
-    let mut supervised = [None; 8];
+    let mut supervised: [Option<Supervised>; 8] = Default::default();
     for (inode, &byte) in (1..).zip(bytes) {
+        let name = usize::from(byte % 8);
         match ScanCommand::from_byte(byte) {
             Some(ScanCommand::Rescan | ScanCommand::Hangup) => {
-                for (supervised, there) in supervised.iter_mut().zip(&there) {
-                    // A replacement takes two looks: the first lets go, and the second adopts.
-                    for _ in 0..2 {
-                        match compare(*supervised, *there) {
-                            ScanChange::Nothing => assert_eq!(supervised, there),
-                            ScanChange::Adopt => {
-                                assert_eq!(*supervised, None);
-                                *supervised = *there;
-                            }
-                            ScanChange::Withdraw | ScanChange::Replace => *supervised = None,
-                        }
-                    }
-                    assert_eq!(supervised, there, "after a rescan what is there is supervised");
+                for (odd, (entry, there)) in (0..).zip(supervised.iter_mut().zip(there)) {
+                    let look = EntryMachine::look(entry.as_mut().map(|it| &mut it.machine), there, true);
+                    act(entry, there, odd, look);
+                    assert_eq!(entry.as_ref().map(|it| it.identity), there, "what is there is supervised");
                 }
             }
             Some(_) => {}
-            None => {
-                let name = &mut there[usize::from(byte % 8)];
-                *name = (byte & 8 != 0).then_some(DirectoryIdentity { device: 1, inode });
+            None if byte & 16 != 0 => {
+                if let Some(entry) = &mut supervised[name] {
+                    // One half ends by itself.
+                    let role = if byte & 8 == 0 { ServiceRole::Main } else { ServiceRole::Logger };
+                    let next = entry.machine.ended(role, || there[name], true);
+                    act(&mut supervised[name], there[name], byte % 8, next);
+                }
             }
+            None => there[name] = (byte & 8 != 0).then_some(DirectoryIdentity { device: 1, inode }),
         }
     }
 }

@@ -32,7 +32,7 @@ targets! {
     wire::wait_status
     wire::service_name
     wire::control_bytes
-    wire::event_letters
+    wire::event_bytes
     wire::policy
     wire::small_number
     wire::signal_name

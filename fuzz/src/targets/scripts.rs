@@ -12,8 +12,8 @@ use gatevisor_wire::log_script::{LogScript, LogStamp};
 /// The whole language of s6-log; each line is a directive.
 pub fn log_directives(bytes: &[u8]) {
     let directives: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    let count = |letters: &[u8]| {
-        directives.iter().filter(|word| word.first().is_some_and(|letter| letters.contains(letter))).count()
+    let count = |firsts: &[u8]| {
+        directives.iter().filter(|word| word.first().is_some_and(|first| firsts.contains(first))).count()
     };
     let script = match parse(&directives) {
         Ok(script) => script,
@@ -105,15 +105,15 @@ impl Run {
         let n = self.composer.compose(&self.waiting, last, now, &stamp, &mut out);
         let consumed = &self.waiting[..n];
         // A restarted daemon, before these bytes or after them, goes on as if nothing had happened.
-        let mut successor = Composer::new(self.spec.clone());
-        successor.restore(before);
+        let mut restarted = Composer::new(self.spec.clone());
+        restarted.restore(before);
         let mut again = Composed::default();
-        assert_eq!(successor.compose(consumed, last, now, &stamp, &mut again), n);
+        assert_eq!(restarted.compose(consumed, last, now, &stamp, &mut again), n);
         assert_eq!((&again.written, again.shown(consumed)), (&out.written, out.shown(consumed)));
-        assert_eq!(successor.state(), self.composer.state());
-        assert_eq!(successor.is_mid_line(), self.composer.is_mid_line());
+        assert_eq!(restarted.state(), self.composer.state());
+        assert_eq!(restarted.is_mid_line(), self.composer.is_mid_line());
         self.composer = Composer::new(self.spec.clone());
-        self.composer.restore(successor.state());
+        self.composer.restore(restarted.state());
         self.written.extend_from_slice(&out.written);
         self.shown.extend_from_slice(out.shown(consumed));
         self.waiting.drain(..n);

@@ -80,10 +80,10 @@ pub fn control_bytes(bytes: &[u8]) {
     }
 }
 
-pub fn event_letters(bytes: &[u8]) {
+pub fn event_bytes(bytes: &[u8]) {
     for &byte in bytes {
-        if let Some(letter) = ServiceEvent::from_byte(byte) {
-            assert_eq!(letter.byte(), byte);
+        if let Some(event) = ServiceEvent::from_byte(byte) {
+            assert_eq!(event.byte(), byte);
         }
     }
     if event::is_listener_name(bytes) {

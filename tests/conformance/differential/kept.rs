@@ -84,9 +84,9 @@ fn first_failing(both: &Both, candidates: Vec<Sequence>) -> Option<Sequence> {
 fn shrunk(whole: Sequence, why: String) -> (Sequence, String) {
     let both = Both::started();
     let until = Instant::now() + SHRINKING;
-    support::be_patient(IMPATIENCE);
+    support::set_wait_limit(IMPATIENCE);
     let least = shrink::shrunk(whole.clone(), until, |candidates| first_failing(&both, candidates));
-    support::be_patient(support::PATIENCE);
+    support::set_wait_limit(support::WAIT_LIMIT);
     let confirmed = failure(&both, &least);
     both.abandon();
     match confirmed {

@@ -50,7 +50,7 @@ fn place(bed: &Bed, name: &str, finish: &str) -> Service {
         _ => builder.finish(&format!("{tells}\n[ -p end ] && read code < end; exit $code")),
     };
     let mut service = builder.place();
-    service.hear("s");
+    service.receive("s");
     service
 }
 
@@ -60,7 +60,7 @@ fn scan(bed: &Bed, nuke: bool) {
 }
 
 /// Performs one step, as `model` has already done.
-fn perform(bed: &Bed, service: &mut Service, step: &str, letters: &str, model: &Model<'_>) {
+fn perform(bed: &Bed, service: &mut Service, step: &str, events: &str, model: &Model<'_>) {
     match step {
         "ready" | "exit-0" | "exit-3" | "exit-255" => service.pass("go", step),
         "finish-0" | "finish-1" | "finish-125" => service.pass("end", &step["finish-".len()..]),
@@ -68,11 +68,11 @@ fn perform(bed: &Bed, service: &mut Service, step: &str, letters: &str, model: &
         "vanish" => {
             let hidden = service.hide();
             scan(bed, true);
-            let (before, after) = letters.split_at(letters.find('x').unwrap() + 1);
-            service.hear(before);
+            let (before, after) = events.split_at(events.find('x').unwrap() + 1);
+            service.receive(before);
             fs::rename(hidden, service.dir.path()).unwrap();
             scan(bed, false);
-            service.hear(after);
+            service.receive(after);
         }
         "down-signal" => {
             let name = if model.down_signal == 10 { "USR1\n" } else { "TERM\n" };
@@ -85,7 +85,7 @@ fn perform(bed: &Bed, service: &mut Service, step: &str, letters: &str, model: &
         byte => service.send(byte),
     }
     if step != "vanish" {
-        service.hear(letters);
+        service.receive(events);
     }
     until_state(service, &model.state());
     if model.ran > 0 {
@@ -97,7 +97,7 @@ fn perform(bed: &Bed, service: &mut Service, step: &str, letters: &str, model: &
 /// What a service leaves that can be compared when nothing more happens.
 #[derive(Debug, PartialEq, Eq)]
 struct Remains {
-    unheard: String,
+    further_events: String,
     ran: String,
     tally: Vec<(u8, u8)>,
     down_file: bool,
@@ -106,7 +106,7 @@ struct Remains {
 fn remains(service: &mut Service) -> Remains {
     let tally = fs::read(service.path("supervise/death_tally")).unwrap();
     Remains {
-        unheard: service.unheard(),
+        further_events: service.further_events(),
         ran: fs::read_to_string(service.path("ran")).unwrap_or_default(),
         tally: tally.chunks(14).map(|death| (death[12], death[13])).collect(),
         down_file: service.path("down").exists(),
@@ -120,7 +120,7 @@ fn remove(bed: &Bed, service: &mut Service) {
     service.pass("end", "0");
     fs::remove_file(hidden.join(end.file_name().unwrap())).unwrap();
     scan(bed, true);
-    service.hear_until('x');
+    service.receive_until('x');
     fs::remove_dir_all(hidden).unwrap();
 }
 
@@ -131,8 +131,8 @@ fn live_on(bed: &Bed, name: &str, sequence: &[String]) -> (Service, Remains) {
     let mut model = Model::new(finish);
     for step in steps {
         // In a shrunk sequence, a step may make no sense any more.
-        let Some(letters) = model.step(step) else { continue };
-        perform(bed, &mut service, step, &letters, &model);
+        let Some(events) = model.step(step) else { continue };
+        perform(bed, &mut service, step, &events, &model);
     }
     let remains = remains(&mut service);
     (service, remains)

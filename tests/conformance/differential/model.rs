@@ -134,7 +134,7 @@ impl<'a> Model<'a> {
         self.die(format!(" after signal {signal:x}"))
     }
 
-    fn finished(&mut self, letters: &str) -> String {
+    fn finished(&mut self, events: &str) -> String {
         self.phase = Phase::Down;
         let next = if self.last {
             "x".to_owned() + &self.begin_anew()
@@ -143,7 +143,7 @@ impl<'a> Model<'a> {
         } else {
             String::new()
         };
-        letters.to_owned() + &next
+        events.to_owned() + &next
     }
 
     fn request(&mut self, step: &str) -> String {
@@ -204,15 +204,15 @@ impl<'a> Model<'a> {
                 self.finished("OD")
             }
             "vanish" if self.finish != "gated" && !self.last => {
-                let mut letters = String::new();
+                let mut events = String::new();
                 if up {
                     self.last = true;
-                    letters.push_str("dD");
+                    events.push_str("dD");
                     self.paused = false;
                     self.ready = false;
                     self.ran += usize::from(self.finish != "plain");
                 }
-                letters + "x" + &self.begin_anew()
+                events + "x" + &self.begin_anew()
             }
             "down-signal" => {
                 self.down_signal = if self.down_signal == 15 { 10 } else { 15 };

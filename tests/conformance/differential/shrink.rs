@@ -1,6 +1,7 @@
 //! Leaves out of a failing sequence everything that the failure does not need.
 //!
-//! *Lives here:* which shorter and simpler sequences are tried, and in which order. *Does not live here:* trying one.
+//! *Lives here:* which shorter and simpler sequences are tried, and in which order. *Does not live
+//! here:* trying one.
 
 use std::time::Instant;
 

@@ -1,74 +1,55 @@
 //! Where the container's run-time files are, and making them anew.
 //!
-//! *Lives here:* the directories that s6-overlay has too, and the scandir as an unprivileged user can control it.
-//! *Does not live here:* what becomes of what was in the scandir (`old`), and what is in it next.
+//! *Lives here:* the directories that s6-overlay has too, and the scandir as an unprivileged user
+//! can control it. *Does not live here:* what becomes of what was in the scandir (`old`), and what
+//! is in it next.
 //!
 //! **Source:** B.1, PERM-2, PERM-3, L-13, L-21.
 
+mod layout;
 mod old;
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use gatevisor_paths::{Errno, OpenHome, Resolver, look};
-use gatevisor_sys::{clock, user::User};
+use gatevisor_sys::user::User;
 use gatevisor_wire::files;
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, accessat, fchmod, fchown, mkdirat, mknodat,
-    openat, renameat, symlinkat, unlinkat,
+    openat, symlinkat, unlinkat,
 };
 use rustix::process::geteuid;
 
+pub use layout::RuntimeDirectories;
 pub use old::OldScandir;
+
+use layout::{ELSEWHERE, OPEN_MODE, SERVICES, fresh_name, own_directory, trusted};
 
 /// Where s6-overlay's own files are.
 const TOP: &str = "s6";
-/// Where, in that, s6-overlay's base directory is, by which the agent's own command line tells that there is a supervisor.
+/// Where, in that, s6-overlay's base directory is, by which the agent's own command line tells that
+/// there is a supervisor.
 const BASE: &str = "basedir";
-/// Where the container's environment is.
-const ENVIRONMENT: &str = "s6/container_environment";
-/// Where the scandir is.
-const SERVICES: &str = "service";
-/// Where the scandir is where that place cannot be emptied.
-const ELSEWHERE: &str = "gatevisor";
 /// The link, among s6-overlay's files, that leads there.
 const LINK: &str = "scandir";
-/// How a directory is made that everybody may look into.
-const OPEN_MODE: Mode = Mode::from_raw_mode(0o755);
 /// Tells programs that they run in a container.
 const MARKER: &str = "/run/.containerenv";
 /// What tells so too.
 const OTHER_MARKER: &str = "/.dockerenv";
-/// Times that something else is put aside before a directory's place is given up.
-const TRIES: u32 = 16;
-
-/// Where the run-time files are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimeDirectories {
-    /// The directory of all of them.
-    pub root: PathBuf,
-    /// The container's environment.
-    pub environment: PathBuf,
-    /// The scandir.
-    pub scandir: PathBuf,
-}
 
 impl RuntimeDirectories {
-    /// Returns the places below a directory.
-    pub fn below(root: &Path) -> Self {
-        Self { root: root.to_owned(), environment: root.join(ENVIRONMENT), scandir: root.join(SERVICES) }
-    }
-
-    /// Makes the directories, and moves what is in the scandir out of the way if one step does that.
+    /// Makes the directories, and moves what is in the scandir out of the way if one step does
+    /// that.
     ///
     /// `agent` is the user who may register services, where that is not this one.
     ///
-    /// A container that is started again finds what the agent left, who may have put a link or anything else where these
-    /// are. So each is opened without following links, and what is not a directory of ours, or the agent's scandir, is
-    /// put aside.
+    /// A container that is started again finds what the agent left, who may have put a link or
+    /// anything else where these are. So each is opened without following links, and what is not a
+    /// directory of ours, or the agent's scandir, is put aside.
     ///
     /// # Errors
     /// A directory cannot be made or written to.
@@ -78,7 +59,8 @@ impl RuntimeDirectories {
         if agent.is_some() {
             fchmod(&top, OPEN_MODE)?;
         }
-        // Who may not write there is not alone in the container: then the scandir is somebody's who works.
+        // Who may not write there is not alone in the container: then the scandir is somebody's who
+        // works.
         accessat(&top, ".", Access::WRITE_OK, AtFlags::empty())?;
         own_directory(&top, BASE, &trusted())?;
         match unlinkat(&top, LINK, AtFlags::empty()) {
@@ -88,7 +70,8 @@ impl RuntimeDirectories {
         Ok(old::move_aside(&root)?)
     }
 
-    /// Has the scandir elsewhere from now on, where nothing was before. A link tells root's command line where.
+    /// Has the scandir elsewhere from now on, where nothing was before. A link tells root's command
+    /// line where.
     ///
     /// # Errors
     /// It cannot be made.
@@ -103,9 +86,10 @@ impl RuntimeDirectories {
         Ok(symlinkat(&self.scandir, own_directory(&root, TOP, &trusted())?, LINK)?)
     }
 
-    /// Makes the scandir, which holds nothing that counts, one that the agent's user may control.
+    /// Makes an empty scandir, and lets the agent's user send commands to its supervisor.
     ///
-    /// What directs the supervisor itself stays root's: only the FIFO for its commands is the agent's.
+    /// The agent's user owns the FIFO for commands only. Everything else that directs the
+    /// supervisor belongs to root.
     ///
     /// # Errors
     /// It cannot be made, or something stands in the way.
@@ -113,7 +97,7 @@ impl RuntimeDirectories {
         let scandir = self.open_scandir(agent)?;
         let mode = Mode::from_raw_mode(if agent.is_some() { 0o755 } else { 0o700 });
         match mkdirat(&scandir, files::SVSCAN, mode) {
-            // One in which something is mounted could not be removed; it counts where it is root's.
+            // An old directory remains if something is mounted in it. It is used if root owns it.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -125,7 +109,8 @@ impl RuntimeDirectories {
         let Some(agent) = agent else { return Ok(()) };
         let own_group = Some(Gid::from_raw(agent.gid));
         mknodat(&svscan, "control", FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-        // One that is opened to be read is opened at once, and is no other than the one whose owner changes.
+        // One that is opened to be read is opened at once, and is no other than the one whose owner
+        // changes.
         let control = Resolver::STRICT.open(&svscan, "control", OFlags::RDONLY)?;
         fchown(&control, None, own_group)?;
         // Who could read from it could take root's commands away.
@@ -146,45 +131,6 @@ impl RuntimeDirectories {
         let parent = OpenHome::open(parent).map_err(io::Error::other)?;
         own_directory(&parent, name, &owners)
     }
-}
-
-/// Whose directories are no traps: root's, as an image leaves them to everybody for the case that it is not started by
-/// root, and ours.
-fn trusted() -> [u32; 2] {
-    [0, geteuid().as_raw()]
-}
-
-/// Opens the directory `name` of one of `owners`, and makes it where there is none.
-///
-/// What is there instead is renamed. It may be a mount of the operator's.
-fn own_directory(parent: impl AsFd, name: &str, owners: &[u32]) -> io::Result<OwnedFd> {
-    let parent = parent.as_fd();
-    for _ in 0..TRIES {
-        match mkdirat(parent, name, OPEN_MODE) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        match Resolver::READING.directory(parent, name) {
-            Ok(found) if owners.contains(&look(&found)?.uid) => return Ok(found),
-            Err(error) if !matches!(error.errno(), Errno::NOTDIR | Errno::LOOP) => return Err(error.into()),
-            Ok(_) | Err(_) => put_aside(parent, name)?,
-        }
-    }
-    Err(Errno::EXIST.into())
-}
-
-/// Gives what is in a place another name, unless that is taken.
-fn put_aside(parent: impl AsFd, name: &str) -> io::Result<()> {
-    match renameat(&parent, name, &parent, fresh_name(name, "not-ours")) {
-        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Returns a name that nobody who was there before could know, and take all such names.
-fn fresh_name(name: &str, why: &str) -> String {
-    let (seconds, nanos) = clock::wall();
-    format!(".{name}.{seconds:x}{nanos:08x}.{why}")
 }
 
 /// Returns where the place of an unprivileged user is that may not use the usual one.
@@ -211,7 +157,8 @@ pub fn fallback(temporary: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Tells programs that they run in a container, where nothing else does. It is no failure where that cannot be.
+/// Tells programs that they run in a container, where nothing else does. It is no failure where
+/// that cannot be.
 ///
 /// **Source:** DET-4, L-26.
 pub fn mark() {
@@ -242,7 +189,7 @@ mod tests {
         let places = RuntimeDirectories::below(root.path());
         make(&places, None);
         fs::create_dir_all(places.scandir.join(".gateway-x.tmp/sub")).unwrap();
-        fs::write(places.scandir.join("stray"), "").unwrap();
+        fs::write(places.scandir.join("file"), "").unwrap();
         std::os::unix::fs::symlink(root.path().join("s6"), places.scandir.join("link")).unwrap();
         make(&places, None);
         let names: Vec<_> = fs::read_dir(&places.scandir).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -354,12 +301,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_renamed_is_cleared_entry_by_entry() {
+    fn a_scandir_that_cannot_be_renamed_is_cleared_entry_by_entry() {
         let root = tempfile::tempdir().unwrap();
         let places = RuntimeDirectories::below(root.path());
         make(&places, None);
         fs::create_dir_all(places.scandir.join("slot/event")).unwrap();
-        fs::write(places.scandir.join("stray"), "").unwrap();
+        fs::write(places.scandir.join("file"), "").unwrap();
         let report = places.clear(None).unwrap();
         assert_eq!((report.progress.changed, report.problems), (3, Vec::new()));
         assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 0);
@@ -368,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_helps_the_scandir_is_elsewhere_and_a_link_tells_where() {
+    fn a_scandir_that_cannot_be_cleared_is_replaced_by_one_elsewhere_and_a_link_leads_to_it() {
         let root = tempfile::tempdir().unwrap();
         let mut places = RuntimeDirectories::below(root.path());
         make(&places, None);
@@ -386,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_of_somebody_else_is_refused() {
+    fn a_runtime_directory_of_another_user_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         let path = fallback(temporary.path()).unwrap();
         assert_eq!(fallback(temporary.path()).unwrap(), path);

@@ -1,14 +1,16 @@
 //! What was in the scandir before this boot, and where it goes.
 //!
-//! *Lives here:* moving it aside at once, clearing it in place where that cannot be, and removing later what was moved.
-//! *Does not live here:* for how long clearing may go on, and who is told.
+//! *Lives here:* moving it aside at once, clearing it in place where that cannot be, and removing
+//! later what was moved. *Does not live here:* for how long clearing may go on, and who is told.
 //!
-//! An agent may leave a million entries in its scandir, or directories without a bottom. So the boot renames the directory
-//! and makes a new one. overlayfs does not rename a directory of an image's layer, nothing renames a mount, and a mount in
-//! the scandir is not for us to move; then the entries are renamed or removed one by one. What was renamed is removed while
-//! the container supervises already, by the agent, and then, for what root left in it, by root.
+//! An agent may leave a million entries in its scandir, or directories without a bottom. So the
+//! boot renames the directory and makes a new one. overlayfs does not rename a directory of an
+//! image's layer, nothing renames a mount, and a mount in the scandir is not for us to move; then
+//! the entries are renamed or removed one by one. What was renamed is removed while the container
+//! supervises already, by the agent, and then, for what root left in it, by root.
 //!
-//! **Source:** rename(2), `EXDEV` and `EBUSY`; the kernel's `Documentation/filesystems/overlayfs.rst`, `redirect_dir`.
+//! **Source:** rename(2), `EXDEV` and `EBUSY`; the kernel's
+//! `Documentation/filesystems/overlayfs.rst`, `redirect_dir`.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -20,9 +22,10 @@ use gatevisor_paths::{Errno, OpenHome, Resolver, Walker, mounts_within};
 use gatevisor_sys::user::User;
 use rustix::fs::{Dir, Gid, Mode, Uid, fchown, mkdirat, renameat};
 
-use super::{ELSEWHERE, RuntimeDirectories, SERVICES, fresh_name, own_directory, trusted};
+use super::layout::{ELSEWHERE, RuntimeDirectories, SERVICES, fresh_name, own_directory, trusted};
 
-/// What the name of a scandir of an earlier life ends with; one that is elsewhere is called so from the beginning.
+/// What the name of a scandir of an earlier life ends with; one that is elsewhere is called so from
+/// the beginning.
 pub(super) const OLD: &str = "old";
 /// Scandirs of earlier lives that are removed by one boot.
 const MOST: usize = 64;
@@ -72,7 +75,8 @@ impl RuntimeDirectories {
         Ok(Walker::new(&mut |_| true).walk(&scandir, &mut visitor)?)
     }
 
-    /// Removes scandirs of earlier lives, but not the one of this, with the rights that this process has.
+    /// Removes scandirs of earlier lives, but not the one of this, with the rights that this
+    /// process has.
     pub fn remove_old(&self, mut going: impl FnMut(&WalkProgress) -> bool) {
         let Ok(root) = self.root() else { return };
         self.remove_old_in(root.as_fd(), &mut going);
@@ -81,7 +85,8 @@ impl RuntimeDirectories {
         }
     }
 
-    /// Removes what the agent could not, because it is root's: little, so it stops early where it is not.
+    /// Removes what the agent could not, because it is root's: little, so it stops early where it
+    /// is not.
     pub fn remove_old_of_roots(&self) {
         self.remove_old(|progress| progress.entries < MOST_OF_ROOTS);
     }

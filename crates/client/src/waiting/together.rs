@@ -1,13 +1,14 @@
-//! *Lives here:* waiting until all of several services are as requested at one moment, or any of them.
+//! *Lives here:* waiting until all of several services, or any of them, are in the requested state
+//! at one moment.
 //!
-//! *Does not live here:* waiting until each of several has been so, at whatever moment (`waiting`).
+//! *Does not live here:* waiting until each of several has been in it at some moment (`waiting`).
 
 use super::{Condition, WaitError, Waited, Waiter};
 use crate::engine::{self, Interests, Waiting, Woken};
 use rustix::io::Errno;
 use std::time::Instant;
 
-/// Which of several services have to be as requested.
+/// How many of several services have to be in the requested state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Quantifier {
     /// All of them at once.
@@ -16,19 +17,21 @@ pub enum Quantifier {
     Any,
 }
 
-/// How waiting for several services together ended.
+/// The end of a wait for several services together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitedTogether {
-    /// They are as requested, but for those that failed for good, by their indexes.
+    /// They are in the requested state, except those that failed for good, whose indexes these are.
     Settled(Vec<usize>),
-    /// The supervisor of the service with this index has gone, so it cannot become so any more.
+    /// The supervisor of the service with this index has gone, so the state cannot be reached any
+    /// more.
     SupervisorGone(usize),
     /// The deadline passed.
     TimedOut,
 }
 
-/// Waits until the services are as requested at one moment: by their status when they were subscribed to, and by each event
-/// since. A service that failed for good counts as settled, for it will not come up by itself.
+/// Waits until the services are in the requested state at one moment, according to their status
+/// when they were subscribed to, and to each event since. A service that failed for good counts as
+/// settled, because it will not come up by itself.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svwait.html>
 pub fn wait_together(
@@ -65,7 +68,7 @@ impl ServiceGroup<'_> {
             while let Some(waiter) = self.waiters.get_mut(index)
                 && waiter.tracked.next_event()?.is_some()
             {
-                // What was so for an instant counts, even if more events have come.
+                // A state that lasted only an instant counts, even if more events have come.
                 if let Some(settled) = self.settled() {
                     return Ok(Some(settled));
                 }
@@ -74,8 +77,8 @@ impl ServiceGroup<'_> {
         Ok(None)
     }
 
-    /// Returns the end if those without a supervisor keep the others from ever being as requested.
-    fn hopeless(&self) -> Option<WaitedTogether> {
+    /// Returns the end if services without a supervisor make the requested state impossible.
+    fn abandoned(&self) -> Option<WaitedTogether> {
         let is_lost =
             |waiter: &Waiter| waiter.tracked.is_abandoned && waiter.tracked.settled(self.cond).is_none();
         let lost = self.waiters.iter().position(is_lost)?;
@@ -92,8 +95,8 @@ impl ServiceGroup<'_> {
         if let Some(settled) = self.settled() {
             return Ok(Some(settled));
         }
-        // The last events came before the end of a supervisor, so they are taken before it counts.
-        Ok(self.take_events()?.or_else(|| self.hopeless()))
+        // A supervisor's last events come before its end, so they are handled first.
+        Ok(self.take_events()?.or_else(|| self.abandoned()))
     }
 }
 

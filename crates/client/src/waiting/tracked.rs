@@ -1,9 +1,10 @@
-//! *Lives here:* one service that is waited for: what its status and its events say of it, whether a supervisor holds it, and
-//! what all of that means for the goal.
+//! *Lives here:* one service during a wait: what its status and its events tell, whether a
+//! supervisor has it, and what all of that means for the goal.
 //!
-//! *Does not live here:* waiting for several at once (`engine`), and what is asked of several together (`together`).
+//! *Does not live here:* waiting for several at once (`engine`), and conditions on several together
+//! (`together`).
 
-use super::{Condition, Outcome, WaitError, Waited};
+use super::condition::{Condition, Known, Outcome, WaitError, Waited};
 use crate::engine::{Interests, Waiting, Woken};
 use crate::{Listener, ServiceDir, StatusError, open};
 use gatevisor_wire::{control::Control, event::ServiceEvent, policy::RestartPhase, status::Status};
@@ -16,55 +17,27 @@ use std::{
 /// What ends the wait for one service.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Goal {
-    /// It was so by its status when it was subscribed to, or by any event since.
+    /// The condition held by its status when it was subscribed to, or by any event since.
     Become(Condition),
-    /// It is so by its status, which must also say that it is wanted down. Events and changes say when to look.
+    /// The condition holds by its status, which must also say that it is wanted down. Events and
+    /// changes only tell when to look.
     Settle(Condition),
-    /// A supervisor holds it.
+    /// A supervisor has it.
     Supervised,
-    /// No supervisor holds it.
+    /// No supervisor has it.
     Released,
 }
 
-/// Whether somebody reads the control FIFO.
+/// Whether the control FIFO has a reader.
 ///
-/// While it is held open for writing, poll reports an error on it as soon as the last reader has gone, even one that
-/// was killed and could send no event.
+/// While it is open for writing, poll reports an error on it as soon as the last reader has gone.
+/// This covers a reader that was killed and could send no event.
 #[derive(Debug)]
 enum ControlReader {
     Present(OwnedFd),
     Absent,
-    /// The FIFO may not be opened; there are only events to go by.
+    /// The FIFO may not be opened, so there are only events.
     Unknown,
-}
-
-/// What is known of a service by its status and the events since.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
-    pub(super) up: bool,
-    /// Up and ready, or down and finished.
-    pub(super) ready: bool,
-}
-
-impl Known {
-    pub(super) const fn by_status(status: &Status) -> Self {
-        let up = status.is_up();
-        Self { up, ready: if up { status.ready } else { status.pid.is_none() } }
-    }
-
-    /// Returns what is known after an event, or nothing where it says neither up nor down.
-    pub(super) const fn after(event: ServiceEvent) -> Option<Self> {
-        let (up, ready) = match event {
-            ServiceEvent::Up => (true, false),
-            ServiceEvent::Ready => (true, true),
-            ServiceEvent::Died => (false, false),
-            ServiceEvent::Finished => (false, true),
-            ServiceEvent::SupervisionStarted
-            | ServiceEvent::SupervisionEnded
-            | ServiceEvent::PermanentFailure => return None,
-        };
-        Some(Self { up, ready })
-    }
 }
 
 #[derive(Debug)]
@@ -72,16 +45,16 @@ pub(super) struct Tracked {
     pub(super) dir: ServiceDir,
     /// Why this service cannot be waited for.
     failure: Option<WaitError>,
-    /// Why its status is not known, which matters for some goals only.
+    /// Why its status is unknown, which matters for some goals only.
     unreadable: Option<StatusError>,
-    /// `None` where there is no event fifodir: no supervisor has ever held the service.
+    /// `None` if there is no event fifodir, because no supervisor has ever had the service.
     listener: Option<Listener>,
     control: ControlReader,
-    /// Nothing where the status does not say it and no event came yet.
+    /// `None` if the status does not tell and no event has come yet.
     known: Option<Known>,
-    /// It was given up for good.
+    /// Whether it failed for good.
     has_failed: bool,
-    /// The supervisor has said that it goes, or has gone.
+    /// Whether the supervisor has announced its end, or has gone.
     pub(super) is_abandoned: bool,
 }
 
@@ -95,7 +68,8 @@ impl Tracked {
             }
             Err(source) => (None, Some(WaitError::Subscribe { dir: dir.event_path(), source })),
         };
-        // Held from now on, so that it is the same supervisor's even if the directory is renamed.
+        // The FIFO is kept open from now on, so that it stays the same supervisor's even if the
+        // directory is renamed.
         let control = find_reader(dir).unwrap_or(ControlReader::Unknown);
         let mut tracked = Self {
             dir: dir.clone(),
@@ -117,12 +91,12 @@ impl Tracked {
         tracked
     }
 
-    /// Takes the reason for which the service cannot be waited for.
+    /// Takes the reason why the service cannot be waited for.
     pub(super) fn take_failure(&mut self) -> Option<WaitError> {
         self.failure.take()
     }
 
-    /// Takes the reason for which its status is not known.
+    /// Takes the reason why its status is unknown.
     pub(super) fn take_unreadable(&mut self) -> Option<StatusError> {
         self.unreadable.take()
     }
@@ -134,12 +108,12 @@ impl Tracked {
         self.forget_failure();
     }
 
-    /// Does not take a failure for final that was there before commands were sent.
+    /// Ignores a failure that was there before commands were sent.
     pub(super) fn forget_failure(&mut self) {
         self.has_failed = false;
     }
 
-    /// Goes by the status again if that says that the service is wanted down.
+    /// Uses the status again if it says that the service is wanted down.
     pub(super) fn look_if_wanted_down(&mut self) {
         if let Ok(status) = self.dir.status()
             && !status.want_up
@@ -148,10 +122,10 @@ impl Tracked {
         }
     }
 
-    /// Returns whether a supervisor held the service when it was subscribed to, as far as that can be told.
+    /// Returns whether a supervisor had the service when it was subscribed to, if that is known.
     ///
     /// # Errors
-    /// It cannot be told, or what has the name of the control FIFO is none.
+    /// The answer is unknown, or something other than a FIFO has the name of the control FIFO.
     pub(super) fn is_supervised(&self) -> Result<bool, WaitError> {
         Ok(self.listener.is_some() && !matches!(find_reader(&self.dir)?, ControlReader::Absent))
     }
@@ -171,7 +145,7 @@ impl Tracked {
         Ok(event)
     }
 
-    /// Returns how the wait for a condition ends, by what is known now.
+    /// Returns how the wait for a condition ends, according to what is known now.
     pub(super) fn settled(&self, cond: Condition) -> Option<Waited> {
         if self.known.is_some_and(|known| cond.is_met(known)) {
             return Some(Waited::Reached);
@@ -179,14 +153,15 @@ impl Tracked {
         (self.has_failed && cond.wants_up()).then_some(Waited::Failed)
     }
 
-    /// Notes that poll has reported the end of the control FIFO's readers, if it is this one's.
+    /// If the reported descriptor is this control FIFO, notes that it has no reader any more.
     pub(super) fn note_closed(&mut self) {
         if let ControlReader::Present(control) = &self.control {
             self.is_abandoned |= !open::is_read(control);
         }
     }
 
-    /// Adds what events arrive on, and the control FIFO where it matters that its reader goes.
+    /// Adds the descriptor on which events arrive, and the control FIFO if the end of its reader
+    /// matters.
     pub(super) fn interests<'a>(&'a self, watches_reader: bool, interests: &mut Interests<'a>) {
         if let Some(listener) = &self.listener {
             interests.readable(listener.as_fd());
@@ -196,7 +171,7 @@ impl Tracked {
         }
     }
 
-    /// Looks at everything once, after the listener is there.
+    /// Looks at everything once, after the listener exists.
     fn begin(&mut self, goal: Goal) -> Result<Option<Waited>, WaitError> {
         if let Some(error) = self.failure.take() {
             return Err(error);
@@ -208,7 +183,7 @@ impl Tracked {
             match goal {
                 Goal::Released => return Ok(Some(Waited::Reached)),
                 Goal::Supervised => {}
-                // A status that nobody keeps up to date says nothing.
+                // A status that nobody keeps up to date proves nothing.
                 Goal::Become(_) | Goal::Settle(_) => return Ok(Some(Waited::SupervisorGone)),
             }
         }
@@ -226,7 +201,7 @@ impl Tracked {
         }
     }
 
-    /// Takes the events that have arrived, up to the one that decides.
+    /// Handles the events that have arrived, up to the deciding one.
     fn take_events(&mut self, goal: Goal) -> Result<Option<Waited>, WaitError> {
         let mut any = false;
         while let Some(event) = self.next_event()? {
@@ -235,7 +210,7 @@ impl Tracked {
             }
             any = true;
         }
-        // These goals are reached by what the status says; events only say when to look.
+        // The status decides about these goals; events only tell when to look.
         if any && matches!(goal, Goal::Settle(_) | Goal::Supervised) { self.look(goal) } else { Ok(None) }
     }
 
@@ -248,7 +223,7 @@ impl Tracked {
             },
             Goal::Settle(_) if has_ended => self.left(goal).map(Some),
             Goal::Supervised if event == ServiceEvent::SupervisionStarted => Ok(Some(Waited::Reached)),
-            // The open FIFO knows better than the event, which comes a little before the end.
+            // The open FIFO is more reliable than the event, which comes a little before the end.
             Goal::Released if has_ended && !matches!(self.control, ControlReader::Present(_)) => {
                 Ok(Some(Waited::Reached))
             }
@@ -256,7 +231,7 @@ impl Tracked {
         }
     }
 
-    /// Returns the outcome now that nobody reads the control FIFO any more.
+    /// Returns the outcome when the control FIFO has no reader any more.
     fn gone(&mut self, goal: Goal) -> Result<Waited, WaitError> {
         self.control = ControlReader::Absent;
         if matches!(goal, Goal::Released) {
@@ -276,7 +251,7 @@ impl Tracked {
         Ok(if is_down { Waited::Reached } else { Waited::SupervisorGone })
     }
 
-    /// Looks whether the goal is reached by what the status says now.
+    /// Checks whether the status means that the goal is reached.
     fn look(&self, goal: Goal) -> Result<Option<Waited>, WaitError> {
         let is_absent = matches!(self.control, ControlReader::Absent);
         let is_so = self.status()?.is_some_and(|status| match goal {
@@ -287,7 +262,8 @@ impl Tracked {
         Ok(is_so.then_some(Waited::Reached))
     }
 
-    /// Returns the status, or nothing where it is not there yet or may not be read: then events tell.
+    /// Returns the status, or `None` if it does not exist yet or may not be read; then events
+    /// decide.
     fn status(&self) -> Result<Option<Status>, WaitError> {
         match self.dir.status() {
             Ok(status) => Ok(Some(status)),
@@ -296,7 +272,8 @@ impl Tracked {
     }
 }
 
-/// Returns an error unless events tell in its place: the supervisor has only just begun, or the status may not be read.
+/// Returns the error unless events can decide instead: the supervisor has only just begun, or the
+/// status may not be read.
 fn telling(error: StatusError) -> Result<(), StatusError> {
     match error {
         StatusError::NeverSupervised { .. } | StatusError::Missing { .. } => Ok(()),
@@ -310,18 +287,19 @@ fn find_reader(dir: &ServiceDir) -> Result<ControlReader, WaitError> {
         Ok(Some(fd)) => Ok(ControlReader::Present(fd)),
         Ok(None) => Ok(ControlReader::Absent),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(ControlReader::Unknown),
-        // With no descriptor left for it, waiting by events alone is better than not waiting.
+        // If no descriptor is left for the FIFO, waiting by events alone is better than not
+        // waiting.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => Ok(ControlReader::Unknown),
         Err(source) => Err(WaitError::Control { fifo: dir.control_path(), source }),
     }
 }
 
-/// Returns whether the policy says that the service was given up for good.
+/// Returns whether the policy says that the service failed for good.
 fn has_given_up(dir: &ServiceDir) -> bool {
     dir.policy().is_some_and(|policy| matches!(policy.phase, RestartPhase::Failed | RestartPhase::Refused))
 }
 
-/// One service and what is waited for.
+/// A service, with the goal of the wait for it.
 #[derive(Debug)]
 pub(super) struct TrackedGoal<'a> {
     pub(super) tracked: &'a mut Tracked,

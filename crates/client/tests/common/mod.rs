@@ -31,7 +31,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// As late as any event in a test may come.
+/// The latest moment at which an event of a test may come.
 #[expect(clippy::unnecessary_wraps, reason = "deadlines are optional")]
 pub fn soon() -> Option<Instant> {
     Some(Instant::now() + Duration::from_secs(10))
@@ -50,7 +50,8 @@ pub fn script(path: &Path, body: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Makes a service directory with its event fifodir, so that a listener can be there before the supervisor.
+/// Makes a service directory with its event fifodir, so that a listener can be there before the
+/// supervisor.
 pub fn service(path: &Path, run: &str) -> ServiceDir {
     fs::create_dir(path).unwrap();
     script(&path.join(files::RUN), run);
@@ -89,8 +90,8 @@ impl Scan {
         self.child.id()
     }
 
-    /// Makes a service in a place that is not scanned, with `prepare`, publishes it by renaming, and returns once it
-    /// is supervised.
+    /// Makes a service in a place that is not scanned, with `prepare`, publishes it by renaming,
+    /// and returns once it is supervised.
     pub fn add(&self, name: &str, run: &str, prepare: impl FnOnce(&Path)) -> ServiceDir {
         let staged = self.dir.path().join(format!(".{name}"));
         let dir = service(&staged, run);
@@ -130,8 +131,8 @@ pub fn end(child: &mut Child, signal: Signal) {
     let pid = rustix::process::Pid::from_child(child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     let _ = kill_process(pid, signal);
-    let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)) == Ok(0) {
+    let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)) == Ok(0) {
         let _ = child.kill();
     }
     let _ = child.wait();
@@ -188,7 +189,7 @@ pub fn until(dir: &ServiceDir, expected: impl Fn(&Status) -> bool) -> Status {
     }
 }
 
-/// A supervisor that does only what it is told to.
+/// A supervisor that does only what the test tells it.
 pub struct Fake {
     pub dir: ServiceDir,
     control: Option<OwnedFd>,
@@ -217,7 +218,8 @@ impl Fake {
         }
         let fifo = dir.control_path();
         mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
-        // For writing too, as a supervisor does, so that there is no end of file when a client closes its end.
+        // For writing too, as a supervisor does, so that there is no end of file when a client
+        // closes its end.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let control = open(&fifo, flags, Mode::empty()).unwrap();
         fs::write(path.join(files::STATUS), status.encode()).unwrap();
@@ -246,14 +248,14 @@ impl Fake {
     /// Waits until bytes arrive on the control FIFO and returns them.
     pub fn commands(&self) -> Vec<u8> {
         let control = self.control.as_ref().expect("the fake is still there");
-        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
-        assert_eq!(poll(&mut [PollFd::new(control, PollFlags::IN)], Some(&patience)), Ok(1));
+        let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(poll(&mut [PollFd::new(control, PollFlags::IN)], Some(&limit)), Ok(1));
         let mut buffer = [0; 100];
         let count = rustix::io::read(control, &mut buffer).unwrap();
         buffer.iter().take(count).copied().collect()
     }
 
-    /// Goes without a word.
+    /// Ends without an event.
     pub fn vanish(&mut self) {
         self.control = None;
     }

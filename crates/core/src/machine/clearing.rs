@@ -1,12 +1,12 @@
-//! Ending what an earlier life of the service has left behind, before the next life begins.
+//! Ends the processes that an earlier run of the service left behind, before the next run begins.
 //!
-//! *Lives here:* when that is done, how long it may take, and what follows from its end.
+//! *Lives here:* when that is done, how long it may take, and the consequences of its end.
 //! *Does not live here:* which processes are meant; a child of the service's user finds them
 //! (`gatevisor-slot`).
 //!
-//! An earlier supervision that was killed leaves the service itself: no other one is started while
-//! it lives. A process of the service that died leaves what it started; that is ended where its
-//! directory says so.
+//! If an earlier supervision was killed, the service itself is left behind, and no second one is
+//! started while it runs. If a process of the service died, the processes that it had started are
+//! left behind. They are ended if the service directory says so.
 
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, policy, signal};
@@ -18,10 +18,10 @@ use crate::restart::RestartPolicy;
 use crate::time::Now;
 
 impl Machine {
-    /// An earlier supervision of the service did not end in order: what it left, the process `pid`
-    /// if that is known, ends before anything is started.
+    /// Notes that an earlier supervision of the service did not end in order. Its leftovers (the
+    /// process `pid`, if that is known) are ended before anything is started.
     ///
-    /// For a machine that was made just now.
+    /// Call it only for a new machine.
     pub fn inherit(&mut self, pid: Option<Pid>, out: &mut ServiceEffects) {
         self.inherited = Some(Leftover::OfSupervision(pid));
         self.clear_orphans(pid, out);
@@ -29,9 +29,10 @@ impl Machine {
 
     pub(super) fn clear_orphans(&mut self, pid: Option<Pid>, out: &mut ServiceEffects) {
         self.phase = ServicePhase::Clearing(Cleanup::of(Leftover::OfSupervision(pid), false));
-        let who = pid.map_or_else(|| "what is left of it".to_owned(), |pid| format!("process {pid}"));
+        // Whether there is anything to end, the child finds out.
+        let whom = pid.map_or_else(|| "processes of it".to_owned(), |pid| format!("process {pid} of it"));
         let reason =
-            format!("{who} is being ended first: an earlier supervisor was killed and left it running");
+            format!("an earlier supervisor was killed: if it left {whom} running, that is ended first");
         self.write_policy(policy::RestartPhase::Clearing, None, Some(reason), out);
         out.add(ServiceEffect::Clear(Leftover::OfSupervision(pid)));
     }
@@ -51,7 +52,7 @@ impl Machine {
         clearing.pid = Some(pid);
         clearing.due = clearing.due.or(due);
         let unannounced = std::mem::take(&mut clearing.unannounced);
-        // To others it is what a finish script is.
+        // Others see it as a finish script.
         self.status.pid = Some(pid);
         self.status.finishing = true;
         out.add(ServiceEffect::PublishStatus(self.status));
@@ -83,7 +84,7 @@ impl Machine {
         if clearing.pid.is_none() {
             return;
         }
-        let failed = format!("what an earlier supervisor left of it could not be ended ({how})");
+        let failed = format!("what an earlier supervisor may have left of it could not be ended ({how})");
         let outcome = if how.success() { Ok(()) } else { Err(failed.as_str()) };
         self.after_clearing(now, clearing, outcome, policy, out);
     }
@@ -97,8 +98,8 @@ impl Machine {
         out: &mut ServiceEffects,
     ) {
         match (clearing.whose, outcome) {
-            // It has taken what time it might; a process that cannot even be killed would keep the
-            // service down for ever.
+            // The time for it is over. A process that cannot even be killed would otherwise keep
+            // the service down for ever.
             (Leftover::OfProcess(_), _) => self.settle(now, clearing.unannounced, out),
             (Leftover::OfSupervision(_), Ok(())) => {
                 self.inherited = None;
@@ -114,8 +115,8 @@ impl Machine {
         }
     }
 
-    /// Has what was left behind killed at once, because the time for it is over or everything is
-    /// killed; the second time it kills the process that does it.
+    /// Kills the leftovers at once, because the time for them is over or everything is being
+    /// killed. The second call kills the process that ends them.
     pub(super) fn advance_cleanup(&mut self, now: Now, out: &mut ServiceEffects) {
         let ServicePhase::Clearing(clearing @ Cleanup { pid: Some(_), .. }) = &mut self.phase else { return };
         let Some(pid) = clearing.pid else { return };

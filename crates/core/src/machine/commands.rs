@@ -1,4 +1,4 @@
-//! What each byte of `supervise/control` means in each phase.
+//! The meaning of each byte of `supervise/control` in each phase.
 //!
 //! *Lives here:* requests and signals. *Does not live here:* the alphabet, which is
 //! `gatevisor-wire`'s.
@@ -35,6 +35,7 @@ impl Machine {
             Control::Up => self.want_up(now, out),
             Control::Down => self.want_down(out),
             Control::Once => {
+                self.drop_question(out);
                 self.set_want(false, out);
                 if let ServicePhase::Down { .. } = self.phase {
                     self.start(out);
@@ -46,6 +47,7 @@ impl Machine {
                     self.end(out);
                 } else {
                     self.last = true;
+                    self.drop_question(out);
                 }
             }
             Control::Signal(wanted) => self.signal(wanted, out),
@@ -64,7 +66,11 @@ impl Machine {
     pub(super) fn set_want(&mut self, up: bool, out: &mut ServiceEffects) {
         if self.rules == Rules::Native
             && self.last
-            && (up || matches!(self.phase, ServicePhase::Finishing { .. } | ServicePhase::Clearing(_)))
+            && (up
+                || matches!(
+                    self.phase,
+                    ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) | ServicePhase::Asking(_)
+                ))
         {
             return;
         }
@@ -74,10 +80,11 @@ impl Machine {
 
     fn want_up(&mut self, now: Now, out: &mut ServiceEffects) {
         if self.rules == Rules::Native && !self.last {
-            // Somebody asks: whatever went wrong before, this start is not a retry.
+            // Somebody asks for the start, so it is not a retry, whatever went wrong before.
             self.history.forget();
             self.not_before = now.tick;
             self.failure = None;
+            self.drop_question(out);
         }
         self.set_want(true, out);
         if let ServicePhase::Down { .. } = self.phase {
@@ -86,9 +93,10 @@ impl Machine {
     }
 
     pub(super) fn want_down(&mut self, out: &mut ServiceEffects) {
+        self.drop_question(out);
         match self.phase {
             ServicePhase::Up { pid, .. } => {
-                // Even if somebody wants it up again before it dies.
+                // This holds even if somebody wants it up again before it dies.
                 self.starts.is_asked_for = true;
                 self.status.want_up = false;
                 self.status.paused = false;
@@ -96,9 +104,9 @@ impl Machine {
                 out.add(ServiceEffect::PublishStatus(self.status));
             }
             ServicePhase::Starting { pid: Some(pid), .. } => {
-                // Not published yet: without a pid it would read as if it were down already. The
-                // status follows within the instant that the process needs to reach its program, or
-                // to die before that.
+                // The status is not published yet: without a pid it would mean that the service is
+                // down already. It is published as soon as the process has reached its program or
+                // has died before that.
                 self.status.want_up = false;
                 self.asked_to_die = true;
                 out.add(ServiceEffect::Terminate(pid));
@@ -114,14 +122,17 @@ impl Machine {
                 self.publish_policy(policy::RestartPhase::Running, None, out);
                 self.set_want(false, out);
             }
-            ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) => self.set_want(false, out),
+            ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) | ServicePhase::Asking(_) => {
+                self.set_want(false, out);
+            }
             ServicePhase::Ended => {}
         }
     }
 
     fn want_no_restart(&mut self, out: &mut ServiceEffects) {
+        self.drop_question(out);
         if let ServicePhase::Down { start_at: Some(_) } = self.phase {
-            // The start that is due would be a restart.
+            // The pending start would be a restart.
             self.phase = ServicePhase::Down { start_at: None };
             self.publish_policy(policy::RestartPhase::Running, None, out);
         }
@@ -134,7 +145,8 @@ impl Machine {
             return;
         };
         if wanted == ControlSignal::Stop && !self.is_up() {
-            // A process paused before it reached its program would never tell whether it does.
+            // A process that was paused before it reached its program would never report whether it
+            // reaches it.
             return;
         }
         self.starts.sent = Some(wanted.number());
@@ -170,7 +182,7 @@ impl Machine {
                 self.asked_to_die = true;
                 out.add(ServiceEffect::SignalGroup(pid, signal::KILL));
             }
-            // As for `p`.
+            // For the same reason as `p`.
             Control::StopGroup if !self.is_up() => {}
             Control::StopGroup => {
                 out.add(ServiceEffect::SignalGroup(pid, signal::STOP));

@@ -1,14 +1,16 @@
 //! From the end of a service's process to the next start, or to the end of its supervision.
 //!
-//! *Lives here:* what a death means, what the finish script does to it, and how supervision ends.
+//! *Lives here:* the consequences of a death, the effect of the finish script on them, and the end
+//! of supervision.
 //! *Does not live here:* when a restart is due (see [`crate::restart`]).
 
 use gatevisor_wire::event::ServiceEvent::{self, Died, Finished, PermanentFailure, SupervisionEnded};
+use gatevisor_wire::handoff::HandoffAnswer;
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, policy, signal};
 
-use super::phase::ServicePhase;
+use super::phase::{HandoffInquiry, ServicePhase};
 use super::starts::Killer;
 use super::{Machine, memory};
 use crate::effect::{ServiceEffect, ServiceEffects};
@@ -17,14 +19,15 @@ use crate::time::{Now, Tick};
 
 /// Milliseconds after a death, or after readiness, before s6 starts a service again.
 const S6_PAUSE_MS: u64 = 1000;
-/// The exit code of a finish script that declares a permanent failure.
+/// The exit code with which a finish script declares a permanent failure.
 const FINISH_PERMANENT: u8 = 125;
 
 impl Machine {
     pub(super) fn terminating(&mut self, now: Now, ms: u64) {
         let due = self.kill_at(now, ms);
         match &mut self.phase {
-            // Also while it is starting: the signal may come when the program ignores it already.
+            // This holds during a start, too: when the signal comes, the program may already ignore
+            // it.
             ServicePhase::Up { kill_at, .. } | ServicePhase::Starting { pid: Some(_), kill_at } => {
                 *kill_at = due;
             }
@@ -33,6 +36,7 @@ impl Machine {
             | ServicePhase::Waiting { .. }
             | ServicePhase::Finishing { .. }
             | ServicePhase::Clearing(_)
+            | ServicePhase::Asking(_)
             | ServicePhase::Ended => {}
         }
     }
@@ -47,7 +51,7 @@ impl Machine {
         match self.phase {
             ServicePhase::Up { pid, since, .. } => self.died(now, pid, since, how, policy, out),
             ServicePhase::Starting { pid: Some(pid), .. } => {
-                // It was killed while it was starting: a life without an instant of being up.
+                // It was killed during its start, so it was never up.
                 self.starts.started = true;
                 self.died(now, pid, now.tick, how, policy, out);
             }
@@ -61,7 +65,11 @@ impl Machine {
                 self.finished(now, false, out);
             }
             ServicePhase::Clearing(clearing) => self.cleared(now, clearing, how, policy, out),
-            ServicePhase::Down { .. }
+            ServicePhase::Asking(inquiry @ HandoffInquiry { pid: Some(_), .. }) => {
+                self.answered(now, inquiry, HandoffAnswer::of(how), policy, out);
+            }
+            ServicePhase::Asking(HandoffInquiry { pid: None, .. })
+            | ServicePhase::Down { .. }
             | ServicePhase::Starting { pid: None, .. }
             | ServicePhase::Finishing { pid: None, .. }
             | ServicePhase::Ended => {}
@@ -83,7 +91,14 @@ impl Machine {
         self.status.changed = now.wall;
         let was_wanted = self.status.want_up;
         self.cause = (self.starts.killer == Killer::Kernel).then_some(memory::OUT_OF_MEMORY);
+        self.history.ran(policy, now.tick.since(since));
+        if self.starts.sent.is_some() {
+            // What it requests now, a signal that somebody had sent may have asked it for.
+            self.history.forget_requests();
+        }
+        self.question = self.question_about(pid, now.tick.since(since), how, policy);
         self.not_before = match self.rules {
+            _ if self.question.is_some() => now.tick,
             Rules::Native => self.judge(now, since, how, policy),
             Rules::S6 => self.ready_since.map_or(now.tick.after(S6_PAUSE_MS), |at| at.after(S6_PAUSE_MS)),
         };
@@ -105,13 +120,16 @@ impl Machine {
         if !self.status.want_up || self.last {
             return now.tick;
         }
-        let hopeless = how.exit_code().is_some_and(|code| policy.fail_codes.contains(&code));
-        if self.asked_to_die && !hopeless {
+        let permanent_failure = how.exit_code().is_some_and(|code| policy.is_final(code));
+        if self.asked_to_die && !permanent_failure {
             return now.tick;
         }
         match self.history.after_death(policy, since, now.tick, how) {
-            RestartDecision::After(ms) => now.tick.after(ms),
-            RestartDecision::Hopeless(code) => {
+            RestartDecision::After(ms) => {
+                let asks = how.exit_code().is_some_and(|code| policy.restart_codes.contains(&code));
+                if asks { self.requested(now, ms) } else { now.tick.after(ms) }
+            }
+            RestartDecision::Never(code) => {
                 self.fail(format!("exit code {code} means that a restart cannot help"));
                 now.tick
             }
@@ -123,7 +141,16 @@ impl Machine {
         }
     }
 
-    /// Stops wanting the service up, for a reason that is kept.
+    /// Returns when the next start may come that the service itself requested, and keeps the reason
+    /// if it has to wait.
+    pub(super) fn requested(&mut self, now: Now, wait_ms: u64) -> Tick {
+        if wait_ms > 0 {
+            self.cause = Some(policy::ASKS_TOO_OFTEN);
+        }
+        now.tick.after(wait_ms)
+    }
+
+    /// Stops wanting the service up, and keeps the reason.
     pub(super) fn fail(&mut self, reason: String) {
         self.status.want_up = false;
         self.failure = Some(reason.into_boxed_str());
@@ -144,21 +171,30 @@ impl Machine {
 
     pub(super) fn finish_absent(&mut self, now: Now, out: &mut ServiceEffects) {
         if let ServicePhase::Finishing { pid, .. } = self.phase {
-            // A finish script that was forked but not executed has been announced already.
+            // The end of a finish script that was forked but not executed has been announced
+            // already.
             self.finished(now, pid.is_none(), out);
         }
     }
 
-    /// The finish script is over; `died_now` when the death is not announced yet.
+    /// Handles the end of the finish script. `died_now` tells that the death has not been announced
+    /// yet.
     pub(super) fn finished(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
+        if !self.ask(died_now, out) {
+            self.finished_and_asked(now, died_now, out);
+        }
+    }
+
+    /// Continues after the question about the death, if there was one, has been answered.
+    pub(super) fn finished_and_asked(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
         match self.bereaved.take() {
             Some(pid) => self.clear_survivors(pid, died_now, out),
             None => self.settle(now, died_now, out),
         }
     }
 
-    /// The service is down for good or until the next start; `died_now` when its death is not
-    /// announced yet.
+    /// The service is down, for good or until the next start. `died_now` tells that its death has
+    /// not been announced yet.
     pub(super) fn settle(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
         self.status.pid = None;
         self.status.finishing = false;
@@ -172,11 +208,14 @@ impl Machine {
             (false, true) => &[PermanentFailure, Finished],
         };
         let wanted = self.status.want_up && !self.last;
+        let asks_again = self.question.is_some() && wanted;
         let waits_ms = self.not_before.since(now.tick);
         self.phase = ServicePhase::Down { start_at: wanted.then_some(self.not_before) };
-        // What the policy says comes first: whoever receives the event must find it.
+        // The policy is published first, so that a receiver of the event finds it.
         if failed {
             self.publish_policy(policy::RestartPhase::Failed, None, out);
+        } else if asks_again {
+            self.publish_question(Some(now.wall_after(waits_ms)), out);
         } else if wanted && waits_ms > 0 && self.rules == Rules::Native {
             self.publish_policy(policy::RestartPhase::Backoff, Some(now.wall_after(waits_ms)), out);
         } else {
@@ -186,7 +225,7 @@ impl Machine {
         out.add(ServiceEffect::Broadcast(events));
         if self.last {
             self.end(out);
-        } else if wanted && waits_ms == 0 {
+        } else if wanted && waits_ms == 0 && !asks_again {
             self.start(out);
         }
     }
@@ -199,6 +238,7 @@ impl Machine {
                 *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
             }
             ServicePhase::Clearing(clearing) => clearing.end_by(cap),
+            ServicePhase::Asking(inquiry) => inquiry.end_by(cap),
             ServicePhase::Down { .. }
             | ServicePhase::Starting { .. }
             | ServicePhase::Waiting { .. }
@@ -223,6 +263,11 @@ impl Machine {
                 clearing.end_by(now.tick.after(ms));
                 self.last = true;
             }
+            ServicePhase::Asking(inquiry) => {
+                inquiry.end_by(now.tick.after(ms));
+                self.last = true;
+                self.drop_question(out);
+            }
             ServicePhase::Waiting { .. } | ServicePhase::Down { .. } => self.end(out),
             ServicePhase::Ended => {}
         }
@@ -238,6 +283,10 @@ impl Machine {
                 self.want_down(out);
             }
             ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) => self.last = true,
+            ServicePhase::Asking(_) => {
+                self.last = true;
+                self.drop_question(out);
+            }
             ServicePhase::Ended => {}
         }
     }

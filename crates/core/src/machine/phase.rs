@@ -1,47 +1,67 @@
-//! What runs of a service.
+//! The phases of a service.
 //!
-//! *Lives here:* the phases of its life. *Does not live here:* what leads from one to another.
+//! *Lives here:* the phases.
+//! *Does not live here:* the transitions between them.
 
 use gatevisor_wire::Pid;
 
 use crate::effect::Leftover;
 use crate::time::Tick;
 
-/// Milliseconds between two attempts to kill what should have been dead.
+/// Milliseconds between two attempts to kill a process that should be dead.
 pub(super) const KILL_AGAIN_MS: u64 = 5000;
 
-/// What runs.
+/// A phase: what runs for the service now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ServicePhase {
-    /// Nothing; a start may be due.
+    /// Nothing runs. A start may be due.
     Down { start_at: Option<Tick> },
     /// A process that has not reached its program; the pid is unknown until the fork is done.
     Starting { pid: Option<Pid>, kill_at: Option<Tick> },
-    /// A process that waits until an earlier one lets go of the lock. To others the service is
+    /// A process that waits until an earlier one releases the lock. For others, the service is
     /// down.
     Waiting { pid: Pid },
     /// The service.
     Up { pid: Pid, since: Tick, kill_at: Option<Tick> },
     /// The finish script; the pid is unknown until the fork is done.
     Finishing { pid: Option<Pid>, kill_at: Option<Tick> },
-    /// What ends the processes that an earlier life of the service has left behind; nothing of it
-    /// is left after that.
+    /// The process that ends the leftovers of an earlier run.
     Clearing(Cleanup),
-    /// Nothing, ever again.
+    /// The process that asks the service, which has ended, whether it wants to be started again.
+    Asking(HandoffInquiry),
+    /// Nothing, and nothing will be started any more.
     Ended,
 }
 
-/// The process that ends what was left behind, starting or at work.
+/// The asking process, from its start on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HandoffInquiry {
+    /// Its pid, unknown until the fork is done.
+    pub(super) pid: Option<Pid>,
+    /// When to kill it.
+    pub(super) kill_at: Option<Tick>,
+    /// Whether the death before it has not been announced yet.
+    pub(super) unannounced: bool,
+}
+
+impl HandoffInquiry {
+    /// Makes it end by this time at the latest.
+    pub(super) fn end_by(&mut self, cap: Tick) {
+        self.kill_at = Some(self.kill_at.map_or(cap, |at| at.min(cap)));
+    }
+}
+
+/// The process that ends leftovers, from its start on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cleanup {
     pub(super) whose: Leftover,
-    /// The process that does it; unknown until the fork is done.
+    /// Its pid, unknown until the fork is done.
     pub(super) pid: Option<Pid>,
-    /// When it is told to kill at once, or is killed itself.
+    /// When to tell it to kill at once, or when to kill it.
     pub(super) due: Option<Tick>,
-    /// It was told to kill at once.
+    /// Whether it was told to kill at once.
     pub(super) advanced: bool,
-    /// The death before it is not announced yet.
+    /// Whether the death before it has not been announced yet.
     pub(super) unannounced: bool,
 }
 
@@ -55,12 +75,25 @@ impl Cleanup {
     }
 
     pub(super) fn deadline(&self) -> Option<Tick> {
-        // What was forked is about to be told.
+        // Without a pid, the answer to the fork is about to come, and nothing is due.
         self.pid.and(self.due)
     }
 
-    /// Gives it no more time than until then.
+    /// Makes it end by this time at the latest.
     pub(super) fn end_by(&mut self, cap: Tick) {
         self.due = Some(self.due.map_or(cap, |due| due.min(cap)));
     }
+}
+
+/// The open question about a death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HandoffQuestion {
+    /// The process that died.
+    pub(super) died: Pid,
+    /// Its exit code.
+    pub(super) code: u8,
+    /// How long it had run.
+    pub(super) ran_ms: u64,
+    /// What went wrong when it was last asked.
+    pub(super) problem: Option<&'static str>,
 }

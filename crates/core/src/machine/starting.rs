@@ -1,7 +1,7 @@
-//! From the decision to start a service to its program.
+//! From the decision to start a service until its program runs.
 //!
-//! *Lives here:* what the fork, the lock, the exec and their failures mean. *Does not live here:*
-//! forking.
+//! *Lives here:* the meaning of the fork, the lock, the exec and their failures.
+//! *Does not live here:* forking.
 
 use gatevisor_wire::event::ServiceEvent::Up;
 use gatevisor_wire::{Pid, policy, signal};
@@ -13,9 +13,9 @@ use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
 use crate::restart::{RestartDecision, RestartPolicy, Rules};
 use crate::time::Now;
 
-/// Milliseconds before s6 2.11 tries again to execute a `run` that could not be.
+/// Milliseconds before s6 2.11 tries again to execute a `run` that could not be executed.
 const S6_EXEC_RETRY_MS: u64 = 10_000;
-/// What `supervise/policy` says while a start waits for the lock.
+/// The reason in `supervise/policy` while a start waits for the lock.
 const BLOCKED: &str = "another instance of the service is already running and holds ./supervise/service-lock; it is started \
                        when that has ended";
 
@@ -24,9 +24,11 @@ impl Machine {
         if let Some(Leftover::OfSupervision(pid)) = self.inherited {
             return self.clear_orphans(pid, out);
         }
-        // Whatever was wrong before, this life is not to blame.
+        // An earlier failure does not concern this process.
         self.failure = None;
+        self.question = None;
         self.asked_to_die = false;
+        self.ready_since = None;
         self.starts.killer = Killer::Unknown;
         self.phase = ServicePhase::Starting { pid: None, kill_at: None };
         out.add(ServiceEffect::SpawnRun);
@@ -37,13 +39,14 @@ impl Machine {
             ServicePhase::Starting { pid: None, kill_at } => {
                 self.phase = ServicePhase::Starting { pid: Some(pid), kill_at };
             }
-            // Nobody asked for it, or no longer: it must not run.
+            // Nobody wants it to run, or not any longer, so it must not run.
             ServicePhase::Down { .. }
             | ServicePhase::Starting { pid: Some(_), .. }
             | ServicePhase::Waiting { .. }
             | ServicePhase::Up { .. }
             | ServicePhase::Finishing { .. }
             | ServicePhase::Clearing(_)
+            | ServicePhase::Asking(_)
             | ServicePhase::Ended => out.add(ServiceEffect::Signal(pid, signal::KILL)),
         }
     }
@@ -54,14 +57,14 @@ impl Machine {
         if self.last {
             self.end(out);
         } else if self.asked_to_die && !self.status.want_up {
-            // It may have missed the signal that it was sent meanwhile.
+            // The process may have missed the signal that it was sent meanwhile.
             self.give_up_waiting(pid, out);
         } else {
             self.write_policy(policy::RestartPhase::FailedToStart, None, Some(BLOCKED.to_owned()), out);
         }
     }
 
-    /// The service is not to be started any more, and never was.
+    /// The service must not be started any more, and never was up.
     pub(super) fn give_up_waiting(&mut self, pid: Pid, out: &mut ServiceEffects) {
         self.phase = ServicePhase::Down { start_at: None };
         out.add(ServiceEffect::Signal(pid, signal::KILL));
@@ -78,6 +81,7 @@ impl Machine {
             | ServicePhase::Up { .. }
             | ServicePhase::Finishing { .. }
             | ServicePhase::Clearing(_)
+            | ServicePhase::Asking(_)
             | ServicePhase::Ended => return,
         };
         self.phase = ServicePhase::Up { pid, since: now.tick, kill_at };
@@ -85,7 +89,6 @@ impl Machine {
         self.status.ready = false;
         self.status.paused = false;
         self.status.changed = now.wall;
-        self.ready_since = None;
         let is_first = !self.starts.started;
         self.starts.count();
         if !is_first || self.published != policy::RestartPhase::Running {
@@ -93,6 +96,9 @@ impl Machine {
         }
         out.add(ServiceEffect::PublishStatus(self.status));
         out.add(ServiceEffect::Broadcast(&[Up]));
+        if self.ready_since.take().is_some() {
+            self.ready(now, out);
+        }
     }
 
     pub(super) fn spawn_failed(
@@ -106,7 +112,7 @@ impl Machine {
         self.not_started(now, why, policy, out);
     }
 
-    /// The service is down because its start failed; the next one comes later, or never.
+    /// The service is down because its start failed. The next start comes later, or never.
     pub(super) fn not_started(
         &mut self,
         now: Now,
@@ -125,7 +131,7 @@ impl Machine {
         };
         let retry_ms = match decision {
             RestartDecision::After(ms) if self.status.want_up => Some(ms),
-            RestartDecision::After(_) | RestartDecision::Hopeless(_) => None,
+            RestartDecision::After(_) | RestartDecision::Never(_) => None,
             RestartDecision::GivenUp(_) => {
                 self.set_want(false, out);
                 None

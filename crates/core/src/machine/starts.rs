@@ -1,16 +1,18 @@
-//! Which starts followed a death that somebody had asked for, and which did not.
+//! Counts which starts followed a death that somebody had asked for, and which did not.
 //!
 //! *Lives here:* counting. *Does not live here:* when to start (see [`crate::restart`]).
 
-/// Who has killed a process, as far as that is known before its end.
+use gatevisor_wire::policy::AskedFor;
+
+/// Who has killed a process, if that is known before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Killer {
     /// Nobody, or somebody else.
     #[default]
     Unknown,
-    /// We, for its time was over.
+    /// We did, because its time was over.
     Ourselves,
-    /// The kernel, for want of memory.
+    /// The kernel, because memory ran out.
     Kernel,
 }
 
@@ -19,17 +21,19 @@ pub(super) enum Killer {
 pub(super) struct Starts {
     /// Whether any process was ever started, so that the next one is a restart.
     pub started: bool,
-    /// Somebody asked for the last death, or for the one to come.
+    /// Whether somebody asked for the last death, or for the one to come.
     pub is_asked_for: bool,
-    /// The signal that somebody had it sent last.
+    /// The last signal that somebody had sent to it.
     pub sent: Option<u8>,
     /// Who has killed the process.
     pub killer: Killer,
     /// Starts after a death that nobody had asked for.
     pub restarts: u64,
-    /// Starts after one that somebody had.
+    /// Starts after a death that somebody had asked for.
     pub commanded: u64,
-    /// How long the last process that died had been up.
+    /// For each of the last deaths, whether somebody had asked for it.
+    pub asked: AskedFor,
+    /// How long the last process had been up when it died.
     pub ran_ms: Option<u64>,
 }
 
@@ -39,6 +43,7 @@ impl Starts {
         if self.started {
             let count = if self.is_asked_for { &mut self.commanded } else { &mut self.restarts };
             *count = count.saturating_add(1);
+            self.asked.push(self.is_asked_for);
         }
         self.started = true;
         self.is_asked_for = false;

@@ -2,7 +2,14 @@
 //! decision.
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod command;
 mod command_limiter;
+mod entry;
+mod host_manager;
+mod launch;
+mod refusals;
+mod request;
 mod scan_queue;
 mod shutdown;
 mod start_queue;
+mod trust;

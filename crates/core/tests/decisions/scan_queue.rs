@@ -220,7 +220,7 @@ fn more_names_than_anybody_needs_are_left_for_a_later_scan_and_that_is_said_once
 
 #[test]
 #[cfg_attr(miri, ignore = "the quantity takes Miri hours, and the crate has no unsafe code")]
-fn whoever_comes_late_is_looked_at_after_who_was_there_whatever_the_names_are() {
+fn a_late_entry_is_looked_at_after_the_earlier_ones_whatever_their_names_are() {
     let mut queue = settled();
     let late = (0..20_000).flat_map(|n| [name(format!("a{n}")), name("a0")]);
     assert_eq!(queue.line_up(std::iter::once(name("web")).chain(late)), LinedUp::All);

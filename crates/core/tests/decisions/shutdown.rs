@@ -1,7 +1,9 @@
 //! The stages of the shutdown: each line is a time, what happens, what is left, and what is done.
 
 use gatevisor_core::Tick;
-use gatevisor_core::shutdown::{Remaining, Shutdown, ShutdownAction, ShutdownActions, ShutdownStage};
+use gatevisor_core::shutdown::{
+    ChildKind, Remaining, Shutdown, ShutdownAction, ShutdownActions, ShutdownStage,
+};
 use gatevisor_core::stop::Rank;
 
 /// Plays a table whose lines are `TIME EVENT [WHAT IS LEFT] => ACTION, ACTION…`, with `until N` for
@@ -163,7 +165,7 @@ fn without_a_container_nobody_is_asked_before_its_turn_and_killing_goes_on_for_t
 }
 
 #[test]
-fn whoever_insists_has_everything_killed_at_once() {
+fn a_second_request_to_shut_down_kills_everything_at_once() {
     check(
         8000,
         true,
@@ -188,7 +190,7 @@ fn quitting_stops_loggers_at_once_and_only_the_first_time() {
 }
 
 #[test]
-fn what_holds_a_log_pipe_is_asked_and_then_killed_again_and_again() {
+fn an_orphan_that_holds_a_log_pipe_is_asked_to_end_and_then_killed_again_and_again() {
     check(
         60000,
         false,
@@ -261,4 +263,18 @@ fn abandoning_leaves_everything_as_it_is() {
         3 no-child      => Over
         ",
     );
+}
+
+#[test]
+fn scripts_and_helpers_have_until_everything_else_is_down_and_what_ends_groups_until_there_is_no_time() {
+    let mut shutdown = Shutdown::new(8000, false);
+    let kinds = [ChildKind::Known, ChildKind::Helper, ChildKind::GroupEnder, ChildKind::Stranger];
+    let orphans = |shutdown: &Shutdown, kills| kinds.map(|kind| shutdown.is_orphan(kind, kills));
+    shutdown.ask(Tick(0), &parse("entries"), &mut ShutdownActions::new());
+    assert_eq!(orphans(&shutdown, false), [false, false, false, true]);
+    assert_eq!(orphans(&shutdown, true), [false, false, false, true]);
+    while shutdown.look(Tick(1), &parse(""), &mut ShutdownActions::new()) {}
+    assert_eq!(shutdown.stage(), ShutdownStage::Orphans);
+    assert_eq!(orphans(&shutdown, false), [false, true, false, true]);
+    assert_eq!(orphans(&shutdown, true), [false, true, true, true]);
 }

@@ -22,13 +22,13 @@ fn fork(queue: &mut StartQueue<u32>, owners: &[u32]) -> Vec<usize> {
 }
 
 #[test]
-fn an_owner_whose_programs_take_for_ever_keeps_nobody_else_waiting() {
+fn an_owner_whose_programs_never_start_keeps_nobody_else_waiting() {
     let mut queue = queue(&[(1, 100)]);
     assert_eq!(fork(&mut queue, &[1]), [24]);
     (0..20).for_each(|_| queue.push(2, 2));
     (0..20).for_each(|_| queue.push(3, 3));
     assert_eq!(fork(&mut queue, &[1, 2, 3]), [0, 4, 4]);
-    // Owners who have few always go on, others when the processes are few in all.
+    // Owners with few starts always go on. Others go on while there are few processes in all.
     assert!(!queue.arrived(2));
     assert_eq!(fork(&mut queue, &[1, 2, 3]), [0, 1, 0]);
 }

@@ -3,7 +3,8 @@
 use crate::scenario::{check_inherited, play, policy};
 use gatevisor_core::restart::{RestartPolicy, Rules};
 
-const LEFT: &str = "an earlier supervisor was killed and left it running";
+const LEFT: &str = "an earlier supervisor was killed: if it left";
+const FIRST: &str = "of it running, that is ended first";
 
 #[test]
 fn nothing_is_started_while_a_process_of_an_earlier_supervisor_lives() {
@@ -12,7 +13,7 @@ fn nothing_is_started_while_a_process_of_an_earlier_supervisor_lives() {
         true,
         &format!(
             "
-            begin => policy-clearing#0 [process 70 is being ended first: {LEFT}], clear-orphan 70
+            begin => policy-clearing#0 [{LEFT} process 70 {FIRST}], clear-orphan 70
             0 clear-forked 80 9000 => status-finishing+!p, until 9000
             5 control u            => status-finishing+!p
             10 deadline            => nothing
@@ -31,7 +32,7 @@ fn an_orphan_of_a_service_that_is_wanted_down_is_ended_too_and_nothing_takes_its
         false,
         &format!(
             "
-            begin => policy-clearing#0 [what is left of it is being ended first: {LEFT}], clear-orphans
+            begin => policy-clearing#0 [{LEFT} processes {FIRST}], clear-orphans
             0 clear-forked 80 9000 => status-finishing+p
             900 exited 0           => policy-running#0, status-down+p, D, until never
             950 control u          => status-down+!p, spawn-run
@@ -42,16 +43,16 @@ fn an_orphan_of_a_service_that_is_wanted_down_is_ended_too_and_nothing_takes_its
 
 #[test]
 fn an_orphan_that_cannot_be_ended_is_a_failed_start_and_tried_again() {
-    let failed = "what an earlier supervisor left of it could not be ended (exitcode 1)";
+    let failed = "what an earlier supervisor may have left of it could not be ended (exitcode 1)";
     check_inherited(
         Some(70),
         true,
         &format!(
             "
-            begin => policy-clearing#0 [process 70 is being ended first: {LEFT}], clear-orphan 70
+            begin => policy-clearing#0 [{LEFT} process 70 {FIRST}], clear-orphan 70
             0 clear-forked 80 9000 => status-finishing+!p
             900 exited 1           => status-down+!p, policy-failed-to-start#0 until-1150 [{failed}], until 1150
-            1150 deadline          => policy-clearing#0 [process 70 is being ended first: {LEFT}], clear-orphan 70
+            1150 deadline          => policy-clearing#0 [{LEFT} process 70 {FIRST}], clear-orphan 70
             1150 clear-failed fork => status-down+!p, policy-failed-to-start#0 until-1650 [fork], until 1650
             "
         ),
@@ -59,13 +60,13 @@ fn an_orphan_that_cannot_be_ended_is_a_failed_start_and_tried_again() {
 }
 
 #[test]
-fn what_ends_an_orphan_is_told_to_hurry_when_patience_is_over_and_supervision_ends_after_it() {
+fn at_a_forced_shutdown_the_end_of_an_orphan_is_hastened_and_supervision_ends_after_it() {
     check_inherited(
         Some(70),
         true,
         &format!(
             "
-            begin => policy-clearing#0 [process 70 is being ended first: {LEFT}], clear-orphan 70
+            begin => policy-clearing#0 [{LEFT} process 70 {FIRST}], clear-orphan 70
             0 clear-forked 80 9000 => status-finishing+!p
             5 shutdown             => nothing
             10 kill-now            => signal 80 18, signal 80 15, until 5010

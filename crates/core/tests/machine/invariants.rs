@@ -38,7 +38,7 @@ impl World {
         Self::of(machine)
     }
 
-    /// One whose earlier supervision was killed: the service's process of that is still there.
+    /// Returns a world whose earlier supervisor was killed. Its service's process still runs.
     fn inherited(want_up: bool) -> Self {
         let mut effects = ServiceEffects::new();
         let mut machine = Machine::new(at(0), Rules::Native, want_up, 9, &mut effects);
@@ -75,7 +75,11 @@ impl World {
     fn step(&mut self, event: ServiceInput, luck: u8) {
         let mut effects = ServiceEffects::new();
         // Some slots have their survivors killed.
-        let policy = RestartPolicy { kill_survivors: luck.is_multiple_of(2), ..policy() };
+        let policy = RestartPolicy {
+            kill_survivors: luck.is_multiple_of(2),
+            handoff_codes: if luck.is_multiple_of(3) { Vec::new() } else { vec![0, 3] },
+            ..policy()
+        };
         self.machine.step(at(self.now), event, &policy, &mut effects);
         self.perform(effects.drain().collect(), luck);
     }
@@ -111,6 +115,16 @@ impl World {
                         let pid = self.fork(false);
                         self.clearing = Some(pid.get());
                         answers.push(ServiceInput::ClearForked(pid, 5000));
+                    }
+                }
+                ServiceEffect::AskHandoff(..) => {
+                    assert!(self.alive.is_empty(), "invariant_nothing_runs_while_it_is_asked");
+                    assert!(!self.orphan, "invariant_an_orphan_is_never_asked");
+                    if luck.is_multiple_of(5) {
+                        answers.push(ServiceInput::AskFailed("luck".into()));
+                    } else {
+                        let pid = self.fork(false);
+                        answers.push(ServiceInput::AskForked(pid, 5000));
                     }
                 }
                 ServiceEffect::Signal(pid, signal::KILL) if self.blocked => {
@@ -229,6 +243,8 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     let how = prop_oneof![
         any::<u8>().prop_map(WaitStatus::exited),
+        Just(WaitStatus::exited(0)),
+        Just(WaitStatus::exited(1)),
         Just(WaitStatus::exited(125)),
         Just(WaitStatus::exited(75)),
         Just(WaitStatus::exited(78)),
@@ -276,9 +292,9 @@ proptest! {
             world.act(action);
         }
         world.act(Action::Shutdown);
-        // A process may be starting, then die, then its finish script may die, then what ends the
-        // survivors.
-        for _ in 0..4 {
+        // A process may be starting, then die, then its finish script may die, then what asks, then
+        // what ends the survivors.
+        for _ in 0..5 {
             world.act(Action::Die(WaitStatus::exited(0), 1));
         }
         prop_assert!(world.ended);
@@ -302,6 +318,11 @@ fn phases() -> Vec<(&'static str, World)> {
         finishing.act(Action::UntilDeadline(1));
         finishing.act(Action::Exec);
         finishing.act(Action::Die(WaitStatus::exited(1), 1));
+        let mut asking = World::new(Rules::Native, true);
+        asking.act(Action::UntilDeadline(1));
+        asking.act(Action::Exec);
+        asking.act(Action::Die(WaitStatus::exited(0), 9));
+        asking.act(Action::Die(WaitStatus::exited(0), 1));
         let clearing = World::inherited(true);
         let mut ended = World::new(Rules::Native, false);
         ended.act(Action::Shutdown);
@@ -311,6 +332,7 @@ fn phases() -> Vec<(&'static str, World)> {
             ("starting", starting),
             ("waiting", waiting),
             ("finishing", finishing),
+            ("asking", asking),
             ("clearing", clearing),
             ("ended", ended),
         ] {
@@ -333,6 +355,8 @@ fn every_event_has_a_meaning_in_every_phase() {
         ServiceInput::SpawnFailed("why".into()),
         ServiceInput::Terminating(5),
         ServiceInput::FinishAbsent,
+        ServiceInput::AskFailed("why".into()),
+        ServiceInput::AskForked(pid, 1),
         ServiceInput::ClearFailed("why".into()),
         ServiceInput::ClearForked(pid, 1),
         ServiceInput::Exited(WaitStatus::exited(0)),
@@ -356,5 +380,5 @@ fn every_event_has_a_meaning_in_every_phase() {
             assert!(effects.drain().count() <= ServiceEffects::MAX);
         }
     }
-    assert_eq!(phases_seen, 14);
+    assert_eq!(phases_seen, 16);
 }

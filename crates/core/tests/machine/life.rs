@@ -62,6 +62,39 @@ fn a_requested_restart_comes_at_once_however_often_it_failed_before() {
 }
 
 #[test]
+fn a_service_that_asks_for_restarts_without_end_waits_longer_each_time_and_that_is_said() {
+    let asks = |at: u32, pid: u32, then: &str| {
+        format!(
+            "{at} forked {pid}     => nothing
+            {at} spawned           => {}
+            {at} exited 75         => close-readiness, record-death, spawn-finish {pid} (exitcode 75)
+            {at} finish-absent     => {then}\n",
+            if at == 0 {
+                "status-up, u".to_owned()
+            } else {
+                format!("policy-running#0+{}, status-up, u", pid - 70)
+            },
+        )
+    };
+    let free: String =
+        (0..5).map(|life| asks(life * 10, 70 + life, "status-down+!, dD, spawn-run")).collect();
+    let why = "it asks for a restart again and again, so each one waits longer";
+    let waits = format!("policy-backoff#0+5 until-1050 [{why}], status-down+!, dD, until 1050");
+    let braked = asks(50, 75, &waits);
+    check(&format!(
+        "0 deadline => spawn-run
+        {free}{braked}
+        1050 deadline  => spawn-run
+        1050 forked 76 => nothing
+        1050 spawned   => policy-running#0+6 [{why}], status-up, u
+        1060 control 1 => signal 76 10
+        1061 exited 75 => close-readiness, record-death, spawn-finish 76 (exitcode 75)
+        1061 finish-absent => policy-running#0+6, status-down+!, dD, spawn-run
+        "
+    ));
+}
+
+#[test]
 fn a_death_that_somebody_asked_for_is_no_failure() {
     check(
         "
@@ -107,7 +140,7 @@ fn a_death_that_somebody_asked_for_does_not_excuse_the_next_one() {
 }
 
 #[test]
-fn restarts_that_were_commanded_are_counted_apart_from_those_that_were_not() {
+fn commanded_restarts_are_counted_separately() {
     check(
         "
         0 deadline          => spawn-run
@@ -132,7 +165,7 @@ fn restarts_that_were_commanded_are_counted_apart_from_those_that_were_not() {
 }
 
 #[test]
-fn a_hopeless_exit_code_ends_it_with_a_reason_until_somebody_asks_again() {
+fn an_exit_code_of_permanent_failure_keeps_it_down_with_a_reason_until_a_start_is_requested() {
     check(
         "
         0 deadline          => spawn-run
@@ -167,7 +200,7 @@ fn a_life_after_a_permanent_failure_is_not_blamed_for_it() {
 }
 
 #[test]
-fn it_is_given_up_after_as_many_failures_as_the_slot_names() {
+fn a_service_is_given_up_after_as_many_failures_as_the_slot_names() {
     play(
         Rules::Native,
         true,
@@ -282,7 +315,7 @@ fn wanting_it_up_again_while_it_goes_down_starts_it_when_it_is_down() {
 }
 
 #[test]
-fn readiness_is_told_once_and_forgotten_with_the_death() {
+fn readiness_is_announced_once_and_forgotten_with_the_death() {
     check(
         "
         0 deadline       => spawn-run
@@ -292,6 +325,30 @@ fn readiness_is_told_once_and_forgotten_with_the_death() {
         60 ready         => nothing
         70 exited 0      => close-readiness, record-death, spawn-finish 70 (exitcode 0)
         70 finish-absent => status-down+!, dD, spawn-run
+        ",
+    );
+}
+
+#[test]
+fn readiness_that_is_reported_before_the_exec_counts_from_the_exec_on_and_never_without_one() {
+    check(
+        "
+        0 deadline       => spawn-run
+        0 forked 70      => nothing
+        1 ready          => nothing
+        2 spawned        => status-up, u, status-up+, U
+        3 ready          => nothing
+        ",
+    );
+    check(
+        "
+        0 deadline            => spawn-run
+        0 forked 70           => nothing
+        1 ready               => nothing
+        2 spawn-failed ENOENT => policy-failed-to-start#0 until-252 [ENOENT], until 252
+        252 deadline          => spawn-run
+        252 forked 71         => nothing
+        253 spawned           => policy-running#0, status-up, u
         ",
     );
 }
@@ -313,7 +370,7 @@ fn a_start_that_fails_is_tried_again_with_ever_longer_pauses_and_says_why() {
 }
 
 #[test]
-fn a_service_killed_on_its_way_to_its_program_has_died() {
+fn a_service_killed_before_its_exec_has_died() {
     check(
         "
         0 deadline       => spawn-run
@@ -326,7 +383,7 @@ fn a_service_killed_on_its_way_to_its_program_has_died() {
 }
 
 #[test]
-fn a_service_told_to_go_down_on_its_way_to_its_program_has_no_more_time_than_any_other() {
+fn a_service_told_to_go_down_before_its_exec_has_no_more_time_than_any_other() {
     check(
         "
         0 deadline        => spawn-run
@@ -441,7 +498,7 @@ fn a_shutdown_ends_what_is_down_at_once_and_what_runs_when_it_is_down() {
 }
 
 #[test]
-fn patience_has_an_end() {
+fn kill_now_kills_what_ignores_the_terminating_signal() {
     check(
         "
         0 deadline       => spawn-run
@@ -592,7 +649,7 @@ fn with_the_timing_of_s6_a_failed_exec_is_tried_again_after_ten_seconds() {
 }
 
 #[test]
-fn a_death_for_want_of_memory_is_told_until_another_one_comes() {
+fn a_death_because_memory_ran_out_is_reported_until_another_death() {
     check(
         "
         0 deadline           => spawn-run
@@ -618,7 +675,7 @@ fn a_death_for_want_of_memory_is_told_until_another_one_comes() {
 }
 
 #[test]
-fn a_plain_kill_is_no_want_of_memory() {
+fn a_plain_kill_does_not_mean_that_memory_ran_out() {
     check(
         "
         0 deadline           => spawn-run

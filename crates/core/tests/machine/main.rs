@@ -1,6 +1,7 @@
-//! The service machine, told as tables and held against invariants.
+//! The service machine: tables of events and decisions, and invariants.
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that cannot be set up has failed")]
 
+mod asking;
 mod clearing;
 mod invariants;
 mod life;

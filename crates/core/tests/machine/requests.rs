@@ -113,7 +113,7 @@ fn a_start_that_is_due_is_cancelled_when_no_restart_is_wanted() {
 }
 
 #[test]
-fn a_service_on_its_way_to_its_program_is_not_paused() {
+fn a_service_is_not_paused_before_its_exec() {
     check(
         "
         0 deadline      => spawn-run
@@ -133,6 +133,33 @@ fn a_service_wanted_down_before_it_was_forked_is_not_started() {
         0 deadline   => spawn-run
         0 control d  => status-down+p, until never
         1 forked 70  => signal 70 9
+        ",
+    );
+}
+
+#[test]
+fn a_long_life_that_ends_by_request_forgets_the_failures_before_it() {
+    check(
+        "
+        0 deadline          => spawn-run
+        0 forked 70         => nothing
+        0 spawned           => status-up, u
+        10 exited 1         => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        10 finish-absent    => status-down+!, dD, spawn-run
+        10 forked 71        => nothing
+        10 spawned          => policy-running#1, status-up, u
+        20 exited 1         => close-readiness, record-death, spawn-finish 71 (exitcode 1)
+        20 finish-absent    => policy-backoff#1 until-270, status-down+!, dD, until 270
+        270 deadline        => spawn-run
+        270 forked 72       => nothing
+        270 spawned         => policy-running#2, status-up, u
+        40000 control t     => signal 72 15
+        40001 killed 15     => close-readiness, record-death, spawn-finish 72 (signal SIGTERM)
+        40001 finish-absent => status-down+!, dD, spawn-run
+        40001 forked 73     => nothing
+        40001 spawned       => policy-running#2+1, status-up, u
+        40010 exited 1      => close-readiness, record-death, spawn-finish 73 (exitcode 1)
+        40010 finish-absent => status-down+!, dD, spawn-run
         ",
     );
 }

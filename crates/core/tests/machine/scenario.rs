@@ -105,6 +105,8 @@ fn parse(event: &str) -> ServiceInput {
         ["finish-forked", n, ms] => ServiceInput::FinishForked(pid(n), ms.parse().expect("a number")),
         ["clear-forked", n, ms] => ServiceInput::ClearForked(pid(n), ms.parse().expect("a number")),
         ["clear-failed", why] => ServiceInput::ClearFailed((*why).to_owned()),
+        ["ask-forked", n, ms] => ServiceInput::AskForked(pid(n), ms.parse().expect("a number")),
+        ["ask-failed", why] => ServiceInput::AskFailed((*why).to_owned()),
         ["finish-absent"] => ServiceInput::FinishAbsent,
         ["exited", code] => ServiceInput::Exited(WaitStatus::exited(code.parse().expect("a code"))),
         ["out-of-memory"] => ServiceInput::OutOfMemory,
@@ -125,6 +127,7 @@ fn show(effect: &ServiceEffect) -> String {
     match effect {
         ServiceEffect::SpawnRun => "spawn-run".into(),
         ServiceEffect::SpawnFinish(pid, how) => format!("spawn-finish {pid} ({how})"),
+        ServiceEffect::AskHandoff(pid, code) => format!("ask {pid} {code}"),
         ServiceEffect::Clear(Leftover::OfSupervision(None)) => "clear-orphans".into(),
         ServiceEffect::Clear(Leftover::OfSupervision(Some(pid))) => format!("clear-orphan {pid}"),
         ServiceEffect::Clear(Leftover::OfProcess(pid)) => format!("clear-survivors {pid}"),

@@ -1,13 +1,13 @@
 //! *Lives here:* the check whether gateways and other services stay up.
 //!
-//! *Does not live here:* deciding what the matter is (`condition`).
+//! *Does not live here:* deciding what the problem is (`problem`).
 
 use super::slots::called;
 use crate::commands::quote;
 use crate::facts::{Facts, ServiceFact};
 use crate::finding::{Check, Finding, Severity};
 use crate::problem::{self, ServiceProblem};
-use gatevisor_gateways::live::LiveState;
+use gatevisor_gateways::live::{LiveReport, LiveState};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     if !facts.supervision.is_supervised() {
@@ -20,7 +20,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
 
 fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let name = called(service);
-    let reason = service.report.reason.clone().unwrap_or_else(|| "nobody says why".to_owned());
+    let reason = service.report.reason.clone().unwrap_or_else(|| last(service, "nobody says why"));
     let (severity, what, why, fix) = match problem::of(facts, service)? {
         ServiceProblem::PortTaken => return Some(taken(service, &name)),
         ServiceProblem::NotReady => {
@@ -50,6 +50,12 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
             last(service, &reason),
             look(facts, service),
         ),
+        ServiceProblem::AsksTooOften => (
+            Severity::Warning,
+            format!("{name} asks for a restart again and again"),
+            "it is started again with growing pauses, until it has run for longer".to_owned(),
+            look(facts, service),
+        ),
         ServiceProblem::Paused => (
             Severity::Warning,
             format!("{name} is paused"),
@@ -57,10 +63,14 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
             tool(facts, service, "-c"),
         ),
         ServiceProblem::NotLive => not_live(facts, service)?,
+        problem @ (ServiceProblem::Stopped | ServiceProblem::NeverReady | ServiceProblem::MayNotWork) => {
+            shows_nothing(facts, service, problem)?
+        }
+        ServiceProblem::Unserved => return Some(unserved(facts, service)),
         ServiceProblem::Missed => (
             Severity::Warning,
             format!("{name} is down although it is desired running"),
-            "its supervisor was told otherwise, by another program or with s6-svc".to_owned(),
+            "its supervisor was told otherwise, and nothing records by whom".to_owned(),
             start(facts, service),
         ),
     };
@@ -69,10 +79,23 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     Some(finding)
 }
 
-/// Returns what to do about a gateway whose port somebody else has: to start it again would help nothing.
+/// Returns the finding about a profile that shall run and that no gateway serves.
+fn unserved(facts: &Facts, service: &ServiceFact) -> Finding {
+    let profile = service.observed.profile.as_ref();
+    let name = profile.map_or_else(|| service.observed.service.clone(), ToString::to_string);
+    let what = format!("nobody serves {name} although it is desired running");
+    let why = service.report.reason.clone().unwrap_or_else(|| "nobody says why".to_owned());
+    let mut finding = Finding::new(Check::Topology, Severity::Error, &what, &why);
+    finding.profile = profile.cloned();
+    finding.at(&service.path).fix(start(facts, service))
+}
+
+/// Returns the remedy for a gateway whose port another process has. Starting the gateway again
+/// would not help.
 fn taken(service: &ServiceFact, name: &str) -> Finding {
     let held = service.report.port_held.as_deref().unwrap_or("its port is held by another process");
-    let what = format!("{name} cannot work: {held}");
+    let how = if service.report.is_up() { "runs without its port" } else { "cannot work" };
+    let what = format!("{name} {how}: {held}");
     let why =
         "end that process if it should not run, or give one of the two another port, then start the gateway";
     let fix = match service.report.port_holder {
@@ -86,11 +109,11 @@ fn taken(service: &ServiceFact, name: &str) -> Finding {
     }
 }
 
-/// What follows when a gateway does not respond, as its policy says.
+/// What happens if a gateway does not respond, according to its policy.
 const ENDED: &str = "it is ended and started again, unless the reason says otherwise";
 const LEFT: &str = "nobody ends it, because its definition says `warn`";
 
-/// Returns what is wrong with one that runs, and of which it is not known that it works.
+/// Returns the problem of a gateway that runs but is not known to work.
 fn not_live(facts: &Facts, service: &ServiceFact) -> Option<(Severity, String, String, String)> {
     let live = service.report.live.as_ref()?;
     let (name, why) = (called(service), live.reason.clone().unwrap_or_else(|| "nobody says why".to_owned()));
@@ -110,9 +133,39 @@ fn not_live(facts: &Facts, service: &ServiceFact) -> Option<(Severity, String, S
     })
 }
 
-/// Returns how it died last.
+/// Returns the problem of a gateway that runs and shows nothing, although its supervisor knows of
+/// no reason.
+fn shows_nothing(
+    facts: &Facts,
+    service: &ServiceFact,
+    problem: ServiceProblem,
+) -> Option<(Severity, String, String, String)> {
+    let (name, report) = (called(service), &service.report);
+    Some(match problem {
+        ServiceProblem::Stopped => (
+            Severity::Error,
+            format!("{name} does nothing: {}", report.reason.as_deref().unwrap_or("nobody says why")),
+            "its supervisor did not send the signal, and does not know of it".to_owned(),
+            tool(facts, service, "-c"),
+        ),
+        ServiceProblem::NeverReady => (
+            Severity::Warning,
+            format!("{name} has not said in {} s that it is ready", report.updownfor.unwrap_or(0)),
+            "its command runs, and nothing has said that it is ready".to_owned(),
+            look(facts, service),
+        ),
+        _ => (
+            Severity::Note,
+            format!("{name} may not work"),
+            report.live.as_ref().and_then(LiveReport::missed)?,
+            look(facts, service),
+        ),
+    })
+}
+
+/// Returns how its last process ended.
 fn last(service: &ServiceFact, reason: &str) -> String {
-    match service.report.deaths.first() {
+    match service.report.deaths().first() {
         Some(death) => match &death.meaning {
             Some(meaning) => format!("the last time {}: {meaning}", death.how("with ", "by ")),
             None => format!("the last time {}", death.how("with ", "by ")),
@@ -135,7 +188,7 @@ fn restart(facts: &Facts, service: &ServiceFact) -> String {
     }
 }
 
-/// Returns what shows why it died, which is the only thing that leads on.
+/// Returns the command that shows why it died, which is the only useful next step.
 fn look(facts: &Facts, service: &ServiceFact) -> String {
     match &service.observed.profile {
         Some(name) => facts.caller.about(&["logs", "-n", "50"], name),

@@ -1,4 +1,4 @@
-//! *Lives here:* the check whether state files say what is desired.
+//! *Lives here:* the check whether state files hold a desired state.
 //!
 //! *Does not live here:* reading them (`gatevisor_gateways::desired`).
 
@@ -6,7 +6,7 @@ use crate::facts::Facts;
 use crate::finding::{Check, Finding, Severity};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
-    // What a stranger cannot read may well be in order.
+    // A file that a user without rights cannot read may well be in order.
     if facts.is_strange() {
         return;
     }
@@ -14,8 +14,9 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         let Err(reason) = &profile.desired_state else { continue };
         let what = format!("what is desired of the gateway of {} cannot be read", profile.name);
         let why = format!("{reason}; at the next boot it stays down");
-        // Recording a desired state moves what is wrong aside; which desired state, what runs now tells.
-        let is_up = facts.slot(&profile.name).is_some_and(|slot| slot.report.up);
+        // Recording a desired state moves a bad file aside. The desired state is taken from what
+        // runs now.
+        let is_up = facts.slot(&profile.name).is_some_and(|slot| slot.report.is_up());
         let verb = if is_up { "start" } else { "stop" };
         let fix = facts.caller.about(&["gateway", verb], &profile.name);
         let finding = Finding::new(Check::DesiredState, Severity::Warning, &what, &why);

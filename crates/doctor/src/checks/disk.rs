@@ -6,7 +6,7 @@ use crate::commands::quote;
 use crate::facts::{DISK_PART, Disk, Facts, NO_BYTES, NO_FILES};
 use crate::finding::{Check, Finding, Severity, shown};
 
-/// Bytes and inodes that are little in themselves.
+/// Absolute numbers of bytes and inodes that are few.
 const FEW_BYTES: u64 = 1 << 30;
 const FEW_FILES: u64 = 10_000;
 
@@ -17,7 +17,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-/// Returns how bad it is that so much of a whole is left.
+/// Returns how bad it is that this much of the whole is left.
 fn severity(all: u64, left: u64, few: u64, none: u64) -> Option<Severity> {
     if left > all / DISK_PART {
         None

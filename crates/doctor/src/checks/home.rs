@@ -1,6 +1,7 @@
-//! *Lives here:* the check whether the home and its profiles can be worked in.
+//! *Lives here:* the check whether the home and its profiles can be used.
 //!
-//! *Does not live here:* a full disk (see `disk`), which is another thing than a refusal; whose files are whose.
+//! *Does not live here:* a full disk (see `disk`), which is a different problem from a refusal; the
+//! owners of files.
 
 use std::path::Path;
 
@@ -14,8 +15,9 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     let name = shown(home);
     let error = |what: &str, why: &str| Finding::new(Check::Home, Severity::Error, what, why).at(home);
     for (path, why) in &facts.unread {
-        let what = format!("`{}` cannot be listed", shown(path));
-        found.push(Finding::new(Check::Home, Severity::Error, &what, why).at(path));
+        let what = format!("uid {} cannot tell what is in `{}`", facts.uid, shown(path));
+        let why = format!("{why}; ask as its owner or as root");
+        found.push(Finding::new(Check::Home, Severity::Error, &what, &why).at(path));
     }
     match &facts.home.state {
         HomeState::Missing => {
@@ -53,9 +55,10 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-/// Returns what lets the directory be written to.
+/// Returns the command that makes the directory writable.
 ///
-/// Nothing where it is a file system that is read-only: which one that is, a link in a profile's place would decide.
+/// Returns nothing for a read-only file system, because a link in place of a profile would decide
+/// which one it is.
 fn remedy(facts: &Facts, directory: &Path, refused: &Refused) -> Option<String> {
     let (uid, gid) = facts.home.owner;
     let path = quote(directory);
@@ -64,7 +67,8 @@ fn remedy(facts: &Facts, directory: &Path, refused: &Refused) -> Option<String> 
     } else if facts.uid == uid {
         Some(format!("chmod u+rwx -- {path}"))
     } else {
-        // Whoever asked may well be the wrong one, so nothing is given away: it is asked again as the owner.
+        // The caller may well be the wrong user, so nothing is given away. The proposed command
+        // asks again as the owner.
         let own = facts.caller.command(["doctor"]);
         Some(format!("{} s6 s6-setuidgid {uid}:{gid} {own}", facts.caller.program()))
     }

@@ -1,13 +1,14 @@
-//! *Lives here:* the checks whether a process holds what others wait for, and whether files name the right process.
+//! *Lives here:* the checks whether a process holds a lock for which others wait, and whether files
+//! name the right process.
 //!
-//! *Does not live here:* asking the kernel who holds a lock. Locks here end with their process, so a stale one is one
-//! of a process that should not be there any more.
+//! *Does not live here:* asking the kernel who holds a lock. Locks here end with their process, so
+//! a stale lock belongs to a process that should not exist any more.
 
 use crate::commands::quote;
 use crate::facts::{Facts, HeldLock, Holder, LockKind, PidFile, ServiceFact};
 use crate::finding::{Check, Finding, Severity, shown};
 
-/// Seconds after its start within which a gateway may not have written yet which process it is.
+/// Seconds after its start during which a gateway may not have written its process number yet.
 const SETTLED_S: u64 = 10;
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
@@ -33,7 +34,7 @@ fn held(facts: &Facts, lock: &HeldLock) -> Option<Finding> {
             format!("`{path}` is held by {by}, which is no log daemon"),
             "what the gateway writes is not kept as long as it is",
         ),
-        (LockKind::Log, _) if !facts.supervision.is_supervised() && !facts.supervision.elsewhere => (
+        (LockKind::Log, _) if facts.supervision.is_unsupervised() && !facts.supervision.elsewhere => (
             Severity::Warning,
             format!("`{path}` is held by {by}, and nobody supervises"),
             "a log daemon was left behind; the next one cannot write as long as it is there",
@@ -57,14 +58,15 @@ fn held(facts: &Facts, lock: &HeldLock) -> Option<Finding> {
             Some(format!("kill {}", holder.pid))
         }
         (Some(holder), _) => Some(looked_at(holder.pid)),
-        // Whoever locks makes the file anew; a holder that nobody sees keeps the old one.
+        // Writers make the file anew. A holder that cannot be seen keeps the old one.
         (None, LockKind::DesiredState) => Some(format!("rm -- {}", quote(&lock.path))),
         (None, _) => None,
     };
     Some(finding.fix(fix))
 }
 
-/// The supervisor holds the lock of its home, or the container's first process before it became the supervisor.
+/// The lock of a home is held by the supervisor, or by the container's first process before it
+/// became the supervisor.
 fn is_stranger(facts: &Facts, holder: Option<&Holder>) -> bool {
     let Some(holder) = holder else { return facts.supervision.is_supervised() };
     facts.supervision.pid != Some(holder.pid)
@@ -79,20 +81,21 @@ fn who(holder: Option<&Holder>) -> String {
     )
 }
 
-/// Returns what shows which process it is, where nothing shows that it may be ended.
+/// Returns a command that shows which process it is, if it is not certain that the process may be
+/// ended.
 fn looked_at(pid: i32) -> String {
     format!("ps -o user,pid,lstart,args -p {pid}")
 }
 
 fn named(facts: &Facts, file: &PidFile) -> Option<Finding> {
     let slot = facts.slot(&file.profile);
-    // Numbers of another container's processes mean nothing here.
+    // Process numbers of another container mean nothing here.
     if facts.supervision.elsewhere || slot.is_some_and(|slot| slot.report.pid == Some(file.pid)) {
         return None;
     }
     let session = file.found.as_ref().and_then(|found| found.session);
     let is_part = |slot: &&ServiceFact| session.is_some() && session == slot.report.pid;
-    let is_new = |slot: &&ServiceFact| slot.report.up && slot.report.updownfor < SETTLED_S;
+    let is_new = |slot: &&ServiceFact| slot.report.is_up() && slot.report.updownfor < Some(SETTLED_S);
     if slot.filter(is_part).or(slot.filter(is_new)).is_some() {
         return None;
     }
@@ -103,7 +106,7 @@ fn named(facts: &Facts, file: &PidFile) -> Option<Finding> {
             format!("the gateway of {profile} was killed, and could not remove it"),
             format!("rm -- {}", quote(&file.path)),
         ),
-        // The number alone, or a file whose date fits, shows of no process that it is a gateway.
+        // Neither the number alone nor a matching date proves that a process is a gateway.
         Some(found) if found.is_the_same && !(found.is_dated && facts.may_be_ended(pid, found.uid)) => (
             format!("`{path}` names process {pid} (`{}`), which is not the gateway in the slot", found.name),
             format!(

@@ -5,6 +5,7 @@
 mod deaths;
 mod desired;
 mod disk;
+mod drains;
 mod fixes;
 mod home;
 mod locks;
@@ -13,11 +14,12 @@ mod secrets;
 mod shared;
 mod slots;
 mod supervisor;
+mod topology;
 
 use crate::facts::Facts;
 use crate::finding::Finding;
 
-/// Returns what follows from the facts, the worst first.
+/// Returns the findings that follow from the facts, the worst first.
 pub fn examine(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     let checks = [
@@ -28,7 +30,9 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         secrets::check,
         desired::check,
         slots::check,
+        topology::check,
         deaths::check,
+        drains::check,
         shared::check,
         locks::check,
     ];
@@ -38,7 +42,8 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     for finding in &mut found {
         finding.fix = finding.fix.take().map(|line| fixes::bound(facts, line));
     }
-    // Findings of one severity stay in the order of the checks: causes come before what follows from them.
+    // Findings of one severity stay in the order of the checks: causes come before their
+    // consequences.
     found.sort_by_key(|finding| finding.severity);
     found
 }

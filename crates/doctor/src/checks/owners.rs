@@ -1,6 +1,6 @@
-//! *Lives here:* the check whether everything in the home belongs to the one whose home it is.
+//! *Lives here:* the check whether everything in the home belongs to the home's owner.
 //!
-//! *Does not live here:* files of the agent that we know nothing of.
+//! *Does not live here:* files of the agent that we do not know.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use crate::finding::{Check, Finding, Severity, shown};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     let (uid, _) = facts.home.owner;
-    // What is below a tree that is given away as a whole needs no word of its own.
+    // Entries below a tree that is given away as a whole are not reported separately.
     let mut trees: Vec<&PathBuf> = Vec::new();
-    // A volume that Kubernetes gave to a group is root's, and as good as one's own.
+    // A volume that Kubernetes gave to a group is root's, and works like one's own.
     for entry in facts.entries.iter().filter(|entry| entry.owner.0 != uid && !entry.is_shared) {
         if trees.iter().any(|tree| entry.path.starts_with(tree)) {
             continue;

@@ -1,6 +1,7 @@
-//! *Lives here:* the check whether files of secrets can be read by their gateway, and by nobody else.
+//! *Lives here:* the check whether files of secrets can be read by their gateway and by nobody
+//! else.
 //!
-//! *Does not live here:* what is in them (see `shared`).
+//! *Does not live here:* their contents (see `shared`).
 
 use super::fixes::aside;
 use crate::commands::quote;
@@ -14,7 +15,7 @@ const GROUP: u32 = 0o070;
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for profile in &facts.profiles {
         for file in &profile.environment {
-            // What a stranger cannot read may well be in order.
+            // A file that a user without rights cannot read may well be in order.
             found.extend(problem(profile, file).filter(|_| !facts.is_strange()));
             found.extend(exposure(profile, file));
         }
@@ -32,7 +33,7 @@ fn problem(profile: &ProfileFact, file: &EnvironmentFile) -> Option<Finding> {
 }
 
 fn exposure(profile: &ProfileFact, file: &EnvironmentFile) -> Option<Finding> {
-    // Something else in the file's place holds no secrets.
+    // Something other than a file holds no secrets.
     let is_file = file.problem.as_ref().is_none_or(|(_, is_something_else)| !is_something_else);
     let (severity, who) = match file.mode {
         mode if mode & OTHERS != 0 && file.is_reachable => (Severity::Error, "everybody on this machine"),

@@ -1,8 +1,9 @@
-//! *Lives here:* the checks whether two gateways have a port or a token together.
+//! *Lives here:* the checks whether two gateways share a port or a token.
 //!
 //! *Does not live here:* which variables hold them (the agent definition); reading the files.
 //!
-//! Nothing here shows a value, or anything computed from one: only whose it is, and of which variable.
+//! No value is printed here, nor anything computed from a value: only the owner of the value, and
+//! its variable.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -14,7 +15,7 @@ use crate::finding::{Check, Finding, Severity};
 use gatevisor_gateways::agent::PortDefinition;
 use gatevisor_gateways::ports::of_definition;
 
-/// The port from which a free one is looked for, where the agent has no default.
+/// The first port that is tried when a free one is needed and the agent has no default.
 const FIRST_PORT: u16 = 8700;
 
 /// A port that a gateway listens on.
@@ -30,7 +31,8 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-/// Returns what counts for a variable: the last one of its name, in the last file that has it.
+/// Returns the value of a variable that counts: the last one of its name, in the last file that has
+/// it.
 fn lookup<'a>(profile: &'a ProfileFact, name: &str) -> Option<(&'a EnvironmentFile, &'a Secret)> {
     let mut files = profile.environment.iter().rev();
     let in_file = |file: &'a EnvironmentFile| {
@@ -39,7 +41,7 @@ fn lookup<'a>(profile: &'a ProfileFact, name: &str) -> Option<(&'a EnvironmentFi
     files.find_map(in_file)
 }
 
-/// Returns the port that a gateway listens on for a definition, if it does.
+/// Returns the port on which a gateway listens according to a definition, if it does.
 fn port(profile: &ProfileFact, definition: &PortDefinition) -> Option<u16> {
     of_definition(definition, &|name| lookup(profile, name).map(|(_, Secret(value))| value.clone()))
 }
@@ -80,10 +82,10 @@ fn shared_port(facts: &Facts, first: &PortUser<'_>, other: &PortUser<'_>, taken:
         Finding::new(Check::Port, severity(facts, [first.profile, other.profile]), &what, why).of(name);
     let Some(path) = &other.profile.environment_path else { return finding };
     let start = other.definition.default.unwrap_or(FIRST_PORT);
-    // Which one is free says no more than which one the agent takes by itself.
+    // The free port reveals no more than the one that the agent chooses by itself.
     let free = (start..=u16::MAX).find(|port| !taken.contains(port)).unwrap_or(start);
     taken.push(free);
-    // A file that does not exist yet will hold secrets one day.
+    // A file that does not exist yet will hold secrets later.
     let is_new = other.profile.environment.iter().all(|file| file.path != *path);
     let umask = if is_new { "umask 077; " } else { "" };
     let mut fix = format!("({umask}printf '\\n%s\\n' {two}={free} >> {})", quote(path));
@@ -114,24 +116,25 @@ fn shared_token(
     let why = "only one of them can be who it stands for: messages go to one or the other, or the second does not start";
     let finding = Finding::new(Check::Token, severity(facts, [first, profile]), &what, why);
     let path = quote(&file.path);
-    // The value is still in the other file, so nothing is lost; one of several lines is left to an editor.
+    // The value stays in the other file, so nothing is lost. A value of several lines is left to an
+    // editor.
     let fix = if value.0.as_bytes().contains(&b'\n') {
         format!("\"${{EDITOR:-vi}}\" {path}")
     } else {
         let line = format!("/^[[:space:]]*(export[[:space:]]+)?{variable}[[:space:]]*=/d");
-        // The mark may be before the very line.
+        // The mark may be just before this line.
         let mark = if file.has_mark { "-e '1s/^\\xEF\\xBB\\xBF//' -e " } else { "" };
         format!("sed -i -E {mark}{} {path}", quote(OsStr::new(&line)))
     };
     finding.of(&profile.name).at(&file.path).fix(fix + &restarted(facts, profile))
 }
 
-/// Two that both run disturb each other now; others will.
+/// Two running gateways disturb each other now; others will do so later.
 fn severity(facts: &Facts, both: [&ProfileFact; 2]) -> Severity {
     if both.iter().all(|profile| facts.is_wanted(profile)) { Severity::Error } else { Severity::Warning }
 }
 
-/// Returns the rest of a command that lets a running gateway read its file again.
+/// Returns the rest of a command, which makes a running gateway read its file again.
 fn restarted(facts: &Facts, profile: &ProfileFact) -> String {
     let should_run = facts.supervision.is_supervised() && profile.should_run();
     let restart = || format!(" && {}", facts.caller.about(&["gateway", "restart"], &profile.name));

@@ -1,6 +1,7 @@
-//! *Lives here:* the checks whether each profile has a slot that is supervised, each slot a profile, and each its log.
+//! *Lives here:* the checks whether each profile has a slot that is supervised, each slot a
+//! profile, and each its log.
 //!
-//! *Does not live here:* how the gateways fare in their slots (see `deaths`).
+//! *Does not live here:* the state of the gateways in their slots (see `deaths`).
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use crate::facts::{Facts, LogDirectory, ServiceFact};
 use crate::finding::{Check, Finding, Severity};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
-    // Where nobody supervises, that is what is wrong.
+    // If nobody supervises, that is the problem.
     if !facts.supervision.is_supervised() {
         return;
     }
@@ -28,17 +29,19 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-/// Returns the finding about a service directory that is not what the definition makes of it now.
+/// Returns the finding about a service directory that differs from what the definition would
+/// generate now.
 fn older(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
-    let name = service.observed.profile.as_ref().filter(|_| service.report.older_than_definition)?;
-    let what = format!("the service directory of {name} is older than the definition");
-    let why = "the agent definition, or the directory itself, was edited; what counts is the directory";
+    let name =
+        service.observed.profile.as_ref().filter(|_| service.report.older_than_definition == Some(true))?;
+    let what = format!("the process of {name}, or its service directory, is older than the definition");
+    let why = "the agent definition, or the directory itself, was edited; what counts is the directory at its start";
     let finding = Finding::new(Check::Slot, Severity::Warning, &what, why).of(name).at(&service.path);
     Some(finding.fix(facts.caller.command(["reload", "--restart", name.as_str()])))
 }
 
 fn without_slot(facts: &Facts, found: &mut Vec<Finding>) {
-    // These have none on purpose.
+    // In these cases there are none on purpose.
     if facts.supervision.without_gateways || facts.supervision.elsewhere {
         return;
     }
@@ -61,23 +64,27 @@ fn without_slot(facts: &Facts, found: &mut Vec<Finding>) {
 
 fn without_profile(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let name = service.observed.profile.as_ref()?;
-    if name.is_root() || facts.profiles.iter().any(|profile| profile.name == *name) {
+    let is_there = name.is_root() || facts.profiles.iter().any(|profile| profile.name == *name);
+    if is_there || facts.may_miss_profiles() {
         return None;
     }
-    let severity =
-        if service.report.up || service.report.wantedup { Severity::Error } else { Severity::Warning };
+    let severity = if service.report.is_up() || service.report.wantedup == Some(true) {
+        Severity::Error
+    } else {
+        Severity::Warning
+    };
     let what = format!("slot {} belongs to no profile", service.observed.service);
     let why = format!("there is no profile {name}; it was removed or renamed by another program");
     let finding = Finding::new(Check::Slot, severity, &what, &why).of(name).at(&service.path);
     Some(finding.fix(facts.caller.about(&["gateway", "unregister"], name)))
 }
 
-/// Returns the finding about a service that the supervisor does not hold.
+/// Returns the finding about a service that the supervisor does not have.
 fn untaken(facts: &Facts, service: &ServiceFact) -> Finding {
     let (path, name) = (&service.path, &service.observed.service);
     let (what, why, fix) = match (&service.refusal, &service.observed.profile) {
         (Some(reason), Some(profile)) => {
-            // Made anew it is as it should be.
+            // Generating it anew fixes it.
             let made_anew =
                 ["unregister", "register"].map(|verb| facts.caller.about(&["gateway", verb], profile));
             (format!("the supervisor refuses slot {name}"), reason.clone(), made_anew.join(" && "))
@@ -114,7 +121,7 @@ fn unlogged(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     Some(finding.at(&log.path).fix(log_remedy(facts, log)))
 }
 
-/// Returns what lets lines be kept again; the log daemon tries again by itself.
+/// Returns the command after which lines can be kept again; the log daemon tries again by itself.
 fn log_remedy(facts: &Facts, log: &LogDirectory) -> String {
     let (uid, _) = facts.home.owner;
     let mut on_the_way = facts.entries.iter().filter(|entry| log.path.starts_with(&entry.path));
@@ -133,7 +140,7 @@ fn rescan(facts: &Facts) -> String {
     format!("{} s6 s6-svscanctl -a {}", facts.caller.program(), quote(scandir))
 }
 
-/// Returns how a service is called for people.
+/// Returns the name of a service for people.
 pub(super) fn called(service: &ServiceFact) -> String {
     match &service.observed.profile {
         Some(name) => format!("the gateway of {name}"),

@@ -1,4 +1,4 @@
-//! *Lives here:* the check whether anybody supervises, and who.
+//! *Lives here:* the check whether a supervisor runs, and which.
 //!
 //! *Does not live here:* finding that out.
 
@@ -14,7 +14,8 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         Finding::new(Check::Supervisor, severity, what, why).at(&supervision.scandir)
     };
     let wanted = facts.profiles.iter().filter(|profile| profile.should_run()).count();
-    // An embedded home at rest is no failure, and nothing is desired that does not happen.
+    // It is no problem that a home inside another program has no supervisor at the moment, if no
+    // gateway should run.
     let is_container = supervision.is_container || supervision.marker.is_some();
     let severity = if wanted > 0 || is_container { Severity::Error } else { Severity::Warning };
     let consequence = match wanted {
@@ -41,7 +42,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-/// Returns the consequence with what is wrong with the container, if this is one.
+/// Returns the consequence together with the problem of the container, if this is one.
 fn explained(facts: &Facts, consequence: &str) -> String {
     let supervision = &facts.supervision;
     match (supervision.marker, &supervision.first) {
@@ -58,6 +59,12 @@ fn supervised(facts: &Facts, scandir: &str, found: &mut Vec<Finding>) {
     let finding = |severity, what: &str, why: &str| {
         Finding::new(Check::Supervisor, severity, what, why).at(&supervision.scandir)
     };
+    if let Some(pid) = supervision.stopped {
+        let what = format!("the supervisor (process {pid}) is stopped by a signal");
+        let why = "until it goes on, nothing is started or stopped, and nobody learns of a death";
+        found.push(finding(Severity::Error, &what, why).fix(format!("kill -CONT {pid}")));
+    }
+    found.extend(unwatched(facts));
     if let Some(program) = supervision.program.as_ref().filter(|_| !supervision.is_ours()) {
         let what = format!("`{program}` supervises `{scandir}`, not Gatevisor");
         let why = "everything works, but a gateway that keeps dying is started each second, and nobody says why a slot is \
@@ -88,7 +95,24 @@ fn supervised(facts: &Facts, scandir: &str, found: &mut Vec<Finding>) {
     found.extend(standing(facts));
 }
 
-/// Returns what is wrong with how this container stands to the lock of the home.
+/// Returns that nobody watches whether the gateways work, if somebody should.
+fn unwatched(facts: &Facts) -> Option<Finding> {
+    let supervision = &facts.supervision;
+    let is_here = supervision.is_ours() && !supervision.elsewhere && !supervision.without_gateways;
+    let silent = supervision.unwatched.as_ref().filter(|_| is_here)?;
+    let why = format!(
+        "{silent}; until one reports again, no gateway that does not work is found or ended, and new \
+         profiles may be missed"
+    );
+    let what = "nobody watches whether the gateways work";
+    let finding = Finding::new(Check::Supervisor, Severity::Warning, what, &why).at(&supervision.scandir);
+    // It is killed, because it may be stopped. Without such a service, the supervisor replaces it.
+    let again = |keeper| facts.caller.tool(["s6-svc", "-ku"], keeper);
+    let fix = supervision.keeper.as_deref().filter(|_| supervision.is_container).map(again);
+    Some(finding.fix(fix))
+}
+
+/// Returns the problem of this container with the lock of the home.
 fn standing(facts: &Facts) -> Option<Finding> {
     let supervision = &facts.supervision;
     let gateways = facts.services.iter().filter(|service| service.observed.profile.is_some());
@@ -105,13 +129,14 @@ fn standing(facts: &Facts) -> Option<Finding> {
     };
     let why = format!("{}{}", supervision.standing, keeping(supervision, running > 0));
     let finding = Finding::new(Check::Supervisor, severity, what, &why).at(&supervision.scandir);
-    // Killed, for it may be stopped; its supervisor starts it again, and it stops the gateways or takes the lock.
+    // It is killed, because it may be paused. Its supervisor starts it again, and it stops the
+    // gateways or takes the lock.
     let again = |keeper| facts.caller.tool(["s6-svc", "-ku"], keeper);
     let fix = supervision.keeper.as_deref().filter(|_| severity != Severity::Note).map(again);
     Some(finding.fix(fix))
 }
 
-/// Returns who should have seen to it.
+/// Returns which program should have started the supervisor.
 fn keeping(supervision: &Supervision, gateways_run: bool) -> String {
     let Some(keeper) = &supervision.keeper else {
         return "; no service of this container keeps or waits for it".to_owned();

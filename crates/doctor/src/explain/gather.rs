@@ -1,18 +1,19 @@
-//! *Lives here:* finding out what an explanation goes by, beyond what `doctor` finds out.
+//! *Lives here:* finding the facts for an explanation that `doctor` does not find.
 //!
-//! *Does not live here:* what follows from it.
+//! *Does not live here:* the conclusions.
 
 use std::path::Path;
 use std::time::SystemTime;
 
+use gatevisor_client::status_view::StateName;
 use gatevisor_paths::by_path;
 use gatevisor_slot::survivors::members::Rule;
 use gatevisor_slot::survivors::process as survivors;
 use gatevisor_sys::file::lasting_identity;
+use gatevisor_sys::proc;
 use gatevisor_wire::member::Member;
 use gatevisor_wire::status::Status;
 
-use super::Lines;
 use super::subject::{EndedByWatcher, Subject};
 use crate::facts::ServiceFact;
 use crate::gather::{DoctorSettings, gather as gather_facts};
@@ -23,17 +24,20 @@ use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_gateways::read_bounded;
 
-/// Bytes of the boot log at the most: it is set aside when it is longer than a quarter of this.
+/// The most bytes of the boot log that are read. The log is rotated when it is longer than a
+/// quarter of this.
 const BOOT_LOG_BYTES: usize = 1 << 20;
-/// How the boot log writes a time.
+/// The format of times in the boot log.
 const BOOT_LOG_TIME: &str = "%Y-%m-%dT%H:%M:%S%z";
-/// The note in a service directory about what the watcher of gateways ended last, and bytes of it at the most.
+/// The watcher's note in a service directory about the last process that it ended, and the most
+/// bytes of it.
 const ENDED_BY_WATCHER: &str = "data/live-restart";
 const NOTE_BYTES: usize = 8 << 10;
-/// Incidents that are told at the most.
+/// The most incidents that are listed.
 const INCIDENTS: usize = 3;
-/// Bytes of `/proc/<pid>/stat` at the most.
-const STAT_BYTES: usize = 4096;
+
+/// Returns the lines that a gateway printed between two moments, as far as they are known.
+pub type Lines<'a> = &'a dyn Fn(Option<SystemTime>, Option<SystemTime>) -> Vec<String>;
 
 pub(super) fn gather(
     settings: &DoctorSettings<'_>,
@@ -57,20 +61,26 @@ pub(super) fn gather(
         facts,
         process: None,
         orphans: Vec::new(),
+        leftovers: Vec::new(),
         printed: Vec::new(),
     };
-    subject.process = subject.report().and_then(|report| kernel_state(report.pid?));
+    subject.process = subject.report().and_then(|report| proc::state(report.pid?));
     if !subject.facts.supervision.is_supervised() {
-        subject.orphans = orphans(manager, name);
+        subject.orphans = marked(manager, name);
+    } else if let Some(StateName::Waiting { .. }) = subject.state() {
+        let ender = subject.report().and_then(|report| report.pid);
+        subject.leftovers = marked(manager, name);
+        subject.leftovers.retain(|(pid, _)| Some(*pid) != ender);
     }
     subject.printed = subject.service().map(|service| last_words(service, lines)).unwrap_or_default();
     Ok(subject)
 }
 
-/// Returns what the process that ended last printed at its end.
+/// Returns the last output of the process that ended last.
 ///
-/// A log daemon stamps lines when it reads them, which may be after the death, and a supervisor knows of a start a little
-/// later than it was. So what was stamped between the death before and the next start belongs to that life.
+/// A log daemon stamps lines when it reads them, which may be after the death, and a supervisor
+/// learns of a start a little later. So lines with stamps between the previous death and the next
+/// start belong to that life.
 fn last_words(service: &ServiceFact, lines: Lines<'_>) -> Vec<String> {
     let mut deaths = service.observed.deaths.iter().rev().map(|death| moment(death.at.to_unix_ms()));
     if deaths.next().is_none() {
@@ -85,7 +95,7 @@ fn moment(unix_ms: i64) -> Option<SystemTime> {
     jiff::Timestamp::from_millisecond(unix_ms).ok().map(SystemTime::from)
 }
 
-/// Returns why the watcher of gateways ended a process of a service last, where it says so.
+/// Returns why the watcher of gateways last ended a process of a service, according to its note.
 fn ended_by_watcher(service: &Path) -> Option<EndedByWatcher> {
     let bytes = read_bounded(&service.join(ENDED_BY_WATCHER), NOTE_BYTES).ok()??;
     serde_json::from_slice(&bytes).ok()
@@ -98,16 +108,8 @@ fn incidents(manager: &ScandirManager, name: &ProfileName) -> Vec<Incident> {
     all.filter(|incident| incident.name == name.as_str()).take(INCIDENTS).collect()
 }
 
-/// Returns the kernel's letter for the state of a process.
-fn kernel_state(pid: i32) -> Option<char> {
-    let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), STAT_BYTES).ok()??;
-    // The state follows the program's name, which may hold parentheses itself.
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    stat.get(end.checked_add(2)?).map(|&byte| char::from(byte))
-}
-
-/// Returns the processes of a gateway that run although nobody supervises it, as far as they may be looked at.
-fn orphans(manager: &ScandirManager, name: &ProfileName) -> Vec<(i32, String)> {
+/// Returns the processes that bear the mark of a gateway, as far as we may look at them.
+fn marked(manager: &ScandirManager, name: &ProfileName) -> Vec<(i32, String)> {
     let identity = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, ""));
     let Ok(scandir) = identity else {
         return Vec::new();
@@ -119,7 +121,7 @@ fn orphans(manager: &ScandirManager, name: &ProfileName) -> Vec<(i32, String)> {
     members.into_iter().map(|process| (process.pid, process.words())).collect()
 }
 
-/// Returns what the last reconciliation that is logged did with a gateway, and when.
+/// Returns what the last logged reconciliation did with a gateway, and when.
 fn reconciled(manager: &ScandirManager, name: &ProfileName) -> Option<(String, String)> {
     let path = manager.home().root().join(&manager.agent().gateway.boot_log);
     let bytes = read_bounded(&path, BOOT_LOG_BYTES).ok()??;

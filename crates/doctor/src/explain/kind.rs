@@ -1,6 +1,6 @@
-//! *Lives here:* the causes that `explain` tells from each other, each with its word.
+//! *Lives here:* the kinds of causes that `explain` distinguishes, each with its word.
 //!
-//! *Does not live here:* deciding which of them it is (`causes`); what to do about it (`remedy`).
+//! *Does not live here:* deciding which one applies (`causes`); what to do (`remedy`).
 
 use serde::{Serialize, Serializer};
 
@@ -9,7 +9,7 @@ use crate::Check;
 /// Makes the enum, the list of all its values and their words from one table.
 macro_rules! kinds {
     ($($(#[doc = $text:literal])+ $name:ident = $word:literal,)+) => {
-        /// Why a gateway is as it is.
+        /// Why a gateway is in its present state.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum CauseKind {
             $($(#[doc = $text])+ $name,)+
@@ -30,13 +30,13 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Whoever asks may not look.
+    /// The caller has no right to look.
     NotAllowedToLook = "not-allowed-to-look",
     /// Another container has the lock of the home, and runs its gateways.
     RunsElsewhere = "runs-elsewhere",
     /// The lock of the home is not the one that this container held, so it may start nothing.
     LockLost = "lock-lost",
-    /// The container's command wants no gateways.
+    /// The container's command runs without gateways.
     NoGatewaysHere = "no-gateways-here",
     /// Another profile's gateway serves this profile.
     ServedByAnother = "served-by-another",
@@ -46,63 +46,76 @@ kinds! {
     NoSupervisor = "no-supervisor",
     /// Somebody stopped it with one of our commands.
     StoppedOnPurpose = "stopped-on-purpose",
-    /// Another program has set its desired state, and not to running.
+    /// Another program has set its desired state to something other than running.
     StoppedByAnother = "stopped-by-another-program",
-    /// The file with its desired state says nothing.
+    /// Its desired state is something other than running, and nothing tells who set it.
+    StoppedByUnknown = "stopped-by-unknown",
+    /// The file with its desired state holds none.
     DesiredUnreadable = "desired-state-unreadable",
-    /// Nobody has ever asked for it.
+    /// Nobody has ever asked for it to run.
     NeverAsked = "never-asked-for",
-    /// It runs although its desired state is another.
+    /// It runs although its desired state is not running.
     RunsThoughStopped = "runs-though-stopped",
-    /// Its profile has gone, and its service directory is left.
+    /// Its profile does not exist any more, but its service directory does.
     ProfileGone = "profile-gone",
     /// It has no service directory.
     NotRegistered = "not-registered",
     /// The supervisor refuses its service directory.
     Refused = "refused",
-    /// Its service directory is there, and the supervisor has not taken it.
+    /// Its service directory exists, but the supervisor does not have it yet.
     NotTaken = "not-taken",
-    /// It is paused through its supervisor.
+    /// An operator has paused it through its supervisor.
     Paused = "paused",
-    /// Its process is stopped by a signal, which its supervisor knows nothing of.
+    /// A signal has stopped its process, and its supervisor does not know that.
     Frozen = "frozen",
-    /// A debugger holds its process.
+    /// A debugger has stopped its process.
     Traced = "traced",
-    /// It is up and does not work: what shows that it lives has not come for a while.
+    /// It is up but does not work: its evidence has been missing for a while.
     Unresponsive = "unresponsive",
-    /// It is up, and has not said yet that it is ready.
+    /// It is up, and nobody watches whether it works.
+    NotWatched = "not-watched",
+    /// It takes no new work, because somebody drains it.
+    Draining = "draining",
+    /// Its start waits for other starts.
+    Queued = "queued",
+    /// It is up, and another process has a port that it needs.
+    PortNotOwn = "port-not-its-own",
+    /// It is up, and has not announced its readiness yet.
     NotReadyYet = "not-ready-yet",
-    /// What an earlier life of it has left running is being ended first.
+    /// The leftovers of an earlier run are being ended first.
     EndingLeftovers = "ending-leftovers",
-    /// Its finish script runs, and the next start comes after that.
+    /// It ended, and is being asked whether it wants to be started again.
+    AskedForHandoff = "asked-for-handoff",
+    /// Its finish script runs, and the next start follows.
     FinishRuns = "finish-runs",
     /// It was told to stop, and has not ended.
     Stopping = "stopping",
-    /// The disk is full.
+    /// A write failed because no space is left.
     DiskFull = "disk-full",
     /// Its command does not exist.
     CommandMissing = "command-missing",
-    /// Its command, or `run` itself, cannot be executed for want of permission.
+    /// Its command, or `run` itself, cannot be executed because permission is denied.
     PermissionDenied = "permission-denied",
     /// A file of its service directory has line ends of Windows, or a byte-order mark.
     WindowsText = "windows-text",
-    /// Its environment holds what no program can be given, or lacks what its command needs.
+    /// Its environment holds something that no program can be given, or lacks something that its
+    /// command needs.
     EnvironmentBad = "environment-bad",
     /// Its command cannot be executed for another reason.
     CannotStart = "cannot-start",
-    /// It was up and did not work, so the watcher of gateways ended it.
+    /// It was up but did not work, so the watcher of gateways ended it.
     EndedAsUnresponsive = "ended-as-unresponsive",
-    /// The kernel killed it for want of memory.
+    /// The kernel killed it because memory ran out.
     OutOfMemory = "out-of-memory",
-    /// A port that it needs is another process's.
+    /// Another process has a port that it needs.
     PortTaken = "port-taken",
-    /// It said that a key or token was not accepted.
+    /// It reported that a key or token was not accepted.
     KeyRefused = "key-refused",
-    /// It was ended by a signal that no command of its supervisor had sent.
+    /// A signal ended it, and no command of its supervisor had sent the signal.
     Killed = "killed",
     /// It was ended by a signal, or asked to end, through its supervisor.
     Commanded = "commanded",
-    /// It was ended by the kernel for a fault of its own.
+    /// The kernel ended it for a fault of its own.
     Crashed = "crashed",
     /// It ended with an exit code after which a restart cannot help.
     FailedForGood = "failed-for-good",
@@ -116,13 +129,13 @@ kinds! {
     BackOff = "back-off",
     /// A `down` file keeps it down, and nobody has told its supervisor otherwise.
     DownFile = "down-file",
-    /// Its supervisor was told to keep it down, and not by one of our commands.
+    /// Its supervisor was told to keep it down, and nothing records by whom.
     ToldDown = "told-down",
-    /// What it writes is not kept.
+    /// Its output is not kept.
     NotLogged = "not-logged",
-    /// Its service directory is not what the agent definition makes of it now.
+    /// Its service directory differs from what the agent definition would generate now.
     OlderThanDefinition = "older-than-definition",
-    /// It is as it should be.
+    /// Everything is as it should be.
     Well = "well",
 }
 
@@ -144,12 +157,13 @@ impl CauseKind {
             | Self::OlderThanDefinition => Some(Check::Slot),
             Self::DiskFull => Some(Check::Disk),
             Self::NotLogged => Some(Check::Log),
+            Self::Draining => Some(Check::Drain),
             Self::Well => None,
             _ => Some(Check::Crash),
         }
     }
 
-    /// Returns whether it is about how the last process ended, which another one may have come after.
+    /// Returns whether it is about the end of the last process; a later process may exist.
     pub const fn is_of_the_past(self) -> bool {
         matches!(
             self,

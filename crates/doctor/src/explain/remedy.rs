@@ -1,17 +1,18 @@
-//! *Lives here:* the one or two commands that lead on from a cause. None of them ends what is not known to be this gateway's.
+//! *Lives here:* the one or two commands to run next for a cause. None of them ends a process that
+//! is not known to be this gateway's.
 //!
-//! *Does not live here:* what fixes other findings (`crate::doctor`).
+//! *Does not live here:* the remedies of other findings (`crate::doctor`).
 
-use super::causes::Cause;
+use super::cause::Cause;
 use super::kind::CauseKind;
 use super::subject::Subject;
 use crate::commands::quote;
 use crate::{Check, Finding};
 
-/// Commands at the most: a page is not a manual.
+/// The most commands, because a page is not a manual.
 const MOST: usize = 2;
 
-/// Returns what to do, in this order.
+/// Returns the commands in order.
 pub(super) fn commands(subject: &Subject, causes: &[Cause], findings: &[Finding]) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     for cause in causes {
@@ -24,10 +25,18 @@ pub(super) fn commands(subject: &Subject, causes: &[Cause], findings: &[Finding]
     commands
 }
 
+/// Returns the remedy where another profile's gateway serves the profile, or should.
+fn of_served(subject: &Subject) -> Vec<String> {
+    let caller = &subject.facts.caller;
+    let (verb, name) = subject.served_by.as_ref().map_or(("start", &subject.name), |by| ("status", by));
+    vec![caller.about(&["gateway", verb], name)]
+}
+
 fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
     let caller = &subject.facts.caller;
     let about = |verbs: &[&str]| caller.about(verbs, &subject.name);
-    // What fixes a finding is said in one place.
+    let (start, logs) = (|| about(&["gateway", "start"]), || about(&["logs", "-n", "50"]));
+    // The remedy of a finding is defined in one place.
     let fix = |check: Check| {
         findings.iter().filter(|found| found.check == check).filter_map(|found| found.fix.clone()).collect()
     };
@@ -36,34 +45,38 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         format!("{} s6 s6-svc {option} {path}", caller.program())
     };
     match kind {
+        CauseKind::Draining => vec![about(&["gateway", "drain", "--cancel"])],
         CauseKind::Well
         | CauseKind::NotAllowedToLook
         | CauseKind::RunsElsewhere
         | CauseKind::NoGatewaysHere
         | CauseKind::BackOff
         | CauseKind::EndingLeftovers
+        | CauseKind::Queued
+        | CauseKind::AskedForHandoff
         | CauseKind::Commanded
         | CauseKind::Stopping
         | CauseKind::FinishRuns => Vec::new(),
-        CauseKind::ServedByAnother => {
-            let server = subject.served_by.as_ref();
-            server.map(|server| caller.about(&["gateway", "status"], server)).into_iter().collect()
-        }
+        CauseKind::ServedByAnother => of_served(subject),
         CauseKind::Orphan | CauseKind::NoSupervisor => vec![caller.command(["up"])],
         CauseKind::StoppedOnPurpose
         | CauseKind::StoppedByAnother
+        | CauseKind::StoppedByUnknown
         | CauseKind::NeverAsked
         | CauseKind::DownFile
-        | CauseKind::ToldDown => {
-            vec![about(&["gateway", "start"])]
-        }
+        | CauseKind::ToldDown
+        | CauseKind::CommandMissing
+        | CauseKind::PermissionDenied
+        | CauseKind::WindowsText
+        | CauseKind::EnvironmentBad
+        | CauseKind::CannotStart => vec![start()],
         CauseKind::LockLost => fix(Check::Supervisor),
         CauseKind::DesiredUnreadable => fix(Check::DesiredState),
-        CauseKind::RunsThoughStopped => vec![about(&["gateway", "start"]), about(&["gateway", "stop"])],
-        CauseKind::NotRegistered if subject.is_wanted() => vec![about(&["gateway", "start"])],
+        CauseKind::RunsThoughStopped => vec![start(), about(&["gateway", "stop"])],
+        CauseKind::NotRegistered if subject.is_wanted() => vec![start()],
         CauseKind::NotRegistered => vec![about(&["gateway", "register"])],
         CauseKind::ProfileGone | CauseKind::Refused | CauseKind::NotTaken => fix(Check::Slot),
-        CauseKind::Paused => fix(Check::Crash),
+        CauseKind::Paused | CauseKind::PortNotOwn => fix(Check::Crash),
         CauseKind::PortTaken if subject.report().is_some_and(|report| report.port_held.is_some()) => {
             fix(Check::Crash)
         }
@@ -71,13 +84,14 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         CauseKind::Frozen => vec![tool("-c"), about(&["gateway", "restart"])],
         CauseKind::Unresponsive => vec![about(&["incidents", "--collect"]), about(&["gateway", "restart"])],
         CauseKind::EndedAsUnresponsive => vec![about(&["incidents"])],
-        CauseKind::Traced | CauseKind::NotReadyYet => vec![about(&["logs", "-n", "50"])],
+        CauseKind::Traced | CauseKind::NotReadyYet => vec![logs()],
+        CauseKind::NotWatched => vec![caller.command(["doctor"])],
         CauseKind::DiskFull => fix(Check::Disk),
         CauseKind::NotLogged => fix(Check::Log),
         CauseKind::OlderThanDefinition => {
             vec![caller.command(["reload", "--restart", subject.name.as_str()])]
         }
-        CauseKind::Killed | CauseKind::OutOfMemory if subject.is_up() => vec![about(&["logs", "-n", "50"])],
+        CauseKind::Killed | CauseKind::OutOfMemory if subject.is_up() => vec![logs()],
         CauseKind::Killed
         | CauseKind::OutOfMemory
         | CauseKind::Crashed
@@ -86,13 +100,6 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         | CauseKind::FailedForGood
         | CauseKind::KeepsDying
         | CauseKind::EndedAtOnce
-        | CauseKind::Died => {
-            vec![about(&["logs", "-n", "50"]), about(&["gateway", "start"])]
-        }
-        CauseKind::CommandMissing
-        | CauseKind::PermissionDenied
-        | CauseKind::WindowsText
-        | CauseKind::EnvironmentBad
-        | CauseKind::CannotStart => vec![about(&["gateway", "start"])],
+        | CauseKind::Died => vec![logs(), start()],
     }
 }

@@ -1,15 +1,17 @@
-//! *Lives here:* everything that an explanation goes by, as values.
+//! *Lives here:* the facts for an explanation, as values.
 //!
-//! *Does not live here:* finding it out (`gather`); what follows from it (`causes`).
+//! *Does not live here:* finding the facts (`gather`); the conclusions (`causes`).
+
+use std::path::{Path, PathBuf};
 
 use gatevisor_client::status_view::StateName;
 use serde::Deserialize;
 
 use crate::facts::{Facts, ProfileFact, ServiceFact};
-use gatevisor_gateways::desired::Recorded;
+use gatevisor_gateways::desired::{DesiredOrigin, Recorded};
 use gatevisor_gateways::incidents::Incident;
 use gatevisor_gateways::inspect::ServiceReport;
-use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::profile::{PROFILES, ProfileName};
 
 /// A gateway, and the facts about it.
 #[derive(Debug)]
@@ -18,13 +20,16 @@ pub struct Subject {
     pub name: ProfileName,
     /// The facts about the home and about every service.
     pub facts: Facts,
-    /// What the state file says, or what is wrong with it.
+    /// The content of the state file, or what is wrong with it.
     pub recorded: Result<Recorded, String>,
     /// The state of its process, as `/proc/PID/stat` names it.
     pub process: Option<char>,
-    /// Its processes that run although nobody supervises them, each with its command line.
+    /// Its processes that run without a supervisor, each with its command line.
     pub orphans: Vec<(i32, String)>,
-    /// The profile whose gateway says that it serves this profile too.
+    /// Its processes that an earlier run left and that are ended before the next start, each with
+    /// its command line.
+    pub leftovers: Vec<(i32, String)>,
+    /// The profile whose gateway reports that it serves this profile, too.
     pub served_by: Option<ProfileName>,
     /// Why the watcher of gateways last ended one of its processes.
     pub ended_by_watcher: Option<EndedByWatcher>,
@@ -32,7 +37,7 @@ pub struct Subject {
     pub incidents: Vec<Incident>,
     /// When the last reconciliation found it, and what it did.
     pub reconciled: Option<(String, String)>,
-    /// The last lines of the process that ended last.
+    /// The last output of the process that ended last.
     pub printed: Vec<String>,
 }
 
@@ -78,6 +83,19 @@ impl Subject {
         !self.name.is_root() && self.profile().is_none() && self.facts.unread.is_empty()
     }
 
+    /// Returns the first place that may not be looked at and is on the way to its home or its slot,
+    /// or in one of them, with the reason.
+    pub fn unread(&self) -> Option<&(PathBuf, String)> {
+        let home = &self.facts.home.path;
+        let own =
+            if self.name.is_root() { home.clone() } else { home.join(PROFILES).join(self.name.as_str()) };
+        let slot = self.facts.supervision.scandir.join(self.name.service_entry());
+        let is_about = |path: &Path| {
+            [&own, &slot].into_iter().any(|place| place.starts_with(path) || path.starts_with(place))
+        };
+        self.facts.unread.iter().find(|(path, _)| is_about(path))
+    }
+
     /// Returns whether its desired state is `running`.
     pub fn is_wanted(&self) -> bool {
         self.desired() == Some("running")
@@ -90,4 +108,11 @@ impl Subject {
             Some(StateName::Up | StateName::Ready | StateName::Starting | StateName::Paused)
         )
     }
+}
+
+/// Returns who set a desired state, when and why, as far as that is recorded.
+pub(super) fn said_by(origin: &DesiredOrigin) -> String {
+    let said = origin.to_string();
+    let words = said.trim_start_matches([',', ' ', ':']);
+    if words.is_empty() { "it is not recorded who said so".to_owned() } else { words.to_owned() }
 }

@@ -1,21 +1,22 @@
-//! *Lives here:* whether the kernel may end the supervisor when a container's memory is used up.
+//! *Lives here:* whether the kernel may kill the supervisor when a container's memory runs out.
 //!
-//! *Does not live here:* what is to be done about that.
+//! *Does not live here:* what to do about that.
 
 use std::fs;
 
 use crate::facts::{ServiceFact, Victims};
 
-/// Files with the limit of the topmost group that is seen, which is a container's own: versions 2 and 1.
+/// Files with the limit of the topmost visible group, which is the container's own: versions 2 and
+/// 1.
 const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-/// Bytes that are no limit: version 1 says the highest number of pages that there can be.
+/// A value from which on there is no limit; version 1 shows the highest possible number of pages.
 const BOUNDLESS: u64 = 1 << 60;
 
 /// The highest score that there is.
 const HIGHEST: i32 = 1000;
 
-/// Returns whom the kernel may kill here: the supervisor too, where a limit holds and a gateway runs that is not chosen
-/// before it.
+/// Returns whom the kernel may kill here. It may also kill the supervisor if there is a limit and a
+/// gateway runs that has no higher score.
 pub(super) fn victims(supervisor: Option<i32>, services: &[ServiceFact]) -> Victims {
     let services = services.iter().map(|service| &service.observed);
     let gateways =
@@ -29,7 +30,7 @@ pub(super) fn victims(supervisor: Option<i32>, services: &[ServiceFact]) -> Vict
 fn is_at_risk(limit: Option<&str>, own: i32, gateways: &[i32]) -> bool {
     let is_limited =
         limit.and_then(|text| text.trim().parse().ok()).is_some_and(|bytes: u64| bytes < BOUNDLESS);
-    // With the highest score of all, nothing can be done about it here.
+    // If the score is the highest one, nothing can be done about it here.
     is_limited && own < HIGHEST && gateways.iter().any(|&score| score <= own)
 }
 

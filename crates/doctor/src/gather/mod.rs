@@ -1,11 +1,11 @@
-//! *Lives here:* finding out what the checks go by, as the user whose home it is.
+//! *Lives here:* finding the facts for the checks, with the rights of the home's owner.
 //!
-//! *Does not live here:* what follows from it.
+//! *Does not live here:* the conclusions.
 //!
-//! Whatever stands in the place of a file, nothing here waits for it, reads all of something giant, or follows where a
-//! profile's owner leads but with that owner's rights.
+//! Whatever is in place of a file, nothing here waits for it or reads all of a giant file. Links of
+//! a profile's owner are followed only with that owner's rights.
 
-mod held;
+mod locks;
 mod memory;
 mod places;
 pub(crate) mod process;
@@ -20,18 +20,22 @@ use gatevisor_client::ScanDir;
 use gatevisor_core::restart::RestartPolicy;
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
+use gatevisor_sys::proc;
 use gatevisor_wire::tai::Tai64n;
 
 use crate::commands::Caller;
 use crate::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
 use gatevisor_gateways::inspect;
+use gatevisor_gateways::live;
 use gatevisor_gateways::manager::{ScandirManager, observe_directory};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::{ContainerRole, role};
 
-/// The entry point of a container's image, if that is us.
+/// The most places that may not be looked at and are named. The first ones tell enough.
+const MOST_UNREAD: usize = 8;
+/// The entry point of a container's image, if that is this program.
 const ENTRY_POINT: &str = "/init";
-/// What says that this is a container, whoever made it.
+/// Files that show that this is a container, whatever engine made it.
 const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// What to look at, and how.
@@ -39,13 +43,13 @@ const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 pub struct DoctorSettings<'a> {
     /// The manager of the home.
     pub manager: &'a ScandirManager,
-    /// How to call our own commands on it.
+    /// How the operator calls our commands for it.
     pub caller: Caller,
-    /// Whether whoever called is root.
+    /// Whether the caller is root.
     pub operator_is_root: bool,
-    /// Whether the scandir is the one that the boot of a container makes.
+    /// Whether the scandir is the one that a container's boot makes.
     pub is_container: bool,
-    /// The services of a container of which one keeps the lock of the home, or waits for it.
+    /// The services of a container that keep the lock of the home, or wait for it.
     pub keepers: [&'a str; 2],
     /// What was seen of the supervisor.
     pub seen: SeenSupervisor,
@@ -53,7 +57,7 @@ pub struct DoctorSettings<'a> {
 
 /// What is seen of the supervisor of a scandir.
 ///
-/// It is taken before root becomes the home's owner, who may not look into a scandir that is root's.
+/// It is taken before root becomes the home's owner, who may not look into root's scandir.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenSupervisor {
     presence: Presence,
@@ -82,18 +86,20 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Returns whose everything in a home should be, user and group: its owner's, or in a container the owner's of the
-/// scandir, which the boot gave to the agent's user. `None` where there is no home.
+/// Returns the user and the group to whom everything in a home should belong: its owner, or in a
+/// container the owner of the scandir, which the boot gave to the agent's user. `None` if there is
+/// no home.
 pub fn owner_of(manager: &ScandirManager, is_container: bool) -> Option<(u32, u32)> {
     let of = |path: &Path| by_path::look(path).ok().map(|found| (found.uid, found.gid));
-    // Where the first process is not root's, everything runs as its user, and the image's own directories may be root's.
+    // If the first process is not root's, everything runs as its user, and the image's own
+    // directories may be root's.
     let everybody = is_container.then(|| of(Path::new("/proc/1"))).flatten().filter(|(uid, _)| *uid != 0);
     let scandir = || is_container.then(|| of(manager.scandir())).flatten();
     everybody.or_else(scandir).or_else(|| of(manager.home().root()))
 }
 
-/// Returns the groups of the user that gateways run as. Ours we know from the kernel: an orchestrator adds some that no file
-/// lists.
+/// Returns the groups of the user that gateways run as. Our own groups come from the kernel,
+/// because an orchestrator adds groups that no file lists.
 fn groups_of((uid, gid): (u32, u32)) -> Vec<u32> {
     if rustix::process::geteuid().as_raw() == uid {
         let groups = rustix::process::getgroups().unwrap_or_default();
@@ -119,14 +125,16 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
     };
     let supervision = supervision(settings, &services);
     let entries = places::entries(manager, &profiles, &groups_of(owner));
-    let locks = held::locks(manager, &profiles);
-    let pid_files = held::pid_files(manager, &profiles);
+    let locks = locks::locks(manager, &profiles);
+    let pid_files = locks::pid_files(manager, &profiles);
     let disks = places::disks(manager, settings.is_container);
+    add_refused(manager, &mut unread);
     Facts {
         caller: settings.caller.clone(),
         definition: manager.agent().doctor.clone(),
         now: Tai64n::now_from(SystemTime::now()),
         stable_s: stable_ms(manager) / 1000,
+        start_window_ms: manager.agent().gateway.start_window_ms,
         operator_is_root: settings.operator_is_root,
         uid: rustix::process::geteuid().as_raw(),
         supervision,
@@ -139,6 +147,16 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
         disks,
         locks,
         pid_files,
+    }
+}
+
+/// Adds what else may not be looked at: an error may have become "there is none" on its way here.
+fn add_refused(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) {
+    for unseen in manager.refused_looks() {
+        let is_known = unread.iter().any(|(path, _)| unseen.path.starts_with(path));
+        if unread.len() < MOST_UNREAD && !is_known {
+            unread.push((unseen.path, unseen.source.to_string()));
+        }
     }
 }
 
@@ -183,7 +201,24 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
         .unzip();
     let reports = inspect::reports(manager, &observed);
     let all = observed.into_iter().zip(reports).zip(places);
-    all.map(|((observed, report), (path, refusal))| ServiceFact { path, observed, report, refusal }).collect()
+    all.map(|((observed, report), (path, refusal))| {
+        let start_deadline_s = start_deadline_s(&path, report.pid);
+        ServiceFact { path, observed, report, refusal, start_deadline_s }
+    })
+    .collect()
+}
+
+/// Returns for how many seconds this run of a service may show nothing.
+fn start_deadline_s(service: &Path, pid: Option<i32>) -> u64 {
+    let own = pid.and_then(|pid| live::of_service(service, pid)).and_then(|live| live.settings());
+    own.unwrap_or_default().start_deadline_ms.div_ceil(1000)
+}
+
+/// Returns why nobody watches whether the gateways of a scandir work, if somebody should.
+fn unwatched(scandir: &Path, services: &[ServiceFact]) -> Option<String> {
+    let is_missed =
+        live::was_watched(scandir) || services.iter().any(|service| service.report.live.is_some());
+    live::unwatched(scandir).filter(|_| is_missed)
 }
 
 fn supervision(settings: &DoctorSettings<'_>, services: &[ServiceFact]) -> Supervision {
@@ -191,6 +226,8 @@ fn supervision(settings: &DoctorSettings<'_>, services: &[ServiceFact]) -> Super
     let standing = settings.manager.standing();
     let command = if settings.is_container { process::words(1) } else { Vec::new() };
     Supervision {
+        unwatched: unwatched(settings.manager.scandir(), services),
+        stopped: pid.filter(|pid| proc::state(*pid).is_some_and(|state| "Tt".contains(state))),
         scandir: settings.manager.scandir().to_owned(),
         presence,
         program,
@@ -209,7 +246,8 @@ fn supervision(settings: &DoctorSettings<'_>, services: &[ServiceFact]) -> Super
     }
 }
 
-/// Returns what says that this is a container, if its image has this program for an entry point.
+/// Returns the file that shows that this is a container, if its image has this program as its entry
+/// point.
 fn marker() -> Option<&'static str> {
     let own = fs::canonicalize(gatevisor_sys::process::own_program().ok()?).ok()?;
     let is_ours = fs::canonicalize(ENTRY_POINT).is_ok_and(|entry_point| entry_point == own);

@@ -1,6 +1,7 @@
-//! *Lives here:* what can be done with directories: writing to them, how much fits, whose they are.
+//! *Lives here:* the state of directories: whether they can be written to, how much room they have,
+//! who owns them.
 //!
-//! *Does not live here:* what should be.
+//! *Does not live here:* how it should be.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,20 +16,20 @@ use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::nameless_file;
 use gatevisor_gateways::profile::ProfileName;
 
-/// Bytes that are written to see whether anything fits.
+/// The bytes of a test write that shows whether there is any room.
 const PAGE: usize = 4096;
-/// Directories below that of the profiles that are looked at.
+/// The most profile directories that are looked at.
 const MOST: usize = 10_000;
-/// Directories of a container that live in memory, and whatever is on them beside the scandir.
+/// Directories of a container that are in memory, with everything on them beside the scandir.
 const RUN: &str = "/run";
 
-/// Returns why nothing can be written in a directory; a full disk is another matter.
+/// Returns why nothing can be written in a directory. A full disk does not count.
 pub(super) fn refused(directory: &Path) -> Option<Refused> {
     let error = nameless_file(directory).err()?;
     (!is_full(&error)).then(|| why(&error))
 }
 
-/// Returns what an error says, and whether it is that nothing at all may be written there.
+/// Returns the words of an error, and whether the whole file system is read-only.
 pub(super) fn why(error: &io::Error) -> Refused {
     Refused { why: error.to_string(), is_read_only: Errno::from_io_error(error) == Some(Errno::ROFS) }
 }
@@ -43,7 +44,7 @@ pub(super) fn disks(manager: &ScandirManager, is_container: bool) -> Vec<Disk> {
     let mut seen = BTreeSet::new();
     let mut disks = Vec::new();
     for path in [manager.home().root(), manager.scandir()].into_iter().chain(run) {
-        // What does not exist yet will be on the disk of what does.
+        // A directory that does not exist yet will be on the disk of its nearest existing parent.
         let found = path.ancestors().find_map(|path| Some((path, by_path::look(path).ok()?)));
         let Some((path, found)) = found else { continue };
         if seen.insert(found.device) {
@@ -66,7 +67,8 @@ fn disk(path: &Path) -> Option<Disk> {
     })
 }
 
-/// Returns the owners of what we know of a home: its directories first, so that a tree comes before what is in it.
+/// Returns the owners of the known entries of a home; directories come first, so that a tree comes
+/// before its contents.
 pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups: &[u32]) -> Vec<OwnedEntry> {
     let root = manager.home().root();
     let mut places: Vec<(PathBuf, Option<&ProfileName>)> = vec![
@@ -80,15 +82,15 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups
         places.extend(profile.environment.iter().map(|file| (file.path.clone(), name)));
         places.push((profile.state_file.clone(), name));
         if let Some(log) = &profile.log {
-            // Directories on the way to it as well, for they are made with it.
+            // The directories on the way to it count as well, because they are made with it.
             let way = log.path.ancestors().skip(1).take_while(|path| path.starts_with(root) && *path != root);
             places.extend(way.map(|path| (path.to_owned(), None)));
             places.push((log.path.clone(), name));
             places.push((log.path.join("current"), name));
         }
     }
-    // What its owner cannot look into is not known for a profile; what can be none because of its name is no business of
-    // ours, whoever put it there.
+    // A directory into which its owner may not look is not known to be a profile; a directory with
+    // an impossible name is not our concern, whoever made it.
     let profiles_dir = manager.home().profiles_dir();
     let below = by_path::names(&profiles_dir).unwrap_or_default().into_iter().take(MOST);
     let closed: Vec<_> = below
@@ -107,7 +109,7 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups
 }
 
 fn entry(root: &Path, path: PathBuf, profile: Option<ProfileName>, groups: &[u32]) -> Option<OwnedEntry> {
-    // The root of the home may be a link on purpose; of what is below, the link itself counts.
+    // The root of the home may be a link on purpose. Below it, the link itself counts.
     let found = if path == root { by_path::look(&path) } else { by_path::look_itself(&path) }.ok()?;
     let needed = if found.is_directory() { 0o070 } else { 0o060 };
     let is_shared = !found.is_link() && found.mode & needed == needed && groups.contains(&found.gid);
@@ -115,7 +117,7 @@ fn entry(root: &Path, path: PathBuf, profile: Option<ProfileName>, groups: &[u32
     Some(OwnedEntry { path, profile, owner: (found.uid, found.gid), is_directory, is_shared })
 }
 
-/// Returns whether everybody may come to a file: whether each directory on the way lets them through.
+/// Returns whether everybody can reach a file: whether each directory on the way lets them through.
 pub(super) fn is_reachable(file: &Path) -> bool {
     let way = file.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
     way.into_iter().all(|path| by_path::look(path).is_ok_and(|found| found.mode & 0o001 != 0))
@@ -135,7 +137,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let missing = refused(&dir.path().join("missing")).unwrap();
         assert!(!missing.is_read_only && missing.why.contains("No such file"), "{missing:?}");
-        // What the kernel makes at every look cannot be written for another reason.
+        // A file that the kernel generates cannot be written for another reason.
         assert!(refused(Path::new("/proc/self")).is_some());
     }
 
@@ -150,7 +152,7 @@ mod tests {
         let was = is_reachable(&file);
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(!is_reachable(&file));
-        // Where temporary files are may be nobody's business either.
+        // The directory of temporary files may itself be closed to others.
         assert_eq!(was, is_reachable(dir.path()));
     }
 }

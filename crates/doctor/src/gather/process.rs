@@ -1,4 +1,4 @@
-//! *Lives here:* what `/proc` says of a process beyond its numbers.
+//! *Lives here:* what `/proc` tells about a process besides its numbers.
 //!
 //! *Does not live here:* those numbers (`gatevisor-sys`); signals.
 
@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use gatevisor_gateways::read_bounded;
 use gatevisor_sys::proc::Process;
 
-/// Bytes of a file of `/proc` that are read at the most.
+/// The most bytes of a file of `/proc` that are read.
 const BYTES: usize = 1 << 20;
-/// Two clocks and a file system may differ by so much.
+/// The greatest difference between two clocks and a file system.
 const SLACK: Duration = Duration::from_secs(2);
 
 fn file(pid: i32, name: &str) -> Option<Vec<u8>> {
@@ -26,24 +26,24 @@ pub(crate) fn name(pid: i32) -> Option<String> {
 pub(super) fn owner(pid: i32) -> Option<u32> {
     let status = file(pid, "status")?;
     let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    // The effective one is the second.
+    // The second one is the effective user.
     str::from_utf8(line).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// Returns the words that a process was started with; none if there is no such process.
+/// Returns the command line of a process; no words if there is no such process.
 pub(crate) fn words(pid: i32) -> Vec<String> {
     let line = file(pid, "cmdline").unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// Returns whether a process began before that moment, as far as clocks agree.
+/// Returns whether a process began before that moment, within the precision of the clocks.
 pub(super) fn began_before(process: &Process, moment: SystemTime) -> bool {
     let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_add(SLACK);
     i64::try_from(since.as_millis()).is_ok_and(|moment_ms| process.began_unix_ms() <= moment_ms)
 }
 
-/// Returns whether a process is one that writes logs: our log daemon, our stand-alone logger, or s6-log.
+/// Returns whether a process writes logs: our log daemon, our stand-alone logger, or s6-log.
 pub(super) fn is_logger(pid: i32) -> bool {
     let words = words(pid);
     let called = words.first().map(|word| Path::new(word).file_name().unwrap_or_default().to_owned());

@@ -1,6 +1,7 @@
-//! *Lives here:* the profiles: their desired states, their files of secrets, where their lines are kept.
+//! *Lives here:* the profiles: their desired states, their files of secrets, the directories of
+//! their logs.
 //!
-//! *Does not live here:* comparing any of it.
+//! *Does not live here:* comparing them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use gatevisor_gateways::ports::{environment_files, expanded};
 use gatevisor_gateways::profile::{self, Candidate, Profile, ProfileName};
 use gatevisor_gateways::{ReadFileError, read_bounded};
 
-/// Bytes of a file of secrets, and of `log/run`, at the most.
+/// The most bytes of a file of secrets, and of `log/run`.
 const ENVIRONMENT_BYTES: usize = 1 << 20;
 const LOG_RUN_BYTES: usize = 64 << 10;
 /// The permissions that a directory's owner needs.
@@ -72,7 +73,7 @@ fn expanded_at_start(manager: &ScandirManager, text: &str) -> Option<OsString> {
     gatevisor_slot::expand(text, &|name| (name == variable).then(|| home.into())).ok()
 }
 
-/// Returns a file of secrets; `None` where there is none, which is nothing unusual.
+/// Returns a file of secrets; `None` if there is none, which is normal.
 fn environment(path: PathBuf) -> Option<EnvironmentFile> {
     let (bytes, problem) = match read_bounded(&path, ENVIRONMENT_BYTES) {
         Ok(bytes) => (bytes?, None),
@@ -87,7 +88,8 @@ fn environment(path: PathBuf) -> Option<EnvironmentFile> {
     Some(EnvironmentFile { mode, is_reachable: places::is_reachable(&path), problem, has_mark, values, path })
 }
 
-/// Returns where a gateway's lines are kept: what its slot says, else what the definition would have a slot say.
+/// Returns the directory of a gateway's log, according to its slot, or else according to the
+/// definition.
 fn log_directory(manager: &ScandirManager, name: &ProfileName) -> Option<PathBuf> {
     let log = manager.scandir().join(name.service_entry()).join(gatevisor_wire::files::LOG);
     let bytes = read_bounded(&log.join(gatevisor_wire::files::RUN), LOG_RUN_BYTES).ok().flatten();

@@ -14,11 +14,12 @@ use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::Pid;
+use gatevisor_wire::fail_code::FailCode;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::wait::WaitStatus;
 
-/// A definition that says no more than it must.
+/// The shortest valid definition.
 const SMALL: &str = r#"
 name = "my-agent"
 [profile]
@@ -75,18 +76,25 @@ pub fn service(name: &str, state: StateName, change: impl FnOnce(&mut Observed))
         status: Some(status),
         executed: is_up,
         policy: None,
-        normally_up: true,
+        normally_up: Some(true),
         deaths: Vec::new(),
         start_error: None,
         not_ready: None,
+        queued: None,
         problem: None,
-        fail_codes: vec![78],
+        fail_codes: vec![FailCode::at_once(78)],
         restart_codes: vec![75],
     };
     change(&mut observed);
     let agent: AgentDefinition = SMALL.parse().unwrap();
     let report = ServiceReport::new(&agent, &observed, None, None, moment(0));
-    ServiceFact { path: PathBuf::from("/s").join(name), observed, report, refusal: None }
+    ServiceFact {
+        path: PathBuf::from("/s").join(name),
+        observed,
+        report,
+        refusal: None,
+        start_deadline_s: 120,
+    }
 }
 
 /// Returns a home with one profile, whose gateway runs, in which all is well.
@@ -94,6 +102,7 @@ pub fn well() -> Facts {
     let port = |variable: &str, default, when: &[&str]| PortDefinition {
         variable: variable.to_owned(),
         default,
+        step: 1,
         when: when.iter().map(|&word| word.to_owned()).collect(),
     };
     let mut coder = profile("coder");
@@ -107,6 +116,7 @@ pub fn well() -> Facts {
         },
         now: moment(0),
         stable_s: 30,
+        start_window_ms: 1000,
         operator_is_root: false,
         uid: 7,
         supervision: Supervision {
@@ -114,6 +124,8 @@ pub fn well() -> Facts {
             presence: Presence::Supervised,
             program: Some("gatevisor".to_owned()),
             pid: Some(1),
+            stopped: None,
+            unwatched: None,
             is_container: false,
             marker: None,
             victims: Victims::Gateways,
@@ -135,7 +147,7 @@ pub fn well() -> Facts {
     }
 }
 
-/// Returns a disk of so many megabytes, of which so many are left, in both senses.
+/// Returns a disk of this many megabytes, of which `left` are free for root and for users.
 pub fn disk(all: u64, left: u64) -> Disk {
     let (files, files_left) = (all * 1000, left * 1000);
     Disk { path: "/h".into(), bytes: all << 20, bytes_left: left << 20, files, files_left, is_full: false }

@@ -1,7 +1,7 @@
 //! The last step of a boot: this process becomes the supervisor.
 //!
-//! *Lives here:* what the supervisor is handed: the lock of the home, the command, its options. *Does not live here:*
-//! what it does with them (`gatevisor-init`).
+//! *Lives here:* what the supervisor is given: the lock of the home, the command, its options.
+//! *Does not live here:* its use of them (`gatevisor-init`).
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsRawFd;
@@ -15,8 +15,7 @@ use gatevisor_gateways::profile::SERVICE_PREFIX;
 use gatevisor_paths::OpenHome;
 use gatevisor_slot::home_lock;
 use gatevisor_sys::environment::block;
-use gatevisor_sys::{file, process};
-use rustix::fs::MemfdFlags;
+use gatevisor_sys::process;
 
 use super::{COMMAND, ContainerBoot, HomeLock, limits};
 use crate::exit::{CommandError, Exit};
@@ -28,8 +27,8 @@ use crate::{enter, out, supervise};
 const COMM: &str = "s6-svscan";
 
 impl ContainerBoot<'_> {
-    /// Has the supervisor hold the lock, and writes down for whoever starts a gateway which file that is: its owner may put
-    /// another in its place.
+    /// Makes the supervisor hold the lock, and records for every start of a gateway which file that
+    /// is, because the home's owner may put another file in its place.
     fn pass_lock(&self, places: &RuntimeDirectories) {
         let held = match &self.lock {
             HomeLock::NotAsked => return,
@@ -49,7 +48,7 @@ impl ContainerBoot<'_> {
         }
     }
 
-    /// Replaces this process by the supervisor; returns why that failed.
+    /// Replaces this process by the supervisor. Returns only if that fails, with the reason.
     pub(super) fn become_supervisor(mut self, places: &RuntimeDirectories) -> CommandError {
         let failed = |what: &dyn std::fmt::Display| {
             CommandError::new(Exit::System, format!("cannot become the supervisor: {what}"))
@@ -59,12 +58,7 @@ impl ContainerBoot<'_> {
             out::warn(&format!("`gatevisor health --supervisor` will see no supervisor: {error}"));
         });
         let (command, shown) = self.command();
-        let passed = rustix::fs::memfd_create("command", MemfdFlags::empty()).and_then(|fd| {
-            file::write_all(&fd, &supervise::packed(&command))?;
-            rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0))?;
-            Ok(fd)
-        });
-        let passed = match passed {
+        let passed = match supervise::passed(&command) {
             Ok(passed) => passed,
             Err(errno) => return failed(&errno),
         };
@@ -102,17 +96,18 @@ impl ContainerBoot<'_> {
         let Ok(program) = CString::new(self.program.as_os_str().as_bytes()) else {
             return failed(&"its path holds a NUL byte");
         };
-        // A signal that comes now is left to the supervisor.
+        // Signals that come now are left to the supervisor.
         failed(&process::exec_with_blocked_signals(&program, &argv, &block))
     }
 
-    /// Returns whether a path leads to this program, whatever it is called.
+    /// Returns whether a path leads to this program, whatever its name is.
     fn is_this_program(&self, path: &OsStr) -> bool {
         let real = |path: &Path| std::fs::canonicalize(path).ok();
         real(Path::new(path)).is_some_and(|found| Some(found) == real(&self.program))
     }
 
-    /// Returns what the command's process executes, and the words that tell others about it.
+    /// Returns the words that the command's process executes, and the words by which others
+    /// recognize it.
     fn command(&self) -> (Vec<OsString>, Vec<OsString>) {
         let agent = &self.agent;
         let (wrapper, rest) = match self.words {

@@ -1,7 +1,7 @@
 //! The home at a boot: making it, giving it to the agent, and filling it.
 //!
-//! *Lives here:* who does which step, within which limit, and what is said. *Does not live here:* the steps
-//! (`gatevisor_boot`).
+//! *Lives here:* which user does which step, within which time limit, and the messages.
+//! *Does not live here:* the steps (`gatevisor_boot`).
 
 use std::ffi::{OsStr, OsString};
 use std::time::{Duration, Instant};
@@ -13,20 +13,22 @@ use gatevisor_gateways::agent::BootStep;
 use gatevisor_paths::OpenHome;
 use rustix::fs::Mode;
 
-use super::{ContainerBoot, Stop, as_agent, within};
+use super::stop::Stop;
+use super::{ContainerBoot, as_agent, within};
 use crate::{enter, out};
 
-/// How a home is made.
+/// The mode of a home that is made.
 const HOME_MODE: Mode = Mode::from_raw_mode(0o755);
-/// How long looking for what is not the agent's may take beyond its limit, at which it stops by itself.
+/// How long the search for files that are not the agent's may exceed the limit at which it stops by
+/// itself.
 const REPAIR_SLACK: Duration = Duration::from_secs(5);
 
 impl ContainerBoot<'_> {
-    /// Makes the home and gives it, and what the agent uses in it, to the agent.
+    /// Makes the home, and gives it and everything that the agent uses in it to the agent.
     pub(super) fn repair(&mut self, limit: Option<Duration>) -> Result<(), Stop> {
         match OpenHome::open_or_make(&self.home, HOME_MODE) {
             Ok(home) => self.opened = Some(home),
-            // Whoever decides what is there makes it.
+            // The user who controls that place makes it.
             Err(error @ gatevisor_paths::HomeError::NotMade { .. }) => {
                 out::warn(&format!("{error}; the agent makes it, if it may"));
                 self.opened = self.made_by_agent(limit)?;
@@ -70,7 +72,7 @@ impl ContainerBoot<'_> {
         within("looking for what is not the agent's", ended).map(drop)
     }
 
-    /// Has the agent make its home, below a directory that is not root's, and returns it.
+    /// Lets the agent make its home, below a directory that is not root's, and returns it.
     fn made_by_agent(&mut self, limit: Option<Duration>) -> Result<Option<OpenHome>, Stop> {
         let (user, home) = (self.user.as_ref(), &self.home);
         let ended = self.runner.run(limit, || {
@@ -86,9 +88,9 @@ impl ContainerBoot<'_> {
         Ok(OpenHome::open(&self.home).ok())
     }
 
-    /// Makes what a home holds from its first boot on, and runs the agent's own steps.
+    /// Makes the initial contents of a home, and runs the agent's own steps.
     pub(super) fn seed(&mut self, limit: Option<Duration>) -> Result<(), Stop> {
-        let (agent, home, variables) = (&self.agent, &self.home, &self.variables);
+        let (agent, variables) = (&self.agent, &self.variables);
         let user = self.user.as_ref();
         if let Some(opened) = &self.opened {
             let seeded = self.runner.run(limit, || {
@@ -105,47 +107,43 @@ impl ContainerBoot<'_> {
             });
             within("filling the home", seeded)?;
         }
-        for step in &agent.container.steps {
-            if !is_asked_for(step, variables) {
-                continue;
-            }
-            let expanded: Result<Vec<OsString>, _> = step
-                .command
-                .iter()
-                .map(|word| {
-                    gatevisor_slot::expand(word, &|name| {
-                        environment::get(variables, name).map(OsStr::to_owned)
-                    })
-                })
-                .collect();
-            let Ok(argv) = expanded else {
-                out::warn(&format!(
-                    "{} is left out: its command names a variable that is not set",
-                    step.name
-                ));
-                continue;
-            };
-            let mut own = variables.clone();
-            environment::set(&mut own, "HOME", enter::user_home(user, home));
-            let ended = self.runner.run(limit, || {
-                as_agent(user, || {
-                    // The agent's own look, whatever it has put there.
-                    if !step.needs.iter().all(|path| home.join(path).exists()) {
-                        return 0;
-                    }
-                    let errno = hooks::become_program(&argv, own, home);
-                    out::warn(&format!(
-                        "cannot execute `{}`: {errno}",
-                        argv.first().map_or("", |_| &step.name)
-                    ));
-                    127
-                })
-            });
-            if let Some(ended) = within(&step.name, ended)?
-                && !ended.success()
-            {
-                out::warn(&format!("{} failed: {ended}; the boot goes on", step.name));
-            }
+        for step in self.agent.container.steps.clone() {
+            self.run_step(&step, limit)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one of the agent's own steps, if it is asked for. Its failure does not end the boot.
+    fn run_step(&mut self, step: &BootStep, limit: Option<Duration>) -> Result<(), Stop> {
+        let (home, variables, user) = (&self.home, &self.variables, self.user.as_ref());
+        if !is_asked_for(step, variables) {
+            return Ok(());
+        }
+        let lookup = |name: &str| environment::get(variables, name).map(OsStr::to_owned);
+        let expanded: Result<Vec<OsString>, _> =
+            step.command.iter().map(|word| gatevisor_slot::expand(word, &lookup)).collect();
+        let Ok(argv) = expanded else {
+            let name = &step.name;
+            out::warn(&format!("{name} is left out: its command names a variable that is not set"));
+            return Ok(());
+        };
+        let mut own = variables.clone();
+        environment::set(&mut own, "HOME", enter::user_home(user, home));
+        let ended = self.runner.run(limit, || {
+            as_agent(user, || {
+                // The agent looks itself, whatever it has put there.
+                if !step.needs.iter().all(|path| home.join(path).exists()) {
+                    return 0;
+                }
+                let errno = hooks::become_program(&argv, own, home);
+                out::warn(&format!("cannot execute `{}`: {errno}", argv.first().map_or("", |_| &step.name)));
+                127
+            })
+        });
+        if let Some(ended) = within(&step.name, ended)?
+            && !ended.success()
+        {
+            out::warn(&format!("{} failed: {ended}; the boot goes on", step.name));
         }
         Ok(())
     }

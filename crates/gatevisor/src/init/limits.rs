@@ -1,7 +1,8 @@
 //! Numbers that the container's environment may set.
 //!
-//! *Lives here:* reading them, and what counts where one is missing or makes no sense, which is said.
-//! *Does not live here:* what is done with them.
+//! *Lives here:* reading them, and the defaults if one is missing or makes no sense, which is
+//! reported.
+//! *Does not live here:* their use.
 
 use std::time::Duration;
 
@@ -10,15 +11,17 @@ use gatevisor_init::ServiceLimits;
 
 use crate::out;
 
-/// Seconds from the request to stop until everything is killed.
+/// The variable for the seconds from the request to stop until everything is killed.
 const GRACE_VARIABLE: &str = "GATEVISOR_GRACE";
-/// An engine kills the container ten seconds after its request, and what is left needs some of them.
+/// An engine kills the container ten seconds after its request, and the last steps need some of
+/// these.
 const GRACE_MS: u64 = 8000;
-/// Seconds that each step of the boot may take that is the agent's; 0 is no limit.
+/// The variable for the seconds that each of the agent's steps of the boot may take; 0 means no
+/// limit.
 pub(super) const STEP_VARIABLE: &str = "GATEVISOR_STEP_TIMEOUT";
 /// Bringing a home up to date after an upgrade takes minutes on a slow disk.
 const STEP_MS: u64 = 300_000;
-/// How many services a user may have.
+/// The variable for the number of services that a user may have.
 const SERVICES_VARIABLE: &str = "GATEVISOR_MAX_SERVICES";
 
 pub(super) fn max_services(variables: &[Variable]) -> usize {
@@ -33,7 +36,8 @@ pub(super) fn grace_ms(variables: &[Variable]) -> u64 {
     asked(variables, GRACE_VARIABLE, GRACE_MS, &otherwise, milliseconds)
 }
 
-/// Returns how long a step may take that is the agent's, who must not be able to hold up the boot for ever.
+/// Returns how long a step of the agent's may take, because the agent must not hold up the boot for
+/// ever.
 pub(super) fn of_a_step(variables: &[Variable]) -> Option<Duration> {
     let default = Duration::from_millis(STEP_MS);
     let otherwise = format!("number of seconds, so it is {} s", default.as_secs());
@@ -43,7 +47,7 @@ pub(super) fn of_a_step(variables: &[Variable]) -> Option<Duration> {
     })
 }
 
-/// Returns what a variable says, or the default, where that is nothing or `no` such thing.
+/// Returns the value of a variable, or the default if it is not set or is not valid.
 fn asked<T>(
     variables: &[Variable],
     name: &str,

@@ -1,6 +1,6 @@
-//! What a container must be given, in the words of whoever starts it.
+//! What a container must be given, in words for the person who starts it.
 //!
-//! *Lives here:* finding out what is missing, and how Docker and Kubernetes are told to give it.
+//! *Lives here:* finding out what is missing, and how to give it with Docker and Kubernetes.
 //! *Does not live here:* what it is needed for.
 
 use std::io;
@@ -9,11 +9,12 @@ use gatevisor_sys::Errno;
 use gatevisor_sys::user::User;
 use rustix::thread::{CapabilitySet, capabilities};
 
-/// What root cannot do without: it makes files that are the agent's, and starts processes that are.
+/// Capabilities that root needs: it makes files and starts processes that belong to the agent.
 const NEEDED: [(CapabilitySet, &str); 3] =
     [(CapabilitySet::CHOWN, "CHOWN"), (CapabilitySet::SETGID, "SETGID"), (CapabilitySet::SETUID, "SETUID")];
 
-/// Returns what root lacks to be able to start anything as this user, and how to give it; `None` where that is nothing.
+/// Returns which capabilities root lacks for starting anything as this user, and how to give them;
+/// `None` if it lacks none.
 pub fn missing_capabilities(user: &User) -> Option<String> {
     let effective = capabilities(None).ok()?.effective;
     let missing = NEEDED.iter().filter(|(one, _)| !effective.contains(*one)).map(|(_, name)| *name);

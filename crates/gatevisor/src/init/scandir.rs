@@ -1,10 +1,11 @@
 //! The run-time directories of a container, whatever an earlier life left in them.
 //!
-//! *Lives here:* the order of what is tried, who does it, and what the operator is told.
-//! *Does not live here:* each step of it (`gatevisor_boot::places`).
+//! *Lives here:* the order of the attempts, who makes them, and the messages to the operator.
+//! *Does not live here:* each attempt (`gatevisor_boot::places`).
 //!
-//! Usually the scandir is renamed and made anew, which takes no time. What takes time is done by a child within a limit, so that
-//! a request to end is obeyed meanwhile; after the limit the scandir is elsewhere.
+//! Usually the scandir is renamed and made anew, which takes no time. A child does the parts that
+//! take time, within a limit, so that a request to end is obeyed meanwhile. After the limit, the
+//! scandir is put elsewhere.
 
 use std::io;
 use std::path::Path;
@@ -16,13 +17,15 @@ use gatevisor_sys::user::{self, User};
 use gatevisor_sys::{Errno, process, signal};
 use rustix::process::{WaitOptions, setpriority_process, waitpid};
 
-use super::{Stop, limits};
+use super::limits;
+use super::stop::Stop;
 use crate::out;
 
-/// The priority of whoever removes what nobody waits for.
+/// The priority of the process that removes files for which nobody waits.
 const LOWEST: i32 = 19;
 
-/// Makes the run-time directories with an empty scandir, which is elsewhere where its own place cannot be emptied.
+/// Makes the run-time directories with an empty scandir. The scandir is elsewhere if its own place
+/// cannot be emptied.
 pub(super) fn make(
     places: &mut RuntimeDirectories,
     user: Option<&User>,
@@ -61,7 +64,7 @@ fn finish(places: &mut RuntimeDirectories, user: Option<&User>, is_usable: bool)
     Ok(())
 }
 
-/// Has a child take everything out of the scandir; returns whether nothing but mounts is left.
+/// Lets a child empty the scandir; returns whether only mounts are left.
 fn is_cleared(
     places: &RuntimeDirectories,
     user: Option<&User>,
@@ -103,8 +106,8 @@ fn shown(places: &RuntimeDirectories, path: &Path) -> String {
     places.scandir.join(path).display().to_string()
 }
 
-/// Has a process of its own remove what earlier lives had in their scandirs, while the container starts: the agent what is
-/// the agent's, then root the little that is root's.
+/// Starts a process that removes the scandirs of earlier lives while the container starts: first
+/// the agent's files as the agent, then the few of root's as root.
 fn remove_later(places: &RuntimeDirectories, user: Option<&User>) {
     let job = || {
         signal::unblock_all();

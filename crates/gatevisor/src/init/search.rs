@@ -1,7 +1,9 @@
-//! Where root looks for programs in a container, and where only the agent's own programs do.
+//! The directories in which root looks up programs in a container, and those in which only the
+//! agent's own programs do.
 //!
-//! *Lives here:* telling the two apart at boot, and saying so once.
-//! *Does not live here:* the rule (`gatevisor_sys::environment`), which holds wherever a program is executed.
+//! *Lives here:* separating the two at boot, and reporting that once.
+//! *Does not live here:* the rule (`gatevisor_sys::environment`), which applies whenever a program
+//! is executed.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,7 +14,8 @@ use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH, for_root, runs_code};
 use crate::exit::CommandError;
 use crate::out;
 
-/// Leaves in `PATH` what is root's alone. What is not is searched by the agent's own programs only.
+/// Leaves in `PATH` only directories that are root's alone. Only the agent's own programs search
+/// the others.
 pub fn separate(variables: &mut Vec<Variable>) -> Result<(), CommandError> {
     let path = environment::get(variables, "PATH").unwrap_or(OsStr::new(DEFAULT_PATH)).as_bytes().to_vec();
     let (kept, dropped) = for_root(&path);
@@ -41,7 +44,7 @@ pub fn separate(variables: &mut Vec<Variable>) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Names the variables that what runs as root is not told.
+/// Reports the names of the variables that programs of root do not get.
 pub fn say_what_root_is_not_told(variables: &[Variable]) -> Result<(), CommandError> {
     let hidden = variables.iter().map(|(name, _)| name).filter(|name| runs_code(name));
     let names: Vec<String> = hidden.map(|name| name.to_string_lossy().into_owned()).collect();

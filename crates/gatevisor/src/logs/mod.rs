@@ -1,6 +1,7 @@
-//! `gatevisor logs`: what gateways wrote.
+//! `gatevisor logs`: prints the output of gateways.
 //!
-//! *Lives here:* the options, and printing. *Does not live here:* reading log directories (`gatevisor-logd`).
+//! *Lives here:* the options, and printing.
+//! *Does not live here:* reading log directories (`gatevisor-logreader`).
 
 mod find;
 mod show;
@@ -17,31 +18,29 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::args;
 use crate::context::CommandContext;
-use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::out::{self, Page};
 
-/// Lines of each gateway that are printed when nobody says how many.
+/// The default number of lines for each gateway.
 const LINES: usize = 10;
-/// Bytes of output that are collected at the most.
+/// The most bytes of output that are collected before they are printed.
 const COLLECTED: usize = 64 << 10;
 
-/// Prints the last lines, and with `-f` those to come.
+/// Prints the last lines, and with `-f` also new ones.
 #[expect(clippy::disallowed_methods, reason = "it is watched for its end, not written to")]
 pub fn run(context: &CommandContext, options: &args::Logs) -> Outcome {
     let lines = number_of_lines(options)?;
-    let names = find::chosen(context, options)?;
-    let dirs: Vec<_> =
-        names.iter().map(|name| find::directory(&context.manager, name)).collect::<Result<_, _>>()?;
+    let find = |name| find::directory(&context.manager, &name).map(|directory| (name, directory));
+    let found = find::chosen(context, options)?.into_iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let (found, code) = find::readable(context, found)?;
+    let (names, dirs): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     let pick = pick(options, find::common_clock(&dirs))?;
-    for (name, directory) in names.iter().zip(&dirs) {
-        find::exists(context, name, directory)?;
-    }
     if !options.follow
         && let [directory] = dirs.as_slice()
         && by_path::look(&directory.path).is_err()
     {
         let (name, path) = (&directory.label, directory.path.display());
-        return Err(CommandError::new(Exit::No, format!("{name} has no log yet; it would be in `{path}`")));
+        return Err(context.absent(format!("{name} has no log yet; it would be in `{path}`")));
     }
     let look = match (context.json, options.raw) {
         (true, _) => show::LineStyle::Json,
@@ -78,7 +77,7 @@ pub fn run(context: &CommandContext, options: &args::Logs) -> Outcome {
     match (failure, result) {
         (Some(failure), _) => Err(failure),
         (None, Err(error)) => Err(CommandError::of(Exit::System, &error)),
-        (None, Ok(())) => DONE,
+        (None, Ok(())) => Ok(code),
     }
 }
 
@@ -117,7 +116,7 @@ fn regex(text: &str, ignore_case: bool) -> Result<Regex, CommandError> {
     RegexBuilder::new(text).case_insensitive(ignore_case).build().map_err(|error| {
         let why = match error {
             regex::Error::CompiledTooBig(limit) => format!("compiled it has more than {limit} bytes"),
-            // The last line says what is wrong; those above show where, in letters of one width.
+            // The last line holds the message; those above show the place, in letters of one width.
             other => {
                 let words = other.to_string();
                 words.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::exit::CommandError;
 use crate::out::{Page, Text, colour};
 
-/// For the labels of gateways; red is for errors.
+/// Colours of the labels; red is for errors.
 const COLOURS: [AnsiColor; 10] = [
     AnsiColor::Cyan,
     AnsiColor::Green,
@@ -28,12 +28,12 @@ const COLOURS: [AnsiColor; 10] = [
     AnsiColor::BrightYellow,
 ];
 
-/// What lines look like.
+/// The form of printed lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineStyle {
     /// One object a line.
     Json,
-    /// With everything written out that commands a terminal or hides from a reader.
+    /// With terminal commands and hidden characters written out.
     Escaped,
     /// As they are in the file.
     Raw,
@@ -52,7 +52,7 @@ pub struct Printer {
     profiles: Vec<LogOwner>,
 }
 
-/// A line as an object; a map of its own for each line would cost more than everything else.
+/// A line as a JSON object; a map for each line would cost more than everything else.
 #[derive(Serialize)]
 struct JsonLine<'a> {
     time: Option<String>,
@@ -62,21 +62,22 @@ struct JsonLine<'a> {
     text: Cow<'a, str>,
 }
 
-/// Whose lines they are.
+/// The profile of a line.
 #[derive(Debug)]
 struct LogOwner {
     service: String,
-    /// What its lines begin with.
+    /// The label of its lines.
     label: Text,
     /// The zone of its stamps.
     zone: Zone,
 }
 
-/// A zone, and how it was written last: to look it up for each line would cost more than everything else.
+/// A zone, with its last written form: looking it up for each line would cost more than everything
+/// else.
 #[derive(Debug)]
 struct Zone {
     zone: TimeZone,
-    /// For times of one quarter of an hour, within which no zone changes.
+    /// It applies to one quarter of an hour, within which no zone changes.
     written: RefCell<Option<(i64, String)>>,
 }
 
@@ -85,7 +86,7 @@ impl Zone {
         Self { zone, written: RefCell::new(None) }
     }
 
-    /// Gives `to` how the zone is written after a time: `Z`, or how far it is ahead of UTC.
+    /// Passes the written form of the zone to `to`: `Z`, or its offset from UTC.
     fn write(&self, time: Time, to: impl FnOnce(&str)) {
         let quarter = time.seconds.div_euclid(QUARTER);
         let mut written = self.written.borrow_mut();
@@ -141,7 +142,7 @@ impl Printer {
     }
 }
 
-/// Returns the zone of stamps that name none.
+/// Returns the zone of stamps without a zone.
 pub fn zone(clock: Clock) -> TimeZone {
     match clock {
         Clock::Utc => TimeZone::UTC,
@@ -149,8 +150,8 @@ pub fn zone(clock: Clock) -> TimeZone {
     }
 }
 
-/// Prints what a line begins with, its stamp with the zone that the file leaves out: what is shown can be given to `--since`
-/// as it is, wherever.
+/// Prints the head of a line: its stamp with the zone that the file leaves out, so that the printed
+/// stamp can be passed to `--since` anywhere.
 fn print_head(line: &LogLine<'_>, zone: &Zone, page: &mut Page) {
     let head = line.head();
     let dated =
@@ -163,7 +164,7 @@ fn print_head(line: &LogLine<'_>, zone: &Zone, page: &mut Page) {
     }
 }
 
-/// Returns how a zone is written after a time: `Z`, or how far it is ahead of UTC.
+/// Returns the written form of a zone: `Z`, or its offset from UTC.
 fn zone_of(at: jiff::Timestamp, zone: &TimeZone) -> String {
     if *zone == TimeZone::UTC {
         "Z".to_owned()
@@ -176,7 +177,7 @@ fn timestamp(time: Time) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()
 }
 
-/// Returns the same colour for the same name every time, whoever else is shown.
+/// Returns a colour that is always the same for the same name, whichever other names are shown.
 fn colour_of(name: &str) -> AnsiColor {
     // FNV-1a.
     let hash = name

@@ -1,6 +1,7 @@
-//! Moments, as people write them.
+//! Times in people's notation.
 //!
-//! *Lives here:* understanding the argument of `--since` and `--until`. *Does not live here:* the clock.
+//! *Lives here:* parsing the argument of `--since` and `--until`.
+//! *Does not live here:* the clock.
 
 use gatevisor_logreader::Time;
 use gatevisor_wire::tai::Tai64n;
@@ -8,17 +9,17 @@ use jiff::civil;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
-/// What may be written, for messages.
+/// The accepted forms, for messages.
 pub const EXAMPLES: &str = "a date and time (`2026-11-20`, `2026-11-20 10:00`, `2026-11-20T10:00:00Z`), \
      a time of today (`10:00`), `today`, `yesterday`, how long ago (`10m`, `2h30m`, `1d`), or a line's own stamp";
 
-/// Length of a stamp as it is in the file of a log, to the nanosecond and without a zone.
+/// Length of a stamp in a log file, with nanoseconds and without a zone.
 const STAMP: usize = "2026-11-20 10:00:00.000000000".len();
 
-/// Returns the moment that `text` means at the moment `now`, or `None` if it means none.
+/// Returns the time that `text` means at the time `now`, or `None` if it is invalid.
 ///
-/// What has no zone is in the zone of `now`; but a stamp that was copied from the file of a log is in the zone of the
-/// log's clock, `log`.
+/// A text without a zone is in the zone of `now`. But a stamp that was copied from a log file is in
+/// the zone of the log's clock, `log`.
 pub fn moment(text: &str, now: &Zoned, log: &TimeZone) -> Option<Time> {
     let text = text.trim();
     if let Some(hex) = text.strip_prefix('@') {
@@ -30,7 +31,7 @@ pub fn moment(text: &str, now: &Zoned, log: &TimeZone) -> Option<Time> {
         .or_else(|| local(text, now))
         .or_else(|| ago(text, now))?;
     let nanos = at.subsec_nanosecond();
-    // Before 1970 the two parts are both negative; nothing was logged then, so the second is enough.
+    // Before 1970 both parts are negative. Nothing was logged then, so the second is enough.
     Some(Time { seconds: at.as_second(), nanos: u32::try_from(nanos).unwrap_or(0) })
 }
 
@@ -44,25 +45,25 @@ fn named(text: &str, now: &Zoned) -> Option<Timestamp> {
     Some(day.to_zoned(now.time_zone().clone()).ok()?.timestamp())
 }
 
-/// Reads a stamp as it is in the file of a log.
+/// Parses a stamp of a log file.
 fn stamp(text: &str, log: &TimeZone) -> Option<Timestamp> {
     let is_stamp = text.len() == STAMP && text.as_bytes().get(10) == Some(&b' ');
     let at: civil::DateTime = is_stamp.then(|| text.parse().ok())??;
     Some(at.to_zoned(log.clone()).ok()?.timestamp())
 }
 
-/// Reads a date, a date with a time, or a time of today.
+/// Parses a date, a date with a time, or a time of today.
 fn local(text: &str, now: &Zoned) -> Option<Timestamp> {
     let at = match text.parse::<civil::DateTime>() {
         Ok(at) => at,
-        // Four digits are no time, although ISO 8601 has them.
+        // Four digits are not a time, although ISO 8601 allows that.
         Err(_) if text.contains(':') => now.date().to_datetime(text.parse::<civil::Time>().ok()?),
         Err(_) => return None,
     };
     Some(at.to_zoned(now.time_zone().clone()).ok()?.timestamp())
 }
 
-/// Reads a length of time before now.
+/// Parses a length of time before now.
 fn ago(text: &str, now: &Zoned) -> Option<Timestamp> {
     let span: Span = text.parse().ok()?;
     Some(now.checked_sub(span.abs()).ok()?.timestamp())
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn a_text_that_is_no_time_is_refused() {
         for text in [
             "",
             "soon",

@@ -1,25 +1,27 @@
-//! Printing: data to standard output, talk to standard error, colour only where it is wanted.
+//! Printing: data to standard output, messages to standard error, colour only if it is wanted.
 //!
-//! *Lives here:* every way in which the command line says something. Whatever text is given is foreign: it is escaped
-//! as it is printed, and only the printer adds line ends and styles. *Does not live here:* which characters are
-//! escaped (`gatevisor_term::escape`).
+//! *Lives here:* all output of the command line. Every text is foreign: it is escaped when it is
+//! printed, and only the printer adds line ends and styles.
+//! *Does not live here:* which characters are escaped (`gatevisor_term::escape`).
 
 mod page;
 mod table;
 mod text;
 
 use std::io;
+use std::process::ExitCode;
 
 use anstyle::AnsiColor;
 use gatevisor_term::{escape, stream};
+use gatevisor_wire::exit::without_numbers;
 
-use crate::exit::{CommandError, Exit};
+use crate::exit::{CommandError, Exit, Outcome};
 
 pub use page::Page;
 pub use table::TextTable;
 pub use text::{BOLD, DIM, Text, colour};
 
-/// Whether to colour what goes to a stream.
+/// Whether to use colours on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Paint(bool);
 
@@ -39,7 +41,12 @@ fn wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Writes a line of data; a reader that has gone is no error, it ends the command quietly.
+/// Reports the failure of a command, if there is one, and returns the exit code.
+pub fn ended(outcome: Outcome) -> ExitCode {
+    ExitCode::from(outcome.unwrap_or_else(|failure| fail(&failure)))
+}
+
+/// Writes a line of data. If the reader has gone, the command ends quietly.
 pub fn line(text: impl Into<Text>) -> Result<(), CommandError> {
     let mut page = Page::new();
     page.text(&text.into());
@@ -70,17 +77,17 @@ pub fn json(value: &impl serde::Serialize) -> Result<(), CommandError> {
     page.print()
 }
 
-/// Writes a program of ours for a shell, as it is.
+/// Writes a shell script of ours unchanged.
 pub fn script(bytes: &[u8]) -> Result<(), CommandError> {
     written(bytes)
 }
 
-/// Puts the cursor of a terminal home and clears what follows; anything else is left alone.
+/// Clears a terminal and moves its cursor home; does nothing otherwise.
 pub fn clear_screen() -> Result<(), CommandError> {
     if !stream::stdout_is_terminal() {
         return Ok(());
     }
-    // Home, then clear to the end: no flicker.
+    // Home first, then clear to the end, so that nothing flickers.
     written(b"\x1b[H\x1b[J")
 }
 
@@ -96,19 +103,20 @@ fn written(bytes: &[u8]) -> Result<(), CommandError> {
     }
 }
 
-/// Says something to the person at the terminal.
+/// Writes a message for the person at the terminal.
 pub fn say(text: impl Into<Text>) {
     tell(&Text::from("gatevisor: ").then(text.into()), "\n");
 }
 
-/// Says where more is said, to a person: who reads what a program wrote needs no hint.
+/// Writes a hint where to find more, if a person reads it; programs that read the output need no
+/// hint.
 pub fn hint(text: impl Into<Text>) {
     if stream::stderr_is_terminal() {
         say(text);
     }
 }
 
-/// Asks something: the line is not ended.
+/// Writes a question, without ending the line.
 pub fn ask(text: impl Into<Text>) {
     tell(&text.into(), "");
 }
@@ -121,12 +129,12 @@ fn tell(text: &Text, end: &'static str) {
     stream::unescaped_stderr(&line);
 }
 
-/// Warns, and goes on.
+/// Writes a warning.
 pub fn warn(text: &str) {
-    say(Text::from("").styled(colour(AnsiColor::Yellow), "warning: ").and(text));
+    say(Text::from("").styled(colour(AnsiColor::Yellow), "warning: ").and(without_numbers(text)));
 }
 
-/// Warns of each, and goes on.
+/// Writes several warnings.
 pub fn warn_all(warnings: &[String]) {
     for warning in warnings {
         warn(warning);
@@ -147,9 +155,9 @@ pub fn fail(failure: &CommandError) -> u8 {
     failure.code
 }
 
-/// Prints what the parser of the command line has to say: help to standard output, errors to standard error.
+/// Prints the output of the command-line parser: help to standard output, errors to standard error.
 ///
-/// Its lines are ours; what it repeats of the arguments is escaped if they were before they were parsed.
+/// Its lines are ours. Arguments that it repeats are escaped if they were escaped before parsing.
 pub fn clap(error: &clap::Error) -> Result<(), CommandError> {
     let (is_error, rendered) = (error.use_stderr(), error.render());
     let paint = if is_error { Paint::stderr() } else { Paint::stdout() };
@@ -167,7 +175,7 @@ pub fn clap(error: &clap::Error) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Returns an argument as it is repeated to whoever gave it.
+/// Returns an argument in the form in which it is repeated to the caller.
 pub fn escaped_argument(argument: &std::ffi::OsStr) -> std::ffi::OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let mut out = Vec::new();

@@ -1,6 +1,6 @@
-//! Lines that are collected and printed at once.
+//! Lines that are collected and printed together.
 //!
-//! *Lives here:* a buffer that takes nothing unescaped but by a method whose name says so.
+//! *Lives here:* a buffer whose methods escape everything, unless their names say otherwise.
 //! *Does not live here:* when it is printed.
 
 use gatevisor_term::escape::{self, Tab};
@@ -51,7 +51,7 @@ impl Page {
         }
     }
 
-    /// Adds bytes to the line as they are, because whoever reads them asked for that.
+    /// Adds bytes to the line unchanged, because the reader asked for that.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -65,7 +65,7 @@ impl Page {
         Ok(())
     }
 
-    /// Adds a line of ours, in which colours stay and everything else is escaped.
+    /// Adds a line of ours, which keeps its colours; everything else is escaped.
     pub(super) fn ours_with_colours(&mut self, line: &str) {
         let mut rest = line;
         while let Some(at) = rest.find('\u{1b}') {
@@ -82,26 +82,26 @@ impl Page {
         self.escaped(rest.as_bytes());
     }
 
-    /// Ends the line.
+    /// Adds the newline that ends what was written so far.
     pub fn end_line(&mut self) {
         self.bytes.push(b'\n');
     }
 
-    /// Prints what was collected, and is empty again.
+    /// Prints the collected lines, and empties the page.
     pub fn print(&mut self) -> Result<(), CommandError> {
         let result = if self.bytes.is_empty() { Ok(()) } else { written(&self.bytes) };
         self.bytes.clear();
         result
     }
 
-    /// Says what was collected, on standard error.
+    /// Writes the collected lines to standard error.
     #[expect(clippy::disallowed_methods, reason = "what was collected is escaped")]
     pub(super) fn say(&self) {
         stream::unescaped_stderr(&self.bytes);
     }
 }
 
-/// Returns how long the sequence is that `text` begins with, if it sets colours and nothing else.
+/// Returns the length of the sequence at the beginning of `text`, if it sets only colours.
 fn colour_sequence(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\u{1b}[")?;
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_ours_too_only_colours_reach_the_terminal() {
+    fn only_colours_of_our_own_lines_reach_the_terminal_unescaped() {
         let shown = |line: &str| {
             let mut page = Page::new();
             page.ours_with_colours(line);

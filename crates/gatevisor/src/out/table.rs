@@ -1,6 +1,7 @@
 //! A table in columns.
 //!
-//! *Lives here:* how wide columns are, counted in what is shown. *Does not live here:* what is in them.
+//! *Lives here:* the widths of columns, counted in shown characters.
+//! *Does not live here:* their contents.
 
 use super::{BOLD, Text};
 
@@ -9,35 +10,55 @@ const GAP: usize = 2;
 
 /// Rows below a head.
 #[derive(Debug)]
-pub struct TextTable<const COLUMNS: usize> {
-    rows: Vec<[Text; COLUMNS]>,
+pub struct TextTable {
+    rows: Vec<Vec<Text>>,
 }
 
-impl<const COLUMNS: usize> TextTable<COLUMNS> {
-    /// Returns a table without rows below these words.
-    pub fn new(head: [&str; COLUMNS]) -> Self {
-        Self { rows: vec![head.map(|word| Text::default().styled(BOLD, word))] }
+impl TextTable {
+    /// Returns a table with this head and no rows.
+    pub fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { rows: vec![head.into_iter().map(|word| Text::default().styled(BOLD, word)).collect()] }
     }
 
-    /// Adds a row.
-    pub fn row(&mut self, cells: [Text; COLUMNS]) {
-        self.rows.push(cells);
+    /// Adds a row, with as many cells as the head.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = Text>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
-    /// Shortens the cells of a column as far as the table needs it to be no wider than this; to a head's width at the least.
-    pub fn fit(&mut self, columns: usize, column: usize, least: usize) {
-        let widths = self.widths();
-        let all = widths.iter().sum::<usize>().saturating_add(GAP.saturating_mul(COLUMNS.saturating_sub(1)));
-        let Some(width) = widths.get(column) else { return };
-        let room = width.saturating_sub(all.saturating_sub(columns)).max(least);
-        for cell in self.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
-            cell.shorten(room);
+    /// Makes the table fit: first leaves out dispensable columns, in this order; then shortens
+    /// those that may be shortened, each to its smallest width at most.
+    pub fn fit(&mut self, columns: usize, dispensable: &[usize], shortened: &[(usize, usize)]) {
+        let mut left_out = Vec::new();
+        for &column in dispensable {
+            if self.width(&left_out) <= columns {
+                break;
+            }
+            left_out.push(column);
+        }
+        for &(column, least) in shortened {
+            let excess = self.width(&left_out).saturating_sub(columns);
+            let Some(&width) = self.widths().get(column).filter(|_| excess > 0) else { continue };
+            let room = width.saturating_sub(excess).max(least);
+            for cell in self.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+                cell.shorten(room);
+            }
+        }
+        for row in &mut self.rows {
+            let cells = std::mem::take(row).into_iter().enumerate();
+            row.extend(cells.filter(|(column, _)| !left_out.contains(column)).map(|(_, cell)| cell));
         }
     }
 
-    fn widths(&self) -> [usize; COLUMNS] {
-        let mut widths = [0; COLUMNS];
+    /// Returns its width without some of its columns.
+    fn width(&self, left_out: &[usize]) -> usize {
+        let kept = self.widths().into_iter().enumerate().filter(|(column, _)| !left_out.contains(column));
+        kept.map(|(_, width)| width.saturating_add(GAP)).sum::<usize>().saturating_sub(GAP)
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths = Vec::new();
         for row in &self.rows {
+            widths.resize(row.len().max(widths.len()), 0);
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.width().max(*width);
             }
@@ -48,10 +69,10 @@ impl<const COLUMNS: usize> TextTable<COLUMNS> {
     /// Returns its lines.
     pub fn lines(self) -> Vec<Text> {
         let widths = self.widths();
-        let line = |row: [Text; COLUMNS]| {
-            // Blanks go before a cell, so that none end a line.
+        let line = |row: Vec<Text>| {
+            // Blanks are written before a cell, so that no line ends with blanks.
             let mut owed: usize = 0;
-            row.into_iter().zip(widths).fold(Text::default(), |line, (cell, width)| {
+            row.into_iter().zip(&widths).fold(Text::default(), |line, (cell, width)| {
                 let (spaces, used) = (owed, cell.width());
                 owed = width.saturating_sub(used).saturating_add(GAP);
                 line.and(" ".repeat(spaces)).then(cell)
@@ -84,10 +105,21 @@ mod tests {
                 Text::from("failed: ").styled(red, "漢字漢字 and so on"),
                 Text::from("x"),
             ]);
-            table.fit(columns, 1, 8);
+            table.fit(columns, &[], &[(1, 8)]);
             table.lines().iter().map(Text::width).max().unwrap()
         };
-        // A wide character is shown whole or not at all.
+        // A wide character is shown completely or not at all.
         assert_eq!([100, 38, 30, 25, 5].map(widest), [38, 38, 30, 25, 4 + 2 + 8 + 2 + 4]);
+    }
+
+    #[test]
+    fn columns_that_a_narrow_table_can_do_without_are_left_out_before_anything_is_shortened() {
+        let head = |columns| {
+            let mut table = TextTable::new(["NAME", "STATE", "PID", "LAST"]);
+            table.row(["a", "failed", "12345", "x"].map(Text::from));
+            table.fit(columns, &[3, 2], &[(0, 2)]);
+            table.lines().iter().map(Text::width).max().unwrap()
+        };
+        assert_eq!([30, 25, 24, 20, 19, 18, 12, 11, 1].map(head), [25, 25, 19, 19, 19, 12, 12, 11, 10]);
     }
 }

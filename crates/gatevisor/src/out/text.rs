@@ -1,7 +1,8 @@
-//! A line of text: what it says, and how it looks.
+//! A line of text with its styles.
 //!
-//! *Lives here:* the type in which the two are kept apart until they are printed, so that no text can bring a style of
-//! its own. *Does not live here:* the streams.
+//! *Lives here:* the type that keeps text and styles apart until they are printed, so that no text
+//! can bring a style of its own.
+//! *Does not live here:* the streams.
 
 use std::fmt::{Arguments, Display};
 use std::io::Write as _;
@@ -12,10 +13,10 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::Paint;
 
-/// Stands for what is cut off.
+/// Stands for a part that was cut off.
 const ELLIPSIS: &str = "…";
 
-/// Bold.
+/// How headings and names stand out.
 pub const BOLD: Style = Style::new().bold();
 /// Dimmed.
 pub const DIM: Style = Style::new().dimmed();
@@ -25,39 +26,46 @@ pub fn colour(colour: AnsiColor) -> Style {
     Style::new().fg_color(Some(colour.into()))
 }
 
-/// A line of text, all of it foreign, in which parts may have a style.
+/// A line of text. All of it is foreign, and parts may have a style.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Text {
     parts: Vec<(Style, String)>,
 }
 
 impl Text {
-    /// Returns it with more behind it.
+    /// Returns it with more text at its end.
     #[must_use]
     pub fn and(self, text: impl Display) -> Self {
         self.styled(Style::new(), text)
     }
 
-    /// Returns it with more behind it, which looks like this.
+    /// Returns it with more text in this style at its end.
     #[must_use]
     pub fn styled(mut self, style: Style, text: impl Display) -> Self {
         self.parts.push((style, text.to_string()));
         self
     }
 
-    /// Returns it with another one behind it.
+    /// Returns it with another text at its end.
     #[must_use]
     pub fn then(mut self, other: Self) -> Self {
         self.parts.extend(other.parts);
         self
     }
 
-    /// Returns how many columns of a terminal it takes, escaped.
+    /// Returns its width in columns of a terminal, escaped.
     pub fn width(&self) -> usize {
         self.parts.iter().map(|(_, text)| escape::line(text).width()).sum()
     }
 
-    /// Cuts off what is beyond so many columns, and says so.
+    /// Returns it without the part beyond this many columns.
+    #[must_use]
+    pub fn shortened(mut self, columns: usize) -> Self {
+        self.shorten(columns);
+        self
+    }
+
+    /// Cuts off the part beyond this many columns, and marks that.
     pub fn shorten(&mut self, columns: usize) {
         if self.width() <= columns {
             return;
@@ -81,11 +89,11 @@ impl Text {
         self.parts.push((Style::new(), ELLIPSIS.to_owned()));
     }
 
-    /// Appends it, escaped, and with its styles where they are wanted.
+    /// Appends it, escaped, with its styles if they are wanted.
     pub(super) fn render(&self, paint: Paint, out: &mut Vec<u8>) {
         for (style, text) in &self.parts {
             let style = if paint.0 && !text.is_empty() { *style } else { Style::new() };
-            // A vector takes everything.
+            // Writing to a vector cannot fail.
             let _ = write!(out, "{style}");
             escape::append(text.as_bytes(), Tab::Escaped, out);
             let _ = write!(out, "{style:#}");

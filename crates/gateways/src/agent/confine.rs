@@ -6,44 +6,46 @@ use std::collections::BTreeMap;
 
 use gatevisor_slot::group::Bound;
 use gatevisor_slot::{Landlock, LimitName, ResourceLimit, ServiceFile};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fault::{Fault, fault};
 
-/// What is added to a gateway's score unless the definition says otherwise: a fifth of the memory that there is.
+/// What is added to a gateway's OOM score unless the definition sets it: a fifth of the machine's
+/// memory.
 const OOM_SCORE_RAISE: i32 = 200;
 
 /// Restrictions of a gateway, named as in `run`, and the bounds of its control group.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ConfineDefinition {
     /// File mode creation mask in octal.
     pub umask: Option<String>,
     /// Scheduling priority.
     pub nice: Option<i32>,
-    /// Whether nothing that is executed may have more rights.
+    /// Forbids that any program gets more rights when it is executed (`no_new_privs`).
     pub no_new_privileges: bool,
-    /// What is added where the kernel chooses whom to end for want of memory.
+    /// The OOM score adjustment, by which the kernel chooses what to kill when memory runs out.
     pub oom_score_adj: Option<i32>,
-    /// How much is added to what the supervisor was started with, for that the kernel ends a gateway before the supervisor; 0
-    /// for nothing.
+    /// How much is added to the OOM score with which the supervisor was started, so that the kernel
+    /// kills a gateway before the supervisor; 0 adds nothing.
     pub oom_score_raise: Option<i32>,
-    /// The only capabilities that can be had.
+    /// The capabilities that the gateway may have, and no others.
     pub capabilities: Option<Vec<String>>,
-    /// The inherited variables that the gateway may see.
+    /// The inherited variables that the gateway receives.
     pub environment_allow: Option<Vec<String>>,
-    /// Whether what cannot be had is a reason not to start.
+    /// Whether a restriction that cannot be applied keeps the gateway from starting.
     pub strict: bool,
     /// Resource limits of each process.
     pub limits: BTreeMap<LimitName, ResourceLimit>,
-    /// Where it may write, read and execute.
+    /// The paths in which it may write, read and execute.
     pub landlock: Option<Landlock>,
-    /// What it may use as a whole.
+    /// Bounds for all its processes together.
     pub cgroup: CgroupDefinition,
 }
 
 /// Bounds of a gateway's control group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct CgroupDefinition {
     /// Bytes of memory, beyond which a process of the gateway is killed.
@@ -70,10 +72,10 @@ impl CgroupDefinition {
 }
 
 impl ConfineDefinition {
-    /// Sets the restrictions in `run`, each text as `filled` makes it.
+    /// Sets the restrictions in `run`; `filled` fills in each text.
     ///
     /// # Errors
-    /// Those of `filled`.
+    /// Errors of `filled`.
     pub fn set<E>(
         &self,
         file: &mut ServiceFile,
@@ -102,7 +104,7 @@ impl ConfineDefinition {
     }
 }
 
-/// Returns the first value that makes no sense; texts are filled in by `filled`.
+/// Returns the first value that is wrong; `filled` fills in the texts.
 pub(super) fn check(
     confine: &ConfineDefinition,
     filled: &dyn Fn(&String) -> Result<String, Fault>,
@@ -155,7 +157,7 @@ mod tests {
                 "`gateway.confine.landlock`: `{unknown}` is not known here",
             ),
             ("cgroup = { pids = 0 }", "`gateway.confine.cgroup`: `pids` must be at least 1"),
-            ("cgroup = { pid = 1 }", "unknown field `pid`"),
+            ("cgroup = { pid = 1 }", "do you mean `pids`?"),
             ("limits = { nofile = \"x\" }", "must be a number"),
         ] {
             let error = with(text).unwrap_err();

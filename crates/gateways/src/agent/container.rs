@@ -1,48 +1,55 @@
-//! *Lives here:* what an agent is in a container: what its command means, what its home holds and whose it is, and which
-//! services it has besides its gateways.
+//! *Lives here:* what a definition says about containers of an agent: what the command means, what
+//! the home holds and who owns it, and which services run besides the gateways.
 //!
 //! *Does not live here:* acting on any of it (see `gatevisor-boot`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::SeedFile;
 use super::fault::{Fault, below, fault, variable};
 use crate::profile::SERVICE_PREFIX;
 
-/// What an agent is in a container. Paths are below the home unless they are absolute.
+/// What a definition says about containers of an agent. Paths are below the home unless they are
+/// absolute.
 ///
-/// **Source:** REC-2, REC-11; docs/behaviour.md, *What a boot prepares*, *Static services*, *The wrapper and the shim*.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+/// **Source:** REC-2, REC-11; docs/behaviour.md, *What a boot prepares*, *Static services*, *The
+/// wrapper and the shim*.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ContainerDefinition {
-    /// How the path of the image's command wrapper ends; the command proper follows it.
+    /// The end of the path of the image's command wrapper; the command itself follows the wrapper.
     pub wrapper: Option<String>,
-    /// A first word of the command that makes this a container without gateways.
+    /// The first word of a command that runs no gateways, such as a dashboard.
     pub no_gateways_command: Option<String>,
-    /// The beginning of a command that asked for a gateway before there was a supervisor.
-    pub legacy_command: Vec<String>,
+    /// The first words of a command that was the gateway itself before there was a supervisor.
+    #[serde(alias = "legacy-command")]
+    #[schemars(extend("x-former-names" = ["legacy-command"]))]
+    pub former_gateway_command: Vec<String>,
     /// A word in that command that declines the supervisor.
     pub decline_flag: Option<String>,
     /// A variable that, when true, declines the supervisor.
     pub decline_variable: Option<String>,
-    /// What a state file made for such a command says it comes from.
+    /// What the state file names as its origin if it is made for such a command.
     pub migrated_from: Option<String>,
-    /// The command of a container that names none; words that are no program follow it.
+    /// The command if the container's arguments name none. Arguments that name no program are
+    /// appended.
     pub default_command: Vec<String>,
-    /// First words that mean the agent's own command even where there is a program of that name.
+    /// First words that mean the agent's own command even if a program has that name.
     pub subcommands: Vec<String>,
-    /// The agent's program: what becomes of root's call of the agent's name, as the agent's user.
+    /// The agent's program. If root calls the agent by name, this is executed as the agent's user.
     pub program: Option<String>,
-    /// A variable that, when it says so, lets root call it as root.
+    /// A variable that, when true, lets root run the agent as root.
     pub keep_root_variable: Option<String>,
-    /// Directories that only the agent's own programs search, in front of the system's; `${VARIABLE}` is filled in.
+    /// Directories in which only the agent's own programs are looked up, before the system's;
+    /// `${VARIABLE}` is filled in.
     pub user_path: Vec<String>,
-    /// Directories that are made where they are missing.
+    /// Directories that are made if they are missing.
     pub directories: Vec<String>,
-    /// Trees that are given to the agent's user when the home itself is somebody else's.
+    /// Trees that are given to the agent's user if the home belongs to somebody else.
     pub owned_at_first: Vec<String>,
     /// Trees in which everything is given to the agent's user at each boot.
     pub owned: Vec<String>,
@@ -50,7 +57,7 @@ pub struct ContainerDefinition {
     pub owned_files: Vec<String>,
     /// Modes, in octal, that files have after each boot.
     pub modes: BTreeMap<String, String>,
-    /// Files that are made where they are missing.
+    /// Files that are made if they are missing.
     pub seeds: Vec<Seed>,
     /// Files that are removed.
     pub stale: Vec<Stale>,
@@ -60,40 +67,41 @@ pub struct ContainerDefinition {
     pub services: Vec<StaticService>,
 }
 
-/// A file that is made where it is missing.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// A file that is made if it is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Seed {
-    /// Its path.
+    /// Where it is made.
     pub path: String,
     /// Its mode, in octal.
     #[serde(default = "super::plain_mode")]
     pub mode: String,
-    /// The file that it is a copy of; without that file it is not made.
+    /// The file that is copied. If that does not exist, nothing is made.
     pub from: Option<String>,
-    /// A variable that must be set and not empty; it is what the file holds where nothing else is.
+    /// A variable that must be set and not empty. The file holds its value if nothing else is
+    /// given.
     pub variable: Option<String>,
-    /// What the variable must be, exactly.
+    /// The exact value that the variable must have.
     pub equals: Option<String>,
-    /// What it holds.
+    /// The content of the file.
     pub content: Option<String>,
 }
 
 /// A file that is removed at boot.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Stale {
-    /// Its path.
+    /// Where it would be.
     pub path: String,
-    /// What it must hold, leading and trailing whitespace aside.
+    /// What the file must hold, apart from whitespace at both ends. Another content stays.
     pub content: String,
 }
 
 /// A program that is run at each boot, and may fail.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BootStep {
-    /// What it does, for people.
+    /// What the step does, for people.
     pub name: String,
     /// The program and its arguments; `${VARIABLE}` is filled in.
     pub command: Vec<String>,
@@ -105,26 +113,27 @@ pub struct BootStep {
 }
 
 /// A service besides the gateways.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StaticService {
     /// Its name in the scandir.
     pub name: String,
-    /// The program and its arguments; `gatevisor` is this very program, and `${VARIABLE}` is filled in at each start.
+    /// The program and its arguments. `gatevisor` means this program, and `${VARIABLE}` is filled
+    /// in at each start.
     pub command: Vec<String>,
-    /// The variable that switches it on; without one it is always on.
+    /// The variable that switches the service on. Without one, it is always on.
     pub switch: Option<String>,
     /// The working directory.
     pub directory: Option<String>,
     /// Variables added to its environment.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Arguments that are added where a variable, the key, says yes.
+    /// Arguments that are added if a variable, the key, is true.
     #[serde(default)]
     pub flags: BTreeMap<String, String>,
 }
 
-/// Words that switch a service on, exactly so.
+/// Words that switch a service on; upper and lower case differ.
 ///
 /// **Source:** DASH-1, SH-2.
 const YES: [&str; 7] = ["1", "true", "TRUE", "True", "yes", "YES", "Yes"];
@@ -134,7 +143,7 @@ pub fn says_yes(word: &str) -> bool {
     YES.contains(&word)
 }
 
-/// Returns the first value that makes no sense.
+/// Returns the first value that is wrong.
 pub(super) fn check(container: &ContainerDefinition) -> Result<(), Fault> {
     let trees = container.directories.iter().chain(&container.owned_at_first).chain(&container.owned);
     for path in trees.chain(&container.owned_files).chain(container.modes.keys()) {
@@ -163,6 +172,9 @@ pub(super) fn check(container: &ContainerDefinition) -> Result<(), Fault> {
     }
     for service in &container.services {
         service_ok(service)?;
+    }
+    if let Some(name) = &container.decline_variable {
+        variable("container.decline-variable", name)?;
     }
     match &container.program {
         Some(program) if !Path::new(program).is_absolute() => {
@@ -199,7 +211,7 @@ fn bits(mode: &str) -> Option<u32> {
 }
 
 impl Seed {
-    /// Returns the mode as a number; definitions that were checked always have one.
+    /// Returns the mode as a number. A checked definition always has one.
     pub fn mode_bits(&self) -> Option<u32> {
         bits(&self.mode)
     }

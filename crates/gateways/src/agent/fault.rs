@@ -1,13 +1,17 @@
-//! *Lives here:* what is wrong with a value of an agent definition, and the rules that several parts of it share.
+//! *Lives here:* what is wrong with a value of an agent definition, and the rules that several
+//! parts of it share.
 //!
 //! *Does not live here:* which value keeps which rule (`check`).
 
+use std::ffi::OsString;
 use std::path::{Component, Path};
+
+use super::template::{Placeholders, fill};
 
 /// Bytes that a file name may have, so that temporary names beside it fit as well.
 const MAX_FILE_NAME: usize = 200;
 
-/// A value of a definition that makes no sense.
+/// A wrong value of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Fault {
@@ -45,4 +49,13 @@ pub(super) fn below(field: &'static str, path: &str) -> Result<(), Fault> {
     } else {
         fault(field, format!("`{path}` is not a path below the home without `..`"))
     }
+}
+
+/// Refuses a text that no start could make anything of, whatever its variables are.
+pub(super) fn expandable(field: &'static str, text: &str, placeholders: &Placeholders) -> Result<(), Fault> {
+    let wrong = |why: &dyn std::fmt::Display| Fault { field, why: why.to_string() };
+    let filled = fill(text, placeholders).map_err(|error| wrong(&error))?;
+    // A variable that is there and empty has its default looked at, too.
+    let empty = |_: &str| Some(OsString::new());
+    gatevisor_slot::expand(&filled, &empty).map(drop).map_err(|error| wrong(&error))
 }

@@ -3,19 +3,20 @@
 //! *Does not live here:* the format of `log/run` and what its settings mean (`gatevisor-slot`).
 
 use gatevisor_slot::{Compress, Forward, LogFile, Rate, Stderr, Timestamp};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Settings of a gateway's log, each in place of the one that counts where `log/run` says nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+/// Settings of a gateway's log. Each replaces the default that holds if `log/run` says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LogDefinition {
     /// Size in bytes of `current`.
     pub size: Option<u64>,
-    /// Archives kept.
+    /// The number of archives that are kept.
     pub keep: Option<u32>,
     /// Bytes of all archives together.
     pub total: Option<u64>,
-    /// Seconds after which `current` is put away.
+    /// Seconds after which `current` becomes an archive.
     pub period_s: Option<u64>,
     /// How archives are compressed.
     pub compress: Option<Compress>,
@@ -23,13 +24,13 @@ pub struct LogDefinition {
     pub timestamp: Option<Timestamp>,
     /// How lines are copied to the supervisor's standard output.
     pub forward: Option<Forward>,
-    /// Expressions, one of which a line must match.
+    /// Expressions of which a line must match at least one.
     #[serde(default)]
     pub include: Vec<String>,
-    /// Expressions, none of which a line may match.
+    /// Expressions of which a line must match none.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// How many lines are kept in a time.
+    /// How many lines are kept in a period.
     pub rate: Option<Rate>,
     /// Where standard error goes.
     #[serde(default)]

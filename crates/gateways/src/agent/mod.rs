@@ -2,54 +2,68 @@
 //!
 //! *Does not live here:* any agent's name in code; what is done with the definition.
 //!
-//! Two kinds of placeholders occur in its texts. `{profile}` and `{profile-home}` are filled in when a slot is made;
-//! `${VARIABLE}` is left for the moment when the gateway starts, so that nothing of the environment at registration
-//! is baked into a slot.
+//! Two kinds of placeholders occur in its texts. `{profile}` and `{profile-home}` are filled in
+//! when a slot is made; `${VARIABLE}` is left for the moment when the gateway starts, so that
+//! nothing of the environment at registration is baked into a slot.
 //!
 //! **Source:** docs/agent.md; SLOT-4.
 
+mod abilities;
+pub mod built_in;
 mod check;
 mod confine;
 mod container;
 mod doctor;
+mod drain;
+mod examine;
 mod fault;
+mod handoff;
 mod log;
+mod parse;
 pub mod remember;
+mod schema;
 mod survivors;
 mod template;
+mod topology;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use gatevisor_slot::live::Live;
-use gatevisor_wire::exit::{Exit, ExitError};
+use gatevisor_slot::live::{Live, Number};
+use gatevisor_slot::turns;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::files::{ReadFileError, read_bounded};
-
+pub use abilities::Ability;
+pub use built_in::{BUILT_IN, BUILT_INS};
 pub use confine::{CgroupDefinition, ConfineDefinition};
 pub use container::{BootStep, ContainerDefinition, Seed, Stale, StaticService, says_yes};
 pub use doctor::{DoctorDefinition, PortDefinition};
+pub use drain::{DrainCommands, DrainDefinition, DrainMarker, DrainSignals, IdleDefinition, IdleSource};
+pub use examine::{DefinitionProblem, examine};
 pub use fault::Fault;
+pub use handoff::HandoffDefinition;
 pub use log::LogDefinition;
+pub use parse::AgentError;
+pub use schema::schema;
 pub use survivors::Survivors;
 pub use template::{Placeholders, TemplateError, fill};
+pub use topology::{
+    ControlDefinition, ServedFrom, SettingDefinition, SettingsOwner, TopologyDefinition, TopologyRule,
+    VersionDefinition, VersionDifference,
+};
 
-/// The definition that is used where no other is named.
-pub const BUILT_IN: &str = include_str!("../../agents/hermes.toml");
-/// Where a definition is looked for when none is named.
+/// Where a definition is looked for if none is named.
 pub const SYSTEM_FILE: &str = "/etc/gatevisor/agent.toml";
-/// Bytes of a definition file at the most.
-const MAX_BYTES: usize = 1 << 18;
+/// The most bytes that a definition file may have.
+pub const MAX_BYTES: usize = 1 << 18;
 
 /// An agent program, as far as its supervisor has to know it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AgentDefinition {
     /// The agent's name, which also gives the prefix of its environment variables.
     pub name: String,
-    /// The user that gateways run as in a container; by default the one named as the agent.
+    /// The user that runs the gateways in a container. The default is the agent's name.
     pub user: Option<String>,
     /// The variable that holds the home; by default the prefix and `HOME`.
     pub home_variable: Option<String>,
@@ -66,13 +80,22 @@ pub struct AgentDefinition {
     /// What two gateways cannot share.
     #[serde(default)]
     pub doctor: DoctorDefinition,
+    /// Which gateway serves which profile.
+    #[serde(default)]
+    pub topology: TopologyDefinition,
+    /// What is different in some versions of the agent.
+    #[serde(default)]
+    pub differences: Vec<VersionDifference>,
+    /// What was changed for one version and one home, as it was before.
+    #[serde(skip)]
+    unchanged: Option<UnchangedGateway>,
 }
 
 /// The profile whose home is the root of the home itself.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DefaultProfile {
-    /// Whether it has a gateway at all.
+    /// Whether the root profile has a gateway.
     pub gateway: bool,
 }
 
@@ -83,10 +106,10 @@ impl Default for DefaultProfile {
 }
 
 /// What makes a directory a profile, and what a new one holds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ProfileDefinition {
-    /// The entry without which a directory is no profile.
+    /// The entry that makes a directory a profile.
     pub marker: String,
     /// Directories of a new profile.
     #[serde(default)]
@@ -94,15 +117,22 @@ pub struct ProfileDefinition {
     /// Files of a new profile.
     #[serde(default)]
     pub files: Vec<SeedFile>,
-    /// Names that no profile may have, beside `default`.
+    /// Names that no profile may have, besides `default`.
     #[serde(default)]
     pub reserved: Vec<String>,
-    /// Bytes of the longest profile name that the agent itself understands.
+    /// Whether each new profile gets a port of its own, in the variable of the first of
+    /// `doctor.ports`.
+    #[serde(default)]
+    pub own_port: bool,
+    /// Variables that hold a new secret in each new profile.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+    /// The length in bytes of the longest profile name that the agent itself accepts.
     pub longest_name: Option<usize>,
 }
 
 /// A file of a new profile.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SeedFile {
     /// Its path below the profile's home.
@@ -110,7 +140,7 @@ pub struct SeedFile {
     /// Its mode, in octal.
     #[serde(default = "plain_mode")]
     pub mode: String,
-    /// What it holds.
+    /// The content of the file.
     #[serde(default)]
     pub content: String,
 }
@@ -120,7 +150,7 @@ fn plain_mode() -> String {
 }
 
 impl SeedFile {
-    /// Returns the mode as a number; definitions that were checked always have one.
+    /// Returns the mode as a number. A checked definition always has one.
     pub fn mode_bits(&self) -> Option<u32> {
         let digits = !self.mode.is_empty() && self.mode.bytes().all(|b| matches!(b, b'0'..=b'7'));
         u32::from_str_radix(&self.mode, 8).ok().filter(|mode| digits && *mode <= 0o777)
@@ -128,7 +158,7 @@ impl SeedFile {
 }
 
 /// How a gateway is run, watched and stopped.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GatewayDefinition {
     /// The command for the root profile.
@@ -140,56 +170,73 @@ pub struct GatewayDefinition {
     /// Variables added to the gateway's environment.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Files of `KEY=VALUE` lines that placeholders may refer to; nothing of them is exported.
+    /// Files of `KEY=VALUE` lines that placeholders may refer to. The gateway receives none of
+    /// these variables from us, unless `environment_export` says so.
     #[serde(default)]
     pub environment_files: Vec<String>,
+    /// Whether the gateway gets the variables of these files in its environment.
+    #[serde(default)]
+    pub environment_export: bool,
     /// How to find out that a gateway is ready.
     pub ready: Option<ReadyDefinition>,
-    /// Milliseconds for which a gateway must stay up to count as started, where nobody says that it is ready.
+    /// Milliseconds for which a gateway must stay up to count as started, if nothing reports
+    /// readiness.
     #[serde(default = "default_start_window")]
     pub start_window_ms: u64,
-    /// Milliseconds that a gateway has to stop before it is killed.
+    /// How many gateways may be starting before another one is started.
+    #[serde(default = "default_start_parallel")]
+    pub start_parallel: Number,
+    /// Milliseconds that a gateway may take to stop before it is killed.
     #[serde(default = "default_stop_timeout")]
     pub stop_timeout_ms: u64,
-    /// What becomes of what it leaves behind when it dies.
+    /// What happens to processes that the gateway leaves behind when it dies.
     #[serde(default)]
     pub survivors: Survivors,
-    /// The signal that asks for a restart; by default the one that stops.
+    /// The signal that requests a restart. The default is the signal that stops.
     pub restart_signal: Option<String>,
-    /// Exit codes that ask for a restart.
+    /// Exit codes that request a restart.
     #[serde(default)]
     pub restart_codes: Vec<u8>,
-    /// Exit codes that mean that another attempt is useless.
+    /// How a gateway that has ended is asked whether it wants to be started again.
+    pub handoff: Option<HandoffDefinition>,
+    /// Exit codes after which another attempt is useless.
     #[serde(default)]
     pub fail_codes: Vec<u8>,
+    /// How often in a row some of them must come where a named profile has a gateway of its own.
+    /// The version of the agent decides it.
+    #[serde(skip)]
+    pub named_final_after: BTreeMap<u8, u32>,
     /// What exit codes mean, for people.
     #[serde(default)]
     pub exit_meanings: BTreeMap<String, String>,
-    /// Numbers of the restart policy that differ from the supervisor's own.
+    /// Numbers of the restart policy, if they differ from the supervisor's defaults.
     #[serde(default)]
     pub restart: RestartDefinition,
     /// The file in a profile's home that holds its desired state.
     pub state_file: String,
     /// The file that tells a gateway that it is being stopped on purpose.
     pub planned_stop: Option<PlannedStop>,
-    /// Files in a profile's home that mean nothing after a boot, and are deleted then.
+    /// How it takes no new work, ends what is under way, and shows when that is so.
+    pub drain: Option<DrainDefinition>,
+    /// Files in a profile's home that mean nothing after a boot. A boot deletes them.
     #[serde(default)]
     pub stale_files: Vec<String>,
     /// Where the gateway's output is kept.
     pub log_directory: String,
-    /// How it is kept, as far as that differs from what counts where nothing is said.
+    /// How the log is kept, if that differs from the defaults.
     #[serde(default)]
     pub log: LogDefinition,
-    /// How to find out whether it works while it runs, and what follows if it does not.
+    /// How to find out whether a running gateway works, and what to do if it does not.
     pub live: Option<Live>,
     /// What it may do and use.
     #[serde(default)]
     pub confine: ConfineDefinition,
     /// Where each reconciliation is recorded, below the home.
     pub boot_log: String,
-    /// A variable that, when true, leaves named profiles' gateways down at boot.
+    /// The older form of a rule of `topology`: a variable that, when true, says that the root
+    /// profile's gateway serves all profiles.
     pub multiplex_variable: Option<String>,
-    /// Key in the state file of the root profile's gateway: the profiles that it serves besides its own.
+    /// The older place of `topology.served-profiles`.
     pub served_profiles: Option<String>,
 }
 
@@ -197,35 +244,39 @@ const fn default_start_window() -> u64 {
     1000
 }
 
+fn default_start_parallel() -> Number {
+    Number::Text(turns::AUTO.to_owned())
+}
+
 const fn default_stop_timeout() -> u64 {
     10_000
 }
 
 /// How to find out that a gateway is ready.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ReadyDefinition {
     /// An address on this machine that answers a GET with success once the gateway is ready.
     pub http: String,
-    /// The address is asked only when this is a truthy word.
+    /// The address is asked only if this is a true word.
     pub when: Option<String>,
     /// Milliseconds between two questions.
     pub interval_ms: Option<u64>,
-    /// Milliseconds until nobody asks any more.
+    /// Milliseconds after which the probing ends.
     pub timeout_ms: Option<u64>,
 }
 
-/// Numbers of the restart policy, each in place of the supervisor's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// Numbers of the restart policy. Each replaces the supervisor's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RestartDefinition {
     /// Milliseconds before the first attempt after a failure.
     pub backoff_first_ms: Option<u32>,
-    /// Milliseconds before any attempt, at the most.
+    /// The longest wait before an attempt, in milliseconds.
     pub backoff_max_ms: Option<u32>,
-    /// Milliseconds of life after which failures are forgotten.
+    /// Milliseconds of running after which failures are forgotten.
     pub stable_after_ms: Option<u32>,
-    /// Failures in a row after which nothing more is tried.
+    /// The number of failures in a row after which the supervisor gives up.
     pub give_up_after: Option<u32>,
 }
 
@@ -234,12 +285,12 @@ pub struct RestartDefinition {
 /// It holds a JSON object with the gateway's pid and start time, the stopper's pid, and the time.
 ///
 /// **Source:** GW-5.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PlannedStop {
     /// Its name in the gateway's own home.
     pub file: String,
-    /// Seconds for which the gateway believes it.
+    /// Seconds for which the gateway accepts the file.
     #[serde(default = "default_ttl")]
     pub ttl_s: u32,
 }
@@ -248,103 +299,12 @@ const fn default_ttl() -> u32 {
     60
 }
 
-/// Why there is no agent definition.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// The file does not exist.
-    #[error("there is no agent definition `{}`; check the path given with --agent", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file could not be read.
-    #[error("cannot read the agent definition `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: ReadFileError,
-    },
-    /// The text is not UTF-8.
-    #[error("the agent definition `{origin}` is not UTF-8")]
-    NotUtf8 {
-        /// Where the text is from.
-        origin: String,
-    },
-    /// The text is not a definition.
-    #[error("the agent definition `{origin}` is not valid: {message}")]
-    Syntax {
-        /// Where the text is from.
-        origin: String,
-        /// What the reader of the format says, on one line.
-        message: String,
-    },
-    /// A value makes no sense.
-    #[error("the agent definition `{origin}` has a wrong `{}`", fault.field)]
-    Value {
-        /// Where the text is from.
-        origin: String,
-        /// Which, and why.
-        #[source]
-        fault: Fault,
-    },
-}
-
-impl ExitError for AgentError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Read { source: ReadFileError::Io(_), .. } => Exit::System,
-            Self::Missing { .. }
-            | Self::Read { .. }
-            | Self::NotUtf8 { .. }
-            | Self::Syntax { .. }
-            | Self::Value { .. } => Exit::Usage,
-        }
-    }
-}
-
 impl AgentDefinition {
-    /// Returns the definition that `file` holds; without one, the system's, and else the built-in one.
-    ///
-    /// # Errors
-    /// A named file must exist; the system's need not. Whichever is found must be a valid definition.
-    pub fn load(file: Option<&Path>) -> Result<Self, AgentError> {
-        let (path, named) = match file {
-            Some(path) => (path, true),
-            None => (Path::new(SYSTEM_FILE), false),
-        };
-        let bytes = match read_bounded(path, MAX_BYTES) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) if named => return Err(AgentError::Missing { path: path.to_owned() }),
-            Ok(None) => return Self::built_in(),
-            Err(source) => return Err(AgentError::Read { path: path.to_owned(), source }),
-        };
-        let origin = path.display().to_string();
-        match str::from_utf8(&bytes) {
-            Ok(text) => Self::parse(text, &origin),
-            Err(_) => Err(AgentError::NotUtf8 { origin }),
-        }
-    }
-
-    /// Returns the definition that is built into this program.
-    ///
-    /// # Errors
-    /// None: a test proves that it is valid.
-    pub fn built_in() -> Result<Self, AgentError> {
-        Self::parse(BUILT_IN, "built in")
-    }
-
-    /// Returns the definition that a text is; `origin` names it in errors.
-    pub fn parse(text: &str, origin: &str) -> Result<Self, AgentError> {
-        let definition: Self = toml::from_str(text).map_err(|error| AgentError::Syntax {
-            origin: origin.to_owned(),
-            message: syntax_message(text, &error),
-        })?;
-        match check::check(&definition) {
-            Ok(()) => Ok(definition),
-            Err(fault) => Err(AgentError::Value { origin: origin.to_owned(), fault }),
-        }
+    /// Returns the name of a profile's own file of variables in its home, where there is one.
+    pub fn own_variables_file(&self) -> Option<&str> {
+        let is_name = |name: &&str| !name.contains(['/', '$', '{']);
+        let mut files = self.gateway.environment_files.iter();
+        files.find_map(|template| template.strip_prefix("{profile-home}/").filter(is_name))
     }
 
     /// Returns the prefix of the agent's environment variables, such as `HERMES_`.
@@ -364,17 +324,9 @@ impl AgentDefinition {
         self.user.as_deref().unwrap_or(&self.name)
     }
 
-    /// Returns what an exit code means for people, where the definition says it.
+    /// Returns what an exit code means, if the definition says so.
     pub fn exit_meaning(&self, code: u8) -> Option<&str> {
         self.gateway.exit_meanings.get(&code.to_string()).map(String::as_str)
-    }
-}
-
-impl FromStr for AgentDefinition {
-    type Err = AgentError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text, "text")
     }
 }
 
@@ -385,16 +337,15 @@ const fn upper(c: char) -> char {
     }
 }
 
-/// Returns the complaint of the TOML reader on one line, with the line that it is about.
-fn syntax_message(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-    match error.span().and_then(|span| text.get(..span.start)) {
-        Some(before) => format!("line {}: {message}", before.matches('\n').count().saturating_add(1)),
-        None => message,
-    }
+/// What a definition says of gateways before anything is changed for one version or one home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnchangedGateway {
+    pub(super) fail_codes: Vec<u8>,
+    pub(super) exit_meanings: BTreeMap<String, String>,
+    pub(super) environment: BTreeMap<String, String>,
 }
 
-/// A definition that says no more than it must.
+/// The smallest valid definition.
 #[cfg(test)]
 pub(crate) const SMALL: &str = r#"
 name = "my-agent"
@@ -410,6 +361,10 @@ boot-log = "logs/boot.log"
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use gatevisor_wire::exit::ExitError as _;
+
     use super::*;
     use insta::assert_snapshot;
 
@@ -498,14 +453,14 @@ mod tests {
             lines.push(say(&path));
         }
         assert_snapshot!(lines.join("\n"), @r#"
-        100 there is no agent definition `DIR/agent.toml`; check the path given with --agent
+        100 there is no agent definition `DIR/agent.toml`; check --agent, or the variable GATEVISOR_AGENT
         100 cannot read the agent definition `DIR`: it is a directory, not a file
         100 the agent definition `DIR/agent.toml` is not UTF-8
-        100 the agent definition `DIR/agent.toml` is not valid: line 1: string values must be quoted, expected literal string
-        100 the agent definition `DIR/agent.toml` is not valid: line 1: unknown field `nome`, expected one of `name`, `user`, `home-variable`, `default-profile`, `profile`, `gateway`, `container`, `doctor`
-        100 the agent definition `DIR/agent.toml` has a wrong `gateway.command-named`: `{profil}` is not known here; {profile} and {profile-home} are, and ${NAME} at run time
-        100 the agent definition `DIR/agent.toml` has a wrong `name`: use a-z, 0-9 and `-`, begin with a letter, 32 characters at the most
-        100 the agent definition `DIR/agent.toml` has a wrong `gateway.state-file`: `../state.json` is not a plain file name of at most 200 bytes
+        100 the agent definition `DIR/agent.toml` is not valid: line 1, column 8: string values must be quoted, expected literal string
+        100 the agent definition `DIR/agent.toml` is not valid: line 1, column 1: there is no key `nome` at the top; do you mean `name`?; and 2 more: gatevisor agents check 'DIR/agent.toml'
+        100 the agent definition `DIR/agent.toml` is not valid: line 7, column 27: `gateway.command-named`: `{profil}` is not known here; {profile} and {profile-home} are, and ${NAME} at run time
+        100 the agent definition `DIR/agent.toml` is not valid: line 2, column 8: `name`: use a-z, 0-9 and `-`, begin with a letter, 32 characters at the most
+        100 the agent definition `DIR/agent.toml` is not valid: line 8, column 14: `gateway.state-file`: `../state.json` is not a plain file name of at most 200 bytes
         "#);
         std::fs::write(&path, SMALL).unwrap();
         assert_eq!(AgentDefinition::load(Some(&path)).unwrap().name, "my-agent");

@@ -1,10 +1,12 @@
-//! *Lives here:* which agent definition a home is used with, so that it is said once and counts for every later command.
+//! *Lives here:* the note in a home that names its agent definition, so that a definition named
+//! once counts for every later command.
 //!
-//! *Does not live here:* reading a definition; the order in which definitions count.
+//! *Does not live here:* reading a definition; which of several definitions counts.
 //!
-//! The note is a file in the home, and so its owner's: whoever reads it has become the owner before, and gains nothing that
-//! the owner has not. Where the reader stays who they are, root in a home of root's included, the note and the definition that
-//! it names count only if nobody else can write to them, nor put something else in their place.
+//! The note is a file in the home, so it belongs to the home's owner. A reader that has become the
+//! owner before gains nothing that the owner does not have. If the reader does not change its user
+//! (root in a home of root's, for example), the note and the definition that it names count only if
+//! nobody else can write to them or replace them.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -19,43 +21,44 @@ use rustix::io::Errno;
 
 use gatevisor_wire::exit::{Exit, ExitError};
 
+use super::built_in;
 use crate::files::{commit, open_directory, write_beside};
 
 /// The name of the note in a home.
 pub const NOTE: &str = ".gatevisor-agent";
-/// Bytes of which a note has less: the longest path, a newline, and one more.
+/// More bytes than a note may have: the longest path, a newline, and one more.
 const MAX_BYTES: u64 = 4098;
 
-/// Why what a home remembers does not count.
+/// Why the note of a home does not count.
 #[derive(Debug, thiserror::Error)]
 pub enum RecallError {
-    /// It cannot be read.
+    /// The note cannot be read.
     #[error("cannot read `{}`, in which the home says what agent definition it is used with; remove it, or give --agent", note.display())]
     Read {
-        /// The note.
+        /// The file in the home that names the definition.
         note: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
-    /// It is no path.
+    /// The note holds no path.
     #[error("`{}` does not hold the path of an agent definition; remove it, or give --agent", note.display())]
     NoPath {
-        /// The note.
+        /// The file in the home that names the definition.
         note: PathBuf,
     },
-    /// Somebody else could have written it, or the definition that it names.
+    /// Somebody else could have written the note, or the definition that it names.
     #[error("the agent definition that `{}` names does not count, because {why}; give --agent", note.display())]
     Untrusted {
-        /// The note.
+        /// The file in the home that names the definition.
         note: PathBuf,
-        /// Whose what is.
+        /// What belongs to whom.
         why: String,
     },
-    /// The definition has gone.
+    /// The definition does not exist any more.
     #[error("there is no agent definition `{}`, with which the home was used until now; give the one that counts with --agent", definition.display())]
     Gone {
-        /// The definition.
+        /// Where it was.
         definition: PathBuf,
     },
 }
@@ -69,15 +72,18 @@ impl ExitError for RecallError {
     }
 }
 
-/// Returns the definition that a home is used with; `None` where it was never told one.
+/// Returns the definition that the note of a home names; `None` if there is no note.
 pub fn recall(home: &Path) -> Result<Option<PathBuf>, RecallError> {
     let Some(definition) = noted(home)? else { return Ok(None) };
+    if built_in::named(&definition).is_some() {
+        return Ok(Some(definition));
+    }
     let untrusted = |why| RecallError::Untrusted { note: home.join(NOTE), why };
     match fs::metadata(&definition) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(RecallError::Gone { definition });
         }
-        // Reading it says why not.
+        // Whoever reads the definition reports the error.
         Err(_) => return Ok(Some(definition)),
         Ok(meta) => is_ours(&definition, &meta).map_err(untrusted)?,
     }
@@ -94,7 +100,8 @@ pub fn recall(home: &Path) -> Result<Option<PathBuf>, RecallError> {
 
 /// Returns the path in a home's note, if there is one.
 ///
-/// What is looked at is what is read; no link is followed, and nothing is waited for.
+/// The descriptor that is checked is the one that is read. No link is followed, and nothing is
+/// waited for.
 fn noted(home: &Path) -> Result<Option<PathBuf>, RecallError> {
     let note = home.join(NOTE);
     let failed = |source: io::Error| RecallError::Read { note: note.clone(), source };
@@ -113,19 +120,22 @@ fn noted(home: &Path) -> Result<Option<PathBuf>, RecallError> {
     }
     let is_whole = u64::try_from(bytes.len()).is_ok_and(|length| length < MAX_BYTES);
     let path = PathBuf::from(OsString::from_vec(bytes.strip_suffix(b"\n").unwrap_or(&bytes).to_vec()));
-    if !is_whole || !path.is_absolute() || path.as_os_str().as_bytes().contains(&b'\n') {
+    let is_named = path.is_absolute() || built_in::named(&path).is_some();
+    if !is_whole || !is_named || path.as_os_str().as_bytes().contains(&b'\n') {
         return Err(RecallError::NoPath { note });
     }
     Ok(Some(path))
 }
 
-/// Refuses what others than root and the user of this process could have written or replaced.
+/// Refuses a file that somebody other than root and this process's user could have written or
+/// replaced.
 fn is_ours(path: &Path, meta: &Metadata) -> Result<(), String> {
     let us = rustix::process::geteuid().as_raw();
     if meta.uid() != 0 && meta.uid() != us {
         return Err(format!("`{}` belongs to uid {}", path.display(), meta.uid()));
     }
-    // In a directory with the sticky bit nobody replaces what is another's. One's own group is one's own business.
+    // In a directory with the sticky bit, nobody can replace the file of another user. The
+    // process's own group is trusted.
     let is_sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
     let others = if us == 0 { 0o022 } else { 0o002 };
     if meta.mode() & others != 0 && !is_sticky {
@@ -134,18 +144,21 @@ fn is_ours(path: &Path, meta: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// What came of a note.
+/// What writing a note changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remembered {
-    /// It was there already, or is now.
+    /// Nothing else was noted before.
     New,
-    /// It names another definition than until now, which was this one.
+    /// The note named this other definition before.
     Instead(PathBuf),
 }
 
-/// Notes the definition that a home is used with from now on.
+/// Notes the definition of a home.
 pub fn remember(home: &Path, definition: &Path) -> io::Result<Remembered> {
-    let definition = fs::canonicalize(definition)?;
+    let definition = match built_in::named(definition) {
+        Some((name, _)) => PathBuf::from(name),
+        None => fs::canonicalize(definition)?,
+    };
     let before = noted(home).ok().flatten();
     if before.as_ref() == Some(&definition) {
         return Ok(Remembered::New);
@@ -157,9 +170,11 @@ pub fn remember(home: &Path, definition: &Path) -> io::Result<Remembered> {
     Ok(before.map_or(Remembered::New, Remembered::Instead))
 }
 
-/// Returns the definition that a home remembers, where that is another one than this.
+/// Returns the definition that the note of a home names, if it is another one than this.
 pub fn differs(home: &Path, definition: &Path) -> Option<PathBuf> {
-    let same = fs::canonicalize(definition).unwrap_or_else(|_| definition.to_owned());
+    let is_built_in = built_in::named(definition).is_some();
+    let whole = (!is_built_in).then(|| fs::canonicalize(definition).ok()).flatten();
+    let same = whole.unwrap_or_else(|| definition.to_owned());
     noted(home).ok().flatten().filter(|remembered| *remembered != same)
 }
 
@@ -194,7 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_written_does_not_count() {
+    fn a_home_knows_a_built_in_definition_by_its_name() {
+        let (_place, home, _) = place();
+        assert_eq!(remember(&home, Path::new("openclaw")).unwrap(), Remembered::New);
+        assert_eq!(recall(&home).unwrap().as_deref(), Some(Path::new("openclaw")));
+        assert_eq!(differs(&home, Path::new("openclaw")), None);
+        assert_eq!(differs(&home, Path::new("hermes")).as_deref(), Some(Path::new("openclaw")));
+    }
+
+    #[test]
+    fn a_note_that_others_could_have_written_does_not_count() {
         let (place, home, definition) = place();
         remember(&home, &definition).unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -204,7 +228,8 @@ mod tests {
             mode(path, 0o644);
         }
         if rustix::process::geteuid().is_root() {
-            // Root minds the way, too; there is nobody else's directory on it.
+            // Root checks the way to the note too, which must not lead through somebody else's
+            // directory.
             std::os::unix::fs::chown(place.path(), Some(65_534), None).unwrap();
             assert!(matches!(recall(&home), Err(RecallError::Untrusted { .. })));
             std::os::unix::fs::chown(place.path(), Some(0), None).unwrap();

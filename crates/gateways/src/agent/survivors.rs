@@ -1,12 +1,13 @@
-//! *Lives here:* what becomes of processes that a gateway leaves behind when it dies.
+//! *Lives here:* the setting for processes that a gateway leaves behind when it dies.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What becomes of processes that a gateway leaves behind when it dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// What happens to processes that a gateway leaves behind when it dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Survivors {
-    /// They go on, as under s6.
+    /// They keep running, as under s6.
     #[default]
     Keep,
     /// They are ended before the gateway is started again.

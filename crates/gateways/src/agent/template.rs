@@ -1,10 +1,11 @@
 //! *Lives here:* the placeholders of a definition that are filled in when a slot is made.
 //!
-//! *Does not live here:* `${VARIABLE}`, which is expanded when a gateway starts (see `gatevisor-slot`).
+//! *Does not live here:* `${VARIABLE}`, which is expanded when a gateway starts (see
+//! `gatevisor-slot`).
 
 use crate::profile::ProfileName;
 
-/// What the placeholders of a definition stand for, for one profile.
+/// The values of a definition's placeholders for one profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placeholders {
     profile: String,
@@ -12,7 +13,7 @@ pub struct Placeholders {
 }
 
 impl Placeholders {
-    /// Returns the placeholders for a profile, where `home_variable` holds the home at run time.
+    /// Returns the placeholders for a profile. At run time, `home_variable` holds the home.
     pub fn new(profile: &ProfileName, home_variable: &str) -> Self {
         let home = format!("${{{home_variable}}}");
         let profile_home =
@@ -24,10 +25,10 @@ impl Placeholders {
 /// Why a text of a definition cannot be filled in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// The blank means nothing.
+    /// There is no such placeholder.
     #[error("`{{{0}}}` is not known here; {{profile}} and {{profile-home}} are, and ${{NAME}} at run time")]
     Unknown(String),
-    /// A variable is opened and not closed.
+    /// A variable is opened and never closed.
     #[error("`${{` without `}}` in `{0}`")]
     Open(String),
 }
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn profile_blanks_are_filled_and_variables_are_left_for_the_start() {
+    fn profile_placeholders_are_filled_and_variables_are_left_for_the_start() {
         check("{profile}", "coder");
         check("a-{profile}-b-{profile}", "a-coder-b-coder");
         check("{profile-home}/.env", "${X_HOME}/profiles/coder/.env");
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_that_is_not_known_is_an_error() {
+    fn an_unknown_placeholder_is_an_error() {
         let placeholders = Placeholders::new(&ProfileName::root(), "X_HOME");
         assert_snapshot!(fill("a {profil}", &placeholders).unwrap_err(), @"`{profil}` is not known here; {profile} and {profile-home} are, and ${NAME} at run time");
         assert_snapshot!(fill("a ${HOME", &placeholders).unwrap_err(), @"`${` without `}` in `a ${HOME`");

@@ -1,4 +1,4 @@
-//! *Lives here:* the lock beside a state file, which our own writers take one after the other.
+//! *Lives here:* the lock beside a state file, which our own writers take in turn.
 //!
 //! *Does not live here:* what is written under it.
 //!
@@ -18,9 +18,10 @@ use rustix::io::Errno;
 
 use crate::files::{is_locked, open_lock};
 
-/// How long one other writer may hold the lock.
+/// How long another writer may hold the lock without a break.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How many times the timeout is waited for while other writers take and release the lock: for a minute.
+/// How many times the timeout is waited for while other writers take and release the lock: a minute
+/// in all.
 const TIMEOUTS: u32 = 12;
 
 /// Returns the name of the lock beside a state file.
@@ -30,8 +31,9 @@ fn lock_name(file: &Path) -> String {
 
 /// Takes the lock beside the file at `path`.
 ///
-/// Returns `None` where one other writer holds the lock for too long, or holds it at all unless this `may_wait`.
-pub(super) fn lock(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> io::Result<Option<OwnedFd>> {
+/// Returns `None` if one writer holds the lock for too long. Without `may_wait`, returns `None` if
+/// anybody holds it.
+pub(crate) fn lock(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(parent, lock_name(path), flags, Mode::RUSR | Mode::WUSR)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -43,12 +45,12 @@ pub(super) fn lock(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> io::R
     let taken_at =
         || statat(parent, lock_name(path), AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| changed(&stat));
     let mut last = taken_at();
-    let locked = wait_apart(file, FlockOperation::LockExclusive, taken)?;
+    let locked = wait_in_thread(file, FlockOperation::LockExclusive, taken)?;
     for _ in 0..TIMEOUTS {
         if let Ok(result) = locked.recv_timeout(TIMEOUT) {
             return Ok(Some(result?));
         }
-        // Many writers on a slow disk are not one writer that hangs.
+        // Many writers on a slow disk must not be taken for one writer that hangs.
         let now = taken_at();
         if std::mem::replace(&mut last, now) == now {
             break;
@@ -57,16 +59,30 @@ pub(super) fn lock(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> io::R
     Ok(None)
 }
 
-/// Returns those locks of state files that one writer holds for as long as our own commands would wait for it.
+/// Takes the lock of a directory, which no file in it is made for.
 ///
-/// Looking disturbs nobody: the locks are waited for together, and shared, so nobody who waits behind us is held up.
+/// Returns `None` if others hold it for a minute. A directory does not tell whether that is one who
+/// hangs, or many in turn.
+///
+/// # Errors
+/// The lock cannot be waited for.
+pub fn lock_directory(directory: OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let locked = wait_in_thread(directory, FlockOperation::LockExclusive, |directory| directory)?;
+    Ok(locked.recv_timeout(TIMEOUT.saturating_mul(TIMEOUTS)).ok().transpose()?)
+}
+
+/// Returns the locks of state files that one writer holds for as long as our own commands would
+/// wait.
+///
+/// Looking disturbs nobody: it waits for all locks at once, and takes them shared, so it holds up
+/// nobody who waits behind it.
 pub fn stuck_locks<T>(state_files: impl IntoIterator<Item = (T, PathBuf)>) -> Vec<(T, PathBuf)> {
     let mut waited_for = Vec::new();
     for (whose, state_file) in state_files {
         let path = state_file.with_file_name(lock_name(&state_file));
         let Some(file) = open_lock(&path).filter(is_locked) else { continue };
         let Ok(stat) = fstat(&file) else { continue };
-        if let Ok(free) = wait_apart(file, FlockOperation::LockShared, drop) {
+        if let Ok(free) = wait_in_thread(file, FlockOperation::LockShared, drop) {
             waited_for.push((whose, path, changed(&stat), free));
         }
     }
@@ -82,10 +98,10 @@ pub fn stuck_locks<T>(state_files: impl IntoIterator<Item = (T, PathBuf)>) -> Ve
     stuck.collect()
 }
 
-/// Waits for a lock in a thread of its own and sends what `then` makes of it.
+/// Waits for a lock in a thread of its own, and sends what `then` makes of the file.
 ///
-/// The kernel knows no deadline for this lock, so a thread that waits in vain is left behind.
-fn wait_apart<T: Send + 'static>(
+/// The kernel offers no deadline for this lock, so a thread that never gets it is left behind.
+fn wait_in_thread<T: Send + 'static>(
     file: OwnedFd,
     how: FlockOperation,
     then: fn(OwnedFd) -> T,
@@ -103,15 +119,16 @@ fn wait_apart<T: Send + 'static>(
     Ok(receiver)
 }
 
-/// Shows those who wait that the lock has a new holder.
+/// Shows other waiters, by the file's times, that the lock has a new holder.
 fn taken(lock: OwnedFd) -> OwnedFd {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    // The file may be another user's, whose times we may not set: then those who wait give up a little early.
+    // The file may belong to another user, so that we may not set its times. Then other waiters
+    // give up a little early.
     let _ = futimens(&lock, &Timestamps { last_access: now, last_modification: now });
     lock
 }
 
-/// Returns when a lock was taken last.
+/// Returns when a lock was last taken.
 fn changed(lock: &Stat) -> (i64, u64) {
     (lock.st_mtime, lock.st_mtime_nsec)
 }

@@ -1,13 +1,16 @@
-//! *Lives here:* the desired state of a gateway, as its profile keeps it: who asked for what, why and since when.
+//! *Lives here:* the desired state of a gateway, as its profile keeps it: who asked for what, why
+//! and when.
 //!
-//! *Does not live here:* the current state, which is the supervisor's; carrying a desired state out.
+//! *Does not live here:* the current state, which the supervisor keeps; carrying out a desired
+//! state.
 //!
-//! The file is the agent's own: it writes its state there too. We change our keys only, and leave everything else as
-//! it is, the order of keys and the spelling of numbers included.
+//! The file is the agent's own: it writes its state there too. We change our keys only, and leave
+//! everything else as it is, the order of keys and the spelling of numbers included.
 //!
 //! **Source:** REC-7 to REC-11, SM-8, GW-1.
 
 mod lock;
+mod origin;
 mod read;
 mod write;
 
@@ -16,13 +19,16 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use lock::stuck_locks;
+pub(crate) use lock::lock as lock_beside;
+pub use lock::{lock_directory, stuck_locks};
 pub use read::{Prior, ReadStateError, Recorded, read};
-pub use write::{RecordError, Recording, migrate, overwritten, record, record_at_once, record_for_another};
+pub use write::{
+    RecordError, Recording, forget, migrate, overwritten, record, record_at_once, record_for_another,
+};
 
-/// Bytes of a state file at the most.
+/// The most bytes that a state file may have.
 pub const MAX_BYTES: usize = 1 << 20;
-/// Bytes of the texts that come with a desired state.
+/// The most bytes of a text that comes with a desired state.
 pub const MAX_TEXT: usize = 500;
 
 /// What an operator wants of a gateway.
@@ -36,7 +42,7 @@ pub enum Desired {
 }
 
 impl Desired {
-    /// Returns the word that stands for it in the file.
+    /// Returns the word in the file.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -51,21 +57,21 @@ impl fmt::Display for Desired {
     }
 }
 
-/// Who made a desired state, and how.
+/// Who set a desired state, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The user's number.
     pub uid: u32,
-    /// The user's name, or the number again where there is none.
+    /// The user's name, or the number if there is no name.
     pub user: String,
-    /// The command.
+    /// What was called, as somebody would type it.
     pub command: String,
-    /// The process that carried the command out.
+    /// The process that ran the command.
     pub pid: u32,
 }
 
 impl Provenance {
-    /// Returns the provenance of what this process is doing, which `command` names.
+    /// Returns the provenance of what this process does; `command` names it.
     pub fn here(command: &str) -> Self {
         let uid = rustix::process::getuid().as_raw();
         let user = gatevisor_sys::user::lookup_uid(uid)
@@ -74,7 +80,7 @@ impl Provenance {
     }
 }
 
-/// A desired state: what is desired, by whom, why, and since when.
+/// A desired state: what is desired, who asked for it, why, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredState {
     /// What is desired.
@@ -83,38 +89,68 @@ pub struct DesiredState {
     pub by: Provenance,
     /// Why, in the requester's words.
     pub reason: Option<String>,
-    /// When it was desired.
+    /// When somebody asked for it.
     pub at: Timestamp,
 }
 
-/// Who set a desired state, when and why, in words that follow the state: empty where nothing of it is recorded.
-#[derive(Debug, Clone, Copy)]
-pub struct Said<'a> {
-    /// Who, where it was one of our commands.
-    pub by: Option<&'a Provenance>,
-    /// Whether another program wrote it.
-    pub by_another: bool,
-    /// When, as far as that is known.
-    pub at: Option<&'a str>,
-    /// Why.
-    pub reason: Option<&'a str>,
+/// Who set a desired state, when and why. It is displayed as words after the state, or as nothing
+/// if there is no desired state.
+///
+/// It says what is known, and never a guess: exactly one of `desired_by`, `desired_by_another` and
+/// `desired_unknown` tells who set a desired state ([`DesiredOrigin::said`] and its siblings).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct DesiredOrigin {
+    /// Who set it, if one of our commands did.
+    pub desired_by: Option<Provenance>,
+    /// The reason that was given, in the requester's words.
+    pub desired_reason: Option<String>,
+    /// When it was set, in RFC 3339, if that is known.
+    pub desired_at: Option<String>,
+    /// Whether another program is known to have written it, so that nobody knows who requested it
+    /// and why.
+    pub desired_by_another: bool,
+    /// The name that the profile had when it was set, if it was renamed since.
+    pub desired_as: Option<String>,
+    /// Why nothing tells who set it.
+    pub desired_unknown: Option<String>,
 }
 
-impl fmt::Display for Said<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.by {
-            Some(by) => write!(f, ", said by {} (uid {}) with `{}`", by.user, by.uid, by.command)?,
-            None if self.by_another => f.write_str(", set by another program")?,
-            None => {}
-        }
-        if let Some(at) = self.at {
-            write!(f, " at {at}")?;
-        }
-        self.reason.map_or(Ok(()), |reason| write!(f, ": {reason}"))
+impl DesiredOrigin {
+    /// Returns the origin of what somebody requested with one of our commands.
+    pub fn said(by: Provenance, reason: Option<String>, at: Option<String>) -> Self {
+        Self { desired_by: Some(by), desired_reason: reason, desired_at: at, ..Self::default() }
+    }
+
+    /// Returns the origin of what another program is known to have written.
+    pub fn another(at: Option<String>) -> Self {
+        Self { desired_by_another: true, desired_at: at, ..Self::default() }
+    }
+
+    /// Returns the origin of a desired state of which nothing tells who set it, and why that is so.
+    pub fn unknown(why: impl Into<String>) -> Self {
+        Self { desired_unknown: Some(why.into()), ..Self::default() }
     }
 }
 
-/// Returns at most [`MAX_TEXT`] bytes of a text.
+impl fmt::Display for DesiredOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.desired_by, &self.desired_unknown) {
+            (Some(by), _) => write!(f, ", said by {} (uid {}) with `{}`", by.user, by.uid, by.command)?,
+            (None, _) if self.desired_by_another => f.write_str(", set by another program")?,
+            (None, Some(why)) => write!(f, ", and it cannot be told who said so: {why}")?,
+            (None, None) => {}
+        }
+        if let Some(at) = &self.desired_at {
+            write!(f, " at {at}")?;
+        }
+        if let Some(name) = &self.desired_as {
+            write!(f, ", when the profile was called {name}")?;
+        }
+        self.desired_reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
+}
+
+/// Returns the text, cut to [`MAX_TEXT`] bytes.
 fn bounded(text: &str) -> String {
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {

@@ -1,36 +1,36 @@
-//! *Lives here:* reading a state file, whatever it holds.
+//! *Lives here:* reading a state file, whatever is in it.
 //!
 //! *Does not live here:* what follows from it at boot (see [`crate::reconcile`]).
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use gatevisor_wire::exit::{Exit, ExitError};
+use gatevisor_wire::exit::{Exit, ExitError, error_chain};
 
-use super::{MAX_BYTES, Provenance};
+use super::origin::{ProfilePlace, origin};
+use super::{DesiredOrigin, MAX_BYTES};
 use crate::files::{ReadFileError, read_bounded};
 
-/// States of a gateway that was running and was interrupted, so that it counts as running.
+/// States of a gateway that was running and was interrupted, so it counts as running.
 ///
 /// **Source:** REC-7.
 const TRANSIENT: [&str; 2] = ["draining", "degraded"];
 
-/// Why a state file says nothing that we understand.
+/// Why a state file cannot be understood.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadStateError {
-    /// It is something else than a file, too long, or the kernel refused.
+    /// It is not a regular file, it is too long, or the kernel refused.
     #[error("`{}` cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: ReadFileError,
     },
-    /// It is not text.
+    /// It is not UTF-8.
     #[error("`{}` is not UTF-8", path.display())]
     NotUtf8 {
         /// The file.
@@ -41,31 +41,31 @@ pub enum ReadStateError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// What the parser reports.
         message: String,
     },
-    /// It is JSON, but no object.
+    /// It is JSON, but not an object.
     #[error("`{}` holds {kind} where an object is expected", path.display())]
     NotAnObject {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// What it holds instead.
         kind: &'static str,
     },
 }
 
 impl ReadStateError {
-    /// Returns what is wrong, with its cause, on one line and without the path.
+    /// Returns the error with its cause, on one line and without the path.
     pub fn reason(&self, file: &str) -> String {
         match self {
-            Self::Read { source, .. } => format!("{file}: {source}"),
+            Self::Read { source, .. } => format!("{file}: {}", error_chain(source)),
             Self::NotUtf8 { .. } => format!("{file} is not UTF-8"),
             Self::Syntax { message, .. } => format!("{file} is not JSON: {message}"),
             Self::NotAnObject { kind, .. } => format!("{file} holds {kind} where an object is expected"),
         }
     }
 
-    /// Returns whether the content is wrong, rather than the way to it.
+    /// Returns whether the content is wrong, and not the access to it.
     pub(super) fn is_content(&self) -> bool {
         match self {
             Self::Read { source: ReadFileError::Io(error), .. } => {
@@ -88,30 +88,33 @@ impl ExitError for ReadStateError {
     }
 }
 
-/// What a state file says about the desired state for a gateway.
+/// What a state file says about a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Recorded {
-    /// The key `desired_state`, where it is a word.
+    /// The key `desired_state`, if it is a text.
     pub desired_state: Option<String>,
     /// The key `gateway_state`, which the gateway itself writes.
     pub gateway_state: Option<String>,
-    /// Who asked for it, with a command of ours.
-    pub desired_by: Option<Provenance>,
-    /// Why.
-    pub desired_reason: Option<String>,
-    /// When, in RFC 3339, as far as that is known.
-    pub desired_at: Option<String>,
-    /// Another program wrote what is desired: what our last order said of itself is not said of it.
-    pub desired_by_another: bool,
-    /// The prior state that a boot goes by.
+    /// Who set the desired state, when and why. If another program set it, our last record does not
+    /// describe it.
+    #[serde(flatten)]
+    pub origin: DesiredOrigin,
+    /// The state that a boot goes by.
     #[serde(skip)]
     pub prior: Prior,
+}
+
+impl Recorded {
+    /// Returns what is known of a state file that cannot be read or understood.
+    pub fn unknown(why: &str) -> Self {
+        Self { origin: DesiredOrigin::unknown(why), ..Self::default() }
+    }
 }
 
 /// The state before a boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Prior {
-    /// There is no file, or none that says anything.
+    /// There is no file, or it says nothing.
     #[default]
     None,
     /// A word.
@@ -119,7 +122,7 @@ pub enum Prior {
 }
 
 impl Prior {
-    /// Returns whether a gateway of this prior state is started at boot.
+    /// Returns whether a boot starts a gateway with this prior state.
     ///
     /// **Source:** REC-8.
     pub fn starts(&self) -> bool {
@@ -135,9 +138,10 @@ impl Prior {
     }
 }
 
-/// Returns what the state file `name` in `directory` says; `None` where there is no such file.
+/// Returns what the state file `name` in `directory` says; `None` if it does not exist.
 pub fn read(directory: &Path, name: &str) -> Result<Option<Recorded>, ReadStateError> {
-    Ok(read_object(&directory.join(name))?.map(|object| recorded(&object)))
+    let whose = ProfilePlace::of(directory);
+    Ok(read_object(&directory.join(name))?.map(|object| recorded(&object, &whose)))
 }
 
 /// Returns the object that a state file holds.
@@ -156,7 +160,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, Rea
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(ReadStateError::NotAnObject { path: path(), kind: kind(&other) }),
-        // Its agent does not take it for JSON either, and no editor shows why.
+        // The agent does not accept this as JSON either, and no editor shows the reason.
         Err(_) if text.starts_with('\u{feff}') => {
             let message = "it begins with a byte-order mark (U+FEFF)".to_owned();
             Err(ReadStateError::Syntax { path: path(), message })
@@ -176,58 +180,18 @@ const fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn recorded(object: &Map<String, Value>) -> Recorded {
+fn recorded(object: &Map<String, Value>, whose: &ProfilePlace) -> Recorded {
     let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
     Recorded {
         desired_state: text("desired_state"),
         gateway_state: text("gateway_state"),
+        origin: origin(object, whose),
         prior: prior(object),
-        ..provenance(object)
     }
 }
 
-/// Returns who desires what the file says, why and since when.
-///
-/// Other programs change the state and keep keys that they do not know. So an order of ours says which state it ordered, and
-/// what it says of itself counts for that state alone, and only as long as nobody has written one since.
-fn provenance(object: &Map<String, Value>) -> Recorded {
-    let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
-    if object.get("desired_state").is_none_or(Value::is_null) {
-        return Recorded::default();
-    }
-    if is_of_order(object) {
-        let by = object.get("desired_by").and_then(|value| serde_json::from_value(value.clone()).ok());
-        return Recorded {
-            desired_by: by,
-            desired_reason: text("desired_reason"),
-            desired_at: text("desired_at"),
-            ..Recorded::default()
-        };
-    }
-    let is_migrated = object.contains_key("migrated_from") && !object.contains_key("updated_at");
-    Recorded { desired_by_another: !is_migrated, desired_at: written_at(object), ..Recorded::default() }
-}
-
-/// Returns whether the state is the one that our last order left there.
-fn is_of_order(object: &Map<String, Value>) -> bool {
-    let ordered = object.get("desired_by").and_then(|by| by.get("state"));
-    let at = object.get("desired_at").and_then(Value::as_str).and_then(|at| at.parse::<Timestamp>().ok());
-    let is_newer = at.zip(written_second(object)).is_some_and(|(at, written)| written > at.as_second());
-    ordered.is_some() && ordered == object.get("desired_state") && !is_newer
-}
-
-/// Returns when a state was written last, as far as the file tells: a number of seconds comes with a state, and a text from
-/// the gateway, which then has overwritten that number.
-fn written_at(object: &Map<String, Value>) -> Option<String> {
-    let at = Timestamp::from_second(written_second(object)?).ok()?;
-    Some(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-}
-
-fn written_second(object: &Map<String, Value>) -> Option<i64> {
-    object.get("updated_at").and_then(Value::as_i64)
-}
-
-/// Returns the prior state: the desired state verbatim, or else the gateway's own state, where an interrupted run is a run.
+/// Returns the prior state: the desired state as it is, or else the gateway's own state. A run that
+/// was interrupted counts as a run.
 ///
 /// **Source:** REC-7.
 fn prior(object: &Map<String, Value>) -> Prior {
@@ -319,18 +283,18 @@ mod tests {
     fn provenance_is_read_back_and_a_strange_one_is_left_out() {
         let text = r#"{"desired_state":"stopped","desired_by":{"uid":7,"user":"u","command":"c","pid":9,"state":"stopped"},
             "desired_reason":"why","desired_at":"2026-01-01T00:00:00Z"}"#;
-        let recorded = recorded(&parse(Path::new("f"), text.as_bytes()).unwrap());
-        assert_eq!(recorded.desired_by.unwrap().user, "u");
-        assert_eq!(recorded.desired_reason.as_deref(), Some("why"));
+        let recorded = recorded(&parse(Path::new("f"), text.as_bytes()).unwrap(), &ProfilePlace::default());
+        assert_eq!(recorded.origin.desired_by.unwrap().user, "u");
+        assert_eq!(recorded.origin.desired_reason.as_deref(), Some("why"));
         let strange = parse(Path::new("f"), br#"{"desired_by":"me","desired_reason":3}"#).unwrap();
-        assert_eq!(super::recorded(&strange), Recorded::default());
+        assert_eq!(super::recorded(&strange, &ProfilePlace::default()), Recorded::default());
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_an_object_or_an_error(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             if let Ok(object) = parse(Path::new("f"), &bytes) {
-                let _ = recorded(&object);
+                let _ = recorded(&object, &ProfilePlace::default());
             }
         }
     }

@@ -1,9 +1,11 @@
-//! *Lives here:* recording a desired state so that it survives a crash of the machine the moment it is acknowledged.
+//! *Lives here:* recording a desired state, so that it survives a crash of the machine as soon as
+//! it is acknowledged.
 //!
-//! *Does not live here:* deciding on it.
+//! *Does not live here:* deciding what is desired.
 //!
-//! Our own writers take a lock beside the file; the agent does not know it and may overwrite our keys with what it
-//! read before. So a desired state is looked at again once its effect is there (see [`overwritten`]).
+//! Our own writers take a lock beside the file. The agent does not know that lock, and may
+//! overwrite our keys with what it read before. So we look at the desired state once more when its
+//! effect is there (see [`overwritten`]).
 //!
 //! **Source:** SM-8, L-19, invariant *A desired state acknowledged to a user is on disk*.
 
@@ -19,6 +21,7 @@ use serde_json::{Map, Value};
 use gatevisor_wire::exit::{Exit, ExitError};
 
 use super::lock::lock;
+use super::origin::ProfilePlace;
 use super::read::{ReadStateError, read_object};
 use super::{Desired, DesiredState, MAX_BYTES, bounded};
 use crate::files::{commit, open_directory, rename_new, write_beside};
@@ -26,18 +29,18 @@ use crate::files::{commit, open_directory, rename_new, write_beside};
 /// How many invalid files are kept beside the file.
 const INVALID_KEPT: u32 = 10;
 
-/// What recording a desired state did beside recording it.
+/// What recording a desired state did besides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Recording {
-    /// What whoever asked should know: an invalid file that was moved aside.
+    /// A warning for whoever asked: an invalid file was moved aside.
     pub warning: Option<String>,
 }
 
 /// Why a desired state was not recorded; the file is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The profile's home is not there.
+    /// The profile's home does not exist.
     #[error("there is no profile home `{}` to record the desired state in", path.display())]
     NoHome {
         /// The home.
@@ -49,19 +52,19 @@ pub enum RecordError {
         /// The file.
         path: PathBuf,
     },
-    /// A system call failed, such as for a full disk.
+    /// A system call failed, for example because the disk is full.
     #[error("cannot record the desired state in `{}`; it is as it was", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
-    /// The file could not be read, although it may well be valid.
+    /// The file could not be read. It may be valid.
     #[error("cannot record the desired state without knowing what else is in the file")]
     Read(#[source] ReadStateError),
-    /// There would be too much in the file.
+    /// The file would become too long.
     #[error("`{}` would grow over {MAX_BYTES} bytes; it is as it was", path.display())]
     TooLong {
         /// The file.
@@ -81,22 +84,24 @@ impl ExitError for RecordError {
 
 /// Records a desired state in the state file `name` of the profile whose home is `directory`.
 ///
-/// File and directory are synced when this returns. Keys of others are kept. An invalid file is moved aside and never
-/// destroyed.
+/// The file and its directory are synced when this returns. Keys of other programs are kept. An
+/// invalid file is moved aside and never destroyed.
 pub fn record(directory: &Path, name: &str, desired_state: &DesiredState) -> Result<Recording, RecordError> {
-    update(directory, name, true, &|object| put(object, desired_state))
+    update(directory, name, true, &|object| put(object, directory, desired_state))
 }
 
-/// Does what [`record`] does, unless another writer holds the lock: for what must not be kept waiting.
+/// Does what [`record`] does, but fails at once if another writer holds the lock. For callers that
+/// must not wait.
 pub fn record_at_once(
     directory: &Path,
     name: &str,
     desired_state: &DesiredState,
 ) -> Result<Recording, RecordError> {
-    update(directory, name, false, &|object| put(object, desired_state))
+    update(directory, name, false, &|object| put(object, directory, desired_state))
 }
 
-/// Records what another program desires, which did not write it down itself: nobody knows who and why.
+/// Records what another program desires but did not write down itself. Nobody knows who asked, or
+/// why.
 pub fn record_for_another(
     directory: &Path,
     name: &str,
@@ -113,9 +118,9 @@ pub fn record_for_another(
     update(directory, name, true, &put).map(drop)
 }
 
-/// Records that the root profile shall run because the container's command used to say so.
+/// Records that the root profile shall run, because the container's command used to be the gateway.
 ///
-/// Does nothing, and returns `false`, where a state file of any content exists.
+/// Does nothing, and returns `false`, if there is a state file, whatever is in it.
 ///
 /// **Source:** REC-11.
 pub fn migrate(
@@ -140,13 +145,27 @@ pub fn migrate(
     Ok(true)
 }
 
-/// Returns whether the agent has put an older desired state back in the place of one that was recorded.
+/// Takes keys out of a state file that a gateway left there which has ended.
+pub fn forget(directory: &Path, name: &str, keys: &[&str]) -> Result<(), RecordError> {
+    let has_any = |object: &Map<String, Value>| keys.iter().any(|key| object.contains_key(*key));
+    if !read_object(&directory.join(name)).ok().flatten().is_some_and(|object| has_any(&object)) {
+        return Ok(());
+    }
+    let change = |object: &mut Map<String, Value>| {
+        for key in keys {
+            object.shift_remove(*key);
+        }
+    };
+    update(directory, name, false, &change).map(drop)
+}
+
+/// Returns whether the agent has replaced the recorded desired state by an older one.
 ///
-/// It writes the same file without a lock, and keeps what it has read before. A newer desired state of somebody else's is no
-/// such thing, and neither is a file that says nothing any more.
+/// The agent writes the same file without a lock, and keeps what it read before. A newer desired
+/// state of somebody else does not count, nor does a file that says nothing.
 pub fn overwritten(directory: &Path, name: &str, desired_state: &DesiredState) -> bool {
     let Ok(Some(object)) = read_object(&directory.join(name)) else { return false };
-    // Times of one form and one zone are in the order of their texts.
+    // Times of the same form and zone sort like their texts.
     let ours = stamp(desired_state.at);
     object.get("desired_at").and_then(Value::as_str).is_none_or(|at| at < ours.as_str())
 }
@@ -173,15 +192,21 @@ fn update(
     Ok(Recording { warning })
 }
 
-fn put(object: &mut Map<String, Value>, desired_state: &DesiredState) {
+fn put(object: &mut Map<String, Value>, directory: &Path, desired_state: &DesiredState) {
     let by = &desired_state.by;
     let mut provenance = Map::new();
     provenance.insert("uid".to_owned(), Value::from(by.uid));
     provenance.insert("user".to_owned(), Value::from(bounded(&by.user)));
     provenance.insert("command".to_owned(), Value::from(bounded(&by.command)));
     provenance.insert("pid".to_owned(), Value::from(by.pid));
-    // Another program that writes another state keeps this, and did not mean to be us.
+    // A program that writes another state keeps this key, and does not mean to speak for us.
     provenance.insert("state".to_owned(), Value::from(desired_state.desired.word()));
+    // Nor does whoever copies the file into another profile.
+    let place = ProfilePlace::of(directory);
+    provenance.insert("profile".to_owned(), Value::from(place.name));
+    if let Some(mark) = place.mark {
+        provenance.insert("profile_mark".to_owned(), Value::from(mark));
+    }
     object.insert("desired_state".to_owned(), Value::from(desired_state.desired.word()));
     object.insert("desired_by".to_owned(), Value::Object(provenance));
     match &desired_state.reason {
@@ -218,7 +243,7 @@ fn open_home(directory: &Path) -> Result<OwnedFd, RecordError> {
     })
 }
 
-/// Replaces the file, and returns where an invalid one went.
+/// Replaces the file, and returns the new path of an invalid one.
 fn replace(
     parent: BorrowedFd<'_>,
     name: &str,

@@ -1,9 +1,10 @@
-//! Work that may never end, in a process of its own: what it wrote as far as it came in time.
+//! Work that may never end, in a process of its own, and what it wrote in time.
 //!
 //! *Lives here:* the child, its limits, and its end. *Does not live here:* what the work is.
 //!
-//! Reading about a process can take as long as the process is held in the kernel, and a command as long as it likes.
-//! So whoever collects evidence reads nothing itself. A child that cannot even be killed is left behind.
+//! Reading about a process can take as long as the kernel holds that process, and a command takes
+//! as long as it likes. So the collector of evidence reads nothing itself. A child that cannot even
+//! be killed is left behind.
 
 use std::fs::File;
 use std::io::{LineWriter, Write};
@@ -23,39 +24,40 @@ const DEATH: Duration = Duration::from_millis(500);
 /// Bytes that are read at once.
 const CHUNK: usize = 16 << 10;
 
-/// How much of it there may be.
+/// How long the work may take, and how much it may write.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PartLimits {
-    pub(super) until: Instant,
-    pub(super) bytes: usize,
+pub(crate) struct PartLimits {
+    pub(crate) until: Instant,
+    pub(crate) bytes: usize,
 }
 
-/// How a piece of work ended.
+/// How the work ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PartEnd {
-    /// By itself, with this exit code.
+pub(crate) enum PartEnd {
+    /// It ended by itself with this exit code.
     Code(i32),
-    /// By this signal, which was not ours.
+    /// It ended by this signal, which we did not send.
     Signal(i32),
-    /// It wrote more than it may.
+    /// It wrote too much.
     TooLong,
-    /// It took longer than it may.
+    /// It took too long.
     Late,
-    /// It could not be begun.
+    /// It could not be started.
     Failed(Errno),
 }
 
-/// What a piece of work left.
+/// What the work has left.
 #[derive(Debug)]
-pub(super) struct PartOutput {
-    pub(super) bytes: Vec<u8>,
-    pub(super) end: PartEnd,
+pub(crate) struct PartOutput {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) end: PartEnd,
 }
 
 /// Runs `job` in a child that leads a session, and returns what it wrote within the limits.
 ///
-/// The job gets a descriptor to write to, and returns its exit code. This process must have one thread.
-pub(super) fn run(limits: PartLimits, job: impl FnOnce(OwnedFd) -> i32) -> PartOutput {
+/// The job gets a descriptor to write to, and returns its exit code. This process must have one
+/// thread.
+pub(crate) fn run(limits: PartLimits, job: impl FnOnce(OwnedFd) -> i32) -> PartOutput {
     match begin(job) {
         Ok((child, output)) => {
             let mut bytes = Vec::new();
@@ -116,18 +118,18 @@ pub(super) fn is_readable(what: &OwnedFd, until: Instant) -> bool {
     }
 }
 
-/// Returns how the child ended; it is ended where it goes on beyond its time, with all that is in its group.
+/// Returns how the child ended. If it does not end in time, it is killed with its process group.
 fn end(child: Pid, until: Instant, stopped: Option<PartEnd>) -> PartEnd {
     let pidfd = pidfd_open(child, PidfdFlags::empty());
     let is_over = |until: Instant| pidfd.as_ref().is_ok_and(|pidfd| is_readable(pidfd, until));
-    // It may have closed its output and go on without.
+    // It may have closed its output and still be running.
     let is_late = stopped.is_some() || !is_over(until);
     if is_late {
         kill(child);
         let now = Instant::now();
         is_over(now.checked_add(DEATH).unwrap_or(now));
     }
-    // Only what is stuck in the kernel has not ended by now; nobody waits for that.
+    // A child that has not ended by now is stuck in the kernel, and is not waited for.
     let status = waitpid(Some(child), WaitOptions::NOHANG);
     if is_late {
         return stopped.unwrap_or(PartEnd::Late);
@@ -141,7 +143,7 @@ fn end(child: Pid, until: Instant, stopped: Option<PartEnd>) -> PartEnd {
 }
 
 fn kill(child: Pid) {
-    // Before it has made the group there is only itself.
+    // Until the child has made its group, there is only the child.
     let _ = kill_process(child, Signal::KILL);
     let _ = kill_process_group(child, Signal::KILL);
 }
@@ -162,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_in_time_is_there_whole_with_its_code() {
+    fn the_output_of_a_command_that_ends_in_time_is_kept_whole_with_its_exit_code() {
         let output = lines(limits(100), |out| drop(out.write_all(b"one\ntwo")));
         assert_eq!((output.bytes.as_slice(), output.end), (&b"one\ntwo"[..], PartEnd::Code(0)));
         assert_eq!(run(limits(100), |_| 7).end, PartEnd::Code(7));
     }
 
     #[test]
-    fn what_never_ends_is_there_as_far_as_it_came_and_has_ended() {
+    fn the_output_of_a_command_that_never_ends_is_kept_and_the_command_is_ended() {
         let until = Instant::now() + Duration::from_millis(300);
         let output = lines(PartLimits { until, bytes: 100 }, |out| {
             let _ = out.write_all(b"first\n");
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_writes_without_end_is_cut() {
+    fn endless_output_is_cut() {
         let output = run(limits(10_000), |out| {
             while rustix::io::write(&out, &[b'x'; 1000]).is_ok() {}
             0
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_closes_its_output_and_goes_on_is_ended() {
+    fn a_command_that_closes_its_output_and_goes_on_is_ended() {
         let output =
             run(PartLimits { until: Instant::now() + Duration::from_millis(300), bytes: 10 }, |out| {
                 drop(out);

@@ -1,40 +1,29 @@
-//! The command of the agent's definition that has something to say about a gateway.
+//! The command of an agent definition that prints evidence about a gateway.
 //!
-//! *Lives here:* executing it. *Does not live here:* its limits (`bounded`), where it is written down.
+//! *Lives here:* executing it. *Does not live here:* its limits (`bounded`), where it is written
+//! down.
 
-use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
 use gatevisor_sys::program;
 use gatevisor_wire::exit::Exit;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::IncidentRequest;
+use super::request::{Evidence, IncidentRequest, line_of};
 
-/// Exit code where it cannot be executed.
+/// The exit code if it cannot be executed.
 const CANNOT: i32 = Exit::NotExecutable as i32;
 
-/// A command, with everything filled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
-    /// The program and its arguments.
-    pub argv: Vec<OsString>,
-    /// Where it is executed.
-    pub directory: PathBuf,
-    /// Milliseconds that it may take.
-    pub timeout_ms: u64,
-}
-
-/// Becomes the command, whose output goes to `output`; returns an exit code if it cannot.
+/// Becomes the command, with its output in `output`. Returns an exit code if it cannot.
 ///
-/// It finds the profile, the process and the reason in `GATEVISOR_INCIDENT_NAME`, `…_PID` and `…_REASON`.
+/// It finds the profile, the process and the reason in `GATEVISOR_INCIDENT_NAME`, `…_PID` and
+/// `…_REASON`.
 pub(super) fn execute(evidence: &Evidence, request: &IncidentRequest<'_>, output: &OwnedFd) -> i32 {
     let told = [
         ("GATEVISOR_INCIDENT_NAME", request.name.to_owned()),
         ("GATEVISOR_INCIDENT_PID", request.pid.to_string()),
-        ("GATEVISOR_INCIDENT_REASON", super::line_of(request.reason)),
+        ("GATEVISOR_INCIDENT_REASON", line_of(request.reason)),
     ];
     let why = become_command(evidence, &told, output);
     let said = format!("gatevisor: the command cannot be executed: {why}\n");
@@ -42,7 +31,8 @@ pub(super) fn execute(evidence: &Evidence, request: &IncidentRequest<'_>, output
     CANNOT
 }
 
-/// Becomes a command of the agent definition's, which reads nothing and writes to `output`; returns only why it cannot.
+/// Becomes a command of the agent definition that reads nothing and writes to `output`. Returns
+/// only if that fails, with the reason.
 pub(crate) fn become_command(evidence: &Evidence, told: &[(&str, String)], output: &OwnedFd) -> String {
     let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
         return "there is no /dev/null".to_owned();

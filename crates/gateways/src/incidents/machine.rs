@@ -1,6 +1,7 @@
-//! How the machine is, and the control group of a service.
+//! The load of the machine, and the control group of a service.
 //!
-//! *Lives here:* which files of the kernel tell that. *Does not live here:* making groups (`gatevisor-slot`).
+//! *Lives here:* which files of the kernel tell that. *Does not live here:* making groups
+//! (`gatevisor-slot`).
 //!
 //! **Source:** the kernel's *Control Group v2* and *Pressure Stall Information*.
 
@@ -49,7 +50,7 @@ pub(super) fn machine(home: &Path, out: &mut dyn Write) -> io::Result<()> {
     for line in memory.lines().filter(|line| MEMORY.iter().any(|name| line.starts_with(name))) {
         writeln!(out, "{line}")?;
     }
-    // Last: a file system may not answer.
+    // The file system comes last, because it may not answer.
     match by_path::directory(home).and_then(fstatvfs) {
         Ok(room) => {
             let megabytes = |blocks: u64| blocks.saturating_mul(room.f_frsize) >> 20;
@@ -71,7 +72,7 @@ pub(super) fn groups(leader: i32, out: &mut dyn Write) -> io::Result<()> {
     for directory in group::of_process(leader) {
         writeln!(out, "\n{}", directory.display())?;
         for name in GROUP {
-            // Each version, and each group, has some of them.
+            // Each version, and each group, has only some of the files.
             if let Ok(text) = text_of(&directory.join(name)) {
                 writeln!(out, "{name}: {}", text.trim_end().replace('\n', "; "))?;
             }

@@ -1,17 +1,19 @@
 //! Evidence about a gateway that does not work, collected before anything is done to it.
 //!
-//! *Lives here:* what is collected, in which order, and that nothing of it can hold anybody up. *Does not live here:* when
-//! it is collected and what is done next (the watcher of liveness); the parts themselves (`processes`, `machine`,
-//! `sockets`); where incidents are kept (`store`).
+//! *Lives here:* what is collected, in which order, and that nothing of it can hold anybody up.
+//! *Does not live here:* when it is collected and what follows (the watcher of liveness); the parts
+//! (`processes`, `machine`, `sockets`); where incidents are kept (`store`).
 //!
-//! Each part is a file, written by a process of its own within limits (`bounded`), so one that never ends takes its time
-//! and no more. An incident is published whole, with what is missing of it said in its summary. No environment of a
-//! process is written down, and values of secrets are blanked in all that is written (`secrets`).
+//! Each part is a file. A process of its own writes it within limits (`bounded`), so a part that
+//! never ends costs its time and no more. An incident is published as a whole, and its summary
+//! names what is missing. The environment of a process is not written down, and the values of
+//! secrets are replaced in everything that is written (`secrets`).
 
 mod bounded;
 mod command;
 mod machine;
 mod processes;
+mod request;
 mod secrets;
 mod sockets;
 mod store;
@@ -29,9 +31,9 @@ use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::proc::{self, Process};
 use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
-use jiff::Timestamp;
 
-use bounded::{PartEnd, PartLimits, PartOutput};
+use bounded::PartOutput;
+use request::line_of;
 use secrets::Secrets;
 use store::Store;
 
@@ -39,49 +41,21 @@ use crate::agent::{AgentDefinition, Placeholders, fill};
 use crate::files::{Staging, read_bounded, write_new};
 use crate::profile::{Home, ProfileName};
 
-pub use command::Evidence;
+pub(crate) use bounded::{PartEnd, PartLimits, run as run_bounded};
 pub(crate) use command::become_command;
+pub use request::{Evidence, IncidentRequest};
 pub use store::{DIRECTORY, Incident, KEPT, PartSummary, SUMMARY, latest, list, named};
 
-/// How long collecting takes at the most, whatever hangs.
-pub const DEADLINE: Duration = TIMES.all;
-/// How long it and each part may take.
+/// How long all of it and each part may take, whatever hangs.
 const TIMES: Times = Times { part: Duration::from_secs(2), all: Duration::from_secs(8) };
 /// How many of the last lines of its log belong to the evidence.
 pub const LOG_LINES: usize = 200;
-/// Bytes of one part at the most.
+/// The most bytes of one part.
 pub const PART_BYTES: usize = 256 << 10;
-/// Members that are looked at.
+/// The most processes that are looked at.
 const MEMBERS: usize = 1024;
-/// Lines of the history of probes, and bytes of each.
+/// The most lines of the history of probes.
 const HISTORY: usize = 256;
-const HISTORY_BYTES: usize = 512;
-
-/// What is to be collected, and about whom.
-pub struct IncidentRequest<'a> {
-    /// The logs of the profile's home; the incident is made in [`DIRECTORY`] below.
-    pub logs: &'a Path,
-    /// The profile.
-    pub name: &'a str,
-    /// The service directory.
-    pub service: &'a Path,
-    /// The process of the service.
-    pub pid: Pid,
-    /// When that began: nothing is collected about another one with its number.
-    pub start_ticks: u64,
-    /// Why, on one line.
-    pub reason: &'a str,
-    /// What came of the probes, the oldest first, a line each.
-    pub history: &'a [String],
-    /// What the agent's definition has to say about it.
-    pub command: Option<&'a Evidence>,
-    /// When this is.
-    pub at: Timestamp,
-    /// The files with the profile's variables, whose secrets are blanked.
-    pub environment_files: &'a [PathBuf],
-    /// Writes the last lines of the gateway's log.
-    pub log: &'a dyn Fn(&mut dyn Write),
-}
 
 /// Why nothing was collected.
 #[derive(Debug, thiserror::Error)]
@@ -89,26 +63,27 @@ pub enum IncidentError {
     /// The process has ended, or another one has its number.
     #[error("process {0} has ended, so there is nothing to collect about it")]
     Ended(Pid),
-    /// There is no place for it.
+    /// The directory for incidents cannot be used.
     #[error("the evidence cannot be kept: {0}")]
     Place(String),
     /// It cannot be written.
     #[error("cannot write the evidence in `{}`; is the disk full?", path.display())]
     Write {
-        /// Where.
+        /// Where it would be.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// Returns the logs of a profile's home, below which its incidents are.
+/// Returns the directory of logs in a profile's home, which holds its incidents.
 pub fn logs_of(home: &Home, name: &ProfileName) -> PathBuf {
     home.profile_dir(name).join("logs")
 }
 
-/// Returns the files with a profile's variables, as the definition names them; `variable` looks up inherited ones.
+/// Returns the files of a profile's variables that the definition names; `variable` looks up
+/// inherited variables.
 pub fn environment_files(
     agent: &AgentDefinition,
     home: &Home,
@@ -127,7 +102,7 @@ pub fn environment_files(
     agent.gateway.environment_files.iter().filter_map(file).collect()
 }
 
-/// Collects evidence about a gateway, within [`DEADLINE`], and returns the incident.
+/// Collects evidence about a gateway within eight seconds, and returns the incident.
 ///
 /// Call it only while this process has one thread: each part is a child of it.
 ///
@@ -137,7 +112,7 @@ pub fn collect(request: &IncidentRequest<'_>) -> Result<Incident, IncidentError>
     collect_within(request, TIMES)
 }
 
-/// How long something may take.
+/// How long all of it and each part may take.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     part: Duration,
@@ -180,12 +155,8 @@ fn after(time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now)
 }
 
-/// Returns text that may hold anything as one line of bounded length.
-fn line_of(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(HISTORY_BYTES).collect()
-}
-
-/// Returns the secrets that a gateway knows: those of the environment that it shares with us, and of its own files.
+/// Returns the secrets that a gateway knows: those of the environment that it shares with us, and
+/// those of its own files.
 fn secrets_of(files: &[PathBuf]) -> Secrets {
     let limit = usize::try_from(dotenv::MAX_BYTES).unwrap_or(usize::MAX);
     let read = |path: &PathBuf| read_bounded(path, limit).ok().flatten().unwrap_or_default();
@@ -203,7 +174,7 @@ struct Collecting<'a> {
 }
 
 impl Collecting<'_> {
-    /// Collects all parts: first what needs little of the gateway and of the machine.
+    /// Collects all parts, beginning with those that need little of the gateway and of the machine.
     fn all(&mut self, request: &IncidentRequest<'_>, leader: &Process) -> std::io::Result<()> {
         let history: String =
             request.history.iter().rev().take(HISTORY).rev().map(|line| line_of(line) + "\n").collect();
@@ -222,7 +193,8 @@ impl Collecting<'_> {
         self.keep("evidence.txt", bounded::run(limits, |out| command::execute(evidence, request, &out)))
     }
 
-    /// Returns the processes of the service. Finding them looks into processes, and so may not end; then it is the session.
+    /// Returns the processes of the service. Finding them looks into processes and may not end.
+    /// Then it returns those of the session.
     fn members(&self, request: &IncidentRequest<'_>, leader: &Process) -> Vec<Process> {
         let rule = Rule { leader: Some((leader.pid, leader.began)), ..Rule::default() };
         let limits = self.limits(self.part);
@@ -249,13 +221,14 @@ impl Collecting<'_> {
         self.keep(file, bounded::lines(limits, job))
     }
 
-    /// Returns the limits of a part that may take this long; a secret at its end is read whole, so that it is known.
+    /// Returns the limits of a part that may take this time. A secret at its end is read as a
+    /// whole, so that it is recognized.
     fn limits(&self, time: Duration) -> PartLimits {
         let bytes = PART_BYTES.saturating_add(self.secrets.longest());
         PartLimits { until: after(time).min(self.until), bytes }
     }
 
-    /// Writes a part, without its secrets, and notes what is missing of it.
+    /// Writes a part without its secrets, and notes what is missing.
     fn keep(&mut self, file: &str, output: PartOutput) -> std::io::Result<()> {
         let is_cut = output.bytes.len() > PART_BYTES;
         let missing = missing(&output.end, is_cut);

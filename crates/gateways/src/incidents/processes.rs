@@ -1,10 +1,10 @@
 //! What the kernel says about the processes of a service.
 //!
-//! *Lives here:* processes, threads, open files, memory, each as text for people. *Does not live here:* which processes
-//! those are; sockets (`sockets`); how long all this may take (`bounded`).
+//! *Lives here:* processes, threads, open files and memory, each as text for people. *Does not live
+//! here:* which processes those are; sockets (`sockets`); how long all this may take (`bounded`).
 //!
-//! What is looked at first needs nothing of the process itself. Command lines are in its memory, and whoever reads them
-//! waits for whatever else holds that, so they are a part of their own.
+//! The first parts need nothing of the process itself. Command lines are in its memory, and a
+//! reader waits for whatever else holds that memory, so they are a part of their own.
 //!
 //! **Source:** proc(5).
 
@@ -18,13 +18,13 @@ use super::sockets::SocketTable;
 use crate::files::read_bounded;
 use crate::tree::{in_order, memory_bytes};
 
-/// Processes of which threads, files and memory are shown at the most.
+/// The most processes of which threads, files and memory are shown.
 const PROCESSES: usize = 64;
-/// Threads of one process that are shown.
+/// The most threads of one process that are shown.
 const THREADS: usize = 256;
-/// Open files of one process that are shown.
+/// The most open files of one process that are shown.
 const FILES: usize = 1024;
-/// Bytes of one file of `/proc` that are read.
+/// The most bytes of one file of `/proc` that are read.
 const FILE_BYTES: usize = 64 << 10;
 /// What is shown of the memory of a process.
 const MEMORY: [&str; 14] = [
@@ -62,7 +62,7 @@ fn word_of(path: &Path) -> String {
     text_of(path).map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
 }
 
-/// Writes the processes as a tree: what descends from one is below it, a little to the right.
+/// Writes the processes as a tree: children are below their parent, and indented.
 pub(super) fn tree(members: &[Process], out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
@@ -98,7 +98,8 @@ fn state_in(stat: &str) -> &str {
     stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next()).unwrap_or("?")
 }
 
-/// Writes each thread: its state, where it waits in the kernel, and the kernel's stack where that can be read.
+/// Writes each thread: its state, where it waits in the kernel, and the kernel's stack if that can
+/// be read.
 pub(super) fn threads(members: &[Process], out: &mut dyn Write) -> io::Result<()> {
     let mut refused = None;
     for process in members.iter().take(PROCESSES) {
@@ -203,6 +204,7 @@ mod tests {
             command: format!("p{pid}").into_bytes(),
             cpu_ms: 1500,
             resident_pages: 512,
+            is_stopped: false,
         }
     }
 

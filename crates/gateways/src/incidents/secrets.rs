@@ -1,15 +1,17 @@
-//! What may not be written: the values of variables that hold secrets, wherever they turn up.
+//! Values that must not be written down: those of variables that hold secrets, wherever they occur.
 //!
-//! *Lives here:* which values are secret, and blanking them. *Does not live here:* where text comes from.
+//! *Lives here:* which values are secret, and replacing them. *Does not live here:* where the text
+//! comes from.
 //!
-//! A key may stand in a log line, on a command line, in what a command prints. Whoever collects evidence knows the same
-//! variables as the gateway: the inherited ones and those of the profile's files; no environment of a process is looked
-//! at. A value is secret by the name of its variable, by what it looks like, or because it is a URL with a password.
+//! A key may occur in a line of a log, on a command line, or in what a command prints. The
+//! collector knows the same variables as the gateway: the inherited ones, and those of the
+//! profile's files. It does not look at the environment of any process. A value is secret because
+//! of the name of its variable, because of its form, or because it is a URL with a password.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Parts of names whose values are secrets.
+/// Parts of the names of variables whose values are secret.
 const NAMES: [&str; 13] = [
     "KEY",
     "TOKEN",
@@ -25,22 +27,24 @@ const NAMES: [&str; 13] = [
     "SALT",
     "BEARER",
 ];
-/// What a secret has at the least: of shorter ones each word of a log might be one.
+/// The fewest bytes of a secret. A shorter one could be any word of a log.
 const SHORTEST: usize = 6;
-/// From how many letters and digits on a value without a blank is taken for a key whatever it is called.
+/// A value of at least this many letters and digits without a space is taken for a key, whatever
+/// its variable is called.
 const OPAQUE: usize = 20;
-/// Variables of ours, which are no secrets.
+/// The prefix of our own variables, which are not secret.
 const OURS: &str = "GATEVISOR_";
 
 /// The secrets of a gateway.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Secrets {
-    /// Each with what is written instead; the longest first, so that one that begins like another is blanked whole.
+    /// Each secret with its replacement, the longest first, so that one that contains another is
+    /// replaced as a whole.
     values: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Secrets {
-    /// Returns those among these variables.
+    /// Returns the secrets among these variables.
     pub(super) fn among(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut values: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for (name, value) in variables {
@@ -53,7 +57,8 @@ impl Secrets {
         Self { values }
     }
 
-    /// Returns the bytes of the longest one: so many more are needed to know one that is cut.
+    /// Returns the length of the longest secret. So many more bytes are needed to recognize one
+    /// that is cut.
     pub(super) fn longest(&self) -> usize {
         self.values.first().map_or(0, |(value, _)| value.len())
     }
@@ -84,7 +89,7 @@ fn replace(text: Vec<u8>, value: &[u8], instead: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Returns where `value` begins, one after the other.
+/// Returns each place at which `value` begins.
 fn find_all<'a>(text: &'a [u8], value: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -103,7 +108,8 @@ fn is_secret(name: &str, value: &[u8]) -> bool {
     is_long_enough && !name.starts_with(OURS) && (is_named || is_opaque(value) || has_password(value))
 }
 
-/// Returns whether a value looks like a key: long, in one piece, with letters and digits, and no path.
+/// Returns whether a value has the form of a key: long, in one piece, with letters and digits, and
+/// not a path.
 fn is_opaque(value: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+=.:/~".contains(byte);
     value.len() >= OPAQUE
@@ -165,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_cut_at_the_end_is_blanked_if_enough_was_read() {
+    fn a_secret_that_is_cut_off_at_the_end_is_removed_if_enough_was_read() {
         let secrets = among(&[("A_KEY", "0123456789")]);
         assert_eq!(secrets.longest(), 10);
         assert_eq!(secrets.blank(b"abc 0123456789".to_vec(), 8), b"abc [A_K");

@@ -11,7 +11,7 @@ use gatevisor_sys::tcp::address_as_written as address;
 
 use crate::files::read_bounded;
 
-/// Bytes of one table that are read; what is in the rest is shown by its number alone.
+/// The most bytes of one table that are read. A socket in the rest is shown by its number only.
 const TABLE_BYTES: usize = 4 << 20;
 /// States of TCP by their numbers.
 const STATES: [&str; 13] = [
@@ -35,7 +35,7 @@ const STATES: [&str; 13] = [
 pub(super) struct SocketTable(HashMap<String, String>);
 
 impl SocketTable {
-    /// Returns those that a process can see.
+    /// Returns the sockets that a process can see.
     pub(super) fn of(pid: i32) -> Self {
         let mut all = HashMap::new();
         for protocol in ["tcp", "tcp6", "udp", "udp6"] {
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_ends_of_a_socket_are_shown() {
         let line = "  0: 0100007F:21C2 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 x";
-        // The kernel of this test's line is a little-endian one.
+        // The test's line comes from a little-endian kernel.
         if cfg!(target_endian = "little") {
             assert_eq!(internet("tcp", line).unwrap(), ("4711".into(), "tcp 127.0.0.1:8642 listens".into()));
             let six = "00000000000000000000000001000000:0016";

@@ -1,6 +1,7 @@
-//! The directory of incidents: one entry each, whole or not there at all.
+//! The directory of incidents, in which each entry is there as a whole or not at all.
 //!
-//! *Lives here:* where they are, how one is published, which are kept, and reading them. *Does not live here:* what is in one.
+//! *Lives here:* where they are, how one is published, which are kept, and reading them. *Does not
+//! live here:* what is in one.
 //!
 //! Only this user reads them, and each is published by one rename.
 
@@ -22,17 +23,17 @@ use crate::files::{self, Staging, read_bounded, retire};
 pub const DIRECTORY: &str = "incidents";
 /// The file that says what an incident is about.
 pub const SUMMARY: &str = "incident.json";
-/// How many are kept.
+/// How many incidents are kept.
 pub const KEPT: usize = 20;
-/// Bytes of a summary at the most.
+/// The most bytes of a summary.
 const SUMMARY_BYTES: usize = 256 << 10;
-/// How often another moment is tried where one has an incident already.
+/// How many later moments are tried if one has an incident already.
 const ATTEMPTS: i64 = 100;
 
 /// What an incident is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
-    /// Its name: when, and whose.
+    /// Its name: the time, and the profile.
     pub id: String,
     /// The profile.
     pub name: String,
@@ -42,7 +43,7 @@ pub struct Incident {
     pub reason: String,
     /// The process of the service.
     pub pid: i32,
-    /// When that began, in ticks since the machine did.
+    /// When the process began, in ticks since boot.
     pub start_ticks: u64,
     /// What was collected.
     pub parts: Vec<PartSummary>,
@@ -68,7 +69,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the directory of incidents below `logs`, and makes both where there is none.
+    /// Opens the directory of incidents below `logs`. Makes both if they do not exist.
     pub(super) fn open(logs: &Path) -> Result<Self, String> {
         let path = logs.join(DIRECTORY);
         let made = OpenHome::open_or_make(logs, Mode::from_raw_mode(0o755))
@@ -84,7 +85,7 @@ impl Store {
         Staging::new(&self.path, 0o700)
     }
 
-    /// Gives what was collected its name, and returns its summary as it was written.
+    /// Gives the collected directory its name, and returns its summary as it was written.
     pub(super) fn publish(
         &self,
         staging: Staging,
@@ -103,7 +104,7 @@ impl Store {
         Ok(incident)
     }
 
-    /// Returns the first moment from `at` on that has no incident of this name yet.
+    /// Returns the first moment at or after `at` that has no incident of this name yet.
     fn free_moment(&self, at: Timestamp, name: &str) -> Timestamp {
         let moments =
             (0..ATTEMPTS).filter_map(|later| at.checked_add(SignedDuration::from_millis(later)).ok());
@@ -111,7 +112,7 @@ impl Store {
         moments.into_iter().find(is_free).unwrap_or(at)
     }
 
-    /// Removes what is beyond the number that is kept, and what was never finished.
+    /// Removes incidents beyond the number that is kept, and those that were never finished.
     fn forget_old(&self) {
         let Ok(directory) = files::open_directory(&self.path) else { return };
         for (entry, _) in by_path::names(&self.path).unwrap_or_default() {
@@ -120,7 +121,7 @@ impl Store {
             }
         }
         for id in surplus(ids(&self.path), KEPT) {
-            // For every reader it is gone at once and whole.
+            // For every reader, the whole incident vanishes at once.
             let Ok(gone) = retire(directory.as_fd(), &id) else { continue };
             if let Ok(gone) = CString::new(gone) {
                 let _ = Walker::new(&mut |_| true).remove(&directory, &gone);
@@ -129,20 +130,20 @@ impl Store {
     }
 }
 
-/// Returns the name of an incident: those of one home are in their order, and whose it is follows.
+/// Returns the name of an incident. Names sort by time, and end with the profile.
 fn id(at: Timestamp, name: &str) -> String {
     format!("{}-{name}", at.strftime("%Y%m%dT%H%M%S%.3fZ"))
 }
 
-/// Returns whose incident one of this name is, if it is one.
+/// Returns the profile of an incident of this name, if it is one.
 fn whose(id: &str) -> Option<&str> {
     let (time, name) = id.split_once("Z-")?;
     let is_time = time.len() == 19 && time.bytes().all(|byte| byte.is_ascii_digit() || b"T.".contains(&byte));
     (is_time && !name.is_empty()).then_some(name)
 }
 
-/// Returns which to remove so that `kept` are left: the oldest of whoever has the most, so that a gateway with many does
-/// not take away those of the others.
+/// Returns the incidents to remove so that `kept` are left: the oldest of the profile that has the
+/// most. So a gateway with many does not take away those of others.
 fn surplus(mut ids: Vec<String>, kept: usize) -> Vec<String> {
     ids.sort_unstable();
     let mut removed = Vec::new();
@@ -163,7 +164,7 @@ fn ids(directory: &Path) -> Vec<String> {
 /// Returns the incidents below `logs`, the newest first.
 ///
 /// # Errors
-/// They may not be looked at.
+/// The directory cannot be read.
 pub fn list(logs: &Path) -> io::Result<Vec<Incident>> {
     let directory = logs.join(DIRECTORY);
     match by_path::names(&directory) {
@@ -186,7 +187,7 @@ pub fn named(logs: &Path, id: &str) -> Option<Incident> {
     read(&logs.join(DIRECTORY), id)
 }
 
-/// Reads a summary; what the file says about its own name does not count.
+/// Reads a summary. The name is that of the directory, whatever the file says.
 fn read(directory: &Path, id: &str) -> Option<Incident> {
     let path = directory.join(id);
     let bytes = read_bounded(&path.join(SUMMARY), SUMMARY_BYTES).ok()??;
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_one_moment_have_two_names() {
+    fn two_incidents_at_the_same_time_have_two_names() {
         let home = tempfile::tempdir().unwrap();
         let ids = [(); 3].map(|()| publish(home.path(), "coder", "2026-11-28T10:00:00Z").id);
         assert_eq!(ids[2], "20261128T100000.002Z-coder");
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_finished_and_what_is_something_else_is_no_incident() {
+    fn an_unfinished_directory_and_any_other_file_is_no_incident() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
         let directory = home.path().join(DIRECTORY);

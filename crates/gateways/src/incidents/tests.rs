@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// A process like a service's, with another one below it, and a home for its logs.
+/// A process like that of a service, with a child, and a home for its logs.
 struct Bed {
     home: tempfile::TempDir,
     child: Child,
@@ -22,7 +22,7 @@ impl Bed {
         command.args(["sh", "-c", script, "leader"]).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("SOME_API_KEY", "in-the-environment");
         let mut child = command.spawn().unwrap();
-        // It is what it will be when it has written a line.
+        // Once it has written a line, it has executed its program.
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         // More than any machine needs.
@@ -136,7 +136,7 @@ fn what_never_ends_costs_its_time_and_what_came_before_is_there() {
     for part in ["log.txt", "evidence.txt"] {
         assert_eq!(missing(&incident, part), Some("it did not come in time"), "{part}");
     }
-    // Unless the machine was too busy for that.
+    // The part may be cut if the machine was too busy.
     assert!("a line\n".starts_with(&text(&incident, "log.txt")), "{}", text(&incident, "log.txt"));
 }
 
@@ -159,12 +159,12 @@ fn what_the_command_leaves_behind_in_its_group_is_ended_when_its_time_is_over() 
     let bed = Bed::new(SLEEPER);
     let incident = bed.collect(Some(&bed.evidence("echo $$; sleep 3602 & wait", 2000)), &|_| {}).unwrap();
     let Ok(group) = text(&incident, "evidence.txt").trim().parse::<i32>() else {
-        // On a machine that is busier than that it was ended before it could say anything.
+        // On a machine that is busier than that, it was ended before it could write anything.
         assert_eq!(missing(&incident, "evidence.txt"), Some("it did not come in time"));
         return;
     };
     let deadline = Instant::now() + Duration::from_mins(1);
-    // What has ended may stay for ever where the first process collects nobody.
+    // If the first process reaps nobody, an ended process may stay for ever.
     while proc::all().any(|process| process.session == group) {
         assert!(Instant::now() < deadline, "the group {group} is still there");
         let _ =
@@ -197,7 +197,7 @@ fn nothing_is_collected_about_another_process_with_the_same_number() {
 }
 
 #[test]
-fn what_has_no_end_is_cut() {
+fn evidence_without_an_end_is_cut() {
     let bed = Bed::new(SLEEPER);
     let evidence = bed.evidence("while :; do echo 0123456789012345678901234567890123456789; done", 60_000);
     let incident = bed.collect(Some(&evidence), &|_| {}).unwrap();

@@ -16,16 +16,16 @@ use crate::manager::Observed;
 pub struct DeathReport {
     /// When, in RFC 3339 UTC.
     pub at: String,
-    /// The exit code; none if a signal ended it.
+    /// The exit code; none if a signal ended the process.
     pub exitcode: Option<i32>,
-    /// The signal's name; none if no signal ended it.
+    /// The signal's name; none if no signal ended the process.
     pub signal: Option<String>,
-    /// What that means, where something is known.
+    /// The meaning of the exit code or the signal, if it is known.
     pub meaning: Option<String>,
 }
 
 impl DeathReport {
-    /// Returns how it died: its exit code or its signal, each with the words before it that belong to it.
+    /// Returns how it died: its exit code after `with_code`, or its signal after `with_signal`.
     pub fn how(&self, with_code: &str, with_signal: &str) -> String {
         match (self.exitcode, &self.signal) {
             (Some(code), _) => format!("{with_code}exit {code}"),
@@ -35,7 +35,7 @@ impl DeathReport {
     }
 }
 
-/// Returns the deaths that a supervisor remembers, the latest first, at most `limit` of them.
+/// Returns the deaths that a supervisor remembers, the latest first, and at most `limit`.
 pub fn deaths(agent: &AgentDefinition, observed: &Observed, limit: usize) -> Vec<DeathReport> {
     let report = |(index, death): (usize, &Death)| {
         let (exitcode, signal) = match death.signal {
@@ -57,32 +57,31 @@ pub fn deaths(agent: &AgentDefinition, observed: &Observed, limit: usize) -> Vec
     observed.deaths.iter().rev().take(limit).enumerate().map(report).collect()
 }
 
-/// Returns what brought the last death about, where a signal does not tell: the kernel kills for want of memory with the
-/// signal that anybody kills with.
+/// Returns the cause of the last death if its signal does not tell. When memory runs out, the
+/// kernel kills with the same signal as anybody else.
 pub(super) fn cause(observed: &Observed) -> Option<String> {
     let is_killed = observed.deaths.last().is_some_and(|death| death.signal == signal::KILL);
     let cause = observed.policy.as_ref().and_then(|policy| policy.cause_of_death());
     cause.filter(|_| is_killed).map(str::to_owned)
 }
 
-/// Returns what an exit code of a gateway means, where something is known of it.
+/// Returns the meaning of a gateway's exit code, if it is known.
 pub fn meaning(agent: &AgentDefinition, observed: &Observed, code: u8) -> Option<String> {
     let said = agent.exit_meaning(code);
-    let effect = if observed.fail_codes.contains(&code) {
-        Some("will not be retried")
-    } else if observed.restart_codes.contains(&code) {
-        Some("started again without penalty")
-    } else {
-        None
+    let effect = match observed.fail_codes.iter().find(|one| one.code == code) {
+        Some(one) if one.is_at_once() => Some("will not be retried".to_owned()),
+        Some(one) => Some(format!("final when it comes {} times in a row", one.after)),
+        None if observed.restart_codes.contains(&code) => Some("started again without penalty".to_owned()),
+        None => None,
     };
     match (said, effect) {
         (Some(said), Some(effect)) => Some(format!("{said}, {effect}")),
-        (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
-        (None, None) => None,
+        (Some(said), None) => Some(said.to_owned()),
+        (None, effect) => effect,
     }
 }
 
-/// Returns the name of a signal, or its number where it has none.
+/// Returns the name of a signal, or its number if it has no name.
 pub(super) fn signal_name(number: u8) -> String {
     signal::name(number).map_or_else(|| number.to_string(), str::to_owned)
 }

@@ -1,5 +1,5 @@
-//! *Lives here:* what is wrong with the keeping of a service's lines, as its log daemon notes it, or the supervisor where that
-//! cannot work.
+//! *Lives here:* why lines of a service cannot be kept. Its log daemon notes that, or the
+//! supervisor if no daemon can work.
 //!
 //! *Does not live here:* the bytes of the note (`gatevisor-wire`).
 
@@ -12,12 +12,11 @@ use gatevisor_wire::log_error::{FILE, LogError, MAX_BYTES, OLD_FILE};
 use rustix::fs::{OFlags, fstat};
 
 const LOG: &str = files::LOG;
-/// Where the supervisor notes, in `.s6-svscan`, that the log daemon of a user cannot work.
-const LOGGING: &str = "logging";
 
-/// Returns the note in a service directory, or `None` where there is none that can be understood.
+/// Returns the note in a service directory; `None` if there is none that can be understood.
 ///
-/// Whatever the owner of the directory puts there, no link is followed and nothing is waited for.
+/// No link is followed and nothing is waited for, whatever the owner of the directory has put
+/// there.
 pub(super) fn log_error(slot: &Path) -> Option<LogError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let directory = by_path::open(slot, flags).ok()?;
@@ -26,13 +25,13 @@ pub(super) fn log_error(slot: &Path) -> Option<LogError> {
         let owner = fstat(&directory).ok()?.st_uid.to_string();
         let scandir = by_path::open(slot.parent()?, flags).ok()?;
         let svscan = gatevisor_sys::file::open_directory(scandir, files::SVSCAN).ok()?;
-        let notes = gatevisor_sys::file::open_directory(svscan, LOGGING).ok()?;
+        let notes = gatevisor_sys::file::open_directory(svscan, files::LOGGING).ok()?;
         note(notes, &owner)
     })
 }
 
 fn note(directory: impl AsFd, name: &str) -> Option<LogError> {
-    // One more byte than a note may have, so that a longer file is told from it.
+    // One byte more than a note may have, so that a longer file is recognized.
     let mut room = [0; MAX_BYTES + 1];
     let bytes = gatevisor_sys::file::read_small(directory, name, &mut room).ok()?;
     if bytes.len() > MAX_BYTES { None } else { LogError::decode(bytes) }
@@ -50,14 +49,16 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (slot, svscan) = (temp.path().join("slot"), temp.path().join(files::SVSCAN));
         fs::create_dir_all(slot.join("log")).unwrap();
-        fs::create_dir_all(svscan.join(LOGGING)).unwrap();
+        fs::create_dir_all(svscan.join(files::LOGGING)).unwrap();
         let note = |reason: &str| LogError { since: Tai64n::from_unix(5, 6), reason: reason.to_owned() };
         let uid = rustix::process::geteuid().as_raw();
-        fs::write(svscan.join(LOGGING).join((uid + 1).to_string()), note("another's").encode()).unwrap();
+        fs::write(svscan.join(files::LOGGING).join((uid + 1).to_string()), note("another's").encode())
+            .unwrap();
         assert_eq!(log_error(&slot), None);
-        fs::write(svscan.join(LOGGING).join(uid.to_string()), note("it cannot work").encode()).unwrap();
+        fs::write(svscan.join(files::LOGGING).join(uid.to_string()), note("it cannot work").encode())
+            .unwrap();
         assert_eq!(log_error(&slot), Some(note("it cannot work")));
-        // A log daemon of an earlier version called its note otherwise.
+        // A log daemon of an earlier version used another file.
         fs::write(slot.join("log").join(OLD_FILE), note("it is locked").encode()).unwrap();
         assert_eq!(log_error(&slot), Some(note("it is locked")));
         fs::write(slot.join("log").join(FILE), note("the disk is full").encode()).unwrap();

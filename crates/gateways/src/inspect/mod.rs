@@ -1,8 +1,10 @@
-//! *Lives here:* one gateway, or everything supervised, as a report: state, desired state, deaths, memory.
+//! *Lives here:* one gateway, or everything supervised, as a report: state, desired state, deaths,
+//! memory.
 //!
 //! *Does not live here:* tables and colours.
 //!
-//! Names and values are those of `s6-svstat -o` where it has them; additions have their unit in the name.
+//! Names and values are those of `s6-svstat -o` where it has them; additions have their unit in the
+//! name.
 //!
 //! **Source:** s6-svstat(8), *Programmatic usage*.
 
@@ -10,25 +12,33 @@ mod deaths;
 mod keeping;
 mod report;
 mod served;
+mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
+use gatevisor_slot::home_lock::Standing;
+use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::tai::Tai64n;
 
 use crate::desired::{self, Recorded};
+use crate::drain;
 use crate::live::{self, LiveReport, LiveRestart};
 use crate::manager::{ListServicesError, LookError, Observed, ScandirManager, ServiceManager};
-use crate::ports;
+use crate::ports::PortTable;
 use crate::profile::{self, ProfileName};
-use crate::slots;
+use crate::slots::{self, SlotChangesError};
+use crate::ticket;
+use crate::topology::TopologyReader;
 use crate::tree::{self, Leader, Usage};
 
 pub use deaths::{DeathReport, deaths, meaning, moment};
-pub use report::{ServiceReport, ServiceState};
-pub use served::by as served_by;
+pub use report::{ServiceReport, asks_too_often, queued_words};
+pub(crate) use served::ServerState;
+pub use served::{PlatformReport, ServedReport, by as served_by};
+pub use state::ServiceState;
 
 /// Why nothing can be reported.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +52,7 @@ pub enum InspectError {
     /// There is no such profile.
     #[error(transparent)]
     Profile(#[from] profile::ShowError),
-    /// Nobody may look.
+    /// The place cannot be looked at.
     #[error(transparent)]
     Look(#[from] LookError),
 }
@@ -60,7 +70,8 @@ impl ExitError for InspectError {
 
 /// Returns the report of everything in the scandir, and of every profile that has no slot there.
 ///
-/// Profiles come first, the root profile's at the top, then other services; each part is sorted by name.
+/// Profiles come first, the root profile's at the top, then other services; each part is sorted by
+/// name.
 pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectError> {
     let mut by_name: BTreeMap<ProfileName, Observed> = BTreeMap::new();
     let mut others = Vec::new();
@@ -86,28 +97,39 @@ pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectErr
 /// # Errors
 /// There is neither a profile of that name nor a slot.
 pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<ServiceReport, InspectError> {
-    let observed = if let Some(observed) = manager.observe(name)? {
-        observed
-    } else {
-        profile::show(manager.home(), manager.agent(), name)?;
-        absent(name)
-    };
-    let usage = usage_of(manager, std::slice::from_ref(&observed));
-    let report = report(manager, &observed, &usage, now()).under(manager.supervisor_program().as_ref());
-    Ok(report.standing(&manager.standing()))
+    let observed = observe(manager, name)?;
+    Ok(ReportSources::of(manager, std::slice::from_ref(&observed)).report(&observed))
+}
+
+/// Returns the report of each of these profiles, as [`inspect`] does of one. What concerns
+/// all is found out once.
+pub fn inspect_each(
+    manager: &ScandirManager,
+    names: &[ProfileName],
+) -> Vec<Result<ServiceReport, InspectError>> {
+    let (mut found, mut results) = (Vec::new(), Vec::new());
+    for name in names {
+        results.push(observe(manager, name).map(|observed| found.push(observed)));
+    }
+    let mut reports = reports(manager, &found).into_iter();
+    results.into_iter().filter_map(|result| result.map(|()| reports.next()).transpose()).collect()
 }
 
 /// Returns the reports of services that were observed, in their order.
 pub fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<ServiceReport> {
-    let (usage, now, supervisor) = (usage_of(manager, all), now(), manager.supervisor_program());
-    let standing = manager.standing();
-    let one =
-        |observed| report(manager, observed, &usage, now).under(supervisor.as_ref()).standing(&standing);
-    all.iter().map(one).collect()
+    let sources = ReportSources::of(manager, all);
+    all.iter().map(|observed| sources.report(observed)).collect()
 }
 
-/// Returns what all services use, in one pass: the cost of a table is not the number of services times that of
-/// processes.
+fn observe(manager: &ScandirManager, name: &ProfileName) -> Result<Observed, InspectError> {
+    if let Some(observed) = manager.observe(name)? {
+        return Ok(observed);
+    }
+    profile::show(manager.home(), manager.agent(), name)?;
+    Ok(absent(name))
+}
+
+/// Returns what all services use, in one pass over the processes.
 fn usage_of(manager: &ScandirManager, all: &[Observed]) -> HashMap<Pid, Usage> {
     let leader =
         |observed: &Observed| Some(Leader { service: observed.service.clone(), pid: observed.status?.pid? });
@@ -115,45 +137,94 @@ fn usage_of(manager: &ScandirManager, all: &[Observed]) -> HashMap<Pid, Usage> {
     tree::usage(manager.scandir(), &leaders)
 }
 
-fn report(
-    manager: &ScandirManager,
-    observed: &Observed,
-    usage: &HashMap<Pid, Usage>,
+/// What the reports of all services come from, each found out once.
+struct ReportSources<'a> {
+    manager: &'a ScandirManager,
+    usage: HashMap<Pid, Usage>,
     now: Tai64n,
-) -> ServiceReport {
-    let pid = observed.status.and_then(|status| status.pid);
-    let memory = pid.and_then(|pid| usage.get(&pid).copied());
-    let desired_state = observed.profile.as_ref().map(|name| desired_state(manager, name));
-    let kept = keeping::log_error(&manager.scandir().join(&observed.service));
-    let is_older = observed.profile.as_ref().is_some_and(|name| is_older(manager, name));
-    let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, now)
-        .keeping(kept.as_ref())
-        .older(is_older);
-    let (live, restarted) = followed(manager, &report);
-    let report = report.followed(live, restarted);
-    let Some(name) = &observed.profile else { return report };
-    let report = report.served(served::by(manager, name).as_ref());
-    let held = report.fails().then(|| ports::held(manager, name)).flatten();
-    report.without_port(held.as_ref())
+    supervisor: Option<String>,
+    standing: Standing,
+    topology: TopologyReader<'a>,
+    server: Option<ServerState>,
+    ports: PortTable,
 }
 
-/// Returns what the watcher of gateways knows of a service, and why it ended a process of it last.
+impl<'a> ReportSources<'a> {
+    fn of(manager: &'a ScandirManager, all: &[Observed]) -> Self {
+        Self {
+            manager,
+            usage: usage_of(manager, all),
+            now: Tai64n::now_from(SystemTime::now()),
+            supervisor: manager.supervisor_program(),
+            standing: manager.standing(),
+            topology: manager.topology(),
+            server: ServerState::read(manager),
+            ports: PortTable::now(),
+        }
+    }
+
+    fn report(&self, observed: &Observed) -> ServiceReport {
+        let report = self.own(observed);
+        let report = if let Some(name) = &observed.profile { self.of_profile(name, report) } else { report };
+        report.under(self.supervisor.as_ref()).standing(&self.standing)
+    }
+
+    /// Returns what the service itself shows.
+    fn own(&self, observed: &Observed) -> ServiceReport {
+        let manager = self.manager;
+        let pid = observed.status.and_then(|status| status.pid);
+        let memory = pid.and_then(|pid| self.usage.get(&pid).copied());
+        let desired_state = observed.profile.as_ref().map(|name| desired_state(manager, name));
+        let kept = keeping::log_error(&manager.scandir().join(&observed.service));
+        let running = observed.status.and_then(|status| status.pid);
+        let is_older = observed.profile.as_ref().map_or(Some(false), |name| is_older(manager, name, running));
+        let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, self.now)
+            .keeping(kept.as_ref())
+            .older(is_older);
+        let (live, restarted) = followed(manager, &report);
+        let running = observed.profile.as_ref().zip(report.pid.filter(|_| report.is_up()));
+        let drained = running.and_then(|(name, pid)| drain::look(manager, name, pid));
+        let is_stopped = report.pid.is_some_and(is_stopped_by_signal);
+        report.followed(live, restarted).draining(drained).stopped_by_signal(is_stopped)
+    }
+
+    /// Adds who serves the profile, and who keeps its port from it.
+    fn of_profile(&self, name: &ProfileName, report: ServiceReport) -> ServiceReport {
+        let (manager, root) = (self.manager, self.server.as_ref());
+        let decided = self.topology.decide(name);
+        let served = root.and_then(|root| root.report(&manager.agent().topology, name));
+        let why = served::why_down(manager, root, decided.from);
+        let report = report.served(served).decided(decided).because(why);
+        let report = report.asking(ticket::look(manager.home(), name));
+        let process = report.pid.filter(|_| report.is_up());
+        let looks = report.fails() || process.is_some();
+        let held = looks.then(|| self.ports.held(manager, name, process)).flatten();
+        report.without_port(held.as_ref())
+    }
+}
+
+/// Returns what the watcher of gateways knows of a service, and why it last ended a process of it.
 fn followed(manager: &ScandirManager, report: &ServiceReport) -> (Option<LiveReport>, Option<LiveRestart>) {
     let scandir = manager.scandir();
-    let running = report.pid.filter(|_| report.up);
-    let live = running.and_then(|pid| live::look(scandir, &report.service, pid, report.updownfor));
+    let running = report.pid.filter(|_| report.is_up());
+    let live =
+        running.and_then(|pid| live::look(scandir, &report.service, pid, report.updownfor.unwrap_or(0)));
     let restarted = report.profile.as_ref().and_then(|_| live::restarted(&scandir.join(&report.service)));
     (live, restarted)
 }
 
-/// Returns whether a gateway's service directory is one of ours and not as the definition has it.
-fn is_older(manager: &ScandirManager, name: &ProfileName) -> bool {
-    let changes = slots::changes(manager.slot(name).path(), manager.agent(), name).ok().flatten();
-    changes.is_some_and(|changes| !changes.is_empty())
-}
-
-fn now() -> Tai64n {
-    Tai64n::now_from(SystemTime::now())
+/// Returns whether we made a gateway's service directory, and the definition would make it
+/// differently now, or its process was started before it was made so; `None` if nobody can tell,
+/// because permission is denied.
+fn is_older(manager: &ScandirManager, name: &ProfileName, running: Option<Pid>) -> Option<bool> {
+    let slot = manager.slot(name);
+    match slots::changes(slot.path(), manager.agent(), name) {
+        Ok(changes) => Some(
+            changes.is_some_and(|changes| !changes.is_empty() || slots::runs_older(slot.path(), running)),
+        ),
+        Err(SlotChangesError::Look(_)) => None,
+        Err(SlotChangesError::Render(_)) => Some(false),
+    }
 }
 
 /// Returns what a profile's state file says, or what is wrong with it.
@@ -162,7 +233,7 @@ fn desired_state(manager: &ScandirManager, name: &ProfileName) -> Result<Option<
     desired::read(&manager.home().profile_dir(name), file).map_err(|error| error.reason(file))
 }
 
-/// Returns what is seen of a gateway that has no slot: that there is nothing.
+/// Returns the observation of a gateway that has no slot.
 fn absent(name: &ProfileName) -> Observed {
     Observed {
         service: name.service_entry(),
@@ -171,10 +242,11 @@ fn absent(name: &ProfileName) -> Observed {
         status: None,
         executed: false,
         policy: None,
-        normally_up: false,
+        normally_up: Some(false),
         deaths: Vec::new(),
         start_error: None,
         not_ready: None,
+        queued: None,
         problem: None,
         fail_codes: Vec::new(),
         restart_codes: Vec::new(),

@@ -5,251 +5,144 @@
 use std::time::{Duration, SystemTime};
 
 use gatevisor_client::status_view::StateName;
-use gatevisor_liveness::Liveness;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::log_error::LogError;
-use gatevisor_wire::policy::PublishedPolicy;
+use gatevisor_wire::policy::{ASKS_TOO_OFTEN, PublishedPolicy};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
-use crate::agent::AgentDefinition;
-use crate::desired::{Provenance, Recorded, Said};
-use crate::live::{LiveReport, LiveRestart, LiveState};
+use super::served::ServedReport;
+use super::state::ServiceState;
+use crate::agent::{AgentDefinition, ServedFrom};
+use crate::desired::{DesiredOrigin, Recorded};
+use crate::drain::DrainReport;
+use crate::live::{LiveReport, LiveRestart};
 use crate::manager::Observed;
 use crate::ports::HeldPort;
 use crate::profile::ProfileName;
+use crate::ticket::TicketReport;
+use crate::topology::DecidedProfile;
 use crate::tree::Usage;
 
-/// What the moments of a process may be off by: its supervisor counts from when it knows of them.
+/// By how much the moments of a process may be wrong. Its supervisor counts from when it learned of
+/// them.
 const SLACK: Duration = Duration::from_millis(50);
-/// Deaths that a report holds at the most.
+/// Why a gateway does nothing whose process is in the kernel's state `T`.
+const STOPPED: &str = "a signal has stopped its process";
+/// The most deaths in a report.
 const DEATHS: usize = 10;
-
-/// The state of a service, in the words that a report uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ServiceState {
-    /// Up: its command is executed. Nobody says whether it works.
-    Up,
-    /// Up, and it is known to be ready.
-    Ready,
-    /// Its command is about to be executed, or it was and it will be said when it is ready.
-    Starting,
-    /// Down, and it will be started again.
-    BackingOff,
-    /// Still up, and wanted down.
-    Stopping,
-    /// Its finish script runs.
-    Finishing,
-    /// Down, and wanted so.
-    Down,
-    /// Down for good.
-    Failed,
-    /// Down, because its command could not be executed, or ended within the start window; it will be tried again.
-    FailedToStart,
-    /// No supervisor holds it.
-    NotSupervised,
-    /// Up, and paused by a command.
-    Paused,
-    /// Down, because what an earlier life of it has left running is being ended first.
-    Waiting,
-    /// Up, and for too long nothing has shown that it works.
-    Unresponsive,
-    /// Up, and it says itself that not all is well.
-    Degraded,
-    /// Up, and it says itself that it takes no new work.
-    Draining,
-    /// Up, and held by a debugger.
-    Traced,
-    /// It may not be looked at.
-    Unknown,
-    /// It has no process of its own: another profile's gateway serves it.
-    Served,
-}
-
-impl ServiceState {
-    /// All of them.
-    pub const ALL: [Self; 18] = [
-        Self::Up,
-        Self::Ready,
-        Self::Starting,
-        Self::BackingOff,
-        Self::Stopping,
-        Self::Finishing,
-        Self::Down,
-        Self::Failed,
-        Self::FailedToStart,
-        Self::NotSupervised,
-        Self::Paused,
-        Self::Waiting,
-        Self::Unresponsive,
-        Self::Degraded,
-        Self::Draining,
-        Self::Traced,
-        Self::Unknown,
-        Self::Served,
-    ];
-
-    /// Returns the words for people.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Ready => "ready",
-            Self::Starting => "starting",
-            Self::BackingOff => "backing off",
-            Self::Stopping => "stopping",
-            Self::Finishing => "finishing",
-            Self::Down => "down",
-            Self::Failed => "failed",
-            Self::FailedToStart => "failed to start",
-            Self::NotSupervised => "not supervised",
-            Self::Paused => "paused",
-            Self::Waiting => "waiting",
-            Self::Unresponsive => "unresponsive",
-            Self::Degraded => "degraded",
-            Self::Draining => "draining",
-            Self::Traced => "traced",
-            Self::Unknown => "unknown",
-            Self::Served => "served",
-        }
-    }
-
-    /// Returns the state of a gateway that is followed, where what was found out says more than its supervisor does.
-    const fn followed(self, live: LiveState) -> Self {
-        match (self, live) {
-            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Unresponsive)) => {
-                Self::Unresponsive
-            }
-            (Self::Up | Self::Ready, LiveState::Said(Liveness::Degraded)) => Self::Degraded,
-            (Self::Up | Self::Ready, LiveState::Said(Liveness::Draining)) => Self::Draining,
-            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Traced)) => Self::Traced,
-            _ => self,
-        }
-    }
-}
-
-impl From<&StateName> for ServiceState {
-    fn from(name: &StateName) -> Self {
-        match name {
-            StateName::Up => Self::Up,
-            StateName::Ready => Self::Ready,
-            StateName::Starting => Self::Starting,
-            StateName::BackingOff { .. } => Self::BackingOff,
-            StateName::Stopping => Self::Stopping,
-            StateName::Finishing => Self::Finishing,
-            StateName::Down => Self::Down,
-            StateName::Failed { .. } => Self::Failed,
-            StateName::FailedToStart { .. } => Self::FailedToStart,
-            StateName::NotSupervised => Self::NotSupervised,
-            StateName::Paused => Self::Paused,
-            StateName::Waiting { .. } => Self::Waiting,
-            StateName::Unknown => Self::Unknown,
-        }
-    }
-}
 
 /// Everything worth telling about one service.
 ///
-/// Up to `normallyup`, names are those of `s6-svstat -o`. What there is none of is null, and never a number or a word
-/// that stands for nothing.
+/// The names up to `normallyup` are those of `s6-svstat -o`. A value that does not exist, or that
+/// nobody can tell because permission is denied, is null, and never a number or a word that stands
+/// for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the fields are those of s6-svstat")]
 pub struct ServiceReport {
     /// The profile, for a gateway.
     pub profile: Option<ProfileName>,
     /// The name in the scandir.
     pub service: String,
-    /// Whether it is up: whether its command is executed and has not ended.
-    pub up: bool,
+    /// Whether it is up: its command was executed and has not ended.
+    pub up: Option<bool>,
     /// Whether it is known to be ready.
-    pub ready: bool,
+    pub ready: Option<bool>,
     /// Its process, if there is one.
     pub pid: Option<i32>,
     /// Whether its supervisor wants it up.
-    pub wantedup: bool,
+    pub wantedup: Option<bool>,
     /// Whether it is up by default.
-    pub normallyup: bool,
+    pub normallyup: Option<bool>,
     /// Seconds since it came up or went down; 0 if that never happened.
-    pub updownfor: u64,
-    /// The exit code of its last death; none while it is up, before its first start, or if a signal ended it.
+    pub updownfor: Option<u64>,
+    /// The exit code of its last death; none while it is up, before its first start, or if a signal
+    /// ended it.
     pub exitcode: Option<i32>,
-    /// The signal of its last death; none while it is up, before its first start, or if no signal ended it.
+    /// The signal of its last death; none while it is up, before its first start, or if no signal
+    /// ended it.
     pub signal: Option<String>,
     /// The state in one word.
     pub state: ServiceState,
     /// Why it is in that state, where that is known.
     pub reason: Option<String>,
-    /// The program that supervises its scandir, such as `s6-svscan`; `None` where nobody supervises it, or where the
-    /// program cannot be told.
+    /// The program that supervises its scandir, such as `s6-svscan`. `None` if no supervisor runs,
+    /// or the program is unknown.
     pub supervisor: Option<String>,
-    /// Starts that followed a death that nobody asked for; `None` where nobody supervises it, and under s6, which does not
-    /// tell such a death from others.
+    /// Starts after a death that nobody requested. `None` if no supervisor runs, and under s6,
+    /// which does not distinguish such a death.
     pub restarts: Option<u64>,
-    /// Starts that followed a stop, a restart or a signal that somebody asked for; `None` as for `restarts`.
+    /// Starts after a stop, a restart or a signal that somebody requested. `None` as for
+    /// `restarts`.
     pub commanded_restarts: Option<u64>,
-    /// How long its last process that ended had been up, in milliseconds, where its supervisor says so.
+    /// For how many milliseconds its last process that ended was up, if its supervisor reports
+    /// that.
     pub last_run_ms: Option<u64>,
-    /// Milliseconds until it is started again, where that is due.
+    /// Milliseconds until its next start, if it waits for one.
     pub next_start_in_ms: Option<u64>,
-    /// Resident memory of all its processes in bytes; pages that they share count once for each.
+    /// Resident memory of all its processes in bytes. A shared page counts once for each process.
     pub memory_bytes: Option<u64>,
-    /// All its processes, also those that have gone to the background.
+    /// The number of all its processes, also of those in the background.
     pub processes: Option<u32>,
-    /// Milliseconds of processors that these have used.
+    /// Processor time of these processes in milliseconds.
     pub cpu_ms: Option<u64>,
     /// Its last deaths, the latest first.
-    pub deaths: Vec<DeathReport>,
-    /// What is asked for it: what decides at the next boot.
+    pub deaths: Option<Vec<DeathReport>>,
+    /// Its desired state, which decides at the next boot.
     pub desired_state: Option<String>,
-    /// Who asked for it.
-    pub desired_by: Option<Provenance>,
-    /// Why, in the requester's words.
-    pub desired_reason: Option<String>,
-    /// When, in RFC 3339, as far as that is known.
-    pub desired_at: Option<String>,
-    /// Whether another program than ours wrote what is desired, so that nobody can say who and why.
-    pub desired_by_another: bool,
+    /// Why nobody can tell what is desired, or that what is recorded means nothing.
+    pub desired_problem: Option<String>,
+    /// Who set it, when and why.
+    #[serde(flatten)]
+    pub origin: DesiredOrigin,
+    /// How many starts wait before its own, where that waits for its turn.
+    pub queued: Option<usize>,
     /// What could not be found out, and why.
     pub problem: Option<String>,
-    /// Why its lines are not kept, as long as they are not.
+    /// Why its lines cannot be kept at present.
     pub log_problem: Option<String>,
-    /// Since when, in RFC 3339.
+    /// Since when they cannot be kept, in RFC 3339.
     pub log_problem_since: Option<String>,
-    /// A port that it wants and somebody else has, and who that is, where it is not up.
+    /// A port that it wants and another process has, with that process.
     pub port_held: Option<String>,
-    /// The process that has it, where it may be looked into.
+    /// The process that has the port, if it may be looked into.
     pub port_holder: Option<i32>,
-    /// Whether it works, as far as it is followed.
+    /// Whether it works, if it is followed.
     pub live: Option<LiveReport>,
-    /// Why the watcher of gateways ended a process of it last, if it ever did.
+    /// The drain that somebody carries out, if anybody does.
+    pub drain: Option<DrainReport>,
+    /// What it last asked for, if it ever asked for its own restart.
+    pub asked_restart: Option<TicketReport>,
+    /// Why the watcher of gateways last ended a process of it.
     pub live_restart: Option<LiveRestart>,
-    /// Whether its service directory is not what the agent definition makes of it now: one of the two was edited.
-    pub older_than_definition: bool,
+    /// The gateway that serves the profile, where that is another profile's.
+    pub served: Option<ServedReport>,
+    /// Which gateway should serve the profile.
+    pub served_from: ServedFrom,
+    /// Why it cannot be told which gateway serves the profile, so that what was known last counts.
+    pub topology_problem: Option<String>,
+    /// Whether its service directory is not what the agent definition makes of it now: one of the
+    /// two was edited.
+    pub older_than_definition: Option<bool>,
 }
 
 impl ServiceReport {
-    /// Returns when the last process that ended began, as far as its supervisor says so.
-    pub fn last_began(&self) -> Option<SystemTime> {
-        let died = self.deaths.first()?.at.parse::<jiff::Timestamp>().ok()?;
-        SystemTime::from(died).checked_sub(Duration::from_millis(self.last_run_ms?).saturating_add(SLACK))
+    /// Returns what people call it: the profile, or the service's name.
+    pub fn name(&self) -> &str {
+        self.profile.as_ref().map_or(&*self.service, ProfileName::as_str)
     }
 
-    /// Returns who set its desired state, when and why.
-    pub fn said(&self) -> Said<'_> {
-        Said {
-            by: self.desired_by.as_ref(),
-            by_another: self.desired_by_another,
-            at: self.desired_at.as_deref(),
-            reason: self.desired_reason.as_deref(),
-        }
+    /// Returns when the last process that ended began, if its supervisor reports that.
+    pub fn last_began(&self) -> Option<SystemTime> {
+        let died = self.deaths().first()?.at.parse::<jiff::Timestamp>().ok()?;
+        SystemTime::from(died).checked_sub(Duration::from_millis(self.last_run_ms?).saturating_add(SLACK))
     }
 
     /// Returns the report of a service of this supervisor's scandir.
     pub(super) fn under(mut self, supervisor: Option<&String>) -> Self {
         self.supervisor = supervisor.filter(|_| self.state != ServiceState::NotSupervised).cloned();
-        // Ours counts, and says nothing as long as there is nothing to count.
+        // Our supervisor counts, and writes nothing as long as there is nothing to count.
         if self.supervisor.as_deref() == Some(gatevisor_client::OURS) && self.state != ServiceState::Unknown {
             self.restarts.get_or_insert(0);
             self.commanded_restarts.get_or_insert(0);
@@ -257,7 +150,8 @@ impl ServiceReport {
         self
     }
 
-    /// Returns the report of a service of a container that stands so to the lock of the home.
+    /// Returns the report of a service in a container that stands like this to the lock of the
+    /// home.
     #[must_use]
     pub(super) fn standing(mut self, standing: &Standing) -> Self {
         if self.profile.is_some() && !standing.allows() {
@@ -269,22 +163,33 @@ impl ServiceReport {
     /// Returns the report of a service whose log daemon notes this error.
     #[must_use]
     pub(super) fn keeping(mut self, log_error: Option<&LogError>) -> Self {
-        // What nobody supervises, nobody logs; the note is of one who did.
+        // A service without a supervisor has no log daemon, so the note is old.
         let log_error = log_error.filter(|_| self.state != ServiceState::NotSupervised);
         self.log_problem = log_error.map(|log_error| log_error.reason.clone());
         self.log_problem_since = log_error.map(|log_error| moment(log_error.since));
         self
     }
 
-    /// Returns whether it is not up although it should be.
-    pub const fn fails(&self) -> bool {
-        matches!(self.state, ServiceState::Failed | ServiceState::FailedToStart | ServiceState::BackingOff)
+    /// Returns whether it is known to be up.
+    pub fn is_up(&self) -> bool {
+        self.up == Some(true)
     }
 
-    /// Returns the report of a gateway one of whose ports somebody else has. What its exit code means beside that says less.
+    /// Returns its last deaths, the latest first, as far as they are known.
+    pub fn deaths(&self) -> &[DeathReport] {
+        self.deaths.as_deref().unwrap_or_default()
+    }
+
+    /// Returns whether it is not up although it should be.
+    pub const fn fails(&self) -> bool {
+        self.state.fails()
+    }
+
+    /// Returns the report of a gateway one of whose ports another process has. That tells more than
+    /// its exit code.
     #[must_use]
     pub(super) fn without_port(mut self, held: Option<&HeldPort>) -> Self {
-        if let Some(held) = held {
+        if let Some(held) = held.filter(|_| self.fails()) {
             let code = self.exitcode.map_or_else(String::new, |code| format!("; exit {code}"));
             self.reason = Some(format!("{held}{code}"));
         }
@@ -293,14 +198,33 @@ impl ServiceReport {
         self
     }
 
-    /// Returns the report of a gateway that another profile's gateway serves, if that is so.
+    /// Returns the report of a gateway that the gateway of another profile serves, if one does.
     #[must_use]
-    pub(super) fn served(mut self, by: Option<&ProfileName>) -> Self {
+    pub(super) fn served(mut self, served: Option<ServedReport>) -> Self {
         let is_down = self.fails() || matches!(self.state, ServiceState::Down | ServiceState::NotSupervised);
-        if let Some(by) = by.filter(|_| is_down) {
+        if let Some(served) = served.as_ref().filter(|_| is_down) {
             self.state = ServiceState::Served;
-            self.reason = Some(format!("by {by}"));
+            self.reason = Some(format!("by {} (pid {})", served.by, served.pid));
         }
+        self.served = served;
+        self
+    }
+
+    /// Returns the report of a gateway that is down because of the topology, if it is: `why` says
+    /// so.
+    #[must_use]
+    pub(super) fn because(mut self, why: Option<String>) -> Self {
+        if let Some(why) = why.filter(|_| self.state == ServiceState::Down) {
+            self.reason = Some(why);
+        }
+        self
+    }
+
+    /// Returns the report with which gateway should serve the profile, and what cannot be told.
+    #[must_use]
+    pub(super) fn decided(mut self, decided: DecidedProfile) -> Self {
+        self.served_from = decided.from;
+        self.topology_problem = decided.problem;
         self
     }
 
@@ -319,16 +243,49 @@ impl ServiceReport {
         self
     }
 
+    /// Returns the report of a service whose process a signal has stopped, or has not. Whatever it
+    /// was, it does nothing now.
+    #[must_use]
+    pub(super) fn stopped_by_signal(mut self, is_stopped: bool) -> Self {
+        if is_stopped && self.state.stops() {
+            self.state = ServiceState::Unresponsive;
+            self.reason = Some(STOPPED.to_owned());
+        }
+        self
+    }
+
+    /// Returns the report of a service that somebody drains, or nobody does.
+    #[must_use]
+    pub(super) fn draining(mut self, drain: Option<DrainReport>) -> Self {
+        let drains = matches!(self.state, ServiceState::Up | ServiceState::Ready | ServiceState::Draining);
+        if let Some(drain) = drain.as_ref().filter(|_| drains) {
+            self.state = ServiceState::Draining;
+            let unknown =
+                drain.reason.as_ref().map(|why| format!("nothing tells whether it has work: {why}"));
+            self.reason = unknown.or_else(|| Some(drain.by.clone()));
+        }
+        self.drain = drain;
+        self
+    }
+
+    /// Returns the report of a gateway that has asked for its own restart, or has not.
+    #[must_use]
+    pub(super) fn asking(mut self, ticket: Option<TicketReport>) -> Self {
+        self.asked_restart = ticket;
+        self
+    }
+
     /// Returns the report of a service whose directory is older than the definition, or is not.
     #[must_use]
-    pub(super) const fn older(mut self, is_older: bool) -> Self {
+    pub(super) const fn older(mut self, is_older: Option<bool>) -> Self {
         self.older_than_definition = is_older;
         self
     }
 
     /// Returns the report that these facts make.
     ///
-    /// `desired state` is what the profile's state file says, or what is wrong with it. The supervisor is not among the facts.
+    /// `desired state` is what the profile's state file says, or what is wrong with it. The
+    /// supervisor is not among the facts.
     pub fn new(
         agent: &AgentDefinition,
         observed: &Observed,
@@ -336,19 +293,18 @@ impl ServiceReport {
         memory: Option<Usage>,
         now: Tai64n,
     ) -> Self {
-        let supervised = !matches!(observed.state, StateName::NotSupervised | StateName::Unknown);
-        // What a supervisor that is no more said last is not so any more.
+        let is_known = observed.state != StateName::Unknown;
+        let supervised = is_known && observed.state != StateName::NotSupervised;
+        // What a supervisor that does not run any more reported last is not true any more.
         let status = observed.status.filter(|_| supervised);
-        let (recorded, broken) = match desired_state {
-            Some(Ok(recorded)) => (recorded.unwrap_or_default(), None),
-            Some(Err(reason)) => (Recorded::default(), Some(reason)),
-            None => (Recorded::default(), None),
-        };
+        let recorded = desired_state.unwrap_or(Ok(None));
+        let broken = recorded.as_ref().err().cloned();
+        let recorded = recorded.map_or_else(|why| Recorded::unknown(&why), Option::unwrap_or_default);
         let desired_state = recorded.prior.word().map(str::to_owned);
         let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref());
         let policy = observed.policy.as_ref().filter(|_| supervised);
         let running = observed.executed && status.is_some_and(|status| status.is_up());
-        // Ours says nothing as long as there is nothing to say; a genuine s6 never does.
+        // Our supervisor writes no policy while there is nothing to say, and a genuine s6 never.
         let nothing = PublishedPolicy::default();
         let counted = status.and(if observed.deaths.is_empty() { policy.or(Some(&nothing)) } else { policy });
         let until = observed.state.until_unix_ms().filter(|_| !running);
@@ -358,12 +314,12 @@ impl ServiceReport {
         Self {
             profile: observed.profile.clone(),
             service: observed.service.clone(),
-            up: running,
-            ready: running && status.is_some_and(|status| status.ready),
+            up: is_known.then_some(running),
+            ready: is_known.then(|| running && status.is_some_and(|status| status.ready)),
             pid: status.and_then(|status| status.pid).map(gatevisor_wire::Pid::get),
-            wantedup: status.is_some_and(|status| status.want_up),
+            wantedup: is_known.then(|| status.is_some_and(|status| status.want_up)),
             normallyup: observed.normally_up,
-            updownfor: status.map_or(0, |status| updown_for(&status, now)),
+            updownfor: is_known.then(|| status.map_or(0, |status| updown_for(&status, now))),
             exitcode: last.and_then(gatevisor_wire::wait::WaitStatus::exit_code).map(i32::from),
             signal: last.and_then(gatevisor_wire::wait::WaitStatus::signal).map(signal_name),
             state,
@@ -376,28 +332,33 @@ impl ServiceReport {
             memory_bytes: memory.filter(|_| supervised).map(|usage| usage.memory_bytes),
             processes: memory.filter(|_| supervised).map(|usage| usage.processes),
             cpu_ms: memory.filter(|_| supervised).map(|usage| usage.cpu_ms),
-            deaths: deaths(agent, observed, DEATHS),
+            deaths: Some(deaths(agent, observed, DEATHS)).filter(|deaths| is_known || !deaths.is_empty()),
             desired_state,
-            desired_by: recorded.desired_by,
-            desired_reason: recorded.desired_reason,
-            desired_at: recorded.desired_at,
-            desired_by_another: recorded.desired_by_another,
+            desired_problem: broken.clone(),
+            origin: recorded.origin,
+            queued: observed.queued,
             problem: observed.problem.clone().or(broken),
             log_problem: None,
             log_problem_since: None,
             port_held: None,
             port_holder: None,
             live: None,
+            drain: None,
+            asked_restart: None,
             live_restart: None,
-            older_than_definition: false,
+            served: None,
+            served_from: ServedFrom::Own,
+            topology_problem: None,
+            older_than_definition: Some(false),
         }
     }
 }
 
-/// Returns the state, and why it is so.
+/// Returns the state, and the reason for it.
 ///
-/// A genuine s6 does not say that a service failed for good: it is wanted down then, like one that was stopped. Where
-/// it is desired to run and its last exit code is one that means so, it failed.
+/// A genuine s6 does not report that a service failed for good. It then looks like one that was
+/// stopped. If its desired state is running, and its last exit code means a permanent failure, it
+/// failed.
 fn state_and_reason(
     agent: &AgentDefinition,
     observed: &Observed,
@@ -406,7 +367,10 @@ fn state_and_reason(
     let state = ServiceState::from(&observed.state);
     let code =
         observed.status.filter(|status| !status.never_started()).and_then(|status| status.last.exit_code());
-    let fatal = code.filter(|code| observed.fail_codes.contains(code));
+    let fatal = code.filter(|code| {
+        let is_said = state == ServiceState::Failed;
+        observed.fail_codes.iter().any(|one| one.code == *code && (is_said || one.is_at_once()))
+    });
     let explained = |code: u8| match meaning(agent, observed, code) {
         Some(meaning) => format!("exit {code}: {meaning}"),
         None => format!("exit {code}"),
@@ -416,6 +380,7 @@ fn state_and_reason(
             (ServiceState::Failed, Some(explained(code)))
         }
         (ServiceState::Failed, Some(code)) => (ServiceState::Failed, Some(explained(code))),
+        (ServiceState::BackingOff, _) if asks_too_often(observed) => (state, Some(ASKS_TOO_OFTEN.to_owned())),
         (ServiceState::BackingOff, _) => {
             let last = observed.status.map(|status| match status.last.exit_code() {
                 Some(code) => explained(code),
@@ -432,9 +397,22 @@ fn state_and_reason(
                 _ => (state, last),
             }
         }
-        (ServiceState::Starting, _) => (state, observed.not_ready.clone()),
+        (ServiceState::Starting, _) => {
+            (state, observed.queued.map(queued_words).or_else(|| observed.not_ready.clone()))
+        }
         _ => (state, observed.state.reason().map(str::to_owned)),
     }
+}
+
+/// Returns whether it waits because it has asked for a restart again and again.
+pub fn asks_too_often(observed: &Observed) -> bool {
+    let cause = observed.policy.as_ref().and_then(|policy| policy.cause_of_death());
+    cause == Some(ASKS_TOO_OFTEN)
+}
+
+/// Returns that a start waits for its turn.
+pub fn queued_words(before: usize) -> String {
+    format!("queued, {before} before it")
 }
 
 fn seconds(ms: u64) -> String {

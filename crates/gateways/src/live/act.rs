@@ -1,6 +1,7 @@
-//! *Lives here:* what the watcher does to a gateway: signals to the one process that was looked at, and having evidence collected.
+//! *Lives here:* what the watcher does to a gateway: it signals the one process that was looked at,
+//! and has evidence collected.
 //!
-//! *Does not live here:* whether it is done.
+//! *Does not live here:* the decision to do it.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,23 +13,24 @@ use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 
-/// Milliseconds that collecting evidence may take.
+/// The longest time that collecting evidence may take, in milliseconds.
 const COLLECT_MS: u64 = 10_000;
-/// Bytes that a child may say; a pipe takes so many in one piece.
+/// The most bytes that a child may report. A pipe takes that many in one piece.
 const SAID: usize = 4096;
 
-/// Sends a signal to a process that was looked at, and to no other that has its number now.
+/// Sends a signal to the process that was looked at, and to no later process with its number.
 pub(super) fn send(life: Life, signal: Signal) -> Result<(), Errno> {
     let pid = Pid::from_raw(life.pid).ok_or(Errno::SRCH)?;
     let fd = pidfd_open(pid, PidfdFlags::empty())?;
-    // The descriptor is of whoever has the number now; if that one began then, it is the one.
+    // The descriptor belongs to the process that has the number now. If that began when expected,
+    // it is the right one.
     if Process::of(life.pid).is_none_or(|process| process.began != life.start_ticks) {
         return Err(Errno::SRCH);
     }
     pidfd_send_signal(&fd, signal)
 }
 
-/// A child that does something which may take a while.
+/// A child that does something that may take a while.
 #[derive(Debug)]
 pub(super) struct EvidenceJob {
     pid: Pid,
@@ -38,7 +40,7 @@ pub(super) struct EvidenceJob {
 }
 
 impl EvidenceJob {
-    /// Has something done by a child, which may say a few bytes about it.
+    /// Has a child do something. The child may report a few bytes.
     pub fn new(job: impl FnOnce() -> Option<Vec<u8>>, now_ms: u64) -> Result<Self, Errno> {
         let (said, saying) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let pid = fork_beside(|| {
@@ -49,7 +51,7 @@ impl EvidenceJob {
         Ok(Self { pid, fd, said, until_ms: now_ms.saturating_add(COLLECT_MS) })
     }
 
-    /// Returns what it has said.
+    /// Returns what the child has reported.
     pub fn said(&self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; SAID];
         let length = read(&self.said, &mut buffer).ok().filter(|length| *length > 0)?;
@@ -57,24 +59,25 @@ impl EvidenceJob {
         Some(buffer)
     }
 
-    /// Returns what is to be polled.
+    /// Returns the descriptor to poll.
     pub fn poll_fd(&self) -> PollFd<'_> {
         PollFd::from_borrowed_fd(self.fd.as_fd(), PollFlags::IN)
     }
 
-    /// Returns when it is given up.
+    /// Returns when the child is given up.
     pub const fn until_ms(&self) -> u64 {
         self.until_ms
     }
 
-    /// Returns whether it is over; one that takes too long is.
+    /// Returns whether the child has ended or takes too long.
     pub fn is_over(&self, now_ms: u64) -> bool {
         if now_ms >= self.until_ms {
             let _ = pidfd_send_signal(&self.fd, Signal::KILL);
         } else if !is_readable(&self.fd) {
             return false;
         }
-        // One that was killed and cannot end yet stays behind, and is reaped when the watcher ends.
+        // A child that was killed and cannot end yet is left behind. It is reaped when the watcher
+        // ends.
         let _ = waitpid(Some(self.pid), WaitOptions::NOHANG);
         true
     }

@@ -1,6 +1,6 @@
-//! *Lives here:* asking a gateway one question after another, each in its own way.
+//! *Lives here:* asking a gateway one question after another.
 //!
-//! *Does not live here:* the ways (`probe`, `command`), and what an answer means.
+//! *Does not live here:* how each question is asked (`probe`, `command`), and what an answer means.
 
 use std::net::SocketAddr;
 
@@ -10,18 +10,20 @@ use rustix::event::PollFd;
 use super::command::CommandProbe;
 use super::probe::{Answer, LiveProbe, Question};
 
-/// A question that was asked, and what is asked next where there is no answer to it.
+/// A question that was asked, and the questions that follow if it gets no answer.
 pub(super) struct Asking {
     asked: Asked,
     pub rest: Vec<Question>,
-    /// Why there was no answer to those before.
+    /// Why the questions before got no answer.
     pub why: Vec<String>,
+    /// What has shown already that the gateway works. Then only what of it does not is asked.
+    pub shown_by: Option<EvidenceKind>,
 }
 
 enum Asked {
     Gateway(LiveProbe),
     Command(CommandProbe),
-    /// It could not be asked, for this reason.
+    /// The question could not be asked, for this reason.
     Nobody(EvidenceKind, String),
 }
 
@@ -35,7 +37,12 @@ impl Asking {
             ),
             question => Asked::Gateway(LiveProbe::new(question, now_ms)),
         };
-        Self { asked, rest, why }
+        Self { asked, rest, why, shown_by: None }
+    }
+
+    /// Asks a gateway of which this has shown that it works.
+    pub fn of_live(question: Question, shown_by: EvidenceKind, now_ms: u64) -> Self {
+        Self { shown_by: Some(shown_by), ..Self::new(question, Vec::new(), Vec::new(), now_ms) }
     }
 
     /// Returns what was asked.
@@ -47,7 +54,7 @@ impl Asking {
         }
     }
 
-    /// Returns when it is given up.
+    /// Returns when the question is given up.
     pub const fn until_ms(&self) -> u64 {
         match &self.asked {
             Asked::Gateway(probe) => probe.until_ms(),
@@ -56,7 +63,7 @@ impl Asking {
         }
     }
 
-    /// Returns what is to be polled.
+    /// Returns the descriptor to poll.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         match &self.asked {
             Asked::Gateway(probe) => probe.poll_fd(),
@@ -65,7 +72,7 @@ impl Asking {
         }
     }
 
-    /// Returns the address that was asked, where whoever has its port answers.
+    /// Returns the address that was asked, if any process that has its port could answer.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.asked {
             Asked::Gateway(probe) => probe.address(),
@@ -73,7 +80,7 @@ impl Asking {
         }
     }
 
-    /// Goes on as far as that is possible now; returns the answer when there is one.
+    /// Goes on as far as possible without waiting. Returns the answer if there is one.
     pub fn step(&mut self, now_ms: u64) -> Option<Answer> {
         match &mut self.asked {
             Asked::Gateway(probe) => probe.step(now_ms),

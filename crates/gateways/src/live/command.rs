@@ -1,4 +1,4 @@
-//! *Lives here:* asking a command whether a gateway works, without ever waiting for it.
+//! *Lives here:* asking a command whether a gateway works, without waiting for it.
 //!
 //! *Does not live here:* asking the gateway itself (see `probe`), and when either is asked.
 
@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use gatevisor_liveness::EvidenceKind;
 use gatevisor_sys::process::fork_beside;
+use gatevisor_wire::exit::Exit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -17,12 +18,12 @@ use rustix::process::{
 use super::probe::Answer;
 use crate::incidents::{Evidence, become_command};
 
-/// Exit code of a child that could not become the command.
-const CANNOT: i32 = 126;
-/// How long the end of a command that was killed is waited for.
+/// The exit code of a child that could not become the command.
+const CANNOT: i32 = Exit::NotExecutable.status();
+/// How long to wait for the end of a command that was killed.
 const REAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// A command that was asked.
+/// A command that was started as a question.
 #[derive(Debug)]
 pub(super) struct CommandProbe {
     pid: Pid,
@@ -33,7 +34,7 @@ pub(super) struct CommandProbe {
 }
 
 impl CommandProbe {
-    /// Asks; the command leads a session of its own, so that all of it can be ended.
+    /// Starts the command. It leads a session of its own, so that all of it can be ended.
     pub fn new(command: &Evidence, now_ms: u64) -> Result<Self, Errno> {
         let pid = fork_beside(|| {
             let _ = setsid();
@@ -48,21 +49,21 @@ impl CommandProbe {
         Ok(Self { pid, ended, until_ms: now_ms.saturating_add(timeout_ms), timeout_ms, is_over: false })
     }
 
-    /// Returns when it is given up.
+    /// Returns when the command is given up.
     pub const fn until_ms(&self) -> u64 {
         self.until_ms
     }
 
-    /// Returns what is to be polled.
+    /// Returns the descriptor to poll.
     pub fn poll_fd(&self) -> PollFd<'_> {
         PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN)
     }
 
-    /// Returns the answer when there is one.
+    /// Returns the answer if there is one.
     pub fn step(&mut self, now_ms: u64) -> Option<Answer> {
         let kind = EvidenceKind::Command;
         if poll(&mut [self.poll_fd()], Some(&Timespec::default())) == Ok(1) {
-            // Its number is its own until it is reaped.
+            // No other process can get its number before it is reaped.
             self.end_the_rest();
         }
         match waitpid(Some(self.pid), WaitOptions::NOHANG) {
@@ -78,7 +79,7 @@ impl CommandProbe {
 }
 
 impl CommandProbe {
-    /// Kills what it has started.
+    /// Kills the processes that it started.
     fn end_the_rest(&self) {
         let _ = kill_process_group(self.pid, Signal::KILL);
     }
@@ -137,7 +138,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("pid");
         let script = format!("sleep 1000 & echo $! >{}; wait", file.display());
-        // It has at least begun by then: a look at it takes a second.
+        // By then it has begun, because asking takes a second.
         let (answer, _) = ask(&script, 1000);
         assert_eq!(answer, Answer::None("command: no end for 1000 ms".to_owned()));
         let Ok(pid) = std::fs::read_to_string(&file).unwrap_or_default().trim().parse::<i32>() else {

@@ -1,14 +1,18 @@
-//! *Lives here:* following gateways while they run: the watcher, what it publishes, and reading that.
+//! *Lives here:* following gateways while they run: the watcher, what it publishes, and reading
+//! that.
 //!
-//! *Does not live here:* what is decided (`gatevisor-liveness`); how a gateway is to be followed (`gatevisor-slot`'s `[live]`);
-//! evidence on disk.
+//! *Does not live here:* the decisions (`gatevisor-liveness`); the settings (`[live]` of
+//! `gatevisor-slot`); evidence on disk.
 //!
-//! One watcher a scandir, a process of the gateways' user, which the supervisor knows nothing of. What it publishes counts only
-//! while it reports: it rewrites a line with the moment all the time, and each record bears its epoch. So what a watcher that is
-//! gone, frozen or stuck has said last is said by nobody.
+//! There is one watcher for each scandir. It is a process of the gateways' user, and the supervisor
+//! does not know it. What it publishes counts only as long as it reports: it keeps rewriting a line
+//! with the time, and each record names the epoch of its watcher. So the last records of a watcher
+//! that is gone, frozen or stuck do not count.
 
 mod act;
+mod again;
 mod asking;
+mod clock;
 mod command;
 mod notice;
 mod probe;
@@ -20,7 +24,10 @@ mod slot;
 mod watcher;
 
 pub use notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
-pub use publish::{DIRECTORY, beat_of};
+pub use publish::{DIRECTORY, beat_of, directory};
 pub use record::{LiveRecord, LiveRestart, WatcherPulse};
-pub use report::{LiveReport, LiveState, look, of_service, restarted, said};
-pub use watcher::{LiveWatcher, directory};
+pub use report::{
+    LiveReport, LiveState, look, of_service, restarted, said, start_seen, unwatched, was_watched,
+};
+pub(crate) use slot::is_of_this_process;
+pub use watcher::LiveWatcher;

@@ -1,4 +1,4 @@
-//! *Lives here:* what a watcher says, to people and to those who collect evidence for it, and why it ends.
+//! *Lives here:* what a watcher reports to people and to collectors of evidence, and why it ends.
 //!
 //! *Does not live here:* watching.
 
@@ -12,7 +12,8 @@ use crate::profile::ProfileName;
 
 /// Tells people what the watcher found and did.
 pub type Tell = fn(LiveNotice);
-/// Collects evidence about a gateway that does not respond, in a process of its own; returns where.
+/// Collects evidence about a gateway that does not respond, in a process of its own. Returns the
+/// directory.
 pub type Collect = fn(&ScandirManager, &Silent<'_>) -> Option<PathBuf>;
 
 /// A gateway that does not respond.
@@ -22,11 +23,11 @@ pub struct Silent<'a> {
     pub name: &'a ProfileName,
     /// Its process.
     pub life: gatevisor_liveness::Life,
-    /// Why it is said not to respond.
+    /// Why it counts as not responding.
     pub reason: &'a str,
-    /// What the last looks found, the oldest first, a line each.
+    /// The results of the last looks, the oldest first, one line each.
     pub history: &'a [String],
-    /// A command that prints what is worth keeping.
+    /// A command that prints evidence.
     pub command: &'a [String],
 }
 
@@ -35,15 +36,19 @@ pub struct Silent<'a> {
 pub enum LiveNotice {
     /// A gateway does not respond.
     Unresponsive(String, String),
-    /// One that did not respond does again, by itself.
+    /// A gateway that did not respond works again by itself.
     Again(String),
-    /// One that does not respond is ended; the directory has what could be found out.
+    /// A gateway that does not respond is being ended. The directory has the evidence.
     Ending(String, String, Option<PathBuf>),
-    /// One that was asked to end has not, and was killed.
+    /// A gateway that was asked to end has not ended, and was killed.
     Killed(String),
-    /// One that does not respond is left alone.
+    /// A gateway that does not respond is left alone.
     LeftAlone(String, String),
-    /// So many of so many are silent together.
+    /// A gateway has asked for its own restart; what is done about that.
+    AskedRestart(String, String),
+    /// Whoever drained one did not end that, for this reason.
+    DrainUndone(String, String),
+    /// The first number of gateways is silent at the same time, of the second number.
     Machine(usize, usize),
 }
 
@@ -71,6 +76,8 @@ impl fmt::Display for LiveNotice {
             Self::LeftAlone(name, why) => {
                 write!(f, "warning: the gateway of {name} does not respond and is left alone: {why}")
             }
+            Self::AskedRestart(name, what) => write!(f, "the restart of the gateway of {name}: {what}"),
+            Self::DrainUndone(name, why) => write!(f, "the drain of the gateway of {name}: {why}"),
             Self::Machine(missing, followed) => write!(
                 f,
                 "warning: {missing} of {followed} gateways are silent together, so it is the machine: none is ended for it"
@@ -79,22 +86,22 @@ impl fmt::Display for LiveNotice {
     }
 }
 
-/// Why nothing is watched any longer.
+/// Why the watcher ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveWatchError {
-    /// What is found out cannot be published.
+    /// The results cannot be published.
     #[error("cannot publish in `{}` whether gateways work", scandir.display())]
     Publish {
-        /// The scandir.
+        /// Where the results would be read.
         scandir: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: Errno,
     },
-    /// Another watcher does the same.
+    /// Another watcher watches this scandir.
     #[error("another process watches the gateways of `{}` already", scandir.display())]
     Taken {
-        /// The scandir.
+        /// The directory whose gateways are watched.
         scandir: PathBuf,
     },
 }

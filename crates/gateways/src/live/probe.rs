@@ -1,6 +1,7 @@
-//! *Lives here:* one question to a gateway, over HTTP, a port or a control socket, without ever waiting for it.
+//! *Lives here:* one question to a gateway, over HTTP, a port or a control socket, without waiting
+//! for the answer.
 //!
-//! *Does not live here:* when it is asked, and what no answer means.
+//! *Does not live here:* when it is asked, and what a missing answer means.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,23 +15,34 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with, sockopt,
 };
 
+use serde_json::Value;
+
 use crate::incidents::Evidence;
 
-/// Milliseconds after which no answer is none.
+/// The time in milliseconds after which a missing answer is final.
 const ANSWER_MS: u64 = 5_000;
-/// Bytes of an answer that are looked at for its status.
+/// The bytes of an answer in which its status is looked for.
 const ANSWER: usize = 64;
+/// The bytes of an answer whose body counts, at the most.
+const BODY: usize = 64 << 10;
+/// The names of what does not work that are shown, and the characters of each, at the most.
+const NAMES: usize = 8;
+const NAME: usize = 60;
 
-/// What is asked.
+/// A question to a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Question {
     /// Whether a port accepts a connection.
     Tcp(Vec<SocketAddr>),
     /// Whether an address answers.
     Http(HttpTarget),
-    /// Whether a socket accepts a connection, and answers if something is sent.
+    /// Whether an address answers with success.
+    Startup(HttpTarget),
+    /// What of the gateway does not work: an address, and the key of a list of names.
+    Health(HttpTarget, Option<String>),
+    /// Whether a socket accepts a connection and, if something is sent, answers.
     Unix(PathBuf, Option<Vec<u8>>),
-    /// Whether a command says so.
+    /// Whether a command exits with 0.
     Command(Evidence),
 }
 
@@ -38,29 +50,44 @@ impl Question {
     pub const fn kind(&self) -> EvidenceKind {
         match self {
             Self::Tcp(_) => EvidenceKind::Tcp,
-            Self::Http(_) => EvidenceKind::Http,
+            Self::Http(_) | Self::Startup(_) | Self::Health(..) => EvidenceKind::Http,
             Self::Unix(..) => EvidenceKind::Socket,
             Self::Command(_) => EvidenceKind::Command,
         }
     }
 
+    /// Returns what is asked over HTTP.
+    const fn target(&self) -> Option<&HttpTarget> {
+        match self {
+            Self::Http(target) | Self::Startup(target) | Self::Health(target, _) => Some(target),
+            Self::Tcp(_) | Self::Unix(..) | Self::Command(_) => None,
+        }
+    }
+
+    /// Returns the addresses that may answer.
+    fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Tcp(addresses) => addresses,
+            other => other.target().map_or(&[], |target| &target.addresses),
+        }
+    }
+
     fn sent(&self) -> Option<&[u8]> {
         match self {
-            Self::Tcp(_) | Self::Command(_) => None,
-            Self::Http(target) => Some(&target.request),
             Self::Unix(_, sent) => sent.as_deref(),
+            other => other.target().map(|target| &*target.request),
         }
     }
 }
 
-/// What became of a question.
+/// The result of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It works.
     Alive,
-    /// It works, and says that not all is well.
+    /// It works, and reports that not all is well.
     Degraded(String),
-    /// There is none, for this reason.
+    /// It did not answer, for this reason.
     None(String),
 }
 
@@ -72,13 +99,13 @@ pub(super) struct LiveProbe {
     is_connected: bool,
     answer: Vec<u8>,
     until_ms: u64,
-    /// Which of several addresses is asked.
+    /// The index of the address that is asked, if there are several.
     at: usize,
     failed: String,
 }
 
 impl LiveProbe {
-    /// Asks.
+    /// Asks the question.
     pub fn new(question: Question, now_ms: u64) -> Self {
         let mut probe = Self {
             question,
@@ -98,27 +125,23 @@ impl LiveProbe {
         self.question.kind()
     }
 
-    /// Returns the address that is asked, where whoever has its port answers.
+    /// Returns the address that is asked, if any process that has its port could answer.
     pub fn address(&self) -> Option<SocketAddr> {
-        match &self.question {
-            Question::Tcp(addresses) => addresses.get(self.at).copied(),
-            Question::Http(target) => target.addresses.get(self.at).copied(),
-            Question::Unix(..) | Question::Command(_) => None,
-        }
+        self.question.addresses().get(self.at).copied()
     }
 
-    /// Returns when it is given up.
+    /// Returns when the question is given up.
     pub const fn until_ms(&self) -> u64 {
         self.until_ms
     }
 
-    /// Returns what is to be polled.
+    /// Returns the descriptor to poll.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         let flags = if self.is_connected { PollFlags::IN } else { PollFlags::OUT };
         self.socket.as_ref().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), flags))
     }
 
-    /// Goes on as far as that is possible now; returns the answer when there is one.
+    /// Goes on as far as possible without waiting. Returns the answer if there is one.
     pub fn step(&mut self, now_ms: u64) -> Option<Answer> {
         while self.socket.is_some() {
             match self.try_step() {
@@ -138,7 +161,7 @@ impl LiveProbe {
         Some(Answer::None(format!("{}: {}", self.kind(), self.failed)))
     }
 
-    /// Connects to the next address that may be there.
+    /// Connects to the next address that can be connected to.
     fn connect(&mut self) {
         self.socket = None;
         self.is_connected = false;
@@ -159,10 +182,8 @@ impl LiveProbe {
 
     fn connected(&self) -> Option<Result<OwnedFd, Errno>> {
         match &self.question {
-            Question::Tcp(addresses) => addresses.get(self.at).map(|address| inet(*address)),
-            Question::Http(target) => target.addresses.get(self.at).map(|address| inet(*address)),
             Question::Unix(path, _) => (self.at == 0).then(|| unix(path)),
-            Question::Command(_) => None,
+            other => other.addresses().get(self.at).map(|address| inet(*address)),
         }
     }
 
@@ -175,12 +196,13 @@ impl LiveProbe {
             sockopt::socket_error(socket)??;
             self.is_connected = true;
             match self.question.sent() {
-                // The request is far smaller than any socket buffer, so it goes out whole or not at all.
+                // The request is far smaller than any socket buffer, so it goes out whole or not at
+                // all.
                 Some(sent) => drop(send(socket, sent, SendFlags::NOSIGNAL)?),
                 None => return Ok(Some(Answer::Alive)),
             }
         }
-        let mut buffer = [0; ANSWER];
+        let mut buffer = [0; 4096];
         let length = match read(socket, &mut buffer) {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
             other => other?,
@@ -189,20 +211,54 @@ impl LiveProbe {
         Ok(self.judged(length == 0))
     }
 
-    /// Returns what an answer says, if it is long enough to say something.
+    /// Returns the meaning of an answer that is long enough to have one.
     fn judged(&self, is_over: bool) -> Option<Answer> {
         let hung_up = || is_over.then(|| Answer::None(format!("{}: it hung up", self.kind())));
+        let no_http = || Answer::None("http: that is no HTTP".to_owned());
         match &self.question {
+            Question::Startup(_) => match http::status(&self.answer) {
+                Some(200..=299) => Some(Answer::Alive),
+                Some(status) => Some(Answer::None(format!("startup: it answers {status}"))),
+                None if self.answer.len() >= ANSWER => Some(no_http()),
+                None => hung_up(),
+            },
+            Question::Health(_, key) => match http::status(&self.answer) {
+                Some(status @ 500..) => {
+                    let is_whole = is_over || self.answer.len() >= BODY;
+                    is_whole.then(|| Answer::Degraded(what_fails(status, key.as_deref(), &self.answer)))
+                }
+                Some(_) => Some(Answer::Alive),
+                None if self.answer.len() >= ANSWER => Some(no_http()),
+                None => hung_up(),
+            },
             Question::Http(_) => match http::status(&self.answer) {
                 Some(status @ 500..) => Some(Answer::Degraded(format!("http: it answers {status}"))),
                 Some(_) => Some(Answer::Alive),
-                None if self.answer.len() >= ANSWER => Some(Answer::None("http: that is no HTTP".to_owned())),
+                None if self.answer.len() >= ANSWER => Some(no_http()),
                 None => hung_up(),
             },
             _ if !self.answer.is_empty() => Some(Answer::Alive),
             _ => hung_up(),
         }
     }
+}
+
+/// Returns what an answer of this status says of what does not work: the names in the list with
+/// this key, if there are any.
+fn what_fails(status: u16, key: Option<&str>, answer: &[u8]) -> String {
+    let names = key.and_then(|key| names_in(answer, key)).unwrap_or_default();
+    if names.is_empty() { format!("http: it answers {status}") } else { format!("failing: {names}") }
+}
+
+/// Returns the names in the list with this key in an answer's JSON object.
+fn names_in(answer: &[u8], key: &str) -> Option<String> {
+    // The object may be in one chunk, whose length is before it.
+    let begin = answer.iter().position(|&byte| byte == b'{')?;
+    let end = answer.iter().rposition(|&byte| byte == b'}')?;
+    let object: Value = serde_json::from_slice(answer.get(begin..=end)?).ok()?;
+    let names = object.get(key)?.as_array()?.iter().filter_map(Value::as_str);
+    let shown: Vec<String> = names.take(NAMES).map(|name| name.chars().take(NAME).collect()).collect();
+    Some(shown.join(", "))
 }
 
 fn is_writable(socket: &OwnedFd) -> bool {
@@ -224,7 +280,7 @@ fn inet(address: SocketAddr) -> Result<OwnedFd, Errno> {
 
 fn unix(path: &std::path::Path) -> Result<OwnedFd, Errno> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
-    // A full queue of one that does not accept is AGAIN, which is no answer.
+    // A socket with a full queue gives AGAIN, which is no answer.
     connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
 }
@@ -248,6 +304,11 @@ mod tests {
     }
 
     fn http(answer: &'static [u8]) -> Answer {
+        answered(answer, Question::Http)
+    }
+
+    /// Asks somebody who gives this answer, and hangs up.
+    fn answered(answer: &'static [u8], question: impl FnOnce(HttpTarget) -> Question) -> Answer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://127.0.0.1:{}/health", listener.local_addr().unwrap().port());
         let server = std::thread::spawn(move || {
@@ -255,13 +316,13 @@ mod tests {
             let _ = stream.read(&mut [0; 512]).unwrap();
             stream.write_all(answer).unwrap();
         });
-        let answer = ask(Question::Http(http::parse_url(&url).unwrap()));
+        let answer = ask(question(http::parse_url(&url).unwrap()));
         server.join().unwrap();
         answer
     }
 
     #[test]
-    fn whoever_answers_over_http_lives_whatever_the_answer() {
+    fn any_answer_over_http_shows_that_a_gateway_lives() {
         assert_eq!(http(b"HTTP/1.1 200 OK\r\n\r\n"), Answer::Alive);
         assert_eq!(http(b"HTTP/1.1 401 No\r\n\r\n"), Answer::Alive);
         assert_eq!(http(b"HTTP/1.1 503 No\r\n\r\n"), Answer::Degraded("http: it answers 503".to_owned()));
@@ -270,7 +331,33 @@ mod tests {
     }
 
     #[test]
-    fn one_that_accepts_and_says_nothing_is_given_up() {
+    fn one_that_starts_shows_nothing_before_it_answers_with_success() {
+        let ask = |answer| answered(answer, Question::Startup);
+        assert_eq!(ask(b"HTTP/1.1 200 OK\r\n\r\n"), Answer::Alive);
+        let starting = Answer::None("startup: it answers 503".to_owned());
+        assert_eq!(ask(b"HTTP/1.1 503 No\r\n\r\n{\"status\":\"starting\"}"), starting);
+    }
+
+    #[test]
+    fn what_does_not_work_is_told_by_its_names() {
+        let ask = |answer| answered(answer, |target| Question::Health(target, Some("failing".to_owned())));
+        assert_eq!(ask(b"HTTP/1.1 200 OK\r\n\r\n{\"failing\":[]}"), Answer::Alive);
+        for (body, expected) in [
+            (
+                &b"HTTP/1.1 503 No\r\n\r\n{\"failing\":[\"telegram\",\"discord\"]}"[..],
+                "failing: telegram, discord",
+            ),
+            (b"HTTP/1.1 503 No\r\n\r\n1f\r\n{\"failing\":[\"telegram\"]}\r\n0\r\n", "failing: telegram"),
+            (b"HTTP/1.1 503 No\r\n\r\n{\"failing\":[]}", "http: it answers 503"),
+            (b"HTTP/1.1 503 No\r\n\r\n{\"failing\":[\"tele", "http: it answers 503"),
+            (b"HTTP/1.1 503 No\r\n\r\n", "http: it answers 503"),
+        ] {
+            assert_eq!(ask(body), Answer::Degraded(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_server_that_accepts_and_answers_nothing_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(ask(Question::Tcp(vec![address])), Answer::Alive);

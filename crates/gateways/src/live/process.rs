@@ -1,39 +1,56 @@
-//! *Lives here:* what the kernel says of a gateway that shows nothing: stopped, held by a debugger, or hindered.
+//! *Lives here:* what the kernel reports about a gateway without evidence: stopped, held by a
+//! debugger, or hindered.
 //!
-//! *Does not live here:* what follows.
+//! *Does not live here:* the decision that follows.
 //!
 //! **Source:** proc(5); Documentation/scheduler/sched-stats.rst.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use gatevisor_liveness::Hindrance;
+use gatevisor_liveness::{EvidenceKind, Hindrance, LiveFinding};
 use gatevisor_sys::proc::Process;
 
-/// Threads of a process that are looked at, at the most.
+/// The most threads of a process that are looked at.
 const THREADS: usize = 512;
-/// Parents that are followed from a process to the one it may descend from.
+/// The most parents that are followed from a process to its ancestor.
 const GENERATIONS: usize = 16;
 
-/// What was seen of a process.
+/// What the kernel reports about a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ProcessSeen {
-    /// A signal has stopped it.
+    /// Whether a signal has stopped it.
     pub stopped: bool,
-    /// A debugger holds it.
+    /// Whether a debugger holds it.
     pub traced: bool,
-    /// Something outside hinders it.
+    /// What outside of the process hinders it.
     pub hindered: Option<Hindrance>,
 }
 
-/// How long the threads of a process have waited for a processor in their lives, at one moment.
+impl ProcessSeen {
+    /// Returns the finding if there is no evidence that a gateway works; `why` says what was tried.
+    pub(super) fn finding(self, kind: EvidenceKind, why: &[String]) -> LiveFinding {
+        if self.traced {
+            return LiveFinding::Traced;
+        }
+        let mut why = why.join(", ");
+        if self.stopped {
+            why.push_str(", stopped by a signal");
+        }
+        // A process that a signal has stopped waits for nothing.
+        let hindered = self.hindered.filter(|_| !self.stopped);
+        LiveFinding::Missing { kind, why, hindered, stopped: self.stopped }
+    }
+}
+
+/// How long each thread of a process has waited for a processor up to one moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Waits {
     at_ms: u64,
     by_thread: BTreeMap<i32, u64>,
 }
 
-/// Looks at a process; `waits` is what the last look found.
+/// Looks at a process; `waits` is the result of the last look.
 pub(super) fn look(pid: i32, waits: &mut Waits, now_ms: u64) -> ProcessSeen {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let value = |key: &str| {
@@ -57,7 +74,8 @@ pub(super) fn look(pid: i32, waits: &mut Waits, now_ms: u64) -> ProcessSeen {
     ProcessSeen { stopped: value("State:").starts_with('T'), traced, hindered }
 }
 
-/// Returns whether a thread has waited for a processor for more than a quarter of the time between two looks.
+/// Returns whether a thread has waited for a processor for more than a quarter of the time between
+/// two looks.
 fn is_starved(before: &Waits, now: &Waits) -> bool {
     let passed_ns = now.at_ms.saturating_sub(before.at_ms).saturating_mul(1_000_000);
     passed_ns > 0
@@ -88,7 +106,7 @@ fn thread(pid: i32, number: i32) -> Thread {
     Thread { number, state, waited_ns }
 }
 
-/// Returns whether a process is another one, or descends from it.
+/// Returns whether a process is `from`, or descends from it.
 pub(super) fn descends(pid: i32, from: i32) -> bool {
     let mut at = pid;
     for _ in 0..GENERATIONS {

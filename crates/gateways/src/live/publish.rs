@@ -3,41 +3,45 @@
 //! *Does not live here:* what is in them (see `record`).
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gatevisor_paths::by_path;
+use gatevisor_slot::restart_reason;
 use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::file;
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, statat, unlinkat};
 use rustix::io::{Errno, pwrite};
 
 use super::record::{LiveRecord, LiveRestart, MAX_BYTES, WatcherPulse};
 use crate::files::read_bounded;
 
-/// The directory of the watcher in a scandir; supervisors skip what begins with a dot.
+/// The directory of the watcher in a scandir. Supervisors skip names that begin with a dot.
 pub const DIRECTORY: &str = ".live";
-/// The watcher's own line, in that directory. No service is called so: a name does not begin with a dot.
+/// The watcher's own line, in that directory. No service has this name, because it begins with a
+/// dot.
 const PULSE: &str = ".watcher";
-/// What the watcher holds as long as it runs.
+/// The file that the watcher keeps locked as long as it runs.
 const LOCK: &str = ".lock";
-/// What a file is called until it is complete.
+/// The name of a file until it is complete.
 const NEW: &str = ".new";
-/// Why a process of a service was ended, in the service directory's `data`.
+/// The file in the `data` of a service directory that says why a process of the service was ended.
 const RESTARTED: &str = "live-restart";
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
-/// Writes what a watcher has to say.
+/// Writes the watcher's files.
 #[derive(Debug)]
 pub(super) struct Publisher {
+    path: PathBuf,
     directory: OwnedFd,
     pulse: Option<OwnedFd>,
     epoch: u64,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Publisher {
-    /// Begins to publish in a scandir; nothing where another watcher does.
+    /// Begins to publish in a scandir; `None` if another watcher does.
     pub fn new(scandir: &Path) -> Result<Option<Self>, Errno> {
+        let path = directory(scandir);
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let scandir = by_path::open(scandir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         match mkdirat(&scandir, DIRECTORY, Mode::from_raw_mode(0o755)) {
@@ -46,20 +50,28 @@ impl Publisher {
         }
         let directory = openat(&scandir, DIRECTORY, flags, Mode::empty())?;
         let Some(lock) = file::lock(&directory, LOCK)? else { return Ok(None) };
-        Ok(Some(Self { directory, pulse: None, epoch: new_epoch(), _lock: lock }))
+        Ok(Some(Self { path, directory, pulse: None, epoch: new_epoch(), lock }))
     }
 
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Says that the watcher is at work.
+    /// Fails if another file has the lock's name, because another watcher may have locked that.
+    fn must_hold_lock(&self) -> Result<(), Errno> {
+        let directory = by_path::open(&self.path, OFlags::PATH | OFlags::DIRECTORY)?;
+        let (named, own) = (statat(directory, LOCK, AtFlags::SYMLINK_NOFOLLOW)?, fstat(&self.lock)?);
+        if (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino) { Ok(()) } else { Err(Errno::STALE) }
+    }
+
+    /// Reports that the watcher is at work. Fails if it is not the one watcher any more.
     pub fn beat(&mut self) -> Result<(), Errno> {
+        self.must_hold_lock()?;
         let pulse = WatcherPulse { epoch: self.epoch, pid: own_pid(), beat_ms: monotonic_ms() }.encode();
         if let Some(fd) = &self.pulse
             && fstat(fd)?.st_nlink > 0
         {
-            // One call, so that a reader finds all of the old line or all of the new one.
+            // One call, so that a reader finds either all of the old line or all of the new one.
             return pwrite(fd, pulse.as_bytes(), 0).map(drop);
         }
         file::publish(&self.directory, PULSE, NEW, pulse.as_bytes(), MODE)?;
@@ -68,30 +80,37 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes what is known of a service.
+    /// Publishes the record of a service.
     pub fn record(&self, service: &str, record: &LiveRecord) -> Result<(), Errno> {
         let Ok(bytes) = serde_json::to_vec(record) else { return Err(Errno::INVAL) };
         file::publish(&self.directory, service, NEW, &bytes, MODE)
     }
 
-    /// Takes back what was known of a service.
+    /// Removes the record of a service.
     pub fn forget(&self, service: &str) {
         let _ = unlinkat(&self.directory, service, AtFlags::empty());
     }
 }
 
-/// Writes down, in a service directory, why its process is about to be ended.
+/// Writes in a service directory why its process is about to be ended.
 pub(super) fn restarted(service: &Path, restarted: &LiveRestart) -> Result<(), Errno> {
+    let words = format!("ended at {}, because it did not respond: {}", restarted.at, restarted.reason);
+    restart_reason::leave(service, &words)?;
     let service = by_path::open(service, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let data = file::open_directory(&service, "data")?;
     let Ok(bytes) = serde_json::to_vec(restarted) else { return Err(Errno::INVAL) };
     file::publish(data.as_fd(), RESTARTED, ".live-restart.new", &bytes, MODE)
 }
 
-/// Returns why the watcher ended a process of a service last.
+/// Returns why the watcher last ended a process of a service.
 pub(super) fn last_restarted(service: &Path) -> Option<LiveRestart> {
     let bytes = read_bounded(&service.join("data").join(RESTARTED), MAX_BYTES).ok()??;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// Returns the directory in which a scandir's watcher publishes.
+pub fn directory(scandir: &Path) -> PathBuf {
+    scandir.join(DIRECTORY)
 }
 
 /// Returns the line of a scandir's watcher.
@@ -99,7 +118,7 @@ pub fn beat_of(scandir: &Path) -> Option<WatcherPulse> {
     WatcherPulse::decode(&read_bounded(&scandir.join(DIRECTORY).join(PULSE), MAX_BYTES).ok()??)
 }
 
-/// Returns what a watcher has published of a service.
+/// Returns the record that a watcher has published for a service.
 pub(super) fn record_of(scandir: &Path, service: &str) -> Option<LiveRecord> {
     let bytes = read_bounded(&scandir.join(DIRECTORY).join(service), MAX_BYTES).ok()??;
     serde_json::from_slice(&bytes).ok()
@@ -109,7 +128,7 @@ fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// Returns a number that no other watcher has had: the moment and the process together are nobody else's.
+/// Returns a number that no other watcher had: no other has both this time and this process number.
 fn new_epoch() -> u64 {
     let (seconds, nanoseconds) = gatevisor_sys::clock::wall();
     let wall = seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(u64::from(nanoseconds));

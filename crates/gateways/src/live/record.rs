@@ -1,18 +1,21 @@
-//! *Lives here:* what the watcher writes for others, as bytes: its own line, a record a service, and why it ended one.
+//! *Lives here:* the formats of what the watcher writes: its own line, the record of a service, and
+//! why it ended a process.
 //!
-//! *Does not live here:* where that is, and writing it.
+//! *Does not live here:* where the files are, and writing them.
 
+use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::proc::Process;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of any of these files at the most.
+/// The most bytes of any of these files.
 pub(super) const MAX_BYTES: usize = 8 << 10;
 
-/// The watcher's own line: which watcher it is, and when it was at work last.
+/// The watcher's own line: which watcher it is, and when it last was at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatcherPulse {
     /// A number that no other watcher of this scandir has had.
     pub epoch: u64,
-    /// Its process.
+    /// The watcher's process.
     pub pid: i32,
     /// Milliseconds of the monotonic clock.
     pub beat_ms: u64,
@@ -22,6 +25,12 @@ impl WatcherPulse {
     /// Returns the line, which always has the same length, so that it can be rewritten in place.
     pub(super) fn encode(&self) -> String {
         format!("{:016x} {:010} {:020}\n", self.epoch, self.pid, self.beat_ms)
+    }
+
+    /// Returns for how long the watcher has said nothing, in milliseconds. A line of the future is
+    /// of an earlier boot of the machine, and so is its watcher.
+    pub(super) fn silent_ms(self) -> u64 {
+        monotonic_ms().checked_sub(self.beat_ms).unwrap_or(u64::MAX)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
@@ -35,42 +44,51 @@ impl WatcherPulse {
 /// What is known of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveRecord {
-    /// The watcher that says it, in hexadecimal digits.
+    /// The epoch of the watcher that wrote it, in hexadecimal digits.
     pub epoch: String,
-    /// The process that it is about.
+    /// The process of the service.
     pub pid: i32,
-    /// Field 22 of that one's `/proc/PID/stat`.
+    /// Field 22 of the process's `/proc/PID/stat`.
     pub start_ticks: u64,
-    /// A word of `gatevisor_liveness::Liveness`.
+    /// The state, as a word of `gatevisor_liveness::Liveness`.
     pub state: String,
-    /// Since when, in RFC 3339.
+    /// Since when it is in that state, in RFC 3339.
     pub since: String,
-    /// What showed so, or was looked for last.
+    /// The kind of evidence that was found, or was looked for last.
     pub evidence: Option<String>,
-    /// Looks in a row that found nothing.
+    /// The number of looks in a row that found no evidence.
     pub misses: u32,
-    /// Why, for people.
+    /// The reason for the state, for people.
     pub reason: Option<String>,
-    /// What follows.
+    /// What is done if the service does not respond.
     pub policy: String,
-    /// Whether any life of the service has shown that it works.
+    /// Whether any run of the service has shown evidence.
     pub proven: bool,
+}
+
+impl LiveRecord {
+    /// Returns whether this watcher says it, and of the process that has this number now. Where
+    /// nobody tells when that process began, its number has to do.
+    pub(super) fn is_of(&self, watcher: WatcherPulse, pid: i32) -> bool {
+        let is_same = || Process::of(pid).is_none_or(|process| process.began == self.start_ticks);
+        self.pid == pid && self.epoch == format!("{:016x}", watcher.epoch) && is_same()
+    }
 }
 
 /// Why the watcher ended a process of a service, in `data/live-restart`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveRestart {
-    /// When, in RFC 3339.
+    /// When it was ended, in RFC 3339.
     pub at: String,
-    /// The process.
+    /// The process that was ended.
     pub pid: i32,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
-    /// What was looked for last.
+    /// The kind of evidence that was looked for last.
     pub evidence: Option<String>,
-    /// Looks in a row that found nothing.
+    /// The number of looks in a row that found no evidence.
     pub misses: u32,
-    /// The directory with what could be found out.
+    /// The directory with the evidence.
     pub incident: Option<String>,
 }
 
@@ -90,7 +108,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_line_of_a_watcher_is_none(bytes: Vec<u8>) {
+        fn a_line_that_no_watcher_wrote_is_ignored(bytes: Vec<u8>) {
             let _ = WatcherPulse::decode(&bytes);
         }
     }

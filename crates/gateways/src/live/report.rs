@@ -1,40 +1,44 @@
-//! *Lives here:* what is known of a gateway that is followed, for whoever asks.
+//! *Lives here:* reading what the watcher has published about a gateway.
 //!
 //! *Does not live here:* finding it out (see `watcher`).
 
 use std::path::Path;
 
+use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{LivePolicy, Liveness};
+use gatevisor_paths::by_path;
 use gatevisor_slot::live::{self, Live};
 use gatevisor_slot::notify::{self, Said};
-use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_slot::turns::StartSeen;
 use serde::{Serialize, Serializer};
 
-use super::publish::{beat_of, last_restarted, record_of};
-use super::record::{LiveRecord, LiveRestart};
+use super::publish::{beat_of, directory, last_restarted, record_of};
+use super::record::{LiveRecord, LiveRestart, WatcherPulse};
 use crate::files::read_bounded;
 
-/// Milliseconds after which a watcher that did not report says nothing any more.
+/// Milliseconds after which the records of a watcher that does not report count no more.
 const STALE_MS: u64 = 30_000;
-/// Seconds for which a gateway that has just come up need not have been looked at.
+/// Why no record counts where there has been no watcher.
+const NO_WATCHER: &str = "no watcher of gateways runs";
+/// Seconds for which a gateway that has just come up may be without a record.
 const UNSEEN_S: u64 = 10;
 
-/// How a gateway that is followed is.
+/// The state of a gateway that is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LiveState {
-    /// A watcher that is at work says so.
+    /// The watcher reports this.
     Said(Liveness),
-    /// Nobody says anything that counts.
+    /// There is no report that counts.
     Unknown,
 }
 
 impl LiveState {
-    /// All of them.
+    /// Returns all states.
     pub fn all() -> impl Iterator<Item = Self> {
         Liveness::ALL.into_iter().map(Self::Said).chain([Self::Unknown])
     }
 
-    /// Returns the word for it.
+    /// Returns the word for the state.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Said(state) => state.word(),
@@ -52,26 +56,44 @@ impl Serialize for LiveState {
 /// What is known of a gateway that is followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LiveReport {
-    /// How it is.
+    /// Whether it works, as its evidence shows.
     pub state: LiveState,
-    /// Since when, in RFC 3339.
+    /// Since when it is in that state, in RFC 3339.
     pub since: Option<String>,
-    /// What showed so, or was looked for last.
+    /// The kind of evidence that was found, or was looked for last.
     pub evidence: Option<String>,
-    /// Looks in a row that found nothing.
+    /// The number of looks in a row that found no evidence.
     pub misses: u32,
-    /// Why, for people.
+    /// The reason for the state, for people.
     pub reason: Option<String>,
-    /// What follows when it does not respond: `warn` or `restart`.
+    /// What is done if it does not respond: `warn` or `restart`.
     pub policy: &'static str,
-    /// What it does, in its own words, where it says so by `sd_notify`.
+    /// What it reports by `sd_notify` that it is doing.
     pub status: Option<String>,
 }
 
 impl LiveReport {
-    /// Returns whether this is a reason not to call the gateway well.
+    /// Returns whether a gateway in this state counts as not well.
     pub const fn is_bad(&self) -> bool {
-        matches!(self.state, LiveState::Unknown | LiveState::Said(Liveness::Unresponsive))
+        self.is_unresponsive() || matches!(self.state, LiveState::Unknown)
+    }
+
+    /// Returns whether the watcher has found that it does not work.
+    pub const fn is_unresponsive(&self) -> bool {
+        matches!(self.state, LiveState::Said(Liveness::Unresponsive))
+    }
+
+    /// Returns what the last look at it missed, of one that does not count as not well for it yet.
+    pub fn missed(&self) -> Option<String> {
+        let reason = self.reason.as_deref().filter(|_| self.misses > 0 && !self.is_bad())?;
+        let looks = if self.misses == 1 { "look" } else { "looks in a row" };
+        Some(format!("{} {looks} found nothing that shows that it works: {reason}", self.misses))
+    }
+
+    /// Returns whether its evidence says something about its state. Of one that has never shown
+    /// any, the evidence was only looked for.
+    pub const fn is_by_evidence(&self) -> bool {
+        !matches!(self.state, LiveState::Unknown | LiveState::Said(Liveness::Starting | Liveness::Up))
     }
 
     fn unknown(policy: LivePolicy, reason: String) -> Self {
@@ -100,20 +122,21 @@ impl LiveReport {
     }
 }
 
-/// Returns what a service's process has said of itself by `sd_notify`.
+/// Returns what the process of a service has reported about itself by `sd_notify`.
 pub(super) fn said_of(service: &Path, pid: i32) -> Option<Said> {
     let bytes = read_bounded(&service.join(notify::SAID), notify::SAID_BYTES).ok()??;
     Said::decode(str::from_utf8(&bytes).ok()?, pid)
 }
 
-/// Returns how a service's process is followed, as its interpreter has said at its start.
+/// Returns how the process of a service is followed, as its interpreter has written at its start.
 pub fn of_service(service: &Path, pid: i32) -> Option<Live> {
     let bytes = read_bounded(&service.join("data/live"), live::MAX_BYTES).ok()??;
     let (of, live) = Live::decode(str::from_utf8(&bytes).ok()?)?;
     (of == pid).then_some(live)
 }
 
-/// Returns what is known of a service that has been up for so long; nothing where it is not followed.
+/// Returns what is known of a service that has been up for `up_s` seconds; `None` if it is not
+/// followed.
 pub fn look(scandir: &Path, service: &str, pid: i32, up_s: u64) -> Option<LiveReport> {
     let directory = scandir.join(service);
     let live = of_service(&directory, pid)?;
@@ -125,7 +148,7 @@ pub fn look(scandir: &Path, service: &str, pid: i32, up_s: u64) -> Option<LiveRe
     Some(LiveReport { status, ..judged(scandir, service, pid, up_s, policy) })
 }
 
-/// Returns what the watcher says of a service, as far as that counts.
+/// Returns what the watcher reports about a service, if that counts.
 fn judged(scandir: &Path, service: &str, pid: i32, up_s: u64, policy: LivePolicy) -> LiveReport {
     let is_new = up_s < UNSEEN_S;
     let starting = || LiveReport {
@@ -134,31 +157,67 @@ fn judged(scandir: &Path, service: &str, pid: i32, up_s: u64, policy: LivePolicy
         ..LiveReport::unknown(policy, String::new())
     };
     let Some(pulse) = beat_of(scandir) else {
-        let none = || LiveReport::unknown(policy, "no watcher of gateways runs".to_owned());
+        let none = || LiveReport::unknown(policy, NO_WATCHER.to_owned());
         return if is_new { starting() } else { none() };
     };
-    let record = record_of(scandir, service)
-        .filter(|record| record.pid == pid && record.epoch == format!("{:016x}", pulse.epoch));
-    let silent_ms = monotonic_ms().saturating_sub(pulse.beat_ms);
-    if silent_ms > STALE_MS {
-        let silent = silent_ms / 1000;
-        return LiveReport::unknown(
-            policy,
-            format!("the watcher of gateways has been silent for {silent} s"),
-        );
+    let record = record_of(scandir, service).filter(|record| record.is_of(pulse, pid));
+    if let Some(silent) = silent(pulse) {
+        return LiveReport::unknown(policy, silent);
     }
     let said = record.and_then(|record| LiveReport::said(policy, record));
-    let unseen =
-        || LiveReport::unknown(policy, "the watcher of gateways has not looked at it yet".to_owned());
+    let unseen = || {
+        LiveReport::unknown(policy, "the watcher of gateways has not looked at this process yet".to_owned())
+    };
     said.unwrap_or_else(|| if is_new { starting() } else { unseen() })
 }
 
-/// Returns what a watcher has said last of a service, whether or not it still reports.
+/// Returns that a watcher does not report any more, if that is so.
+fn silent(pulse: WatcherPulse) -> Option<String> {
+    let since = match pulse.silent_ms() {
+        ms if ms <= STALE_MS => return None,
+        u64::MAX => "since the machine was started".to_owned(),
+        ms => format!("for {} s", ms / 1000),
+    };
+    Some(format!("the watcher of gateways has been silent {since}"))
+}
+
+/// Returns why nobody watches the gateways of a scandir; `None` if a watcher reports.
+pub fn unwatched(scandir: &Path) -> Option<String> {
+    beat_of(scandir).map_or_else(|| Some(NO_WATCHER.to_owned()), silent)
+}
+
+/// Returns whether a scandir ever had a watcher of gateways, so that it should have one.
+pub fn was_watched(scandir: &Path) -> bool {
+    by_path::is_directory(directory(scandir))
+}
+
+/// Returns the last state that a watcher has published for a service, whether or not the watcher
+/// still reports.
 pub fn said(scandir: &Path, service: &str) -> Option<Liveness> {
     Liveness::of_word(&record_of(scandir, service)?.state)
 }
 
-/// Returns why the watcher ended a process of a service last.
+/// Returns what is known of the start of this process of a service: whether it has shown that it
+/// works.
+pub fn start_seen(service: &Path, pid: i32) -> StartSeen {
+    let status = ServiceDir::new(service.to_owned()).status().ok();
+    let is_ready = status.is_some_and(|status| status.ready);
+    // Its supervisor may not have said yet that it has started it.
+    if is_ready && status.and_then(|status| status.pid).map(gatevisor_wire::Pid::get) == Some(pid) {
+        return StartSeen::Over;
+    }
+    let Some((scandir, name)) = service.parent().zip(service.file_name()) else {
+        return StartSeen::Unwatched;
+    };
+    let Some(pulse) = beat_of(scandir).filter(|pulse| pulse.silent_ms() <= STALE_MS) else {
+        return StartSeen::Unwatched;
+    };
+    let record = record_of(scandir, &name.to_string_lossy()).filter(|record| record.is_of(pulse, pid));
+    let state = record.and_then(|record| Liveness::of_word(&record.state));
+    if state.is_none_or(|state| state == Liveness::Starting) { StartSeen::NotYet } else { StartSeen::Over }
+}
+
+/// Returns why the watcher last ended a process of a service.
 pub fn restarted(service: &Path) -> Option<LiveRestart> {
     last_restarted(service)
 }
@@ -168,11 +227,15 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
+    use gatevisor_sys::clock::monotonic_ms;
+    use gatevisor_sys::proc::Process;
+
     use super::super::publish::Publisher;
+    use super::super::record::WatcherPulse;
     use super::*;
     use crate::inspect;
 
-    /// Returns the words that a table of a document has in its first column.
+    /// Returns the words in the first column of a document's table.
     fn first_column(text: &str, heading: &str) -> BTreeSet<String> {
         let table = text.split(heading).nth(1).unwrap().lines();
         let rows = table
@@ -195,7 +258,7 @@ mod tests {
         LiveRecord {
             epoch: format!("{epoch:016x}"),
             pid,
-            start_ticks: 1,
+            start_ticks: Process::of(pid).map_or(1, |process| process.began),
             state: "live".to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),
             evidence: Some("heartbeat".to_owned()),
@@ -207,36 +270,49 @@ mod tests {
     }
 
     #[test]
-    fn what_a_watcher_says_counts_while_it_is_heard_and_of_this_process_alone() {
+    fn what_a_watcher_reports_counts_while_it_beats_and_for_this_process_alone() {
         let place = tempfile::tempdir().unwrap();
         let scandir = place.path();
         let data = scandir.join("a/data");
         fs::create_dir_all(&data).unwrap();
-        let word = |up_s| look(scandir, "a", 42, up_s).map(|report| report.state.word());
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let settings = |pid: i32, more: &str| fs::write(data.join("live"), format!("# pid {pid}\n{more}"));
+        let word = |up_s| look(scandir, "a", pid, up_s).map(|report| report.state.word());
         assert_eq!(word(100), None, "nobody follows it");
-        fs::write(data.join("live"), "# pid 42\n").unwrap();
+        settings(pid, "").unwrap();
         assert_eq!((word(1), word(100)), (Some("starting"), Some("unknown")), "there is no watcher");
         let mut publisher = Publisher::new(scandir).unwrap().unwrap();
         publisher.beat().unwrap();
         assert_eq!(word(100), Some("unknown"), "it has not looked yet");
         let epoch = publisher.epoch();
+        let good = record(epoch, pid);
         for (record, expected) in [
-            (record(epoch, 42), "live"),
-            (record(epoch, 43), "unknown"),
-            (record(epoch ^ 1, 42), "unknown"),
-            (LiveRecord { state: "well".to_owned(), ..record(epoch, 42) }, "unknown"),
+            (good.clone(), "live"),
+            (record(epoch, pid + 1), "unknown"),
+            (record(epoch ^ 1, pid), "unknown"),
+            (LiveRecord { state: "well".to_owned(), ..good.clone() }, "unknown"),
+            // An earlier process had the same number.
+            (LiveRecord { start_ticks: good.start_ticks - 1, ..good.clone() }, "unknown"),
         ] {
             publisher.record("a", &record).unwrap();
             assert_eq!(word(100), Some(expected), "{record:?}");
         }
-        publisher.record("a", &record(epoch, 42)).unwrap();
-        fs::write(data.join("live"), "# pid 43\n").unwrap();
+        publisher.record("a", &good).unwrap();
+        settings(pid + 1, "").unwrap();
         assert_eq!(word(100), None, "that was of another life");
-        fs::write(data.join("live"), "# pid 42\npolicy = \"off\"\n").unwrap();
+        settings(pid, "policy = \"off\"\n").unwrap();
         assert_eq!(word(100), None, "nobody is to follow it");
-        fs::write(data.join("live"), "# pid 42\n").unwrap();
-        fs::write(scandir.join(".live/.watcher"), format!("{epoch:016x} {:010} {:020}\n", 7, 0)).unwrap();
+        settings(pid, "").unwrap();
+        let beats = |ms: u64| {
+            let pulse = WatcherPulse { epoch, pid: 7, beat_ms: ms };
+            fs::write(scandir.join(".live/.watcher"), pulse.encode()).unwrap();
+        };
+        beats(monotonic_ms());
+        assert_eq!(word(100), Some("live"));
+        beats(monotonic_ms() + 3_600_000);
+        assert_eq!(word(100), Some("unknown"), "the machine was started again");
         if monotonic_ms() > STALE_MS {
+            beats(0);
             assert_eq!(word(100), Some("unknown"), "the watcher is silent");
             assert_eq!(word(1), Some("unknown"), "even of one that has just come up");
         }
@@ -246,7 +322,16 @@ mod tests {
     fn there_is_one_watcher_at_a_time() {
         let place = tempfile::tempdir().unwrap();
         assert!(Publisher::new(place.path()).unwrap().is_some());
-        // The lock is of a process, so only another one would be refused.
+        // A process can lock its own lock again, so only another process would be refused.
+        let mut publisher = Publisher::new(place.path()).unwrap().unwrap();
+        publisher.beat().unwrap();
+        fs::remove_file(place.path().join(".live/.lock")).unwrap();
+        assert!(publisher.beat().is_err(), "another watcher could lock a new file of that name");
+        let mut next = Publisher::new(place.path()).unwrap().unwrap();
+        next.beat().unwrap();
+        assert!(publisher.beat().is_err(), "there is another watcher");
+        fs::rename(place.path().join(".live"), place.path().join(".old")).unwrap();
+        assert!(next.beat().is_err());
         assert!(Publisher::new(&place.path().join("gone")).is_err());
     }
 }

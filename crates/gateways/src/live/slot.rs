@@ -1,6 +1,7 @@
-//! *Lives here:* one service as the watcher sees it: whether it runs, how it is followed in this life, what it shows by itself.
+//! *Lives here:* one service as the watcher sees it: whether it runs, how this run is followed, and
+//! the evidence that needs no question.
 //!
-//! *Does not live here:* asking it (see `probe`), deciding (`gatevisor-liveness`).
+//! *Does not live here:* asking the service (see `probe`), deciding (`gatevisor-liveness`).
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{
     Attended, Beat, BeatAge, BeatMark, EvidenceKind, Life, LiveFinding, LivePolicy, LiveSettings,
+    SupervisorSays,
 };
 use gatevisor_paths::by_path;
 use gatevisor_slot::answerer::{ServiceProcesses, Whose};
@@ -16,7 +18,7 @@ use gatevisor_slot::http;
 use gatevisor_slot::live::{Live, StateFile};
 use gatevisor_slot::notify::{self, Said};
 use gatevisor_sys::clock::monotonic_ms;
-use gatevisor_sys::proc::Process;
+use gatevisor_sys::proc::{Process, is_stopped_by_signal};
 use gatevisor_sys::tcp::Sockets;
 use gatevisor_wire::status::Status;
 use rustix::fs::{AtFlags, statat};
@@ -28,7 +30,7 @@ use super::report::{of_service, said_of};
 use crate::files::read_bounded;
 use crate::incidents::Evidence;
 
-/// Bytes of a heartbeat that are looked at.
+/// The bytes of a heartbeat file that are read.
 const BEAT_BYTES: usize = 64 << 10;
 
 /// A service whose process runs and is followed.
@@ -40,15 +42,16 @@ pub(super) struct FollowedGateway {
     pub live: Live,
     pub settings: LiveSettings,
     pub waits: Waits,
-    /// What it has said of itself so far.
+    /// What it has reported about itself so far.
     pub said: Said,
     processes: ServiceProcesses,
 }
 
 impl FollowedGateway {
-    /// Looks at a service; returns it if its process runs and is to be followed.
+    /// Looks at a service. Returns it if its process runs and is followed.
     ///
-    /// `before` is what was known of it: while its process is the same, nothing else is read than its status.
+    /// `before` is the result of the last look. As long as the process is the same, only the status
+    /// is read again.
     pub fn look(dir: ServiceDir, before: Option<Self>) -> Option<Self> {
         let status = dir.status().ok().filter(Status::is_up)?;
         let pid = status.pid?.get();
@@ -73,7 +76,7 @@ impl FollowedGateway {
         Process::of(self.life.pid).is_some_and(|process| process.began == self.life.start_ticks)
     }
 
-    /// Returns what its heartbeat says, where it is to have one.
+    /// Returns the age of its heartbeat, if it must have one.
     pub fn heartbeat(&self, beat: &mut Beat, now: Attended) -> Option<BeatAge> {
         let heartbeat = self.live.heartbeat.as_ref()?;
         let file = Path::new(&heartbeat.file);
@@ -85,7 +88,7 @@ impl FollowedGateway {
         Some(beat.age_of(heartbeat.max_age_ms, now))
     }
 
-    /// Returns what its last word says, where it is to say by itself that it works and somebody receives that.
+    /// Returns the age of its last notification, if it must send some and somebody receives them.
     pub fn notified(&mut self, beat: &mut Beat, now: Attended) -> Option<BeatAge> {
         if !self.live.notify {
             return None;
@@ -99,17 +102,18 @@ impl FollowedGateway {
             self.said = said;
         }
         let age = beat.age_of(notify::max_age_ms(&self.settings), now);
-        // Whose words reach nobody cannot be blamed for saying none.
+        // A gateway whose notifications nobody receives is not blamed for sending none.
         let is_told = age == BeatAge::Fresh || notify::is_received(&self.dir.path().join(notify::SOCKET));
         is_told.then_some(age)
     }
 
-    /// Returns whether its own word is all that it does by itself.
+    /// Returns whether notifications are the only evidence that needs no question.
     pub const fn only_notifies(&self) -> bool {
         self.live.notify && self.live.heartbeat.is_none()
     }
 
-    /// Returns an answer as far as it counts: one from a port that is certainly another process's says nothing.
+    /// Returns an answer as far as it counts. An answer from a port that certainly belongs to
+    /// another process is none.
     pub fn counted(&mut self, answer: Answer, address: Option<SocketAddr>) -> Answer {
         let Some(address) = address.filter(|_| !matches!(answer, Answer::None(_))) else { return answer };
         let listeners = Sockets::now().map(|sockets| sockets.listeners(address)).unwrap_or_default();
@@ -122,8 +126,33 @@ impl FollowedGateway {
         }
     }
 
-    /// Returns a finding with what a gateway that works says of itself besides.
-    pub fn in_its_own_words(&self, finding: LiveFinding) -> LiveFinding {
+    /// Returns what its supervisor tells of this life.
+    ///
+    /// Where an address alone shows that a start is over, nothing else does.
+    pub fn supervisor_says(&self) -> SupervisorSays {
+        let ready = self.status.ready && self.startup().is_none();
+        SupervisorSays { wanted: self.status.want_up, ready }
+    }
+
+    /// Returns a finding, with what a gateway that works reports about itself. A process that a
+    /// signal has stopped does not work, even if the kernel accepts connections in its place, or if
+    /// its last sign of life is young.
+    pub fn as_it_is(&self, finding: LiveFinding) -> LiveFinding {
+        let kind = match finding {
+            LiveFinding::Alive(kind) | LiveFinding::Degraded(kind, _) | LiveFinding::Draining(kind, _) => {
+                kind
+            }
+            other => return other,
+        };
+        if is_stopped_by_signal(self.life.pid) {
+            let why = format!("{kind}: alive until it was stopped by a signal");
+            return LiveFinding::Missing { kind, why, hindered: None, stopped: true };
+        }
+        self.in_its_own_words(finding)
+    }
+
+    /// Returns a finding, with what a gateway that works reports about itself.
+    fn in_its_own_words(&self, finding: LiveFinding) -> LiveFinding {
         let LiveFinding::Alive(kind) = finding else { return finding };
         if self.said.stopping {
             return LiveFinding::Draining(kind, "it says that it is about to end".to_owned());
@@ -143,15 +172,28 @@ impl FollowedGateway {
         }
     }
 
-    /// Returns what its state file says, as far as that is of this life.
+    /// Returns what its state file says, if the file is of this run.
     fn value(&self, state: &StateFile) -> Option<String> {
         let bytes = read_bounded(Path::new(&state.file), BEAT_BYTES).ok()??;
         let object = serde_json::from_slice::<Value>(&bytes).ok()?;
         let value = object.get(&state.key)?.as_str()?.to_owned();
-        names_this_life(&object, self.life.pid).then_some(value)
+        is_of_this_process(&object, self.life.pid).then_some(value)
     }
 
-    /// Returns what can be asked, the cheapest first; a command is executed in `directory`.
+    /// Returns the question that alone shows that a start is over, if there is one.
+    pub fn startup(&self) -> Option<Question> {
+        let startup = self.live.startup.as_ref()?;
+        http::parse_url(&startup.url).ok().map(Question::Startup)
+    }
+
+    /// Returns the question what of a gateway that works does not.
+    pub fn health(&self) -> Option<Question> {
+        let health = self.live.health.as_ref()?;
+        let target = http::parse_url(&health.url).ok()?;
+        Some(Question::Health(target, health.failing.clone()))
+    }
+
+    /// Returns the questions, the cheapest first. A command is executed in `directory`.
     pub fn questions(&self, directory: PathBuf) -> Vec<Question> {
         let socket = self.live.socket.as_ref().map(|socket| {
             Question::Unix(socket.path.clone().into(), socket.send.clone().map(String::into_bytes))
@@ -168,7 +210,8 @@ impl FollowedGateway {
     }
 }
 
-/// Returns the finding where what a gateway does by itself says enough; else what to ask it, and why.
+/// Returns the finding if the evidence without a question is enough. Otherwise returns the
+/// questions, and why they are needed.
 pub(super) fn by_itself(
     ages: &[(EvidenceKind, Option<BeatAge>)],
     questions: Vec<Question>,
@@ -191,7 +234,7 @@ pub(super) fn by_itself(
     Err((questions, why.collect()))
 }
 
-/// Returns what tells a version of a file from the next.
+/// Returns what distinguishes a version of a file from the next.
 fn mark(file: &Path) -> Option<BeatMark> {
     let (parent, name) = by_path::parent(file).ok()?;
     let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
@@ -200,14 +243,14 @@ fn mark(file: &Path) -> Option<BeatMark> {
     Some(BeatMark { changed, inode: stat.st_ino, size })
 }
 
-/// Returns whether a heartbeat is of the process that runs now, as far as it says whose it is.
+/// Returns whether a heartbeat is of the process that runs now, or does not name any.
 fn is_own(file: &Path, leader: i32) -> bool {
     let Ok(Some(bytes)) = read_bounded(file, BEAT_BYTES) else { return false };
-    serde_json::from_slice(&bytes).map_or(true, |object| names_this_life(&object, leader))
+    serde_json::from_slice(&bytes).map_or(true, |object| is_of_this_process(&object, leader))
 }
 
-/// Returns whether an object is of the process that runs now, as far as it says whose it is.
-fn names_this_life(object: &Value, leader: i32) -> bool {
+/// Returns whether an object is of the process that runs now, or does not name any.
+pub(crate) fn is_of_this_process(object: &Value, leader: i32) -> bool {
     let pid = object.get("pid").and_then(Value::as_i64);
     pid.is_none_or(|pid| i32::try_from(pid).is_ok_and(|pid| descends(pid, leader)))
 }

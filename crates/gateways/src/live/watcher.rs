@@ -1,40 +1,46 @@
-//! *Lives here:* the watcher's loop: it looks at what is due, asks without waiting, has the decisions made and carries them out.
+//! *Lives here:* the watcher's loop. It looks at what is due, asks without waiting, has
+//! `gatevisor-liveness` decide, and carries the decisions out.
 //!
 //! *Does not live here:* the decisions (`gatevisor-liveness`).
 //!
-//! One thread. It never waits for a gateway: questions are answered while it sleeps, evidence is collected by a child. What can
-//! hold it up is a disk, and then it is late, which it notices, and says nothing.
+//! The watcher has one thread and never waits for a gateway. Answers come while it sleeps, and a
+//! child collects evidence. Only a disk can hold it up. It notices afterwards that it was late, and
+//! does not count that time.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::PathBuf;
 
-use gatevisor_client::ServiceDir;
+use gatevisor_client::{ServiceDir, status_view};
 use gatevisor_liveness::{
-    Attended, Attention, ClockReading, EvidenceKind, Fleet, FollowedService, Hindrance, LiveEffect,
-    LiveFinding, Liveness,
+    Attended, Attention, EvidenceKind, Fleet, FollowedService, LiveEffect, LiveFinding, Liveness,
 };
-use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_slot::turns;
+use gatevisor_sys::clock::{monotonic_ms, timespec};
 use jiff::Timestamp;
-use rustix::event::{PollFd, Timespec, poll};
+use rustix::event::{PollFd, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::act::{self, EvidenceJob};
+use super::again::EndedHere;
 use super::asking::Asking;
+use super::clock::{moment, reading};
 use super::notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
 use super::probe::{Answer, Question};
-use super::process::{self, ProcessSeen};
+use super::process;
 use super::publish::{self, Publisher};
 use super::record::{LiveRecord, LiveRestart};
 use super::slot::{FollowedGateway, by_itself};
+use crate::drain;
 use crate::manager::{ScandirManager, ServiceManager};
 use crate::profile::ProfileName;
+use crate::ticket::TicketKeeper;
 
-/// Milliseconds between two looks for gateways that have come or gone, and between two words that the watcher is at work.
+/// Milliseconds between two scans for gateways that have come or gone. It is also how often the
+/// watcher reports at least.
 const SCAN_MS: u64 = 5_000;
-/// The same while one that has gone may come again shortly, and for how long that is.
+/// The interval of scans after a gateway has gone, because it may come again soon, and for how long
+/// that interval holds.
 const SCAN_SOON_MS: u64 = 1_000;
 const SOON_MS: u64 = 30_000;
 
@@ -49,10 +55,12 @@ pub struct LiveWatcher {
     followed: BTreeMap<String, FollowedGateway>,
     asking: BTreeMap<String, Asking>,
     jobs: BTreeMap<String, EvidenceJob>,
+    tickets: TicketKeeper,
     told: BTreeMap<String, Liveness>,
     scan: Attended,
-    /// Since when those are gone that may come again.
+    /// Gateways that have gone and may come again, and since when.
     gone: BTreeMap<String, Attended>,
+    ended: EndedHere,
 }
 
 impl LiveWatcher {
@@ -79,13 +87,15 @@ impl LiveWatcher {
             followed: BTreeMap::new(),
             asking: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            tickets: TicketKeeper::default(),
             told: BTreeMap::new(),
             scan: Attended::default(),
             gone: BTreeMap::new(),
+            ended: EndedHere::default(),
         })
     }
 
-    /// Watches; returns only why it cannot any longer.
+    /// Watches. Returns only if it cannot go on, with the reason.
     pub fn run(mut self) -> LiveWatchError {
         let mut planned = 0;
         loop {
@@ -97,7 +107,7 @@ impl LiveWatcher {
         }
     }
 
-    /// Does what there is to do now.
+    /// Does everything that is due.
     fn wake(&mut self, planned_ms: u64) -> Result<(), Errno> {
         let wake = self.attention.wake(reading(), planned_ms);
         let (now, mut out) = (wake.now, Vec::new());
@@ -106,9 +116,15 @@ impl LiveWatcher {
             self.fleet.lapse(now);
         }
         self.publisher.beat()?;
+        for (name, what) in self.tickets.step(&self.manager) {
+            (self.tell)(LiveNotice::AskedRestart(name.to_string(), what));
+        }
         if now >= self.scan {
             self.scan = now.plus(SCAN_MS);
             self.scan(now, &mut out);
+            for (name, why) in drain::undo_left(&self.manager) {
+                (self.tell)(LiveNotice::DrainUndone(name.to_string(), why));
+            }
         }
         self.take_answers(now, &mut out);
         self.look(now, &mut out);
@@ -128,28 +144,28 @@ impl LiveWatcher {
         looks.chain(asked.chain(jobs).map(|until| until.saturating_sub(now_ms))).min().unwrap_or(SCAN_MS)
     }
 
-    /// Sleeps until the time is over or somebody answers.
+    /// Sleeps until the time is over or an answer comes.
     fn sleep(&self, ms: u64) {
         let probes = self.asking.values().filter_map(Asking::poll_fd);
-        let mut fds: Vec<PollFd<'_>> = probes.chain(self.jobs.values().map(EvidenceJob::poll_fd)).collect();
-        let timeout = Timespec {
-            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(ms % 1000).unwrap_or(0).saturating_mul(1_000_000),
-        };
-        let _ = poll(&mut fds, Some(&timeout));
+        let jobs = self.jobs.values().map(EvidenceJob::poll_fd);
+        let mut fds: Vec<PollFd<'_>> = probes.chain(jobs).chain(self.tickets.poll_fd()).collect();
+        let _ = poll(&mut fds, Some(&timespec(ms)));
     }
 
     /// Finds out which gateways run.
     fn scan(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
-        // A scandir that cannot be read for a moment says nothing of anyone.
+        // A scandir that cannot be read at the moment tells nothing about any gateway.
         let Ok(names) = self.manager.list() else { return };
-        if self.gone.values().any(|since| now.since(*since) < SOON_MS) {
+        // Others may wait for the end of a start.
+        let some_wait = || turns::turns(self.manager.scandir()).waiting().next().is_some();
+        if self.gone.values().any(|since| now.since(*since) < SOON_MS) || some_wait() {
             self.scan = now.plus(SCAN_SOON_MS);
         }
         let mut before = std::mem::take(&mut self.followed);
         for name in names {
             let service = name.service_entry();
             let dir = ServiceDir::new(self.manager.scandir().join(&service));
+            self.ended.look(&self.manager, &dir, &service);
             let Some(followed) = FollowedGateway::look(dir, before.remove(&service)) else {
                 self.gone(&service, now);
                 continue;
@@ -173,7 +189,8 @@ impl LiveWatcher {
         }
     }
 
-    /// Returns whether an earlier watcher has seen a gateway work; of one that is known nobody asks.
+    /// Returns whether an earlier watcher has seen evidence of a gateway. For a gateway that is
+    /// known already, that is not looked up.
     fn was_proven(&self, service: &str) -> bool {
         let known = self.fleet.service(service).is_some();
         !known && publish::record_of(self.manager.scandir(), service).is_some_and(|record| record.proven)
@@ -187,7 +204,7 @@ impl LiveWatcher {
         self.fleet.gone(service);
     }
 
-    /// Looks at those that are due.
+    /// Looks at the gateways that are due.
     fn look(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let due = |service: &&str| {
             let known = self.fleet.service(service);
@@ -197,13 +214,15 @@ impl LiveWatcher {
         let names: Vec<String> = self.fleet.names().filter(due).map(str::to_owned).collect();
         for name in names {
             match self.glance(&name, now) {
+                Ok(LiveFinding::Alive(kind)) => self.alive(&name, kind, now, out),
                 Ok(finding) => self.found(&name, now, finding, out),
                 Err((rest, why)) => self.ask(&name, rest, why, now, out),
             }
         }
     }
 
-    /// Looks at what a gateway shows by itself; returns what to ask it, and why, where that is not enough.
+    /// Looks for evidence that needs no question. If that is not enough, returns the questions, and
+    /// why they are needed.
     fn glance(&mut self, name: &str, now: Attended) -> Result<LiveFinding, (Vec<Question>, Vec<String>)> {
         let Some(followed) = self.followed.get_mut(name) else { return Ok(LiveFinding::Early) };
         if let Ok(status) = followed.dir.status() {
@@ -214,10 +233,13 @@ impl LiveWatcher {
             self.scan = now;
             return Ok(LiveFinding::Early);
         }
-        if followed.status.paused {
+        if status_view::is_paused(&followed.status) {
             return Ok(LiveFinding::Paused);
         }
         let Some(service) = self.fleet.service_mut(name) else { return Ok(LiveFinding::Early) };
+        if let Some(startup) = followed.startup().filter(|_| !service.has_shown()) {
+            return Err((vec![startup], Vec::new()));
+        }
         let profile = profile_of(name);
         let directory = profile.map(|name| self.manager.home().profile_dir(&name)).unwrap_or_default();
         let heartbeat = followed.heartbeat(&mut service.beat, now);
@@ -248,7 +270,16 @@ impl LiveWatcher {
         self.asking.insert(name.to_owned(), asking);
     }
 
-    /// Takes in the answers that have come.
+    /// Notes that a gateway works, once it has been asked what of it does not, if it can say that.
+    fn alive(&mut self, name: &str, kind: EvidenceKind, now: Attended, out: &mut Vec<LiveEffect>) {
+        let Some(health) = self.followed.get(name).and_then(FollowedGateway::health) else {
+            return self.found(name, now, LiveFinding::Alive(kind), out);
+        };
+        self.fleet.defer(name, now);
+        self.asking.insert(name.to_owned(), Asking::of_live(health, kind, monotonic_ms()));
+    }
+
+    /// Handles the answers that have come.
     fn take_answers(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let now_ms = monotonic_ms();
         let answered = self.asking.iter_mut();
@@ -256,14 +287,18 @@ impl LiveWatcher {
             answered.filter_map(|(name, asking)| Some((name.clone(), asking.step(now_ms)?))).collect();
         for (name, answer) in answers {
             let Some(asking) = self.asking.remove(&name) else { continue };
-            let (kind, address) = (asking.kind(), asking.address());
-            let Asking { rest, mut why, .. } = asking;
+            let (kind, address) = (asking.shown_by.unwrap_or(asking.kind()), asking.address());
+            let Asking { rest, mut why, shown_by, .. } = asking;
             let answer = match self.followed.get_mut(&name) {
                 Some(followed) => followed.counted(answer, address),
                 None => answer,
             };
             match answer {
-                Answer::Alive => self.found(&name, now, LiveFinding::Alive(kind), out),
+                // It works, whatever became of the question what of it does not.
+                Answer::Alive | Answer::None(_) if shown_by.is_some() => {
+                    self.found(&name, now, LiveFinding::Alive(kind), out);
+                }
+                Answer::Alive => self.alive(&name, kind, now, out),
                 Answer::Degraded(reason) => {
                     self.found(&name, now, LiveFinding::Degraded(kind, reason), out);
                 }
@@ -280,19 +315,19 @@ impl LiveWatcher {
         }
     }
 
-    /// Returns the finding where nothing shows that a gateway works: what the kernel says of it.
+    /// Returns the finding if there is no evidence: what the kernel reports about the process.
     fn nothing(&mut self, name: &str, kind: EvidenceKind, why: &[String]) -> LiveFinding {
         let Some(followed) = self.followed.get_mut(name) else { return LiveFinding::Early };
         let seen = process::look(followed.life.pid, &mut followed.waits, monotonic_ms());
-        finding(kind, why, seen)
+        seen.finding(kind, why)
     }
 
     fn found(&mut self, name: &str, now: Attended, finding: LiveFinding, out: &mut Vec<LiveEffect>) {
         let Some(followed) = self.followed.get(name) else { return };
-        self.fleet.look(name, now, followed.status.want_up, followed.in_its_own_words(finding), out);
+        self.fleet.look(name, now, followed.supervisor_says(), followed.as_it_is(finding), out);
     }
 
-    /// Takes in that evidence has been collected.
+    /// Handles the children that have collected evidence.
     fn reap(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let now_ms = monotonic_ms();
         let over = self.jobs.iter().filter(|(_, job)| job.is_over(now_ms));
@@ -319,7 +354,7 @@ impl LiveWatcher {
         Ok(())
     }
 
-    /// Has evidence collected; where that is not possible, it goes on without.
+    /// Has evidence collected. If that is impossible, goes on without.
     fn begin(&mut self, name: &str, now: Attended) {
         let (Some(service), Some(followed)) = (self.fleet.service(name), self.followed.get(name)) else {
             return;
@@ -352,7 +387,7 @@ impl LiveWatcher {
         }
     }
 
-    /// Writes down why a gateway is about to be ended, and says so.
+    /// Writes down why a gateway is about to be ended, and tells people.
     fn write_down(&self, name: &str, incident: Option<PathBuf>) {
         let (Some(service), Some(followed)) = (self.fleet.service(name), self.followed.get(name)) else {
             return;
@@ -366,19 +401,21 @@ impl LiveWatcher {
             misses: service.misses(),
             incident: incident.as_ref().map(|incident| incident.display().to_string()),
         };
-        // It is ended all the same: it does not work.
+        // The gateway is ended even if this fails, because it does not work.
         let _ = publish::restarted(followed.dir.path(), &restarted);
         (self.tell)(LiveNotice::Ending(shown(name), reason, incident));
     }
 
-    /// Has a gateway end, and looks soon what became of it.
+    /// Signals a gateway, and has the next scan come soon.
     fn end(&mut self, name: &str, signal: Signal, now: Attended) {
         self.signal(name, signal);
+        self.ended.told(name, self.followed.get(name).map(|followed| followed.life));
         self.gone.entry(name.to_owned()).or_insert(now);
         self.scan = self.scan.min(now.plus(SCAN_SOON_MS));
     }
 
-    /// Signals the process that was looked at, if its supervisor still wants it up and nothing has changed.
+    /// Signals the process that was looked at, if its supervisor still wants it up and nothing has
+    /// changed.
     fn signal(&self, name: &str, signal: Signal) {
         let (Some(service), Some(followed)) = (self.fleet.service(name), self.followed.get(name)) else {
             return;
@@ -387,14 +424,14 @@ impl LiveWatcher {
         let is_same = status.is_some_and(|status| {
             status.pid.map(gatevisor_wire::Pid::get) == Some(followed.life.pid)
                 && status.want_up
-                && !status.paused
+                && !status_view::is_paused(&status)
         });
         if !is_same || !followed.is_same() {
             return;
         }
         match act::send(followed.life, signal) {
             Ok(()) if signal == Signal::KILL => (self.tell)(LiveNotice::Killed(shown(name))),
-            // It can obey only if it runs.
+            // A stopped process can obey only if it continues.
             Ok(()) if service.is_stopped() => drop(act::send(followed.life, Signal::CONT)),
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => {
@@ -424,7 +461,7 @@ impl LiveWatcher {
         if service.state() == Liveness::Unresponsive
             && let Some(reason) = &mut reason
         {
-            reason.push_str(self.what_follows(service, name, now));
+            reason.push_str(self.fleet.why_not_ended(name, now));
         }
         LiveRecord {
             epoch: format!("{:016x}", self.publisher.epoch()),
@@ -439,34 +476,6 @@ impl LiveWatcher {
             proven: service.is_proven(),
         }
     }
-
-    /// Returns why a gateway that does not respond is not ended, where that is so.
-    fn what_follows(&self, service: &FollowedService, name: &str, now: Attended) -> &'static str {
-        if service.is_given_up() {
-            "; starting it again has not helped, so it is left alone"
-        } else if self.fleet.is_machine() {
-            "; so are most others, so it is the machine, and none is ended"
-        } else if self.fleet.is_queued(name, now) {
-            "; others are being started, so it waits"
-        } else {
-            ""
-        }
-    }
-}
-
-/// Returns the finding where nothing shows that a gateway works.
-fn finding(kind: EvidenceKind, why: &[String], seen: ProcessSeen) -> LiveFinding {
-    let ProcessSeen { stopped, traced, hindered } = seen;
-    if traced {
-        return LiveFinding::Traced;
-    }
-    let mut why = why.join(", ");
-    if stopped {
-        why.push_str(", stopped by a signal");
-    }
-    // What a signal has stopped waits for nothing.
-    let hindered: Option<Hindrance> = hindered.filter(|_| !stopped);
-    LiveFinding::Missing { kind, why, hindered, stopped }
 }
 
 fn profile_of(service: &str) -> Option<ProfileName> {
@@ -475,22 +484,4 @@ fn profile_of(service: &str) -> Option<ProfileName> {
 
 fn shown(service: &str) -> String {
     profile_of(service).map_or_else(|| service.to_owned(), |name| name.to_string())
-}
-
-/// Returns a moment in attended time as the wall clock has it, in RFC 3339.
-fn moment(at: Attended, now: Attended) -> String {
-    let ago = std::time::Duration::from_millis(now.since(at));
-    let then = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-    Timestamp::try_from(then).unwrap_or_default().to_string()
-}
-
-fn reading() -> ClockReading {
-    let boot = clock_gettime(ClockId::Boottime);
-    let ms = boot.tv_sec.saturating_mul(1000).saturating_add(boot.tv_nsec / 1_000_000);
-    ClockReading { monotonic_ms: monotonic_ms(), boottime_ms: u64::try_from(ms).unwrap_or(0) }
-}
-
-/// Returns the directory in which a scandir's watcher publishes.
-pub fn directory(scandir: &Path) -> PathBuf {
-    scandir.join(publish::DIRECTORY)
 }

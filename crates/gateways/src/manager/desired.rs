@@ -1,4 +1,5 @@
-//! *Lives here:* what comes before any effect: whether there is such a gateway, and its desired state on disk.
+//! *Lives here:* what comes before any effect: checking that there is such a gateway, and writing
+//! its desired state to disk.
 //!
 //! *Does not live here:* the file itself (see [`crate::desired`]).
 
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use super::errors::{ControlError, GatewayVerb};
 use super::{GatewayRequest, ScandirManager};
 use crate::desired::{self, Desired, DesiredState, RecordError};
-use crate::marker;
+use crate::planned_stop_marker;
 use crate::profile::{self, ProfileName, ShowError};
 
 impl ScandirManager {
@@ -18,7 +19,7 @@ impl ScandirManager {
         !name.is_root() || self.agent.default_profile.gateway
     }
 
-    pub(super) fn check_profile(&self, name: &ProfileName) -> Result<(), ControlError> {
+    pub(crate) fn check_profile(&self, name: &ProfileName) -> Result<(), ControlError> {
         if !self.has_gateway(name) {
             return Err(ControlError::NoGateway { name: name.clone() });
         }
@@ -29,20 +30,20 @@ impl ScandirManager {
         }
     }
 
-    /// Records what an order desired states, and returns the desired state and what there is to say about it.
+    /// Records the desired state of a request, and returns it with the warnings.
     pub(super) fn record(
         &self,
         name: &ProfileName,
         desired: Desired,
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Result<(DesiredState, Vec<String>), RecordError> {
-        let desired_state = desired_state_of(desired, order);
+        let desired_state = desired_state_of(desired, request);
         let recording =
             desired::record(&self.home.profile_dir(name), &self.agent.gateway.state_file, &desired_state)?;
         Ok((desired_state, recording.warning.into_iter().collect()))
     }
 
-    /// Records a desired state once more if the agent has put an older one back meanwhile.
+    /// Records a desired state once more if the agent has replaced it by an older one meanwhile.
     pub(super) fn confirm(
         &self,
         name: &ProfileName,
@@ -61,7 +62,7 @@ impl ScandirManager {
         }
     }
 
-    pub(super) fn not_registered(&self, name: &ProfileName) -> ControlError {
+    pub(crate) fn not_registered(&self, name: &ProfileName) -> ControlError {
         ControlError::NotRegistered { name: name.clone(), scandir: self.scandir.clone() }
     }
 
@@ -69,17 +70,18 @@ impl ScandirManager {
         ControlError::NoSupervisor { name: name.clone(), scandir: self.scandir.clone(), desired }
     }
 
-    /// Records the desired state, and returns what there is to say, if a supervisor runs.
+    /// Records the desired state, and returns it with the warnings. Then it is an error if no
+    /// supervisor runs.
     pub(super) fn desired_state(
         &self,
         verb: GatewayVerb,
         name: &ProfileName,
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Result<(DesiredState, Vec<String>), ControlError> {
         self.check_profile(name)?;
         let desired = if verb == GatewayVerb::Stop { Desired::Stopped } else { Desired::Running };
         let running = self.supervisor_running()?;
-        let recorded = self.record(name, desired, order).map_err(|source| ControlError::Record {
+        let recorded = self.record(name, desired, request).map_err(|source| ControlError::Record {
             verb,
             name: name.clone(),
             source,
@@ -87,24 +89,25 @@ impl ScandirManager {
         if running { Ok(recorded) } else { Err(self.no_supervisor(name, desired)) }
     }
 
-    /// Records the desired state for a stop, as far as that can be done at once, and returns what there is to say.
+    /// Records the desired state for a stop if that is possible at once, and returns the warnings.
     ///
-    /// A full disk, a file system that is read-only or somebody who holds the lock must not keep anybody from stopping a
-    /// gateway. So `false` says that it is to be recorded when the gateway is down.
+    /// A full disk, a read-only file system or a lock that somebody holds must not keep anybody
+    /// from stopping a gateway. The returned `false` means that the desired state must be recorded
+    /// when the gateway is down.
     pub(super) fn desired_state_to_stop(
         &self,
         name: &ProfileName,
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Result<(DesiredState, bool, Vec<String>), ControlError> {
         if !self.supervisor_running()? {
-            let (desired_state, warnings) = self.desired_state(GatewayVerb::Stop, name, order)?;
+            let (desired_state, warnings) = self.desired_state(GatewayVerb::Stop, name, request)?;
             return Ok((desired_state, true, warnings));
         }
         self.check_profile(name)?;
         if !self.has_slot(name)? {
             return Err(self.not_registered(name));
         }
-        let desired_state = desired_state_of(Desired::Stopped, order);
+        let desired_state = desired_state_of(Desired::Stopped, request);
         let recorded = desired::record_at_once(
             &self.home.profile_dir(name),
             &self.agent.gateway.state_file,
@@ -127,21 +130,22 @@ impl ScandirManager {
         desired::record(&home, file, desired_state).map(|recording| recording.warning.into_iter().collect())
     }
 
-    /// Says to a gateway that the signal it is about to get is meant, where the agent knows such a thing; returns what went
-    /// wrong about it.
+    /// Tells a gateway that the signal which follows is a planned stop, if the agent has a file for
+    /// that. Returns what went wrong.
     ///
     /// **Source:** GW-5, L-2, L-3.
     pub fn announce_stop(&self, name: &ProfileName) -> Option<String> {
         let planned = self.agent.gateway.planned_stop.as_ref()?;
         let status = self.slot(name).status().ok().filter(Status::is_up)?;
-        let written = marker::write(&self.home.profile_dir(name), planned, status.pid?, Timestamp::now());
-        // The stop itself matters more; without the marker the gateway only reports it as unexpected. And where the
-        // profile has vanished, nobody would read it.
+        let written =
+            planned_stop_marker::write(&self.home.profile_dir(name), planned, status.pid?, Timestamp::now());
+        // The stop itself matters more. Without the marker, the gateway only reports the stop as
+        // unexpected. If the profile has vanished, nobody would read the marker.
         let failed = written.err().filter(|error| error.kind() != io::ErrorKind::NotFound);
         failed.map(|error| format!("cannot write `{}` for the gateway: {error}", planned.file))
     }
 }
 
-fn desired_state_of(desired: Desired, order: &GatewayRequest) -> DesiredState {
-    DesiredState { desired, by: order.by.clone(), reason: order.reason.clone(), at: Timestamp::now() }
+fn desired_state_of(desired: Desired, request: &GatewayRequest) -> DesiredState {
+    DesiredState { desired, by: request.by.clone(), reason: request.reason.clone(), at: Timestamp::now() }
 }

@@ -1,6 +1,6 @@
 //! *Lives here:* bringing gateways down.
 //!
-//! *Does not live here:* taking their slots away (see `withdraw`).
+//! *Does not live here:* removing their slots (see `withdraw`).
 
 use std::io;
 use std::time::Duration;
@@ -11,8 +11,9 @@ use gatevisor_wire::control::Control;
 use super::errors::{ControlError, GatewayVerb};
 use super::follow::after;
 use super::{Done, GatewayRequest, ScandirManager, StopOutcome, WaitFor};
+use crate::agent::ServedFrom;
 use crate::desired::{Desired, DesiredState};
-use crate::marker;
+use crate::planned_stop_marker;
 use crate::profile::ProfileName;
 
 /// A gateway that is about to be stopped.
@@ -21,30 +22,59 @@ struct Stopping<'a> {
     dir: ServiceDir,
     was_down: bool,
     desired_state: DesiredState,
-    /// The desired state is recorded.
+    /// Whether the desired state is recorded.
     is_kept: bool,
     warnings: Vec<String>,
 }
 
-/// What came of telling a supervisor; `None` where nothing was waited for.
+/// What was begun for one of many.
+enum Begun<'a> {
+    /// A stop of its own gateway.
+    Own(Result<Stopping<'a>, ControlError>),
+    /// It has none of its own, and this came of it.
+    Served(Result<Done<StopOutcome>, ControlError>),
+}
+
+impl<'a> Begun<'a> {
+    fn own(&self) -> Option<&Stopping<'a>> {
+        match self {
+            Self::Own(begun) => begun.as_ref().ok(),
+            Self::Served(_) => None,
+        }
+    }
+}
+
+/// The result of telling a supervisor; `None` if nothing was waited for.
 type Answer = Result<Option<Waited>, WaitError>;
 
 impl ScandirManager {
     pub(super) fn stop_many(
         &self,
         names: &[ProfileName],
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Vec<Result<Done<StopOutcome>, ControlError>> {
-        let begun: Vec<_> = names.iter().map(|name| self.begin_stop(name, order)).collect();
-        let dirs: Vec<ServiceDir> = begun.iter().flatten().map(|stopping| stopping.dir.clone()).collect();
-        let timeout = order.timeout.unwrap_or_else(|| self.stop_timeout());
-        let mut answers = tell_down(&dirs, order.wait, timeout).into_iter();
-        let finish = |begun: Result<Stopping<'_>, ControlError>| {
-            // One answer for each that was begun.
-            begun.and_then(|stopping| {
+        // First, as long as the gateway that serves them can be asked.
+        let stops_server = names.iter().any(ProfileName::is_root);
+        let begun: Vec<_> = names
+            .iter()
+            .map(|name| match self.meant_gateway(name) {
+                ServedFrom::Own => Begun::Own(self.begin_stop(name, names, request)),
+                ServedFrom::Server | ServedFrom::Nobody => {
+                    Begun::Served(self.stop_served(name, request, stops_server))
+                }
+            })
+            .collect();
+        let own = begun.iter().filter_map(Begun::own);
+        let dirs: Vec<ServiceDir> = own.map(|stopping| stopping.dir.clone()).collect();
+        let timeout = request.timeout.unwrap_or_else(|| self.stop_timeout());
+        let mut answers = tell_down(&dirs, request.wait, timeout).into_iter();
+        let finish = |begun: Begun<'_>| match begun {
+            Begun::Served(done) => done,
+            // `answers` has one element for each stop that was begun.
+            Begun::Own(begun) => begun.and_then(|stopping| {
                 let answer = answers.next().unwrap_or(Ok(Some(Waited::SupervisorGone)));
                 self.finish_stop(stopping, answer, timeout)
-            })
+            }),
         };
         begun.into_iter().map(finish).collect()
     }
@@ -52,9 +82,13 @@ impl ScandirManager {
     fn begin_stop<'a>(
         &self,
         name: &'a ProfileName,
-        order: &GatewayRequest,
+        names: &[ProfileName],
+        request: &GatewayRequest,
     ) -> Result<Stopping<'a>, ControlError> {
-        let (desired_state, is_kept, mut warnings) = self.desired_state_to_stop(name, order)?;
+        let (desired_state, is_kept, mut warnings) = self.desired_state_to_stop(name, request)?;
+        if name.is_root() {
+            warnings.extend(self.warning_of_server(names));
+        }
         let dir = self.slot(name);
         let was_down = dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up);
         warnings.extend(self.announce_stop(name));
@@ -64,6 +98,19 @@ impl ScandirManager {
                 .push(format!("the desired state is recorded, but nothing is stopped elsewhere: {standing}"));
         }
         Ok(Stopping { name, dir, was_down, desired_state, is_kept, warnings })
+    }
+
+    /// Returns what is to be said before the gateway that serves other profiles is stopped.
+    fn warning_of_server(&self, stopped: &[ProfileName]) -> Option<String> {
+        let names: Vec<String> = self.wanting_server(stopped).iter().map(ToString::to_string).collect();
+        (!names.is_empty()).then(|| {
+            let names = names.join(", ");
+            let them = if names.contains(',') { "them" } else { "it" };
+            format!(
+                "{names} shall run, and this gateway serves {them}: nobody does until it is started again, as the \
+                 next start of the supervisor does for {them}; `gatevisor gateway stop --all` stops {them}, too"
+            )
+        })
     }
 
     /// Says how it went, when what could not be kept before is kept or cannot be.
@@ -127,13 +174,13 @@ impl ScandirManager {
         if outcome != StopOutcome::Told
             && let Some(planned) = &self.agent.gateway.planned_stop
         {
-            marker::clear(&self.home.profile_dir(name), planned);
+            planned_stop_marker::clear(&self.home.profile_dir(name), planned);
         }
         Ok(outcome)
     }
 }
 
-/// Tells supervisors to bring services down and not to start them again, and waits for all of them at once.
+/// Tells supervisors to bring services down for good, and waits for all of them at once.
 fn tell_down(dirs: &[ServiceDir], wait: WaitFor, timeout: Duration) -> Vec<Answer> {
     let down = [Control::DownAndDisable];
     if wait == WaitFor::Nothing {

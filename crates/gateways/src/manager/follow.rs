@@ -1,13 +1,17 @@
-//! *Lives here:* following one gateway, or many with one poll, from the moment before it is told something until it is
-//! as aimed at, or cannot be.
+//! *Lives here:* following one gateway, or many with one poll, from the moment before the
+//! supervisor is told until the aim is reached or cannot be reached.
 //!
-//! *Does not live here:* telling it; what a letter of one gateway means (`follow/follower.rs`).
+//! *Does not live here:* telling the supervisor; what an event of one gateway means
+//! (`follow/follower.rs`).
 //!
-//! The client's own waits know conditions; these also know evidence: a gateway is up when its command is executed, it is
-//! started when it is ready or has stayed up for a while, and one that cannot be so is an answer, too.
+//! The waits of `gatevisor-client` know conditions of a service. These also know evidence. A
+//! gateway is up when its command is executed. It is started when it is ready or has stayed up for
+//! a while. A gateway that can never get there is an answer too.
 
+mod evidence;
 mod follower;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -19,58 +23,66 @@ use rustix::io::Errno;
 
 pub(super) use follower::Follower;
 
-/// What a gateway is followed to.
+/// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Aim {
-    /// A supervisor holds it.
+    /// A supervisor has taken the slot.
     Supervised,
     /// Its command is executed.
     Up,
-    /// There is evidence that it works: it is ready, or where nobody would say so it has stayed up for so long.
+    /// There is evidence that it works: it is ready or live. If nothing reports either, it has
+    /// stayed up for this time.
     Started(Duration),
-    /// It is ready.
+    /// It has said, or a probe has found, that it works.
     Ready,
-    /// It is up, however often it dies before.
+    /// It is up, however often it dies before that.
     UpAtLast,
-    /// It is ready, however often it dies before.
+    /// It is ready, however often it dies before that.
     ReadyAtLast,
 }
 
 /// How following ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FollowEnd {
-    /// A supervisor holds it.
+    /// A supervisor has taken the slot.
     Supervised,
-    /// It is up.
+    /// Its command is executed, by this process.
     Up(Option<Pid>),
+    /// It is up, and has shown that it works.
+    Live(Option<Pid>),
     /// It is up and ready.
     Ready(Option<Pid>),
-    /// It is up, and nobody will ever say that it is ready.
+    /// It is up, and does not show that it works, for this reason.
+    Unresponsive(Option<String>),
+    /// Somebody has told it to be down meanwhile.
+    Stopped,
+    /// It is up, and nothing will ever report that it is ready.
     NeverReady(Option<Pid>),
     /// Its command could not be executed.
     FailedToStart(Option<String>),
-    /// It ended before it was as aimed at.
+    /// It ended before the aim was reached.
     Ended(GatewayEnd),
     /// It failed for good.
     Failed(Option<String>),
-    /// Its supervisor refuses to hold it, for this reason.
+    /// Its supervisor refuses the slot, for this reason.
     Refused(String),
     /// Its supervisor went away.
     Gone,
-    /// The deadline passed, and this is its state then.
+    /// The deadline passed in this state.
     TimedOut(StateName),
 }
 
 /// How a gateway ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GatewayEnd {
-    /// How long it was up, where that is known.
+    /// How long it was up, if that is known.
     pub after: Option<Duration>,
-    /// How it ended, where that is known.
+    /// Its exit code or signal, if that is known.
     pub how: Option<WaitStatus>,
 }
 
-/// Follows many gateways with one poll, and gives the end of each to `done` as it comes, with its index.
+/// Follows many gateways with one poll. Calls `done` with the index and the end of each as it
+/// comes.
 pub(super) fn follow_all(
     followers: &mut [Follower],
     aim: Aim,
@@ -81,7 +93,38 @@ pub(super) fn follow_all(
     engine::wait_each(&mut followed.collect::<Vec<_>>(), deadline, done);
 }
 
-/// A gateway, and what it is followed to.
+/// Follows many gateways for `timeout`. Waits longer for a gateway whose start is still queued.
+pub(super) fn follow_all_while_queued(
+    followers: Vec<Follower>,
+    aim: Aim,
+    timeout: Duration,
+    done: &mut dyn FnMut(usize, io::Result<FollowEnd>),
+) {
+    let mut left: Vec<(usize, Follower)> = followers.into_iter().enumerate().collect();
+    while !left.is_empty() {
+        let (indices, mut followers): (Vec<usize>, Vec<Follower>) = left.into_iter().unzip();
+        let mut late = Vec::new();
+        follow_all(&mut followers, aim, Some(after(timeout)), &mut |place, end| {
+            if matches!(end, Ok(FollowEnd::TimedOut(_))) {
+                late.push((place, end));
+            } else if let Some(index) = indices.get(place) {
+                done(*index, end);
+            }
+        });
+        let mut again = BTreeSet::new();
+        for (place, end) in late {
+            if followers.get_mut(place).is_some_and(Follower::has_to_wait) {
+                again.insert(place);
+            } else if let Some(index) = indices.get(place) {
+                done(*index, end);
+            }
+        }
+        let all = indices.into_iter().zip(followers).enumerate();
+        left = all.filter(|(place, _)| again.contains(place)).map(|(_, one)| one).collect();
+    }
+}
+
+/// A gateway and its aim.
 struct AimedFollower<'a> {
     follower: &'a mut Follower,
     aim: Aim,
@@ -118,6 +161,21 @@ pub(super) fn after(timeout: Duration) -> Instant {
 }
 
 impl Follower {
+    /// Follows this gateway alone for `first`. While its start is still queued then, waits for
+    /// `timeout` again and again.
+    pub(super) fn follow_while_queued(
+        &mut self,
+        aim: Aim,
+        first: Duration,
+        timeout: Duration,
+    ) -> io::Result<FollowEnd> {
+        let mut end = self.follow(aim, Some(after(first)))?;
+        while matches!(end, FollowEnd::TimedOut(_)) && self.has_to_wait() {
+            end = self.follow(aim, Some(after(timeout)))?;
+        }
+        Ok(end)
+    }
+
     /// Follows this gateway alone.
     pub(super) fn follow(&mut self, aim: Aim, deadline: Option<Instant>) -> io::Result<FollowEnd> {
         let mut end = Err(io::ErrorKind::TimedOut.into());

@@ -1,14 +1,20 @@
-//! *Lives here:* what any manager of gateways can be asked, whichever machine or machinery it manages, and the answers.
+//! *Lives here:* what any manager of gateways can be asked, wherever its gateways run, and the
+//! answers.
 //!
 //! *Does not live here:* a manager (see [`ScandirManager`]); output.
 
+mod again;
 mod desired;
 mod down;
+mod ends;
 mod errors;
 mod follow;
 mod look;
 mod observe;
+mod requests;
 mod scandir;
+mod served;
+mod starts;
 mod up;
 mod withdraw;
 
@@ -17,6 +23,7 @@ use std::time::Duration;
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::fail_code::FailCode;
 use gatevisor_wire::policy::PublishedPolicy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tally::Death;
@@ -27,72 +34,76 @@ use crate::profile::ProfileName;
 pub use errors::{
     ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
 };
-pub use look::LookError;
+pub use look::{LookError, refused_looks};
 pub use observe::observe_directory;
 pub use scandir::ScandirManager;
 
 /// How long a command waits for a supervisor that has nothing to do but answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a gateway is given to be gone, beyond the time after which its supervisor kills it.
+/// How much longer than the time after which its supervisor kills it a gateway may take to be gone.
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// What a command waits for before it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WaitFor {
-    /// Nothing: the supervisor was told.
+    /// Nothing but that the supervisor is told.
     Nothing,
     /// The gateway's command is executed.
     Up,
-    /// There is evidence that the gateway works: it is ready, or where nobody would say so it has stayed up for the
-    /// start window.
+    /// There is evidence that the gateway works: it is ready or live. If nothing reports either, it
+    /// has stayed up for the start window.
     #[default]
     Started,
-    /// The gateway is ready; it is an error where nobody would say so.
+    /// The gateway is ready. It is an error if nothing reports readiness.
     Ready,
 }
 
-/// Who orders something, why, and what to wait for.
+/// Who requests something, why, and what to wait for.
 #[derive(Debug, Clone)]
 pub struct GatewayRequest {
-    /// Who.
+    /// The requester.
     pub by: Provenance,
-    /// Why, in the orderer's words.
+    /// The reason, in the requester's words.
     pub reason: Option<String>,
     /// What to wait for.
     pub wait: WaitFor,
-    /// For how long; a time that suits the agent if not said.
+    /// For how long to wait. The default is a time that suits the agent.
     pub timeout: Option<Duration>,
-    /// How long a gateway of which nobody says that it is ready must stay up to count as started; the agent's if not said.
+    /// The start window: how long a gateway must stay up to count as started if nothing shows that
+    /// it works. The default is the agent's.
     pub window: Option<Duration>,
 }
 
 impl GatewayRequest {
-    /// Returns the order of the command that this process carries out, without a reason, waiting for evidence.
+    /// Returns the request of the command that this process runs: without a reason, waiting for
+    /// evidence.
     pub fn here(command: &str) -> Self {
         let by = Provenance::here(command);
         Self { by, reason: None, wait: WaitFor::Started, timeout: None, window: None }
     }
 }
 
-/// An outcome, and what there is to say beside it.
+/// An outcome, with warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Done<T> {
-    /// The outcome.
+    /// What became of the request.
     pub outcome: T,
-    /// What the orderer should know although it worked.
+    /// What the requester should know although it worked.
     pub warnings: Vec<String>,
 }
 
 /// The outcome of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registered {
-    /// The slot is supervised, and down.
+    /// A supervisor has taken the slot. The gateway is down.
     Down,
-    /// The slot is supervised, and its gateway is being started.
+    /// A supervisor has taken the slot. The gateway is being started.
     Starting,
     /// The gateway is up.
     Up(Option<Pid>),
+    /// The gateway is up, and has shown that it works.
+    Live(Option<Pid>),
     /// The gateway is up and ready.
     Ready(Option<Pid>),
 }
@@ -100,26 +111,30 @@ pub enum Registered {
 /// The outcome of an unregistration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unregistered {
-    /// The slot and its process are gone.
+    /// The slot is gone, and its process has ended.
     Gone,
     /// There was no slot.
     WasAbsent,
 }
 
-/// The outcome of a start.
+/// What became of a request to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartOutcome {
     /// It was up already.
     WasUp(Option<Pid>),
     /// The supervisor was told.
     Told,
-    /// It is up.
+    /// Its command is executed, by this process.
     Up(Option<Pid>),
+    /// It is up, and has shown that it works.
+    Live(Option<Pid>),
     /// It is up and ready.
     Ready(Option<Pid>),
+    /// The gateway of the root profile, which is this process, serves the profile.
+    Served(Option<Pid>),
 }
 
-/// The outcome of a stop.
+/// What became of a request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopOutcome {
     /// It was down already, and was not waiting to start again.
@@ -130,38 +145,66 @@ pub enum StopOutcome {
     Down,
 }
 
-/// The outcome of a restart.
+/// What became of a request to restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartOutcome {
     /// The supervisor was told.
     Told,
     /// It is up again as another process.
     Up(Option<Pid>),
+    /// It is up again as another process, which has shown that it works.
+    Live(Option<Pid>),
     /// It is up again as another process, and ready.
     Ready(Option<Pid>),
     /// It was down, so it was started.
     WasDown(StartOutcome),
+    /// The gateway of the root profile, which is this process, serves the profile anew.
+    Served(Option<Pid>),
 }
 
-/// What came of a start that somebody else asked for.
+/// What became of a start that somebody else requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FollowedStart {
-    /// It is up, and has been for the start window; nobody says whether it is ready.
+    /// It is up and has stayed up for the start window. Nothing shows whether it works.
     Up,
-    /// It is ready.
+    /// The watcher has found that it works.
+    Live,
+    /// It has said, or a probe has found, that it works.
     Ready,
     /// It could not be started, ended before there was evidence that it works, or failed for good.
     Failed {
-        /// Why, where that is known.
+        /// The reason, if it is known.
         reason: Option<String>,
     },
-    /// Nobody supervises it.
+    /// No supervisor runs.
     NotSupervised,
-    /// It takes longer than it should.
+    /// The start takes longer than it should.
     Late {
-        /// Its state then.
+        /// The state at the deadline.
         state: StateName,
     },
+}
+
+impl From<&Registered> for StartOutcome {
+    fn from(registered: &Registered) -> Self {
+        match *registered {
+            Registered::Down | Registered::Starting => Self::Told,
+            Registered::Up(pid) => Self::Up(pid),
+            Registered::Live(pid) => Self::Live(pid),
+            Registered::Ready(pid) => Self::Ready(pid),
+        }
+    }
+}
+
+impl From<StartOutcome> for Registered {
+    fn from(started: StartOutcome) -> Self {
+        match started {
+            StartOutcome::Told => Self::Starting,
+            StartOutcome::Up(pid) | StartOutcome::WasUp(pid) => Self::Up(pid),
+            StartOutcome::Live(pid) => Self::Live(pid),
+            StartOutcome::Ready(pid) | StartOutcome::Served(pid) => Self::Ready(pid),
+        }
+    }
 }
 
 /// What a wait waits for.
@@ -178,14 +221,14 @@ pub enum WaitUntil {
 /// How a wait ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitOutcome {
-    /// It is so.
+    /// The condition holds.
     Reached,
     /// Its command cannot be executed, or it failed for good.
     Failed {
-        /// Why, where that is known.
+        /// The reason, if it is known.
         reason: Option<String>,
     },
-    /// It is up, and nobody will ever say that it is ready.
+    /// It is up, and nothing will ever report that it is ready.
     NeverReady,
     /// The time is over.
     TimedOut,
@@ -200,59 +243,65 @@ pub struct Observed {
     pub profile: Option<ProfileName>,
     /// Its state in one word.
     pub state: StateName,
-    /// What its supervisor says of it, or said last.
+    /// What its supervisor reports about it, or reported last.
     pub status: Option<Status>,
-    /// Whether the process that the status names is the command, and not what is about to become it.
+    /// Whether the process that the status names is the command already. Before that, it is the
+    /// interpreter.
     pub executed: bool,
-    /// What the restart policy is doing; only our supervisor says so.
+    /// What the restart policy is doing. Only our supervisor publishes that.
     pub policy: Option<PublishedPolicy>,
-    /// Whether it is up by default.
-    pub normally_up: bool,
+    /// Whether it is up by default, if we may look.
+    pub normally_up: Option<bool>,
     /// Its last deaths, oldest first.
     pub deaths: Vec<Death>,
-    /// Why its last start failed before its command was reached; it may be long ago.
+    /// Why its last start failed before its command was executed. That may be long ago.
     pub start_error: Option<String>,
-    /// Why it is not ready although it is probed, where its prober says so; it may be long ago.
+    /// Why it is not ready, according to its prober. That may be long ago.
     pub not_ready: Option<String>,
+    /// How many starts wait before its own, where that waits for its turn.
+    pub queued: Option<usize>,
     /// What could not be looked at.
     pub problem: Option<String>,
-    /// Exit codes after which nothing more is tried.
-    pub fail_codes: Vec<u8>,
-    /// Exit codes that ask for a restart.
+    /// Exit codes after which it is not started again.
+    pub fail_codes: Vec<FailCode>,
+    /// Exit codes that request a restart.
     pub restart_codes: Vec<u8>,
 }
 
 /// A manager of gateways.
 ///
-/// Nothing in it says that the gateways are processes of this machine. A desired state is durable before its effect begins,
-/// and stays when the effect fails.
+/// Nothing in this trait requires that the gateways are processes of this machine. A desired state
+/// is on disk before its effect begins, and stays there if the effect fails.
 pub trait ServiceManager {
-    /// Gives a profile's gateway a slot, down or with `start` up, and returns when it is supervised and as requested.
+    /// Gives a profile's gateway a slot. With `start`, also requests that it runs, and waits as
+    /// requested. Returns when a supervisor has taken the slot.
     fn register(
         &self,
         name: &ProfileName,
         start: bool,
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Result<Done<Registered>, RegisterError>;
 
-    /// Stops a profile's gateway and takes its slot away, and returns when its process is gone.
+    /// Stops a profile's gateway and removes its slot. Returns when its process is gone.
     ///
-    /// The desired state is left alone: it is the profile's, and goes with the profile.
+    /// The desired state stays: it belongs to the profile, and goes with the profile.
     fn unregister(&self, name: &ProfileName) -> Result<Done<Unregistered>, UnregisterError>;
 
-    /// Desired states a gateway running and starts it.
+    /// Records that a gateway shall run, and starts it.
     ///
     /// A gateway without a slot gets one.
-    fn start(&self, name: &ProfileName, order: &GatewayRequest) -> Result<Done<StartOutcome>, ControlError>;
+    fn start(&self, name: &ProfileName, request: &GatewayRequest)
+    -> Result<Done<StartOutcome>, ControlError>;
 
-    /// Desired states a gateway stopped and stops it.
-    fn stop(&self, name: &ProfileName, order: &GatewayRequest) -> Result<Done<StopOutcome>, ControlError>;
+    /// Records that a gateway shall not run, and stops it.
+    fn stop(&self, name: &ProfileName, request: &GatewayRequest) -> Result<Done<StopOutcome>, ControlError>;
 
-    /// Desired states a gateway running, and has another process in its place; one that is down is started.
+    /// Records that a gateway shall run, and replaces its process by another one. Starts it if it
+    /// is down.
     fn restart(
         &self,
         name: &ProfileName,
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Result<Done<RestartOutcome>, ControlError>;
 
     /// Returns what can be seen of a gateway; `None` if it has no slot.
@@ -261,7 +310,7 @@ pub trait ServiceManager {
     /// Returns the profiles whose gateways have a slot, sorted.
     fn list(&self) -> Result<Vec<ProfileName>, ListServicesError>;
 
-    /// Waits until a gateway is as asked; without a timeout, for ever.
+    /// Waits until a gateway is as requested. Without a timeout, waits for ever.
     fn wait(
         &self,
         name: &ProfileName,
@@ -269,31 +318,31 @@ pub trait ServiceManager {
         timeout: Option<Duration>,
     ) -> Result<WaitOutcome, GatewayWaitError>;
 
-    /// Starts many, and returns each one's result in order. A failure stops no other.
+    /// Starts many gateways, and returns the results in the same order. A failure stops no other.
     fn start_all(
         &self,
         names: &[ProfileName],
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Vec<Result<Done<StartOutcome>, ControlError>> {
-        names.iter().map(|name| self.start(name, order)).collect()
+        names.iter().map(|name| self.start(name, request)).collect()
     }
 
-    /// Stops many, as [`ServiceManager::start_all`] starts them.
+    /// Stops many gateways, as [`ServiceManager::start_all`] starts them.
     fn stop_all(
         &self,
         names: &[ProfileName],
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Vec<Result<Done<StopOutcome>, ControlError>> {
-        names.iter().map(|name| self.stop(name, order)).collect()
+        names.iter().map(|name| self.stop(name, request)).collect()
     }
 
-    /// Restarts many, as [`ServiceManager::start_all`] starts them.
+    /// Restarts many gateways, as [`ServiceManager::start_all`] starts them.
     fn restart_all(
         &self,
         names: &[ProfileName],
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Vec<Result<Done<RestartOutcome>, ControlError>> {
-        names.iter().map(|name| self.restart(name, order)).collect()
+        names.iter().map(|name| self.restart(name, request)).collect()
     }
 }
 

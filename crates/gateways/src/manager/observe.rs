@@ -1,11 +1,14 @@
 //! *Lives here:* observing one service directory.
 //!
-//! *Does not live here:* what the states mean (`gatevisor-client`); reports of them (`crate::inspect`).
+//! *Does not live here:* what the states mean (`gatevisor-client`); reports of them
+//! (`crate::inspect`).
 
 use std::path::Path;
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ExecProgress, ServiceDir, status_view};
+use gatevisor_slot::turns;
+use gatevisor_wire::fail_code::FailCode;
 use rustix::fs::OFlags;
 
 use super::Observed;
@@ -13,20 +16,34 @@ use crate::files::read_opened;
 use crate::profile::ProfileName;
 use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
 
-/// Bytes of a file with exit codes.
+/// The most bytes that a file with exit codes may have.
 const CODES_BYTES: usize = 1024;
 
-/// Returns what can be seen of one service directory, leaving out why its supervisor refuses it.
+/// Returns what can be seen of one service directory, without the reason for which its supervisor
+/// may refuse it.
 pub fn observe_directory(dir: &Path, service: String, profile: Option<ProfileName>) -> Observed {
     observed(&ServiceDir::new(dir), service, profile, || None)
 }
 
-/// Returns the exit codes that a file of a service directory lists.
-pub(super) fn exit_codes(dir: &ServiceDir, file: &'static str) -> Vec<u8> {
+/// Returns the exit codes that ask for a restart.
+pub(super) fn restart_codes(dir: &ServiceDir) -> Vec<u8> {
+    words(dir, DATA_RESTART_CODES, |word| u8::try_from(gatevisor_wire::number::parse(word)?).ok())
+}
+
+/// Returns the exit codes after which a restart cannot help.
+pub(super) fn fail_codes(dir: &ServiceDir) -> Vec<FailCode> {
+    words(dir, DATA_FAIL_CODES, FailCode::parse)
+}
+
+fn words<T>(dir: &ServiceDir, file: &'static str, parse: impl Fn(&[u8]) -> Option<T>) -> Vec<T> {
     let opened = dir.open(file, OFlags::RDONLY);
     let bytes = opened.ok().and_then(|file| read_opened(file, CODES_BYTES).ok()).unwrap_or_default();
-    let words = bytes.split(u8::is_ascii_whitespace);
-    words.filter_map(|word| u8::try_from(gatevisor_wire::number::parse(word)?).ok()).collect()
+    bytes.split(u8::is_ascii_whitespace).filter_map(parse).collect()
+}
+
+/// Returns how many starts wait before a service's own, where that waits for its turn.
+pub(super) fn queued(dir: &ServiceDir) -> Option<usize> {
+    turns::before(dir.path().parent()?, dir.status().ok()?.pid?.get())
 }
 
 /// Returns what can be seen of one service directory.
@@ -36,25 +53,30 @@ pub(super) fn observed(
     profile: Option<ProfileName>,
     refusal: impl FnOnce() -> Option<String>,
 ) -> Observed {
-    // A held directory is found once instead of at each read. Where it cannot be held, each read says why.
+    // An open directory is looked up once, and not for each file. If it cannot be opened, each read
+    // says why.
+    let whole = dir;
     let dir = &dir.held().unwrap_or_else(|_| dir.clone());
     let view = status_view::observe(dir);
-    // A supervisor's refusal says more than what could not be read because of it.
+    // The supervisor's refusal tells more than the error of a file that could not be read because
+    // of it.
     let refused = if view.state == StateName::NotSupervised { refusal() } else { None };
-    let codes = |file: &'static str| exit_codes(dir, file);
+    let executed = matches!(view.progress, ExecProgress::Command(_));
+    let is_before_command = view.state == StateName::Starting && !executed;
     Observed {
         service,
         profile,
         state: view.state,
         status: view.status,
-        executed: matches!(view.progress, ExecProgress::Command(_)),
+        executed,
         policy: view.policy,
         normally_up: view.normally_up,
         deaths: dir.deaths(),
         start_error: view.start_error,
         not_ready: dir.not_ready(),
+        queued: is_before_command.then(|| queued(whole)).flatten(),
         problem: refused.or(view.problem),
-        fail_codes: codes(DATA_FAIL_CODES),
-        restart_codes: codes(DATA_RESTART_CODES),
+        fail_codes: fail_codes(dir),
+        restart_codes: restart_codes(dir),
     }
 }

@@ -1,9 +1,11 @@
 //! *Lives here:* the manager of gateways that are slots of a scandir of this machine.
 //!
-//! *Does not live here:* the single steps (`desired`, `up`, `down` and `withdraw`); supervising slots.
+//! *Does not live here:* what it is asked for (`requests`), the single steps (`desired`, `up`,
+//! `down` and `withdraw`), and supervising slots.
 //!
-//! The manager records the desired state first, then tells the supervisor, then waits for the answer. For many gateways
-//! it does the first two for all before it waits for any, so that all of them stop or start together.
+//! The manager records the desired state, then tells the supervisor, then waits for the answer. For
+//! many gateways, it does the first two for all of them before it waits for any, so that all of
+//! them stop or start together.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,21 +15,16 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ScanDir, ServiceDir, Waited, look};
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
-use gatevisor_wire::name::ServiceName;
+use gatevisor_wire::exit::error_chain;
 
-use super::errors::{
-    ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
-};
+use super::errors::{GatewayWaitError, ListServicesError};
 use super::follow::{Aim, FollowEnd, Follower, after};
 use super::observe::observed;
-use super::up::Was;
-use super::{
-    Done, GRACE, GatewayRequest, LookError, Observed, Registered, RestartOutcome, ServiceManager,
-    StartOutcome, StopOutcome, Unregistered, WaitOutcome, WaitUntil, withdraw,
-};
-use crate::agent::AgentDefinition;
-use crate::desired::Desired;
+use super::{GRACE, LookError, Observed, WaitOutcome, refused_looks};
+use crate::agent::{AgentDefinition, remember};
 use crate::profile::{Home, ProfileName};
+use crate::slots;
+use crate::topology::of_installed;
 
 /// Manages the gateways of one home as slots of one scandir.
 #[derive(Debug, Clone)]
@@ -39,15 +36,37 @@ pub struct ScandirManager {
 }
 
 impl ScandirManager {
-    /// Returns the manager of a home's gateways; `interpreter` is the absolute path of this program.
+    /// Returns the manager of a home's gateways; `interpreter` is the absolute path of this
+    /// program.
     pub const fn new(agent: AgentDefinition, home: Home, scandir: PathBuf, interpreter: PathBuf) -> Self {
         Self { agent, home, scandir, interpreter }
     }
 
-    /// Returns the same manager for another definition of the agent.
+    /// Makes the slot of a profile that the agent's own command has made as the definition has it,
+    /// and returns whether it was such a one.
+    pub(crate) fn adopt(&self, name: &ProfileName) -> Result<bool, String> {
+        let slot = self.slot(name);
+        let changes = slots::adoption(slot.path(), &self.agent, name, &self.interpreter);
+        let Some(changes) = changes.map_err(|error| error_chain(&error))? else { return Ok(false) };
+        slots::renew(slot.path(), &changes).map_err(|error| error.to_string())?;
+        Ok(true)
+    }
+
+    /// Returns the same manager with another agent definition.
     #[must_use]
     pub fn with_agent(&self, agent: AgentDefinition) -> Self {
         Self { agent, ..self.clone() }
+    }
+
+    /// Returns the same manager with the definition that the home names now, which may have been
+    /// edited since this process began. One that cannot be used, or is for another agent than this
+    /// process was given, changes nothing.
+    #[must_use]
+    pub(crate) fn as_remembered(&self) -> Self {
+        let file = remember::recall(self.home.root()).ok().flatten();
+        let agent = file.and_then(|file| AgentDefinition::load(Some(&file)).ok());
+        let agent = agent.filter(|agent| agent.name == self.agent.name);
+        agent.map_or_else(|| self.clone(), |agent| self.with_agent(of_installed(&agent, &self.home)))
     }
 
     /// Returns the agent.
@@ -71,6 +90,12 @@ impl ScandirManager {
         self.scan().running().map_err(|source| LookError { what, path: self.scandir.clone(), source })
     }
 
+    /// Returns the looks at the home and its gateways that this process was refused, if it keeps a
+    /// list of them.
+    pub fn refused_looks(&self) -> Vec<LookError> {
+        refused_looks(self.home.root(), Some(&self.scandir))
+    }
+
     /// Returns whether the gateways of the home may run under this scandir.
     pub fn standing(&self) -> Standing {
         Standing::at(&self.scandir)
@@ -82,17 +107,19 @@ impl ScandirManager {
         look::is_directory(&path).map_err(|source| LookError { what, path, source })
     }
 
-    /// Returns the name of the program that supervises the scandir, such as `s6-svscan`, where it can be told.
+    /// Returns the name of the program that supervises the scandir, such as `s6-svscan`, if it is
+    /// known.
     pub fn supervisor_program(&self) -> Option<String> {
         self.scan().program()
     }
 
-    /// Returns the slot's directory of a profile's gateway, whether it exists or not.
+    /// Returns the directory of the slot of a profile's gateway, whether it exists or not.
     pub fn slot(&self, name: &ProfileName) -> ServiceDir {
         ServiceDir::new(self.scandir.join(name.service_entry()))
     }
 
-    /// Returns what can be seen of every service in the scandir, other services than gateways included.
+    /// Returns what can be seen of every service in the scandir, other services than gateways
+    /// included.
     pub fn observe_all(&self) -> Result<Vec<Observed>, ListServicesError> {
         let services = match self.scan().services() {
             Ok(services) => services,
@@ -110,7 +137,7 @@ impl ScandirManager {
         ScanDir::new(&self.scandir)
     }
 
-    fn wait_down(
+    pub(super) fn wait_down(
         &self,
         name: &ProfileName,
         dir: &ServiceDir,
@@ -125,8 +152,9 @@ impl ScandirManager {
         }
     }
 
-    /// Waits on evidence: a command that cannot be executed is an answer, and so is that nobody will say ready.
-    fn wait_up(
+    /// Waits on evidence. A command that cannot be executed is an answer, and so is a gateway that
+    /// nothing reports ready.
+    pub(super) fn wait_up(
         &self,
         name: &ProfileName,
         dir: ServiceDir,
@@ -145,7 +173,11 @@ impl ScandirManager {
             return Ok(WaitOutcome::Failed { reason });
         }
         match follower.follow(aim, timeout.map(after)).map_err(system)? {
-            FollowEnd::Up(_) | FollowEnd::Ready(_) | FollowEnd::Supervised => Ok(WaitOutcome::Reached),
+            FollowEnd::Up(_) | FollowEnd::Live(_) | FollowEnd::Ready(_) | FollowEnd::Supervised => {
+                Ok(WaitOutcome::Reached)
+            }
+            FollowEnd::Unresponsive(reason) => Ok(WaitOutcome::Failed { reason }),
+            FollowEnd::Stopped => Ok(WaitOutcome::Failed { reason: Some(self.stopped_by(name)) }),
             FollowEnd::NeverReady(_) => Ok(WaitOutcome::NeverReady),
             FollowEnd::FailedToStart(reason) | FollowEnd::Failed(reason) => {
                 Ok(WaitOutcome::Failed { reason })
@@ -159,139 +191,20 @@ impl ScandirManager {
         }
     }
 
-    fn not_supervised(&self, name: &ProfileName) -> GatewayWaitError {
-        GatewayWaitError::NotSupervised { name: name.clone(), scandir: self.scandir.clone() }
+    /// Returns why a gateway cannot be waited for whose supervision has ended: its supervisor has
+    /// gone, or only its slot.
+    pub(super) fn not_supervised(&self, name: &ProfileName) -> GatewayWaitError {
+        let (name, scandir) = (name.clone(), self.scandir.clone());
+        let slot = by_path::look_itself(self.slot(&name).path());
+        let has_no_slot = slot.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if has_no_slot && self.supervisor_running().unwrap_or(false) {
+            return GatewayWaitError::NotRegistered { name, scandir };
+        }
+        GatewayWaitError::NotSupervised { name, scandir }
     }
 
     /// Returns how long a gateway may take to stop.
     pub(super) const fn stop_timeout(&self) -> Duration {
         Duration::from_millis(self.agent.gateway.stop_timeout_ms).saturating_add(GRACE).saturating_add(GRACE)
-    }
-}
-
-impl ServiceManager for ScandirManager {
-    fn register(
-        &self,
-        name: &ProfileName,
-        start: bool,
-        order: &GatewayRequest,
-    ) -> Result<Done<Registered>, RegisterError> {
-        match self.check_profile(name) {
-            Ok(()) => {}
-            Err(ControlError::NoGateway { name }) => return Err(RegisterError::NoGateway { name }),
-            Err(ControlError::Look(error)) => return Err(error.into()),
-            Err(_) => {
-                return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
-            }
-        }
-        let standing = self.standing();
-        if start && !standing.allows() {
-            return Err(RegisterError::Elsewhere { name: name.clone(), standing });
-        }
-        if self.has_slot(name)? || by_path::look_itself(self.slot(name).path()).is_ok() {
-            return Err(RegisterError::AlreadyRegistered {
-                name: name.clone(),
-                scandir: self.scandir.clone(),
-            });
-        }
-        self.may_register(name)?;
-        let mut warnings = Vec::new();
-        if start && self.supervisor_running()? {
-            let (_, said) = self
-                .record(name, Desired::Running, order)
-                .map_err(|source| RegisterError::Record { name: name.clone(), source })?;
-            warnings = said;
-        }
-        Ok(Done { outcome: self.publish(name, start, order)?, warnings })
-    }
-
-    fn unregister(&self, name: &ProfileName) -> Result<Done<Unregistered>, UnregisterError> {
-        withdraw::unregister(self, name)
-    }
-
-    fn start(&self, name: &ProfileName, order: &GatewayRequest) -> Result<Done<StartOutcome>, ControlError> {
-        let pending = self.begin(GatewayVerb::Start, name, order)?;
-        let Done { outcome: (_, started), warnings } =
-            self.finish(GatewayVerb::Start, name, order, pending)?;
-        Ok(Done { outcome: started, warnings })
-    }
-
-    fn stop(&self, name: &ProfileName, order: &GatewayRequest) -> Result<Done<StopOutcome>, ControlError> {
-        let mut all = self.stop_many(std::slice::from_ref(name), order);
-        all.pop().unwrap_or_else(|| Err(self.not_registered(name)))
-    }
-
-    fn restart(
-        &self,
-        name: &ProfileName,
-        order: &GatewayRequest,
-    ) -> Result<Done<RestartOutcome>, ControlError> {
-        let pending = self.begin(GatewayVerb::Restart, name, order)?;
-        let Done { outcome: (was, started), warnings } =
-            self.finish(GatewayVerb::Restart, name, order, pending)?;
-        Ok(Done { outcome: was.restarted(started), warnings })
-    }
-
-    fn observe(&self, name: &ProfileName) -> Result<Option<Observed>, LookError> {
-        let dir = self.slot(name);
-        let refusal = || self.scan().refusal(&ServiceName::new(name.service_entry().as_bytes()).ok()?);
-        let observe = || observed(&dir, name.service_entry(), Some(name.clone()), refusal);
-        Ok(self.has_slot(name)?.then(observe))
-    }
-
-    fn list(&self) -> Result<Vec<ProfileName>, ListServicesError> {
-        let services = match self.scan().services() {
-            Ok(services) => services,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(ListServicesError { scandir: self.scandir.clone(), source }),
-        };
-        let mut names: Vec<_> =
-            services.iter().filter_map(|(name, _)| ProfileName::of_service(name.as_bytes())).collect();
-        names.sort();
-        Ok(names)
-    }
-
-    fn wait(
-        &self,
-        name: &ProfileName,
-        until: WaitUntil,
-        timeout: Option<Duration>,
-    ) -> Result<WaitOutcome, GatewayWaitError> {
-        let dir = self.slot(name);
-        if !self.has_slot(name)? {
-            return Err(GatewayWaitError::NotRegistered {
-                name: name.clone(),
-                scandir: self.scandir.clone(),
-            });
-        }
-        match until {
-            WaitUntil::Up => self.wait_up(name, dir, Aim::UpAtLast, timeout),
-            WaitUntil::Ready => self.wait_up(name, dir, Aim::ReadyAtLast, timeout),
-            WaitUntil::Down => self.wait_down(name, &dir, timeout),
-        }
-    }
-
-    fn start_all(
-        &self,
-        names: &[ProfileName],
-        order: &GatewayRequest,
-    ) -> Vec<Result<Done<StartOutcome>, ControlError>> {
-        self.up_many(GatewayVerb::Start, names, order, |_, started| started)
-    }
-
-    fn stop_all(
-        &self,
-        names: &[ProfileName],
-        order: &GatewayRequest,
-    ) -> Vec<Result<Done<StopOutcome>, ControlError>> {
-        self.stop_many(names, order)
-    }
-
-    fn restart_all(
-        &self,
-        names: &[ProfileName],
-        order: &GatewayRequest,
-    ) -> Vec<Result<Done<RestartOutcome>, ControlError>> {
-        self.up_many(GatewayVerb::Restart, names, order, Was::restarted)
     }
 }

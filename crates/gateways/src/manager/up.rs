@@ -1,11 +1,12 @@
-//! *Lives here:* bringing gateways up: registering, starting and restarting them, and waiting for what comes of it.
+//! *Lives here:* bringing gateways up: registering, starting and restarting them, and waiting for
+//! the result.
 //!
 //! *Does not live here:* the desired state (see `desired`), and bringing them down (see `down`).
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ScanSendError, SendError, ServiceDir};
@@ -14,45 +15,48 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::files::{EVENT, EVENT_MODE};
 use gatevisor_wire::scan::ScanCommand;
-use gatevisor_wire::wait::WaitStatus;
 
 use super::errors::{ControlError, GatewayVerb, RegisterError};
-use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, after, follow_all};
+use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, after};
+use super::observe::queued;
 use super::{
-    ANSWER_TIMEOUT, Done, FollowedStart, GRACE, GatewayRequest, Registered, RestartOutcome, ScandirManager,
-    ServiceManager, StartOutcome, WaitFor, restart_control, withdraw,
+    ANSWER_TIMEOUT, Done, GRACE, GatewayRequest, Registered, RestartOutcome, ScandirManager, StartOutcome,
+    WaitFor, restart_control, withdraw,
 };
-use crate::desired::{Desired, DesiredState};
+use crate::agent::ServedFrom;
+use crate::desired::{self, Desired, DesiredState};
 use crate::files;
-use crate::inspect::{meaning, served_by};
+use crate::inspect::queued_words;
 use crate::ports;
 use crate::profile::ProfileName;
 use crate::slots::{self, ForeignScandir, PublishError};
 
-/// How long gateways are followed at the least when all of them start at once.
-const UP_WITHIN: Duration = Duration::from_secs(30);
-
-/// A gateway that was told something and is waited for.
+/// A gateway whose supervisor was told something, and that is waited for.
 pub(super) struct Pending {
-    desired_state: DesiredState,
+    /// None where it is left as it is.
+    pub(super) desired_state: Option<DesiredState>,
     warnings: Vec<String>,
     follower: Option<Follower>,
     was: Was,
+    /// The profile whose gateway was told, where that is another one.
+    pub(super) server: Option<ProfileName>,
 }
 
-/// What a gateway was when it was told.
+/// What a gateway was when its supervisor was told.
 pub(super) enum Was {
     Up(Option<Pid>),
     Down,
-    /// It had no slot, and this came of registering it.
+    /// It had no slot. Registering it had this result.
     Absent(Registered),
 }
 
 impl Was {
-    /// Returns that it was up where what came of a start is the process that was.
+    /// Returns that the gateway was up before if the start has not changed its process.
     fn unless_same(&self, started: StartOutcome) -> StartOutcome {
         match (self, started) {
-            (Self::Up(was), StartOutcome::Up(pid) | StartOutcome::Ready(pid)) if *was == pid => {
+            (Self::Up(was), StartOutcome::Up(pid) | StartOutcome::Live(pid) | StartOutcome::Ready(pid))
+                if *was == pid =>
+            {
                 StartOutcome::WasUp(pid)
             }
             _ => started,
@@ -64,14 +68,16 @@ impl Was {
         match (self, started) {
             (Self::Down | Self::Absent(_), started) => RestartOutcome::WasDown(started),
             (Self::Up(_), StartOutcome::Told) => RestartOutcome::Told,
+            (Self::Up(_), StartOutcome::Live(pid)) => RestartOutcome::Live(pid),
             (Self::Up(_), StartOutcome::Ready(pid)) => RestartOutcome::Ready(pid),
             (Self::Up(_), StartOutcome::Up(pid) | StartOutcome::WasUp(pid)) => RestartOutcome::Up(pid),
+            (Self::Up(_), StartOutcome::Served(pid)) => RestartOutcome::Served(pid),
         }
     }
 }
 
 impl ScandirManager {
-    fn start_timeout(&self, wait: WaitFor) -> Duration {
+    pub(super) fn start_timeout(&self, wait: WaitFor) -> Duration {
         let ready = self.agent.gateway.ready.as_ref();
         let probing = ready.map(|ready| ready.timeout_ms.unwrap_or(gatevisor_slot::file::DEFAULT_TIMEOUT_MS));
         match (wait, probing) {
@@ -80,44 +86,72 @@ impl ScandirManager {
         }
     }
 
-    /// Returns how long a gateway of which nobody says that it is ready must stay up to count as started.
-    fn window(&self, order: &GatewayRequest) -> Duration {
-        order.window.unwrap_or(Duration::from_millis(self.agent.gateway.start_window_ms))
+    /// Returns the start window of this request.
+    fn window(&self, request: &GatewayRequest) -> Duration {
+        request.window.unwrap_or(Duration::from_millis(self.agent.gateway.start_window_ms))
     }
 
-    fn aim(&self, order: &GatewayRequest) -> Aim {
-        match order.wait {
+    fn aim(&self, request: &GatewayRequest) -> Aim {
+        match request.wait {
             WaitFor::Nothing | WaitFor::Up => Aim::Up,
-            WaitFor::Started if self.window(order).is_zero() && self.agent.gateway.ready.is_none() => Aim::Up,
-            WaitFor::Started => Aim::Started(self.window(order)),
+            WaitFor::Started if self.window(request).is_zero() && !self.shows_anything() => Aim::Up,
+            WaitFor::Started => Aim::Started(self.window(request)),
             WaitFor::Ready => Aim::Ready,
         }
     }
 
-    /// Records that a gateway should run, and tells its supervisor, for a start or a restart.
+    /// Returns whether gateways may show that they work.
+    const fn shows_anything(&self) -> bool {
+        self.agent.gateway.ready.is_some() || self.agent.gateway.live.is_some()
+    }
+
+    /// Returns what tells whether it is recorded that a gateway shall be down.
+    fn recorded_stop(&self, name: &ProfileName) -> Box<dyn Fn() -> bool + Send> {
+        let (home, file) = (self.home.profile_dir(name), self.agent.gateway.state_file.clone());
+        Box::new(move || {
+            desired::read(&home, &file).is_ok_and(|recorded| {
+                recorded.is_some_and(|recorded| recorded.prior.word() == Some(Desired::Stopped.word()))
+            })
+        })
+    }
+
+    /// Records that a gateway shall run, and tells its supervisor, for a start or a restart.
     pub(super) fn begin(
         &self,
         verb: GatewayVerb,
         name: &ProfileName,
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Result<Pending, ControlError> {
-        let unregistered = |error| match error {
-            // The slot is there; what is wrong is the gateway.
-            RegisterError::Start { source, .. } => *source,
-            source => ControlError::Register { name: name.clone(), source: Box::new(source) },
-        };
         let standing = self.standing();
         if !standing.allows() {
             return Err(ControlError::Elsewhere { verb, name: name.clone(), standing });
         }
         if !self.has_slot(name)? {
-            self.may_register(name).map_err(unregistered)?;
+            self.may_register(name).map_err(|error| unregistered(name, error))?;
         }
-        let (desired_state, warnings) = self.desired_state(verb, name, order)?;
+        if self.meant_gateway(name) != ServedFrom::Own {
+            return self.begin_served(verb, name, request);
+        }
+        let (desired_state, warnings) = self.desired_state(verb, name, request)?;
+        self.tell_up(verb, name, request, (Some(desired_state), warnings))
+    }
+
+    /// Tells the supervisor of a gateway that it should run, after that was recorded.
+    pub(super) fn tell_up(
+        &self,
+        verb: GatewayVerb,
+        name: &ProfileName,
+        request: &GatewayRequest,
+        (desired_state, warnings): (Option<DesiredState>, Vec<String>),
+    ) -> Result<Pending, ControlError> {
         let dir = self.slot(name);
+        // The process that starts is followed, also if Hermes has just made the slot. If that
+        // cannot be, it still starts, and the watcher says why.
+        let _ = self.adopt(name);
         if !self.has_slot(name)? {
-            let done = self.publish(name, true, order).map_err(unregistered)?;
-            return Ok(Pending { desired_state, warnings, follower: None, was: Was::Absent(done) });
+            let done = self.publish(name, true, request).map_err(|error| unregistered(name, error))?;
+            let was = Was::Absent(done);
+            return Ok(Pending { desired_state, warnings, follower: None, was, server: None });
         }
         let system = |source| ControlError::System { verb, name: name.clone(), source };
         let mut follower = self.supervised_follower(verb, name, dir.clone())?;
@@ -135,20 +169,26 @@ impl ScandirManager {
                 sent = Some(signal.number());
             }
             commands.push(signal.unwrap_or(Control::DownSignal));
+            self.leave_reason(name, request);
         }
-        // One that is being stopped comes up as another process, and so does one that is restarted.
+        // A gateway that is being stopped comes up as another process, and so does one that is
+        // restarted.
         if up && (verb == GatewayVerb::Restart || matches!(was, Was::Down)) {
             follower.again(sent);
         }
+        if desired_state.is_some() {
+            follower.unless(self.recorded_stop(name));
+        }
         match dir.send(&commands) {
-            Ok(()) => Ok(Pending { desired_state, warnings, follower: Some(follower), was }),
+            Ok(()) => Ok(Pending { desired_state, warnings, follower: Some(follower), was, server: None }),
             Err(SendError::NotSupervised { .. }) => Err(self.no_supervisor(name, Desired::Running)),
             Err(SendError::Missing { .. }) => Err(self.not_registered(name)),
             Err(SendError::Write { source, .. }) => Err(system(source)),
         }
     }
 
-    /// Returns a follower of a slot that a supervisor holds; one that no scan has found yet is scanned for.
+    /// Returns a follower of a slot that a supervisor has taken. If no scan has found the slot yet,
+    /// requests one.
     fn supervised_follower(
         &self,
         verb: GatewayVerb,
@@ -158,7 +198,7 @@ impl ScandirManager {
         let system = |source| ControlError::System { verb, name: name.clone(), source };
         let supervised = dir.supervised().map_err(system)?;
         if !supervised {
-            // One that no supervisor ever held has nothing to listen in.
+            // If no supervisor ever took the slot, it has no `event` to subscribe in.
             make_event_directory(&dir).map_err(system)?;
         }
         let mut follower = Follower::new(dir.clone()).map_err(system)?;
@@ -181,44 +221,74 @@ impl ScandirManager {
         Ok(follower)
     }
 
-    /// Waits for a gateway that was told to be up, as the order says.
+    /// Waits for a gateway whose supervisor was told, as requested.
     pub(super) fn finish(
         &self,
         verb: GatewayVerb,
         name: &ProfileName,
-        order: &GatewayRequest,
+        request: &GatewayRequest,
         pending: Pending,
     ) -> Result<Done<(Was, StartOutcome)>, ControlError> {
-        let Pending { desired_state, mut warnings, follower, was } = pending;
-        let aim = self.aim(order);
-        let outcome = match (follower, order.wait, &was) {
+        if pending.server.is_some() {
+            self.finish_served(verb, name, request, pending)
+        } else {
+            self.finish_own(verb, name, request, pending)
+        }
+    }
+
+    /// Waits for a profile's own gateway.
+    pub(super) fn finish_own(
+        &self,
+        verb: GatewayVerb,
+        name: &ProfileName,
+        request: &GatewayRequest,
+        pending: Pending,
+    ) -> Result<Done<(Was, StartOutcome)>, ControlError> {
+        let is_own = pending.server.is_none();
+        let Pending { desired_state, mut warnings, follower, was, .. } = pending;
+        let aim = self.aim(request);
+        let outcome = match (follower, request.wait, &was) {
             (None, _, Was::Absent(registered)) => registered.into(),
             (_, WaitFor::Nothing, _) | (None, _, _) => StartOutcome::Told,
             (Some(mut follower), wait, _) => {
                 let stopping = Duration::from_millis(self.agent.gateway.stop_timeout_ms);
-                let starting = self.start_timeout(wait).saturating_add(self.window(order));
+                let starting = self.start_timeout(wait).saturating_add(self.window(request));
                 let usual = match verb {
                     GatewayVerb::Restart => stopping.saturating_add(starting),
                     GatewayVerb::Start | GatewayVerb::Stop => starting,
                 };
-                let timeout = order.timeout.unwrap_or(usual);
+                let timeout = request.timeout.unwrap_or(usual);
                 let system = |source| ControlError::System { verb, name: name.clone(), source };
                 let deadline = after(timeout);
-                let first =
-                    if verb == GatewayVerb::Restart { deadline.min(after(stopping)) } else { deadline };
-                let mut end = follower.follow(aim, Some(first)).map_err(system)?;
-                if verb == GatewayVerb::Restart && matches!(end, FollowEnd::TimedOut(_)) {
-                    // A supervisor kills what it was told to stop, but not what it was told to restart.
-                    if follower.is_same() {
+                let mut end = None;
+                if verb == GatewayVerb::Restart {
+                    let first = follower.follow(aim, Some(deadline.min(after(stopping)))).map_err(system)?;
+                    // A supervisor kills what it was told to stop, but not what it was told to
+                    // restart.
+                    if !matches!(first, FollowEnd::TimedOut(_)) {
+                        end = Some(first);
+                    } else if follower.is_same() {
                         let _ = self.slot(name).send(&[Control::Signal(ControlSignal::Kill)]);
                     }
-                    end = follower.follow(aim, Some(deadline)).map_err(system)?;
                 }
+                let left = deadline.saturating_duration_since(Instant::now());
+                let end = match end {
+                    Some(end) => end,
+                    None if request.timeout.is_some() => {
+                        follower.follow(aim, Some(deadline)).map_err(system)?
+                    }
+                    None => follower.follow_while_queued(aim, left, starting).map_err(system)?,
+                };
                 let started = self.started(verb, name, end, timeout)?;
                 if verb == GatewayVerb::Start { was.unless_same(started) } else { started }
             }
         };
-        self.confirm(name, &desired_state, &mut warnings);
+        if let Some(desired_state) = desired_state.filter(|_| is_own) {
+            self.confirm(name, &desired_state, &mut warnings);
+        }
+        if request.wait != WaitFor::Nothing && is_own {
+            warnings.extend(ports::warning(self, name));
+        }
         Ok(Done { outcome: (was, outcome), warnings })
     }
 
@@ -234,7 +304,12 @@ impl ScandirManager {
         match followed {
             FollowEnd::Supervised => Ok(StartOutcome::Told),
             FollowEnd::Up(pid) => Ok(StartOutcome::Up(pid)),
+            FollowEnd::Live(pid) => Ok(StartOutcome::Live(pid)),
             FollowEnd::Ready(pid) => Ok(StartOutcome::Ready(pid)),
+            FollowEnd::Unresponsive(reason) => {
+                Err(ControlError::Unresponsive { name, reason: reason.unwrap_or_else(unknown) })
+            }
+            FollowEnd::Stopped => Err(ControlError::Stopped { verb, by: self.stopped_by(&name), name }),
             FollowEnd::FailedToStart(reason) => {
                 Err(ControlError::FailedToStart { name, reason: reason.unwrap_or_else(unknown) })
             }
@@ -250,53 +325,29 @@ impl ScandirManager {
             FollowEnd::Refused(reason) => Err(ControlError::Refused { name, reason }),
             FollowEnd::Gone => Err(ControlError::SupervisorGone { name }),
             FollowEnd::TimedOut(state) => {
-                let why = self.slot(&name).not_ready().filter(|_| state == StateName::Starting);
+                let dir = self.slot(&name);
+                let why = queued(&dir).map(queued_words).or_else(|| dir.not_ready());
+                let why = why.filter(|_| state == StateName::Starting);
                 let state = why.map_or_else(|| state.to_string(), |why| format!("{state} ({why})"));
                 Err(ControlError::TimedOut { verb, name, after, state })
             }
         }
     }
 
-    /// Returns how a gateway exited last and what that means, where something is known of it.
-    fn last_exit(&self, name: &ProfileName) -> Option<String> {
-        let observed = self.observe(name).ok()??;
-        let code = observed.status?.last.exit_code()?;
-        let meaning = || Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?));
-        self.beyond_its_code(name, code).or_else(meaning)
-    }
-
-    /// Returns why a gateway ended, where that can be seen and its exit code does not tell.
-    fn beyond_its_code(&self, name: &ProfileName, code: u8) -> Option<String> {
-        if let Some(by) = served_by(self, name) {
-            return Some(format!("exit {code}: the gateway of {by} serves it"));
-        }
-        ports::held(self, name).map(|held| format!("{held}; exit {code}"))
-    }
-
-    /// Returns how a gateway ended and what that means.
-    fn meant(&self, name: &ProfileName, how: WaitStatus) -> Option<String> {
-        let Some(code) = how.exit_code() else { return Some(how.to_string()) };
-        let observed = self.observe(name).ok()??;
-        self.beyond_its_code(name, code).or_else(|| {
-            Some(match meaning(&self.agent, &observed, code) {
-                Some(meaning) => format!("exit {code}: {meaning}"),
-                None => format!("exit {code}"),
-            })
-        })
-    }
-
-    /// Returns an error where a slot of ours would be one of root's in somebody else's scandir.
+    /// Returns an error if root would make a slot in somebody else's scandir.
     pub(super) fn may_register(&self, name: &ProfileName) -> Result<(), RegisterError> {
         let refused =
             |source: ForeignScandir| RegisterError::Publish { name: name.clone(), source: source.into() };
         slots::may_make_slots(&self.scandir).map_err(refused)
     }
 
-    /// Gives a profile's gateway a slot that is down, and with `yields` gives way to the agent's own command where that is
-    /// just making one: it has seen none, and would fail over ours.
+    /// Gives a profile's gateway a slot that is down. With `yields`, gives way to the agent's own
+    /// command if that is just making a slot: it saw no slot before, and would fail if it found
+    /// ours.
     ///
     /// # Errors
-    /// Giving way is [`RegisterError::AlreadyRegistered`], too; the slot is there in a moment.
+    /// Giving way is [`RegisterError::AlreadyRegistered`] too, as the slot will be there in a
+    /// moment.
     pub fn register_down(&self, name: &ProfileName, yields: bool) -> Result<Registered, RegisterError> {
         match self.check_profile(name) {
             Ok(()) => {}
@@ -305,17 +356,18 @@ impl ScandirManager {
                 return Err(RegisterError::NoProfile { name: name.clone(), path: self.home.profiles_dir() });
             }
         }
+        self.learned_gateway(name);
         self.publish_slot(name, false, &GatewayRequest::here("register"), yields)
     }
 
-    /// Publishes a slot and waits until a supervisor holds it, and with `up` for what the order says.
+    /// Publishes a slot, and waits until a supervisor has taken it. With `up`, waits as requested.
     pub(super) fn publish(
         &self,
         name: &ProfileName,
         up: bool,
-        order: &GatewayRequest,
+        request: &GatewayRequest,
     ) -> Result<Registered, RegisterError> {
-        self.publish_slot(name, up, order, false)
+        self.publish_slot(name, up, request, false)
     }
 
     /// Returns whether the agent's own command is about to publish a slot for this profile.
@@ -326,18 +378,15 @@ impl ScandirManager {
         by_path::look_itself(self.scandir.join(staged)).is_ok()
     }
 
-    fn publish_slot(
+    /// Publishes the files of a slot, unless the slot exists. With `yields`, a slot that the
+    /// agent's command is making counts as one.
+    fn publish_files(
         &self,
         name: &ProfileName,
         up: bool,
-        order: &GatewayRequest,
         yields: bool,
-    ) -> Result<Registered, RegisterError> {
+    ) -> Result<slots::Published, RegisterError> {
         let scandir = || self.scandir.clone();
-        let no_supervisor = || RegisterError::NoSupervisor { name: name.clone(), scandir: scandir() };
-        if !self.supervisor_running()? {
-            return Err(no_supervisor());
-        }
         let files = slots::render(&self.agent, name, &self.interpreter, up)
             .map_err(|source| RegisterError::Render { name: name.clone(), source })?;
         let taken = || RegisterError::AlreadyRegistered { name: name.clone(), scandir: scandir() };
@@ -349,12 +398,29 @@ impl ScandirManager {
             Err(PublishError::Exists { .. }) => return Err(taken()),
             Err(source) => return Err(RegisterError::Publish { name: name.clone(), source }),
         };
-        // It looks for a slot, then makes its own under that name, and needs a while for the files in it. So it is seen here,
-        // unless this happened in the few microseconds between its look and its first step.
+        // The agent's command looks for a slot, then makes its own under that name and fills it for
+        // a while. So it is noticed here, except in the few microseconds between its look and its
+        // first step.
         if yields && self.is_staged(name) {
             withdraw::undo(self, name);
             return Err(taken());
         }
+        Ok(published)
+    }
+
+    fn publish_slot(
+        &self,
+        name: &ProfileName,
+        up: bool,
+        request: &GatewayRequest,
+        yields: bool,
+    ) -> Result<Registered, RegisterError> {
+        let scandir = || self.scandir.clone();
+        let no_supervisor = || RegisterError::NoSupervisor { name: name.clone(), scandir: scandir() };
+        if !self.supervisor_running()? {
+            return Err(no_supervisor());
+        }
+        let published = self.publish_files(name, up, yields)?;
         let mut follower = Follower::with(ServiceDir::new(published.path), published.listener);
         follower.expect_scan(self.scan(), &name.service_entry());
         if let Err(source) = self.scan().send(&[ScanCommand::Rescan]) {
@@ -374,81 +440,31 @@ impl ScandirManager {
                 _ => RegisterError::NotTaken { name, scandir, after },
             });
         }
-        match order.wait {
+        match request.wait {
             _ if !up => return Ok(Registered::Down),
             WaitFor::Nothing => return Ok(Registered::Starting),
             WaitFor::Up | WaitFor::Started | WaitFor::Ready => {}
         }
-        let usual = || self.start_timeout(order.wait).saturating_add(self.window(order));
-        let timeout = order.timeout.unwrap_or_else(usual);
-        let end = follower.follow(self.aim(order), Some(after(timeout))).map_err(follow)?;
+        let usual = || self.start_timeout(request.wait).saturating_add(self.window(request));
+        let timeout = request.timeout.unwrap_or_else(usual);
+        let end = match request.timeout {
+            Some(timeout) => follower.follow(self.aim(request), Some(after(timeout))),
+            None => follower.follow_while_queued(self.aim(request), timeout, timeout),
+        };
+        let end = end.map_err(follow)?;
         match self.started(GatewayVerb::Start, name, end, timeout) {
-            Ok(StartOutcome::Ready(pid)) => Ok(Registered::Ready(pid)),
-            Ok(StartOutcome::Up(pid) | StartOutcome::WasUp(pid)) => Ok(Registered::Up(pid)),
-            Ok(StartOutcome::Told) => Ok(Registered::Starting),
+            Ok(started) => Ok(started.into()),
             Err(error) => Err(RegisterError::Start { name: name.clone(), source: Box::new(error) }),
         }
     }
+}
 
-    /// Follows the starts of many gateways that a supervisor has just been given, and tells of each what came of it.
-    pub fn follow_starts(&self, names: &[ProfileName], tell: &mut dyn FnMut(&ProfileName, FollowedStart)) {
-        let mut followed = Vec::new();
-        let mut followers = Vec::new();
-        for name in names {
-            match Follower::new(self.slot(name)) {
-                Ok(new) => match new.state() {
-                    // It was over before anybody followed.
-                    StateName::Failed { reason } | StateName::FailedToStart { reason, .. } => {
-                        tell(name, FollowedStart::Failed { reason });
-                    }
-                    _ => {
-                        followed.push(name);
-                        followers.push(new);
-                    }
-                },
-                Err(_) => tell(name, FollowedStart::NotSupervised),
-            }
-        }
-        let window = Duration::from_millis(self.agent.gateway.start_window_ms);
-        let timeout = self.start_timeout(WaitFor::Started).max(UP_WITHIN).saturating_add(window);
-        let deadline = Some(after(timeout));
-        follow_all(&mut followers, Aim::Started(window), deadline, &mut |index, end| {
-            if let Some(name) = followed.get(index) {
-                tell(name, self.start_of(name, end));
-            }
-        });
-    }
-
-    fn start_of(&self, name: &ProfileName, end: io::Result<FollowEnd>) -> FollowedStart {
-        match end {
-            Ok(FollowEnd::Ready(_)) => FollowedStart::Ready,
-            Ok(FollowEnd::Up(_) | FollowEnd::NeverReady(_) | FollowEnd::Supervised) => FollowedStart::Up,
-            Ok(FollowEnd::Failed(reason)) => {
-                FollowedStart::Failed { reason: self.last_exit(name).or(reason) }
-            }
-            Ok(FollowEnd::FailedToStart(reason)) => FollowedStart::Failed { reason },
-            Ok(FollowEnd::Ended(GatewayEnd { how, .. })) => {
-                FollowedStart::Failed { reason: how.and_then(|how| self.meant(name, how)) }
-            }
-            Ok(FollowEnd::Refused(reason)) => FollowedStart::Failed { reason: Some(reason) },
-            Ok(FollowEnd::TimedOut(state)) => FollowedStart::Late { state },
-            Ok(FollowEnd::Gone) | Err(_) => FollowedStart::NotSupervised,
-        }
-    }
-
-    pub(super) fn up_many<T>(
-        &self,
-        verb: GatewayVerb,
-        names: &[ProfileName],
-        order: &GatewayRequest,
-        outcome: impl Fn(Was, StartOutcome) -> T,
-    ) -> Vec<Result<Done<T>, ControlError>> {
-        let begun: Vec<_> = names.iter().map(|name| self.begin(verb, name, order)).collect();
-        let finish = |(name, pending): (&ProfileName, Result<Pending, ControlError>)| {
-            let Done { outcome: (was, started), warnings } = self.finish(verb, name, order, pending?)?;
-            Ok(Done { outcome: outcome(was, started), warnings })
-        };
-        names.iter().zip(begun).map(finish).collect()
+/// Returns why a gateway that had no slot was not started.
+fn unregistered(name: &ProfileName, error: RegisterError) -> ControlError {
+    match error {
+        // The slot is there; what is wrong is the gateway.
+        RegisterError::Start { source, .. } => *source,
+        source => ControlError::Register { name: name.clone(), source: Box::new(source) },
     }
 }
 
@@ -457,25 +473,5 @@ fn make_event_directory(slot: &ServiceDir) -> io::Result<()> {
     match files::make_directory(slot.as_fd(), Path::new(EVENT), EVENT_MODE) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-impl From<&Registered> for StartOutcome {
-    fn from(registered: &Registered) -> Self {
-        match *registered {
-            Registered::Down | Registered::Starting => Self::Told,
-            Registered::Up(pid) => Self::Up(pid),
-            Registered::Ready(pid) => Self::Ready(pid),
-        }
-    }
-}
-
-impl From<StartOutcome> for Registered {
-    fn from(started: StartOutcome) -> Self {
-        match started {
-            StartOutcome::Told => Self::Starting,
-            StartOutcome::Up(pid) | StartOutcome::WasUp(pid) => Self::Up(pid),
-            StartOutcome::Ready(pid) => Self::Ready(pid),
-        }
     }
 }

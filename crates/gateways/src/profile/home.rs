@@ -17,10 +17,10 @@ use crate::agent::AgentDefinition;
 pub const PROFILES: &str = "profiles";
 /// The file in a home whose lock says which of several containers runs its gateways.
 pub const LOCK: &str = gatevisor_slot::home_lock::FILE;
-/// The directory below a user's data directory that is the home where nobody names another.
+/// The directory below a user's data directory that is the home if no other is named.
 const DATA_NAME: &str = "gatevisor";
 
-/// The home of an agent: the root profile, and below it all the others.
+/// The home of an agent: the home of the root profile, with all other profiles below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     root: PathBuf,
@@ -30,7 +30,7 @@ pub struct Home {
 /// Why there is no home.
 #[derive(Debug, thiserror::Error)]
 pub enum HomePathError {
-    /// Nothing says where it would be.
+    /// Nothing tells where it is.
     #[error("no home is known; give --home DIR or set {variable}, XDG_DATA_HOME or HOME")]
     Unknown {
         /// The agent's variable.
@@ -39,9 +39,9 @@ pub enum HomePathError {
     /// The path cannot be made absolute.
     #[error("`{}` cannot be a home", path.display())]
     Path {
-        /// The path.
+        /// What was given.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
@@ -58,8 +58,8 @@ impl ExitError for HomePathError {
 impl Home {
     /// Returns the home at `path`.
     ///
-    /// A path of the form `<root>/profiles/<name>` is the home of a profile: the root is then derived, and the
-    /// profile is the selected one.
+    /// If the path has the form `<root>/profiles/<name>`, it is the home of a profile. Then the
+    /// root is derived from it, and that profile is the selected one.
     pub fn new(path: &Path) -> Result<Self, HomePathError> {
         let path = std::path::absolute(path)
             .map_err(|source| HomePathError::Path { path: path.to_owned(), source })?;
@@ -72,9 +72,10 @@ impl Home {
         Ok(Self { root: root.components().collect(), selected })
     }
 
-    /// Returns the home that a command means: the one it names, the agent's variable, or the user's data directory.
+    /// Returns the home that a command means: the one that it names, that of the agent's variable,
+    /// or the one in the user's data directory.
     ///
-    /// `variable` looks up environment variables; an empty value counts as none.
+    /// `variable` looks up environment variables. An empty value counts as none.
     pub fn resolve(
         named: Option<&Path>,
         agent: &AgentDefinition,
@@ -96,7 +97,8 @@ impl Home {
         &self.root
     }
 
-    /// Returns the profile that the path itself selected; the root profile unless it was a profile's home.
+    /// Returns the profile that the path selected: the root profile, unless the path was a
+    /// profile's home.
     pub const fn selected(&self) -> &ProfileName {
         &self.selected
     }
@@ -111,7 +113,7 @@ impl Home {
         if name.is_root() { self.root.clone() } else { self.profiles_dir().join(name.as_str()) }
     }
 
-    /// Returns the scandir of the embedded mode.
+    /// Returns the scandir of `gatevisor up`.
     pub fn scandir(&self) -> PathBuf {
         self.root.join("run/service")
     }
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_has_its_place_below_the_root() {
+    fn every_file_of_a_home_has_its_place_below_the_root() {
         let home = Home::new(Path::new("/h")).unwrap();
         assert_eq!(home.profile_dir(&ProfileName::root()), Path::new("/h"));
         assert_eq!(home.profile_dir(&"coder".parse().unwrap()), Path::new("/h/profiles/coder"));

@@ -12,7 +12,7 @@ use gatevisor_wire::name::{self, NameError as ServiceNameError, ServiceName};
 
 /// What every gateway's service name begins with.
 pub const SERVICE_PREFIX: &str = "gateway-";
-/// Bytes of a profile name at the most, so that the service name fits a supervisor's limit.
+/// The most bytes of a profile name. The service name then fits a supervisor's limit.
 ///
 /// **Source:** SUP-8 and issue *Bad input*: 251 bytes for the service, less the prefix.
 pub const MAX: usize = name::MAX - SERVICE_PREFIX.len();
@@ -53,13 +53,13 @@ pub enum ProfileNameError {
         /// The name, escaped.
         shown: String,
     },
-    /// The name would climb in the directory tree.
+    /// The name is a path.
     #[error("profile name `{shown}` is a path, not a name; {RULE}")]
     Path {
         /// The name, escaped.
         shown: String,
     },
-    /// The name begins with a character that is allowed later only.
+    /// The first character is allowed only later in a name.
     #[error("profile name `{shown}` begins with `{first}`; begin with a letter or a digit")]
     First {
         /// The name, escaped.
@@ -68,13 +68,13 @@ pub enum ProfileNameError {
         first: char,
     },
     /// The name has a letter in upper case.
-    #[error("profile name `{shown}` has the upper-case letter `{letter}`; write `{lower}`")]
+    #[error("profile name `{shown}` has the upper-case letter `{upper}`; write `{lower}`")]
     UpperCase {
         /// The name, escaped.
         shown: String,
-        /// The letter.
-        letter: char,
-        /// What would be allowed.
+        /// The upper-case letter.
+        upper: char,
+        /// The same letter in lower case.
         lower: String,
     },
     /// The name has another character that is not allowed.
@@ -102,7 +102,7 @@ impl ProfileName {
             return Err(ProfileNameError::Empty);
         }
         let Ok(text) = str::from_utf8(bytes) else {
-            // Escaped already, so that the bytes can be told from each other.
+            // Escaped first, so that different bytes stay different.
             let escaped = bytes.escape_ascii().map(char::from).take(SHOWN).collect();
             return Err(ProfileNameError::NotUtf8 { shown: escaped });
         };
@@ -192,11 +192,9 @@ fn fault(text: &str) -> Option<ProfileNameError> {
         Some('\n') if text.trim_end_matches('\n').chars().all(|c| c != '\n') => {
             Some(ProfileNameError::TrailingNewline { shown })
         }
-        Some(letter @ 'A'..='Z') => Some(ProfileNameError::UpperCase {
-            shown,
-            letter,
-            lower: letter.to_ascii_lowercase().to_string(),
-        }),
+        Some(upper @ 'A'..='Z') => {
+            Some(ProfileNameError::UpperCase { shown, upper, lower: upper.to_ascii_lowercase().to_string() })
+        }
         Some(c) => Some(ProfileNameError::Character { shown, character: c.escape_debug().to_string() }),
         None if matches!(first, '-' | '_') => Some(ProfileNameError::First { shown, first }),
         None => None,
@@ -225,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_letters_digits_hyphens_and_underscores_are_accepted() {
+    fn names_of_lower_case_digits_hyphens_and_underscores_are_accepted() {
         for name in ["a", "0", "coder", "my-agent_2", "default", &"x".repeat(243)] {
             let parsed = ProfileName::new(name.as_bytes()).expect("must be accepted");
             assert_eq!(parsed.as_str(), name);

@@ -8,14 +8,17 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gatevisor_client::look;
 use gatevisor_paths::by_path;
+use gatevisor_slot::dotenv;
 use gatevisor_wire::exit::{Exit, ExitError};
 use rustix::fs::{AtFlags, Mode, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
 
+use super::allot::{AllotError, OwnVariables, Turn};
 use super::home::{Home, PROFILES};
 use super::name::{ProfileName, shown};
 use crate::agent::{AgentDefinition, SeedFile};
@@ -27,7 +30,7 @@ use crate::manager::LookError;
 /// A profile that exists.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Profile {
-    /// Its name.
+    /// The name of its directory, or `default`.
     pub name: ProfileName,
     /// Its home.
     pub path: PathBuf,
@@ -36,11 +39,11 @@ pub struct Profile {
 /// A directory among the profiles that has the marker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Candidate {
-    /// A profile.
+    /// Its name can be a profile's.
     Profile(Profile),
     /// A directory that cannot be one because of its name.
     Misnamed {
-        /// The name on one line, whatever it holds.
+        /// The name on one line, escaped.
         shown: String,
         /// What is wrong with it.
         reason: String,
@@ -50,19 +53,19 @@ pub enum Candidate {
 /// A profile that was just made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
-    /// The profile.
+    /// What was made.
     pub profile: Profile,
-    /// What its maker should know although it worked.
+    /// A warning for the maker, although it worked.
     pub warning: Option<String>,
 }
 
-/// Why a profile was not made; nothing of it remains.
+/// Why a profile was not made. Nothing of it remains.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// Nobody may look.
+    /// The place cannot be looked at.
     #[error(transparent)]
     Look(#[from] LookError),
-    /// The root profile is always there.
+    /// The root profile always exists.
     #[error("profile `default` is the home itself and always exists; choose another name")]
     Root,
     /// The definition reserves the name.
@@ -70,27 +73,33 @@ pub enum CreateError {
         "profile name `{name}` is reserved for the agent `{agent}` and common programs; choose another name"
     )]
     Reserved {
-        /// The name.
+        /// What the profile would be called.
         name: ProfileName,
         /// The agent that reserves it.
         agent: String,
     },
-    /// Something has that name.
+    /// Something has that name already.
     #[error("profile `{name}` already exists in `{}`", path.display())]
     Exists {
-        /// The name.
+        /// What the profile would be called.
         name: ProfileName,
-        /// Where.
+        /// Where it is.
         path: PathBuf,
     },
+    /// It could not be given its variables.
+    #[error(transparent)]
+    Allot(#[from] AllotError),
+    /// The profiles that exist could not be listed.
+    #[error(transparent)]
+    List(#[from] ListProfilesError),
     /// A system call failed.
     #[error("cannot make profile `{name}` in `{}`; nothing of it remains", path.display())]
     Write {
-        /// The name.
+        /// What the profile would be called.
         name: ProfileName,
-        /// Where.
+        /// Where it would be.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
@@ -102,6 +111,8 @@ impl ExitError for CreateError {
             Self::Look(error) => error.exit(),
             Self::Root | Self::Reserved { .. } => Exit::Usage,
             Self::Exists { .. } => Exit::No,
+            Self::Allot(error) => error.exit(),
+            Self::List(error) => error.exit(),
             Self::Write { .. } => Exit::System,
         }
     }
@@ -116,30 +127,30 @@ pub enum DeleteError {
     /// There is no such profile.
     #[error("there is no profile `{name}` in `{}`; `gatevisor profile list` shows those that exist", path.display())]
     Missing {
-        /// The name.
+        /// What was asked for.
         name: ProfileName,
         /// Where it would be.
         path: PathBuf,
     },
-    /// It could not be renamed away, and is as it was.
+    /// It could not be renamed, and is unchanged.
     #[error("cannot delete profile `{name}` in `{}`; it is as it was", path.display())]
     Rename {
-        /// The name.
+        /// The profile that still exists.
         name: ProfileName,
-        /// Where.
+        /// Where it is.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
-    /// It is a profile no longer, but some of its files are left.
+    /// It is no profile any more, but some of its files are left.
     #[error("profile `{name}` is deleted, but not all of its files; remove `{}` by hand", left.display())]
     Remove {
-        /// The name.
+        /// The profile that exists no more.
         name: ProfileName,
         /// What is left.
         left: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
@@ -161,7 +172,7 @@ impl ExitError for DeleteError {
 pub struct ListProfilesError {
     /// The directory of profiles.
     pub path: PathBuf,
-    /// Why.
+    /// The underlying error.
     #[source]
     pub source: io::Error,
 }
@@ -178,12 +189,12 @@ pub enum ShowError {
     /// There is no such profile.
     #[error("there is no profile `{name}` in `{}`; `gatevisor profile list` shows those that exist", path.display())]
     Missing {
-        /// The name.
+        /// What was asked for.
         name: ProfileName,
         /// Where it would be.
         path: PathBuf,
     },
-    /// Nobody may look.
+    /// The place cannot be looked at.
     #[error(transparent)]
     Look(#[from] LookError),
 }
@@ -197,10 +208,22 @@ impl ExitError for ShowError {
     }
 }
 
-/// Makes a profile with what the definition puts into one.
+/// Makes a profile with the content that the definition describes.
 ///
-/// Its directory appears whole, by one rename, and never replaces another. It is on disk when this returns.
+/// Its directory appears as a whole by one rename, and never replaces another. It is on disk when
+/// this returns.
 pub fn create(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Result<Created, CreateError> {
+    create_with(home, agent, name, &OwnVariables::default())
+}
+
+/// Makes a profile as [`create`] does, with these variables in its own file of them from the first
+/// moment on, besides what the definition gives each profile.
+pub fn create_with(
+    home: &Home,
+    agent: &AgentDefinition,
+    name: &ProfileName,
+    own: &OwnVariables,
+) -> Result<Created, CreateError> {
     if name.is_root() {
         return Err(CreateError::Root);
     }
@@ -214,12 +237,17 @@ pub fn create(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Resul
     }
     let write = |source| CreateError::Write { name: name.clone(), path: home.profiles_dir(), source };
     let made = Ancestors::make(&home.profiles_dir()).map_err(write)?;
-    let staging = stage(home, agent).map_err(write)?;
+    // Held until the profile is there, so that the next one finds its port taken.
+    let turn = Turn::wait(home, agent, own)?;
+    let others = list(home, agent)?.into_iter().map(|profile| profile.name);
+    let variables = own.complete(home, agent, others, &turn)?;
+    let staging = stage(home, agent, &variables).map_err(write)?;
     let published = staging.publish(name.as_str()).map_err(|errno| match errno {
         Errno::EXIST => exists(),
         errno => write(errno.into()),
     })?;
     drop(published);
+    drop(turn);
     made.keep().map_err(write)?;
     open_directory(&home.profiles_dir()).and_then(|profiles| Ok(fsync(profiles)?)).map_err(write)?;
     let warning =
@@ -233,7 +261,7 @@ pub fn create(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Resul
     Ok(Created { profile: Profile { name: name.clone(), path }, warning })
 }
 
-fn stage(home: &Home, agent: &AgentDefinition) -> io::Result<Staging> {
+fn stage(home: &Home, agent: &AgentDefinition, variables: &[(String, OsString)]) -> io::Result<Staging> {
     let staging = Staging::new(&home.profiles_dir(), 0o700)?;
     let top = staging.directory();
     for directory in &agent.profile.directories {
@@ -243,16 +271,35 @@ fn stage(home: &Home, agent: &AgentDefinition) -> io::Result<Staging> {
             _ => {}
         }
     }
+    let own_variables = agent.own_variables_file().filter(|_| !variables.is_empty());
+    if own_variables.is_none() && !variables.is_empty() {
+        let why = "the agent's definition names no file of variables as `{profile-home}/NAME`";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     for file in &agent.profile.files {
+        if own_variables == Some(file.path.as_str()) {
+            continue;
+        }
         make_parents(&staging, Path::new(&file.path))?;
         let mode = SeedFile::mode_bits(file).unwrap_or(0o600);
         fsync(write_new(top, Path::new(&file.path), file.content.as_bytes(), mode)?)?;
+    }
+    if let Some(path) = own_variables {
+        let seed = agent.profile.files.iter().find(|file| file.path == path);
+        let content = seed.map_or(&b""[..], |file| file.content.as_bytes());
+        fsync(write_new(top, Path::new(path), &with_variables(content, variables)?, 0o600)?)?;
     }
     if agent.profile.files.is_empty() && agent.profile.directories.is_empty() {
         fsync(write_new(top, Path::new(&agent.profile.marker), b"", 0o644)?)?;
     }
     staging.sync()?;
     Ok(staging)
+}
+
+fn with_variables(content: &[u8], variables: &[(String, OsString)]) -> io::Result<Vec<u8>> {
+    variables.iter().try_fold(content.to_vec(), |text, (name, value)| {
+        dotenv::set(&text, name, value.as_bytes()).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    })
 }
 
 fn make_parents(staging: &Staging, path: &Path) -> io::Result<()> {
@@ -266,7 +313,7 @@ fn make_parents(staging: &Staging, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Directories made on the way, which go again unless they are kept.
+/// Directories that were made on the way. They are removed again unless they are kept.
 struct Ancestors(Vec<PathBuf>);
 
 impl Ancestors {
@@ -284,7 +331,7 @@ impl Ancestors {
         Ok(made)
     }
 
-    /// Lets them be, and makes their names survive a crash.
+    /// Keeps them, and syncs their names.
     fn keep(mut self) -> io::Result<()> {
         for path in std::mem::take(&mut self.0) {
             if let Some(parent) = path.parent() {
@@ -305,9 +352,9 @@ impl Drop for Ancestors {
     }
 }
 
-/// Deletes a profile: it is gone for every reader at once, and then its files are removed.
+/// Deletes a profile. For every reader it vanishes at once; then its files are removed.
 ///
-/// Its gateway must have been unregistered before. What earlier deletions had to leave behind is removed as well.
+/// Its gateway must have been unregistered before. Leftovers of earlier deletions are removed too.
 pub fn delete(home: &Home, name: &ProfileName) -> Result<(), DeleteError> {
     if name.is_root() {
         return Err(DeleteError::Root);
@@ -331,17 +378,20 @@ pub fn delete(home: &Home, name: &ProfileName) -> Result<(), DeleteError> {
     Ok(())
 }
 
-/// Returns everything that is a profile or would be one but for its name, sorted by name.
+/// Returns every profile, and every directory that would be one if it had another name, sorted by
+/// name.
 ///
-/// Directories without the marker, files, names that begin with a dot, and what others put beside profiles do not count. The root profile is not
-/// among them. A home without profiles has none.
+/// Directories without the marker, files, names that begin with a dot, and what other programs put
+/// beside profiles do not count. The root profile is not included. A home without profiles has
+/// none.
 pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, ListProfilesError> {
     let path = home.profiles_dir();
     let complete = directories(home, agent)?.into_iter().filter(|(_, has_marker)| *has_marker);
     Ok(complete.map(|(name, _)| candidate(&name, path.join(&name))).collect())
 }
 
-/// Returns the directories among the profiles that are not foreign, and of each whether it has the marker.
+/// Returns the directories among the profiles that are not foreign, and whether each has the
+/// marker.
 pub(crate) fn directories(
     home: &Home,
     agent: &AgentDefinition,
@@ -363,15 +413,17 @@ pub(crate) fn directories(
     Ok(found)
 }
 
-/// Returns whether a directory of this name was put there by a file system, a file server or a desktop, whatever is in
-/// it: `lost+found`, `.snapshots`, `.Trash-1000`, `@eaDir`, `#recycle`, `#snapshot`, `~snapshot`, `$RECYCLE.BIN`.
+/// Returns whether a file system, a file server or a desktop makes directories of this name,
+/// whatever is in it: `lost+found`, `.snapshots`, `.Trash-1000`, `@eaDir`, `#recycle`, `#snapshot`,
+/// `~snapshot`, `$RECYCLE.BIN`.
 fn is_foreign(name: &OsStr) -> bool {
     const WHOLE: [&str; 2] = ["lost+found", "System Volume Information"];
     WHOLE.iter().any(|foreign| name == *foreign)
         || name.as_encoded_bytes().first().is_some_and(|first| b".@#~$".contains(first))
 }
 
-/// Returns whether a directory has the marker; one that may not be looked into is nobody's profile to whoever lists them.
+/// Returns whether a directory has the marker. A directory that this process may not look into
+/// counts as none.
 fn has_marker(directory: &Path, agent: &AgentDefinition) -> bool {
     marker(directory, agent).unwrap_or(false)
 }
@@ -385,7 +437,7 @@ fn marker(directory: &Path, agent: &AgentDefinition) -> Result<bool, LookError> 
 /// Returns what the directory of this name, which has the marker, is.
 pub(crate) fn candidate(name: &OsStr, path: PathBuf) -> Candidate {
     match ProfileName::from_os(name) {
-        // Shown as a path, so that nobody takes it for the root profile.
+        // Shown as a path, so that nobody confuses it with the root profile.
         Ok(name) if name.is_root() => Candidate::Misnamed {
             shown: format!("{PROFILES}/{name}/"),
             reason: "the name `default` means the home itself; rename the directory".to_owned(),
@@ -409,7 +461,7 @@ pub fn list(home: &Home, agent: &AgentDefinition) -> Result<Vec<Profile>, ListPr
 
 /// Returns the profile of this name if it exists.
 ///
-/// The root profile always does; for any other the marker decides.
+/// The root profile always exists. Any other exists if it has the marker.
 pub fn show(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Result<Profile, ShowError> {
     let path = home.profile_dir(name);
     if name.is_root() || marker(&path, agent)? {

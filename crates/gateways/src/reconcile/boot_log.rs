@@ -9,16 +9,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gatevisor_wire::exit::error_chain;
 use rustix::fs::{Mode, OFlags, open};
 
 use super::{ReconcileSettings, ReconciledProfile};
 
-/// Bytes from which on the log is set aside before anything is appended.
+/// The size in bytes from which the log is set aside before the next lines.
 const ROTATE_BYTES: u64 = 262_144;
 
-/// Appends one line a profile; a log that has grown too long is set aside first, in the place of an older one.
+/// Appends one line for each profile. A log that has become too long is first renamed, in the place
+/// of an older one.
 ///
-/// A failure to set it aside is a warning, and the lines are appended all the same.
+/// If it cannot be renamed, that is a warning, and the lines are appended nevertheless.
 pub(super) fn append(
     settings: &ReconcileSettings<'_>,
     actions: &[ReconciledProfile],
@@ -31,7 +33,7 @@ pub(super) fn append(
     if fs::symlink_metadata(&path).is_ok_and(|meta| meta.len() >= ROTATE_BYTES)
         && let Err(error) = fs::rename(&path, set_aside(&path))
     {
-        warnings.push(format!("cannot rotate the boot log `{}`: {error}", path.display()));
+        warnings.push(format!("cannot rotate the boot log `{}`: {}", path.display(), error_chain(&error)));
     }
     let at = settings.now.strftime("%Y-%m-%dT%H:%M:%S%z");
     let mut lines = String::new();

@@ -1,4 +1,4 @@
-//! *Lives here:* carrying out a plan, one profile after the other, whatever happens to any of them.
+//! *Lives here:* carrying out a plan, one profile after the other. A failure of one stops no other.
 //!
 //! *Does not live here:* deciding it.
 
@@ -21,18 +21,20 @@ use super::gather::refuse_if_supervised;
 use super::plan::ReconcileSteps;
 use super::{ProfileAction, ReconcileError, ReconcileReport, ReconcileSettings, ReconciledProfile, boot_log};
 use crate::desired;
+use crate::drain;
 use crate::files::{is_leftover, read_bounded, remove_tree, sweep};
-use crate::marker;
+use crate::planned_stop_marker;
 use crate::profile::ProfileName;
 use crate::slots;
+use crate::ticket;
 
-/// Bytes of a stale file that are looked at.
+/// The bytes of a stale file that are read.
 const STALE_BYTES: usize = 1 << 16;
 
-/// Carries out the steps, and returns what came of them.
+/// Carries out the steps, and returns the results.
 ///
 /// # Errors
-/// A supervisor runs on the scandir, or there cannot be a scandir. Nothing has been touched then.
+/// A supervisor runs on the scandir, or the scandir cannot be made. Then nothing was changed.
 pub(super) fn execute(
     settings: &ReconcileSettings<'_>,
     steps: ReconcileSteps,
@@ -47,9 +49,12 @@ pub(super) fn execute(
         match sweep_entry(settings.scandir, &entry) {
             Ok(true) => report.swept.push(entry),
             Ok(false) => {}
-            Err(error) => report.warnings.push(format!("cannot remove `{entry}` from the scandir: {error}")),
+            Err(error) => report
+                .warnings
+                .push(format!("cannot remove `{entry}` from the scandir: {}", error_chain(&error))),
         }
     }
+    drain::forget_all(settings.scandir);
     if steps.migrate {
         migrate(settings, &mut report.warnings);
     }
@@ -58,29 +63,33 @@ pub(super) fn execute(
         report.actions.push(action);
     }
     sweep_profiles(settings);
-    if let Err(error) = boot_log::append(settings, &report.actions, &mut report.warnings) {
-        report
-            .warnings
-            .push(format!("cannot write the boot log `{}`: {error}", settings.agent.gateway.boot_log));
-    }
+    append_to_boot_log(settings, &mut report);
     Ok(report)
 }
 
-/// Cleans up after the last life of each profile that shall run, and records it.
+/// Cleans up after the last run of each profile that shall run, and records that.
 pub(super) fn take_over(settings: &ReconcileSettings<'_>, steps: ReconcileSteps) -> ReconcileReport {
     let mut report = ReconcileReport { actions: steps.actions, ..ReconcileReport::default() };
     let started = report.actions.iter().filter(|action| action.action == ProfileAction::Started);
     for name in started.filter_map(|action| action.name.as_ref()) {
         remove_stale(settings, name, &mut report.warnings);
     }
-    if let Err(error) = boot_log::append(settings, &report.actions, &mut report.warnings) {
-        let file = &settings.agent.gateway.boot_log;
-        report.warnings.push(format!("cannot write the boot log `{file}`: {error}"));
+    for action in &report.actions {
+        park(settings, action, &mut report.warnings);
     }
+    append_to_boot_log(settings, &mut report);
     report
 }
 
-/// Ends what a supervisor that was killed left running of a gateway whose slot goes away: nobody would look for it any more.
+fn append_to_boot_log(settings: &ReconcileSettings<'_>, report: &mut ReconcileReport) {
+    if let Err(error) = boot_log::append(settings, &report.actions, &mut report.warnings) {
+        let file = &settings.agent.gateway.boot_log;
+        report.warnings.push(format!("cannot write the boot log `{file}`: {}", error_chain(&error)));
+    }
+}
+
+/// Ends the processes that a killed supervisor has left running of a gateway whose slot goes away.
+/// Nobody would look for them any more.
 fn end_orphan(settings: &ReconcileSettings<'_>, entry: &str) -> Vec<String> {
     let Some(status) = slots::orphaned_status(settings.scandir, entry) else { return Vec::new() };
     let Ok(status) = Status::decode(&status) else { return Vec::new() };
@@ -118,7 +127,8 @@ fn migrate(settings: &ReconcileSettings<'_>, warnings: &mut Vec<String>) {
     }
 }
 
-/// Cleans up after one profile's last life and makes its slot; a failure makes the profile skipped.
+/// Cleans up after the last run of one profile and makes its slot. If that fails, the profile is
+/// skipped.
 fn act(
     settings: &ReconcileSettings<'_>,
     action: ReconciledProfile,
@@ -130,6 +140,8 @@ fn act(
     let up = action.action == ProfileAction::Started;
     if !settings.elsewhere {
         remove_stale(settings, &name, warnings);
+        park(settings, &action, warnings);
+        forget_served(settings, &name, warnings);
     }
     let made = slots::render(settings.agent, &name, settings.interpreter, up)
         .map_err(|error| error_chain(&error))
@@ -137,6 +149,9 @@ fn act(
             slots::replace(settings.scandir, &name.service_entry(), &files)
                 .map_err(|error| error_chain(&error))
         });
+    if up && !settings.elsewhere {
+        ticket::leave_reason(settings.home.root(), &name, &settings.scandir.join(name.service_entry()));
+    }
     match made {
         Ok(None) => action,
         Ok(Some(left)) => {
@@ -147,14 +162,44 @@ fn act(
     }
 }
 
+/// Takes out of the root profile's state file whom its gateway served last. Another version of the
+/// agent may leave that there, and it would count for the gateway that is started now.
+fn forget_served(settings: &ReconcileSettings<'_>, name: &ProfileName, warnings: &mut Vec<String>) {
+    let topology = &settings.agent.topology;
+    let keys: Vec<&str> = [&topology.served_profiles, &topology.alone_reason]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    if !name.is_root() || keys.is_empty() {
+        return;
+    }
+    let file = &settings.agent.gateway.state_file;
+    if let Err(error) = desired::forget(settings.home.root(), file, &keys) {
+        warnings.push(format!("profile {name}: {}", error_chain(&error)));
+    }
+}
+
+/// Takes a profile out of those that another gateway serves, or puts it back.
+fn park(settings: &ReconcileSettings<'_>, action: &ReconciledProfile, warnings: &mut Vec<String>) {
+    let (Some(change), Some(name)) = (action.park, &action.name) else { return };
+    let Some(file) = &settings.agent.topology.park else { return };
+    if let Err(error) = change.make(&settings.home.profile_dir(name), file) {
+        warnings.push(format!("profile {name}: cannot make or remove `{file}`: {}", error_chain(&error)));
+    }
+}
+
 /// Deletes files that mean nothing after a boot.
 ///
-/// One that names a process by pid and start time, where that very process lives, means something still: outside of a
-/// container a gateway may have been started by hand.
+/// A file that names a process by pid and start time stays if that process lives. Outside of a
+/// container, somebody may have started a gateway by hand.
 ///
 /// **Source:** REC-12.
 fn remove_stale(settings: &ReconcileSettings<'_>, name: &ProfileName, warnings: &mut Vec<String>) {
     let home = settings.home.profile_dir(name);
+    if let Err(why) = drain::undo_marker(settings.agent, &home) {
+        warnings.push(format!("profile {name}: {why}"));
+    }
     for file in &settings.agent.gateway.stale_files {
         let path = home.join(file);
         if names_live_process(&path) {
@@ -163,8 +208,8 @@ fn remove_stale(settings: &ReconcileSettings<'_>, name: &ProfileName, warnings: 
         }
         match remove_file(&path) {
             Err(errno) if errno != Errno::NOENT => {
-                let error = io::Error::from(errno);
-                warnings.push(format!("profile {name}: cannot delete the stale `{file}`: {error}"));
+                let why = error_chain(&errno);
+                warnings.push(format!("profile {name}: cannot delete the stale `{file}`: {why}"));
             }
             _ => {}
         }
@@ -182,5 +227,5 @@ fn names_live_process(path: &Path) -> bool {
     let number = |key: &str| value.get(key).and_then(Value::as_i64);
     let pid = number("pid").and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new);
     let started = number("start_time").and_then(|time| u64::try_from(time).ok());
-    matches!((pid, started), (Some(pid), Some(started)) if marker::start_time(pid) == Some(started))
+    matches!((pid, started), (Some(pid), Some(started)) if planned_stop_marker::start_time(pid) == Some(started))
 }

@@ -1,6 +1,6 @@
-//! *Lives here:* finding out what a reconciliation goes by. Reads only.
+//! *Lives here:* gathering the facts for a reconciliation. It only reads.
 //!
-//! *Does not live here:* what follows from it.
+//! *Does not live here:* the plan that is made from them.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use gatevisor_client::ScanDir;
 use gatevisor_paths::by_path;
+use gatevisor_wire::exit::error_chain;
 
 use super::plan::{FoundProfile, PriorFact, ReconcileFacts};
 use super::role::role;
@@ -15,33 +16,39 @@ use super::{ReconcileError, ReconcileSettings};
 use crate::desired::{self, Prior, ReadStateError};
 use crate::files::is_leftover;
 use crate::profile::{self, Candidate, Home, ProfileName, SERVICE_PREFIX};
+use crate::topology::TopologyReader;
 
-/// Entries of a scandir that are looked at, at the most.
+/// The most entries of a scandir that are looked at.
 const MAX_ENTRIES: usize = 100_000;
 /// Words that decline the supervisor, in any case.
 ///
 /// **Source:** REC-11, RUN-2.
 const DECLINING: [&str; 3] = ["1", "true", "yes"];
-/// Words that say yes, in any case.
-const TRUTHY: [&str; 4] = ["1", "true", "yes", "on"];
 
-/// Returns the facts, and what went wrong beside any one profile.
+/// Returns the facts, and warnings about what concerns no single profile.
 ///
 /// # Errors
 /// The scandir exists and cannot be read. Everything else is a fact or a warning.
-pub fn gather(settings: &ReconcileSettings<'_>) -> Result<(ReconcileFacts, Vec<String>), ReconcileError> {
+pub fn gather(
+    settings: &ReconcileSettings<'_>,
+    topology: &TopologyReader<'_>,
+) -> Result<(ReconcileFacts, Vec<String>), ReconcileError> {
     let ReconcileSettings { agent, home, .. } = settings;
     let mut warnings = Vec::new();
     let candidates = profile::scan(home, agent).unwrap_or_else(|error| {
-        warnings.push(format!("{error}: {}", error.source));
+        warnings.push(error_chain(&error));
         Vec::new()
     });
     let state_file = &agent.gateway.state_file;
     let prior = |name: &ProfileName| prior(home, name, state_file);
+    let served = topology.served_since_boot();
     let profiles = candidates.into_iter().map(|candidate| match candidate {
         Candidate::Profile(found) => {
-            let fact = prior(&found.name);
-            FoundProfile::Profile(found.name, fact)
+            let (fact, decided) = (prior(&found.name), topology.decide(&found.name));
+            let is_served = served.contains(found.name.as_str());
+            let decided = if is_served { decided.served_since() } else { decided };
+            let decided = if topology.park().is_some() { fact.applied_to(decided) } else { decided };
+            FoundProfile::Profile(found.name, fact, decided)
         }
         Candidate::Misnamed { shown, reason } => FoundProfile::Misnamed(shown, reason),
     });
@@ -55,7 +62,6 @@ pub fn gather(settings: &ReconcileSettings<'_>) -> Result<(ReconcileFacts, Vec<S
         role: role(agent, settings.container_argv),
         elsewhere: settings.elsewhere,
         declined: says(&container.decline_variable, &DECLINING),
-        multiplex: says(&agent.gateway.multiplex_variable, &TRUTHY),
         root_gateway: agent.default_profile.gateway,
         root_state_exists: by_path::look_itself(home.root().join(state_file)).is_ok(),
         root: prior(&ProfileName::root()),
@@ -97,7 +103,7 @@ fn entries(settings: &ReconcileSettings<'_>) -> Result<(Vec<String>, Vec<String>
     Ok((slots, leftovers))
 }
 
-/// Returns whether an entry of a scandir is a slot that somebody did not finish: ours, or one of the agent's own.
+/// Returns whether an entry of a scandir is an unfinished slot, of ours or of the agent's command.
 ///
 /// **Source:** L-21.
 fn is_staging(name: &OsStr) -> bool {
@@ -108,7 +114,7 @@ fn is_one_of(value: &OsString, words: &[&str]) -> bool {
     value.to_str().is_some_and(|value| words.iter().any(|word| word.eq_ignore_ascii_case(value.trim())))
 }
 
-/// Returns an error if a supervisor looks at the scandir.
+/// Returns an error if a supervisor runs on the scandir.
 pub(super) fn refuse_if_supervised(settings: &ReconcileSettings<'_>) -> Result<(), ReconcileError> {
     let scandir = settings.scandir.to_owned();
     match ScanDir::new(settings.scandir).running() {

@@ -1,15 +1,17 @@
-//! *Lives here:* the decision what becomes of every profile at boot. No I/O, no clock.
+//! *Lives here:* the decision what becomes of each profile at boot. No I/O, no clock.
 //!
-//! *Does not live here:* the facts that it is made from, and carrying it out.
+//! *Does not live here:* gathering the facts, and carrying the plan out.
 
 use std::collections::HashSet;
 
 use super::role::ContainerRole;
 use super::{ProfileAction, ReconciledProfile};
+use crate::agent::ServedFrom;
 use crate::desired::Prior;
 use crate::profile::{DEFAULT, ProfileName};
+use crate::topology::{DecidedProfile, ParkChange};
 
-/// Everything that a plan is made from.
+/// The facts that a plan is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold")]
 pub struct ReconcileFacts {
@@ -19,11 +21,9 @@ pub struct ReconcileFacts {
     pub elsewhere: bool,
     /// Whether the environment declines the supervisor.
     pub declined: bool,
-    /// Whether one gateway serves all profiles, so that named ones are not started at boot.
-    pub multiplex: bool,
     /// Whether the root profile has a gateway at all.
     pub root_gateway: bool,
-    /// Whether the root profile has a state file of any content.
+    /// Whether the root profile has a state file, whatever is in it.
     pub root_state_exists: bool,
     /// What the root profile's state file says.
     pub root: PriorFact,
@@ -38,12 +38,22 @@ pub struct ReconcileFacts {
 /// What a state file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PriorFact {
-    /// It says this, or there is none.
+    /// It says this, or there is no file.
     Says(Prior),
-    /// It is no JSON, which counts as saying nothing.
+    /// It is not JSON, which counts as saying nothing.
     Garbled(String),
     /// It is something that no agent ever writes, for this reason.
     Broken(String),
+}
+
+impl PriorFact {
+    /// Returns the decision with what this desired state makes of it.
+    pub fn applied_to(&self, decided: DecidedProfile) -> DecidedProfile {
+        match self {
+            Self::Says(prior) => decided.with_desired(prior.starts(), prior.word() == Some("stopped")),
+            Self::Garbled(_) | Self::Broken(_) => decided,
+        }
+    }
 }
 
 impl Default for PriorFact {
@@ -55,10 +65,20 @@ impl Default for PriorFact {
 /// A directory among the profiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundProfile {
-    /// A profile, and what its state file says.
-    Profile(ProfileName, PriorFact),
+    /// A profile, what its state file says, and which gateway serves it.
+    Profile(ProfileName, PriorFact, DecidedProfile),
     /// A directory whose name, shown here, is no profile's, for this reason.
     Misnamed(String, String),
+}
+
+impl FoundProfile {
+    /// Returns which gateway serves it, where it is a profile.
+    pub const fn decided(&self) -> Option<(&ProfileName, &DecidedProfile)> {
+        match self {
+            Self::Profile(name, _, decided) => Some((name, decided)),
+            Self::Misnamed(..) => None,
+        }
+    }
 }
 
 /// What is to be done.
@@ -66,7 +86,7 @@ pub enum FoundProfile {
 pub enum ReconcilePlan {
     /// Nothing, in a container without gateways.
     NoGateways {
-        /// Why, for people.
+        /// The reason, for people.
         why: String,
     },
     /// These steps.
@@ -80,7 +100,7 @@ pub struct ReconcileSteps {
     pub migrate: bool,
     /// What becomes of each profile, the root profile first.
     pub actions: Vec<ReconciledProfile>,
-    /// Entries of the scandir that go.
+    /// Entries of the scandir to remove.
     pub sweep: Vec<String>,
 }
 
@@ -89,7 +109,7 @@ pub struct ReconcileSteps {
 /// **Source:** REC-2 to REC-11; L-1, L-21.
 pub fn plan(facts: &ReconcileFacts) -> ReconcilePlan {
     if facts.role == ContainerRole::NoGateways {
-        // REC-2: no slot at all, not even the root profile's.
+        // REC-2: there is no slot at all, not even the root profile's.
         let why = "skipping: this is a dashboard container, which needs no profile gateways".to_owned();
         return ReconcilePlan::NoGateways { why };
     }
@@ -99,7 +119,7 @@ pub fn plan(facts: &ReconcileFacts) -> ReconcilePlan {
         && !facts.elsewhere
         && !facts.declined;
     let root = facts.root_gateway.then(|| root(facts, migrate));
-    let named = facts.profiles.iter().map(|profile| named(profile, facts.multiplex));
+    let named = facts.profiles.iter().map(named);
     let here = |action: ReconciledProfile| if facts.elsewhere { left_alone(action) } else { action };
     let actions: Vec<ReconciledProfile> = root.into_iter().chain(named).map(here).collect();
     let live = actions.iter().filter(|action| action.action != ProfileAction::Skipped);
@@ -109,7 +129,7 @@ pub fn plan(facts: &ReconcileFacts) -> ReconcilePlan {
     ReconcilePlan::Act(ReconcileSteps { migrate, actions, sweep })
 }
 
-/// What would be started runs in another container, or will be started there.
+/// A gateway that would be started runs in another container, or will be started there.
 ///
 /// **Source:** L-23.
 fn left_alone(action: ReconciledProfile) -> ReconciledProfile {
@@ -123,23 +143,41 @@ fn left_alone(action: ReconciledProfile) -> ReconciledProfile {
     }
 }
 
-/// The root profile always has its slot; whatever is wrong with its state file, it is down then.
+/// Plans the gateway of the root profile, which always has a slot. Starts it if it should run, or
+/// if a profile that it serves should run. An invalid state file of its own then does not matter.
 fn root(facts: &ReconcileFacts, migrate: bool) -> ReconciledProfile {
     let (prior, reason) = match &facts.root {
         _ if migrate => (Prior::State("running".to_owned()), None),
         PriorFact::Says(prior) => (prior.clone(), None),
         PriorFact::Garbled(reason) | PriorFact::Broken(reason) => (Prior::None, Some(reason.clone())),
     };
+    let folded: Vec<&str> = facts.profiles.iter().filter_map(wants_server).collect();
+    let for_others = (!folded.is_empty() && !prior.starts())
+        .then(|| format!("it serves {}, which shall run", folded.join(", ")));
+    let starts = prior.starts() || for_others.is_some();
     ReconciledProfile {
         profile: DEFAULT.to_owned(),
         name: Some(ProfileName::root()),
-        action: if prior.starts() { ProfileAction::Started } else { ProfileAction::Registered },
+        action: if starts { ProfileAction::Started } else { ProfileAction::Registered },
         prior_state: prior.word().map(str::to_owned),
-        reason,
+        reason: for_others.or(reason),
+        park: None,
     }
 }
 
-fn named(fact: &FoundProfile, multiplex: bool) -> ReconciledProfile {
+/// Returns the name of a profile that shall run and that the root profile's gateway serves.
+fn wants_server(profile: &FoundProfile) -> Option<&str> {
+    match profile {
+        FoundProfile::Profile(name, PriorFact::Says(prior), decided)
+            if prior.starts() && decided.from == ServedFrom::Server =>
+        {
+            Some(name.as_str())
+        }
+        FoundProfile::Profile(..) | FoundProfile::Misnamed(..) => None,
+    }
+}
+
+fn named(fact: &FoundProfile) -> ReconciledProfile {
     match fact {
         FoundProfile::Misnamed(shown, reason) => ReconciledProfile {
             profile: shown.clone(),
@@ -147,13 +185,19 @@ fn named(fact: &FoundProfile, multiplex: bool) -> ReconciledProfile {
             prior_state: None,
             action: ProfileAction::Skipped,
             reason: Some(reason.clone()),
+            park: None,
         },
-        FoundProfile::Profile(name, fact) => {
-            let (prior, verdict, reason) = match fact {
-                PriorFact::Says(prior) if prior.starts() && !multiplex => {
-                    (prior.word(), ProfileAction::Started, None)
+        FoundProfile::Profile(name, fact, decided) => {
+            let (prior, action, reason) = match fact {
+                PriorFact::Says(prior) if prior.starts() => {
+                    let (action, reason) = of_one_that_shall_run(decided.from);
+                    (prior.word(), action, reason)
                 }
-                PriorFact::Says(prior) => (prior.word(), ProfileAction::Registered, None),
+                PriorFact::Says(prior) => {
+                    let why = (decided.park == Some(ParkChange::Out))
+                        .then(|| format!("it is taken out of those that {DEFAULT} serves"));
+                    (prior.word(), ProfileAction::Registered, why)
+                }
                 PriorFact::Garbled(reason) => (None, ProfileAction::Registered, Some(reason.clone())),
                 PriorFact::Broken(reason) => (None, ProfileAction::Skipped, Some(reason.clone())),
             };
@@ -161,9 +205,23 @@ fn named(fact: &FoundProfile, multiplex: bool) -> ReconciledProfile {
                 profile: name.to_string(),
                 name: Some(name.clone()),
                 prior_state: prior.map(str::to_owned),
-                action: verdict,
+                action,
                 reason,
+                park: decided.park,
             }
+        }
+    }
+}
+
+/// Returns what becomes of a profile that shall run.
+fn of_one_that_shall_run(from: ServedFrom) -> (ProfileAction, Option<String>) {
+    match from {
+        ServedFrom::Own => (ProfileAction::Started, None),
+        ServedFrom::Server => {
+            (ProfileAction::Registered, Some(format!("the gateway of {DEFAULT} serves it")))
+        }
+        ServedFrom::Nobody => {
+            (ProfileAction::Registered, Some("it was taken out of those that are served".to_owned()))
         }
     }
 }
@@ -182,7 +240,12 @@ mod tests {
     }
 
     fn profile(name: &str, fact: PriorFact) -> FoundProfile {
-        FoundProfile::Profile(name.parse().unwrap(), fact)
+        FoundProfile::Profile(name.parse().unwrap(), fact, DecidedProfile::default())
+    }
+
+    fn from(name: &str, word: &str, from: ServedFrom) -> FoundProfile {
+        let decided = DecidedProfile { from, ..DecidedProfile::default() };
+        FoundProfile::Profile(name.parse().unwrap(), says(word), decided)
     }
 
     #[track_caller]
@@ -213,8 +276,8 @@ mod tests {
              profile=a prior_state=running action=registered reason=another container runs the gateways of this home
              profile=b prior_state=stopped action=registered",
         );
-        let legacy = ReconcileFacts { role: ContainerRole::FormerGateway, elsewhere: true, ..facts() };
-        check(&legacy, "profile=default prior_state=None action=registered");
+        let former = ReconcileFacts { role: ContainerRole::FormerGateway, elsewhere: true, ..facts() };
+        check(&former, "profile=default prior_state=None action=registered");
     }
 
     #[test]
@@ -257,16 +320,36 @@ mod tests {
     }
 
     #[test]
-    fn where_one_gateway_serves_all_only_the_root_profile_is_started() {
+    fn a_profile_that_the_root_profiles_gateway_serves_starts_that_and_not_its_own() {
+        use ServedFrom::{Nobody, Own, Server};
+        let profiles = vec![
+            from("alone", "running", Own),
+            from("coder", "running", Server),
+            from("parked", "running", Nobody),
+            from("quiet", "stopped", Server),
+            from("writer", "running", Server),
+        ];
+        let rest = "profile=alone prior_state=running action=started
+             profile=coder prior_state=running action=registered reason=the gateway of default serves it
+             profile=parked prior_state=running action=registered reason=it was taken out of those that are served
+             profile=quiet prior_state=stopped action=registered
+             profile=writer prior_state=running action=registered reason=the gateway of default serves it";
+        let because = "action=started reason=it serves coder, writer, which shall run";
+        for (root, line) in [
+            (says("running"), "profile=default prior_state=running action=started".to_owned()),
+            (says("stopped"), format!("profile=default prior_state=stopped {because}")),
+            (PriorFact::default(), format!("profile=default prior_state=None {because}")),
+            (PriorFact::Broken("a list".to_owned()), format!("profile=default prior_state=None {because}")),
+        ] {
+            let facts = ReconcileFacts { root, profiles: profiles.clone(), ..facts() };
+            check(&facts, &format!("{line}\n{rest}"));
+        }
+        let profiles = vec![from("parked", "running", Nobody), from("quiet", "stopped", Server)];
         check(
-            &ReconcileFacts {
-                multiplex: true,
-                root: says("running"),
-                profiles: vec![profile("a", says("running"))],
-                ..facts()
-            },
-            "profile=default prior_state=running action=started
-             profile=a prior_state=running action=registered",
+            &ReconcileFacts { profiles, ..facts() },
+            "profile=default prior_state=None action=registered
+             profile=parked prior_state=running action=registered reason=it was taken out of those that are served
+             profile=quiet prior_state=stopped action=registered",
         );
     }
 
@@ -281,12 +364,12 @@ mod tests {
 
     #[test]
     fn an_old_style_command_is_a_desired_state_unless_there_is_a_state_file_or_it_is_declined() {
-        let legacy = ReconcileFacts { role: ContainerRole::FormerGateway, ..facts() };
-        check(&legacy, "migrate\nprofile=default prior_state=running action=started");
+        let former = ReconcileFacts { role: ContainerRole::FormerGateway, ..facts() };
+        check(&former, "migrate\nprofile=default prior_state=running action=started");
         let down = "profile=default prior_state=None action=registered";
-        check(&ReconcileFacts { declined: true, ..legacy.clone() }, down);
-        check(&ReconcileFacts { root_state_exists: true, ..legacy.clone() }, down);
-        check(&ReconcileFacts { root_gateway: false, ..legacy }, "");
+        check(&ReconcileFacts { declined: true, ..former.clone() }, down);
+        check(&ReconcileFacts { root_state_exists: true, ..former.clone() }, down);
+        check(&ReconcileFacts { root_gateway: false, ..former }, "");
     }
 
     #[test]
@@ -313,9 +396,16 @@ mod tests {
         ]
     }
 
+    fn any_origin() -> impl Strategy<Value = ServedFrom> {
+        prop_oneof![Just(ServedFrom::Own), Just(ServedFrom::Server), Just(ServedFrom::Nobody)]
+    }
+
     fn any_profile() -> impl Strategy<Value = FoundProfile> {
         prop_oneof![
-            ("[a-c]{1,2}", any_prior()).prop_map(|(name, fact)| profile(&name, fact)),
+            ("[a-c]{1,2}", any_prior(), any_origin()).prop_map(|(name, fact, from)| {
+                let decided = DecidedProfile { from, ..DecidedProfile::default() };
+                FoundProfile::Profile(name.parse().unwrap(), fact, decided)
+            }),
             (".{0,9}", ".{0,9}").prop_map(|(name, reason)| FoundProfile::Misnamed(name, reason)),
         ]
     }
@@ -325,10 +415,9 @@ mod tests {
         fn invariant_every_profile_has_one_line_and_the_root_profile_the_first(
             root in any_prior(),
             profiles in proptest::collection::vec(any_profile(), 0..8),
-            multiplex in any::<bool>(),
             slots in proptest::collection::vec("gateway-[a-c]{1,2}", 0..4),
         ) {
-            let facts = ReconcileFacts { multiplex, root, profiles, slots, ..facts() };
+            let facts = ReconcileFacts { root, profiles, slots, ..facts() };
             let ReconcilePlan::Act(steps) = plan(&facts) else { panic!("there are gateways") };
             prop_assert_eq!(steps.actions.len(), facts.profiles.len() + 1);
             prop_assert!(steps.actions[0].to_string().starts_with("profile=default "));
@@ -338,7 +427,10 @@ mod tests {
                 let entry = action.name.as_ref().map(ProfileName::service_entry);
                 let live = action.action != ProfileAction::Skipped;
                 prop_assert!(!live || !steps.sweep.iter().any(|swept| Some(swept) == entry.as_ref()));
-                prop_assert!(action.action != ProfileAction::Started || action.prior_state.as_deref() == Some("running"));
+                let shall_run = action.prior_state.as_deref() == Some("running");
+                let serves = action.profile == "default"
+                    && facts.profiles.iter().any(|profile| wants_server(profile).is_some());
+                prop_assert!(action.action != ProfileAction::Started || shall_run || serves);
             }
         }
     }

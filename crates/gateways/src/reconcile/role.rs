@@ -8,19 +8,19 @@ use std::path::Path;
 
 use crate::agent::AgentDefinition;
 
-/// What a container is for, as far as gateways are concerned.
+/// The purpose of a container, as far as gateways are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ContainerRole {
-    /// It runs the gateways that are desired for.
+    /// It runs the gateways whose desired state is running.
     #[default]
     Gateways,
     /// It runs none, because its command is another long-lived program of the agent.
     NoGateways,
-    /// Its command used to be the gateway itself, so a gateway is asked for.
+    /// Its command used to be the gateway itself, so it requests a gateway.
     FormerGateway,
 }
 
-/// Returns the role that a container's command gives it; no command gives none in particular.
+/// Returns the role that a container's command gives it. Without a command, it runs gateways.
 pub fn role(agent: &AgentDefinition, argv: &[String]) -> ContainerRole {
     let container = &agent.container;
     let words = command(agent, argv);
@@ -29,11 +29,13 @@ pub fn role(agent: &AgentDefinition, argv: &[String]) -> ContainerRole {
         return ContainerRole::NoGateways;
     }
     let declined = container.decline_flag.as_ref().is_some_and(|flag| words.contains(flag));
-    let legacy = !container.legacy_command.is_empty() && words.starts_with(&container.legacy_command);
-    if legacy && !declined { ContainerRole::FormerGateway } else { ContainerRole::Gateways }
+    let is_former =
+        !container.former_gateway_command.is_empty() && words.starts_with(&container.former_gateway_command);
+    if is_former && !declined { ContainerRole::FormerGateway } else { ContainerRole::Gateways }
 }
 
-/// Returns the command proper: what follows the wrapper, or a leading `init`, and then the agent's own name.
+/// Returns the command itself: what follows the wrapper, or a leading `init`, and then the agent's
+/// own name.
 fn command<'a>(agent: &AgentDefinition, argv: &'a [String]) -> &'a [String] {
     let named = |word: &String, name: &str| Path::new(word).file_name().is_some_and(|file| file == name);
     let is_wrapper =
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_was_the_gateway_itself_desired_states_for_one() {
+    fn a_command_that_was_the_gateway_itself_requests_one() {
         check("gateway run", ContainerRole::FormerGateway);
         check("gateway run -p dashboard", ContainerRole::FormerGateway);
         check(

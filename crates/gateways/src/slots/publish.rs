@@ -1,4 +1,5 @@
-//! *Lives here:* making a slot under a dotted name, with a listener in it, and giving it its name by one rename.
+//! *Lives here:* making a slot under a name with a dot, with a subscriber in it, and publishing it
+//! by one rename.
 //!
 //! *Does not live here:* telling the supervisor, and waiting for it.
 //!
@@ -21,16 +22,17 @@ use crate::files::{Staging, make_directory, open_directory, place, remove_tree, 
 /// More bytes than any version of s6 writes into a status.
 const STATUS_BYTES: usize = 64;
 
-/// A slot that was just published, with an ear that has been in it since before it could be seen.
+/// A slot that was just published, with a subscriber that was there before anybody could see the
+/// slot.
 #[derive(Debug)]
 pub struct Published {
     /// Where the slot is.
     pub path: PathBuf,
-    /// Hears every letter of its supervisor.
+    /// Receives every event of the slot.
     pub listener: Listener,
 }
 
-/// Why a slot was not published; nothing of it remains.
+/// Why a slot was not published. Nothing of it remains.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The name is taken.
@@ -39,7 +41,7 @@ pub enum PublishError {
         /// The slot.
         path: PathBuf,
     },
-    /// Root would make it in a directory in which somebody else decides.
+    /// Root would make it in a directory that somebody else controls.
     #[error(transparent)]
     Foreign(#[from] ForeignScandir),
     /// A system call failed.
@@ -47,7 +49,7 @@ pub enum PublishError {
     Write {
         /// The slot.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
@@ -55,41 +57,46 @@ pub enum PublishError {
 
 /// Why root makes no slot in a scandir.
 ///
-/// What is in a slot of root's runs as root, and where somebody else owns the scandir, or a directory on the way to it, that
-/// user decides what has the slot's name.
+/// The content of a slot of root's runs as root. If somebody else owns the scandir, or a directory
+/// on the way to it, that user decides what has the slot's name.
 #[derive(Debug, thiserror::Error)]
 pub enum ForeignScandir {
-    /// It is this user's to fill.
+    /// This user controls the scandir.
     #[error(
-        "root makes no slot in `{}`, which is uid {uid}'s to fill: what is in a slot of root's runs as root; name a home of that          user's with --home, or do it as that user",
+        "root does not make slots in `{}`: uid {uid} controls it, and a slot's content would run as root; \
+         use --home with one of that user's homes, or run this as that user",
         scandir.display()
     )]
     Owned {
-        /// The scandir.
+        /// Where the slot would be.
         scandir: PathBuf,
-        /// Whose it is.
+        /// The owner.
         uid: u32,
     },
     /// Others may write to it, or to a directory on the way.
-    #[error("root makes no slot in `{}`: {step}; take that right away: chmod go-w", scandir.display())]
+    #[error(
+        "root does not make slots in `{}`: {step}, and a slot's content would run as root; \
+         remove that right with `chmod go-w`",
+        scandir.display()
+    )]
     Open {
-        /// The scandir.
+        /// The directory that others may write to.
         scandir: PathBuf,
         /// Where others may write.
         step: Untrusted,
     },
-    /// It cannot be told.
+    /// The owners cannot be found out.
     #[error("cannot tell who decides what is in the scandir `{}`", scandir.display())]
     Way {
-        /// The scandir.
+        /// Where the slot would be.
         scandir: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: HomeError,
     },
 }
 
-/// Returns an error where this process is root and somebody else decides what is in the scandir.
+/// Returns an error if this process is root and somebody else controls the scandir.
 ///
 /// **Source:** SECURITY.md, *Ownership is authority*.
 pub fn may_make_slots(scandir: &Path) -> Result<(), ForeignScandir> {
@@ -105,9 +112,9 @@ pub fn may_make_slots(scandir: &Path) -> Result<(), ForeignScandir> {
     }
 }
 
-/// Publishes a slot as the entry `name` of a scandir, and never in the place of another.
+/// Publishes a slot as the entry `name` of a scandir, and never replaces another.
 ///
-/// Of any number of processes that publish the same name at once, exactly one succeeds.
+/// If several processes publish the same name at once, exactly one succeeds.
 pub fn publish(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Published, PublishError> {
     may_make_slots(scandir)?;
     let path = scandir.join(name);
@@ -122,10 +129,10 @@ pub fn publish(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Publishe
     }
 }
 
-/// Publishes a slot in the place of any other of that name, for a scandir that nobody supervises.
+/// Publishes a slot in the place of any other of that name, in a scandir without a supervisor.
 ///
-/// Returns the dotted path of the old slot where it could not be removed, such as one of another owner; it is out of
-/// the way nevertheless.
+/// If the old slot could not be removed, for example because it has another owner, returns its
+/// path. It has another name then.
 pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<PathBuf>, PublishError> {
     may_make_slots(scandir)?;
     let path = scandir.join(name);
@@ -149,7 +156,8 @@ pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<P
     }
 }
 
-/// Returns what a supervisor that was killed said of a slot last: the next one has to know which process it left.
+/// Returns the last status of a slot whose supervisor was killed. The next supervisor must know
+/// which process it left.
 pub(crate) fn orphaned_status(scandir: &Path, name: &str) -> Option<Vec<u8>> {
     let scandir = open_directory(scandir).ok()?;
     let (svscan, unfinished) = place(scandir.as_fd(), files::SVSCAN_UNFINISHED).ok()?;

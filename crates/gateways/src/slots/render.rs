@@ -1,4 +1,4 @@
-//! *Lives here:* what the files of a slot hold, for one agent and one profile. No I/O.
+//! *Lives here:* the content of a slot's files, for one agent and one profile. No I/O.
 //!
 //! *Does not live here:* the formats of `run` and `log/run` (see `gatevisor-slot`).
 
@@ -7,10 +7,15 @@ use std::path::Path;
 use gatevisor_slot::live::Live;
 use gatevisor_slot::{Ready, RenderError, ServiceFile, Stderr, render_finish, render_log, render_service};
 use gatevisor_wire::exit::{Exit, ExitError};
+use gatevisor_wire::fail_code::FailCode;
 use gatevisor_wire::files;
+use gatevisor_wire::handoff::ASKED_MARK;
 
 use super::{DATA_AGENT, DATA_FAIL_CODES, DATA_PROFILE, DATA_RESTART_CODES, NOTIFICATION_FD};
-use crate::agent::{AgentDefinition, Placeholders, ReadyDefinition, Survivors, TemplateError, fill};
+use crate::agent::{
+    AgentDefinition, GatewayDefinition, HandoffDefinition, Placeholders, ReadyDefinition, Survivors,
+    TemplateError, fill,
+};
 use crate::profile::ProfileName;
 
 /// One file of a slot.
@@ -18,28 +23,28 @@ use crate::profile::ProfileName;
 pub struct SlotFile {
     /// Its path below the slot.
     pub path: &'static str,
-    /// Its mode.
+    /// The permissions that it is made with.
     pub mode: u32,
     /// What it holds.
     pub bytes: Vec<u8>,
 }
 
-/// All files of a slot; the directories on the way to them are meant as well.
+/// All files of a slot. The directories on the way to them belong to it too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotFiles(pub Vec<SlotFile>);
 
 /// Why a slot cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderSlotError {
-    /// The definition has a blank that means nothing.
+    /// The definition has a placeholder that does not exist.
     #[error("the agent definition has a text that cannot be filled in")]
     Template(#[from] TemplateError),
     /// `run` or `log/run` cannot be written.
     #[error("`{file}` of the slot cannot be written")]
     Script {
-        /// Which.
+        /// The file's path below the slot.
         file: &'static str,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: RenderError,
     },
@@ -51,11 +56,12 @@ impl ExitError for RenderSlotError {
     }
 }
 
-/// Numbers of the restart policy, in the order of their fields.
+/// Files with numbers of the restart policy, in the order of the fields.
 const NUMBERS: [&str; 4] =
     ["data/backoff-first", "data/backoff-max", "data/stable-after", "data/give-up-after"];
 
-/// Returns the files that some definitions have in a slot and others have not; `down` is no definition's business.
+/// Returns the files that not every definition puts into a slot. The file `down` is not among them:
+/// no definition decides on it.
 pub(super) fn optional() -> impl Iterator<Item = &'static str> {
     let bounds = gatevisor_slot::group::Bound::ALL.into_iter().map(gatevisor_slot::group::Bound::path);
     let others = [files::NOTIFICATION_FD, files::CGROUP_STRICT, files::LOG_STDERR];
@@ -92,8 +98,8 @@ pub fn render(
         text(files::TIMEOUT_KILL, format!("{}\n", gateway.stop_timeout_ms)),
         text(DATA_PROFILE, format!("{profile}\n")),
         text(DATA_AGENT, format!("{}\n", agent.name)),
-        text(DATA_FAIL_CODES, codes(&gateway.fail_codes)),
-        text(DATA_RESTART_CODES, codes(&gateway.restart_codes)),
+        text(DATA_FAIL_CODES, fail_codes(gateway, profile)),
+        text(DATA_RESTART_CODES, restart_codes(gateway)),
     ];
     if gateway.ready.is_some() || gateway.live.as_ref().is_some_and(|live| live.notify) {
         all.push(text(files::NOTIFICATION_FD, format!("{NOTIFICATION_FD}\n")));
@@ -135,9 +141,15 @@ fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<Servic
         file.environment.insert(name.clone(), filled(value)?);
     }
     file.environment_files = gateway.environment_files.iter().map(filled).collect::<Result<_, _>>()?;
+    file.environment_export = gateway.environment_export;
+    let is_looked_at = gateway.ready.is_some() || gateway.live.is_some();
+    file.start_parallel = is_looked_at.then(|| gateway.start_parallel.clone());
     file.ready = gateway.ready.as_ref().map(|ready| ready_of(ready, &filled)).transpose()?;
     let live = |live: &Live| live.with_texts(&|_, text| fill(text, &placeholders));
     file.live = gateway.live.as_ref().map(live).transpose()?;
+    let handoff = gateway.handoff.as_ref().map(HandoffDefinition::settings);
+    file.handoff =
+        handoff.map(|handoff| handoff.with_texts(&|text| fill(text, &placeholders))).transpose()?;
     Ok(file)
 }
 
@@ -160,9 +172,21 @@ const fn program(path: &'static str, bytes: Vec<u8>) -> SlotFile {
     SlotFile { path, mode: 0o755, bytes }
 }
 
-/// Returns exit codes as the supervisor reads them: on one line, parted by placeholders.
-fn codes(codes: &[u8]) -> String {
-    let words: Vec<String> = codes.iter().map(u8::to_string).collect();
+/// Returns exit codes as the supervisor reads them: on one line, separated by spaces.
+/// Returns the exit codes after which a restart cannot help.
+fn fail_codes(gateway: &GatewayDefinition, profile: &ProfileName) -> String {
+    let after = |code: &u8| gateway.named_final_after.get(code).filter(|_| !profile.is_root());
+    let words =
+        gateway.fail_codes.iter().map(|code| FailCode { code: *code, after: *after(code).unwrap_or(&1) });
+    let words: Vec<String> = words.map(|word| word.to_string()).collect();
+    words.join(" ") + "\n"
+}
+
+/// Returns the exit codes that ask for a restart, and those after which the gateway is asked.
+fn restart_codes(gateway: &GatewayDefinition) -> String {
+    let asked = gateway.handoff.iter().flat_map(|handoff| &handoff.after_exit_codes);
+    let asked = asked.map(|code| format!("{code}{}", char::from(ASKED_MARK)));
+    let words: Vec<String> = gateway.restart_codes.iter().map(u8::to_string).chain(asked).collect();
     words.join(" ") + "\n"
 }
 
@@ -225,10 +249,12 @@ mod tests {
         environment-files = ["${HERMES_HOME}/profiles/coder/.env"]
         oom-score-raise = 200
         home-lock = true
+        start-parallel = "${GATEVISOR_START_PARALLEL:-auto}"
 
         [environment]
         HERMES_GATEWAY_MAX_STARTS = "${HERMES_GATEWAY_MAX_STARTS:-0}"
         HERMES_S6_SUPERVISED_CHILD = "1"
+        HERMES_SUPERVISED_CHILD = "1"
         PYTHONUNBUFFERED = "1"
 
         [ready]

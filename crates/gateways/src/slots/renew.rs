@@ -1,6 +1,8 @@
-//! *Lives here:* whether a service directory is what the definition makes of it now, and making it so while it is in use.
+//! *Lives here:* whether a service directory is as the definition would make it now, and changing
+//! it while it is in use.
 //!
-//! *Does not live here:* what its files hold; telling a supervisor, which reads them at the next start of the service.
+//! *Does not live here:* the content of its files; telling a supervisor, which reads them at the
+//! next start of the service.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,36 +12,48 @@ use std::path::{Path, PathBuf};
 
 use gatevisor_paths::by_path;
 use gatevisor_sys::file;
+use gatevisor_sys::proc::Process;
+use gatevisor_sys::refused::is_refusal;
+use gatevisor_wire::Pid;
+use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::files;
 use rustix::fs::{AtFlags, OFlags, unlinkat};
 use rustix::io::Errno;
 
 use super::publish::may_make_slots;
 use super::render::optional;
-use super::{DATA_AGENT, RenderSlotError, SlotFile, render};
-use crate::agent::AgentDefinition;
+use super::{DATA_AGENT, DATA_OLDER_PROCESS, RenderSlotError, SlotFile, SlotFiles, render};
+use crate::agent::{AgentDefinition, Placeholders, fill};
 use crate::files::{commit, make_directory, place, write_beside};
+use crate::manager::LookError;
 use crate::profile::ProfileName;
 
-/// Bytes of a file of a service directory that are compared; none that we write is longer.
+/// The bytes of a file that are compared. We write no longer file.
 const MAX_BYTES: usize = 64 << 10;
 
-/// What is to be done to a service directory so that it is as the definition has it.
+/// The changes that make a service directory as the definition has it.
 #[derive(Debug, Default)]
 pub struct SlotChanges {
-    /// Files that are to be written.
+    /// Files to write.
     write: Vec<SlotFile>,
-    /// Files that are to go.
+    /// Files to remove.
     remove: Vec<&'static str>,
 }
 
 impl SlotChanges {
-    /// Returns whether nothing is to be done.
+    /// Returns whether there is nothing to change.
     pub const fn is_empty(&self) -> bool {
         self.write.is_empty() && self.remove.is_empty()
     }
 
-    /// Returns whether the log is concerned, whose settings count from the supervisor's next start on.
+    /// Returns whether a process that runs already is affected, which is as the directory was when
+    /// it was started. The files in `data` are read when they are needed.
+    fn concern_process(&self) -> bool {
+        let paths = self.write.iter().map(|file| file.path).chain(self.remove.iter().copied());
+        paths.into_iter().any(|path| !path.starts_with("log/") && !path.starts_with("data/"))
+    }
+
+    /// Returns whether the log is affected. Its settings hold from the supervisor's next start.
     pub fn concern_log(&self) -> bool {
         self.write
             .iter()
@@ -49,48 +63,121 @@ impl SlotChanges {
     }
 }
 
-/// Returns how a service directory differs from what the definition makes of it; `None` where we did not make it.
+/// Why nobody can tell how a service directory differs from the definition.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotChangesError {
+    /// The definition makes none.
+    #[error(transparent)]
+    Render(#[from] RenderSlotError),
+    /// It may not be looked at.
+    #[error(transparent)]
+    Look(#[from] LookError),
+}
+
+impl ExitError for SlotChangesError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Render(error) => error.exit(),
+            Self::Look(error) => error.exit(),
+        }
+    }
+}
+
+/// Returns how a service directory differs from what the definition would make; `None` if we did
+/// not make it.
 ///
-/// Whether it is up by default is not the definition's business.
+/// Whether it is up by default is not decided by the definition.
 pub fn changes(
     slot: &Path,
     agent: &AgentDefinition,
     name: &ProfileName,
-) -> Result<Option<SlotChanges>, RenderSlotError> {
-    let Ok(directory) = open(slot) else { return Ok(None) };
-    // Hermes' own have another `run`, and nobody's mark.
-    let Some(interpreter) = interpreter(&directory).filter(|_| read(&directory, DATA_AGENT).is_some()) else {
+) -> Result<Option<SlotChanges>, SlotChangesError> {
+    let refused = |errno| SlotChangesError::Look(LookError::at(slot, errno));
+    let directory = match open(slot) {
+        Ok(directory) => directory,
+        Err(errno) if is_refusal(errno) => return Err(refused(errno)),
+        Err(_) => return Ok(None),
+    };
+    let read = |path: &str| match read(&directory, path) {
+        Err(errno) if is_refusal(errno) => Err(refused(errno)),
+        read => Ok(read.ok()),
+    };
+    // A service directory that Hermes makes itself has another `run`, and no file of ours.
+    let is_ours = read(DATA_AGENT)?.is_some();
+    let Some(interpreter) = read(files::RUN)?.as_deref().and_then(interpreter).filter(|_| is_ours) else {
         return Ok(None);
     };
     let wanted = render(agent, name, &interpreter, true)?.0;
-    let remove = optional()
-        .filter(|path| !wanted.iter().any(|file| file.path == *path) && read(&directory, path).is_some())
-        .collect();
-    let is_old = |file: &SlotFile| read(&directory, file.path).as_deref() != Some(&*file.bytes);
-    Ok(Some(SlotChanges { write: wanted.into_iter().filter(is_old).collect(), remove }))
+    let mut changes = SlotChanges::default();
+    for path in optional().filter(|path| !wanted.iter().any(|file| file.path == *path)) {
+        changes.remove.extend(read(path)?.map(|_| path));
+    }
+    for file in wanted {
+        if read(file.path)?.as_deref() != Some(&*file.bytes) {
+            changes.write.push(file);
+        }
+    }
+    Ok(Some(changes))
 }
 
-/// Returns the interpreter that the first line of `run` names, where that is this program as a service's interpreter.
-fn interpreter(slot: &OwnedFd) -> Option<PathBuf> {
-    let run = read(slot, files::RUN)?;
+/// Returns what makes a service directory that another program made for a profile's gateway one
+/// that we made; `None` if it is one already, or if its `run` is not the agent's own command.
+///
+/// Without that, nobody follows the gateway, and none of its limits holds.
+pub fn adoption(
+    slot: &Path,
+    agent: &AgentDefinition,
+    name: &ProfileName,
+    program: &Path,
+) -> Result<Option<SlotChanges>, RenderSlotError> {
+    let Ok(directory) = open(slot) else { return Ok(None) };
+    // Every start asks this, and nearly every slot is ours.
+    let run = read(&directory, files::RUN).ok();
+    if run.as_deref().and_then(interpreter).is_some() || read(&directory, DATA_AGENT).is_ok() {
+        return Ok(None);
+    }
+    let words = agent_words(agent, name)?;
+    let is_agents = |run: Vec<u8>| words.is_some_and(|words| String::from_utf8_lossy(&run).contains(&words));
+    if !run.is_some_and(is_agents) {
+        return Ok(None);
+    }
+    let SlotFiles(write) = render(agent, name, program, true)?;
+    Ok(Some(SlotChanges { write, remove: Vec::new() }))
+}
+
+/// Returns the words after the program in the command of a profile's gateway, as a script writes
+/// them; `None` if there are too few of them to recognize it.
+fn agent_words(agent: &AgentDefinition, name: &ProfileName) -> Result<Option<String>, RenderSlotError> {
+    let gateway = &agent.gateway;
+    let command = if name.is_root() { &gateway.command_default } else { &gateway.command_named };
+    let placeholders = Placeholders::new(name, &agent.home_variable());
+    let words = command.iter().skip(1).map(|word| fill(word, &placeholders));
+    let words = words.collect::<Result<Vec<_>, _>>()?;
+    let is_plain = words.len() > 1 && !words.iter().any(|word| word.contains([' ', '$', '{']));
+    Ok(is_plain.then(|| format!(" {}", words.join(" "))))
+}
+
+/// Returns the interpreter in the first line of `run`, if that is this program.
+fn interpreter(run: &[u8]) -> Option<PathBuf> {
     let line = run.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let program = line.strip_suffix(b" service")?;
     Some(PathBuf::from(OsStr::from_bytes(program)))
 }
 
-/// Returns what a file holds; no link is followed on the way to it, and nothing is waited for.
-fn read(slot: &OwnedFd, path: &str) -> Option<Vec<u8>> {
-    let (directory, name) = place(slot.as_fd(), path).ok()?;
+/// Returns the content of a file. No link is followed on the way to it, and nothing is waited for.
+fn read(slot: &OwnedFd, path: &str) -> Result<Vec<u8>, Errno> {
+    let (directory, name) = place(slot.as_fd(), path)?;
     let mut room = vec![0; MAX_BYTES + 1];
-    file::read_small(&directory, name, &mut room).ok().map(<[u8]>::to_vec)
+    file::read_small(&directory, name, &mut room).map(<[u8]>::to_vec)
 }
 
-/// Opens a service directory itself, no link to one.
+/// Opens a service directory itself, and not a link to one.
 fn open(slot: &Path) -> Result<OwnedFd, Errno> {
     by_path::open(slot, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
 }
 
-/// Makes a service directory as the definition has it. Each file changes at one instant, `run` last of all.
+/// Changes a service directory as the definition has it. Each file changes at one instant, `run`
+/// last.
 pub fn renew(slot: &Path, changes: &SlotChanges) -> io::Result<()> {
     may_make_slots(slot).map_err(io::Error::other)?;
     let directory = open(slot)?;
@@ -105,9 +192,25 @@ pub fn renew(slot: &Path, changes: &SlotChanges) -> io::Result<()> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    // An empty one asks for a control group still; one that holds anything stays.
+    // An empty directory would still request a control group. One that has entries stays.
     let _ = unlinkat(&directory, files::CGROUP, AtFlags::REMOVEDIR);
     Ok(())
+}
+
+/// Does the same while a process runs from the directory as it was, and notes that.
+pub fn renew_below(slot: &Path, changes: &SlotChanges, running: Option<Pid>) -> io::Result<()> {
+    renew(slot, changes)?;
+    let running = running.filter(|_| changes.concern_process()).map(Pid::get);
+    let Some(process) = running.and_then(Process::of) else { return Ok(()) };
+    let bytes = format!("{} {}\n", process.pid, process.began).into_bytes();
+    write(&open(slot)?, &SlotFile { path: DATA_OLDER_PROCESS, bytes, mode: 0o644 })
+}
+
+/// Returns whether a process runs from what a service directory was before it was changed.
+pub fn runs_older(slot: &Path, running: Option<Pid>) -> bool {
+    let Some(process) = running.map(Pid::get).and_then(Process::of) else { return false };
+    let noted = open(slot).ok().and_then(|slot| read(&slot, DATA_OLDER_PROCESS).ok());
+    noted.is_some_and(|noted| noted == format!("{} {}\n", process.pid, process.began).into_bytes())
 }
 
 fn write(slot: &OwnedFd, file: &SlotFile) -> io::Result<()> {
@@ -155,7 +258,28 @@ mod tests {
     }
 
     #[test]
-    fn what_we_did_not_make_is_left_alone() {
+    fn a_directory_that_the_agent_made_for_its_gateway_is_made_ours_and_another_is_left_alone() {
+        let scandir = tempfile::tempdir().unwrap();
+        let slot = scandir.path().join("gateway-coder");
+        let (name, program) = ("coder".parse().unwrap(), Path::new("/usr/bin/gatevisor"));
+        let agent = AgentDefinition::built_in().unwrap();
+        let adopted = || adoption(&slot, &agent, &name, program).unwrap();
+        assert!(adopted().is_none());
+        fs::create_dir(&slot).unwrap();
+        let run = |text: &str| fs::write(slot.join("run"), format!("#!/bin/sh\nexec {text}\n")).unwrap();
+        for other in ["sleep 1000", "hermes -p writer gateway run --replace"] {
+            run(other);
+            assert!(adopted().is_none(), "{other}");
+        }
+        run("s6-setuidgid hermes hermes -p coder gateway run --replace");
+        fs::write(slot.join("down"), "").unwrap();
+        renew(&slot, &adopted().unwrap()).unwrap();
+        assert!(changes(&slot, &agent, &name).unwrap().unwrap().is_empty());
+        assert!(slot.join("down").exists() && adopted().is_none());
+    }
+
+    #[test]
+    fn a_service_directory_that_we_did_not_make_is_left_alone() {
         let scandir = tempfile::tempdir().unwrap();
         let slot = scandir.path().join("gateway-coder");
         let found = || changes(&slot, &agent(""), &"coder".parse().unwrap()).unwrap();

@@ -1,18 +1,23 @@
-//! *Lives here:* watching the profiles while a supervisor runs: a new one gets a slot, and a vanished one loses it.
+//! *Lives here:* watching the profiles while a supervisor runs. A new profile gets a slot, and a
+//! vanished one loses it.
 //!
-//! *Does not live here:* the slots that are made before a supervisor runs (see [`crate::reconcile`]).
+//! *Does not live here:* the slots that are made before a supervisor runs (see
+//! [`crate::reconcile`]).
 //!
-//! The agent's own command makes and removes slots with `profile create` and `profile delete`, and forgets to with rename,
-//! import and everything that is done by hand. A new slot is always **down**, and no desired state is touched: a profile that is
-//! imported may say that it was running somewhere else, and one that was renamed says it of its old name, whose gateway
-//! whoever renamed it has stopped. The desired state counts again at the next boot, as that of every other profile, and whoever
-//! reads the notice knows how to start it now.
+//! The agent's own command makes and removes slots with `profile create` and `profile delete`. It
+//! does not for `rename`, `import` and what people do by hand. A new slot is always **down**, and
+//! no desired state is changed. An imported profile may say that it was running somewhere else. A
+//! renamed profile says that of its old name, and whoever renamed it has stopped that gateway. At
+//! the next boot its desired state counts, like that of every other profile. The notice says how to
+//! start it now.
 //!
-//! Only what *becomes* a profile gets a slot: one that has none because somebody took it away keeps none, and while a
-//! profile is being deleted its slot goes first. Whoever publishes a slot first has made it, and for the other it is there.
+//! Only a directory that *becomes* a profile gets a slot. A profile whose slot somebody removed
+//! gets none, because the slot of a profile that is being deleted goes first. If two make the same
+//! slot at once, the first one's counts, and the other finds it there.
 //!
 //! **Source:** L-4, L-5; docs/behaviour.md, *Decided*.
 
+mod adoptions;
 mod stops;
 mod subscription;
 mod tracker;
@@ -30,20 +35,21 @@ use std::time::Instant;
 use gatevisor_paths::by_path;
 use rustix::io::Errno;
 
-use crate::agent::{AgentDefinition, remember};
 use crate::desired;
 use crate::manager::{RegisterError, ScandirManager, ServiceManager, Unregistered};
 use crate::profile::{self, Candidate, ListProfilesError, ProfileName, SERVICE_PREFIX};
+use crate::ticket;
+use adoptions::Adoptions;
 use gatevisor_wire::exit::error_chain;
 use stops::Stops;
 use subscription::ProfileSubscription;
 use tracker::{ProfileChange, ProfileTracker};
 
-/// How often the directories are looked at again because new ones appeared meanwhile.
+/// How often the directories are looked at again if new ones have appeared meanwhile.
 const LOOKS: usize = 100;
-/// Slots that are taken away at once, at the most.
+/// The most slots that are removed at the same time.
 const AT_ONCE: usize = 64;
-/// Bytes of stack that taking one away has.
+/// The stack size in bytes of a thread that removes a slot.
 const STACK: usize = 256 << 10;
 
 /// Watches the profiles of one home for one scandir.
@@ -52,13 +58,15 @@ pub struct ProfileWatcher {
     manager: Arc<ScandirManager>,
     subscription: ProfileSubscription,
     tracker: ProfileTracker,
+    adoptions: Adoptions,
     began: Instant,
-    /// As many as hold it are taking a slot away.
+    /// Each clone of it is held by a thread that removes a slot.
     withdrawing: Arc<()>,
     tell: Tell,
-    /// Hears of stops that the agent's own command asks for, where it does so behind our back.
+    /// Watches for stops that the agent's own command requests without us, if the agent does that.
     stops: Option<Stops>,
-    /// Whether the home may remember another definition than the one that this began with, or an edited one.
+    /// Whether the definition that the home names may be another one than at the beginning, or an
+    /// edited one.
     remembers: bool,
 }
 
@@ -72,7 +80,7 @@ pub enum ProfileNotice {
     Registered {
         /// The profile.
         name: ProfileName,
-        /// Whether its state file desired states it running.
+        /// Whether its state file says that it shall run.
         should_run: bool,
     },
     /// A vanished profile has no slot any more.
@@ -87,7 +95,12 @@ pub enum ProfileNotice {
         /// What is wrong with it.
         reason: String,
     },
-    /// Another program stopped a gateway, and that is what is desired now.
+    /// The agent's own command made a slot, which is now as the definition has it.
+    Adopted {
+        /// The profile.
+        name: ProfileName,
+    },
+    /// Another program stopped a gateway, and that is the desired state now.
     Stopped {
         /// The profile.
         name: ProfileName,
@@ -110,6 +123,10 @@ impl fmt::Display for ProfileNotice {
             Self::Stopped { name } => {
                 write!(f, "the gateway of {name} was stopped by another program, and stays stopped")
             }
+            Self::Adopted { name } => write!(
+                f,
+                "the slot of {name}, which another program made, is as the definition has it from its next start"
+            ),
             Self::Withdrawn { name } => write!(f, "profile {name} is gone, and its gateway with it"),
             Self::Misnamed { shown, reason } => write!(f, "warning: {shown} is no profile: {reason}"),
             Self::Failed(why) => write!(f, "warning: {why}"),
@@ -117,24 +134,24 @@ impl fmt::Display for ProfileNotice {
     }
 }
 
-/// Why the profiles are watched no longer.
+/// Why the watcher ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchProfilesError {
-    /// The kernel does not tell about changes.
+    /// The kernel does not report changes.
     #[error("cannot watch the profiles in `{}`{}", path.display(), hint(*source))]
     Watch {
         /// The directory of profiles.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         source: Errno,
     },
-    /// The profiles cannot be listed, which does not mean that they are gone.
+    /// The profiles cannot be listed. That does not mean that they are gone.
     #[error(transparent)]
     List(#[from] ListProfilesError),
 }
 
-/// Returns what to do about it, where that is known.
+/// Returns what to do about the error, if that is known.
 const fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::NOENT => "; the home is gone",
@@ -145,7 +162,7 @@ const fn hint(errno: Errno) -> &'static str {
 }
 
 impl ProfileWatcher {
-    /// Returns a watcher that knows the profiles that have a slot now; all others are new to it.
+    /// Returns a watcher that knows the profiles that have a slot now. All others are new to it.
     pub fn new(manager: Arc<ScandirManager>, tell: Tell) -> Result<Self, WatchProfilesError> {
         let home = manager.home();
         let path = home.profiles_dir();
@@ -153,31 +170,37 @@ impl ProfileWatcher {
         let mut subscription = ProfileSubscription::new(home.root(), &path).map_err(failed)?;
         subscription.attach().map_err(failed)?;
         let directories = profile::directories(home, manager.agent())?.into_keys();
-        let known = directories.filter(|name| has_slot(&manager, name)).collect();
+        let known: BTreeSet<OsString> = directories.filter(|name| has_slot(&manager, name)).collect();
         let (began, withdrawing) = (Instant::now(), Arc::new(()));
-        Ok(Self {
+        let mut watcher = Self {
             manager,
             subscription,
-            tracker: ProfileTracker::new(known),
+            tracker: ProfileTracker::new(known.clone()),
+            adoptions: Adoptions::default(),
             began,
             withdrawing,
             tell,
             stops: None,
             remembers: false,
-        })
+        };
+        // They may have been made while nobody watched.
+        for name in &known {
+            watcher.adoptions.found(name);
+        }
+        Ok(watcher)
     }
 
-    /// Returns a watcher that gives each new profile a slot as the definition is then that the home remembers.
+    /// Returns a watcher that makes new slots from the definition that the home names at that time.
     #[must_use]
     pub fn remembering(mut self) -> Self {
         self.remembers = true;
         self
     }
 
-    /// Returns a watcher that takes a stop by the agent's own command for what is desired.
+    /// Returns a watcher that takes a stop by the agent's own command for the desired state.
     ///
     /// # Errors
-    /// The kernel does not tell about changes.
+    /// The kernel does not report changes.
     pub fn honouring_stops(mut self) -> Result<Self, WatchProfilesError> {
         if self.manager.agent().gateway.planned_stop.is_some() {
             self.stops = Some(Stops::new().map_err(|source| self.deaf(source))?);
@@ -185,14 +208,14 @@ impl ProfileWatcher {
         Ok(self)
     }
 
-    /// Does at once what there is to do now, without waiting for new profiles to be complete.
+    /// Does what there is to do now, without waiting for new profiles to be complete.
     pub fn catch_up(&mut self) -> Result<(), WatchProfilesError> {
         self.turn()?;
         self.tracker.complete_all(self.now());
         self.turn()
     }
 
-    /// Watches; returns only why it cannot any longer.
+    /// Watches. Returns only if it cannot go on, with the reason.
     pub fn run(mut self) -> WatchProfilesError {
         loop {
             if let Err(error) = self.turn().and_then(|()| self.wait()) {
@@ -201,10 +224,12 @@ impl ProfileWatcher {
         }
     }
 
-    /// Waits until it is worth a look, and sees to stops meanwhile: a gateway writes in its home all day.
+    /// Waits until something has changed, and handles announced stops meanwhile. A gateway writes
+    /// in its home all day, so not every change counts.
     fn wait(&mut self) -> Result<(), WatchProfilesError> {
         loop {
-            let left = self.tracker.due().map(|due| due.saturating_sub(self.now()));
+            let due = self.tracker.due().into_iter().chain(self.adoptions.next()).min();
+            let left = due.map(|due| due.saturating_sub(self.now()));
             let stops = self.stops.as_ref().map(AsFd::as_fd);
             if !self.subscription.wait(left, stops).map_err(|source| self.deaf(source))? {
                 return Ok(());
@@ -213,15 +238,17 @@ impl ProfileWatcher {
         }
     }
 
-    /// Looks at everything, and does what follows. What happens meanwhile will be heard.
+    /// Looks at everything, and does what follows. What happens meanwhile is reported again.
     fn turn(&mut self) -> Result<(), WatchProfilesError> {
-        let heard = self.subscription.heard().map_err(|source| self.deaf(source))?;
-        heard.slots.iter().filter_map(|entry| profile_of(entry)).for_each(|name| self.tracker.made(name));
+        let changed = self.subscription.take().map_err(|source| self.deaf(source))?;
+        for name in changed.slots.iter().filter_map(|entry| profile_of(entry)) {
+            self.made(name);
+        }
         self.subscription.attach().map_err(|source| self.deaf(source))?;
         let mut seen = self.seen()?;
-        let mut steps = self.tracker.look(self.now(), &seen, &heard.touched);
+        let mut steps = self.tracker.look(self.now(), &seen, &changed.touched);
         for _ in 0..LOOKS {
-            // A marker that came before anybody listened was not heard.
+            // A marker that came before the watch began was not reported.
             if !self
                 .subscription
                 .follow(&self.tracker.unfinished(&seen))
@@ -244,10 +271,14 @@ impl ProfileWatcher {
                 ProfileChange::Withdraw { name } => self.withdraw(&name),
             }
         }
+        for entry in self.adoptions.take_due(self.now()) {
+            self.adopt(&entry);
+        }
         Ok(())
     }
 
-    /// Makes the stops that were announced what is desired, each beside everything else: a gateway takes its time.
+    /// Makes each announced stop the desired state, in a thread of its own, because a gateway may
+    /// take a while to end.
     fn honour_stops(&self) {
         let planned = self.manager.agent().gateway.planned_stop.as_ref();
         let Some((stops, planned)) = self.stops.as_ref().zip(planned) else { return };
@@ -264,8 +295,8 @@ impl ProfileWatcher {
         }
     }
 
-    /// While there are profiles that may get a slot from somebody else, listens for it. One that had it and lost it again
-    /// is being deleted.
+    /// Watches the scandir as long as there are profiles that may get a slot from somebody else. A
+    /// profile that had a slot and lost it is being deleted.
     fn mind_slots(&mut self) -> Result<(), WatchProfilesError> {
         let any = self.tracker.pending().next().is_some();
         let scandir = any.then(|| self.manager.scandir());
@@ -275,9 +306,32 @@ impl ProfileWatcher {
         let made = self.tracker.pending().filter(|name| has_slot(&self.manager, name));
         let made: Vec<OsString> = made.map(OsStr::to_owned).collect();
         for name in &made {
-            self.tracker.made(name);
+            self.made(name);
         }
         Ok(())
+    }
+
+    /// Takes in that somebody has made the slot of a profile.
+    fn made(&mut self, entry: &OsStr) {
+        self.tracker.made(entry);
+        self.adoptions.made(self.now(), entry);
+    }
+
+    /// Makes the slot of a profile as the definition has it, if the agent's own command made it:
+    /// nobody follows the gateway in such a one.
+    fn adopt(&self, entry: &OsStr) {
+        let path = self.manager.home().profiles_dir().join(entry);
+        // The slot of a profile that is being deleted goes with it.
+        let Candidate::Profile(profile) = profile::candidate(entry, path) else { return };
+        let name = profile.name;
+        match self.manager.adopt(&name) {
+            Ok(true) => (self.tell)(ProfileNotice::Adopted { name }),
+            Ok(false) => {}
+            Err(why) => {
+                let why = format!("the slot of {name}, which another program made, stays as it is: {why}");
+                (self.tell)(ProfileNotice::Failed(why));
+            }
+        }
     }
 
     fn seen(&self) -> Result<BTreeMap<OsString, bool>, WatchProfilesError> {
@@ -308,27 +362,28 @@ impl ProfileWatcher {
                 let should_run = recorded.is_some_and(|recorded| recorded.prior.starts());
                 (self.tell)(ProfileNotice::Registered { name, should_run });
             }
-            // The agent's own command is at it. Should it never end, it is not waited for.
+            // The agent's own command is making the slot. If it never finishes, it is not waited
+            // for.
             Err(RegisterError::AlreadyRegistered { .. }) if yields && !has_slot(&self.manager, entry) => {
                 self.tracker.postpone(self.now(), entry, since);
             }
-            // Somebody else was first, or the profile is gone again, which will be heard.
-            Err(RegisterError::AlreadyRegistered { .. } | RegisterError::NoProfile { .. }) => {}
+            Err(RegisterError::AlreadyRegistered { .. }) => self.made(entry),
+            // It is gone again, which is reported.
+            Err(RegisterError::NoProfile { .. }) => {}
             Err(error) => (self.tell)(ProfileNotice::Failed(error_chain(&error))),
         }
     }
 
-    /// Takes in the definition that the home remembers, if it can be used; else the one before counts on.
+    /// Reads the definition that the home names. If that cannot be used, the one before stays in
+    /// use.
     fn read_definition(&mut self) {
-        let home = self.manager.home().root();
-        let file = self.remembers.then(|| remember::recall(home).ok().flatten()).flatten();
-        let Some(agent) = file.and_then(|file| AgentDefinition::load(Some(&file)).ok()) else { return };
-        if agent != *self.manager.agent() {
-            self.manager = Arc::new(self.manager.with_agent(agent));
+        if self.remembers {
+            self.manager = Arc::new(self.manager.as_remembered());
         }
     }
 
-    /// Takes the slot of a profile away that is gone, beside everything else: its gateway may take a while to stop.
+    /// Removes the slot of a vanished profile in a thread of its own, because its gateway may take
+    /// a while to stop.
     fn withdraw(&self, name: &OsStr) {
         let Ok(name) = ProfileName::from_os(name) else { return };
         if name.is_root() {
@@ -357,19 +412,21 @@ fn has_slot(manager: &ScandirManager, name: &OsStr) -> bool {
     name.is_some_and(|name| by_path::look_itself(manager.slot(&name).path()).is_ok())
 }
 
-/// Returns the name of the profile whose slot an entry of the scandir is, if it is one.
+/// Returns the name of the profile to which a slot in the scandir belongs.
 fn profile_of(entry: &OsStr) -> Option<&OsStr> {
     entry.as_bytes().strip_prefix(SERVICE_PREFIX.as_bytes()).map(OsStr::from_bytes)
 }
 
 fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: Tell) {
-    // Whoever made the profile again meanwhile has made its slot as well.
+    // Somebody who made the profile again meanwhile has made its slot too.
     let gone = by_path::look_itself(manager.home().profile_dir(name));
     if !gone.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return;
     }
     match manager.unregister(name) {
         Ok(done) => {
+            // What is left of it is old, and nothing depends on it.
+            let _ = ticket::forget(manager.home().root(), name);
             if done.outcome == Unregistered::Gone {
                 tell(ProfileNotice::Withdrawn { name: name.clone() });
             }

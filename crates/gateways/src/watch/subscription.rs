@@ -1,25 +1,22 @@
-//! *Lives here:* hearing that something changed among the profiles, and waiting for that without waking up for anything else.
+//! *Lives here:* watching the directories of profiles, and waiting for changes without waking up
+//! for anything else.
 //!
-//! *Does not live here:* what has changed: every event only says that it is worth a look, and a lost one says no less.
-//!
-//! **Source:** inotify(7).
+//! *Does not live here:* finding out what changed. An event only says that a directory is worth a
+//! look, and so does a lost event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatevisor_paths::by_path;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-/// Bytes of events that are read at once.
-const EVENTS: usize = 16 << 10;
-/// What matters in the directory of profiles. A profile's modes do, because nobody can look into some.
+/// Changes that matter in the directory of profiles. A change of mode matters because it may let us
+/// look into a profile.
 const AMONG: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::MOVED_FROM)
@@ -28,28 +25,28 @@ const AMONG: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
-/// What matters in a directory that may become a profile.
+/// Changes that matter in a directory that may become a profile.
 const WITHIN: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::DELETE)
     .union(WatchFlags::ONLYDIR);
-/// What matters in the home, as long as it has no directory of profiles.
+/// Changes that matter in the home as long as it has no directory of profiles.
 const ABOVE: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
-/// What matters in the scandir, as long as a new profile has no slot.
+/// Changes that matter in the scandir as long as a new profile has no slot.
 const SLOTS: WatchFlags = WatchFlags::CREATE.union(WatchFlags::MOVED_TO).union(WatchFlags::ONLYDIR);
 
-/// Hears about one directory of profiles, and about some of the directories in it.
+/// Watches one directory of profiles, and some of the directories in it.
 ///
-/// A profile that is known is not listened to: its gateway works in it all day.
+/// Known profiles are not watched: their gateways write in them all day.
 #[derive(Debug)]
 pub(super) struct ProfileSubscription {
-    inotify: OwnedFd,
+    inotify: Inotify,
     home: PathBuf,
     profiles: PathBuf,
     above: Option<i32>,
@@ -58,33 +55,35 @@ pub(super) struct ProfileSubscription {
     slots: Option<i32>,
 }
 
-/// What was heard since the last time.
+/// The changes since the last call.
 #[derive(Debug, Default)]
 pub(super) struct ProfileEvents {
-    /// The directories among the profiles that it was about.
+    /// The directories among the profiles in which something changed.
     pub touched: BTreeSet<OsString>,
-    /// Entries of the scandir that are new.
+    /// The new entries of the scandir.
     pub slots: BTreeSet<OsString>,
 }
 
 impl ProfileSubscription {
-    /// Returns ears for the directory `profiles` in `home`, which hear nothing before they are attached.
+    /// Returns a subscription to the directory `profiles` in `home`, which watches nothing before
+    /// it is attached.
     pub(super) fn new(home: &Path, profiles: &Path) -> Result<Self, Errno> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let inotify = Inotify::new()?;
         let (home, profiles) = (home.to_owned(), profiles.to_owned());
         Ok(Self { inotify, home, profiles, above: None, among: None, within: BTreeMap::new(), slots: None })
     }
 
-    /// Listens in the directory of profiles that has the name now; where there is none, in the home, for one to come.
+    /// Watches the directory that has the name now. If there is none, watches the home until there
+    /// is.
     ///
     /// # Errors
     /// There is no home, or the kernel has no more watches.
     pub(super) fn attach(&mut self) -> Result<(), Errno> {
-        let mut among = self.listen(&self.profiles, AMONG)?;
+        let mut among = self.watch(&self.profiles, AMONG)?;
         if among.is_none() {
-            self.above = Some(self.listen(&self.home, ABOVE)?.ok_or(Errno::NOENT)?);
-            // It may have come before anybody listened.
-            among = self.listen(&self.profiles, AMONG)?;
+            self.above = Some(self.watch(&self.home, ABOVE)?.ok_or(Errno::NOENT)?);
+            // It may have come before the home was watched.
+            among = self.watch(&self.profiles, AMONG)?;
         }
         if among.is_some() {
             self.forget(self.above);
@@ -100,8 +99,8 @@ impl ProfileSubscription {
         Ok(())
     }
 
-    /// Listens in the directories of these names besides, and in no others; returns whether there is one that it did not
-    /// listen in before: what happened there until now was not heard.
+    /// Also watches the directories of these names, and no others. Returns whether one of them was
+    /// not watched before, so that earlier changes in it gave no event.
     pub(super) fn follow(&mut self, names: &BTreeSet<&OsStr>) -> Result<bool, Errno> {
         let old: Vec<OsString> =
             self.within.keys().filter(|name| !names.contains(name.as_os_str())).cloned().collect();
@@ -112,7 +111,7 @@ impl ProfileSubscription {
         let mut is_new = false;
         for &name in names {
             let before = self.within.get(name).copied();
-            match self.listen(&self.profiles.join(name), WITHIN)? {
+            match self.watch(&self.profiles.join(name), WITHIN)? {
                 None => drop(self.within.remove(name)),
                 Some(watch) => {
                     is_new |= before != Some(watch);
@@ -123,11 +122,11 @@ impl ProfileSubscription {
         Ok(is_new)
     }
 
-    /// Listens for new slots in this scandir, or to none; returns whether it did not before.
+    /// Watches this scandir for new slots, or none. Returns whether it was not watched before.
     pub(super) fn follow_slots(&mut self, scandir: Option<&Path>) -> Result<bool, Errno> {
         let before = self.slots;
         self.slots = match scandir {
-            Some(scandir) => self.listen(scandir, SLOTS)?,
+            Some(scandir) => self.watch(scandir, SLOTS)?,
             None => None,
         };
         if scandir.is_none() {
@@ -136,7 +135,8 @@ impl ProfileSubscription {
         Ok(self.slots.is_some() && self.slots != before)
     }
 
-    /// Waits until something can be heard, here or on `beside`, or for so many milliseconds; returns whether it is there alone.
+    /// Waits until something changes or `beside` is readable, for at most this many milliseconds.
+    /// Returns whether only `beside` is readable.
     pub(super) fn wait(
         &self,
         milliseconds: Option<u64>,
@@ -152,50 +152,40 @@ impl ProfileSubscription {
         }
     }
 
-    /// Takes in what was heard.
-    pub(super) fn heard(&mut self) -> Result<ProfileEvents, Errno> {
-        let mut heard = ProfileEvents::default();
+    /// Returns the changes since the last call.
+    pub(super) fn take(&mut self) -> Result<ProfileEvents, Errno> {
+        let mut events = ProfileEvents::default();
         let mut lost = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); EVENTS];
-        let mut reader = inotify::Reader::new(self.inotify.as_fd(), &mut buffer);
-        loop {
-            let event = match reader.next() {
-                Ok(event) => event,
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno),
-            };
-            let watch = event.wd();
-            if let Some(name) = event.file_name() {
-                let name = || OsString::from_vec(name.to_bytes().to_vec());
-                if self.among == Some(watch) {
-                    heard.touched.insert(name());
-                } else if self.slots == Some(watch) {
-                    heard.slots.insert(name());
+        self.inotify.read(|change| {
+            if let Some(name) = change.name {
+                if self.among == Some(change.watch) {
+                    events.touched.insert(name.to_owned());
+                } else if self.slots == Some(change.watch) {
+                    events.slots.insert(name.to_owned());
                 }
             }
-            heard.touched.extend(
-                self.within.iter().filter(|(_, known)| **known == watch).map(|(name, _)| name.clone()),
-            );
-            if event.events().contains(ReadFlags::IGNORED) {
-                lost.push(watch);
+            let within = self.within.iter().filter(|(_, known)| **known == change.watch);
+            events.touched.extend(within.map(|(name, _)| name.clone()));
+            if change.is_end() {
+                lost.push(change.watch);
             }
-        }
-        // The kernel has taken these away itself, and may give their numbers to others.
+        })?;
+        // The kernel has removed these watches, and may give their numbers to others.
         self.within.retain(|_, watch| !lost.contains(watch));
         for own in [&mut self.above, &mut self.among, &mut self.slots] {
             if own.is_some_and(|watch| lost.contains(&watch)) {
                 *own = None;
             }
         }
-        Ok(heard)
+        Ok(events)
     }
 
-    /// Adds a watch; `None` where there is no such directory, or none that may be listened in.
-    fn listen(&self, path: &Path, flags: WatchFlags) -> Result<Option<i32>, Errno> {
+    /// Adds a watch. Returns `None` if there is no such directory, or this process may not watch
+    /// it.
+    fn watch(&self, path: &Path, flags: WatchFlags) -> Result<Option<i32>, Errno> {
         match by_path::watch(&self.inotify, path, flags) {
             Ok(watch) => Ok(Some(watch)),
-            // The directory above tells when its modes change.
+            // The watch on the directory above reports a change of its mode.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -203,8 +193,7 @@ impl ProfileSubscription {
 
     fn forget(&self, watch: Option<i32>) {
         if let Some(watch) = watch {
-            // Gone already where the directory is.
-            let _ = inotify::remove_watch(&self.inotify, watch);
+            self.inotify.remove(watch);
         }
     }
 }
@@ -217,34 +206,34 @@ mod tests {
     use std::ffi::{OsStr, OsString};
     use std::fs;
 
-    fn heard(subscription: &mut ProfileSubscription) -> Vec<OsString> {
+    fn changed(subscription: &mut ProfileSubscription) -> Vec<OsString> {
         subscription.wait(Some(30_000), None).unwrap();
-        subscription.heard().unwrap().touched.into_iter().collect()
+        subscription.take().unwrap().touched.into_iter().collect()
     }
 
     #[test]
-    fn it_hears_of_directories_that_come_and_go_and_of_those_it_follows() {
+    fn directories_that_come_and_go_and_followed_ones_are_told() {
         let home = tempfile::tempdir().unwrap();
         let profiles = home.path().join("profiles");
         let mut subscription = ProfileSubscription::new(home.path(), &profiles).unwrap();
         subscription.attach().unwrap();
         fs::create_dir(&profiles).unwrap();
-        assert_eq!(heard(&mut subscription), [""; 0], "what is not there has no names");
+        assert_eq!(changed(&mut subscription), [""; 0], "what is not there has no names");
         subscription.attach().unwrap();
         fs::create_dir(profiles.join("a")).unwrap();
-        assert_eq!(heard(&mut subscription), ["a"]);
+        assert_eq!(changed(&mut subscription), ["a"]);
         assert!(subscription.follow(&BTreeSet::from([OsStr::new("a")])).unwrap());
         assert!(!subscription.follow(&BTreeSet::from([OsStr::new("a")])).unwrap());
         fs::write(profiles.join("a/marker"), "").unwrap();
-        assert_eq!(heard(&mut subscription), ["a"]);
+        assert_eq!(changed(&mut subscription), ["a"]);
         assert!(!subscription.follow(&BTreeSet::new()).unwrap());
         fs::write(profiles.join("a/more"), "").unwrap();
         fs::rename(profiles.join("a"), profiles.join("b")).unwrap();
-        assert_eq!(heard(&mut subscription), ["a", "b"]);
+        assert_eq!(changed(&mut subscription), ["a", "b"]);
     }
 
     #[test]
-    fn another_directory_of_profiles_is_listened_to_in_its_place() {
+    fn a_new_directory_of_profiles_is_watched_in_place_of_the_old_one() {
         let home = tempfile::tempdir().unwrap();
         let profiles = home.path().join("profiles");
         fs::create_dir(&profiles).unwrap();
@@ -252,16 +241,16 @@ mod tests {
         subscription.attach().unwrap();
         fs::rename(&profiles, home.path().join("aside")).unwrap();
         fs::create_dir(&profiles).unwrap();
-        heard(&mut subscription);
+        changed(&mut subscription);
         subscription.attach().unwrap();
-        heard(&mut subscription);
+        changed(&mut subscription);
         fs::create_dir(home.path().join("aside/old")).unwrap();
         fs::create_dir(profiles.join("new")).unwrap();
-        assert_eq!(heard(&mut subscription), ["new"]);
+        assert_eq!(changed(&mut subscription), ["new"]);
     }
 
     #[test]
-    fn without_a_home_there_is_nothing_to_hear() {
+    fn without_a_home_there_is_nothing_to_watch() {
         let home = tempfile::tempdir().unwrap();
         let gone = home.path().join("gone");
         assert_eq!(

@@ -1,25 +1,26 @@
-//! *Lives here:* which profiles have come and which have gone since somebody looked last, and when a new one is complete.
-//! No I/O, no clock.
+//! *Lives here:* which profiles have come and gone since the last look, and when a new one is
+//! complete. No I/O, no clock.
 //!
 //! *Does not live here:* looking (see `subscription` and [`crate::profile`]), and slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
-/// Milliseconds for which nothing happens in a new profile before it counts as complete.
+/// Milliseconds without a change in a new profile after which it counts as complete.
 ///
-/// Whoever copies a profile, or makes one file by file, does not say when that is over, and the agent's own command makes
-/// the slot itself right after the last file. Less than a command line needs to start, so that the next command finds it.
+/// Somebody who copies a profile, or makes one file by file, does not report when that is done. The
+/// agent's own command makes the slot itself right after the last file. The time is shorter than
+/// the start of a command line, so that the next command finds the slot.
 pub(super) const SETTLE_MS: u64 = 200;
-/// Milliseconds after which a new profile counts as complete, whatever happens in it.
+/// Milliseconds after which a new profile counts as complete even if it keeps changing.
 pub(super) const LONGEST_MS: u64 = 2000;
 
 /// What the watcher knows of the directories among the profiles.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ProfileTracker {
-    /// Those that have been profiles since, and still are directories.
+    /// Directories that have been profiles and are still there.
     known: BTreeSet<OsString>,
-    /// Those that are being filled.
+    /// Directories that are being filled.
     pending: BTreeMap<OsString, Debounce>,
 }
 
@@ -34,29 +35,31 @@ struct Debounce {
 pub(super) enum ProfileChange {
     /// It is a profile, and new.
     Register {
-        /// Its name.
+        /// What the directory is called.
         name: OsString,
-        /// When it was first seen to be one, in milliseconds.
+        /// When it was first seen to be a profile, in milliseconds.
         since: u64,
     },
     /// It is gone.
     Withdraw {
-        /// Its name.
+        /// What the directory was called.
         name: OsString,
     },
 }
 
 impl ProfileTracker {
-    /// Returns a book in which these are known already.
+    /// Returns a tracker to which these profiles are known already.
     pub(super) fn new(known: BTreeSet<OsString>) -> Self {
         Self { known, pending: BTreeMap::new() }
     }
 
-    /// Takes in what is there at `now`, each directory with whether it has the marker, and what was `touched` since the
-    /// last look; returns what is to be done. New ones come first, because that is quick.
+    /// Handles what is there at `now`: each directory, whether it has the marker, and which were
+    /// `touched` since the last look. Returns what to do. New profiles come first, because they are
+    /// quick.
     ///
-    /// A profile that loses only its marker stays one: editors replace files. One whose directory was replaced between two
-    /// looks is the same by its name, as it is for whoever starts it.
+    /// A profile that loses only its marker stays one, because editors replace files. If its
+    /// directory was replaced between two looks, it is still the same profile, as it has the same
+    /// name.
     pub(super) fn look(
         &mut self,
         now: u64,
@@ -93,40 +96,43 @@ impl ProfileTracker {
         steps
     }
 
-    /// Returns whether one that was new `since` then is so new that somebody else may be about to make its slot.
+    /// Returns whether a profile that was new at `since` is so new that somebody else may be about
+    /// to make its slot.
     pub(super) const fn is_recent(now: u64, since: u64) -> bool {
         now < since.saturating_add(LONGEST_MS)
     }
 
-    /// Puts the registration of one that was new `since` then off.
+    /// Postpones the registration of a profile that was new at `since`.
     pub(super) fn postpone(&mut self, now: u64, name: &OsStr, since: u64) {
         self.known.remove(name);
         self.pending.insert(name.to_owned(), Debounce { since, due: later(since, now) });
     }
 
-    /// Takes in that somebody has made the slot of this one; from then on it is theirs whether it has one.
+    /// Notes that somebody has made the slot of this profile. From then on, they decide whether it
+    /// has one.
     pub(super) fn made(&mut self, name: &OsStr) {
         if self.pending.remove(name).is_some() {
             self.known.insert(name.to_owned());
         }
     }
 
-    /// Returns those that are being filled.
+    /// Returns the directories that are being filled.
     pub(super) fn pending(&self) -> impl Iterator<Item = &OsStr> {
         self.pending.keys().map(OsString::as_os_str)
     }
 
-    /// Makes everything that is being filled count as complete.
+    /// Makes every directory that is being filled count as complete.
     pub(super) fn complete_all(&mut self, now: u64) {
         self.pending.values_mut().for_each(|pending| pending.due = now);
     }
 
-    /// Returns when something will count as complete, if nothing happens until then.
+    /// Returns when something will count as complete if nothing changes until then.
     pub(super) fn due(&self) -> Option<u64> {
         self.pending.values().map(|pending| pending.due).min()
     }
 
-    /// Returns the directories in which changes matter: those that may become profiles, and those that are new.
+    /// Returns the directories in which changes matter: those that may become profiles, and those
+    /// that are new.
     pub(super) fn unfinished<'a>(&self, seen: &'a BTreeMap<OsString, bool>) -> BTreeSet<&'a OsStr> {
         let matters = |name: &OsString, complete: bool| {
             !self.known.contains(name) && (!complete || self.pending.contains_key(name))
@@ -159,7 +165,7 @@ mod tests {
         words.split_whitespace().map(Into::into).collect()
     }
 
-    /// Each line is a moment, what is there, what was touched, and what follows: `+name` or `-name`.
+    /// Each line is a time, what is there, what was touched, and the result: `+name` or `-name`.
     fn check(known: &str, lines: &str) {
         let mut tracker = ProfileTracker::new(names(known));
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -192,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_never_rests_counts_after_two_seconds() {
+    fn a_profile_that_never_comes_to_rest_counts_after_two_seconds() {
         check(
             "",
             "   0 | a | a |
@@ -203,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn renamed_is_a_new_one_and_a_vanished_one() {
+    fn a_renamed_profile_is_a_new_one_and_a_vanished_one() {
         check(
             "old other",
             "  0 | new other | new old |   -old
@@ -223,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_goes_before_it_was_complete_never_was() {
+    fn a_profile_that_vanishes_before_it_is_complete_never_counts() {
         check(
             "",
             "  0 | a |   |
@@ -235,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_registers_is_left_to_them_for_a_while() {
+    fn a_profile_that_somebody_else_registers_is_left_to_them_for_a_while() {
         let mut tracker = ProfileTracker::new(BTreeSet::new());
         let (there, nothing) = (seen("a b?"), BTreeSet::new());
         assert!(tracker.look(0, &there, &nothing).is_empty());
@@ -254,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn one_whose_slot_somebody_made_is_left_to_them() {
+    fn a_profile_whose_slot_somebody_made_is_left_to_them() {
         let mut tracker = ProfileTracker::new(BTreeSet::new());
         let nothing = BTreeSet::new();
         assert!(tracker.look(0, &seen("a"), &nothing).is_empty());

@@ -1,7 +1,7 @@
 //! A home, an agent and, where a test asks for it, a supervisor, each test's own.
 //!
-//! The supervisor is a genuine s6-svscan, or, where `GATEVISOR_TEST_PROGRAM` is the absolute path of a gatevisor, that:
-//! the same cases hold on both.
+//! The supervisor is a genuine s6-svscan, or, where `GATEVISOR_TEST_PROGRAM` is the absolute path
+//! of a gatevisor, that: the same cases hold on both.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::expect_used, reason = "a test that cannot be set up fails")]
@@ -17,8 +17,8 @@ use gatevisor_gateways::{AgentDefinition, Home, ProfileName, ScandirManager, Ser
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
-/// What a test may take at the most for anything that is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for anything at the most.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Returns an agent whose gateways run a command, and give it half a second to stop.
 pub fn agent(command: &[&str], more: &str) -> AgentDefinition {
@@ -59,13 +59,13 @@ pub fn name(text: &str) -> ProfileName {
     text.parse().expect("the test's profile name must be valid")
 }
 
-/// Returns the order of a test.
-pub fn order(wait: WaitFor) -> GatewayRequest {
+/// Returns the request of a test.
+pub fn request(wait: WaitFor) -> GatewayRequest {
     GatewayRequest {
         reason: Some("a test".to_owned()),
         wait,
-        timeout: Some(PATIENCE),
-        ..GatewayRequest::here("test order")
+        timeout: Some(WAIT_LIMIT),
+        ..GatewayRequest::here("test request")
     }
 }
 
@@ -149,11 +149,12 @@ impl World {
         name
     }
 
-    /// Starts a gateway that says through a FIFO in its profile's home that it is ready, and waits for that.
-    pub fn start_and_hear(&self, name: &ProfileName) {
-        let fifo = self.manager.home().profile_dir(name).join("heard");
+    /// Starts a gateway that says through a FIFO in its profile's home that it is ready, and waits
+    /// for that.
+    pub fn start_and_receive(&self, name: &ProfileName) {
+        let fifo = self.manager.home().profile_dir(name).join("started");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO must be possible");
-        drop(self.manager.start(name, &order(WaitFor::Up)).expect("it must start"));
+        drop(self.manager.start(name, &request(WaitFor::Up)).expect("it must start"));
         assert_eq!(std::fs::read_to_string(fifo).expect("it must be readable"), "up\n");
     }
 

@@ -1,10 +1,12 @@
-//! Commands that come through FIFOs: to a service, and to the supervisor itself.
+//! Commands through FIFOs: to a service, and to the supervisor itself.
 //!
-//! *Lives here:* reading them, and whose are obeyed. *Does not live here:* how fast they are obeyed
-//! (`gatevisor_core::command_limiter`), and what a service does about one (its machine).
+//! *Lives here:* reading commands and having them obeyed.
+//! *Does not live here:* their rate (`gatevisor_core::command_limiter`), their meaning for the
+//! supervisor (`gatevisor_core::request`) and for a service (its machine).
 
 use gatevisor_core::ServiceInput;
 use gatevisor_core::command_limiter::{Admission, CONTROL_BYTES};
+use gatevisor_core::request::SupervisorRequest;
 use gatevisor_core::scan_queue::ScanScope;
 use gatevisor_wire::control::Control;
 use gatevisor_wire::files;
@@ -16,11 +18,11 @@ use crate::id::Id;
 use crate::reactor::{EventSource, Timer};
 use crate::stderr_log::say;
 
-/// Bytes that are read at once from the supervisor's own FIFO.
+/// The most bytes that are read at once from the supervisor's own FIFO.
 const MAX_SCAN_BYTES: usize = 64;
 
 impl Supervisor {
-    /// Obeys what the supervisor's own FIFO says.
+    /// Obeys the commands in the supervisor's own FIFO.
     pub(super) fn take_scan_commands(&mut self) {
         if !self.limiter.admit_scan(self.reactor.now().tick) {
             self.reactor.attend(self.scandir.control(), EventSource::ScanControl, EventFlags::empty());
@@ -29,52 +31,46 @@ impl Supervisor {
         let mut bytes = [0; MAX_SCAN_BYTES];
         let Ok(count) = rustix::io::read(self.scandir.control(), &mut bytes) else { return };
         for command in bytes.iter().take(count).filter_map(|&byte| ScanCommand::from_byte(byte)) {
-            if self.is_refused(command) {
-                continue;
-            }
-            match command {
-                ScanCommand::Rescan | ScanCommand::NukeGone | ScanCommand::NukeGoneAndLoggers => {
-                    self.scanner.request(ScanScope::Changes);
-                }
-                ScanCommand::Hangup => self.scanner.request(ScanScope::Whole),
-                ScanCommand::Reap => self.reap(),
-                ScanCommand::Terminate | ScanCommand::Interrupt => self.begin_shutdown(),
-                ScanCommand::Quit => self.quit(),
-                ScanCommand::Abort => self.shutdown.abandon(),
-            }
+            let request = self.requests.command(command, || self.scandir.is_open_to_others());
+            self.obey(request);
         }
     }
 
-    /// Returns whether a command would end us that may have come from somebody who may not; says
-    /// so.
-    fn is_refused(&mut self, command: ScanCommand) -> bool {
-        let ends = match command {
-            ScanCommand::Terminate | ScanCommand::Interrupt | ScanCommand::Quit | ScanCommand::Abort => true,
-            ScanCommand::Rescan
-            | ScanCommand::Hangup
-            | ScanCommand::Reap
-            | ScanCommand::NukeGone
-            | ScanCommand::NukeGoneAndLoggers => false,
-        };
-        // Every user who may write to root's FIFO may ask for scans. Root uses a signal to end us.
-        let refused = ends && self.scandir.is_open_to_others();
-        if refused && !std::mem::replace(&mut self.has_refused, true) {
-            say!(
+    /// Carries out a request to the supervisor itself.
+    pub(super) fn obey(&mut self, request: SupervisorRequest) {
+        match request {
+            SupervisorRequest::Ignore => {}
+            SupervisorRequest::Scan(scope) => {
+                if scope == ScanScope::Whole {
+                    self.host.reload(&mut self.reactor);
+                }
+                self.scanner.request(scope);
+            }
+            SupervisorRequest::Reap => self.reap(),
+            SupervisorRequest::ShutDown(by) => {
+                if let Some(signal) = by {
+                    self.command.machine().asked_to_stop(signal);
+                }
+                self.begin_shutdown();
+            }
+            SupervisorRequest::Quit => self.quit(),
+            SupervisorRequest::Abandon => self.shutdown.abandon(),
+            SupervisorRequest::Forward(signal) => self.command.signal(signal),
+            SupervisorRequest::SayNotObeyed => say!(
                 "warning: a command to end was read from `{}`, to which others than root may write; it is not obeyed: \
                  send a signal instead",
                 files::SVSCAN_CONTROL
-            );
+            ),
         }
-        refused
     }
 
-    /// Obeys what a service is told, unless its commands come too fast.
+    /// Obeys the commands to a service, unless they come too fast.
     pub(super) fn take_admitted_control(&mut self, id: Id) {
         let Some(service) = self.services.get(id) else { return };
-        let owner = service.uid;
+        let owner = service.uid();
         match self.limiter.admit(self.reactor.now().tick, id, owner) {
             Admission::Pause => {
-                self.reactor.attend(&service.control, EventSource::Control(id), EventFlags::empty());
+                self.reactor.attend(service.control(), EventSource::Control(id), EventFlags::empty());
                 self.set_limiter_alarm();
             }
             Admission::Read(most) => {
@@ -84,19 +80,19 @@ impl Supervisor {
         }
     }
 
-    /// Obeys what was commanded before a death.
+    /// Obeys the commands that came before a death.
     pub(super) fn take_control_before_death(&mut self, id: Id) {
         let used = self.take_control(id, CONTROL_BYTES);
         // Its user's other services do not wait longer for it.
         self.limiter.charge_service(id, used);
     }
 
-    /// Obeys at most `most` commands, and returns how many bytes that took.
+    /// Obeys at most `most` commands, and returns their number of bytes.
     fn take_control(&mut self, id: Id, most: usize) -> usize {
         let Some(service) = self.services.get(id) else { return 0 };
         let mut bytes = [0; CONTROL_BYTES];
         let bytes_mut = bytes.get_mut(..most).unwrap_or_default();
-        let Ok(count) = rustix::io::read(&service.control, bytes_mut) else { return 0 };
+        let Ok(count) = rustix::io::read(service.control(), bytes_mut) else { return 0 };
         self.coalesce_for(id);
         for control in bytes.iter().take(count).filter_map(|&byte| Control::from_byte(byte)) {
             self.step(id, ServiceInput::Control(control));
@@ -105,7 +101,7 @@ impl Supervisor {
         count
     }
 
-    /// Listens again to those whose commands came too fast.
+    /// Watches FIFOs again whose commands came too fast.
     pub(super) fn resume(&mut self) {
         let now = self.reactor.now().tick;
         let resumed = self.limiter.resume(now, |id| self.services.get(id).is_some());
@@ -114,7 +110,7 @@ impl Supervisor {
         }
         for id in resumed.services {
             if let Some(service) = self.services.get(id) {
-                self.reactor.attend(&service.control, EventSource::Control(id), EventFlags::IN);
+                self.reactor.attend(service.control(), EventSource::Control(id), EventFlags::IN);
             }
         }
         self.set_limiter_alarm();

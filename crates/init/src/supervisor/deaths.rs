@@ -1,7 +1,7 @@
-//! Collecting the dead: ours and every orphan below us.
+//! Reaps dead processes: our children and every orphan below us.
 //!
-//! *Lives here:* how many are collected at once, and who learns of a death. *Does not live here:*
-//! what follows from it.
+//! *Lives here:* how many are reaped at once, and which part learns of a death.
+//! *Does not live here:* the consequences.
 
 use gatevisor_core::ServiceInput;
 use gatevisor_sys::Errno;
@@ -11,23 +11,32 @@ use rustix::process::{WaitOptions, wait};
 
 use super::Supervisor;
 use crate::id::Id;
+use crate::reactor::Timer;
 use crate::settings;
+use crate::stderr_log::say;
 
-/// Processes that are collected before other events are dealt with: orphans can end as fast as
-/// somebody makes them.
+/// The most processes that are reaped before other events are handled, because orphans can end as
+/// fast as somebody makes them.
 const DEATHS_AT_ONCE: usize = 256;
-/// Those of services among them, each of which has files written and perhaps a process started.
+/// The most processes of services among them. For each of these, files are written and perhaps a
+/// process is started.
 const SERVICES_AT_ONCE: usize = 16;
-/// The dead that are collected at the very end.
+/// The most processes that are reaped at the very end.
 const LAST_DEATHS: usize = 1 << 20;
 
 impl Supervisor {
-    /// Collects the processes that have ended and tells their machines; of many it leaves some for
-    /// the next iteration.
+    /// Reaps the processes that have ended, and tells their machines. If there are many, some are
+    /// left for the next iteration.
     pub(super) fn reap(&mut self) {
         let mut services = 0;
         for _ in 0..DEATHS_AT_ONCE {
-            match wait(WaitOptions::NOHANG) {
+            // The kernel also tells of children that a signal has stopped.
+            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(Some((pid, status))) if status.stopped() => {
+                    if Pid::new(pid.as_raw_nonzero().get()).is_some_and(|pid| self.companion.is(pid)) {
+                        self.companion.was_stopped();
+                    }
+                }
                 Ok(Some((pid, status))) => {
                     if let Some(pid) = Pid::new(pid.as_raw_nonzero().get()) {
                         services += usize::from(self.reaped(pid, WaitStatus::from_raw(status.as_raw())));
@@ -44,56 +53,63 @@ impl Supervisor {
         self.more_dead = true;
     }
 
-    /// Takes in a death; returns whether it was one of a service.
+    /// Handles a death; returns whether it was one of a service's process.
     fn reaped(&mut self, pid: Pid, how: WaitStatus) -> bool {
-        if self.command.ended(pid, how) {
+        if self.command.machine().ended(pid, how) {
             if self.shutdown.is_running() {
                 self.begin_shutdown();
             }
             return false;
         }
         if let Some(id) = self.services.of_process(pid) {
-            // Whether it reached its program, and said that it is ready, comes before its death.
-            if let Some(process) = self.services.get_mut(id).and_then(|service| service.in_flight.as_mut()) {
-                process.starting_mut().ended();
+            // Whether it reached its program, and whether it is ready, must be known before its
+            // death.
+            if let Some(service) = self.services.get_mut(id) {
+                service.process_ended();
             }
             self.take_start_report(id);
             self.take_readiness(id);
         }
-        // The report may have said that it never did; then its death says nothing more.
+        // The report may have been that it never reached its program; then its death tells nothing
+        // more.
         if let Some(id) = self.services.forget_process(pid) {
-            // What somebody asked for before we knew of the death was not meant for what comes
-            // after it. No signal goes out any more: the number is no longer ours.
+            // Commands that were sent before we knew of the death were not meant for the next
+            // process. No signal is sent any more, because the number is no longer ours.
             self.take_control_before_death(id);
             self.tell_of_memory(id, how);
-            let policy =
-                self.services.get(id).map(|service| settings::restart_policy(&service.dir, &service.name()));
+            let policy = self.services.get(id).map(settings::restart_policy);
             self.step_with(id, ServiceInput::Exited(how), &policy.unwrap_or_default());
             return true;
         }
-        if !self.spawner.reaped(pid) {
+        if self.companion.is(pid) {
+            let at = self.companion.ended(self.reactor.now().tick);
+            if self.shutdown.is_running() {
+                say!("warning: the watcher of this home ended ({how}); starting it again");
+                self.reactor.wake_at(at, Timer::Companion);
+            }
+        } else if !self.spawner.reaped(pid) {
             self.with_logs(|logs, with| logs.died(with, pid, how));
         }
         false
     }
 
-    /// Tells a service's machine, before it learns of the end, that the kernel brought that about
-    /// for want of memory.
+    /// Tells a service's machine, before it learns of the end, that the kernel killed the process
+    /// because memory ran out.
     fn tell_of_memory(&mut self, id: Id, how: WaitStatus) {
         let is_unexplained =
-            self.services.get(id).is_some_and(|it| it.machine.may_have_run_out_of_memory(how));
+            self.services.get(id).is_some_and(|it| it.machine().may_have_run_out_of_memory(how));
         let now = self.reactor.now().tick;
         if is_unexplained && self.memory.as_mut().is_some_and(|counter| counter.explains_a_death(now)) {
             self.step(id, ServiceInput::OutOfMemory);
         }
     }
-}
 
-/// Collects the processes that have ended, so that our own parent has none of them to reap.
-pub(super) fn reap_last() {
-    for _ in 0..LAST_DEATHS {
-        if !matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {
-            break;
+    /// Reaps the processes that have ended, so that none are left for our own parent.
+    pub(super) fn reap_last() {
+        for _ in 0..LAST_DEATHS {
+            if !matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {
+                break;
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Performing what the machine of a service decides: each effect is one small thing, and its
-//! failure comes back as the next input of the machine.
+//! Performs the decisions of a service's machine. Each effect is one small action, and its failure
+//! is the next input of the machine.
 //!
-//! *Lives here:* which part does what for an effect, and the reports of processes that start.
+//! *Lives here:* which part performs which effect, and the reports of starting processes.
 //! *Does not live here:* decisions, and how anything is done.
 
 use gatevisor_core::restart::{RestartPolicy, Rules};
@@ -10,38 +10,38 @@ use gatevisor_sys::Errno;
 use gatevisor_sys::spawn::{StartFailure, StartReport, StartStep, Starting};
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, files, signal};
-use rustix::fs::{AtFlags, statat};
 
 use super::Supervisor;
 use crate::broadcast::{self, Reach};
 use crate::id::Id;
 use crate::publish;
-use crate::reactor::{EventSource, Timer};
-use crate::script::{self, UntrustedScript, explain, explain_in};
-use crate::service::{InFlight, ReadinessPipe};
+use crate::reactor::EventSource;
+use crate::service::{InFlight, ReadinessPipe, SupervisedService};
+use crate::service_scripts::{self, UntrustedScript, explain, explain_in};
 use crate::settings;
 use crate::stderr_log::say;
 
 impl Supervisor {
-    /// Gives `input` to the machine of `id` and performs what it decides.
+    /// Passes `input` to the machine of `id`, and performs its decisions.
     pub(super) fn step(&mut self, id: Id, input: ServiceInput) {
         self.step_with(id, input, &RestartPolicy::default());
     }
 
-    /// As [`Self::step`], with the restart policy of the service.
+    /// Does the same as [`Self::step`], with the restart policy of the service.
     pub(super) fn step_with(&mut self, id: Id, input: ServiceInput, policy: &RestartPolicy) {
         let now = self.reactor.now();
         let Some(service) = self.services.get_mut(id) else { return };
         let mut effects = std::mem::take(&mut self.effects);
-        service.machine.step(now, input, policy, &mut effects);
+        service.step(now, input, policy, &mut effects);
         self.perform(id, &mut effects);
         self.effects = effects;
     }
 
-    /// Performs `effects` in order; those that have an answer step the machine again at once.
+    /// Performs `effects` in order. If an effect has an answer, the machine makes another step at
+    /// once.
     pub(super) fn perform(&mut self, id: Id, effects: &mut ServiceEffects) {
-        // At most one effect of a step is answered, and it comes last or its answer does not depend
-        // on what follows; so answers may be given after the others are performed.
+        // At most one effect of a step has an answer. It is the last, or its answer does not depend
+        // on the later effects. So answers may be passed on after the other effects are performed.
         let mut answers = Vec::new();
         for effect in effects.drain() {
             self.coalesce_or_perform(id, effect, &mut answers);
@@ -54,22 +54,21 @@ impl Supervisor {
 
     fn set_alarm(&mut self, id: Id) {
         if let Some(service) = self.services.get_mut(id) {
-            let wanted = service.machine.deadline();
-            self.reactor.set(&mut service.alarm, Timer::Service(id), wanted);
+            service.set_alarm(&mut self.reactor, id);
         }
     }
 
-    /// Publishes only the last of each kind of a service's effects until
-    /// [`Self::publish_coalesced`].
+    /// Holds back publications of a service until [`Self::publish_coalesced`], and keeps only the
+    /// last of each kind.
     pub(super) fn coalesce_for(&mut self, id: Id) {
         self.coalesced = Some((id, Coalesced::default()));
     }
 
-    /// Publishes what was held last of each kind.
+    /// Publishes what was held back.
     pub(super) fn publish_coalesced(&mut self) {
         let Some((id, mut coalesced)) = self.coalesced.take() else { return };
         for effect in coalesced.drain() {
-            // None of them has an answer.
+            // None of these effects has an answer.
             self.perform_one(id, effect, &mut Vec::new());
         }
     }
@@ -93,21 +92,28 @@ impl Supervisor {
     fn perform_one(&mut self, id: Id, effect: ServiceEffect, answers: &mut Vec<ServiceInput>) {
         let Some(service) = self.services.get_mut(id) else { return };
         match effect {
-            ServiceEffect::SpawnRun => self.starts.push(service.uid, id),
+            ServiceEffect::SpawnRun => self.starts.push(service.uid(), id),
             ServiceEffect::SpawnFinish(pid, how) => answers.push(self.spawn_finish(id, pid, how)),
+            ServiceEffect::AskHandoff(pid, code) => answers.push(self.spawn_question(id, pid, code)),
             ServiceEffect::Clear(whose) => answers.push(self.spawn_cleanup(id, whose)),
-            ServiceEffect::CloseReadiness => service.readiness = None,
+            ServiceEffect::CloseReadiness => service.listen_to(None),
             ServiceEffect::RecordDeath(death) => publish::death(service, death),
-            ServiceEffect::PublishStatus(status) => publish::status(service, &status),
+            ServiceEffect::PublishStatus(status) => {
+                publish::status(service, &status);
+                self.host.changed(&mut self.reactor);
+            }
             ServiceEffect::PublishPolicy(policy) => publish::policy(service, &policy),
             ServiceEffect::Broadcast(events) => {
-                if self.broadcasts.begin(id, service.uid, &service.dir, events) == Reach::CutShort {
+                if self.broadcasts.begin(id, service.uid(), service.dir(), events) == Reach::CutShort {
                     self.found_crowded(id);
                 }
             }
             ServiceEffect::CreateDownFile => publish::down_file(service, true),
             ServiceEffect::RemoveDownFile => publish::down_file(service, false),
-            ServiceEffect::End => self.let_go(id),
+            ServiceEffect::End => {
+                self.let_go(id);
+                self.host.changed(&mut self.reactor);
+            }
             ServiceEffect::Signal(..)
             | ServiceEffect::SignalGroup(..)
             | ServiceEffect::Terminate(_)
@@ -117,20 +123,18 @@ impl Supervisor {
         }
     }
 
-    /// Sends the signal that an effect asks for; returns the answer to it, if it has one.
+    /// Sends the signal of an effect; returns the answer to it, if there is one.
     fn signal(&mut self, id: Id, effect: &ServiceEffect) -> Option<ServiceInput> {
         let service = self.services.get(id)?;
-        let dir = &service.dir;
         let (pid, number, group) = match *effect {
             ServiceEffect::Signal(pid, number) => (pid, number, false),
             ServiceEffect::SignalGroup(pid, number) => (pid, number, true),
             ServiceEffect::Terminate(pid) | ServiceEffect::DownSignal(pid) => {
-                (pid, settings::down_signal(dir, &service.name()), false)
+                (pid, settings::down_signal(service), false)
             }
-            ServiceEffect::ReloadSignal(pid) => (pid, settings::reload_signal(dir, &service.name()), false),
+            ServiceEffect::ReloadSignal(pid) => (pid, settings::reload_signal(service), false),
             ServiceEffect::KillOverdue(pid) => {
-                let group = statat(dir, files::FLAG_TIMEOUT_KILLPG, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-                (pid, signal::KILL, group)
+                (pid, signal::KILL, service.has_file(files::FLAG_TIMEOUT_KILLPG))
             }
             _ => return None,
         };
@@ -138,7 +142,7 @@ impl Supervisor {
         match effect {
             ServiceEffect::Terminate(_) => {
                 self.services.signal(pid, signal::CONT, false);
-                Some(ServiceInput::Terminating(settings::timeout_kill_ms(dir, &service.name())))
+                Some(ServiceInput::Terminating(settings::timeout_kill_ms(service)))
             }
             ServiceEffect::Signal(_, signal::KILL) => {
                 self.forget_waiting(id);
@@ -148,11 +152,11 @@ impl Supervisor {
         }
     }
 
-    /// Forks what waits to be started, as long as not too many are between fork and exec.
+    /// Forks the waiting starts, as long as not too many processes are between fork and exec.
     pub(super) fn pump_starts(&mut self) {
         while self.spawner.has_free_range() {
             let Some(id) = self.starts.pop() else { return };
-            if self.services.get(id).is_some_and(|service| service.machine.awaits_fork()) {
+            if self.services.get(id).is_some_and(|service| service.machine().awaits_fork()) {
                 let input = match self.fork_run(id) {
                     Ok(pid) => ServiceInput::Forked(pid),
                     Err(why) => ServiceInput::SpawnFailed(why),
@@ -163,10 +167,11 @@ impl Supervisor {
     }
 
     fn spawn_answered(&mut self, id: Id, input: ServiceInput) {
-        if let ServiceInput::SpawnFailed(why) | ServiceInput::ClearFailed(why) = &input
+        if let ServiceInput::SpawnFailed(why) | ServiceInput::ClearFailed(why) | ServiceInput::AskFailed(why) =
+            &input
             && let Some(service) = self.services.get(id)
         {
-            let policy = settings::restart_policy(&service.dir, &service.name());
+            let policy = settings::restart_policy(service);
             say!("warning: {}: cannot start: {why}", service.name());
             self.step_with(id, input, &policy);
         } else {
@@ -179,9 +184,10 @@ impl Supervisor {
         let gone = || explain("run", StartFailure { step: StartStep::Fork, errno: Errno::SRCH });
         let service = self.services.get_mut(id).ok_or_else(gone)?;
         let run = self.spawner.prepare_run(service)?;
-        let outputs = self.logs.outputs_of(service, self.settings.labels_output_of(service.owner.as_deref()));
+        let outputs =
+            self.logs.outputs_of(service, self.settings.labels_output_of(service.owner().is_some()));
         let (starting, reader) = self.spawner.start_run(service, run, outputs)?;
-        service.readiness = None;
+        service.listen_to(None);
         let pid = self.accompany(id, InFlight::Run(starting)).map_err(|failure| explain("run", failure))?;
         if let Some(reader) = reader
             && let Some(service) = self.services.get_mut(id)
@@ -189,14 +195,14 @@ impl Supervisor {
             if let Err(errno) = self.reactor.listen(&reader, EventSource::Readiness(id)) {
                 say!("warning: {}: its readiness cannot be received: {errno}", service.name());
             }
-            service.readiness = Some(ReadinessPipe::new(reader, &self.readiness_pipes));
+            service.listen_to(Some(ReadinessPipe::new(reader, &self.readiness_pipes)));
         }
         Ok(pid)
     }
 
     fn spawn_finish(&mut self, id: Id, pid: Pid, how: WaitStatus) -> ServiceInput {
         let Some(service) = self.services.get(id) else { return ServiceInput::FinishAbsent };
-        match script::trusted(service, files::FINISH) {
+        match service_scripts::trusted(service, files::FINISH) {
             Ok(()) => {}
             Err(UntrustedScript::Errno(Errno::NOENT)) => return ServiceInput::FinishAbsent,
             Err(distrust) => {
@@ -204,14 +210,16 @@ impl Supervisor {
                 return ServiceInput::FinishAbsent;
             }
         }
-        if self.settings.rules == Rules::Native && self.spawner.is_ours(&service.dir, files::FINISH, "finish")
+        if self.settings.rules == Rules::Native
+            && self.spawner.is_ours(service.dir(), files::FINISH, "finish")
         {
-            // It would only say which exit codes are final, and those are in `data/`, which we read
-            // ourselves.
+            // It would only tell which exit codes are final, and those are in `data/`, which we
+            // read ourselves.
             return ServiceInput::FinishAbsent;
         }
-        let timeout_ms = settings::timeout_finish_ms(&service.dir, &service.name());
-        let outputs = self.logs.outputs_of(service, self.settings.labels_output_of(service.owner.as_deref()));
+        let timeout_ms = settings::timeout_finish_ms(service);
+        let outputs =
+            self.logs.outputs_of(service, self.settings.labels_output_of(service.owner().is_some()));
         let started = self.spawner.start_finish(service, (pid, how), outputs);
         match started.and_then(|starting| self.accompany(id, InFlight::Finish(starting))) {
             Ok(pid) => ServiceInput::FinishForked(pid, timeout_ms),
@@ -224,7 +232,27 @@ impl Supervisor {
         }
     }
 
-    /// Starts what ends processes that were left behind.
+    /// Starts the process that asks whether a service wants to be started again.
+    fn spawn_question(&mut self, id: Id, pid: Pid, code: u8) -> ServiceInput {
+        let gone = StartFailure { step: StartStep::Fork, errno: Errno::SRCH };
+        let Some(service) = self.services.get(id) else {
+            return ServiceInput::AskFailed(explain("run", gone));
+        };
+        let outputs =
+            self.logs.outputs_of(service, self.settings.labels_output_of(service.owner().is_some()));
+        let started = self.spawner.start_question(service, (pid, code), outputs);
+        let forked = started.and_then(|(starting, ms)| {
+            Ok(ServiceInput::AskForked(self.accompany(id, InFlight::Ask(starting))?, ms))
+        });
+        forked.unwrap_or_else(|failure| {
+            ServiceInput::AskFailed(format!(
+                "what asks for a handoff cannot be started: {}",
+                explain("run", failure)
+            ))
+        })
+    }
+
+    /// Starts the process that ends leftover processes.
     fn spawn_cleanup(&mut self, id: Id, whose: Leftover) -> ServiceInput {
         let gone = StartFailure { step: StartStep::Fork, errno: Errno::SRCH };
         let service = self.services.get(id).ok_or(gone);
@@ -247,24 +275,24 @@ impl Supervisor {
         let pid = Pid::new(process.starting().pid()).ok_or(fail(Errno::INVAL))?;
         self.services.has_process(id, pid);
         if let Err(errno) = self.reactor.listen(process.starting(), EventSource::Start(id)) {
-            // Without the report nobody would learn of the exec; the memory it runs on must stay.
+            // Without the report, nobody would learn of the exec, and the process's memory must
+            // stay until then.
             self.services.signal(pid, signal::KILL, false);
             self.services.forget_process(pid);
             std::mem::forget(process);
             return Err(fail(errno));
         }
         if let Some(service) = self.services.get_mut(id) {
-            self.starts.forked(service.uid);
-            service.in_flight = Some(Box::new(process));
+            self.starts.forked(service.uid());
+            service.sets_off(process);
         }
         Ok(pid)
     }
 
-    /// Receives whether a process has reached its program.
+    /// Receives the report whether a process has reached its program.
     pub(super) fn take_start_report(&mut self, id: Id) {
         let Some(service) = self.services.get_mut(id) else { return };
-        let (owner, Some(process)) = (service.uid, &mut service.in_flight) else { return };
-        let report = process.starting_mut().report();
+        let (owner, Some(report)) = (service.uid(), service.start_report()) else { return };
         match report {
             StartReport::Pending => {}
             StartReport::Blocked => {
@@ -273,16 +301,16 @@ impl Supervisor {
                      started when that has ended",
                     service.name()
                 );
-                // It may wait for long, so it is not one of those that others wait for.
+                // It may wait for long, so it no longer counts among those that others wait for.
                 self.arrived(owner);
                 self.step(id, ServiceInput::Blocked);
             }
             StartReport::Executed | StartReport::Failed(_) => {
-                let Some(process) = service.in_flight.take() else { return };
+                let Some(process) = service.take_in_flight() else { return };
                 if !process.starting().has_waited() {
                     self.arrived(owner);
                 }
-                self.take_last_report(id, *process, report);
+                self.take_last_report(id, process, report);
             }
         }
     }
@@ -302,6 +330,10 @@ impl Supervisor {
                 self.disown(starting);
                 self.spawn_answered(id, ServiceInput::ClearFailed(explain("gatevisor", failure)));
             }
+            InFlight::Ask(starting) => {
+                self.disown(starting);
+                self.spawn_answered(id, ServiceInput::AskFailed(explain("gatevisor", failure)));
+            }
             InFlight::Run(starting) => {
                 let why = explained("run").map(|(_, why)| why).unwrap_or_default();
                 self.disown(starting);
@@ -317,7 +349,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes in that a process has reached its program, or never will.
+    /// Notes that a process has reached its program, or never will.
     pub(super) fn arrived(&mut self, owner: u32) {
         if self.starts.arrived(owner) {
             self.scanner.descriptors_are_back();
@@ -327,10 +359,10 @@ impl Supervisor {
         }
     }
 
-    /// Takes in that a service's `event` has more entries than are told; says so once.
+    /// Notes that a service's `event` has more entries than receive events; reports that once.
     pub(super) fn found_crowded(&mut self, id: Id) {
         if let Some(service) = self.services.get_mut(id)
-            && !std::mem::replace(&mut service.is_crowded, true)
+            && service.becomes_crowded()
         {
             broadcast::say_crowded(&service.name());
         }
@@ -339,15 +371,15 @@ impl Supervisor {
     /// Forgets a process that was killed while it waited for its lock.
     fn forget_waiting(&mut self, id: Id) {
         let Some(service) = self.services.get_mut(id) else { return };
-        if service.in_flight.as_ref().is_some_and(|process| process.starting().has_waited())
-            && let Some(process) = service.in_flight.take()
+        if service.waits_for_lock() == Some(true)
+            && let Some(process) = service.take_in_flight()
         {
-            service.readiness = None;
+            service.listen_to(None);
             self.disown(process.into_starting());
         }
     }
 
-    /// Forgets a process that is ending without having reached its program.
+    /// Forgets a process that is ending and has not reached its program.
     fn disown(&mut self, starting: Starting) {
         if let Some(pid) = self.spawner.disown(starting) {
             self.services.forget_process(pid);
@@ -356,18 +388,8 @@ impl Supervisor {
 
     /// Receives whether a service is ready.
     pub(super) fn take_readiness(&mut self, id: Id) {
-        let Some(service) = self.services.get_mut(id) else { return };
-        let Some(pipe) = &service.readiness else { return };
-        let mut bytes = [0; 4096];
-        match rustix::io::read(pipe, &mut bytes) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Ok(count) if count > 0 => {
-                if bytes.iter().take(count).any(|&byte| byte == b'\n') {
-                    service.readiness = None;
-                    self.step(id, ServiceInput::Ready);
-                }
-            }
-            Ok(_) | Err(_) => service.readiness = None,
+        if self.services.get_mut(id).is_some_and(SupervisedService::read_readiness) {
+            self.step(id, ServiceInput::Ready);
         }
     }
 }

@@ -1,17 +1,20 @@
-//! Going down in order: services, then what they left behind, the logs, and whatever else is below
-//! us.
+//! Stopping, as the supervisor carries it out: services, then their leftovers, the logs, and all
+//! other processes below us.
 //!
-//! *Lives here:* which part does what for an action of the shutdown, and what is left.
-//! *Does not live here:* the stages and their time (`gatevisor_core::shutdown`). No desired state
-//! is written: a container that stops still wants what it wanted.
+//! *Lives here:* which part performs which action of the shutdown, and finding what is left.
+//! *Does not live here:* the stages and their times (`gatevisor_core::shutdown`). No desired state
+//! is written, because stopping a container does not change what its users want.
 
 use std::collections::BTreeSet;
 
 use gatevisor_core::ServiceInput;
 use gatevisor_core::Tick;
-use gatevisor_core::shutdown::{Remaining, Shutdown, ShutdownAction, ShutdownActions, ShutdownStage};
+use gatevisor_core::entry::ServiceRole;
+use gatevisor_core::shutdown::{
+    ChildKind, Remaining, Shutdown, ShutdownAction, ShutdownActions, ShutdownStage,
+};
 use gatevisor_core::stop::Rank;
-use gatevisor_wire::Pid;
+use gatevisor_wire::{Pid, signal};
 use rustix::process::{Signal, getpid};
 
 use super::Supervisor;
@@ -19,27 +22,27 @@ use crate::id::Id;
 use crate::kill::{kill, kill_all};
 use crate::orphans;
 use crate::reactor::Timer;
-use crate::service::{ServiceRole, SupervisedService};
+use crate::service::SupervisedService;
 use crate::stderr_log::say;
 
 impl Supervisor {
-    /// Begins the shutdown; asked a second time, it waits for nobody any longer.
+    /// Begins the shutdown. A second call stops all waiting.
     pub(super) fn begin_shutdown(&mut self) {
         self.shut_down(Shutdown::ask);
     }
 
-    /// Begins the shutdown, in which loggers end at once instead of reading to the end of their
+    /// Begins the shutdown, and makes loggers end at once instead of reading to the end of their
     /// pipes.
     pub(super) fn quit(&mut self) {
         self.shut_down(Shutdown::quit);
     }
 
-    /// Does what is due in the shutdown.
+    /// Handles the deadline of the shutdown.
     pub(super) fn shutdown_is_due(&mut self) {
         self.shut_down(Shutdown::due);
     }
 
-    /// Moves on in the shutdown as far as what is left allows; returns whether it is over.
+    /// Continues the shutdown as far as possible; returns whether it is over.
     pub(super) fn is_over(&mut self) -> bool {
         while !self.shutdown.is_running() && self.shutdown.stage() != ShutdownStage::Over {
             let mut actions = ShutdownActions::new();
@@ -52,7 +55,7 @@ impl Supervisor {
         self.shutdown.stage() == ShutdownStage::Over
     }
 
-    /// Takes in that no child process is left.
+    /// Notes that no child process is left.
     pub(super) fn no_child_is_left(&mut self) {
         let mut actions = ShutdownActions::new();
         self.shutdown.no_child_is_left(&mut actions);
@@ -77,12 +80,13 @@ impl Supervisor {
         match action {
             ShutdownAction::Begin => {
                 self.scanner.stop();
+                self.host.stop(&mut self.reactor);
                 let running = self.services.processes();
                 say!("stopping ({running} {} running)", if running == 1 { "process" } else { "processes" });
             }
             ShutdownAction::Stop(whom) => self.stop(&whom),
             ShutdownAction::StopLoggers => {
-                for id in self.ids_of(|service| service.role == ServiceRole::Logger) {
+                for id in self.ids_of(|service| service.role() == ServiceRole::Logger) {
                     self.step(id, ServiceInput::Shutdown);
                 }
             }
@@ -91,7 +95,7 @@ impl Supervisor {
                 self.say_who_is_in_the_way("leaving behind what cannot be killed");
             }
             ShutdownAction::Kill => {
-                self.command.kill();
+                self.command.signal(signal::KILL);
                 for id in self.services.ids() {
                     self.step(id, ServiceInput::KillNow);
                 }
@@ -100,7 +104,7 @@ impl Supervisor {
             ShutdownAction::KillLateLogDaemons => self.logs.kill_late(),
             ShutdownAction::GiveUpLogDaemons => self.logs.give_up(),
             ShutdownAction::AskOrphans => {
-                for pid in orphans::children(|child| self.is_orphan(child, Signal::TERM)) {
+                for pid in orphans::children(|child| self.is_orphan(child, false)) {
                     kill(pid, Signal::TERM, false);
                 }
             }
@@ -123,29 +127,20 @@ impl Supervisor {
             };
         }
         let mut ranks: BTreeSet<(u32, Rank)> = self.mains().into_iter().map(|(_, whose)| whose).collect();
-        // The container is for the user who owns the scandir.
-        ranks.extend(self.command.is_running().then(|| (self.scandir.owner(), Rank::Command)));
+        // The container's command belongs to the user who owns the scandir.
+        ranks.extend(self.command.pid().map(|_| (self.scandir.owner(), Rank::Command)));
         Remaining { ranks, has_entries: !self.entries.is_empty(), ..Remaining::default() }
     }
 
-    /// Returns the services that are told to stop, each with its user and its rank. A logger ends
-    /// after its service, when it has read everything.
+    /// Returns the services to stop, each with its user and its rank. A logger is not among them:
+    /// it ends after its service, when it has read everything.
     fn mains(&self) -> Vec<(Id, (u32, Rank))> {
+        let first = self.settings.stop_first.as_deref();
         let of = |id: Id| {
-            let service = self.services.get(id).filter(|service| service.role == ServiceRole::Main)?;
-            Some((id, (service.uid, self.rank(service))))
+            let service = self.services.get(id).filter(|service| service.role() == ServiceRole::Main)?;
+            Some((id, (service.uid(), Rank::of(service.entry(), first))))
         };
         self.services.ids().into_iter().filter_map(of).collect()
-    }
-
-    /// Returns when a service is told to stop, among those of its user.
-    fn rank(&self, service: &SupervisedService) -> Rank {
-        let stops_first = self.settings.stop_first.as_ref();
-        if stops_first.is_some_and(|first| service.entry.starts_with(first)) {
-            Rank::First
-        } else {
-            Rank::Last
-        }
     }
 
     fn ids_of(&self, is_meant: impl Fn(&SupervisedService) -> bool) -> Vec<Id> {
@@ -153,7 +148,7 @@ impl Supervisor {
         ids.filter(|&id| self.services.get(id).is_some_and(&is_meant)).collect()
     }
 
-    /// Tells those to stop whose turn it is.
+    /// Stops everything of these users and ranks.
     fn stop(&mut self, whom: &[(u32, Rank)]) {
         for (id, whose) in self.mains() {
             if whom.contains(&whose) {
@@ -166,7 +161,7 @@ impl Supervisor {
     }
 
     fn say_who_is_in_the_way(&self, what: &str) {
-        let command = self.command.is_running().then(|| "the command".to_owned());
+        let command = self.command.pid().map(|_| "the command".to_owned());
         let ids = self.services.ids();
         let services = ids.iter().filter_map(|&id| self.services.get(id)).map(SupervisedService::name);
         let names: Vec<String> = command.into_iter().chain(services).collect();
@@ -175,25 +170,20 @@ impl Supervisor {
         }
     }
 
-    /// Returns whether a child of ours is no service's process, no log daemon and not the command.
-    fn is_orphan(&self, child: Pid, signal: Signal) -> bool {
-        // A script may be what asked for the end; it has until everything else is down.
-        let is_script = self.shutdown.stage() != ShutdownStage::Orphans && self.spawner.is_unreaped(child);
-        // What ends a group is soon over itself, unless there is no time at all.
-        let ends_group = signal != Signal::KILL && self.spawner.ends_group(child);
-        let is_known = is_script
-            || ends_group
-            || self.command.is(child)
+    /// Returns whether a child of ours is an orphan, which is to be killed if `kills`.
+    fn is_orphan(&self, child: Pid, kills: bool) -> bool {
+        let is_known = self.command.pid() == Some(child)
             || self.services.of_process(child).is_some()
             || self.logs.is_daemon(child);
-        !is_known
+        let kind = if is_known { ChildKind::Known } else { self.spawner.kind_of(child) };
+        self.shutdown.is_orphan(kind, kills)
     }
 
-    /// Kills the orphans and all that descends from them.
+    /// Kills the orphans and all their descendants.
     fn kill_orphans(&mut self) {
-        let is_orphan = |child| self.is_orphan(child, Signal::KILL);
+        let is_orphan = |child| self.is_orphan(child, true);
         if self.shutdown.stage() == ShutdownStage::Orphans && getpid().is_init() {
-            // Nothing but ourselves is wanted any more in the whole namespace.
+            // Nothing else is wanted any more in the whole namespace.
             kill_all(&orphans::children(is_orphan));
         }
         let mut collected = Vec::new();

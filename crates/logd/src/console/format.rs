@@ -1,8 +1,9 @@
-//! What a line looks like where it is shown.
+//! The form of a line where it is shown.
 //!
-//! *Lives here:* the label and JSON, both escaped: a reader of the container's log sits at a terminal more often than
-//! not, and `docker logs` gives it every byte. No I/O.
-//! *Does not live here:* the queue that it waits in (`console`), and cutting a stream into lines (`lines`).
+//! *Lives here:* the label and JSON, both escaped. A reader of the container's log usually sits at
+//! a terminal, and `docker logs` passes every byte on. No I/O.
+//! *Does not live here:* the queue for lines (`console`), and cutting a stream into lines
+//! (`pieces`).
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -15,26 +16,26 @@ use super::pieces::Piece;
 use crate::directory::stamp::Stamper;
 use crate::time::BatchTime;
 
-/// Ends a part of a line, of which more follows.
+/// Ends a part of a line that has more parts.
 pub(crate) const CONTINUES: &[u8] = b" [gatevisor: line continues]";
 /// Begins a part of a line that has begun before.
 pub(crate) const CONTINUED: &[u8] = b"[gatevisor: line continued] ";
 
-/// How the lines of one stream are written.
+/// The form of the lines of one stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Format {
     pub label: Arc<str>,
     pub forward: Forward,
-    /// They come from the standard error of a service whose streams are told apart.
+    /// Whether they come from the standard error of a service whose streams are distinguished.
     pub stderr: bool,
 }
 
-/// Why lines are not shown.
+/// Why lines were not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GapReason {
-    /// Standard output did not take them.
+    /// Standard output did not accept them.
     Stalled,
-    /// Whoever had taken them is gone.
+    /// The daemon that had taken them was killed.
     Killed,
 }
 
@@ -64,12 +65,13 @@ impl Format {
         out.push(b'\n');
     }
 
-    /// Appends the announcement that so many lines are not shown here.
+    /// Appends a note that this many lines are not shown here.
     pub fn append_gap(&self, lines: u64, why: GapReason, now: BatchTime, out: &mut Vec<u8>) {
         let s = if lines == 1 { "" } else { "s" };
         let (bound, reason) = match why {
             GapReason::Stalled => ("", "output was stalled"),
-            // What was written and not counted yet cannot be told from what was not written.
+            // Lines that were written but not counted yet cannot be distinguished from lines that
+            // were not written.
             GapReason::Killed => ("up to ", "the log daemon was killed"),
         };
         if self.forward == Forward::Json {
@@ -102,7 +104,7 @@ impl Format {
         out.extend_from_slice(b"}\n");
     }
 
-    /// Appends an object as far as the value of `text`.
+    /// Appends a JSON object up to the value of `text`.
     fn begin_json(&self, stream: &str, now: BatchTime, out: &mut Vec<u8>) {
         let stamp = Stamper::new().stamp(Timestamp::IsoUtc, now.seconds, now.nanos);
         out.extend_from_slice(b"{\"time\":\"");
@@ -113,12 +115,13 @@ impl Format {
     }
 }
 
-/// Returns a bound for the bytes that are added to a piece of `len` bytes.
+/// Returns an upper bound for the bytes of a piece of `len` bytes when it is shown.
 pub(crate) fn size_bound(format: &Format, len: usize) -> usize {
     let factor = match format.forward {
-        // A control character of one byte takes six, and bytes that are no text appear twice.
+        // A control character of one byte takes six bytes, and bytes that are not text appear
+        // twice.
         Forward::Json => 8,
-        // As `\u{1b}`.
+        // As in `\u{1b}`.
         _ => 6,
     };
     len.saturating_mul(factor).saturating_add(format.label.len().saturating_mul(factor)).saturating_add(160)
@@ -133,7 +136,8 @@ fn joined(piece: Piece<'_>) -> Cow<'_, [u8]> {
     }
 }
 
-/// Appends a JSON string, quotes included; what is hidden or commands a terminal is escaped, beyond ASCII too.
+/// Appends a JSON string with its quotes. Hidden characters and terminal commands are escaped,
+/// beyond ASCII, too.
 fn append_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let is_special = |c: char| c == '"' || c == '\\' || escape::is_hidden(c);
@@ -227,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_reads_a_line_is_commanded_by_it() {
+    fn no_shown_line_controls_a_terminal() {
         let line = "tab\there \x1b[2Jcleared\r\x07 \u{9b}31m ü \u{202e}\x7f".as_bytes();
         let safe = "co\"der | tab\there \\u{1b}[2Jcleared\\r\\u{7} \\u{9b}31m ü \\u{202e}\\u{7f}\n";
         let label = format(Forward::Label, false);

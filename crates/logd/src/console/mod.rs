@@ -1,16 +1,19 @@
-//! What is shown: the copy of lines on standard output.
+//! The console: the copy of lines on standard output.
 //!
-//! *Lives here:* a bounded queue and the one thread that empties it, because a write to a terminal or to a pipe that
-//! nobody reads may last for ever, and nothing else may wait for it. Standard output is never made non-blocking: its
-//! description may be shared with a terminal and with every service.
-//! *Does not live here:* the files; what a line looks like (`format`); our own words on standard error, which have a
-//! thread of their own (`warnings`).
+//! *Lives here:* a bounded queue and the thread that empties it. A write to a terminal, or to a
+//! pipe that nobody reads, may block for ever, and nothing else may wait for it. Standard output is
+//! never made non-blocking, because its description may be shared with a terminal and with every
+//! service.
+//! *Does not live here:* the files; the form of a line (`format`); our own messages on standard
+//! error, which have a thread of their own (`warnings`).
 //!
-//! When the queue is full, lines are left out whole and counted, and the count takes their place once there is room:
-//! everything in the queue was put there before the gap, so the thread appends the count to what it takes.
+//! When the queue is full, whole lines are left out and counted. The count takes their place once
+//! there is room: everything in the queue came before the gap, so the thread appends the count to
+//! the bytes that it takes.
 //!
-//! The queue ends with the process. So that a daemon that is killed leaves no unannounced gap either, the thread counts
-//! the lines that it has written in the journal, and a restarted daemon announces those that were taken and not counted.
+//! The queue ends with the process. A killed daemon must not leave an unannounced gap, either. So
+//! the thread counts in the journal the lines that it has written, and a restarted daemon announces
+//! those that were taken but not counted.
 
 pub(crate) mod format;
 pub mod pieces;
@@ -31,15 +34,15 @@ use self::write::write_all;
 use crate::handover::journal::{EntryIndex, Tally};
 use crate::time::BatchTime;
 
-/// Bytes that wait for standard output at the most, those in the thread's hands included.
+/// The most bytes that wait for standard output, including those that the thread has taken.
 const QUEUE: usize = 1 << 20;
-/// Bytes that the thread gives to the kernel at once; what is written makes room in the queue.
+/// Bytes that the thread passes to the kernel at once. Written bytes make room in the queue.
 const SLICE: usize = 64 << 10;
-/// Memory that an empty queue keeps for the next lines: a batch with its labels fits, so a steady flow allocates
-/// nothing.
+/// Memory that an empty queue keeps for the next lines. A batch with its labels fits, so a steady
+/// flow allocates nothing.
 const KEPT_CAPACITY: usize = 256 << 10;
 
-/// The way to standard output and standard error.
+/// The access to standard output and standard error.
 #[derive(Debug)]
 pub(crate) struct Console {
     shared: Arc<ConsoleState>,
@@ -49,26 +52,26 @@ pub(crate) struct Console {
 #[derive(Debug)]
 struct ConsoleState {
     queue: Mutex<LineQueue>,
-    /// There is something to do for the thread.
+    /// Signals that there is work for the thread.
     work: Condvar,
-    /// The thread has nothing left to do.
+    /// Signals that the thread has nothing left to do.
     idle: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct LineQueue {
     out: Vec<u8>,
-    /// Bytes that the thread has taken and not written yet.
+    /// Bytes that the thread has taken but not written yet.
     in_flight: usize,
-    /// How many lines of which streams end where in `out`.
+    /// The places in `out` at which lines of streams end, with their number.
     ends: Vec<StreamEnd>,
     gaps: Vec<Gap>,
-    /// How many times the thread has taken everything; a stream's gap is the one of its generation.
+    /// How many times the thread has taken everything. A stream's gap belongs to a generation.
     generation: u64,
     thread_waits: bool,
-    /// Nobody reads standard output any more.
+    /// Whether standard output has no reader any more.
     closed: bool,
-    /// Nobody will put anything in any more.
+    /// Whether nothing will be added any more.
     ending: bool,
 }
 
@@ -79,7 +82,7 @@ struct Gap {
     end: Option<StreamEnd>,
 }
 
-/// So many lines of a stream are dealt with once standard output has got so far.
+/// So many lines of a stream are shown once standard output has come this far.
 #[derive(Debug, Clone, Copy)]
 struct StreamEnd {
     at: usize,
@@ -94,9 +97,10 @@ impl ConsoleState {
 }
 
 impl Console {
-    /// Starts the thread that writes to `stdout`, counting what it has written, and the one for `stderr`.
+    /// Starts the thread that writes to `stdout` and counts the written lines, and the thread for
+    /// `stderr`.
     ///
-    /// Signals should be blocked before, so that the thread has them blocked too.
+    /// Block signals before, so that they are blocked in the threads, too.
     pub fn start(stdout: OwnedFd, stderr: OwnedFd, tally: Tally) -> std::io::Result<Self> {
         let shared = Arc::new(ConsoleState {
             queue: Mutex::new(LineQueue { thread_waits: true, ..LineQueue::default() }),
@@ -120,7 +124,7 @@ impl Console {
         }
     }
 
-    /// Shows what is left of a stream's last line.
+    /// Shows the rest of a stream's last line.
     pub fn finish(&self, shown: &mut ShownStream) {
         if shown.format.forward != Forward::Off {
             let now = Self::moment(shown);
@@ -128,7 +132,7 @@ impl Console {
         }
     }
 
-    /// Announces lines of a stream that a daemon that was killed had taken to show and perhaps has not shown.
+    /// Announces lines of a stream that a killed daemon had taken and perhaps not shown.
     pub fn announce_unshown(&self, shown: &ShownStream, unshown: u64, begun: bool) {
         let lines = unshown.saturating_add(u64::from(begun));
         if shown.format.forward != Forward::Off && lines > 0 {
@@ -139,12 +143,12 @@ impl Console {
         }
     }
 
-    /// Says something on standard error, as a line of its own.
+    /// Writes a message to standard error, as a line of its own.
     pub fn warn(&self, line: &str) {
         self.warnings.say(line);
     }
 
-    /// Waits until everything is shown, at most for `limit`; returns whether it is.
+    /// Waits until everything is shown, for at most `limit`; returns whether it is.
     pub fn flush(&self, limit: Duration) -> bool {
         let now = Instant::now();
         let deadline = now.checked_add(limit).unwrap_or(now);
@@ -161,7 +165,7 @@ impl Console {
         self.warnings.flush(deadline)
     }
 
-    /// Returns the moment at which lines are shown, where anybody is told.
+    /// Returns the time for lines to be shown, if their form includes it.
     fn moment(shown: &ShownStream) -> BatchTime {
         let json = shown.format.forward == Forward::Json;
         if json { BatchTime::now() } else { BatchTime { seconds: 0, nanos: 0, tick_ms: 0 } }
@@ -170,7 +174,7 @@ impl Console {
     fn with(&self, act: impl FnOnce(&mut LineQueue)) {
         let mut queue = self.shared.lock();
         act(&mut queue);
-        // A thread in the middle of a write looks again by itself.
+        // A thread that is in the middle of a write looks again by itself.
         if queue.thread_waits && queue.has_work() {
             queue.thread_waits = false;
             drop(queue);
@@ -181,7 +185,7 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        // The thread ends once it has shown everything, which may be never; nobody waits for it.
+        // The thread ends once it has shown everything, which may be never. Nobody waits for it.
         self.shared.lock().ending = true;
         self.shared.work.notify_one();
     }
@@ -196,7 +200,7 @@ impl LineQueue {
         self.thread_waits && !self.has_work()
     }
 
-    /// Takes in that lines of a stream end where the queue ends now.
+    /// Notes that lines of a stream end at the present end of the queue.
     fn end_lines(&mut self, index: Option<EntryIndex>, lines: u64) {
         let Some(index) = index.filter(|_| lines > 0) else { return };
         let at = self.out.len();
@@ -208,7 +212,7 @@ impl LineQueue {
         }
     }
 
-    /// Takes everything: lines, with the counts of those that did not fit.
+    /// Takes everything: lines, with the counts of lines that did not fit.
     fn take(&mut self, out: &mut Vec<u8>, ends: &mut Vec<StreamEnd>) {
         std::mem::swap(&mut self.out, out);
         std::mem::swap(&mut self.ends, ends);
@@ -229,26 +233,27 @@ impl LineQueue {
 pub(crate) struct ShownStream {
     format: Format,
     showing: Showing,
-    /// Where its lines are counted.
+    /// The place in the journal where its lines are counted.
     index: Option<EntryIndex>,
-    /// The generation and the place of this stream's gap, while it has one.
+    /// The generation and the place of this stream's gap, if it has one.
     gap: Option<(u64, usize)>,
 }
 
 impl ShownStream {
-    /// Returns how to show a stream whose lines bear `label`.
+    /// Returns how to show a stream whose lines have the label `label`.
     pub fn new(label: Arc<str>, forward: Forward, stderr: bool) -> Self {
         let format = Format { label, forward, stderr };
         Self { format, showing: Showing::new(), index: None, gap: None }
     }
 
-    /// Goes on with a stream whose lines are counted, perhaps within a line whose beginning nobody has any more.
+    /// Continues a stream whose lines are counted, perhaps in the middle of a line whose beginning
+    /// is lost.
     pub fn resume(&mut self, index: Option<EntryIndex>, mid_line: bool) {
         self.index = index;
         self.showing = if mid_line { Showing::after_a_loss() } else { Showing::new() };
     }
 
-    /// Returns how many lines end in these bytes, as far as anybody counts.
+    /// Returns how many lines end in these bytes, if they are counted.
     pub fn count(&self, bytes: &[u8]) -> u64 {
         if self.format.forward == Forward::Off {
             return 0;
@@ -272,7 +277,7 @@ impl ShownStream {
     }
 }
 
-/// The way of one stream's pieces into the queue.
+/// Puts one stream's pieces into the queue.
 struct Putting<'a> {
     format: &'a Format,
     now: BatchTime,
@@ -286,14 +291,14 @@ impl Putting<'_> {
         let queue = &mut *self.queue;
         let piece = match shred {
             Shred::Piece(piece) => piece,
-            // Whoever went on with the stream has announced it.
+            // The daemon that continued the stream has announced it.
             Shred::LostEnd => return queue.end_lines(self.index, 1),
         };
         if queue.closed {
             return;
         }
         let ended = u64::from(!piece.continues);
-        // The parts of a long line count as one.
+        // The parts of a long line count as one line.
         let begun = u64::from(!piece.continued);
         let in_gap = self.gap.filter(|(generation, _)| *generation == queue.generation);
         let len = piece.kept.len().saturating_add(piece.fresh.len());
@@ -316,7 +321,8 @@ impl Putting<'_> {
     }
 }
 
-/// The thread: takes what there is and writes it, until there is nothing and there will be nothing.
+/// The thread's work: takes what there is and writes it, until there is nothing and nothing will
+/// come.
 fn work(shared: &ConsoleState, stdout: &OwnedFd, tally: &Tally) {
     let mut out = Vec::new();
     let mut ends = Vec::new();
@@ -346,7 +352,7 @@ fn work(shared: &ConsoleState, stdout: &OwnedFd, tally: &Tally) {
             queue = shared.lock();
             queue.in_flight = 0;
             if broken {
-                // Nobody will ever read it; files go on.
+                // Nobody will ever read it. Writing to files continues.
                 queue.closed = true;
                 queue.out = Vec::new();
                 queue.ends = Vec::new();
@@ -419,7 +425,7 @@ mod tests {
     #[test]
     fn a_stalled_output_delays_nobody_and_the_gap_is_counted_in_its_place() {
         let (read_end, stdout) = pipe();
-        // The pipe is full from the beginning, so the thread gets nowhere.
+        // The pipe is full from the beginning, so the thread makes no progress.
         write_all(&stdout, &b"full...\n".repeat(8 << 10)).unwrap();
         let console = Console::start(stdout, null(), Tally::default()).unwrap();
         let mut coder = ShownStream::new("coder".into(), Forward::Label, false);
@@ -428,10 +434,11 @@ mod tests {
         for number in 0..total {
             console.show(&mut coder, format!("{number:090}\n").as_bytes());
         }
-        // Longer than what `coder` had no room for.
+        // It is longer than the line for which `coder` had no room.
         console.show(&mut writer, format!("{:0300}\n{:0300}\n", 1, 2).as_bytes());
         assert!(!console.flush(Duration::ZERO));
-        // Read until the stall is over, then write on: what comes after the gap is after the announcement.
+        // Lines are read until the stall is over, then more are written: lines after the gap come
+        // after the announcement.
         let mut lines = BufReader::new(File::from(read_end)).lines().map(Result::unwrap).skip(8 << 10);
         let mut next = 0;
         let announced = loop {

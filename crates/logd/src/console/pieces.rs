@@ -1,41 +1,43 @@
-//! A stream cut into pieces to be shown: whole lines, and parts of lines that are too long.
+//! Cuts a stream into pieces to be shown: whole lines, and parts of lines that are too long.
 //!
 //! *Lives here:* a splitter that works on any chunking of a stream. No I/O.
-//! *Does not live here:* where the bytes come from and go to; lines for the file (`pipeline::stamping`).
+//! *Does not live here:* the source and the destination of the bytes; lines for the file
+//! (`pipeline::stamping`).
 
 use memchr::memchr;
 
-/// Longest line in bytes that is shown in one piece.
+/// The longest line in bytes that is shown in one piece.
 pub const SHOWN: usize = 8192;
 
-/// A line, or a part of one that is too long to be shown whole; without its newline.
+/// A line, or a part of a line that is too long to be shown as a whole; without its newline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// What arrived of it before.
+    /// The part that arrived before.
     pub kept: &'a [u8],
-    /// What arrived of it now.
+    /// The part that arrived now.
     pub fresh: &'a [u8],
-    /// The beginning of the line was in an earlier piece.
+    /// Whether the beginning of the line was in an earlier piece.
     pub continued: bool,
-    /// The end of the line will be in a later piece.
+    /// Whether the end of the line will be in a later piece.
     pub continues: bool,
 }
 
-/// What comes out of [`Showing`].
+/// The output of [`Showing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shred<'a> {
-    /// Something to show.
+    /// A piece to be shown.
     Piece(Piece<'a>),
-    /// The end of a line whose beginning nobody has, and which is not shown.
+    /// The end of a line whose beginning is lost, and which is not shown.
     LostEnd,
 }
 
-/// Cuts a stream into pieces to be shown: whole lines, and parts of those over [`SHOWN`] bytes.
+/// Cuts a stream into pieces to be shown: whole lines, and parts of lines longer than [`SHOWN`]
+/// bytes.
 #[derive(Debug, Default)]
 pub struct Showing {
     kept: Vec<u8>,
     continued: bool,
-    /// The line under way is not shown, because its beginning is lost.
+    /// Whether the unfinished line is not shown, because its beginning is lost.
     lost: bool,
 }
 
@@ -45,7 +47,7 @@ impl Showing {
         Self { kept: Vec::new(), continued: false, lost: false }
     }
 
-    /// Returns the state in the middle of a line of which nothing shall be shown.
+    /// Returns the state in the middle of a line that must not be shown.
     pub const fn after_a_loss() -> Self {
         Self { kept: Vec::new(), continued: false, lost: true }
     }
@@ -55,7 +57,7 @@ impl Showing {
         !self.kept.is_empty() || self.continued || self.lost
     }
 
-    /// Takes the next bytes of the stream and gives each piece that they complete to `show`.
+    /// Handles the next bytes of the stream, and passes each completed piece to `show`.
     pub fn feed(&mut self, chunk: &[u8], show: &mut impl FnMut(Shred<'_>)) {
         let mut rest = chunk;
         if self.lost {
@@ -83,7 +85,7 @@ impl Showing {
         }
     }
 
-    /// Ends the stream: what is left of a line without a newline is given to `show`.
+    /// Ends the stream, and passes the rest of a line without a newline to `show`.
     pub fn finish(&mut self, show: &mut impl FnMut(Shred<'_>)) {
         if std::mem::take(&mut self.lost) {
             show(Shred::LostEnd);
@@ -96,13 +98,14 @@ impl Showing {
         show(Shred::Piece(Piece { kept: &self.kept, fresh, continued: self.continued, continues }));
         self.continued = continues;
         if self.kept.capacity() > 0 {
-            // Most lines arrive whole, so the memory for parts is rarely wanted twice.
+            // Most lines arrive completely, so the memory for parts is rarely needed again.
             self.kept = Vec::new();
         }
     }
 }
 
-/// Returns where to cut `bytes`, at `most` or up to three bytes before, so that no UTF-8 character is cut in two.
+/// Returns where to cut `bytes`: at `most` or up to three bytes before, so that no UTF-8 character
+/// is cut.
 fn cut_before(bytes: &[u8], most: usize) -> usize {
     let is_inside = |at: usize| bytes.get(at).is_some_and(|b| b & 0b1100_0000 == 0b1000_0000);
     let better = (most.saturating_sub(3)..=most).rev().find(|&at| !is_inside(at));
@@ -175,7 +178,7 @@ mod tests {
             let pieces = shown(&[b"x", one, two]);
             assert!(pieces.iter().all(|(text, ..)| std::str::from_utf8(text).is_ok()), "{first}");
         }
-        // Bytes that are no UTF-8 are cut all the same.
+        // Bytes that are not UTF-8 are cut, too.
         let odd = vec![0x80; SHOWN + 1];
         assert_eq!(shown(&[&odd]).iter().map(|(t, ..)| t.len()).collect::<Vec<_>>(), [SHOWN, 1]);
     }

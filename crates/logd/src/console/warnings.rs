@@ -1,7 +1,8 @@
-//! Our own words on standard error.
+//! The daemon's own messages on standard error.
 //!
-//! *Lives here:* a bounded queue and the thread that empties it, apart from that of standard output: a warning must
-//! not wait for somebody who does not read lines. *Does not live here:* the words.
+//! *Lives here:* a bounded queue and the thread that empties it. It is separate from that of
+//! standard output, because a warning must not wait for a reader of lines.
+//! *Does not live here:* the texts.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,10 +12,10 @@ use gatevisor_term::escape;
 
 use super::write::write_all;
 
-/// Bytes of warnings that wait for standard error at the most.
+/// The most bytes of warnings that wait for standard error.
 const WARNINGS: usize = 64 << 10;
 
-/// The way to standard error.
+/// The access to standard error.
 #[derive(Debug)]
 pub(crate) struct Warnings {
     shared: Arc<WarningState>,
@@ -23,14 +24,14 @@ pub(crate) struct Warnings {
 #[derive(Debug, Default)]
 struct WarningState {
     queue: Mutex<WarningQueue>,
-    /// Something has changed for somebody who waits.
+    /// Signals a change to a waiting thread.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct WarningQueue {
     lines: Vec<u8>,
-    /// Warnings for which there was no room.
+    /// The number of warnings for which there was no room.
     left_out: u64,
     writing: bool,
     ending: bool,
@@ -60,11 +61,12 @@ impl Warnings {
         Ok(Self { shared })
     }
 
-    /// Says something, as a line of its own.
+    /// Queues a message, as a line of its own.
     pub fn say(&self, line: &str) {
         let line = escape::line(line);
         let mut queue = self.shared.lock();
-        // What follows one that was left out is left out too, so that the count is in its place.
+        // Messages after one that was left out are left out, too, so that the count is at the right
+        // place.
         if queue.left_out > 0 || queue.lines.len().saturating_add(line.len()) >= WARNINGS {
             queue.left_out = queue.left_out.saturating_add(1);
         } else {
@@ -75,7 +77,7 @@ impl Warnings {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until everything is said, until `deadline` at the most; returns whether it is.
+    /// Waits until everything is written, until `deadline` at the latest; returns whether it is.
     pub fn flush(&self, deadline: Instant) -> bool {
         let mut queue = self.shared.lock();
         while queue.writing || !queue.is_empty() {
@@ -91,7 +93,7 @@ impl Warnings {
 
 impl Drop for Warnings {
     fn drop(&mut self) {
-        // The thread ends once it has said everything, which may be never; nobody waits for it.
+        // The thread ends once it has written everything, which may be never. Nobody waits for it.
         self.shared.lock().ending = true;
         self.shared.changed.notify_all();
     }
@@ -111,7 +113,7 @@ fn work(shared: &WarningState, stderr: &OwnedFd) {
                     format!("gatevisor: logd: {left_out} warning{s} not shown: standard error was stalled\n");
                 lines.extend_from_slice(note.as_bytes());
             }
-            // Nobody who could be told is left if this fails.
+            // If this fails, there is nobody left to tell.
             let _ = write_all(stderr, &lines);
             queue = shared.lock();
             queue.writing = false;
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn warnings_for_which_there_is_no_room_are_counted_in_their_place() {
         let (read_end, stderr) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        // The pipe is full from the beginning, so the thread gets nowhere.
+        // The pipe is full from the beginning, so the thread makes no progress.
         write_all(&stderr, &b"full...\n".repeat(8 << 10)).unwrap();
         let warnings = Warnings::start(stderr).unwrap();
         let total = 5000;
@@ -145,7 +147,7 @@ mod tests {
         assert!(warnings.shared.lock().lines.len() <= WARNINGS);
         let mut lines =
             BufReader::new(std::fs::File::from(read_end)).lines().map(Result::unwrap).skip(8 << 10);
-        // The thread may take what there is more than once before it is stopped, so there may be two gaps.
+        // The thread may take bytes more than once before it is blocked, so there may be two gaps.
         let (mut next, mut gaps) = (0u64, 0);
         while next < total {
             let line = lines.next().unwrap();

@@ -1,20 +1,20 @@
-//! The loop of the log daemon over its socket, its pipes and the times at which a disk is tried again.
+//! The event loop of the log daemon: its socket, its pipes, and the times of new attempts.
 //!
-//! *Lives here:* what is read when, and letting go of services. *Does not live here:* what becomes of a batch
-//! (`pipeline`).
+//! *Lives here:* what is read when, and releasing services.
+//! *Does not live here:* the processing of a batch (`pipeline`).
 //!
-//! One thread does all this; a second one writes to standard output (`console`). No operation on one service looks
-//! at the others: what waits for a time is kept in a set of its own.
+//! One thread does all this; another one writes to standard output (`console`). No operation on one
+//! service looks at the others: services that wait for a time are in a separate set.
 //!
-//! The supervisor keeps the write ends, so no pipe ends while the daemon lives; a pipe is done with when the
-//! supervisor says so and it holds nothing more.
+//! The supervisor keeps the write ends, so no pipe ends while the daemon lives. A pipe is finished
+//! when the supervisor has released it and it holds nothing more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use gatevisor_sys::clock::monotonic_ms;
-use gatevisor_term::error_chain::chain;
+use gatevisor_wire::exit::error_chain;
 use gatevisor_wire::log_protocol::{LogCommand, LogReply, MAX_PACKET};
 use gatevisor_wire::name::ServiceName;
 use rustix::event::epoll;
@@ -26,33 +26,33 @@ use crate::pipeline::settings::{LogSettings, OutputOwner};
 use crate::pipeline::stream::{DaemonContext, make_non_blocking};
 use crate::time::until;
 
-/// Milliseconds that a stream may need to leave while its file cannot be written.
+/// Milliseconds that a stream may take to finish while its file cannot be written.
 const GIVE_UP_MS: u64 = 5_000;
 /// How long the console may take to show the last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Packets read before the pipes get their turn again.
+/// The most packets that are read before the pipes are read again.
 const PACKETS: usize = 64;
-/// Events taken at once.
+/// The most events that are taken at once.
 const EVENTS: usize = 64;
-/// Names the socket among the events; keys of pipes are 33 bits, so no pipe has it.
+/// The event key of the socket. Keys of pipes have 33 bits, so none is equal to it.
 const SOCKET: u64 = u64::MAX;
-/// Names the pipe for replies among the events.
+/// The event key of the pipe for replies.
 const REPLY_PIPE: u64 = u64::MAX - 1;
 
-/// A service, and how far it is from being done with.
+/// A service, and its progress towards release.
 struct ServedService {
     service: LoggedService,
-    /// One for each of its pipes.
+    /// The state of each of its pipes.
     pipe_states: Vec<PipeState>,
     leaving: Option<Leaving>,
 }
 
-/// When a pipe is read.
+/// The reading state of a pipe.
 #[derive(Debug, Clone, Copy, Default)]
 struct PipeState {
-    /// The loop is told when the pipe has something.
+    /// Whether events of the pipe are watched.
     watched: bool,
-    /// How many bytes are still to be taken, once that is settled; `None` while services write.
+    /// How many bytes are still to be read, once that is known; `None` while services write.
     left: Option<u64>,
 }
 
@@ -72,12 +72,12 @@ struct Leaving {
     answer: bool,
 }
 
-/// The place of standard output among a service's pipes.
+/// The index of standard output among a service's pipes.
 const OUT: usize = 0;
-/// The place of standard error, where it has a pipe of its own.
+/// The index of standard error, if it has a pipe of its own.
 const ERR: usize = 1;
 
-/// Returns the number by which a pipe is known among events and in the journal.
+/// Returns the key of a pipe among events and in the journal.
 fn key(id: u32, index: usize) -> u64 {
     u64::from(id) << 1 | u64::from(index == ERR)
 }
@@ -90,14 +90,14 @@ fn index_of(key: u64) -> usize {
     if key & 1 == 0 { OUT } else { ERR }
 }
 
-/// Reads what a pipe has and its file can take.
+/// Reads the bytes in a pipe, as many as its file can accept.
 fn read_on(
     service: &mut LoggedService,
     index: usize,
     pipe_state: &mut PipeState,
     daemon: &mut DaemonContext,
 ) {
-    // A service that writes without end shall not keep the others waiting.
+    // A service that writes without end must not delay the others.
     let live = pipe_state.left.is_none();
     while service.has_room(index) && pipe_state.left != Some(0) {
         let limit = usize::try_from(pipe_state.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
@@ -118,13 +118,13 @@ fn read_on(
 /// The loop of a log daemon.
 pub(crate) struct EventLoop {
     socket: Option<OwnedFd>,
-    /// What replies are written into.
+    /// The pipe for replies.
     reply_pipe: Option<OwnedFd>,
     epoll: OwnedFd,
     context: DaemonContext,
     output: OutputOwner,
     entries: BTreeMap<u32, Box<ServedService>>,
-    /// Those for which a time counts: something is held back, or they are leaving.
+    /// The services that wait for a time: some bytes are held back, or they are being released.
     timed: BTreeSet<u32>,
     replies: VecDeque<LogReply>,
     replies_blocked: bool,
@@ -171,7 +171,7 @@ impl EventLoop {
             self.handle_times();
         }
         if !self.context.console.flush(LAST_WORDS) {
-            // Standard output is stalled; the lines are in the files, and the container is going.
+            // Standard output is stalled. The lines are in the files, and the container is ending.
             self.context
                 .console
                 .warn("gatevisor: logd: standard output is stalled; the last lines were not shown");
@@ -179,7 +179,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Returns when the next of the timed entries is due.
+    /// Returns when the next of the timed services is due.
     fn next_time_ms(&self) -> Option<u64> {
         let times = self.timed.iter().filter_map(|id| self.entries.get(id)).flat_map(|entry| {
             [entry.service.retry_at_ms(), entry.leaving.map(|leaving| leaving.give_up_at_ms)]
@@ -209,7 +209,8 @@ impl EventLoop {
         }
     }
 
-    /// Reads what a service's pipes have, or one of them, and its file can take, and lets it go when it is done with.
+    /// Reads all pipes of a service, or one of them, as much as its file can accept, and releases
+    /// the service when it is finished.
     fn advance(&mut self, id: u32, only: Option<usize>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         for (index, pipe_state) in entry.pipe_states.iter_mut().enumerate() {
@@ -230,14 +231,15 @@ impl EventLoop {
         self.watch(id);
     }
 
-    /// Makes the loop wait for exactly what can be acted upon.
+    /// Makes the loop wait for exactly those events that can be handled.
     fn watch(&mut self, id: u32) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         for (index, (pipe_state, pipe)) in entry.pipe_states.iter_mut().zip(entry.service.pipes()).enumerate()
         {
             let wanted = pipe_state.left.is_none() && entry.service.has_room(index);
             if wanted != pipe_state.watched {
-                // A pipe that is not to be read is taken out: its end would be reported over and over.
+                // A pipe that must not be read is not watched, because its end would be reported
+                // again and again.
                 let changed = if wanted {
                     let data = epoll::EventData::new_u64(key(id, index));
                     epoll::add(&self.epoll, pipe, data, epoll::EventFlags::IN)
@@ -245,7 +247,7 @@ impl EventLoop {
                     epoll::delete(&self.epoll, pipe)
                 };
                 if let Err(errno) = changed {
-                    let why = chain(&errno);
+                    let why = error_chain(&errno);
                     self.context.console.warn(&format!("gatevisor: logd: cannot wait for a log pipe: {why}"));
                 }
                 pipe_state.watched = wanted;
@@ -272,7 +274,8 @@ impl EventLoop {
     fn forget(&mut self, id: u32, entry: &ServedService) {
         for (index, (pipe_state, pipe)) in entry.pipe_states.iter().zip(entry.service.pipes()).enumerate() {
             if pipe_state.watched {
-                // The supervisor holds the same pipe, so closing ours does not take it out of the set.
+                // The supervisor holds the same pipe, so closing our end does not remove it from
+                // the set.
                 let _ = epoll::delete(&self.epoll, pipe);
             }
             self.context.journal.release(key(id, index));
@@ -330,7 +333,7 @@ impl EventLoop {
                 .warn(&format!("gatevisor: logd: `{shown}` is no name of a service; ignored"));
             return;
         };
-        // A supervisor that gives the same number twice has forgotten the first.
+        // A supervisor that uses the same number again has forgotten the first pipe.
         self.leave(id, false);
         if let Some(mut old) = self.entries.remove(&id) {
             old.service.close(&mut self.context);
@@ -358,18 +361,20 @@ impl EventLoop {
         self.watch(id);
     }
 
-    /// Drains a pipe and lets it go; what its file cannot take at once gets some time.
+    /// Reads the rest of a pipe and releases it. Bytes that its file cannot accept at once get some
+    /// time.
     fn leave(&mut self, id: u32, answer: bool) {
         let Some(entry) = self.entries.get_mut(&id) else {
             if answer {
-                // Whoever asks again, or asks for what never came, must not wait for ever.
+                // A supervisor that asks again, or asks about an unknown pipe, must not wait for
+                // ever.
                 self.replies.push_back(LogReply::Released { id });
                 self.send_replies();
             }
             return;
         };
         let answer = answer || entry.leaving.is_some_and(|leaving| leaving.answer);
-        // What is in the pipe now; a writer that is still there shall not keep us for ever.
+        // Only the present bytes count, because a remaining writer must not delay us for ever.
         for (index, pipe_state) in entry.pipe_states.iter_mut().enumerate() {
             pipe_state.left = Some(pipe_state.left.unwrap_or_else(|| entry.service.waiting(index)));
         }
@@ -391,7 +396,7 @@ impl EventLoop {
     fn send_replies(&mut self) {
         let Some(reply_pipe) = &self.reply_pipe else { return };
         while let Some(reply) = self.replies.front() {
-            // Few bytes are written whole or not at all.
+            // Few bytes are written completely or not at all.
             match rustix::io::write(reply_pipe, &reply.encode()) {
                 Ok(_) => {
                     self.replies.pop_front();

@@ -1,6 +1,7 @@
-//! The logger of one service, under a genuine s6-svscan: the interpreter of `log/run`.
+//! The logger of one service under a genuine s6-svscan: the interpreter of `log/run`.
 //!
-//! *Lives here:* the loop over standard input. *Does not live here:* anything that the daemon does as well.
+//! *Lives here:* the loop over standard input.
+//! *Does not live here:* anything that the daemon does, too.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,30 +26,30 @@ use crate::pipeline::service::{LoggedService, ServicePipe};
 use crate::pipeline::settings::{LogSettings, OutputOwner, label_of, read_file};
 use crate::pipeline::stream::DaemonContext;
 use crate::time::until;
-use gatevisor_term::error_chain::chain;
 use gatevisor_term::stream::say;
+use gatevisor_wire::exit::{Exit, error_chain};
 
-/// Milliseconds that the last lines may need while the file cannot be written.
+/// Milliseconds that the last lines may take while the file cannot be written.
 const GIVE_UP_MS: u64 = 5_000;
 /// How long the console may take to show the last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-const EXIT_BAD_FILE: u8 = 100;
-const EXIT_SYSTEM: u8 = 111;
-/// What the supervisor adds to a service's name for its logger.
+/// What the supervisor appends to a service's name for its logger.
 const LOG_SUFFIX: &[u8] = b"/log";
 
-/// Runs the logger that a `log/run` file describes: standard input to its directory and to standard output.
+/// Runs the logger that a `log/run` file describes: it copies standard input to its directory and
+/// to standard output.
 ///
-/// `args` are the path of the file, which the kernel gives, and the logger's name, which the supervisor gives
-/// (`gateway-coder/log`). It ends when standard input ends, or at `SIGTERM` or `SIGHUP` once what is in the pipe has
-/// been read. A root process becomes the owner of the file first.
+/// `args` are the path of the file, which the kernel gives, and the logger's name, which the
+/// supervisor gives (`gateway-coder/log`). It ends when standard input ends, or after `SIGTERM` or
+/// `SIGHUP` once the pipe has been read. If it runs as root, it first becomes the owner of the
+/// file.
 ///
-/// The exit code is 0, 100 if the file is bad, or 111 if the system refused something.
+/// The exit code is 0, or 100 if the file is bad, or 111 if the system refused something.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match prepare(args.into_iter()) {
         Ok((service, context, signals)) => match serve(service, context, &signals) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(errno) => failed("cannot go on", &std::io::Error::from(errno), EXIT_SYSTEM),
+            Err(errno) => failed("cannot go on", &std::io::Error::from(errno), Exit::System),
         },
         Err(code) => code,
     }
@@ -61,12 +62,13 @@ fn prepare(
     let script = args.next().unwrap_or_else(|| "./run".into());
     let label = service_label(args.next());
     let (file, owner) =
-        read_file(Path::new(&script)).map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
+        read_file(Path::new(&script)).map_err(|error| failed("cannot start", &error, Exit::Usage))?;
     let output = give_up_root(owner)?;
     let settings = LogSettings::new(&file, &label, None, output)
-        .map_err(|error| failed("cannot start", &error, EXIT_BAD_FILE))?;
-    let system = |error: std::io::Error| failed("cannot start", &error, EXIT_SYSTEM);
-    // Before the console's thread is there, so that signals are blocked in it, too.
+        .map_err(|error| failed("cannot start", &error, Exit::Usage))?;
+    let system = |error: std::io::Error| failed("cannot start", &error, Exit::System);
+    // This comes before the console's thread starts, so that signals are blocked in the thread,
+    // too.
     let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGINT, SIGPIPE, SIGTTOU, Signal::XFSZ.as_raw()])
         .map_err(|e| system(e.into()))?;
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(system)?;
@@ -81,7 +83,7 @@ fn prepare(
 }
 
 fn serve(mut service: LoggedService, mut context: DaemonContext, signals: &SignalFd) -> Result<(), Errno> {
-    // How much is still to be read, once that is settled.
+    // How many bytes are still to be read, once that is known.
     let mut left: Option<u64> = None;
     let mut give_up_at_ms: Option<u64> = None;
     loop {
@@ -122,7 +124,8 @@ fn serve(mut service: LoggedService, mut context: DaemonContext, signals: &Signa
     Ok(())
 }
 
-/// Waits for input, a signal or a time; returns which of the first two are there.
+/// Waits for input, a signal or a time; returns whether there is input, and whether there is a
+/// signal.
 fn wait(
     service: &LoggedService,
     signals: &SignalFd,
@@ -134,7 +137,7 @@ fn wait(
         PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         PollFd::from_borrowed_fd(pipe, PollFlags::IN),
     ];
-    // An input that must wait is left out whole, or its end would wake us over and over.
+    // Input that must wait is not polled at all, because its end would wake us again and again.
     let waited = if readable { fds.len() } else { 1 };
     let timeout = due_ms.map(until);
     match poll(fds.get_mut(..waited).unwrap_or_default(), timeout.as_ref()) {
@@ -145,7 +148,7 @@ fn wait(
     Ok((readable && !input.revents().is_empty(), !signal.revents().is_empty()))
 }
 
-/// Returns the label of the service that this is the logger of.
+/// Returns the label of the logger's service.
 fn service_label(arg: Option<OsString>) -> String {
     let from_arg = arg.and_then(|name| {
         let name = name.as_bytes();
@@ -164,17 +167,17 @@ fn give_up_root(owner: u32) -> Result<OutputOwner, ExitCode> {
     match decide_identity(current, owner, None) {
         Ok(RunAs::BecomeOwner) => {
             let user = gatevisor_sys::user::lookup_uid(owner)
-                .map_err(|error| failed("setting user", &error, EXIT_SYSTEM))?;
+                .map_err(|error| failed("setting user", &error, Exit::System))?;
             gatevisor_sys::user::assume(&user)
-                .map_err(|errno| failed("setting user", &std::io::Error::from(errno), EXIT_SYSTEM))?;
+                .map_err(|errno| failed("setting user", &std::io::Error::from(errno), Exit::System))?;
             Ok(OutputOwner::Foreign)
         }
         Ok(_) => Ok(OutputOwner::Own),
-        Err(error) => Err(failed("setting user", &error, EXIT_SYSTEM)),
+        Err(error) => Err(failed("setting user", &error, Exit::System)),
     }
 }
 
-fn failed(what: &str, error: &dyn std::error::Error, code: u8) -> ExitCode {
-    say(format!("gatevisor: log: {what}: {}", chain(error)));
-    ExitCode::from(code)
+fn failed(what: &str, error: &dyn std::error::Error, code: Exit) -> ExitCode {
+    say(format!("gatevisor: log: {what}: {}", error_chain(error)));
+    code.into()
 }

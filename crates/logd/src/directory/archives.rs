@@ -1,7 +1,9 @@
-//! The other files of a log directory: its archives, and what a writer left that did not close cleanly.
+//! The other files of a log directory: its archives, and the leftovers of a writer that did not
+//! close cleanly.
 //!
-//! *Lives here:* listing, naming and deleting archives; putting leftovers away.
-//! *Does not live here:* which archives must go (`rotation`), and compressing them (`compress`).
+//! *Lives here:* listing, naming and deleting archives; archiving leftovers.
+//! *Does not live here:* which archives are deleted (`rotation`), and compressing them
+//! (`compress`).
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +19,8 @@ use super::keeper::Keeper;
 use super::limits::LogLimits;
 use super::rotation::{Stored, surplus};
 
-/// Returns the archives in a directory that count, in no order, an archive that is there in two forms as one.
+/// Returns the archives in a directory that count, unordered. An archive that exists in two forms
+/// counts as one.
 fn stored(directory: impl AsFd, keeper: Keeper) -> Result<Vec<Stored>, Errno> {
     let directory = directory.as_fd();
     let mut sizes: BTreeMap<Archive, u64> = BTreeMap::new();
@@ -31,7 +34,7 @@ fn stored(directory: impl AsFd, keeper: Keeper) -> Result<Vec<Stored>, Errno> {
         }
         let size = match statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => u64::try_from(stat.st_size).unwrap_or(0),
-            // The compressor removes what it has done with.
+            // The compressor removes the plain form when it has finished.
             Err(Errno::NOENT) => continue,
             Err(errno) => return Err(errno),
         };
@@ -41,7 +44,7 @@ fn stored(directory: impl AsFd, keeper: Keeper) -> Result<Vec<Stored>, Errno> {
     Ok(sizes.into_iter().map(|(archive, size)| Stored { archive, size }).collect())
 }
 
-/// Returns what the next archive of a directory is called.
+/// Returns the name of the next archive of a directory.
 pub(super) fn next_archive(directory: &OwnedFd, now: Tai64n, safe: bool) -> Result<Archive, Errno> {
     let mut present = Vec::new();
     for entry in Dir::read_from(directory)? {
@@ -50,20 +53,21 @@ pub(super) fn next_archive(directory: &OwnedFd, now: Tai64n, safe: bool) -> Resu
     Ok(Archive::next(now, &present, safe))
 }
 
-/// Deletes the archives that are too many; one that cannot be deleted is tried again at the next rotation.
+/// Deletes surplus archives. If one cannot be deleted, the next rotation tries again.
 pub(super) fn trim(directory: &OwnedFd, keeper: Keeper, limits: LogLimits) -> Result<(), Errno> {
     for Stored { archive, .. } in surplus(&mut stored(directory, keeper)?, limits.keep, limits.total) {
         let name = archive.name();
         let _ = unlinkat(directory, &name, AtFlags::empty());
         if keeper.counts_compressed() {
-            // It may be made while the plain form is deleted; then it goes at the next rotation.
+            // It may be created while the plain form is being deleted. Then the next rotation
+            // deletes it.
             let _ = unlinkat(directory, format!("{name}{COMPRESSED}"), AtFlags::empty());
         }
     }
     Ok(())
 }
 
-/// Puts away what a writer left that did not close cleanly.
+/// Archives the leftovers of a writer that did not close cleanly.
 pub(super) fn recover(
     directory: &OwnedFd,
     keeper: Keeper,
@@ -75,7 +79,7 @@ pub(super) fn recover(
     }
     forget(directory, "newstate")?;
     if look(directory, "processed")?.is_some_and(|found| found.closed) {
-        // A processor had finished, so its output stands for `previous`.
+        // The processor had finished, so its output replaces `previous`.
         forget(directory, PREVIOUS)?;
         put_away(directory, "processed", true, keeper, now)?;
     } else {
@@ -109,7 +113,8 @@ fn look(directory: &OwnedFd, name: &str) -> Result<Option<Found>, Errno> {
     }
 }
 
-/// Renames a file to an archive, or removes it if it is worth none or already has an archive's name.
+/// Renames a file to an archive, or removes it if it is not worth an archive or has an archive's
+/// name already.
 pub(super) fn put_away(
     directory: &OwnedFd,
     name: &str,
@@ -166,7 +171,8 @@ mod tests {
             fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
             fs::hard_link(&victim, path.join(name)).unwrap();
             std::os::unix::fs::lchown(&path, Some(12_345), Some(12_345)).unwrap();
-            // What is found may be put away under another name, and what cannot be used is an error.
+            // Leftovers may be archived under another name; a directory that cannot be used is an
+            // error.
             if let Ok(mut dir) = LogDir::open(rustix::fs::CWD, &path, LIMITS, at(1000)) {
                 dir.write(b"line\n", at(1)).unwrap();
             }

@@ -1,13 +1,16 @@
-//! Archives made smaller in the background.
+//! Compresses archives in the background.
 //!
-//! *Lives here:* one thread of the lowest priority for all directories, started when the first asks for it, and the
-//! order of steps by which a crash leaves an archive in one form or in both, never in none.
-//! *Does not live here:* when an archive is made (`logdir`), and reading compressed ones (`reader`).
+//! *Lives here:* one thread of the lowest priority for all directories, started at the first
+//! request, and an order of steps by which a crash leaves an archive in one form or in both, never
+//! in none.
+//! *Does not live here:* when an archive is made (`log_dir`), and reading compressed ones
+//! (`gatevisor-logreader`).
 //!
-//! The compressed form is written under a name with a dot, read back and compared, synced, given the archive's name
-//! with `.zst`, and then the plain form is removed. Whoever finds both has the same lines twice and takes one; the
-//! next pass removes the plain one. An archive whose compression was cut short [`ATTEMPTS`] times stays plain, so
-//! that one that kills its compressor does not do so for ever.
+//! The compressed form is written under a name with a dot, read back and compared, synced, and
+//! given the archive's name with `.zst`. Then the plain form is removed. A reader that finds both
+//! has the same lines twice and takes one; the next pass removes the plain form. An archive whose
+//! compression was interrupted [`ATTEMPTS`] times stays plain, so that an archive that kills its
+//! compressor does not do so for ever.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,14 +25,14 @@ use rustix::io::Errno;
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::encoding::{CompressionLevel, compress};
 
-use gatevisor_term::error_chain::chain;
+use gatevisor_wire::exit::error_chain;
 use gatevisor_wire::log_directory::{Archive, COMPRESSED};
 
-/// How often the compression of an archive is begun.
+/// How often the compression of an archive is attempted.
 const ATTEMPTS: usize = 3;
-/// Bytes read, compared or written at once.
+/// Bytes that are read, compared or written at once.
 const CHUNK: usize = 64 << 10;
-/// The compressor's thread yields to everything else.
+/// The niceness of the compressor's thread, which makes it yield to everything else.
 const NICE: i32 = 19;
 const MODE: Mode = Mode::from_raw_mode(0o744);
 
@@ -50,7 +53,7 @@ enum CompressError {
     Thread(#[source] io::Error),
 }
 
-/// A directory's line to the thread.
+/// A directory's requests to the thread.
 #[derive(Debug)]
 pub(crate) struct Compression {
     shared: Arc<SharedStatus>,
@@ -65,11 +68,11 @@ struct SharedStatus {
 
 #[derive(Debug, Default)]
 struct CompressionStatus {
-    /// The thread has been asked and has not begun.
+    /// Whether the thread has a request that it has not begun.
     requested: bool,
-    /// What went wrong, until somebody has said it.
+    /// The last error, until it is reported.
     complaint: Option<String>,
-    /// It went wrong the last time, too.
+    /// Whether the last attempt failed, too.
     failing: bool,
     #[cfg(test)]
     passes: usize,
@@ -85,9 +88,9 @@ impl SharedStatus {
         match result {
             Ok(()) => state.failing = false,
             Err(error) => {
-                // The same error is told once.
+                // A repeated error is reported once.
                 if !state.failing {
-                    state.complaint = Some(format!("{}; it stays as it is", chain(&error)));
+                    state.complaint = Some(format!("{}; it stays as it is", error_chain(&error)));
                 }
                 state.failing = true;
             }
@@ -105,32 +108,33 @@ struct CompressionJob {
     shared: Arc<SharedStatus>,
 }
 
-/// Held by whoever lists archives in order to name or delete one, and by whoever gives one its other name, for a few
-/// system calls at a time. Otherwise a list might miss an archive that changes its name meanwhile, and its stamp be
-/// given twice; or one that is deleted for its age might come back.
+/// This lock is held while archives are listed in order to name or delete one, and while an archive
+/// is renamed, for a few system calls at a time. Otherwise a list might miss an archive that is
+/// just being renamed, so that its stamp is given twice; or an archive that was deleted for its age
+/// might come back.
 static NAMES: Mutex<()> = Mutex::new(());
 
-/// Keeps the thread from changing the names of archives until what is returned is dropped.
+/// Keeps the thread from renaming archives until the returned guard is dropped.
 pub(crate) fn hold_names() -> MutexGuard<'static, ()> {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The way to the thread, once there is one.
+/// The channel to the thread, once it exists.
 static THREAD: Mutex<Option<Sender<CompressionJob>>> = Mutex::new(None);
 
 impl Compression {
-    /// Returns the line of a directory of which nothing was asked yet.
+    /// Returns the state of a directory without a request.
     pub fn new() -> Self {
         Self { shared: Arc::new(SharedStatus::default()) }
     }
 
-    /// Asks for the archives of `directory` to be compressed, at some time.
+    /// Requests that the archives of `directory` are compressed at some time.
     pub fn request(&self, directory: &OwnedFd) {
         let mut state = self.shared.lock();
         if state.requested {
             return;
         }
-        // Without a descriptor to spare, the next rotation asks again.
+        // If no descriptor is free, the next rotation requests it again.
         let Ok(directory) = directory.try_clone() else { return };
         state.requested = true;
         drop(state);
@@ -140,12 +144,12 @@ impl Compression {
         }
     }
 
-    /// Returns what went wrong, once.
+    /// Returns the last error, once.
     pub fn complaint(&self) -> Option<String> {
         self.shared.lock().complaint.take()
     }
 
-    /// Waits until the thread has worked on the directory so many times.
+    /// Waits until the thread has worked on the directory this many times.
     #[cfg(test)]
     pub fn wait(&self, passes: usize) {
         let mut state = self.shared.lock();
@@ -162,7 +166,7 @@ fn send(job: CompressionJob) -> io::Result<()> {
     } else {
         let (sender, jobs) = channel::<CompressionJob>();
         std::thread::Builder::new().name("compressor".to_owned()).spawn(move || {
-            // Of this thread alone; refused, it is only less polite.
+            // This affects only this thread. If it is refused, the thread is just less polite.
             let _ = rustix::process::setpriority_process(None, NICE);
             for CompressionJob { directory, shared } in jobs {
                 shared.lock().requested = false;
@@ -176,7 +180,8 @@ fn send(job: CompressionJob) -> io::Result<()> {
     sender.send(job).map_err(|_| io::ErrorKind::BrokenPipe.into())
 }
 
-/// Compresses every plain archive of a directory, the oldest first; all are tried, the first failure is told.
+/// Compresses every plain archive of a directory, the oldest first. All are tried, and the first
+/// failure is reported.
 fn compress_all(directory: &OwnedFd) -> Result<(), CompressError> {
     let mut plain = Vec::new();
     for entry in Dir::read_from(directory).map_err(CompressError::List)? {
@@ -196,7 +201,7 @@ fn compress_one(directory: &OwnedFd, archive: Archive) -> Result<(), CompressErr
     let compressed = format!("{name}{COMPRESSED}");
     let replace = |source| CompressError::Replace { name: name.clone(), source };
     if statat(directory, &compressed, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-        // It got its name only when it was whole and on the disk.
+        // It got its name only when it was complete and on the disk.
         let _held = hold_names();
         return remove(directory, &name).map_err(replace);
     }
@@ -207,7 +212,8 @@ fn compress_one(directory: &OwnedFd, archive: Archive) -> Result<(), CompressErr
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(CompressError::Read { name, source: errno.into() }),
     };
-    // A second name of somebody else's file: a copy would be for whoever may read the log.
+    // It is a second name of somebody else's file, and a copy would be readable for everybody who
+    // may read the log.
     if fstat(&file).is_ok_and(|stat| file::is_borrowed(directory, &stat)) {
         return Ok(());
     }
@@ -219,7 +225,7 @@ fn compress_one(directory: &OwnedFd, archive: Archive) -> Result<(), CompressErr
     let (temporary, target) = temporary;
     let result = write_compressed(&name, file.as_fd(), target.as_fd()).and_then(|()| {
         let held = hold_names();
-        // It may have been deleted for its age meanwhile; it shall not come back.
+        // If it was deleted for its age meanwhile, it must not come back.
         let is_there = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW);
         let same = |stat: rustix::fs::Stat| fstat(&file).is_ok_and(|own| own.st_ino == stat.st_ino);
         if !is_there.is_ok_and(same) {
@@ -245,7 +251,7 @@ fn temporary_name(compressed: &str, attempt: usize) -> String {
     format!(".{compressed}.{attempt}")
 }
 
-/// Makes the file that is written first, or returns `None` if that was begun too often and never ended.
+/// Makes the temporary file, or returns `None` if that was attempted too often and never finished.
 fn make_temporary(directory: &OwnedFd, compressed: &str) -> Result<Option<(String, OwnedFd)>, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for attempt in 0..ATTEMPTS {
@@ -255,7 +261,8 @@ fn make_temporary(directory: &OwnedFd, compressed: &str) -> Result<Option<(Strin
                 fchmod(&file, MODE)?;
                 return Ok(Some((name, file)));
             }
-            // Left by a process that was killed, or that this archive killed; only the name is kept, as a mark.
+            // A process that was killed, perhaps by this archive, left it. Only its name is kept,
+            // as a mark.
             Err(Errno::EXIST) => {
                 if let Ok(left) = file::open_own(directory, &name, flags | OFlags::NONBLOCK) {
                     let _ = ftruncate(left, 0);
@@ -300,7 +307,7 @@ fn write_compressed(
     }
 }
 
-/// Returns whether the compressed bytes stand for the plain ones.
+/// Returns whether the compressed bytes unpack to the plain ones.
 fn reads_back(plain: rustix::fd::BorrowedFd<'_>, target: rustix::fd::BorrowedFd<'_>) -> io::Result<bool> {
     let (mut plain_error, mut target_error) = (None, None);
     let mut plain = Tolerant { fd: plain, offset: 0, error: &mut plain_error };
@@ -321,7 +328,7 @@ fn reads_back(plain: rustix::fd::BorrowedFd<'_>, target: rustix::fd::BorrowedFd<
     plain_error.or(target_error).map_or(Ok(true), Err)
 }
 
-/// Reads until the buffer is full or nothing is left.
+/// Reads until the buffer is full or no bytes are left.
 fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled: usize = 0;
     while let Some(rest) = buffer.get_mut(filled..)
@@ -335,9 +342,10 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// A file that never fails: after an error it is at its end, or swallows what it is given, and the error is kept.
+/// A file that never fails: after an error it appears to be at its end, or discards writes, and the
+/// error is kept.
 ///
-/// The compressor takes an error for a reason to panic.
+/// The compressor would panic at an error.
 struct Tolerant<'a> {
     fd: rustix::fd::BorrowedFd<'a>,
     offset: u64,
@@ -454,9 +462,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compressed_stays_and_is_told_once() {
+    fn an_archive_that_cannot_be_compressed_stays_and_is_reported_once() {
         let temp = tempfile::tempdir().unwrap();
-        // A directory where an archive belongs can be opened and not be read.
+        // A directory in place of an archive can be opened but not read.
         fs::create_dir(temp.path().join(OLDER)).unwrap();
         fs::write(temp.path().join(NAME), b"plain\n").unwrap();
         let compression = Compression::new();
@@ -474,7 +482,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn what_is_compressed_reads_back(
+        fn a_compressed_archive_reads_back(
             parts in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..300), 1..500usize), 0..6),
         ) {
             let temp = tempfile::tempdir().unwrap();

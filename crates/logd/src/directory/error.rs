@@ -1,42 +1,43 @@
-//! Why a log directory cannot be used, or not everything was written to it.
+//! Why a log directory cannot be used, or why not everything was written to it.
 //!
-//! *Lives here:* the errors, and what they say about trying again. *Does not live here:* trying again (`pipeline::sink`).
+//! *Lives here:* the errors, and whether another attempt may succeed.
+//! *Does not live here:* the attempts (`pipeline::sink`).
 
 use rustix::io::Errno;
 
 /// Why a log directory cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DirError {
-    /// Another writer has it.
+    /// Another writer has locked it.
     #[error("it is locked by another writer")]
     Locked,
-    /// It, or its `current`, was removed while we wrote.
+    /// It, or its `current`, was removed during the write.
     #[error("it was removed")]
     Gone,
     /// The system refused a step.
     #[error("{step} (errno {})", source.raw_os_error())]
     System {
-        /// What was tried.
+        /// The step that failed.
         step: DirStep,
-        /// Why the system refused it.
+        /// The system's error.
         #[source]
         source: Errno,
     },
 }
 
-/// A step that the system may refuse; its text says that it was tried in vain.
+/// A step that the system may refuse. Its text says that it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DirStep {
     /// Making the directory.
     #[error("cannot make the directory")]
     Make,
-    /// Opening it.
+    /// Opening the directory.
     #[error("cannot open the directory")]
     Open,
-    /// Locking it.
+    /// Locking the directory.
     #[error("cannot lock the directory")]
     Lock,
-    /// Putting away what a crash left.
+    /// Archiving the leftovers of a crash.
     #[error("cannot put away what a crash left")]
     Recover,
     /// Opening `current`.
@@ -54,7 +55,7 @@ pub enum DirStep {
     /// Marking `current` as closed.
     #[error("cannot mark `current` as closed")]
     Seal,
-    /// Giving `current` the name of an archive.
+    /// Renaming `current` to an archive.
     #[error("cannot rename `current` to an archive")]
     PutAway,
 }
@@ -64,12 +65,13 @@ impl DirError {
         move |source| Self::System { step, source }
     }
 
-    /// Returns whether a file may be no longer than it is.
+    /// Returns whether the reason is that a file may not become longer.
     pub(super) fn is_of_a_full_file(self) -> bool {
         matches!(self, Self::System { source: Errno::FBIG, .. })
     }
 
-    /// Returns whether the disk, and not the directory's name or rights, is in the way; it may pass by itself.
+    /// Returns whether the disk is the obstacle, and not the directory's name or permissions; then
+    /// a later attempt may succeed.
     pub fn is_refusal_of_the_disk(self) -> bool {
         match self {
             Self::Locked | Self::Gone => false,
@@ -90,11 +92,11 @@ impl DirError {
     }
 }
 
-/// A write that did not get everything into the file.
+/// A write that failed after some of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwritten {
-    /// Bytes that did get there.
+    /// How many bytes are in the file.
     pub written: usize,
-    /// Why the rest did not.
+    /// Why the rest is not.
     pub error: DirError,
 }

@@ -1,6 +1,7 @@
-//! The files of a log directory: their names, their modes, and how one is opened, sealed and looked at.
+//! The files of a log directory: their names and modes, and opening, sealing and examining one.
 //!
-//! *Lives here:* what one file needs. *Does not live here:* the order of things (`log_dir`, `archives`).
+//! *Lives here:* operations on one file.
+//! *Does not live here:* the order of operations (`log_dir`, `archives`).
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,11 +13,11 @@ use rustix::io::{Errno, read};
 use super::error::{DirError, DirStep};
 
 pub(super) const CURRENT: &str = "current";
-/// What a full file is called until a processor has made an archive of it.
+/// The name of a full file until a processor has made an archive of it.
 pub(super) const PREVIOUS: &str = "previous";
 /// Mode of a `current` that is being written.
 pub(super) const OPEN_MODE: Mode = Mode::from_raw_mode(0o644);
-/// Mode of a file that was synced and closed; the owner's execute bit says so.
+/// Mode of a file that was synced and closed; the owner's execute bit shows it.
 pub(super) const CLOSED_MODE: Mode = Mode::from_raw_mode(0o744);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 
@@ -36,8 +37,8 @@ pub(super) fn ends_with_newline(file: &OwnedFd) -> bool {
     found == Ok(1) && last == *b"\n"
 }
 
-/// Returns when a file was made, in seconds since 1970, where the file system knows.
-pub(super) fn birth(file: &OwnedFd) -> Option<i64> {
+/// Returns when a file was created, in seconds since 1970, if the file system knows it.
+pub(super) fn created_at(file: &OwnedFd) -> Option<i64> {
     let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
     StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME).then_some(found.stx_btime.tv_sec)
 }
@@ -46,10 +47,10 @@ pub(super) fn is_regular(stat: &rustix::fs::Stat) -> bool {
     rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
 }
 
-/// Makes the directory `path` and those above it.
+/// Makes the directory `path` and its missing parents.
 pub(super) fn make_directories(base: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    // A path that ends with `..` or is `/` names nothing that could be made.
+    // A path that ends with `..` or is `/` has no last component that could be made.
     let Some(name) = path.file_name() else { return by_path::open_from(base, path, flags).map(drop) };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let above = match by_path::open_from(base, parent, flags) {

@@ -1,10 +1,11 @@
-//! How large and how many the files of a log directory may be.
+//! The limits on the files of a log directory.
 //!
-//! *Lives here:* the numbers. *Does not live here:* what follows from them (`rotation`).
+//! *Lives here:* the numbers.
+//! *Does not live here:* their effects (`rotation`).
 
 use gatevisor_slot::Compress;
 
-/// How large and how many the files of a directory may be.
+/// The limits on the size and the number of a directory's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLimits {
     /// Size in bytes that `current` does not exceed, except by one line.
@@ -13,14 +14,14 @@ pub struct LogLimits {
     pub keep: u32,
     /// Bytes of all archives together.
     pub total: u64,
-    /// Seconds after which `current` is put away when the next line comes.
+    /// Seconds after which `current` is archived when the next line comes.
     pub period_s: Option<u64>,
     /// How archives are compressed.
     pub compress: Compress,
 }
 
 impl Default for LogLimits {
-    /// Returns the limits that count where `log/run` names none.
+    /// Returns the default limits.
     fn default() -> Self {
         Self {
             size: gatevisor_slot::log::DEFAULT_SIZE,

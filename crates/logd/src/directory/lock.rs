@@ -1,7 +1,7 @@
-//! The right to write a log directory.
+//! The lock on a log directory.
 //!
-//! *Lives here:* s6's lock, and telling two writers of this one process apart.
-//! *Does not live here:* what is done with the right.
+//! *Lives here:* s6's lock, and excluding a second writer in this process.
+//! *Does not live here:* the writing.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -13,25 +13,26 @@ use super::error::{DirError, DirStep};
 
 /// The directories that this process writes, by device and inode.
 ///
-/// An fcntl lock does not hold against its own process, and is lost when any descriptor of the file is closed; so
-/// two services that name one directory must be told apart before the second opens the lock file.
+/// An fcntl lock does not exclude its own process, and is lost when any descriptor of the file is
+/// closed. So a second service with the same directory must be found out before it opens the lock
+/// file.
 static OURS: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 fn ours() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
     OURS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The right to write a directory, until dropped.
+/// Permits writing to a directory, until dropped.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     // Closing it releases the lock.
     file: Option<OwnedFd>,
-    /// Its place among ours, where two of this process are told apart.
+    /// Its key among our directories, if this process may open it only once.
     key: Option<(u64, u64)>,
 }
 
 impl DirectoryLock {
-    /// Locks a directory; `is_alone` says whether this process may have it only once.
+    /// Locks a directory. `is_alone` tells whether this process may open it only once.
     pub fn take(directory: &OwnedFd, is_alone: bool) -> Result<Self, DirError> {
         let failed = DirError::at(DirStep::Lock);
         let stat = fstat(directory).map_err(&failed)?;

@@ -1,13 +1,15 @@
-//! A log directory that this process writes, as s6-log keeps one.
+//! A log directory that this process writes, kept as s6-log does.
 //!
-//! *Lives here:* opening what somebody else left, writing, rotating, closing. Everything goes through one descriptor of
-//! the directory, so a directory that is renamed or replaced under us is never half one and half another.
-//! *Does not live here:* what to do when it fails (the sink and s6-log's script decide), when to rotate (`rotation`
-//! decides), and what the daemon and s6-log do otherwise (`keeper`).
+//! *Lives here:* opening a directory with leftovers, writing, rotating, closing. Everything goes
+//! through one descriptor of the directory, so that files never go to two directories if the
+//! directory is renamed or replaced meanwhile.
+//! *Does not live here:* the reaction to a failure (the sink and s6-log's script decide), when to
+//! rotate (`rotation` decides), and the differences between the daemon and s6-log (`keeper`).
 //!
-//! **Source:** s6-log, "Logdirs". One difference: an archive is renamed straight from `current` instead of by way of
-//! `previous`; a crash in between leaves either a `current` that was closed cleanly, or none, and both are what
-//! every reader of such directories expects. A `previous` or `processed` that s6-log left is put away as it would.
+//! **Source:** s6-log, "Logdirs". One difference: an archive is renamed straight from `current`
+//! instead of by way of `previous`; a crash in between leaves either a `current` that was closed
+//! cleanly, or none, and both are what every reader of such directories expects. A `previous` or
+//! `processed` that s6-log left is archived as s6-log would.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -23,7 +25,7 @@ use super::archives::{next_archive, put_away, recover, trim};
 use super::compress::{Compression, hold_names};
 use super::error::{DirError, DirStep, Unwritten};
 use super::files::{
-    CURRENT, OPEN_MODE, PREVIOUS, birth, ends_with_newline, is_regular, make_directories, seal,
+    CURRENT, OPEN_MODE, PREVIOUS, created_at, ends_with_newline, is_regular, make_directories, seal,
 };
 use super::keeper::Keeper;
 use super::limits::LogLimits;
@@ -34,9 +36,9 @@ use super::rotation::{Fill, Full, NextStep, is_due, next_step};
 /// A log directory that this process writes.
 #[derive(Debug)]
 pub struct LogDir {
-    // Closed before the lock is released, which follows it here.
+    // It is closed before the lock, which is the next field, is released.
     current: Option<OwnedFd>,
-    /// `current`, whatever its length.
+    /// The identity of `current`; its length in here is not used.
     file: FilePosition,
     directory: OwnedFd,
     fill: Fill,
@@ -50,15 +52,17 @@ pub struct LogDir {
 }
 
 impl LogDir {
-    /// Opens the directory `path` (relative to `base` unless absolute) for writing, making it if need be.
+    /// Opens the directory `path` (relative to `base` unless absolute) for writing, and makes it if
+    /// it is missing.
     ///
-    /// A `current` that was not closed cleanly is put away as `.u`, as s6-log does.
+    /// A `current` that was not closed cleanly is archived as `.u`, as in s6-log.
     pub fn open(base: BorrowedFd<'_>, path: &Path, limits: LogLimits, now: Tai64n) -> Result<Self, DirError> {
         Self::open_again(base, path, limits, now, &[])
     }
 
-    /// Opens a directory as [`LogDir::open`] does, except that a `current` that is one of `ours` is continued where it ends,
-    /// within a line, too: a process before us wrote it, and we know what it was about to write.
+    /// Does the same as [`LogDir::open`], except that a `current` that is one of `ours` is
+    /// continued at its end, even within a line: a process before us wrote it, and we know what it
+    /// was about to write.
     pub fn open_again(
         base: BorrowedFd<'_>,
         path: &Path,
@@ -72,7 +76,7 @@ impl LogDir {
         Self::in_directory(directory, Keeper::Daemon, limits, now, ours)
     }
 
-    /// Opens a directory that is there, to keep it by somebody's rules; otherwise as [`LogDir::open_again`] does.
+    /// Does the same as [`LogDir::open_again`] for an existing directory and with given rules.
     pub fn in_directory(
         directory: OwnedFd,
         keeper: Keeper,
@@ -103,27 +107,28 @@ impl LogDir {
             _lock: lock,
         };
         opened.open_current()?;
-        // Archives that were put away before a crash, or before compression was asked for.
+        // There may be archives from before a crash, or from before compression was requested.
         opened.compress();
         if opened.fill.mid_line && !is_ours && keeper.completes_lines() {
-            // Somebody closed it cleanly within a line; ours does not continue theirs.
+            // Another writer closed it cleanly within a line. Our lines do not continue that line.
             opened.write(b"\n", now).map_err(|unwritten| unwritten.error)?;
         }
         Ok(opened)
     }
 
-    /// Writes `bytes`, rotating between lines as the limits say.
+    /// Writes `bytes`, and rotates between lines according to the limits.
     ///
     /// # Errors
-    /// Says how many bytes are in the file all the same; the rest can be tried again.
+    /// Tells how many bytes are in the file nevertheless. The rest can be tried again.
     pub fn write(&mut self, bytes: &[u8], now: Tai64n) -> Result<(), Unwritten> {
         self.write_from(0, bytes, now, &mut Nobody)
     }
 
-    /// Writes `bytes` as [`LogDir::write`] does, of which the first `written` are in the file already, and reports each step.
+    /// Does the same as [`LogDir::write`] for `bytes` of which the first `written` are in the file
+    /// already, and reports each step.
     ///
     /// # Errors
-    /// Says how many bytes are in the file all the same, those before `written` included.
+    /// Tells how many bytes are in the file nevertheless, including those before `written`.
     pub fn write_from(
         &mut self,
         mut written: usize,
@@ -151,9 +156,10 @@ impl LogDir {
         }
     }
 
-    /// Does what comes next with bytes that wait: writes some of them, or rotates, and says first where `current` ends.
+    /// Performs the next step with waiting bytes: reports the end of `current`, and then writes
+    /// some of them, or rotates.
     ///
-    /// Returns how many it wrote, 0 where it rotated; `None` where there is nothing to do.
+    /// Returns how many bytes it wrote, 0 if it rotated, and `None` if there is nothing to do.
     pub fn advance(
         &mut self,
         waiting: &[u8],
@@ -168,7 +174,7 @@ impl LogDir {
         match done {
             Ok(n @ 1..) => return Ok(Some(n)),
             Ok(_) => {}
-            // A file may be no longer than this one is, whatever our own limit says.
+            // The system permits no longer file than this one, whatever our own limit is.
             Err(error) if error.is_of_a_full_file() && self.fill.len > 0 => {}
             Err(error) => return Err(error),
         }
@@ -176,12 +182,13 @@ impl LogDir {
         self.rotate(now).map(|()| Some(0))
     }
 
-    /// Returns whether there is something to do although no bytes wait: `current` is full.
+    /// Returns whether `current` is full, so that there is something to do even without waiting
+    /// bytes.
     pub fn is_full(&self) -> bool {
         next_step(self.fill, self.full, &[]).is_some()
     }
 
-    /// Returns whether nothing is in `current`.
+    /// Returns whether `current` is empty.
     pub const fn is_empty(&self) -> bool {
         self.fill.len == 0
     }
@@ -191,13 +198,13 @@ impl LogDir {
         self.directory.as_fd()
     }
 
-    /// Makes an archive of another file of the directory, and deletes those that are too many.
+    /// Makes an archive of another file of the directory, and deletes surplus archives.
     pub fn archive(&self, name: &str, now: Tai64n) -> Result<(), Errno> {
         put_away(&self.directory, name, true, self.keeper, now)?;
         trim(&self.directory, self.keeper, self.limits)
     }
 
-    /// Does what [`LogDir::finish`] does, and lets go of the directory.
+    /// Does the same as [`LogDir::finish`], and releases the directory.
     pub fn close(mut self, now: Tai64n) -> Result<(), DirError> {
         self.finish(now)
     }
@@ -213,15 +220,16 @@ impl LogDir {
         }
     }
 
-    /// Returns whether somebody removed `current`, so that what is written now would be lost.
+    /// Returns whether somebody removed `current`, so that bytes written to it would be lost.
     pub fn is_gone(&self) -> bool {
         self.current.as_ref().is_some_and(|fd| fstat(fd).is_ok_and(|stat| stat.st_nlink == 0))
     }
 
-    /// Returns how many of `bytes` are in `current` from the marked place on, if that is the marked file.
+    /// Returns how many of `bytes` are in `current` from the marked place on, if `current` is the
+    /// marked file.
     ///
     /// # Errors
-    /// Those of reading it.
+    /// Those of reading `current`.
     pub fn found_at(&self, mark: FilePosition, bytes: &[u8]) -> Result<usize, DirError> {
         let failed = DirError::at(DirStep::Read);
         let Some(current) = &self.current else { return Ok(0) };
@@ -247,7 +255,7 @@ impl LogDir {
         }
     }
 
-    /// Returns what went wrong when archives were compressed, once.
+    /// Returns the last error of compressing archives, once.
     pub fn complaint(&self) -> Option<String> {
         self.compression.as_ref().and_then(Compression::complaint)
     }
@@ -304,14 +312,14 @@ impl LogDir {
         let mid_line = len > 0 && self.keeper.completes_lines() && !ends_with_newline(&current);
         self.fill = Fill { len, mid_line, has_grown: false };
         if len > 0 && self.limits.period_s.is_some() {
-            self.begun = birth(&current).unwrap_or(stat.st_mtime);
+            self.begun = created_at(&current).unwrap_or(stat.st_mtime);
         }
         self.file = FilePosition::of(&stat);
         self.current = Some(current);
         Ok(())
     }
 
-    /// Puts `current` away, unless that is done already, and begins another one.
+    /// Archives `current`, unless that is done already, and begins another one.
     pub fn rotate(&mut self, now: Tai64n) -> Result<(), DirError> {
         if let Some(current) = &self.current {
             seal(current)?;
@@ -323,20 +331,20 @@ impl LogDir {
                 Ok(()) => {}
                 Err(Errno::NOENT) => return Err(DirError::Gone),
                 Err(errno) => {
-                    // It is written on, so it is not closed.
+                    // It will be written again, so it is not closed.
                     let _ = fchmod(current, OPEN_MODE);
                     return Err(DirError::at(DirStep::PutAway)(errno));
                 }
             }
             self.current = None;
-            // What is deleted too late is deleted at the next rotation.
+            // Archives that cannot be deleted now are deleted at the next rotation.
             let _ = trim(&self.directory, self.keeper, self.limits);
             self.compress();
         }
         self.open_current()
     }
 
-    /// Returns what `current` is called next.
+    /// Returns the next name of `current`.
     fn next_name(&self, now: Tai64n) -> Result<String, Errno> {
         if self.keeper.has_processor() {
             return Ok(PREVIOUS.to_owned());
@@ -409,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_is_put_away_as_unclean() {
+    fn the_leftovers_of_a_crash_are_archived_as_unclean() {
         let temp = tempfile::tempdir().unwrap();
         let mut dir = open(temp.path()).unwrap();
         dir.write(b"torn", at(1)).unwrap();
@@ -421,14 +429,14 @@ mod tests {
         assert!(is_archive(&archives[0], "u"));
         assert_eq!(fs::read(&archives[0]).unwrap(), b"torn");
         drop(dir);
-        // A crash before the first line leaves nothing worth an archive.
+        // After a crash before the first line, there is nothing worth an archive.
         fs::write(temp.path().join("current"), b"").unwrap();
         drop(open(temp.path()).unwrap());
         assert_eq!(archived(temp.path()).len(), 1);
     }
 
     #[test]
-    fn what_s6_log_left_in_the_middle_of_a_rotation_is_put_away() {
+    fn the_leftovers_of_s6_log_in_the_middle_of_a_rotation_are_archived() {
         let temp = tempfile::tempdir().unwrap();
         let put = |name: &str, mode: u32| {
             fs::write(temp.path().join(name), name).unwrap();
@@ -441,14 +449,14 @@ mod tests {
         let contents: Vec<Vec<u8>> = archived(temp.path()).iter().map(|p| fs::read(p).unwrap()).collect();
         assert_eq!(contents, [b"previous".to_vec(), b"current".to_vec()]);
         assert!(!names(temp.path()).iter().any(|n| n == "previous" || n == "newstate"));
-        // Processed output that is complete stands for `previous`.
+        // Complete output of a processor replaces `previous`.
         put("previous", 0o744);
         put("processed", 0o744);
         drop(open(temp.path()).unwrap());
         let archives = archived(temp.path());
         assert_eq!(fs::read(&archives[2]).unwrap(), b"processed");
         assert!(is_archive(&archives[2], "s"));
-        // `previous` already has its archive's name.
+        // `previous` has its archive's name already.
         put("previous", 0o744);
         fs::hard_link(temp.path().join("previous"), temp.path().join("@400000000000ffff00000000.s")).unwrap();
         drop(open(temp.path()).unwrap());
@@ -498,7 +506,8 @@ mod tests {
         dir.write(b"a\0\xffb", at(1)).unwrap();
         dir.close(at(1)).unwrap();
         assert_eq!(fs::read(temp.path().join("current")).unwrap(), b"a\0\xffb\n");
-        // One that somebody else closed without does, too, before ours begin.
+        // A file that another writer closed within a line is completed as well, before our lines
+        // begin.
         fs::write(temp.path().join("current"), b"theirs").unwrap();
         let mut dir = open(temp.path()).unwrap();
         dir.write(b"ours\n", at(1)).unwrap();
@@ -513,7 +522,7 @@ mod tests {
         let path = temp.path().join("log");
         fs::create_dir(&path).unwrap();
         std::os::unix::fs::symlink(&victim, path.join("current")).unwrap();
-        // An unclean leftover, whatever it is, is put away by renaming it.
+        // A leftover that was not closed cleanly is archived by renaming it, whatever it is.
         let mut dir = open(&path).unwrap();
         dir.write(b"line\n", at(1)).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"kept");

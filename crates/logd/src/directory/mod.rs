@@ -1,8 +1,9 @@
-//! A log directory: `current`, its archives, `lock` and `state`, as s6-log keeps them.
+//! A log directory: `current`, its archives, `lock` and `state`, in the form of s6-log.
 //!
-//! *Lives here:* writing, rotation, recovery after a crash, compression of archives, and the stamps that lines begin with.
-//! *Does not live here:* what happens while a directory cannot be written (`pipeline::sink`), and reading one back
-//! (`gatevisor-logreader`). *May use it:* every other room; it uses none.
+//! *Lives here:* writing, rotation, recovery after a crash, compression of archives, and the stamps
+//! of lines.
+//! *Does not live here:* the reaction to a directory that cannot be written (`pipeline::sink`), and
+//! reading one back (`gatevisor-logreader`). *May use it:* every other room; it uses none.
 
 mod archives;
 mod compress;

@@ -1,15 +1,16 @@
-//! Where in which file a writer is, and who wants to know.
+//! The position of a writer in a file, and the interface for observing it.
 //!
-//! *Lives here:* the words for it. *Does not live here:* the writing (`logdir`), and what is remembered (`journal`).
+//! *Lives here:* the types.
+//! *Does not live here:* the writing (`log_dir`), and the record of positions (`journal`).
 
-/// A file and a place in it.
+/// A file and a position in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FilePosition {
     /// The file's device.
     pub device: u64,
     /// The file's inode; 0 for no file.
     pub inode: u64,
-    /// Length of the file in bytes.
+    /// The length of the file in bytes.
     pub length: u64,
 }
 
@@ -26,12 +27,12 @@ impl FilePosition {
 
 /// Is told of each step of a write before it is done.
 pub trait ProgressObserver {
-    /// Bytes will be written at the end of a file, or the file will be put away; so many bytes of the same write are on
-    /// file already.
+    /// Bytes will be written at the end of a file, or the file will be archived. `written` bytes of
+    /// the same write are in a file already.
     fn at_end(&mut self, mark: FilePosition, written: usize);
 }
 
-/// Needs to know nothing.
+/// An observer that ignores everything.
 pub(super) struct Nobody;
 
 impl ProgressObserver for Nobody {

@@ -1,12 +1,12 @@
-//! When a log file is full, and which archives must go.
+//! Decides when a log file is full, and which archives are deleted.
 //!
-//! *Lives here:* decisions, from numbers and names alone. *Does not live here:* the files, and the names of archives
-//! (`gatevisor-wire`).
+//! *Lives here:* decisions, from numbers and names only.
+//! *Does not live here:* the files, and the names of archives (`gatevisor-wire`).
 
 use gatevisor_wire::log_directory::Archive;
 use memchr::{memchr, memrchr};
 
-/// What to do next with bytes that wait for a file.
+/// The next step with bytes that wait for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
     /// Write this many of them, at least one.
@@ -15,32 +15,34 @@ pub enum NextStep {
     Rotate,
 }
 
-/// Where a file stands.
+/// The state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fill {
     /// Its length in bytes.
     pub len: u64,
-    /// It ends in the middle of a line.
+    /// Whether it ends in the middle of a line.
     pub mid_line: bool,
-    /// Something was written to it since it was opened.
+    /// Whether anything was written to it since it was opened.
     pub has_grown: bool,
 }
 
-/// When a file is full.
+/// The rule for when a file is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// Before a line with which it would be longer than this, in bytes.
+    /// Before a line that would make it longer than this, in bytes.
     BeforeALineThatExceeds(u64),
-    /// After a line with which it is at least `enough` bytes long, or before one if it was found with `size` bytes.
+    /// After a line that makes it at least `enough` bytes long; before a line if it had `size`
+    /// bytes when it was opened.
     AfterALineThatReaches {
-        /// Bytes that a file which was found may not have.
+        /// The size in bytes at which an opened file is full.
         size: u64,
-        /// Bytes with which a file is full that has grown.
+        /// The size in bytes at which a file that has grown is full.
         enough: u64,
     },
 }
 
-/// Returns what to do next, or `None` when there is nothing to do. A file is never rotated within a line.
+/// Returns the next step, or `None` if there is nothing to do. A file is never rotated within a
+/// line.
 pub fn next_step(fill: Fill, rule: Full, waiting: &[u8]) -> Option<NextStep> {
     match rule {
         Full::AfterALineThatReaches { size, enough } => {
@@ -53,7 +55,8 @@ pub fn next_step(fill: Fill, rule: Full, waiting: &[u8]) -> Option<NextStep> {
     }
 }
 
-/// Returns to write what waits, up to the end of the line with which a file has `enough` bytes.
+/// Returns the step that writes waiting bytes, up to the end of the line that makes the file
+/// `enough` bytes long.
 fn up_to(enough: u64, fill: Fill, waiting: &[u8]) -> Option<NextStep> {
     let missing = usize::try_from(enough.saturating_sub(fill.len).saturating_sub(1)).unwrap_or(usize::MAX);
     let late = waiting.get(missing..).and_then(|late| memchr(b'\n', late));
@@ -61,9 +64,10 @@ fn up_to(enough: u64, fill: Fill, waiting: &[u8]) -> Option<NextStep> {
     (end > 0).then_some(NextStep::Write(end))
 }
 
-/// Returns what to do with bytes that wait for a file of at most `limit` bytes.
+/// Returns the next step with bytes that wait for a file of at most `limit` bytes.
 ///
-/// It exceeds `limit` only by finishing a line that it had begun, or by a line that no file of this size can hold.
+/// The file exceeds `limit` only by finishing a line that it had begun, or by a line that no file
+/// of this size can hold.
 fn within(limit: u64, fill: Fill, waiting: &[u8]) -> NextStep {
     let room = usize::try_from(limit.saturating_sub(fill.len)).unwrap_or(usize::MAX);
     if waiting.len() <= room {
@@ -76,29 +80,33 @@ fn within(limit: u64, fill: Fill, waiting: &[u8]) -> NextStep {
     if fill.len > 0 && !fill.mid_line {
         return NextStep::Rotate;
     }
-    // The line that is under way, or the first line of an empty file: it must go somewhere, whole.
+    // The unfinished line, or the first line of an empty file: it must be written somewhere, as a
+    // whole.
     let end = memchr(b'\n', waiting).map_or(waiting.len(), |at| at.saturating_add(1));
     NextStep::Write(end)
 }
 
-/// Returns whether a file that was begun at `begun` is old enough to be put away at `now`, both in seconds.
+/// Returns whether a file that was begun at `begun` is old enough to be archived at `now`, both in
+/// seconds.
 ///
-/// An empty file is not, and a line under way is finished first. A clock that was set back counts as no time.
+/// An empty file is not, and an unfinished line is finished first. A clock that was set back counts
+/// as no time.
 pub fn is_due(fill: Fill, begun: i64, now: i64, period_s: u64) -> bool {
     let age = u64::try_from(now.saturating_sub(begun)).unwrap_or(0);
     fill.len > 0 && !fill.mid_line && age >= period_s
 }
 
-/// An archive and the room that it takes.
+/// An archive and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stored {
-    /// Which it is.
+    /// Which archive it is.
     pub archive: Archive,
-    /// Its size on the disk in bytes, in whichever form it is there.
+    /// Its size on the disk in bytes, in whichever form it exists.
     pub size: u64,
 }
 
-/// Returns the archives that must go so that at most `keep` remain, and at most `total` bytes; oldest first.
+/// Returns the archives to delete so that at most `keep` archives and at most `total` bytes remain;
+/// oldest first.
 pub fn surplus(present: &mut [Stored], keep: u32, total: u64) -> &[Stored] {
     present.sort_unstable();
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
@@ -200,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_remains_is_the_newest_that_fit(
+        fn the_newest_archives_that_fit_remain(
             sizes in proptest::collection::vec(0..50u64, 0..12),
             keep in 0..12u32,
             total in 0..300u64,
@@ -240,7 +248,7 @@ mod tests {
                         }
                         Some(NextStep::Write(n)) => {
                             prop_assert!(n > 0);
-                            // The kernel may take less than it is given.
+                            // The kernel may write fewer bytes than it is given.
                             let n = if short_writes { n.div_ceil(2) } else { n };
                             file.extend_from_slice(&waiting[..n]);
                             waiting = &waiting[n..];

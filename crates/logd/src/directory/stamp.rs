@@ -1,19 +1,20 @@
-//! What a line in a log file begins with.
+//! The stamp of a line in a log file.
 //!
-//! *Lives here:* the text of a moment in each of the formats, with the part that changes once a second cached.
-//! *Does not live here:* the clock; whoever reads a batch says when that was.
+//! *Lives here:* the text of a moment in each format; the part that changes once a second is
+//! cached.
+//! *Does not live here:* the clock; the caller passes the time of the batch.
 
 use gatevisor_slot::Timestamp;
 use gatevisor_wire::tai::Tai64n;
 use jiff::tz::TimeZone;
 
-/// Longest stamp: a date, a time with nine digits of a second, two blanks.
+/// The longest stamp: a date, a time with nine decimal digits, two blanks.
 const LONGEST: usize = 31;
 const SECONDS_PER_DAY: i64 = 86_400;
-/// 9999-12-31 23:59:59; later moments would need a wider year.
+/// 9999-12-31 23:59:59; later years would need more digits.
 const LAST_SECOND: i64 = 253_402_300_799;
 
-/// The text that a line begins with.
+/// The text of a stamp.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
     bytes: [u8; LONGEST],
@@ -24,13 +25,14 @@ impl Stamp {
     /// The stamp of a format without stamps.
     pub const EMPTY: Self = Self { bytes: [0; LONGEST], len: 0 };
 
-    /// Returns the bytes, blanks included.
+    /// Returns the bytes, including blanks.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
-/// Makes stamps; remembers the last second, because most moments share it with the one before.
+/// Makes stamps. It remembers the last second, because most moments are in the same second as the
+/// one before.
 #[derive(Debug)]
 pub struct Stamper {
     utc: Iso,
@@ -43,11 +45,6 @@ impl Stamper {
         Self { utc: Iso::EMPTY, local: None }
     }
 
-    /// Returns a stamper for another time zone than the system's.
-    pub fn with_zone(zone: TimeZone) -> Self {
-        Self { utc: Iso::EMPTY, local: Some((zone, Iso::EMPTY)) }
-    }
-
     /// Returns the stamp of a moment, in seconds since 1970 and nanoseconds.
     pub fn stamp(&mut self, format: Timestamp, seconds: i64, nanos: u32) -> Stamp {
         match format {
@@ -55,7 +52,7 @@ impl Stamper {
             Timestamp::Tai64n => tai(seconds, nanos),
             Timestamp::IsoUtc => self.utc.stamp(seconds, nanos, |_| 0),
             Timestamp::IsoLocal => {
-                // The zone is read from the system only where somebody asks for it.
+                // The zone is read from the system only if it is needed.
                 let (zone, iso) = self.local.get_or_insert_with(|| (TimeZone::system(), Iso::EMPTY));
                 iso.stamp(seconds, nanos, |s| offset(zone, s))
             }
@@ -83,7 +80,7 @@ fn tai(seconds: i64, nanos: u32) -> Stamp {
     stamp
 }
 
-/// The text of the last second that was asked for.
+/// The text of the last second.
 #[derive(Debug)]
 struct Iso {
     second: Option<i64>,
@@ -132,7 +129,8 @@ fn put(bytes: &mut [u8], at: usize, width: usize, mut value: u64) {
 
 /// Returns year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
 ///
-/// Years begin in March here, so that the leap day is a year's last; 400 years are 146 097 days.
+/// Years begin in March here, so that the leap day is the last day of a year; 400 years are 146 097
+/// days.
 ///
 /// **Source:** Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
 fn civil(day: i64) -> (i64, i64, i64) {
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_iso_stamp_is_a_date_a_time_and_two_blanks() {
+    fn an_iso_stamp_is_a_date_a_time_and_two_spaces() {
         let table = [
             (0, 0, "1970-01-01 00:00:00.000000000  "),
             (1, 1, "1970-01-01 00:00:01.000000001  "),
@@ -168,7 +166,7 @@ mod tests {
             (1_795_217_645, 123_456_789, "2026-11-20 23:34:05.123456789  "),
             (4_107_542_400, 0, "2100-03-01 00:00:00.000000000  "),
             (253_402_300_799, 0, "9999-12-31 23:59:59.000000000  "),
-            // What no clock should say still has the right width.
+            // Even an impossible time has the right width.
             (i64::MAX, u32::MAX, "9999-12-31 23:59:59.999999999  "),
             (-1, 0, "1970-01-01 00:00:00.000000000  "),
         ];
@@ -189,7 +187,7 @@ mod tests {
     #[test]
     fn a_local_stamp_follows_the_zone_through_the_year() {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
-        let mut stamper = Stamper::with_zone(zone);
+        let mut stamper = Stamper { utc: Iso::EMPTY, local: Some((zone, Iso::EMPTY)) };
         assert_eq!(
             text(&mut stamper, Timestamp::IsoLocal, 1_711_846_799, 0),
             "2024-03-31 01:59:59.000000000  "

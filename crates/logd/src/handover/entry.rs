@@ -1,7 +1,7 @@
-//! What the journal knows of one stream, and the numbers that say it.
+//! The journal's knowledge about one stream, in numbers.
 //!
-//! *Lives here:* one entry and its form. *Does not live here:* where entries are kept, and how one replaces another
-//! (`journal`).
+//! *Lives here:* one entry and its form.
+//! *Does not live here:* the place of entries, and replacing one by another (`journal`).
 
 use std::ops::Range;
 
@@ -9,44 +9,44 @@ use super::skipped::Skipped;
 use crate::directory::FilePosition;
 use crate::time::BatchTime;
 
-/// Numbers of one [`JournalEntry`].
+/// The number of numbers in one [`JournalEntry`].
 pub(super) const ENTRY: usize = 16;
 
-/// How far a stream's bytes are.
+/// The progress of a stream's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum BatchPhase {
-    /// Nothing is under way. The bytes are of a line that is not decided on yet.
+    /// No batch is in progress. The bytes belong to a line that is not decided on yet.
     #[default]
     Idle,
-    /// Bytes are being taken from the pipe to the end of the stage.
+    /// Bytes are being moved from the pipe to the end of the stage.
     Taking,
     /// The bytes are being written.
     Writing,
-    /// The bytes are being written, and none follow.
+    /// The bytes are being written, and no more will follow.
     Last,
 }
 
-/// What is known of a stream.
+/// What is known about a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct JournalEntry {
     pub phase: BatchPhase,
-    /// Its bytes in the stage. While they are being taken the end of the stage is their end.
+    /// Its bytes in the stage. While bytes are being taken, they end at the end of the stage.
     pub bytes: Range<u64>,
-    /// The moment of the batch.
+    /// The time of the batch.
     pub moment: BatchTime,
     /// The composer's state before the batch.
     pub state: [u64; 4],
-    /// How many composed bytes are in the file for certain.
+    /// How many composed bytes are certainly in the file.
     pub written: u64,
-    /// The file that was written last, and its length before the last write.
+    /// The file that was last written, and its length before the last write.
     pub position: FilePosition,
     /// What was left out of the file before this batch.
     pub skipped: Skipped,
-    /// A write has been announced, and perhaps done, that is not in `written` yet.
+    /// Whether a write was announced, and perhaps done, that is not counted in `written` yet.
     pub is_writing: bool,
-    /// The batch has been shown already.
+    /// Whether the batch was shown already.
     pub is_shown: bool,
-    /// Lines given to the console so far.
+    /// Lines that were passed to the console so far.
     pub due: u64,
 }
 

@@ -1,23 +1,29 @@
-//! What a restarted daemon must know when the daemon is killed.
+//! The state that a restarted daemon needs after the daemon was killed.
 //!
-//! *Lives here:* for each stream, which bytes of the stage are its own and how many of them are written; how many of its
-//! lines were shown. *Does not live here:* the bytes (`stage`), and what is done with them (`stream`).
+//! *Lives here:* for each stream, which bytes of the stage belong to it, how many of them are
+//! written, and how many of its lines were shown.
+//! *Does not live here:* the bytes (`stage`), and their processing (`stream`).
 //!
-//! The journal and the stage are files in memory that the supervisor makes and keeps; a daemon maps the one and writes
-//! the other, and the next daemon finds both as the last one left them. Nothing here can be half done: a [`JournalEntry`] is
-//! written beside the one that counts, and then one store of one number makes it count.
+//! The journal and the stage are files in memory that the supervisor makes and keeps. A daemon maps
+//! the former and writes the latter, and the next daemon finds both as the last one left them. No
+//! change can be half done: a [`JournalEntry`] is written beside the valid one, and then a single
+//! store of one number makes it valid.
 //!
-//! What makes killing harmless, at every step of a batch:
+//! Being killed does no harm at any step of a batch:
 //!
-//! 1. The entry says [`BatchPhase::Taking`] and where the stage ended. Bytes then move from the pipe to the stage in one step
-//!    of the kernel's; what is behind that place belongs to this stream.
-//! 2. Before anything is written, the entry says [`BatchPhase::Writing`], with the moment of the batch and the composer's state
-//!    before it. What is written is a function of these and of the bytes, so a restarted daemon composes the same.
-//! 3. Before each write the entry says which file it goes to, how long that file is, and how much of the batch went
-//!    before. A restarted daemon compares what follows that place in the file with what it has composed: so much is done.
-//! 4. When all is written, the entry says [`BatchPhase::Idle`], and the bytes are nobody's any more.
+//! 1. The entry says [`BatchPhase::Taking`] and holds the end of the stage. Then the kernel moves
+//!    bytes from the pipe to the stage in one step; everything after that end belongs to this
+//!    stream.
+//! 2. Before anything is written, the entry says [`BatchPhase::Writing`], with the time of the
+//!    batch and the composer's state before it. The written bytes are a function of these and of
+//!    the batch, so a restarted daemon composes the same.
+//! 3. Before each write, the entry says which file is written, how long that file is, and how many
+//!    bytes of the batch were written before. A restarted daemon compares the file after that place
+//!    with the composed bytes, and so finds out how many are written.
+//! 4. When everything is written, the entry says [`BatchPhase::Idle`], and the bytes belong to no
+//!    stream any more.
 //!
-//! Nothing is ever taken back from a log file, and no moment needs two things to happen at once.
+//! Nothing is ever removed from a log file, and no two changes need to happen at the same moment.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -34,17 +40,18 @@ use super::stage::StagedBytes;
 use crate::directory::FilePosition;
 use crate::time::BatchTime;
 
-/// Numbers of one stream: whose it is, which of its two entries counts, the two, and how many lines were shown.
+/// The numbers of one stream: its key, which of its two entries is valid, the two entries, and how
+/// many lines were shown.
 const STREAM: usize = 3 + 2 * ENTRY;
-/// Numbers before the first stream.
+/// The numbers before the first stream.
 const HEAD: usize = 2;
-/// Streams that a daemon's journal can hold, more than a process can have pipes.
+/// The most streams in a daemon's journal, more than the pipes that a process can have.
 pub(crate) const STREAMS: usize = 1 << 17;
-/// A journal of fewer streams is none.
+/// The fewest streams for which a journal is made.
 const FEWEST_STREAMS: usize = 1 << 8;
-/// What the first number of a journal says: who wrote it, and in which form.
+/// The first number of a journal: it tells who wrote it, and in which form.
 const FORM: u64 = 0x6776_6c6f_6764_0001;
-/// What is there while the bytes are not in the stage: nobody can go on with them.
+/// The first number while the bytes are not in the stage, so that no daemon can continue them.
 const LEFT: u64 = !FORM;
 
 const OWNER: usize = 0;
@@ -52,11 +59,11 @@ const COMMITS: usize = 1;
 const SHOWN: usize = 2;
 const ENTRIES: usize = 3;
 
-/// Where a stream is in the journal.
+/// The place of a stream in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EntryIndex(usize);
 
-/// The numbers, as daemons one after the other see them.
+/// The numbers, which one daemon after another maps.
 #[derive(Debug)]
 struct Memory(Words);
 
@@ -87,8 +94,8 @@ impl Memory {
     fn put(&self, index: EntryIndex, entry: &JournalEntry) {
         let commits = self.get(index, COMMITS).wrapping_add(1);
         let begin = entry_at(commits);
-        // A process is killed between two instructions, so their order is all that counts, and the compiler alone
-        // could change it.
+        // A process is killed between two instructions, so only their order matters, and only the
+        // compiler could change it.
         compiler_fence(Release);
         for (n, value) in entry.to_words().into_iter().enumerate() {
             if let Some(word) = self.of(index, begin.saturating_add(n)) {
@@ -101,40 +108,41 @@ impl Memory {
     }
 }
 
-/// Returns where the entry begins that was written by commit number `commits`.
+/// Returns where the entry of commit number `commits` begins.
 fn entry_at(commits: u64) -> usize {
     if commits & 1 == 0 { ENTRIES } else { ENTRIES + ENTRY }
 }
 
-/// One stream's place in the journal, and what is known of the stream.
+/// One stream's place in the journal, and what is known about the stream.
 #[derive(Debug)]
 pub(crate) struct StreamRecord {
     place: Option<(Arc<Memory>, EntryIndex)>,
     pub entry: JournalEntry,
-    /// Some of the batch may be in the file although the entry does not say so.
+    /// Whether some of the batch may be in the file although the entry does not say so.
     pub is_uncertain: bool,
 }
 
 impl StreamRecord {
-    /// Returns the record of a stream that is in no journal.
+    /// Returns a record for a stream that is in no journal.
     #[cfg(test)]
     pub fn private() -> Self {
         Self { place: None, entry: JournalEntry::default(), is_uncertain: false }
     }
 
-    /// Makes the entry count.
+    /// Makes the entry valid.
     pub fn commit(&self) {
         if let Some((memory, index)) = &self.place {
             memory.put(*index, &self.entry);
         }
     }
 
-    /// Returns how many bytes of the batch are in the file for certain.
+    /// Returns how many bytes of the batch are certainly in the file.
     pub fn written(&self) -> usize {
         usize::try_from(self.entry.written).unwrap_or(usize::MAX)
     }
 
-    /// Records that so many bytes of the batch are written, the last of them at the end of the file.
+    /// Records that this many bytes of the batch are written, the last of them at the end of the
+    /// file.
     pub fn advance(&mut self, written: usize) {
         let written = u64::try_from(written).unwrap_or(u64::MAX);
         let more = written.saturating_sub(self.entry.written);
@@ -143,8 +151,8 @@ impl StreamRecord {
         self.entry.is_writing = false;
     }
 
-    /// Records where the next bytes are about to be written, or that the file is about to be put away, with so many bytes
-    /// of the batch written before.
+    /// Records where the next bytes are about to be written, or that the file is about to be
+    /// archived, after this many bytes of the batch.
     pub fn announce(&mut self, position: FilePosition, written: usize) {
         self.entry.position = position;
         self.entry.written = u64::try_from(written).unwrap_or(u64::MAX);
@@ -157,26 +165,26 @@ impl StreamRecord {
         self.place.as_ref().map(|(_, index)| *index)
     }
 
-    /// Returns how many lines a daemon that was killed had taken to show and perhaps has not shown.
+    /// Returns how many lines a killed daemon had taken and perhaps not shown.
     pub fn unshown(&self) -> u64 {
         let shown = self.place.as_ref().map_or(u64::MAX, |(memory, index)| memory.get(*index, SHOWN));
         self.entry.due.saturating_sub(shown)
     }
 }
 
-/// How many lines of each stream were shown, counted by the thread that shows them.
+/// Counts how many lines of each stream were shown; the console's thread uses it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally(Option<Arc<Memory>>);
 
 impl Tally {
-    /// Takes in that lines of a stream were shown, or that their lack was.
+    /// Counts lines of a stream that were shown or announced as missing.
     pub fn add(&self, index: EntryIndex, lines: u64) {
         if let Some(word) = self.0.as_ref().and_then(|memory| memory.of(index, SHOWN)) {
             word.fetch_add(lines, Release);
         }
     }
 
-    /// Takes in that standard output is, or may be, in the middle of a line.
+    /// Records whether standard output is, or may be, in the middle of a line.
     pub fn set_mid_line(&self, mid_line: bool) {
         if let Some(word) = self.0.as_ref().and_then(|memory| memory.word(1)) {
             word.store(u64::from(mid_line), Release);
@@ -189,7 +197,7 @@ impl Tally {
     }
 }
 
-/// The journal of one daemon, and the stage that it is about.
+/// The journal of one daemon, with its stage.
 #[derive(Debug)]
 pub(crate) struct Journal {
     pub stage: StagedBytes,
@@ -197,20 +205,21 @@ pub(crate) struct Journal {
     /// The places of streams, by their keys.
     taken: HashMap<u64, EntryIndex>,
     free: Vec<EntryIndex>,
-    /// Places from here on were never used.
+    /// The first place that was never used.
     fresh: usize,
-    /// Places in all.
+    /// The number of places.
     streams: usize,
 }
 
 impl Journal {
-    /// Returns the journal and the stage that the supervisor keeps, with what a daemon that was killed left in them.
+    /// Returns the journal and the stage that the supervisor keeps, with the state that a killed
+    /// daemon left in them.
     ///
     /// # Errors
-    /// Those of the two files of memory.
+    /// Those of the two memory files.
     pub fn kept(stage: OwnedFd, memory: impl AsFd) -> Result<Self, Errno> {
         let stage = StagedBytes::new(stage)?;
-        // Where somebody limits the size of files it is for fewer streams.
+        // If the size of files is limited, there is room for fewer streams.
         let (words, streams) = fitting(STREAMS, |count| Words::map(&memory, count))?;
         Self::open(stage, words, streams)
     }
@@ -221,7 +230,7 @@ impl Journal {
         match form.load(Acquire) {
             0 => form.store(FORM, Release),
             FORM => {}
-            // Of another version of ours; its streams cannot be told.
+            // It was written by another version of ours, and its streams cannot be understood.
             _ => return Err(Errno::PROTO),
         }
         let memory = Arc::new(memory);
@@ -230,7 +239,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Returns a journal of so many streams that ends with this process.
+    /// Returns a journal for this many streams that ends with this process.
     ///
     /// It needs no file.
     ///
@@ -241,10 +250,10 @@ impl Journal {
         Self::open(StagedBytes::private(), words, streams)
     }
 
-    /// Finds the streams of a daemon that was killed.
+    /// Finds the streams of a killed daemon.
     fn find(&mut self) {
         let memory = Arc::clone(&self.memory);
-        // Places are used from the first on, so the first that never was ends the search.
+        // Places are used in order, so the first one that was never used ends the search.
         for index in (0..self.streams).map(EntryIndex) {
             if memory.get(index, COMMITS) == 0 {
                 break;
@@ -267,7 +276,8 @@ impl Journal {
         }
     }
 
-    /// Returns the record of the stream of this key, as the last daemon left it; `None` when there are too many.
+    /// Returns the record of the stream with this key, as the last daemon left it; `None` if there
+    /// are too many streams.
     pub fn adopt(&mut self, key: u64) -> Option<StreamRecord> {
         let memory = Arc::clone(&self.memory);
         if let Some(index) = self.taken.get(&key) {
@@ -280,7 +290,8 @@ impl Journal {
             self.fresh = self.fresh.saturating_add(1);
             Some(fresh)
         })?;
-        // The count goes on from the stream that had this place before, some lines of which may not be shown yet.
+        // The count goes on from the stream that had this place before, because some of its lines
+        // may not be shown yet.
         let entry = JournalEntry { due: memory.entry(index).due, ..JournalEntry::default() };
         memory.put(index, &entry);
         memory.set(index, OWNER, key.saturating_add(1));
@@ -288,7 +299,7 @@ impl Journal {
         Some(StreamRecord { place: Some((memory, index)), entry, is_uncertain: false })
     }
 
-    /// Forgets a stream, whose record says that nothing of it waits.
+    /// Forgets a stream that has no waiting bytes according to its record.
     pub fn release(&mut self, key: u64) {
         if let Some(index) = self.taken.remove(&key) {
             self.memory.set(index, OWNER, 0);
@@ -296,19 +307,20 @@ impl Journal {
         }
     }
 
-    /// Returns what counts the lines that are shown.
+    /// Returns the counter of shown lines.
     pub fn tally(&self) -> Tally {
         Tally(Some(Arc::clone(&self.memory)))
     }
 
-    /// Gives back the memory of the stage that no stream needs, now and then.
+    /// Occasionally gives back the memory of the stage that no stream needs.
     pub fn tidy(&mut self) {
         if self.stage.is_untidy() {
             self.make_room();
         }
     }
 
-    /// Gives back the memory of the stage that no stream needs; returns whether the next bytes go further to the front.
+    /// Gives back the memory of the stage that no stream needs; returns whether there is room again
+    /// at the front.
     pub fn make_room(&mut self) -> bool {
         let before = self.stage.end();
         let had_left = self.stage.has_left_file();
@@ -319,13 +331,14 @@ impl Journal {
         self.stage.end() < before
     }
 
-    /// Has the stage go on in the memory of this process, where its file can be no longer or no memory can be had for it.
+    /// Makes the stage continue in this process's memory, because its file may not become longer or
+    /// no memory is available for it.
     ///
     /// # Errors
     /// Those of reading the stage.
     pub fn leave_file(&mut self) -> Result<(), Errno> {
         self.stage.leave_file(&self.needed())?;
-        // What a restarted daemon would find in the file is not what the entries are about.
+        // The entries are not about the bytes that a restarted daemon would find in the file.
         self.set_form(LEFT);
         Ok(())
     }
@@ -336,14 +349,14 @@ impl Journal {
         }
     }
 
-    /// Returns what of the stage some stream needs.
+    /// Returns the parts of the stage that some stream needs.
     fn needed(&self) -> Vec<Range<u64>> {
         let ranges = self.taken.values().map(|index| self.memory.entry(*index).bytes);
         ranges.filter(|bytes| !bytes.is_empty()).collect()
     }
 }
 
-/// Returns the memory for as many of the streams as it can be had for, and how many these are.
+/// Returns memory for as many of the streams as possible, and their number.
 fn fitting(mut streams: usize, map: impl Fn(usize) -> Result<Words, Errno>) -> Result<(Words, usize), Errno> {
     loop {
         match map(streams.saturating_mul(STREAM).saturating_add(HEAD)) {
@@ -428,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_without_a_word_belongs_to_the_stream_that_was_taking() {
+    fn bytes_taken_by_a_killed_daemon_belong_to_the_stream_that_was_taking() {
         let files = files();
         let mut journal = opened(&files);
         write_to_stage(&mut journal, "of others");
@@ -444,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_that_brought_nothing_is_over() {
+    fn a_taking_that_brought_nothing_is_over() {
         let files = files();
         let mut record = opened(&files).adopt(5).unwrap();
         record.entry.phase = BatchPhase::Taking;

@@ -1,18 +1,20 @@
-//! Staged bytes in the memory of this process, for when there is no file of memory, or it may not grow any more.
+//! Staged bytes in this process's memory, for when there is no memory file, or it may not grow any
+//! more.
 //!
-//! *Lives here:* the bytes by their places. *Does not live here:* when there is no file (`stage`).
+//! *Lives here:* the bytes by their places.
+//! *Does not live here:* the decision to do without a file (`stage`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rustix::io::Errno;
 
-/// Pieces of the stage, each by the place where it begins.
+/// Pieces of the stage by their beginnings.
 #[derive(Debug, Default)]
 pub(crate) struct Segments(BTreeMap<u64, Vec<u8>>);
 
 impl Segments {
-    /// Puts bytes at a place where there are none.
+    /// Stores bytes at a place that holds none.
     pub fn put(&mut self, at: u64, bytes: Vec<u8>) {
         if !bytes.is_empty() {
             self.0.insert(at, bytes);
@@ -37,7 +39,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Forgets the pieces of which nothing is in these ranges.
+    /// Forgets the pieces that are completely outside these ranges.
     pub fn keep_only(&mut self, needed: &[Range<u64>]) {
         self.0.retain(|begin, bytes| {
             let end = begin.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));

@@ -1,6 +1,6 @@
-//! What was left out of a file since it was last written.
+//! The lines that were left out of a file since it was last written.
 //!
-//! *Lives here:* the count, and how a line whose beginning was left out is left out to its end.
+//! *Lives here:* the count, and leaving out the rest of a line whose beginning was left out.
 //! *Does not live here:* when lines are left out (`sink`).
 
 use memchr::{memchr, memchr_iter};
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::directory::DirError;
 
-/// The largest number of an error that the kernel gives.
+/// The largest error number of the kernel.
 const MAX_ERRNO: i32 = 4095;
 
 /// Why lines were left out.
@@ -35,19 +35,20 @@ impl std::fmt::Display for SkipReason {
             Self::Locked => DirError::Locked.fmt(f),
             Self::Gone => DirError::Gone.fmt(f),
             Self::System(errno) => {
-                let words = gatevisor_term::error_chain::chain(errno);
+                let words = gatevisor_wire::exit::error_chain(errno);
                 write!(f, "the directory could not be used (errno {}): {words}", errno.raw_os_error())
             }
         }
     }
 }
 
-/// What was left out of a file since it was last written.
+/// Counts what was left out of a file since it was last written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Skipped {
-    /// Lines whose end was left out.
+    /// How many lines ended in the bytes that were left out.
     pub lines: u64,
-    /// The line under way was begun outside the file, so the rest of it stays outside.
+    /// Whether the beginning of the unfinished line was left out, so that the rest of it is left
+    /// out, too.
     pub mid_line: bool,
     pub reason: Option<SkipReason>,
 }
@@ -66,7 +67,7 @@ impl Skipped {
         self.mid_line = *last != b'\n';
     }
 
-    /// Leaves the rest of a line out whose beginning was left out, and returns what follows.
+    /// Leaves out the rest of a line whose beginning was left out, and returns the bytes after it.
     pub fn end_of_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if !self.mid_line {
             return bytes;
@@ -84,7 +85,7 @@ impl Skipped {
         }
     }
 
-    /// Returns what is not the count, as a number.
+    /// Returns everything but the count, as a number.
     pub fn flags(&self) -> u64 {
         let (kind, errno) = match self.reason {
             None => (0, 0),
@@ -95,7 +96,7 @@ impl Skipped {
         u64::from(self.mid_line) | kind << 1 | errno << 32
     }
 
-    /// Returns what [`Skipped::flags`] was told of.
+    /// Restores the state from the result of [`Skipped::flags`].
     pub fn from_flags(lines: u64, flags: u64) -> Self {
         let reason = match flags >> 1 & 3 {
             0 => None,
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_tell_all() {
+    fn the_record_of_skipped_lines_survives_its_numbers() {
         for reason in
             [None, Some(SkipReason::Locked), Some(SkipReason::Gone), Some(SkipReason::System(Errno::ACCESS))]
         {

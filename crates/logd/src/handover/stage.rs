@@ -1,13 +1,15 @@
 //! Bytes that have left their pipes and are not in a log file yet.
 //!
-//! *Lives here:* a file in memory that takes bytes straight out of the pipes, and gives its memory back.
-//! *Does not live here:* whose bytes they are (`journal`), what becomes of them (`stream`).
+//! *Lives here:* a file in memory into which bytes move directly from the pipes, and giving its
+//! memory back.
+//! *Does not live here:* their streams (`journal`), and their processing (`stream`).
 //!
-//! splice(2) moves bytes from a pipe to the end of a file in one step: they have left the pipe exactly if the file has
-//! grown by them, however abruptly the process that moves them is killed. That is the one moment at which a byte could
-//! be lost or taken twice, so nothing else ever takes bytes out of a pipe. A read(2) would lose what it had taken with
-//! the memory that it was taken into. That is done only where there is no such file, or it may not be long enough: bytes that
-//! a kill would lose are better than a service that waits for us.
+//! splice(2) moves bytes from a pipe to the end of a file in one step: the bytes have left the pipe
+//! exactly if the file has grown by them, however abruptly the process is killed. That is the only
+//! moment at which a byte could be lost or taken twice, so nothing else ever takes bytes from a
+//! pipe. With read(2), the bytes would be lost with the memory that they were read into. It is used
+//! only if there is no such file, or the file may not become long enough: bytes that a kill would
+//! lose are better than a service that blocks.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,17 +20,17 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::segments::Segments;
 
-/// Bytes after which memory that is no longer needed is given back.
+/// After this many bytes, unneeded memory is given back.
 const TIDY: u64 = 256 << 10;
 
-/// What taking brought.
+/// The result of taking bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intake {
     /// This many bytes, at least one.
     Some(usize),
     /// Nothing, for now.
     Empty,
-    /// Nothing any more: no writer is left.
+    /// No bytes, and none will come: no writer is left.
     End,
 }
 
@@ -36,17 +38,17 @@ pub enum Intake {
 #[derive(Debug)]
 pub struct StagedBytes {
     file: Option<OwnedFd>,
-    /// The bytes, where they are not in the file.
+    /// The bytes, if they are not in the file.
     segments: Option<Segments>,
     end: u64,
-    /// Where the end was when memory was last given back.
+    /// The end at the time when memory was last given back.
     tidied: u64,
-    /// For input that is no pipe.
+    /// A buffer for input that is not a pipe.
     buffer: Vec<u8>,
 }
 
 impl StagedBytes {
-    /// Returns the stage that a file of memory holds, with what a process that was killed left in it.
+    /// Returns the stage in a memory file, with the bytes that a killed process left in it.
     ///
     /// # Errors
     /// Those of fstat(2).
@@ -62,17 +64,18 @@ impl StagedBytes {
         Self { file, segments, end: 0, tidied: 0, buffer: Vec::new() }
     }
 
-    /// Returns where the next byte goes.
+    /// Returns the place of the next byte.
     pub const fn end(&self) -> u64 {
         self.end
     }
 
-    /// Moves what a pipe has to the end, at most `limit` bytes.
+    /// Moves the bytes of a pipe to the end, at most `limit`.
     ///
-    /// Input that is no pipe is read, and what was read is lost if we are killed within this call.
+    /// Input that is not a pipe is read; those bytes are lost if this process is killed within this
+    /// call.
     ///
     /// # Errors
-    /// Those of splice(2) and read(2), except that a pipe with nothing in it is no error.
+    /// Those of splice(2) and read(2), except that an empty pipe is no error.
     pub fn take(&mut self, pipe: impl AsFd, limit: usize) -> Result<Intake, Errno> {
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         loop {
@@ -118,7 +121,8 @@ impl StagedBytes {
         }
     }
 
-    /// Goes on in the memory of this process until nothing is in the stage, with what is in these ranges.
+    /// Continues in this process's memory, with the bytes in these ranges, until the stage is
+    /// empty.
     ///
     /// # Errors
     /// Those of reading the file.
@@ -133,12 +137,12 @@ impl StagedBytes {
         Ok(())
     }
 
-    /// Returns whether its bytes are in the memory of this process only.
+    /// Returns whether its bytes are only in this process's memory.
     pub const fn has_left_file(&self) -> bool {
         self.segments.is_some()
     }
 
-    /// Moves bytes that are in the stage already to its end; returns where they begin now.
+    /// Moves bytes that are in the stage already to its end; returns their new place.
     ///
     /// # Errors
     /// Those of pread(2) and pwrite(2).
@@ -178,12 +182,12 @@ impl StagedBytes {
         Ok(())
     }
 
-    /// Returns whether it is worth to give memory back.
+    /// Returns whether it is worthwhile to give memory back.
     pub const fn is_untidy(&self) -> bool {
         self.end.saturating_sub(self.tidied) >= TIDY
     }
 
-    /// Gives the memory of everything but the ranges in `needed` back, best effort.
+    /// Gives back the memory of everything but the ranges in `needed`, best effort.
     pub fn tidy(&mut self, mut needed: Vec<Range<u64>>) {
         needed.sort_unstable_by_key(|range| range.start);
         match (&self.file, &mut self.segments) {
@@ -201,7 +205,7 @@ impl StagedBytes {
     }
 }
 
-/// Gives the memory of a file back, up to `end`, except for what is in these ranges, which are in order.
+/// Gives back the memory of a file up to `end`, except for these ranges, which are in order.
 fn punch(file: &OwnedFd, needed: Vec<Range<u64>>, end: u64) {
     let mut from = 0;
     for range in needed.into_iter().chain(std::iter::once(end..end)) {
@@ -253,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pipes_hold_is_taken_to_the_end() {
+    fn the_bytes_of_pipes_are_taken_to_the_end_of_the_stage() {
         let mut stage = StagedBytes::private();
         let (one, to_one) = pipe();
         let (two, to_two) = pipe();
@@ -270,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pipe_is_read() {
+    fn input_that_is_no_pipe_is_read() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("input");
         std::fs::write(&path, "from a file").unwrap();
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_at_the_end_is_moved_there() {
+    fn bytes_that_are_not_at_the_end_are_moved_there() {
         let mut stage = StagedBytes::private();
         let (one, to_one) = pipe();
         write(&to_one, b"0123456789").unwrap();
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_in_a_file_is_in_memory_until_nothing_is_left() {
+    fn bytes_that_do_not_fit_into_the_file_are_in_memory_until_none_are_left() {
         let mut stage = StagedBytes::private();
         let (one, to_one) = pipe();
         write(&to_one, b"in the file").unwrap();

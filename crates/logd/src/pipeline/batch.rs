@@ -1,6 +1,7 @@
-//! One batch of a stream, between the stage and the file and the console.
+//! One batch of a stream, on its way from the stage to the file and the console.
 //!
-//! *Lives here:* the buffers, used again for every batch. *Does not live here:* whose batch it is (`stream`).
+//! *Lives here:* the buffers, which are reused for every batch.
+//! *Does not live here:* the stream of the batch (`stream`).
 
 use std::ops::Range;
 
@@ -11,14 +12,14 @@ use crate::directory::stamp::Stamp;
 use crate::handover::stage::StagedBytes;
 use crate::time::BatchTime;
 
-/// Bytes that one batch takes at the most: what a pipe holds.
+/// The most bytes of one batch: as many as a pipe holds.
 pub const TAKE: usize = 64 << 10;
 
-/// The buffers of one batch at a time.
+/// The buffers for one batch at a time.
 #[derive(Debug)]
 pub struct Batch {
     input: Box<[u8]>,
-    /// Bytes of the input.
+    /// The number of input bytes.
     filled: usize,
     consumed: usize,
     composed: Composed,
@@ -34,7 +35,7 @@ impl Batch {
     /// Loads the bytes of a batch.
     ///
     /// # Errors
-    /// Those of reading the stage; `EIO` if they are more than a batch can be.
+    /// Those of reading the stage; `EIO` if there are more bytes than a batch can hold.
     pub fn load(&mut self, stage: &StagedBytes, bytes: Range<u64>) -> Result<(), Errno> {
         self.filled = 0;
         self.consumed = 0;
@@ -44,23 +45,23 @@ impl Batch {
         Ok(())
     }
 
-    /// Settles what the file will hold; nothing follows if this is the `last` of the stream.
+    /// Composes the bytes for the file. `last` tells that nothing follows in the stream.
     pub fn compose(&mut self, composer: &mut Composer, last: bool, now: BatchTime, stamp: &Stamp) {
         let input = self.input.get(..self.filled).unwrap_or_default();
         self.consumed = composer.compose(input, last, now, stamp, &mut self.composed);
     }
 
-    /// Returns what the file shall hold.
+    /// Returns the bytes for the file.
     pub fn composed(&self) -> &[u8] {
         &self.composed.written
     }
 
-    /// Returns what shall be shown.
+    /// Returns the bytes for the console.
     pub fn shown(&self) -> &[u8] {
         self.composed.shown(self.input.get(..self.consumed).unwrap_or_default())
     }
 
-    /// Returns how many bytes are of a line that is not decided on yet.
+    /// Returns how many bytes belong to a line that is not decided on yet.
     pub fn left(&self) -> usize {
         self.filled.saturating_sub(self.consumed)
     }

@@ -1,14 +1,16 @@
-//! From the bytes of a stream to what is written and what is shown of it.
+//! Turns the bytes of a stream into the bytes for the file and for the console.
 //!
-//! *Lives here:* stamps, the choice of lines (`include`, `exclude`), the rate limit and its announcements, the mark
-//! of standard error. No I/O and no clock: what comes out is a function of the bytes, the state and the moment, so
-//! that a daemon that was killed between two writes composes the same bytes again.
-//! *Does not live here:* where the bytes come from and go to; the settings' format (`gatevisor-slot`).
+//! *Lives here:* stamps, the choice of lines (`include`, `exclude`), the rate limit and its
+//! announcements, the mark of standard error. No I/O and no clock: the result is a function of the
+//! bytes, the state and the time, so a daemon that was restarted between two writes composes the
+//! same bytes again.
+//! *Does not live here:* the source and the destination of the bytes; the settings' format
+//! (`gatevisor-slot`).
 //!
-//! There are two ways of working. A stream of which nothing is left out is **plain**: every byte is written as it
-//! comes, parts of lines included, and what is shown is the input itself. Otherwise lines are **selected**: a line
-//! is decided on when it is whole, or by its first [`DECIDED_BY`] bytes when it is longer, and is left in the input
-//! until then.
+//! There are two modes. In **plain** mode, nothing is left out: every byte is written as it comes,
+//! including parts of lines, and the console gets the input itself. Otherwise lines are
+//! **selected**: a line is decided on when it is complete, or by its first [`DECIDED_BY`] bytes if
+//! it is longer, and stays in the input until then.
 
 use gatevisor_slot::{Patterns, Rate};
 use gatevisor_wire::log_directory::STDERR_MARK;
@@ -18,25 +20,27 @@ use crate::console::format::{CONTINUED, CONTINUES};
 use crate::directory::stamp::Stamp;
 use crate::time::BatchTime;
 
-/// Bytes of a line by which it is decided whether to keep it; more of it follow the decision.
+/// The number of bytes of a line that decide whether to keep it. The rest of a longer line follows
+/// the decision.
 pub const DECIDED_BY: usize = 8192;
-/// Memory for composed bytes that is kept from one time to the next; a batch of empty lines needs far more.
+/// Memory for composed bytes that is kept between batches; a batch of empty lines needs far more.
 const KEPT_CAPACITY: usize = 256 << 10;
 
 const MID_LINE: u64 = 1;
 const DROPPING: u64 = 2;
 
-/// What is done with the lines of a stream.
+/// The settings for the lines of a stream.
 #[derive(Debug, Clone, Default)]
 pub struct Spec {
-    /// Lines are kept if these patterns, if any, say so.
+    /// The patterns that choose lines; without them, all lines are kept.
     pub patterns: Option<Patterns>,
-    /// How many lines are kept in a time.
+    /// How many lines are kept within a time.
     pub rate: Option<Rate>,
-    /// This is the standard error of a service whose streams are told apart: its lines bear [`STDERR_MARK`].
+    /// Whether this is the standard error of a service whose streams are distinguished. Its lines
+    /// have the mark [`STDERR_MARK`].
     pub stderr: bool,
-    /// Only whole lines are written, because another stream goes into the same file. A line of over [`DECIDED_BY`] bytes
-    /// is written in parts, each a line that says so.
+    /// Whether only whole lines are written, because another stream goes into the same file. A line
+    /// longer than [`DECIDED_BY`] bytes is written in parts, each as a line that says so.
     pub whole_lines: bool,
 }
 
@@ -47,17 +51,17 @@ impl Spec {
     }
 }
 
-/// What came of some bytes.
+/// The result for some bytes.
 #[derive(Debug, Default)]
 pub struct Composed {
-    /// What the file shall hold.
+    /// The bytes for the file.
     pub written: Vec<u8>,
     selected: Vec<u8>,
     is_selected: bool,
 }
 
 impl Composed {
-    /// Returns what is to be shown, given the bytes that were consumed.
+    /// Returns the bytes for the console, given the consumed bytes.
     pub fn shown<'a>(&'a self, consumed: &'a [u8]) -> &'a [u8] {
         if self.is_selected { &self.selected } else { consumed }
     }
@@ -84,12 +88,13 @@ impl Composer {
         Self { plain: Stamping::new(), selecting }
     }
 
-    /// Composes the next bytes of the stream into `out`, whose contents are replaced, and returns how many of them
-    /// are consumed.
+    /// Composes the next bytes of the stream into `out`, whose contents are replaced, and returns
+    /// how many of them are consumed.
     ///
-    /// In plain mode that is all of them. Where lines are selected, the last line stays unconsumed until it is
-    /// whole, until [`DECIDED_BY`] bytes of it are there, or until `last` says that nothing follows. `now` is the
-    /// moment for the rate limit, and `stamp` the text of the same moment.
+    /// In plain mode it consumes all. If lines are selected, the last line stays unconsumed until
+    /// it is complete, until [`DECIDED_BY`] bytes of it are there, or until `last` tells that
+    /// nothing follows. `now` is the time for the rate limit, and `stamp` is the text of the same
+    /// time.
     pub fn compose(
         &mut self,
         input: &[u8],
@@ -109,12 +114,12 @@ impl Composer {
         }
     }
 
-    /// Returns whether what is kept ends in the middle of a line now.
+    /// Returns whether the kept bytes end in the middle of a line.
     pub fn is_mid_line(&self) -> bool {
         self.selecting.as_ref().map_or(self.plain.is_mid_line(), |selecting| selecting.fate == Fate::Kept)
     }
 
-    /// Returns the state in numbers, from which [`Composer::restore`] makes it again.
+    /// Returns the state as numbers, for [`Composer::restore`].
     pub fn state(&self) -> [u64; 4] {
         match &self.selecting {
             None => [if self.plain.is_mid_line() { MID_LINE } else { 0 }, 0, 0, 0],
@@ -129,13 +134,15 @@ impl Composer {
         }
     }
 
-    /// Returns to a state that [`Composer::state`] gave, of this composer or of another one of the same settings.
+    /// Restores a state from [`Composer::state`], of this composer or of another one with the same
+    /// settings.
     pub fn restore(&mut self, state: [u64; 4]) {
         let [flags, window_ms, used, left_out] = state;
         let mid_line = flags & MID_LINE != 0;
         match &mut self.selecting {
-            // Settings that have changed meanwhile are no reason to write a part of a line that was left out as a
-            // line of its own; it is written without a stamp then, as the rest of a line.
+            // If the settings have changed meanwhile, the rest of a line whose beginning was left
+            // out must not become a line of its own; it is written without a stamp, as the rest of
+            // a line.
             None => self.plain = Stamping::at(mid_line),
             Some(selecting) => {
                 selecting.fate = match (mid_line, flags & DROPPING != 0) {
@@ -151,7 +158,7 @@ impl Composer {
     }
 }
 
-/// What becomes of the line under way.
+/// The decision about the unfinished line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It has not begun, or is not decided on.
@@ -164,11 +171,11 @@ enum Fate {
 struct Selecting {
     spec: Spec,
     fate: Fate,
-    /// When the time that the rate counts in began, on the monotonic clock.
+    /// When the present time of the rate limit began, on the monotonic clock.
     window_ms: u64,
     /// Lines kept in that time.
     used: u64,
-    /// Lines left out for their number, not yet announced.
+    /// Lines that were left out by the rate limit and are not announced yet.
     left_out: u64,
 }
 
@@ -202,7 +209,6 @@ impl Selecting {
             if self.files_parts() && body > DECIDED_BY {
                 (line, after) = rest.split_at_checked(DECIDED_BY).unwrap_or((rest, &[]));
             }
-            let ends = line.ends_with(b"\n");
             let continued = self.fate == Fate::Kept;
             if self.fate == Fate::Open {
                 let body = line.strip_suffix(b"\n").unwrap_or(line);
@@ -215,23 +221,13 @@ impl Selecting {
                 }
             }
             if self.fate == Fate::Kept {
-                if self.spec.whole_lines {
-                    if continued {
-                        self.begin_line(stamp, out);
-                        out.written.extend_from_slice(CONTINUED);
-                    }
-                    out.written.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
-                    let is_the_end = last && after.is_empty();
-                    if !ends && !is_the_end {
-                        out.written.extend_from_slice(CONTINUES);
-                    }
-                    out.written.push(b'\n');
-                } else {
-                    out.written.extend_from_slice(line);
+                if continued && self.spec.whole_lines {
+                    self.begin_line(stamp, out);
+                    out.written.extend_from_slice(CONTINUED);
                 }
-                out.selected.extend_from_slice(line);
+                self.write(line, last && after.is_empty(), out);
             }
-            if ends {
+            if line.ends_with(b"\n") {
                 self.fate = Fate::Open;
             }
             rest = after;
@@ -242,7 +238,21 @@ impl Selecting {
         input.len().saturating_sub(rest.len())
     }
 
-    /// Returns whether a line that is too long is written in parts, each a line of its own.
+    /// Writes a kept line, or a part of one. `is_the_end` tells that nothing follows in the stream.
+    fn write(&self, line: &[u8], is_the_end: bool, out: &mut Composed) {
+        if self.spec.whole_lines {
+            out.written.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+            if !line.ends_with(b"\n") && !is_the_end {
+                out.written.extend_from_slice(CONTINUES);
+            }
+            out.written.push(b'\n');
+        } else {
+            out.written.extend_from_slice(line);
+        }
+        out.selected.extend_from_slice(line);
+    }
+
+    /// Returns whether a line that is too long is written in parts, each as a line of its own.
     fn files_parts(&self) -> bool {
         self.spec.whole_lines && self.fate != Fate::Dropped
     }
@@ -252,7 +262,7 @@ impl Selecting {
             return false;
         }
         let Some(rate) = self.spec.rate else { return true };
-        // The clock of another boot may be behind.
+        // After a reboot, the clock may be behind.
         if now.tick_ms.checked_sub(self.window_ms).is_none_or(|passed| passed >= rate.per_ms) {
             self.window_ms = now.tick_ms;
             self.used = 0;
@@ -266,9 +276,10 @@ impl Selecting {
         }
     }
 
-    /// Says how many lines are missing, where they are missing.
+    /// Announces how many lines are missing, at the place where they are missing.
     ///
-    /// Whatever was left out came after the last line that was kept, so the file is at the beginning of a line.
+    /// Lines were left out only after the last kept line, so the file is at the beginning of a
+    /// line.
     fn announce(&mut self, stamp: &Stamp, out: &mut Composed) {
         let (Some(rate), count @ 1..) = (self.spec.rate, self.left_out) else { return };
         let s = if count == 1 { "" } else { "s" };
@@ -311,7 +322,7 @@ mod tests {
         Spec { rate: Some(Rate { lines, per_ms }), ..Spec::default() }
     }
 
-    /// A stream whose bytes come in parts; what is not consumed waits.
+    /// A stream whose bytes come in parts. Unconsumed bytes wait.
     struct Run {
         composer: Composer,
         waiting: Vec<u8>,
@@ -331,7 +342,7 @@ mod tests {
             let now = at(tick_ms);
             let n = self.composer.compose(&self.waiting, last, now, &stamp(now), &mut out);
             let after = self.composer.state();
-            // A restarted daemon that finds the state from before makes the same of the same bytes.
+            // A restarted daemon with the state from before composes the same from the same bytes.
             let (written, shown) = (out.written.clone(), out.shown(&self.waiting[..n]).to_vec());
             self.composer.restore(before);
             let again = self.composer.compose(&self.waiting, last, now, &stamp(now), &mut out);
@@ -342,7 +353,7 @@ mod tests {
             self.waiting.drain(..n);
         }
 
-        /// Returns the file without its stamps, for streams that hold no `@`.
+        /// Returns the file without its stamps, for streams without `@`.
         fn file(&self) -> String {
             let text = String::from_utf8(self.written.clone()).unwrap();
             let unstamp = |line: &str| line.strip_prefix('@').map_or(line.to_owned(), |l| l[25..].to_owned());

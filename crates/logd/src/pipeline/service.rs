@@ -1,7 +1,8 @@
-//! One service: its pipes, and what they share.
+//! One service: its pipes, and their shared state.
 //!
 //! *Lives here:* the order among the streams of one service, which go into one directory.
-//! *Does not live here:* the way of one stream's bytes (`stream`), and when to read (the loops decide).
+//! *Does not live here:* the way of one stream's bytes (`stream`), and when to read (the loops
+//! decide).
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -15,12 +16,12 @@ use crate::handover::journal::StreamRecord;
 use crate::handover::stage::Intake;
 use crate::time::BatchTime;
 
-/// A pipe of a service, and what is known of it.
+/// A pipe of a service, with its record.
 #[derive(Debug)]
 pub(crate) struct ServicePipe {
-    /// The end to read.
+    /// The read end.
     pub pipe: OwnedFd,
-    /// Where a daemon that was killed had got to with it.
+    /// The progress of a killed daemon with it.
     pub record: StreamRecord,
 }
 
@@ -28,12 +29,12 @@ pub(crate) struct ServicePipe {
 #[derive(Debug)]
 pub(crate) struct LoggedService {
     output: ServiceOutput,
-    /// Standard output, and standard error where that has a pipe of its own.
+    /// Standard output, and standard error if it has a pipe of its own.
     streams: Vec<LogStream>,
 }
 
 impl LoggedService {
-    /// Returns the service that writes to these pipes, and goes on with what a daemon that was killed has left.
+    /// Returns the service that writes to these pipes, and continues where a killed daemon stopped.
     pub fn new(
         out: ServicePipe,
         err: Option<ServicePipe>,
@@ -59,7 +60,7 @@ impl LoggedService {
         if let (Some(sink), Some(first), Some(last)) = (&mut output.sink, streams.first(), streams.last()) {
             sink.go_on_with([first.position(), last.position()]);
         }
-        // One that is written in part is completed before another is touched.
+        // A stream that is written in part is completed before any other.
         streams.sort_by_key(|stream| !stream.is_partly_written());
         for stream in &mut streams {
             stream.resume(&mut output, daemon);
@@ -68,7 +69,7 @@ impl LoggedService {
         Self { output, streams }
     }
 
-    /// Returns the pipes, standard output's first.
+    /// Returns the pipes; standard output is the first.
     pub fn pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.streams.iter().map(LogStream::pipe)
     }
@@ -78,18 +79,18 @@ impl LoggedService {
         self.streams.get(index).is_some_and(LogStream::has_room)
     }
 
-    /// Returns when what waits is tried again, in monotonic milliseconds; `None` while nothing does.
+    /// Returns when waiting bytes are tried again, in monotonic milliseconds; `None` if none wait.
     pub fn retry_at_ms(&self) -> Option<u64> {
         self.streams.iter().filter_map(LogStream::retry_at_ms).min()
     }
 
-    /// Takes what a pipe has, at most `limit` bytes, and brings it through all steps.
+    /// Takes the bytes of a pipe, at most `limit`, through all steps.
     pub fn pump(&mut self, index: usize, limit: usize, daemon: &mut DaemonContext) -> Intake {
         let Some(stream) = self.streams.get_mut(index) else { return Intake::End };
         stream.pump(limit, &mut self.output, daemon)
     }
 
-    /// Tries again what waits.
+    /// Tries waiting bytes again.
     pub fn retry(&mut self, daemon: &mut DaemonContext) {
         let first = self.output.waiting;
         let mut streams: Vec<&mut LogStream> =
@@ -100,7 +101,8 @@ impl LoggedService {
         }
     }
 
-    /// Writes and shows what is left, and closes the directory; what cannot be written now is lost, and said to be.
+    /// Writes and shows the rest, and closes the directory. Bytes that cannot be written now are
+    /// lost, and that is reported.
     pub fn close(&mut self, daemon: &mut DaemonContext) {
         for stream in &mut self.streams {
             stream.close(&mut self.output, daemon);
@@ -119,7 +121,7 @@ impl LoggedService {
         self.streams.get(index).map_or(0, LogStream::waiting)
     }
 
-    /// Says that bytes were left in the pipes, which nobody will read.
+    /// Reports that unread bytes were left in the pipes.
     pub fn abandon(&self, bytes: u64, daemon: &DaemonContext) {
         if bytes > 0 {
             daemon.console.warn(&format!(

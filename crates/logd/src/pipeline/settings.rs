@@ -1,6 +1,6 @@
-//! What `log/run` says, with the environment of the daemon filled in.
+//! The settings in `log/run`, expanded with the daemon's environment.
 //!
-//! *Lives here:* reading the file below a service directory, and what counts when it cannot be read.
+//! *Lives here:* reading the file below a service directory, and the settings if it cannot be read.
 //! *Does not live here:* its format (`gatevisor-slot`).
 
 use std::ffi::OsString;
@@ -18,10 +18,11 @@ use super::error_note;
 use super::sink::{LogLocation, Sink};
 use crate::directory::LogLimits;
 use crate::time::BatchTime;
-use gatevisor_term::error_chain::chain;
+use gatevisor_wire::exit::error_chain;
 
 const FILE: &str = "log/run";
-/// Bytes that hardly any file has; taking memory for the longest that may be costs more than reading one.
+/// More bytes than almost every file has. Allocating memory for the longest possible file costs
+/// more than reading one.
 const USUAL_BYTES: usize = 4096;
 
 /// How a stream is kept and shown.
@@ -32,21 +33,21 @@ pub(crate) struct LogSettings {
     pub timestamp: Timestamp,
     /// Which lines are kept and shown.
     pub spec: Spec,
-    /// Where the lines are kept; `None` when that is not known.
+    /// Where the lines are kept; `None` if that is unknown.
     pub sink: Option<Sink>,
 }
 
-/// Whose the output is on which lines are shown, seen from those who write them and choose their settings.
+/// The owner of the output on which lines are shown, from the viewpoint of the services' owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputOwner {
-    /// Their own user's: they may show there what they like.
+    /// The services' owner, who may print anything there.
     Own,
-    /// Somebody else's, who must be able to tell whose lines these are.
+    /// Somebody else, who must be able to recognize whose lines these are.
     Foreign,
 }
 
 impl OutputOwner {
-    /// Returns how lines are shown there, where their settings say `wanted`.
+    /// Returns how lines are shown there if their settings say `wanted`.
     fn forward(self, wanted: Forward) -> Forward {
         match (self, wanted) {
             (Self::Foreign, Forward::Raw) => Forward::Label,
@@ -54,7 +55,7 @@ impl OutputOwner {
         }
     }
 
-    /// Returns what lines of `service` begin with there, where their settings say `wanted`.
+    /// Returns the label of lines of `service` there if their settings say `wanted`.
     fn label(self, wanted: Option<&str>, service: &str) -> String {
         match (self, wanted) {
             (_, None) => service.to_owned(),
@@ -65,7 +66,7 @@ impl OutputOwner {
     }
 }
 
-/// Returns a text as one word, which cannot be taken for a label with a line behind it.
+/// Returns a text as one word, which cannot be mistaken for a label and a line.
 fn word(text: &str) -> String {
     let is_plain =
         |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '+' | '/' | '\\' | '{' | '}');
@@ -93,10 +94,10 @@ pub(crate) enum SettingsError {
 }
 
 impl LogSettings {
-    /// Returns the settings of the service whose directory this is.
+    /// Returns the settings of the service with this directory.
     ///
-    /// A `log/run` that cannot be used is no reason to lose lines: they are shown then, and a warning says why they
-    /// are not kept.
+    /// If a `log/run` cannot be used, no lines are lost: they are shown, and a warning tells why
+    /// they are not kept.
     pub fn of_service(
         directory: Option<&OwnedFd>,
         name: &ServiceName,
@@ -106,7 +107,7 @@ impl LogSettings {
         let open = || gatevisor_sys::file::open_directory(directory?, c"log").ok();
         let log = open();
         if let Some(log) = &log {
-            // Of a daemon that is no more; if the error lasts, it is noted again.
+            // An earlier daemon left it. If the error lasts, it is noted again.
             error_note::remove(log);
         }
         let found = match directory {
@@ -119,15 +120,15 @@ impl LogSettings {
                 error_note::write(
                     log,
                     BatchTime::now().tai(),
-                    format!("{}; lines are shown and not kept", chain(&error)),
+                    format!("{}; lines are shown and not kept", error_chain(&error)),
                 );
             }
-            warn(format!("gatevisor: {label}: {}; lines are shown and not kept", chain(&error)));
+            warn(format!("gatevisor: {label}: {}; lines are shown and not kept", error_chain(&error)));
             Self::shown(name)
         })
     }
 
-    /// Returns the settings of lines that are only shown.
+    /// Returns the settings for lines that are only shown.
     pub fn shown(name: &ServiceName) -> Self {
         Self {
             label: label_of(name).into(),
@@ -138,10 +139,11 @@ impl LogSettings {
         }
     }
 
-    /// Returns the settings that a `log/run` file gives to a service.
+    /// Returns the settings of a service with this `log/run` file.
     ///
-    /// `label` counts where the file names none, and always where the output is foreign. A relative directory lies below `log`, the service's `log/`, where it
-    /// would lie were `log/run` a process of its own, or below the working directory.
+    /// `label` counts if the file names none, and always if the output is foreign. A relative
+    /// directory is below `log`, the service's `log/`, as if `log/run` were a process of its own;
+    /// without `log`, it is below the working directory.
     pub fn new(
         file: &LogFile,
         label: &str,
@@ -169,7 +171,7 @@ impl LogSettings {
     }
 }
 
-/// Returns the settings file in `path`, whoever it belongs to, and the owner's uid.
+/// Returns the settings file at `path`, and its owner's uid.
 pub(crate) fn read_file(path: &Path) -> Result<(LogFile, u32), SettingsError> {
     let limit = u64::try_from(gatevisor_slot::file::MAX_BYTES).unwrap_or(u64::MAX);
     let read = gatevisor_slot::read_file(path, limit)
@@ -196,7 +198,7 @@ fn parse(text: &[u8]) -> Result<LogFile, SettingsError> {
     }
 }
 
-/// Returns the settings that say what a script of s6-log says.
+/// Returns settings with the same meaning as a script of s6-log.
 fn of_script(script: &LogScript<'_>) -> LogFile {
     LogFile {
         size: u64::from(script.size),
@@ -214,7 +216,7 @@ fn of_script(script: &LogScript<'_>) -> LogFile {
 
 /// Returns the label of a service whose settings name none.
 pub(crate) fn label_of(name: &ServiceName) -> String {
-    // A label goes to terminals, so what a name may hold and a line may not is escaped.
+    // Labels go to terminals, so characters that a name may hold but a line may not are escaped.
     let shown = ServiceName::new(default_label(name.as_bytes()))
         .map_or_else(|_| name.to_string(), |short| short.to_string());
     word(&shown)

@@ -1,13 +1,16 @@
-//! Where a stream's lines are kept, and what happens while they cannot be.
+//! The destination of a stream's lines, and the reaction if they cannot be written.
 //!
-//! *Lives here:* opening the directory at the first byte, refusing what the disk refuses, when to try again, saying so
-//! once. *Does not live here:* the directory's format (`logdir`), and the bytes that wait (`stream`, in the stage).
+//! *Lives here:* opening the directory at the first byte, handling refusals of the disk, when to
+//! try again, reporting once.
+//! *Does not live here:* the directory's format (`directory`), and the waiting bytes (`stream`, in
+//! the stage).
 //!
-//! Two kinds of errors are told apart. A **disk** that refuses may relent, so bytes wait, first in the stage, then in
-//! the pipe, and then the service waits. A **directory** that cannot be had at all (locked by somebody else, not
-//! ours to write) may never be; a stream that is also shown goes on without its file, the lines are counted, and
-//! the file says how many are missing once it is ours. A stream that is not shown waits for it, because its lines
-//! would be nowhere.
+//! Two kinds of errors are distinguished. If a **disk** refuses, it may accept later. So bytes
+//! wait, first in the stage, then in the pipe, and then the service waits. If a **directory**
+//! cannot be used at all (because it is locked by somebody else, or not ours to write), that may
+//! never change. A stream that is also shown continues without its file, the lines are counted, and
+//! the file tells how many are missing once it can be written. A stream that is not shown waits for
+//! the directory, because its lines would be nowhere.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -21,18 +24,18 @@ use crate::directory::{DirError, FilePosition, LogDir, LogLimits, ProgressObserv
 use crate::handover::journal::StreamRecord;
 use crate::handover::skipped::Skipped;
 use crate::time::BatchTime;
-use gatevisor_term::error_chain::chain;
+use gatevisor_wire::exit::error_chain;
 
 /// Milliseconds between two attempts.
 const RETRY_MS: u64 = 1_000;
-/// Milliseconds during which there is no second warning about the same error.
+/// Milliseconds during which the same error causes no second warning.
 const QUIET_MS: u64 = 60_000;
 
-/// Where a log directory is.
+/// The place of a log directory.
 #[derive(Debug)]
 pub(crate) struct LogLocation {
-    /// The `log` directory of the service: what a relative path is relative to, and where errors are noted. Without
-    /// it, the working directory, and no note.
+    /// The `log` directory of the service: relative paths are relative to it, and errors are noted
+    /// in it. Without it, they are relative to the working directory, and nothing is noted.
     pub base: Option<OwnedFd>,
     /// The directory.
     pub path: PathBuf,
@@ -45,35 +48,36 @@ impl LogLocation {
     }
 }
 
-/// What a sink needs of the moment in which it is used.
+/// The circumstances of one use of a sink.
 pub(crate) struct WriteContext<'a> {
     pub now: BatchTime,
-    /// What a line of the sink's own would begin with.
+    /// The stamp for a line of the sink's own.
     pub stamp: &'a Stamp,
-    /// Takes a warning, one line.
+    /// Receives a warning of one line.
     pub warn: &'a mut dyn FnMut(String),
 }
 
-/// Where a stream's lines are kept.
+/// The destination of a stream's lines.
 #[derive(Debug)]
 pub(crate) struct Sink {
     label: Arc<str>,
     place: LogLocation,
     limits: LogLimits,
-    /// The lines are shown as well, so they may be left out of the file rather than hold up the service.
+    /// Whether lines are shown as well, so that they may be left out of the file instead of
+    /// blocking the service.
     may_skip: bool,
     open: Option<LogDir>,
     retry_at_ms: u64,
-    /// What keeps lines from being written now.
+    /// The error that prevents writing now.
     error: Option<DirError>,
-    /// Because of this error lines are left out of the file rather than held.
+    /// Whether lines are left out of the file because of this error, instead of held back.
     is_skipping: bool,
-    /// What the notice in the service directory says, and since when.
+    /// The error in the service directory's note, and since when.
     noted: Option<(DirError, Tai64n)>,
     spoken: Option<(DirError, u64)>,
-    /// The second in which `current` was last seen to be there.
+    /// The second in which `current` was last seen to exist.
     seen_at: i64,
-    /// The files that were written last, of which one is `current`.
+    /// The files that were written last; one of them is `current`.
     ours: [FilePosition; 2],
 }
 
@@ -82,11 +86,11 @@ pub(crate) struct Sink {
 pub(crate) enum Written {
     /// They are in the file, or counted as left out.
     Done,
-    /// Some of them wait, and are to be given again, with the same record.
+    /// Some of them wait. Pass them again, with the same record.
     Waiting,
 }
 
-/// Notes each step of a write in a stream's record.
+/// Records each step of a write in a stream's record.
 struct Noting<'a>(&'a mut StreamRecord);
 
 impl ProgressObserver for Noting<'_> {
@@ -96,7 +100,7 @@ impl ProgressObserver for Noting<'_> {
 }
 
 impl Sink {
-    /// Returns a sink that opens its directory when the first byte comes.
+    /// Returns a sink that opens its directory at the first byte.
     pub fn new(label: Arc<str>, place: LogLocation, limits: LogLimits, may_skip: bool) -> Self {
         Self {
             label,
@@ -114,14 +118,15 @@ impl Sink {
         }
     }
 
-    /// Names the files that a daemon that was killed may have been writing.
+    /// Names the files that a killed daemon may have been writing.
     pub fn go_on_with(&mut self, ours: [FilePosition; 2]) {
         self.ours = ours;
     }
 
-    /// Writes a batch, of which the record may say that a part is in the file already.
+    /// Writes a batch. The record may say that a part of it is in the file already.
     ///
-    /// What is given again must be the same bytes, with the same stamp, and whether they are the `last` of the stream.
+    /// A repeated call must pass the same bytes, with the same stamp. `last` tells whether they are
+    /// the last of the stream.
     pub fn write(
         &mut self,
         bytes: &[u8],
@@ -142,43 +147,44 @@ impl Sink {
             return self.attempt(bytes, 0, record, context);
         }
         if skipped.mid_line {
-            // The whole batch is of a line that was begun outside.
+            // The whole batch belongs to a line whose beginning was left out.
             record.entry.skipped = skipped;
             return Written::Done;
         }
-        // Lines were left out; before any other, the file says how many.
+        // Lines were left out. Before any other line, the file tells how many.
         let reason = skipped.reason.map_or_else(String::new, |reason| format!(": {reason}"));
         let note = format!("[gatevisor: {} missing here{reason}]\n", lines_are(skipped.lines));
         let note = [context.stamp.as_bytes(), note.as_bytes()].concat();
         self.attempt(&[&note, rest].concat(), note.len(), record, context)
     }
 
-    /// Returns when a batch that waits is tried again, in monotonic milliseconds.
+    /// Returns when a waiting batch is tried again, in monotonic milliseconds.
     pub fn retry_at_ms(&self) -> u64 {
         self.retry_at_ms
     }
 
-    /// Says that the rest of a batch is given up.
+    /// Reports that the rest of a batch is given up.
     pub fn give_up(&self, bytes: &[u8], record: &StreamRecord, context: &mut WriteContext<'_>) {
         let mut lost = Skipped::default();
         lost.add(bytes.get(record.written()..).unwrap_or_default());
         lost.end();
-        let reason = self.error.map_or_else(|| "the disk refused them".to_owned(), |error| chain(&error));
+        let reason =
+            self.error.map_or_else(|| "the disk refused them".to_owned(), |error| error_chain(&error));
         self.say(context, &format!("{} lost: {reason}", lines_are(lost.lines)));
     }
 
     /// Closes the directory cleanly.
     pub fn close(mut self, context: &mut WriteContext<'_>) {
-        // Nothing waits any more, whatever became of it.
+        // Nothing waits any more, whatever the result was.
         self.forget_note();
         if let Some(directory) = self.open.take()
             && let Err(error) = directory.close(context.now.tai())
         {
-            self.say(context, &format!("closing: {}", chain(&error)));
+            self.say(context, &format!("closing: {}", error_chain(&error)));
         }
     }
 
-    /// Writes `bytes`, which begin with a note of lines left out that is `note` bytes long.
+    /// Writes `bytes`, whose first `note` bytes are a note about lines that were left out.
     fn attempt(
         &mut self,
         bytes: &[u8],
@@ -220,7 +226,8 @@ impl Sink {
         now: BatchTime,
     ) -> Result<(), Unwritten> {
         let so_far = StreamRecord::written;
-        // A directory that was removed is made again, once; twice would be a fight with somebody.
+        // A directory that was removed is made again, but only once; a second time would be a fight
+        // with somebody.
         for may_reopen in [true, false] {
             let written = match self.directory(now) {
                 Ok(directory) => {
@@ -262,7 +269,7 @@ impl Sink {
         }
     }
 
-    /// Once a second, notices that somebody removed the files, so that they are made again.
+    /// Checks once a second whether somebody removed the files, so that they are made again.
     fn look_for_current(&mut self, now: BatchTime) {
         if now.seconds != self.seen_at {
             self.seen_at = now.seconds;
@@ -288,7 +295,7 @@ impl Sink {
             } else {
                 "lines are held and then the service waits; trying again every second"
             };
-            self.say(context, &format!("{}; {consequence}", chain(&error)));
+            self.say(context, &format!("{}; {consequence}", error_chain(&error)));
         } else if let Some((_, at)) = &mut self.spoken {
             *at = context.now.tick_ms;
         }
@@ -305,13 +312,17 @@ impl Sink {
         }
     }
 
-    /// Makes the service directory say what is wrong.
+    /// Updates the note in the service directory.
     fn note(&mut self, now: BatchTime) {
         let (Some(error), Some(log)) = (self.error, &self.place.base) else { return };
         if self.noted.is_none_or(|(noted, _)| noted != error) {
             let since = self.noted.map_or_else(|| now.tai(), |(_, since)| since);
             self.noted = Some((error, since));
-            error_note::write(log, since, format!("`{}`: {}", self.place.path.display(), chain(&error)));
+            error_note::write(
+                log,
+                since,
+                format!("`{}`: {}", self.place.path.display(), error_chain(&error)),
+            );
         }
     }
 
@@ -327,7 +338,7 @@ impl Sink {
     }
 }
 
-/// Settles how much of a batch a daemon that was killed had written.
+/// Finds out how much of a batch a killed daemon had written.
 fn find(directory: &LogDir, bytes: &[u8], record: &mut StreamRecord) -> Result<(), DirError> {
     let unknown = bytes.get(record.written()..).unwrap_or_default();
     let found = directory.found_at(record.entry.position, unknown)?;
@@ -376,7 +387,7 @@ mod tests {
             act(&mut self.sink, &mut self.record, &mut context)
         }
 
-        /// Writes a batch that follows one that was written.
+        /// Writes the next batch, after one that was written.
         fn write(&mut self, text: &str) -> Written {
             assert_eq!(self.waiting, None);
             let written =
@@ -467,14 +478,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_refuses_waits() {
-        // Without a file system of our own no log directory is full; a rotation that is refused stands in.
+    fn lines_that_a_full_disk_refuses_wait() {
+        // Without a file system of our own, we cannot make a full disk. A refused rotation replaces
+        // it.
         let temp = tempfile::tempdir().unwrap();
         let mut bench = Bench::new(temp.path(), true);
         let line = format!("{}\n", "x".repeat(600));
         bench.write(&line);
         let error = DirError::System { step: DirStep::Write, source: rustix::io::Errno::NOSPC };
-        // The directory is there and cannot be written on: an open directory is never skipped.
+        // The directory exists but cannot be written to. Lines for an open directory are never left
+        // out.
         bench.with(|sink, _, context| sink.failed(error, context));
         assert!(!bench.sink.is_skipping);
         assert!(
@@ -483,13 +496,13 @@ mod tests {
         );
         assert_eq!(bench.write(&line), Written::Done);
         assert!(bench.said[1].ends_with("is written again"));
-        // There is no second warning about the same error within a minute.
+        // The same error causes no second warning within a minute.
         bench.with(|sink, _, context| sink.failed(error, context));
         assert_eq!(bench.said.len(), 2);
     }
 
     #[test]
-    fn what_the_disk_never_took_is_said_to_be_lost() {
+    fn lines_that_the_disk_never_accepted_are_reported_as_lost() {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("file"), b"").unwrap();
         let mut bench = Bench::new(&temp.path().join("file/log"), false);
@@ -507,7 +520,7 @@ mod tests {
             let temp = tempfile::tempdir().unwrap();
             let mut killed = Bench::new(temp.path(), false);
             killed.write("one\n");
-            // It had said what it was about to do, and had written a part when it was killed.
+            // It had announced the write, and had written a part when it was killed.
             let position = killed.record.entry.position;
             drop(killed);
             let current = temp.path().join("current");
@@ -551,7 +564,7 @@ mod tests {
         bench.after(1000);
         bench.write("two\n");
         assert_eq!(fs::read(path.join("current")).unwrap(), b"two\n");
-        // Within the second it is noticed at the next rotation at the latest.
+        // Within the same second, it is noticed at the next rotation at the latest.
         fs::remove_dir_all(&path).unwrap();
         bench.write(&format!("{}\n", "x".repeat(999)));
         assert_eq!(fs::read(path.join("current")).unwrap().len(), 1000);

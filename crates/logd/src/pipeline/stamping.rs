@@ -1,14 +1,15 @@
-//! Stamps on the lines of a stream, for the file, where nothing is lost.
+//! Puts stamps on the lines of a stream for the file, where nothing is lost.
 //!
 //! *Lives here:* a splitter that works on any chunking of a stream. No I/O.
-//! *Does not live here:* where the bytes come from and go to; lines that are shown (`console::pieces`).
+//! *Does not live here:* the source and the destination of the bytes; lines that are shown
+//! (`console::pieces`).
 
 use memchr::memchr;
 
 /// Puts a stamp before each line of a stream that goes into a file.
 ///
-/// The stamp goes before the first byte of a line, so a line that arrives in parts bears the moment of its first
-/// part. No byte is added, lost or changed otherwise.
+/// The stamp is put before the first byte of a line, so a line that arrives in parts has the time
+/// of its first part. Otherwise no byte is added, lost or changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamping {
     mid_line: bool,

@@ -1,8 +1,9 @@
-//! One pipe of a service, and the way of its bytes into the file and onto the console.
+//! One pipe of a service, and the way of its bytes to the file and to the console.
 //!
-//! *Lives here:* the order of the steps of a batch, which makes it harmless to be killed between any two of them (see
-//! `journal`). *Does not live here:* when to take bytes (the loops decide), and what the pipes of one service share
-//! (`service`).
+//! *Lives here:* the order of the steps of a batch, which makes it harmless to be killed between
+//! any two of them (see `journal`).
+//! *Does not live here:* when to take bytes (the loops decide), and the shared state of one
+//! service's pipes (`service`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use crate::handover::entry::{BatchPhase, JournalEntry};
 use crate::handover::journal::{Journal, StreamRecord};
 use crate::handover::stage::Intake;
 use crate::time::BatchTime;
-use gatevisor_term::error_chain::chain;
+use gatevisor_wire::exit::error_chain;
 
-/// Milliseconds after which bytes are taken again when the system lacked the memory for them.
+/// Milliseconds until bytes are taken again after the system lacked memory for them.
 const PAUSE_MS: u64 = 1_000;
 
-/// What all streams share.
+/// The state that all streams share.
 #[derive(Debug)]
 pub(crate) struct DaemonContext {
     pub journal: Journal,
@@ -42,22 +43,23 @@ impl DaemonContext {
     }
 }
 
-/// Where the streams of one service are kept.
+/// The destination of one service's streams.
 #[derive(Debug)]
 pub(crate) struct ServiceOutput {
     pub label: Arc<str>,
     pub timestamp: Timestamp,
     pub sink: Option<Sink>,
-    /// The stream whose batch is written in part; until it is whole no other is written.
+    /// The stream whose batch is written in part. No other stream is written until the batch is
+    /// complete.
     pub waiting: Option<Which>,
 }
 
-/// Which of a service's streams.
+/// One of a service's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Standard output, and mostly standard error as well.
+    /// Standard output, usually together with standard error.
     Out,
-    /// Standard error, where it has a pipe of its own.
+    /// Standard error, if it has a pipe of its own.
     Err,
 }
 
@@ -69,12 +71,12 @@ pub(crate) struct LogStream {
     composer: Composer,
     record: StreamRecord,
     shown: ShownStream,
-    /// When to go on, in monotonic milliseconds, while something is in the way.
+    /// When to continue, in monotonic milliseconds, if something is in the way.
     retry_at_ms: Option<u64>,
 }
 
 impl LogStream {
-    /// Returns the stream that comes out of `pipe`; [`LogStream::resume`] comes next.
+    /// Returns the stream that comes from `pipe`. Call [`LogStream::resume`] next.
     pub fn new(
         which: Which,
         pipe: OwnedFd,
@@ -85,7 +87,7 @@ impl LogStream {
         Self { which, pipe, composer, record, shown, retry_at_ms: None }
     }
 
-    /// Goes on where a daemon that was killed had got to.
+    /// Continues where a killed daemon stopped.
     pub fn resume(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         self.composer.restore(self.record.entry.state);
         let mid_line = self.composer.is_mid_line();
@@ -96,12 +98,12 @@ impl LogStream {
         }
     }
 
-    /// Returns which of its service's streams it is.
+    /// Returns which stream of its service it is.
     pub fn which(&self) -> Which {
         self.which
     }
 
-    /// Returns whether some of its batch is in the file, or may be.
+    /// Returns whether some of its batch is, or may be, in the file.
     pub fn is_partly_written(&self) -> bool {
         self.record.is_uncertain || self.record.entry.written > 0
     }
@@ -111,27 +113,27 @@ impl LogStream {
         self.record.entry.position
     }
 
-    /// Returns the pipe, to wait on.
+    /// Returns the pipe, for polling.
     pub fn pipe(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }
 
-    /// Returns whether bytes may be taken now; not while something is in the way.
+    /// Returns whether bytes may be taken now; false if something is in the way.
     pub fn has_room(&self) -> bool {
         self.retry_at_ms.is_none()
     }
 
-    /// Returns when what waits is tried again, in monotonic milliseconds; `None` while nothing does.
+    /// Returns when waiting bytes are tried again, in monotonic milliseconds; `None` if none wait.
     pub fn retry_at_ms(&self) -> Option<u64> {
         self.retry_at_ms
     }
 
-    /// Takes what the pipe has, at most `limit` bytes, and brings it through all steps.
+    /// Takes the bytes of the pipe, at most `limit`, through all steps.
     pub fn pump(&mut self, limit: usize, output: &mut ServiceOutput, daemon: &mut DaemonContext) -> Intake {
         let limit = limit.min(TAKE);
         let mut taken = self.take(limit, &mut daemon.journal);
         if taken == Err(Errno::FBIG) && daemon.journal.make_room() {
-            // Somebody limits the size of files, and the stage is one.
+            // The size of files is limited, and the stage is a file.
             taken = self.take(limit, &mut daemon.journal);
         }
         if taken == Err(Errno::FBIG) && daemon.journal.leave_file().is_ok() {
@@ -144,7 +146,7 @@ impl LogStream {
                 Intake::Some(n)
             }
             Ok(taken) => taken,
-            // There may be memory again in a while.
+            // Memory may be available again after a while.
             Err(errno @ (Errno::NOMEM | Errno::NOSPC | Errno::NOBUFS | Errno::FBIG)) => {
                 self.retry_at_ms = Some(monotonic_ms().saturating_add(PAUSE_MS));
                 cannot_take(errno, output, daemon);
@@ -157,7 +159,7 @@ impl LogStream {
         }
     }
 
-    /// Takes bytes out of the pipe, behind those of an unfinished line.
+    /// Takes bytes from the pipe, after those of an unfinished line.
     fn take(&mut self, limit: usize, journal: &mut Journal) -> Result<Intake, Errno> {
         let entry = &mut self.record.entry;
         entry.bytes.start = if entry.bytes.is_empty() {
@@ -179,18 +181,18 @@ impl LogStream {
         taken
     }
 
-    /// Composes, writes and shows the bytes of the batch, or as much of it as is still to be done.
+    /// Composes, writes and shows the bytes of the batch, as far as that is not done yet.
     fn go_on(&mut self, now: BatchTime, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         let entry = &self.record.entry;
         let (moment, last) = (entry.moment, entry.phase == BatchPhase::Last);
         if let Err(errno) = daemon.batch.load(&daemon.journal.stage, entry.bytes.clone()) {
-            let text = chain(&errno);
+            let text = error_chain(&errno);
             daemon.console.warn(&format!("gatevisor: {}: lines are lost: {text}", output.label));
         }
         let stamp = daemon.stamper.stamp(output.timestamp, moment.seconds, moment.nanos);
         daemon.batch.compose(&mut self.composer, last, moment, &stamp);
         if self.record.is_uncertain && self.record.entry.is_shown {
-            // Whoever has shown the batch has kept the part of a line at its end.
+            // The daemon that showed the batch has kept the part of a line at its end.
             self.shown.resume(self.record.index(), self.composer.is_mid_line());
         }
         let is_free = output.waiting.is_none_or(|waiting| waiting == self.which);
@@ -220,7 +222,7 @@ impl LogStream {
         if written == Written::Done {
             self.settle(daemon.batch.left());
         } else {
-            // The same again, when it is tried again.
+            // The next attempt composes the same bytes again.
             self.composer.restore(self.record.entry.state);
         }
         self.record.commit();
@@ -230,7 +232,7 @@ impl LogStream {
         daemon.journal.tidy();
     }
 
-    /// Makes the entry say that nothing of the batch is left but the end of a line.
+    /// Records that only an unfinished line is left of the batch.
     fn settle(&mut self, left: usize) {
         let entry = &mut self.record.entry;
         entry.phase = BatchPhase::Idle;
@@ -242,7 +244,7 @@ impl LogStream {
         }
     }
 
-    /// Tries again what waits, if that is due.
+    /// Tries waiting bytes again, if that is due.
     pub fn retry(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         self.retry_at_ms = None;
         if self.record.entry.has_batch() {
@@ -250,14 +252,14 @@ impl LogStream {
         }
     }
 
-    /// Writes and shows what is left; what cannot be written now is lost, and said to be.
+    /// Writes and shows the rest. Bytes that cannot be written now are lost, and that is reported.
     pub fn close(&mut self, output: &mut ServiceOutput, daemon: &mut DaemonContext) {
         let now = BatchTime::now();
         if self.record.entry.has_batch() {
             self.go_on(now, output, daemon);
         }
         if !self.record.entry.has_batch() {
-            // The last line may lack its newline, or lines that were left out may still be to be announced.
+            // The last line may lack its newline, or left-out lines may not be announced yet.
             self.record.entry.phase = BatchPhase::Last;
             self.record.entry.moment = now;
             self.go_on(now, output, daemon);
@@ -284,19 +286,19 @@ impl LogStream {
 
     /// Returns how many bytes the pipe holds.
     pub fn waiting(&self) -> u64 {
-        // Where that cannot be asked, the pipe is read until it is empty.
+        // If that is unknown, the pipe is read until it is empty.
         rustix::io::ioctl_fionread(&self.pipe).unwrap_or(u64::MAX)
     }
 }
 
 fn cannot_take(errno: Errno, output: &ServiceOutput, daemon: &DaemonContext) {
-    let text = chain(&errno);
+    let text = error_chain(&errno);
     daemon.console.warn(&format!("gatevisor: {}: cannot read the log pipe: {text}", output.label));
 }
 
-/// Makes reads from a pipe return at once.
+/// Makes reads from a pipe non-blocking.
 ///
-/// The other side's writes are not affected: a pipe's two ends have descriptions of their own.
+/// Writes at the other end are not affected, because a pipe's two ends have separate descriptions.
 pub(crate) fn make_non_blocking(pipe: impl AsFd) -> Result<(), Errno> {
     rustix::io::ioctl_fionbio(pipe, true)
 }

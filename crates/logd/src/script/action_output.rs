@@ -1,6 +1,7 @@
-//! Where lines go that go into no log directory.
+//! The destinations of lines that are not log directories.
 //!
-//! *Lives here:* standard output, held while nobody reads it; status files. *Does not live here:* which lines.
+//! *Lives here:* standard output, with bytes held back while nobody reads it; status files.
+//! *Does not live here:* which lines go there.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -10,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::{Errno, write};
 
-/// As much as a pipe that is ready for any takes without waiting.
+/// The most bytes that a writable pipe accepts without blocking.
 const PIECE: usize = 4096;
 
 /// Standard output.
@@ -18,7 +19,7 @@ const PIECE: usize = 4096;
 pub(super) struct Stdout<'a> {
     fd: BorrowedFd<'a>,
     pub(super) held: Vec<u8>,
-    /// A file, which takes all that it is given.
+    /// Whether it is a regular file, which accepts everything.
     takes_all: bool,
     gone: bool,
 }
@@ -30,7 +31,7 @@ impl<'a> Stdout<'a> {
         Self { fd, held: Vec::new(), takes_all, gone: false }
     }
 
-    /// Returns whether nobody will ever read it.
+    /// Returns whether it will never have a reader again.
     pub(super) const fn is_gone(&self) -> bool {
         self.gone
     }
@@ -39,10 +40,10 @@ impl<'a> Stdout<'a> {
         self.fd
     }
 
-    /// Writes what is held, as far as that does not wait; whole lines where they are short.
+    /// Writes the held bytes, as far as that does not block; short lines are written whole.
     ///
     /// # Errors
-    /// It is closed, and what is held is forgotten, as will be what comes.
+    /// It is closed. Held bytes are discarded, and so will be later ones.
     pub(super) fn flush(&mut self) -> Result<(), Errno> {
         let mut written: usize = 0;
         let outcome = loop {
@@ -86,13 +87,14 @@ impl AsFd for Stdout<'_> {
     }
 }
 
-/// Returns the first lines that fit in a piece, or a piece of the first line.
+/// Returns the first lines that fit into a piece, or a piece of the first line.
 fn piece_of(bytes: &[u8]) -> &[u8] {
     let fits = bytes.get(..PIECE).unwrap_or(bytes);
     memrchr(b'\n', fits).and_then(|end| bytes.get(..=end)).unwrap_or(fits)
 }
 
-/// Replaces a status file by this text, cut or filled with newlines to `size` bytes unless that is 0.
+/// Replaces a status file by this text, cut or padded with newlines to `size` bytes unless `size`
+/// is 0.
 pub(super) fn write_status(file: &Path, mut text: Vec<u8>, size: usize) -> Result<(), Errno> {
     if size > 0 {
         text.resize(size, b'\n');

@@ -1,19 +1,20 @@
-//! From bytes to lines of at most so many bytes.
+//! Cuts bytes into lines of limited length.
 //!
-//! *Lives here:* cutting any chunking of a stream. No I/O. *Does not live here:* what becomes of a line.
+//! *Lives here:* cutting any chunking of a stream. No I/O.
+//! *Does not live here:* the processing of a line.
 
 use memchr::memchr;
 
 /// Cuts a stream into lines.
 #[derive(Debug)]
 pub(super) struct Cutter {
-    /// The line that has begun.
+    /// The beginning of the unfinished line.
     begun: Vec<u8>,
     limit: usize,
 }
 
 impl Cutter {
-    /// Returns a cutter of lines of at most `limit` bytes, their newline not counted.
+    /// Returns a cutter for lines of at most `limit` bytes, without their newlines.
     pub(super) const fn new(limit: usize) -> Self {
         Self { begun: Vec::new(), limit }
     }
@@ -23,7 +24,8 @@ impl Cutter {
         !self.begun.is_empty()
     }
 
-    /// Takes the next bytes, and gives each line that is complete or too long to `take`, without its newline.
+    /// Handles the next bytes, and passes each line that is complete or too long to `take`, without
+    /// its newline.
     pub(super) fn feed(&mut self, chunk: &[u8], take: &mut impl FnMut(&[u8])) {
         let mut rest = chunk;
         while let Some(end) = memchr(b'\n', rest) {
@@ -42,7 +44,7 @@ impl Cutter {
         }
     }
 
-    /// Ends the line that has begun, whatever it holds.
+    /// Ends the unfinished line, whatever it holds.
     pub(super) fn finish(&mut self, take: &mut impl FnMut(&[u8])) {
         let mut line = std::mem::take(&mut self.begun);
         take(&line);
@@ -50,7 +52,7 @@ impl Cutter {
         self.begun = line;
     }
 
-    /// Adds to the line that has begun; what exceeds the limit is given away.
+    /// Adds to the unfinished line, and passes on the bytes that exceed the limit.
     fn begin(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8])) {
         let mut line = std::mem::take(&mut self.begun);
         line.extend_from_slice(bytes);
@@ -59,7 +61,8 @@ impl Cutter {
         self.begun = line;
     }
 
-    /// Gives away as much of a line as exceeds the limit, and returns the rest, which is not empty unless the line is.
+    /// Passes on the part of a line that exceeds the limit, and returns the rest, which is not
+    /// empty unless the line is.
     fn cut<'a>(&self, line: &'a [u8], take: &mut impl FnMut(&[u8])) -> &'a [u8] {
         let mut rest = line;
         while rest.len() > self.limit

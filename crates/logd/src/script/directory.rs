@@ -1,7 +1,8 @@
-//! A log directory of a script: what waits for it, when it is tried again, and the processor of its archives.
+//! A log directory of a script: its waiting bytes, new attempts, and the processor of its archives.
 //!
-//! *Lives here:* s6-log's order of `previous`, `processed` and `state` around a processor; each step is tried again after a
-//! while where it fails. *Does not live here:* the lines, and the directory itself (`directory`), which the log daemon
+//! *Lives here:* s6-log's order of `previous`, `processed` and `state` around a processor; a step
+//! that fails is tried again after a while.
+//! *Does not live here:* the lines, and the directory itself (`directory`), which the log daemon
 //! keeps with the same code.
 
 use std::os::fd::OwnedFd;
@@ -21,14 +22,14 @@ use crate::time::BatchTime;
 /// Mode of a file that was synced and closed.
 const CLOSED_MODE: Mode = Mode::from_raw_mode(0o744);
 
-/// What could not be done, in s6-log's words, and why.
+/// The failed operation in s6-log's words, and the reason.
 #[derive(Debug)]
 pub(super) struct DirectoryError {
     pub doing: String,
     pub errno: Errno,
 }
 
-/// How far a processor is with a file that was put away. Each is what is to be done next.
+/// The progress of a processor with an archived file: the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RotationPhase {
     Writing,
@@ -49,16 +50,17 @@ pub(super) struct ScriptDirectory<'a> {
     path: PathBuf,
     files: LogDir,
     phase: RotationPhase,
-    /// Somebody asked for a rotation, which is not done yet.
+    /// Whether a rotation was requested and is not done yet.
     rotates: bool,
-    /// When the next attempt is due, in monotonic milliseconds, after one that failed.
+    /// When the next attempt after a failure is due, in monotonic milliseconds.
     retry_at_ms: Option<u64>,
-    /// What waits to be written.
+    /// The bytes that wait to be written.
     pub(super) held: Vec<u8>,
 }
 
 impl<'a> ScriptDirectory<'a> {
-    /// Opens the directory, making it if need be but not those above it, and puts away what a crash left.
+    /// Opens the directory, makes it if it is missing, but not its parents, and archives the
+    /// leftovers of a crash.
     pub(super) fn open(spec: &'a LogdirSpec) -> Result<Self, DirectoryError> {
         let path = path_of(&spec.path).to_owned();
         match mkdir(&path, Mode::from_raw_mode(0o2700)) {
@@ -83,7 +85,7 @@ impl<'a> ScriptDirectory<'a> {
         Ok(Self { spec, path, files, phase, rotates: false, retry_at_ms: None, held: Vec::new() })
     }
 
-    /// Returns whether nothing is left to be done.
+    /// Returns whether no work is left.
     pub(super) fn is_settled(&self) -> bool {
         let waits = !self.held.is_empty() || self.rotates || self.files.is_full();
         !waits && matches!(self.phase, RotationPhase::Writing | RotationPhase::Closed)
@@ -94,17 +96,17 @@ impl<'a> ScriptDirectory<'a> {
         self.phase == RotationPhase::Closed
     }
 
-    /// Returns when [`ScriptDirectory::advance`] is worth calling again, in monotonic milliseconds.
+    /// Returns when to call [`ScriptDirectory::advance`] again, in monotonic milliseconds.
     pub(super) fn retry_at_ms(&self) -> Option<u64> {
         self.retry_at_ms
     }
 
-    /// Rotates a file that is not empty, unless that is under way.
+    /// Rotates a nonempty file, unless a rotation is in progress.
     pub(super) fn rotate(&mut self) {
         self.rotates |= self.phase == RotationPhase::Writing && !self.files.is_empty();
     }
 
-    /// Does as much as can be done now: rotates, and writes what is held.
+    /// Does as much as possible now: rotates, and writes the held bytes.
     pub(super) fn advance(&mut self) -> Result<(), DirectoryError> {
         if self.is_resting() {
             return Ok(());
@@ -131,7 +133,7 @@ impl<'a> ScriptDirectory<'a> {
         self.retry_at_ms.is_some_and(|at| at > monotonic_ms())
     }
 
-    /// Has what failed tried again after a while.
+    /// Schedules another attempt if an operation failed.
     fn rest_after<T>(&mut self, done: Result<T, DirectoryError>) -> Result<T, DirectoryError> {
         if done.is_err() {
             self.retry_at_ms = Some(monotonic_ms().saturating_add(u64::from(self.spec.cooldown_ms)));
@@ -139,13 +141,13 @@ impl<'a> ScriptDirectory<'a> {
         done
     }
 
-    /// Learns whether the processor has ended, and returns what there is to say about that.
+    /// Checks whether the processor has ended, and returns a message about that, if there is one.
     pub(super) fn reap(&mut self) -> Option<String> {
         let RotationPhase::Processing(pid) = self.phase else { return None };
         let status = match waitpid(Some(pid), WaitOptions::NOHANG) {
             Ok(Some((_, status))) => status,
             Ok(None) | Err(Errno::INTR) => return None,
-            // Somebody else took its end from us; its output cannot be trusted.
+            // Another process reaped it, so its output cannot be trusted.
             Err(_) => return Some(self.process_again("crashed")),
         };
         if status.exit_status() == Some(0) {
@@ -175,8 +177,8 @@ impl<'a> ScriptDirectory<'a> {
         }
     }
 
-    /// Writes what is held, or rotates where that was asked for; returns whether there is more to be done, as `current` was
-    /// put away.
+    /// Writes the held bytes, or rotates if that was requested; returns whether there is more to
+    /// do, because `current` was archived.
     fn write(&mut self) -> Result<bool, DirectoryError> {
         let now = BatchTime::now().tai();
         let mut written: usize = 0;
@@ -203,7 +205,7 @@ impl<'a> ScriptDirectory<'a> {
         outcome
     }
 
-    /// Takes one step of a processor's work and returns the next.
+    /// Performs one step of a processor's work and returns the next one.
     fn process(&self, phase: RotationPhase) -> Result<RotationPhase, DirectoryError> {
         let dir = self.files.directory();
         let (next, doing, name, done) = match phase {
@@ -248,7 +250,7 @@ impl<'a> ScriptDirectory<'a> {
         done.map_err(|errno| DirectoryError { doing: doing(), errno }).map(|()| next)
     }
 
-    /// Opens a file of the directory that a processor has written, making it if need be.
+    /// Opens a file of the directory that a processor has written; makes it if it is missing.
     fn open_written(&self, name: &str) -> Result<OwnedFd, Errno> {
         let flags = OFlags::WRONLY
             | OFlags::CREATE
@@ -271,7 +273,7 @@ fn sync(file: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Returns what s6-log says of an error of its log directory.
+/// Returns s6-log's message for an error of its log directory.
 fn of_directory(error: DirError, path: &Path) -> DirectoryError {
     match error {
         DirError::Locked => {
@@ -298,7 +300,7 @@ fn in_s6_words(step: DirStep, errno: Errno, path: &Path) -> DirectoryError {
     DirectoryError { doing, errno }
 }
 
-/// Returns the path of a directive that names a file.
+/// Returns the path in a directive that names a file.
 pub(super) fn path_of(bytes: &[u8]) -> &Path {
     use std::os::unix::ffi::OsStrExt;
     Path::new(std::ffi::OsStr::from_bytes(bytes))

@@ -1,9 +1,11 @@
-//! Being s6-log: standard input through a script.
+//! Runs as s6-log: takes standard input through a script.
 //!
-//! *Lives here:* the loop, signals, stamps, and what is said. *Does not live here:* the command line.
+//! *Lives here:* the loop, signals, stamps, and messages.
+//! *Does not live here:* the command line.
 //!
-//! What is read is in the files before more is read, unless a file cannot be written or standard output is not read;
-//! then up to [`MOST_HELD`] bytes are held, and after that the pipe holds the rest.
+//! Bytes that were read are in the files before more are read, unless a file cannot be written or
+//! standard output is not read. Then up to [`MOST_HELD`] bytes are held, and after that the pipe
+//! holds the rest.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -22,30 +24,30 @@ use super::parser::{Destination, Script};
 use super::selection::LineSelection;
 use crate::directory::stamp::Stamper;
 use crate::time::{BatchTime, until};
-use gatevisor_term::error_chain::chain;
 use gatevisor_term::stream::say;
+use gatevisor_wire::exit::error_chain;
 
-/// Bytes taken from standard input at once.
+/// The most bytes that are read from standard input at once.
 const TAKE: usize = 64 << 10;
-/// Bytes that may wait to be written before reading stops.
+/// The most bytes that wait to be written before reading stops.
 const MOST_HELD: usize = 16 << 20;
-/// How long a line that has begun may take to end after a signal said to stop.
+/// How long an unfinished line may take to end after a signal to stop.
 const LAST_LINE: Duration = Duration::from_secs(2);
 
-/// What the command line says beside the script.
+/// The options of the command line besides the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct S6LogOptions {
-    /// `-b`: nothing more is read while anything waits to be written.
+    /// `-b`: nothing more is read while bytes wait to be written.
     pub block: bool,
-    /// `-p`: `SIGTERM` is no reason to stop.
+    /// `-p`: `SIGTERM` is ignored.
     pub protect: bool,
-    /// `-q`, `-v`: 0 is fatal errors only, 1 (the default) warnings as well.
+    /// `-q`, `-v`: 0 reports fatal errors only, 1 (the default) warnings as well.
     pub verbosity: u32,
-    /// `-l`: bytes of a line after which it is cut; `usize::MAX` is never.
+    /// `-l`: a line is cut after this many bytes; `usize::MAX` means never.
     pub line_limit: usize,
 }
 
-/// Why logging is not possible, in s6-log's words.
+/// Why logging is impossible, in s6-log's words.
 #[derive(Debug, thiserror::Error)]
 #[error("unable to {doing}: {why}")]
 pub struct S6LogError {
@@ -55,8 +57,8 @@ pub struct S6LogError {
 
 impl From<DirectoryError> for S6LogError {
     fn from(error: DirectoryError) -> Self {
-        // As text, because the system's numbers are of no use to whoever reads it.
-        Self { doing: error.doing, why: chain(&std::io::Error::from(error.errno)) }
+        // As text, because readers have no use for the system's numbers.
+        Self { doing: error.doing, why: error_chain(&std::io::Error::from(error.errno)) }
     }
 }
 
@@ -64,13 +66,14 @@ fn failed(doing: &str) -> impl Fn(Errno) -> S6LogError {
     move |errno| DirectoryError { doing: doing.to_owned(), errno }.into()
 }
 
-/// Takes standard input through a script until it ends, or a signal says to stop.
+/// Takes standard input through a script until it ends, or a signal stops it.
 ///
-/// `ready` is called once when the script's directories are open and signals are received. `SIGTERM` and `SIGHUP` end it
-/// after the line that has begun, `SIGALRM` rotates every directory. The process must have one thread.
+/// `ready` is called once, when the script's directories are open and signals are received.
+/// `SIGTERM` and `SIGHUP` end it after the unfinished line; `SIGALRM` rotates every directory. The
+/// process must have one thread.
 ///
 /// # Errors
-/// A log directory cannot be opened or is locked; nothing has been read then.
+/// A log directory cannot be opened or is locked. Then nothing has been read.
 #[expect(clippy::disallowed_methods, reason = "the directive `1` makes it data for the next program")]
 pub fn run(script: &Script, options: &S6LogOptions, ready: impl FnOnce()) -> Result<(), S6LogError> {
     let stdin = std::io::stdin();
@@ -78,7 +81,7 @@ pub fn run(script: &Script, options: &S6LogOptions, ready: impl FnOnce()) -> Res
         say("s6-log: warning: ignoring extraneous non-action directives");
     }
     let work = Work::new(script, options, Stdout::new(stream::stdout_fd()))?;
-    // The parent may have left it ignored, and then the end of a processor would go unnoticed.
+    // The parent may have left it ignored. Then the end of a processor would not be noticed.
     restore(SIGCHLD);
     let signals = SignalFd::new(&[SIGTERM, SIGHUP, SIGALRM, SIGCHLD]).map_err(failed("receive signals"))?;
     ready();
@@ -90,7 +93,7 @@ pub fn run(script: &Script, options: &S6LogOptions, ready: impl FnOnce()) -> Res
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InputState {
     Open,
-    /// The rest of a line, until this moment of the monotonic clock in milliseconds.
+    /// The rest of a line, until this time in milliseconds of the monotonic clock.
     LastLine(u64),
     Ended,
 }
@@ -128,7 +131,8 @@ impl Logger<'_> {
         }
     }
 
-    /// Waits for input, a signal, room in standard output, or a time; returns which of the first two are there.
+    /// Waits for input, a signal, room in standard output, or a time; returns whether there is
+    /// input, and whether there is a signal.
     fn wait(&self, stdin: impl AsFd, signals: &SignalFd, reads: bool) -> Result<(bool, bool), Errno> {
         let stdout = self.work.stdout.fd();
         let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
@@ -165,9 +169,10 @@ impl Logger<'_> {
         Ok(())
     }
 
-    /// Reads once and does what the script says with each line that is complete.
+    /// Reads once, and processes each complete line according to the script.
     fn take(&mut self, stdin: impl AsFd, buffer: &mut [u8]) {
-        // Of the last line no byte too many is taken: what follows is somebody else's.
+        // After the last line, not a single byte more is read, because the next bytes belong to
+        // another process.
         let most = if self.input == InputState::Open { buffer.len() } else { 1 };
         let taken = match read(stdin, buffer.get_mut(..most).unwrap_or_default()) {
             Ok(0) => return self.end(),
@@ -186,7 +191,7 @@ impl Logger<'_> {
         }
     }
 
-    /// Ends the input; a line without a newline is a line.
+    /// Ends the input. A rest without a newline counts as a line.
     fn end(&mut self) {
         self.input = InputState::Ended;
         if self.cutter.is_mid_line() {
@@ -197,16 +202,16 @@ impl Logger<'_> {
     }
 }
 
-/// Where an action's lines go.
+/// The destination of an action's lines.
 enum ActionOutput {
     Stdout,
     Alert(usize),
     Status(usize),
-    /// The index of the directory.
+    /// The index of a directory.
     ScriptDirectory(usize),
 }
 
-/// An action with what goes before each of its lines at the moment.
+/// An action with the present stamp and prefix of its lines.
 struct Doing<'a> {
     action: &'a super::parser::ScriptAction,
     output: ActionOutput,
@@ -215,7 +220,7 @@ struct Doing<'a> {
 
 struct Work<'a> {
     script: &'a Script,
-    /// For each step its actions.
+    /// The actions of each step.
     doing: Vec<Vec<Doing<'a>>>,
     directories: Vec<ScriptDirectory<'a>>,
     stdout: Stdout<'a>,
@@ -259,11 +264,11 @@ impl<'a> Work<'a> {
 
     fn warn(&self, doing: &str, errno: Errno) {
         if self.verbosity > 0 {
-            say(format!("s6-log: warning: unable to {doing}: {}", chain(&std::io::Error::from(errno))));
+            say(format!("s6-log: warning: unable to {doing}: {}", error_chain(&std::io::Error::from(errno))));
         }
     }
 
-    /// Notes the moment that the next lines bear.
+    /// Records the time for the stamps of the next lines.
     fn stamp(&mut self) {
         let now = BatchTime::now();
         for doing in self.doing.iter_mut().flatten() {
@@ -281,7 +286,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Does with a line what the script says.
+    /// Processes a line according to the script.
     fn line(&mut self, line: &[u8]) {
         let mut standing = LineSelection::START;
         for (step, actions) in self.script.steps.iter().zip(&self.doing) {
@@ -314,7 +319,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Writes and rotates as far as that is possible now.
+    /// Writes and rotates as far as possible now.
     fn advance(&mut self) {
         let mut errors = Vec::new();
         for directory in &mut self.directories {
@@ -326,11 +331,12 @@ impl<'a> Work<'a> {
             self.warn(&error.doing, error.errno);
         }
         if let Err(errno) = self.stdout.flush() {
-            // Said whatever the verbosity, as s6-log does: it is said once, and it is for ever.
+            // It is reported whatever the verbosity, as in s6-log: it is reported once, and lasts
+            // for ever.
             let why = std::io::Error::from(errno);
             say(format!(
                 "s6-log: warning: unable to write to stdout, closing the stream - error was: {}",
-                chain(&why)
+                error_chain(&why)
             ));
         }
     }
@@ -349,7 +355,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Returns how many bytes wait to be written; a rotation that is under way counts as one.
+    /// Returns how many bytes wait to be written; a rotation in progress counts as one.
     fn held(&self) -> usize {
         let waiting = |directory: &ScriptDirectory<'_>| {
             directory.held.len().saturating_add(usize::from(!directory.is_settled()))
@@ -361,7 +367,7 @@ impl<'a> Work<'a> {
         self.directories.iter().filter_map(ScriptDirectory::retry_at_ms).min()
     }
 
-    /// Closes each directory that is done, and returns whether nothing is left to do.
+    /// Closes each directory that is finished, and returns whether no work is left.
     fn close(&mut self) -> bool {
         if self.held() > 0 {
             return false;
@@ -386,13 +392,13 @@ fn put(out: &mut Vec<u8>, head: &[u8], line: &[u8]) {
     out.push(b'\n');
 }
 
-/// Says a line on standard error, cut after `limit` bytes unless that is 0.
+/// Writes a line to standard error, cut after `limit` bytes unless that is 0.
 #[expect(clippy::disallowed_methods, reason = "s6-log's contract: the bytes of the line")]
 fn alert(scratch: &mut Vec<u8>, head: &[u8], line: &[u8], limit: usize) {
     scratch.clear();
     scratch.extend_from_slice(b"s6-log: alert: ");
     scratch.extend_from_slice(head);
-    // Three bytes more are not worth the dots that would stand for them.
+    // Cutting three bytes is not worthwhile, because the dots would take as much room.
     if limit > 0 && limit.saturating_add(3) < line.len() {
         scratch.extend_from_slice(line.get(..limit).unwrap_or(line));
         scratch.extend_from_slice(b"...");

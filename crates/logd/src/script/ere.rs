@@ -1,21 +1,21 @@
-//! POSIX extended regular expressions, as glibc reads them, in the words of the crate `regex`.
+//! Translates POSIX extended regular expressions, as glibc reads them, for the crate `regex`.
 //!
 //! *Lives here:* the translation, byte by byte, in the C locale. *Does not live here:* matching.
 //!
-//! Whether a line matches is all that is asked, so the longest-match rule makes no difference. Back-references, which
-//! glibc knows in extended expressions although POSIX does not, are refused; so are collating elements of several
-//! letters.
+//! The only question is whether a line matches, so the longest-match rule makes no difference.
+//! Back-references, which glibc knows in extended expressions although POSIX does not, are refused.
+//! So are collating elements of several letters.
 //!
 //! **Source:** POSIX.1-2017, Base Definitions 9.4; glibc `RE_SYNTAX_POSIX_EXTENDED`.
 
 use std::fmt::Write as _;
 
-/// The largest number in an interval that is worth trying.
+/// The largest number in an interval.
 const MOST_REPEATS: u32 = 0x7fff;
-/// How deep groups may be nested.
+/// How deeply groups may be nested.
 const DEEPEST: u32 = 200;
 
-/// Returns the expression in the syntax of the crate `regex`, or `None` where it is none.
+/// Returns the expression in the syntax of the crate `regex`, or `None` if it is invalid.
 pub(super) fn translate(expression: &[u8]) -> Option<String> {
     let mut reader = PatternReader { rest: expression, depth: 0 };
     let mut out = String::new();
@@ -28,7 +28,7 @@ struct PatternReader<'a> {
     depth: u32,
 }
 
-/// What a repetition may follow.
+/// The unit that a repetition follows.
 enum Atom {
     Repeatable(String),
     Anchor(&'static str),
@@ -69,7 +69,7 @@ impl PatternReader<'_> {
         loop {
             match self.peek() {
                 None | Some(b'|') => return Some(()),
-                // One that closes nothing stands for itself.
+                // A closing parenthesis without an opening one stands for itself.
                 Some(b')') if self.depth > 0 => return Some(()),
                 Some(_) => match self.atom()? {
                     Atom::Anchor(anchor) => out.push_str(anchor),
@@ -117,7 +117,8 @@ impl PatternReader<'_> {
         Some(Atom::Repeatable(atom))
     }
 
-    /// Reads the repetitions after an atom. Each is closed, for a second sign would mean something else to `regex`.
+    /// Reads the repetitions after an atom. Each is put into a group, because a second sign would
+    /// mean something else to `regex`.
     fn repeated(&mut self, mut atom: String) -> Option<String> {
         loop {
             let sign = match self.peek() {
@@ -156,7 +157,7 @@ impl PatternReader<'_> {
         self.eat(b"}").then_some(sign)
     }
 
-    /// Reads digits; a number that is too large makes the interval one that is refused.
+    /// Reads digits. If the number is too large, the interval is refused.
     fn count(&mut self) -> Option<u32> {
         let mut count: Option<u32> = None;
         while let Some(digit @ b'0'..=b'9') = self.peek() {
@@ -211,7 +212,7 @@ impl PatternReader<'_> {
     fn element(&mut self) -> Option<u8> {
         for (open, close) in [(b"[.", b".]"), (b"[=", b"=]")] {
             if self.eat(open) {
-                // Even the closing bracket or the sign itself may be named so.
+                // Even the closing bracket or the sign itself may be written in this way.
                 let value = self.next()?;
                 return self.eat(close).then_some(value);
             }
@@ -219,7 +220,7 @@ impl PatternReader<'_> {
         self.next()
     }
 
-    /// Reads up to `close`, which is read as well.
+    /// Reads up to and including `close`.
     fn name(&mut self, close: &[u8]) -> Option<&[u8]> {
         let end = self.rest.windows(close.len()).position(|window| window == close)?;
         let (name, after) = self.rest.split_at_checked(end)?;
@@ -228,7 +229,7 @@ impl PatternReader<'_> {
     }
 }
 
-/// Returns an expression for just this byte.
+/// Returns an expression that matches exactly this byte.
 fn byte(value: u8) -> String {
     format!(r"\x{value:02x}")
 }
@@ -294,7 +295,7 @@ mod tests {
             (r"\bword\b", "a word", "words"),
             (r"\<word\>", "a word", "words"),
             (r"^\w+$", "a_1", "a b"),
-            // Two signs: both count, neither means lazy or possessive.
+            // Two signs: both count, and neither means lazy or possessive.
             ("^(a+?)$", "", "b"),
             ("^a{2}{2}$", "aaaa", "aaa"),
         ] {
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_refused() {
+    fn an_invalid_expression_is_refused() {
         for expression in [
             "(",
             "*",

@@ -1,12 +1,14 @@
-//! The logging script of s6-log: what its directives mean, and doing it.
+//! The logging script of s6-log: the meaning of its directives, and executing them.
 //!
-//! *Lives here:* the parser ([`parse`], pure and total), POSIX regular expressions, cutting the input into lines, the
-//! log directories as s6-log rotates them, processors, alerts, status files, and the loop ([`run`]).
+//! *Lives here:* the parser ([`parse`], pure and total), POSIX regular expressions, cutting the
+//! input into lines, the log directories as s6-log rotates them, processors, alerts, status files,
+//! and the loop ([`run`]).
 //!
-//! *Does not live here:* the command line (`gatevisor-applets`), and the log daemon, which needs none of this unless a
-//! slot's `log/run` is such a script.
+//! *Does not live here:* the command line (`gatevisor-applets`), and the log daemon, which needs
+//! none of this unless a slot's `log/run` is such a script.
 //!
-//! **Source:** <https://skarnet.org/software/s6/s6-log.html>; what differs on purpose is listed in `docs/applets.md`.
+//! **Source:** <https://skarnet.org/software/s6/s6-log.html>; intended differences are listed in
+//! `docs/applets.md`.
 
 mod action_output;
 mod cutter;

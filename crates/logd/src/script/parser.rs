@@ -1,67 +1,68 @@
-//! From directives to a script.
+//! Parses directives into a script.
 //!
-//! *Lives here:* the language, its defaults and limits, and s6-log's words for what is wrong with a script.
-//! *Does not live here:* anything that is done.
+//! *Lives here:* the language, its defaults and limits, and s6-log's words for mistakes in a
+//! script.
+//! *Does not live here:* executing it.
 
 use super::pattern::Pattern;
 
 /// The smallest size in bytes at which a file is rotated.
 const SMALLEST: u32 = 4096;
-/// The largest.
+/// The largest size in bytes at which a file is rotated.
 const LARGEST: u32 = 268_435_455;
 
-/// A logging script: what happens to each line, in this order.
+/// A logging script: the processing of each line, in this order.
 #[derive(Debug, Clone)]
 pub struct Script {
-    /// Selections, each followed by what is done to the lines selected then.
+    /// Selections, each followed by the actions on the lines that are selected then.
     pub steps: Vec<ScriptStep>,
-    /// Directives at the end lead to no action; a warning is due.
+    /// Whether the last directives lead to no action, which causes a warning.
     pub has_extra: bool,
 }
 
 /// Selections and the actions after them.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptStep {
-    /// How the selection changes, in this order.
+    /// The changes of the selection, in this order.
     pub selections: Vec<Selection>,
-    /// What is done with a line that is selected then.
+    /// The actions on a line that is selected then.
     pub actions: Vec<ScriptAction>,
 }
 
 /// A selection directive.
 #[derive(Debug, Clone)]
 pub enum Selection {
-    /// `f`: a line is selected if nothing was done with it so far.
+    /// `f`: selects a line on which no action was performed so far.
     Unacted,
-    /// `+`: a line that matches is selected.
+    /// `+`: selects a matching line.
     Select(Pattern),
-    /// `-`: a line that matches is deselected.
+    /// `-`: deselects a matching line.
     Deselect(Pattern),
 }
 
-/// Something done with a selected line.
+/// An action on a selected line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptAction {
-    /// `t`: a TAI64N stamp goes first.
+    /// `t`: a TAI64N stamp comes first.
     pub tai64n: bool,
-    /// `T`: the local date and time go next.
+    /// `T`: the local date and time come next.
     pub iso: bool,
-    /// `p`: what goes before the line, its blank included.
+    /// `p`: the text before the line, including its blank.
     pub prefix: Vec<u8>,
-    /// Where the line goes.
+    /// The destination of the line.
     pub destination: Destination,
 }
 
-/// Where a line goes.
+/// The destination of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// `1`: standard output.
     Stdout,
-    /// `2`: standard error, at most this many bytes of it; 0 is without limit.
+    /// `2`: standard error, at most this many bytes; 0 means no limit.
     Alert(usize),
-    /// `=file`: a file that holds nothing else, this many bytes long; 0 is as long as the line.
+    /// `=file`: a file that holds nothing else, of this many bytes; 0 means as long as the line.
     Status {
-        /// The file.
+        /// The path of the file.
         file: Vec<u8>,
         /// Its size in bytes.
         size: usize,
@@ -70,26 +71,26 @@ pub enum Destination {
     Logdir(LogdirSpec),
 }
 
-/// A log directory and how it is rotated.
+/// A log directory and its rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogdirSpec {
     /// Its path as written.
     pub path: Vec<u8>,
-    /// `n`: archives kept.
+    /// `n`: the number of archives to keep.
     pub keep: u32,
-    /// `s`: size in bytes that `current` should not exceed.
+    /// `s`: the size in bytes that `current` should not exceed.
     pub size: u32,
-    /// `l`: bytes below that size at which it is rotated.
+    /// `l`: how many bytes below that size it is rotated.
     pub tolerance: u32,
-    /// `S`: bytes of all archives together; 0 is without limit.
+    /// `S`: bytes of all archives together; 0 means no limit.
     pub total: u64,
-    /// `r`: milliseconds after which what failed is tried again.
+    /// `r`: milliseconds after which a failed step is tried again.
     pub cooldown_ms: u32,
-    /// `!` or `?`: what an archive goes through.
+    /// `!` or `?`: the command that processes an archive.
     pub processor: Option<Processor>,
 }
 
-/// A command through which a file goes before it is an archive.
+/// A command that processes a file before it becomes an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Processor {
     /// `!`: a line for `execlineb -Pc`.
@@ -98,26 +99,27 @@ pub enum Processor {
     Shell(Vec<u8>),
 }
 
-/// Why there is no script; the words are s6-log's.
+/// Why there is no valid script, in s6-log's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
-    /// A directive that does not exist, or whose number or expression is none.
+    /// A directive does not exist, or its number or expression is invalid.
     #[error("unrecognized directive: {}", .0.escape_ascii())]
     Unrecognized(Vec<u8>),
-    /// A directive that takes nothing has something, or one that takes something has nothing.
+    /// A directive without an argument has one, or a directive lacks its argument.
     #[error("syntax error at directive: {}", .0.escape_ascii())]
     Syntax(Vec<u8>),
     /// The tolerance is more than half of the size.
     #[error("directive {} conflicts with previous s directive", .0.escape_ascii())]
     Conflict(Vec<u8>),
-    /// Nothing is done.
+    /// There is no action.
     #[error("no action directive specified")]
     NoAction,
 }
 
-/// Returns the script that these directives are.
+/// Returns the script of these directives.
 pub fn parse(directives: &[&[u8]]) -> Result<Script, ScriptError> {
-    // As s6-log: the shape of all of them first, so that of two mistakes the same is named.
+    // As in s6-log, the shape of all directives is checked first, so that of two mistakes the same
+    // one is reported.
     let has_extra = check_shapes(directives)?;
     let mut reading = ScriptReader::new();
     for directive in directives {
@@ -127,7 +129,7 @@ pub fn parse(directives: &[&[u8]]) -> Result<Script, ScriptError> {
     Ok(Script { steps: reading.steps, has_extra })
 }
 
-/// Checks what can be told of each directive by itself, and returns whether some lead to no action.
+/// Checks the shape of each directive, and returns whether some lead to no action.
 fn check_shapes(directives: &[&[u8]]) -> Result<bool, ScriptError> {
     let mut acted = false;
     let mut any = false;
@@ -147,7 +149,7 @@ fn check_shapes(directives: &[&[u8]]) -> Result<bool, ScriptError> {
     if any { Ok(!acted) } else { Err(ScriptError::NoAction) }
 }
 
-/// What the directives so far have set.
+/// The settings by the directives so far.
 struct ScriptReader {
     steps: Vec<ScriptStep>,
     step: ScriptStep,
@@ -235,7 +237,7 @@ impl ScriptReader {
         self.step.actions.push(action);
     }
 
-    /// Ends a step; selections without an action are dropped, for they select nothing that is done.
+    /// Ends a step. Selections without an action have no effect, and are dropped.
     fn end_step(&mut self) {
         let step = std::mem::take(&mut self.step);
         if !step.actions.is_empty() {
@@ -248,7 +250,7 @@ fn some(bytes: &[u8]) -> Option<Vec<u8>> {
     (!bytes.is_empty()).then(|| bytes.to_vec())
 }
 
-/// Returns the number that these decimal digits are.
+/// Returns the number of these decimal digits.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_as_the_manual_says() {
+    fn defaults_of_the_script_are_those_of_the_manual() {
         let logdir = logdir(&read("./d").unwrap());
         let expected = LogdirSpec {
             path: b"./d".to_vec(),
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_s6_logs_words() {
+    fn mistakes_are_reported_in_s6_logs_words() {
         for (line, words) in [
             ("", "unrecognized directive: "),
             ("x ./d", "unrecognized directive: x"),
@@ -349,7 +351,7 @@ mod tests {
             ("n-1 ./d", "unrecognized directive: n-1"),
             ("s1 l3000 ./d", "directive l3000 conflicts with previous s directive"),
             ("+( ./d", "unrecognized directive: +("),
-            // Of two mistakes, the one of shape.
+            // Of two mistakes, the one of shape is reported.
             ("nx tt ./d", "syntax error at directive: tt"),
         ] {
             assert_eq!(read(line).map(|_| ()), Err(words.to_owned()), "{line}");

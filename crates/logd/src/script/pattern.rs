@@ -1,12 +1,13 @@
 //! A POSIX extended regular expression of a script.
 //!
-//! *Lives here:* compiling one, within a bound, and matching. *Does not live here:* its translation (`ere`).
+//! *Lives here:* compiling one, within a limit, and matching.
+//! *Does not live here:* its translation (`ere`).
 
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::ere;
 
-/// Bytes that a compiled expression may take.
+/// The most bytes that a compiled expression may take.
 const LARGEST: usize = 10 << 20;
 
 /// A POSIX extended regular expression.
@@ -17,7 +18,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Returns the pattern, or `None` where it is none that we can use.
+    /// Returns the pattern, or `None` if it is invalid or too large.
     pub fn new(expression: &[u8]) -> Option<Self> {
         if expression.is_empty() {
             return Some(Self { regex: None });

@@ -1,7 +1,7 @@
-//! Running a processor.
+//! Runs a processor.
 //!
-//! *Lives here:* its process: the files on its descriptors, its working directory. *Does not live here:* when, and
-//! what its end means.
+//! *Lives here:* its process: the files on its descriptors, its working directory.
+//! *Does not live here:* when it runs, and the meaning of its end.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -15,12 +15,13 @@ use rustix::process::Pid;
 
 use super::parser::Processor;
 use gatevisor_term::stream::say;
+use gatevisor_wire::exit::{Exit, error_chain};
 
-/// Our own descriptors are kept above those that the processor gets.
+/// Our own descriptors are kept above those of the processor.
 const OUT_OF_THE_WAY: i32 = 10;
-const EXIT_SYSTEM: i32 = 111;
 
-/// Starts a processor: `previous` on 0, `processed` on 1, `state` on 4, `newstate` on 5, in the log directory.
+/// Starts a processor: `previous` on 0, `processed` on 1, `state` on 4, `newstate` on 5, in the log
+/// directory.
 ///
 /// The process must have one thread.
 pub(super) fn start(processor: &Processor, directory: BorrowedFd<'_>) -> Result<Pid, Errno> {
@@ -39,11 +40,8 @@ pub(super) fn start(processor: &Processor, directory: BorrowedFd<'_>) -> Result<
             (format!("exec {}", OsStr::from_bytes(program).display()), errno)
         };
         let why = std::io::Error::from(errno);
-        say(format!(
-            "s6-log (processor child): fatal: unable to {what}: {}",
-            gatevisor_term::error_chain::chain(&why)
-        ));
-        EXIT_SYSTEM
+        say(format!("s6-log (processor child): fatal: unable to {what}: {}", error_chain(&why)));
+        Exit::System.status()
     })
 }
 
@@ -64,7 +62,7 @@ fn prepare(directory: BorrowedFd<'_>) -> Result<(), (&'static str, Errno)> {
     Ok(())
 }
 
-/// Makes `file` the descriptor of this number, which stays open at exec.
+/// Makes `file` the descriptor with this number, and keeps it open at exec.
 fn give(file: impl AsFd, number: i32) -> Result<(), Errno> {
     let file = fcntl_dupfd_cloexec(file, OUT_OF_THE_WAY)?;
     let taken: OwnedFd = match adopt_fd(number) {
@@ -72,11 +70,11 @@ fn give(file: impl AsFd, number: i32) -> Result<(), Errno> {
             dup2(&file, &mut taken)?;
             taken
         }
-        // It is free, so it is the lowest that is.
+        // The number is free, so it is the lowest free one.
         Err(_) => fcntl_dupfd_cloexec(&file, number)?,
     };
     fcntl_setfd(&taken, FdFlags::empty())?;
-    // It is the program's now.
+    // It belongs to the program now.
     let _ = taken.into_raw_fd();
     Ok(())
 }

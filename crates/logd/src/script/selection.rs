@@ -1,10 +1,11 @@
-//! Which lines an action gets.
+//! Decides which lines an action gets.
 //!
-//! *Lives here:* deciding, from a line alone. *Does not live here:* the actions.
+//! *Lives here:* deciding, from a line only.
+//! *Does not live here:* the actions.
 
 use super::parser::{ScriptStep, Selection};
 
-/// Where a line stands in a script.
+/// The state of a line within a script.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LineSelection {
     selected: bool,
@@ -14,7 +15,7 @@ pub(super) struct LineSelection {
 impl LineSelection {
     pub(super) const START: Self = Self { selected: true, acted: false };
 
-    /// Takes the line through the selections of a step, and returns whether its actions get it.
+    /// Applies the selections of a step to the line, and returns whether the step's actions get it.
     pub(super) fn enters(&mut self, step: &ScriptStep, line: &[u8]) -> bool {
         for selection in &step.selections {
             match selection {

@@ -116,14 +116,14 @@ impl Lines {
     }
 }
 
-/// Returns the daemon's next answer about a pipe; that it works, which it says first, is none.
-pub fn answer(heard: impl AsFd) -> Vec<u8> {
+/// Returns the daemon's next answer about a pipe. Its first message, that it works, is no answer.
+pub fn answer(replies: impl AsFd) -> Vec<u8> {
     loop {
         let mut answer = [0; 5];
         for byte in &mut answer {
-            assert!(wait_readable(&heard), "no answer in time");
+            assert!(wait_readable(&replies), "no answer in time");
             assert_eq!(
-                rustix::io::read(&heard, std::slice::from_mut(byte)).unwrap(),
+                rustix::io::read(&replies, std::slice::from_mut(byte)).unwrap(),
                 1,
                 "the daemon has gone"
             );

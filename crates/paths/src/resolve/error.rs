@@ -1,17 +1,17 @@
 //! Why a path was not opened.
 //!
-//! *Lives here:* the component, the reason, and the number that a caller knows the reason by.
+//! *Lives here:* the refused component, the reason, and the errno for it.
 //! *Does not live here:* what to do about it.
 
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// Why a path was not opened, and at which component.
+/// Which component of a path was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}`: {reason}", path.display())]
 pub struct ResolveError {
-    /// The part of the path up to what was refused.
+    /// The path up to the refused component.
     pub path: PathBuf,
     /// Why it was refused.
     pub reason: RefusalReason,
@@ -20,28 +20,29 @@ pub struct ResolveError {
 /// Why a component was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalReason {
-    /// It is a symbolic link of this user, which may not be followed here.
+    /// It is a symbolic link that this user made and that may not be followed here.
     #[error("a symbolic link of uid {0}")]
     Link(u32),
     /// It is a link of `/proc`.
     #[error("a link of /proc, which leads where no path leads")]
     MagicLink,
-    /// It is one of more symbolic links than are followed.
+    /// The path has too many symbolic links.
     #[error("too many symbolic links")]
     TooManyLinks,
     /// It is on another mount.
     #[error("another file system is mounted there")]
     OtherMount,
-    /// It is no directory.
+    /// A step of the path is a file or something else that holds no entries.
     #[error("not a directory")]
     NotADirectory,
     /// The path is absolute, empty, or holds `..`.
     #[error("a path that does not lead below its directory")]
     Outside,
-    /// Nothing tells which mount it is on: the kernel does not, and there is no `/proc`.
+    /// The mount that it is on cannot be found out: the kernel does not tell, and there is no
+    /// `/proc`.
     #[error("cannot tell which mount it is on, because there is no /proc")]
     UnknownMount,
-    /// The kernel refused.
+    /// The kernel refused it.
     #[error(transparent)]
     Errno(Errno),
 }
@@ -51,7 +52,7 @@ impl ResolveError {
         Self { path: path.to_owned(), reason }
     }
 
-    /// Returns the number by which the kernel tells such a reason.
+    /// Returns the errno that the kernel uses for such a reason.
     pub const fn errno(&self) -> Errno {
         match self.reason {
             RefusalReason::Link(_) | RefusalReason::MagicLink | RefusalReason::TooManyLinks => Errno::LOOP,
@@ -61,7 +62,7 @@ impl ResolveError {
         }
     }
 
-    /// Returns whether there is nothing of that name.
+    /// Returns whether there is no such file.
     pub fn is_missing(&self) -> bool {
         self.errno() == Errno::NOENT
     }

@@ -1,11 +1,14 @@
 //! Opening a path below a directory that somebody else owns.
 //!
-//! *Lives here:* what may be followed and crossed, and the quick way: one call of the kernel that refuses everything else.
-//! *Does not live here:* the way step by step (`steps`), what a mount is (`mount`), why a step was refused (`error`).
+//! *Lives here:* which links and mounts are followed, and the quick way: one call of the kernel
+//! that refuses everything else.
+//! *Does not live here:* the way step by step (`steps`), whose a mount is (`mount`), why a step was
+//! refused (`error`).
 //!
-//! The kernel resolves a path without links and without leaving the mount, or not at all. Where it does not, each
-//! component is opened by itself: that finds out which one it was, and goes on where a caller allows it. It gives the same
-//! answers where the kernel has no such call, or a filter hides it.
+//! The kernel resolves a path without links and without leaving the mount, or not at all. If it
+//! does not, each component is opened by itself. That finds out which component was refused, and
+//! goes on if the caller allows it. The answers are the same if the kernel has no such call, or a
+//! filter hides it.
 //!
 //! **Source:** openat2(2), `path_resolution(7)`, symlink(7).
 
@@ -17,6 +20,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
+use gatevisor_sys::refused;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
@@ -26,44 +30,48 @@ pub(crate) use mount::is_operators;
 pub use mount::mounts_within;
 pub(crate) use steps::{Guide, Steps};
 
-/// What the kernel refuses of its own.
+/// The restrictions that the kernel itself enforces.
 const STRICTLY: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// Which symbolic links are followed. Never one of `/proc`, whosever it is: those lead where no path leads.
+/// Which symbolic links are followed. Links of `/proc` never are, whoever owns them: they lead to
+/// places that no path reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// None.
+    /// No links.
     Refused,
-    /// Those that root made, while they have no other name: anybody might have made that.
+    /// Links that root made and that have no other name: anybody could have made a further name.
     Roots,
-    /// Those too whose owner owns what the whole path leads to, and which lead through nobody else's.
+    /// Also links of the user who owns the end of the whole path, if they lead through directories
+    /// of root and that user only.
     RootsOrOwnersOfTarget,
-    /// All: for a process that has only its own user's rights to lose.
+    /// All links: for a process that has only its own user's rights to lose.
     All,
 }
 
 /// Which mounts are crossed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mounts {
-    /// None. Whatever changes something goes this way.
+    /// No mounts. Everything that changes something goes this way.
     None,
-    /// Those that the operator of the machine or the container put there, as against file systems that a user answers
-    /// for. For reading only.
+    /// Mounts that the operator of the machine or the container made, as opposed to file systems
+    /// that a user's program serves. For reading only.
     Operators,
-    /// Those of the operator's once a link was followed, which says where to go; none before: an agent that replaces the
-    /// directory above a mount point has things mounted where it likes.
+    /// The operator's mounts, but only after a link was followed, because the link says where to
+    /// go. Not before: an agent that replaces the directory above a mount point could choose what
+    /// is mounted where.
     BehindLinks,
-    /// All: on the way to a home that an operator names in the mount name space of another process, whose table of mounts
-    /// is not ours.
+    /// All mounts: for the way to a home that an operator names in the mount namespace of another
+    /// process, whose table of mounts we do not see.
     All,
 }
 
 /// Opens paths below directories of others.
 ///
-/// Every file is opened without waiting, closed on exec, and never becomes the terminal of this process.
+/// Every file is opened without waiting, closed on exec, and never becomes the terminal of this
+/// process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolver {
     links: Links,
@@ -74,33 +82,33 @@ pub struct Resolver {
 impl Resolver {
     /// Follows nothing and stays on the mount: for everything that changes something.
     pub const STRICT: Self = Self { links: Links::Refused, mounts: Mounts::None, by_steps: false };
-    /// Follows nothing and crosses mounts of the operator's: for reading.
+    /// Follows no links and crosses the operator's mounts: for reading.
     pub const READING: Self = Self { mounts: Mounts::Operators, ..Self::STRICT };
 
-    /// Returns one that follows these links too.
+    /// Returns this resolver with other rules for links.
     #[must_use]
     pub const fn following(self, links: Links) -> Self {
         Self { links, ..self }
     }
 
-    /// Returns one that crosses these mounts.
+    /// Returns this resolver with other rules for mounts.
     #[must_use]
     pub const fn crossing(self, mounts: Mounts) -> Self {
         Self { mounts, ..self }
     }
 
-    /// Returns one that does without openat2, as where the kernel or a filter does not have it.
+    /// Returns a resolver that does not use openat2, as if the kernel or a filter did not have it.
     #[must_use]
     pub const fn by_steps(self) -> Self {
         Self { by_steps: true, ..self }
     }
 
-    /// Opens the file at `path` below `below`. `flags` must not make one.
+    /// Opens the file at `path` below `below`. `flags` must not create it.
     ///
-    /// With `O_PATH` and `O_NOFOLLOW` a link in the last component is opened itself.
+    /// With `O_PATH` and `O_NOFOLLOW`, a link in the last component is itself opened.
     ///
     /// # Errors
-    /// Which component was refused, and why. `path` must be relative and may not hold `..`.
+    /// Names the refused component and the reason. `path` must be relative and may not hold `..`.
     pub fn open(
         self,
         below: impl AsFd,
@@ -110,15 +118,16 @@ impl Resolver {
         self.open_with(below.as_fd(), path.as_ref(), flags, Mode::empty())
     }
 
-    /// Opens the file at a path that begins at `/` and may hold `..`, as a client names a place. `flags` must not make one.
+    /// Opens the file at an absolute path, which may hold `..`, as a client names a place. `flags`
+    /// must not create it.
     ///
     /// # Errors
-    /// As those of [`Self::open`]. `path` must be absolute.
+    /// Those of [`Self::open`]. `path` must be absolute.
     pub fn from_root(self, path: &Path, flags: OFlags) -> Result<OwnedFd, ResolveError> {
         if let Some((root, rest)) = root_of_a_process(path) {
             return self.crossing(Mounts::All).below_root(&root, rest, flags);
         }
-        // Where the kernel tells of itself nobody else puts anything, and everybody knows the way.
+        // In `/proc` only the kernel makes entries, and everybody may look them up.
         let begin = Path::new(if path.starts_with("/proc") { "/proc" } else { "/" });
         let root = openat(CWD, begin, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| ResolveError::new(begin, RefusalReason::Errno(errno)))?;
@@ -131,7 +140,8 @@ impl Resolver {
         self.from(root.as_fd(), path, flags)
     }
 
-    /// Opens the file at a relative path, which may hold `..`, from a directory. `flags` must not make one.
+    /// Opens the file at a relative path from a directory; the path may hold `..`. `flags` must not
+    /// create it.
     pub(crate) fn from(
         self,
         base: BorrowedFd<'_>,
@@ -139,16 +149,16 @@ impl Resolver {
         flags: OFlags,
     ) -> Result<OwnedFd, ResolveError> {
         if path.components().any(|part| matches!(part, Component::ParentDir)) {
-            // Which the kernel resolves only where nothing is followed anywhere.
+            // The kernel resolves such a path only if no links are followed at all.
             return Steps::below(base, self)?.walk(path, flags, Mode::empty(), &mut Unguided);
         }
         self.open(base, path, flags)
     }
 
-    /// Opens the file at `path` below `below` and makes it, with this mode, where there is none.
+    /// Opens the file at `path` below `below`, and makes it with this mode if it is missing.
     ///
     /// # Errors
-    /// As those of [`Self::open`]; `EEXIST` where `flags` hold `O_EXCL` and there is one.
+    /// Those of [`Self::open`]; `EEXIST` if `flags` hold `O_EXCL` and the file exists.
     pub fn create(
         self,
         below: impl AsFd,
@@ -162,16 +172,16 @@ impl Resolver {
     /// Opens the directory at `path` below `below`, so that it can be read. `.` is `below` itself.
     ///
     /// # Errors
-    /// As those of [`Self::open`].
+    /// Those of [`Self::open`].
     pub fn directory(self, below: impl AsFd, path: impl AsRef<Path>) -> Result<OwnedFd, ResolveError> {
         self.open(below, path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Opens the directory that holds the last component of `path`, and returns it with that component: what is made,
-    /// removed or renamed there is named by one component below a descriptor.
+    /// Opens the directory that holds the last component of `path`, and returns it with that
+    /// component. Callers make, remove and rename entries by one component below a descriptor.
     ///
     /// # Errors
-    /// As those of [`Self::open`].
+    /// Those of [`Self::open`].
     pub fn parent(
         self,
         below: impl AsFd,
@@ -196,23 +206,27 @@ impl Resolver {
         if !self.by_steps {
             match openat2(below, path, flags, mode, STRICTLY) {
                 Ok(fd) => return Ok(fd),
-                // Which component, and is it allowed here? Or there is no such call, or a filter hides it.
+                // Either a component was refused, and the steps tell which one and whether it is
+                // allowed here. Or there is no such call, or a filter hides it.
                 Err(
                     Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::ACCESS | Errno::NOSYS | Errno::PERM,
                 ) => {}
                 Err(errno) => return Err(ResolveError::new(path, RefusalReason::Errno(errno))),
             }
         }
-        Steps::below(below, self)?.walk(path, flags, mode, &mut Unguided)
+        let opened = Steps::below(below, self).and_then(|steps| steps.walk(path, flags, mode, &mut Unguided));
+        opened.inspect_err(|error| {
+            let _ = refused::below::<()>(Err(error.errno()), below, &error.path);
+        })
     }
 }
 
-/// Goes where the path leads.
+/// A guide that accepts every step.
 struct Unguided;
 
 impl Guide for Unguided {}
 
-/// Refuses what does not lead below a directory.
+/// Refuses a path that is not below a directory.
 fn refuse_ways_out(path: &Path) -> Result<(), ResolveError> {
     let leads_out = |part: Component<'_>| {
         matches!(part, Component::RootDir | Component::ParentDir | Component::Prefix(_))
@@ -223,7 +237,7 @@ fn refuse_ways_out(path: &Path) -> Result<(), ResolveError> {
     Ok(())
 }
 
-/// Returns flags with which nothing is waited for; `O_PATH` waits for nothing and allows no others.
+/// Returns flags with which opening does not wait. `O_PATH` never waits, and allows no such flags.
 pub(crate) fn without_waiting(flags: OFlags) -> OFlags {
     if flags.contains(OFlags::PATH) {
         return flags & (OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW) | OFlags::CLOEXEC;

@@ -1,10 +1,12 @@
-//! Whose a mount is.
+//! Who is responsible for a mount.
 //!
-//! *Lives here:* reading the kernel's table of mounts. *Does not live here:* telling mounts apart (`look`).
+//! *Lives here:* reading the kernel's table of mounts. *Does not live here:* telling mounts apart
+//! (`look`).
 //!
-//! Only the operator, or the engine, mounts something where this process sees it, with one exception: a user's own program
-//! that answers as a file system (FUSE), which a helper mounts for that user. Asking such a one is waiting for that user.
-//! The table says whose program it is; the mount itself need not be touched.
+//! Only the operator, or the engine, mounts file systems where this process sees them. There is one
+//! exception: a user's own program that serves a file system (FUSE), which a helper mounts for that
+//! user. A request to such a file system waits for that user. The table tells whose program it is,
+//! so the mount itself need not be touched.
 //!
 //! **Source:** `proc_pid_mountinfo(5)`, mount.fuse(8), `user_id`.
 
@@ -15,16 +17,16 @@ use std::path::PathBuf;
 
 use rustix::process::geteuid;
 
-/// Where the table is.
+/// The kernel's table of mounts.
 const TABLE: &str = "/proc/self/mountinfo";
 
-/// Returns whether a mount is the operator's; one that nothing is known of is not.
+/// Returns whether a mount is the operator's. A mount that is not in the table is not.
 pub fn is_operators(mount: u64) -> bool {
     let table = std::fs::read(TABLE).unwrap_or_default();
     is_operators_in(&String::from_utf8_lossy(&table), mount, geteuid().as_raw())
 }
 
-/// Returns where something is mounted below a directory, as the table has it; nothing where there is no `/proc`.
+/// Returns the mount points below a directory, in the table's order; none if there is no `/proc`.
 pub fn mounts_within(directory: impl AsFd) -> Vec<PathBuf> {
     let number = directory.as_fd().as_raw_fd();
     let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{number}")) else { return Vec::new() };
@@ -33,13 +35,13 @@ pub fn mounts_within(directory: impl AsFd) -> Vec<PathBuf> {
     points.filter(|point| *point != path && point.starts_with(&path)).collect()
 }
 
-/// Returns where the file system of a line of the table is mounted.
+/// Returns the mount point in a line of the table.
 fn mount_point(line: &[u8]) -> Option<PathBuf> {
     let word = line.split(|&b| b == b' ').nth(4)?;
     let mut path = Vec::with_capacity(word.len());
     let mut left = word;
     while let Some((&first, rest)) = left.split_first() {
-        // A space, a line end, a tab or a backslash is three octal digits.
+        // The table writes a space, a line end, a tab or a backslash as three octal digits.
         let escaped =
             rest.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
         if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
@@ -61,7 +63,7 @@ fn is_operators_in(table: &str, mount: u64, ours: u32) -> bool {
         .is_some_and(|line| answering_user(line).is_none_or(|uid| [0, ours].contains(&uid)))
 }
 
-/// Returns the user whose program answers for the file system of a line of the table, where one does.
+/// Returns the user whose program serves the file system in a line of the table, if one does.
 fn answering_user(line: &str) -> Option<u32> {
     let (_, after) = line.split_once(" - ")?;
     let mut words = after.split(' ');
@@ -70,7 +72,7 @@ fn answering_user(line: &str) -> Option<u32> {
         return None;
     }
     let user = options.split(',').find_map(|option| option.strip_prefix("user_id="));
-    // A file system of that kind which does not say whose it is is nobody's that we trust.
+    // If such a file system does not tell its user, it belongs to nobody whom we trust.
     Some(user.and_then(|uid| uid.parse().ok()).unwrap_or(u32::MAX))
 }
 

@@ -1,11 +1,13 @@
-//! Going along a path component by component.
+//! Resolves a path component by component.
 //!
-//! *Lives here:* what openat2 does in the kernel, told step by step; and following the links that a caller allows.
-//! *Does not live here:* which links those are (the caller's choice), whose a mount is (`mount`).
+//! *Lives here:* the algorithm that openat2 performs in the kernel, step by step, and following the
+//! links that a caller allows.
+//! *Does not live here:* which links those are (the caller decides), whose a mount is (`mount`).
 //!
-//! Each component is opened as a path only, without following it, and looked at through that descriptor. What is a link is
-//! read through it, and what is a directory is gone on from through it, so nothing is looked at twice by name. Only the
-//! last component is opened once more, for its use; it must then be on the mount that was looked at, and no link.
+//! Each component is opened with `O_PATH`, without following it, and examined through that
+//! descriptor. A link is read through the descriptor, and a directory is entered through it, so
+//! nothing is looked up twice by name. Only the last component is opened once more, for its use. It
+//! must then be on the same mount, and not a link.
 
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, OsString};
@@ -19,32 +21,33 @@ use rustix::io::Errno;
 use super::{Links, Mounts, RefusalReason, ResolveError, Resolver, is_operators, without_waiting};
 use crate::look::{FileInfo, look, pinned};
 
-/// Links that are followed on one way.
+/// The most links that are followed on one way.
 const MOST_LINKS: u32 = 16;
-/// Components of one way, those of its links among them.
+/// The most components of one way, including those of its links.
 const MOST_STEPS: u32 = 128;
-/// How a directory is opened that is only gone through.
+/// The flags for a directory that is only passed through.
 const THROUGH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// What goes along and hears where the way leads.
+/// Is told of each step of a resolution.
 pub trait Guide {
     /// The way leads through this directory.
     fn passes(&mut self, _path: &Path, _directory: &FileInfo) {}
 
-    /// There is no `name` below a directory that the way leads through; it is looked for once more afterwards.
+    /// There is no `name` in a directory that the way leads through. Afterwards it is looked up
+    /// once more.
     fn misses(&mut self, _parent: &OwnedFd, _path: &Path, _name: &OsStr) -> Result<(), RefusalReason> {
         Ok(())
     }
 }
 
-/// A way, as far as it has been gone.
+/// The state of a resolution.
 pub struct Steps {
     rules: Resolver,
     at: OwnedFd,
     here: FileInfo,
     path: PathBuf,
     links: u32,
-    /// Who must own what the path leads to, because a link of theirs was followed.
+    /// The user who must own the end of the path, because a link of that user was followed.
     owner: Option<u32>,
 }
 
@@ -101,7 +104,7 @@ impl Steps {
         self.reopen(name, flags, &self.here)
     }
 
-    /// Goes through one component and returns what is left then.
+    /// Passes one component, and returns the remaining ones.
     fn through(
         &mut self,
         name: &OsStr,
@@ -122,7 +125,7 @@ impl Steps {
         Ok(left)
     }
 
-    /// Opens the last component, or returns the link that it is.
+    /// Opens the last component, or returns the target if it is a link.
     fn last(
         &mut self,
         name: &OsStr,
@@ -161,7 +164,7 @@ impl Steps {
         self.reopen(name, flags, &seen).map(Last::Opened)
     }
 
-    /// Opens a component as a path, and looks at it.
+    /// Opens a component with `O_PATH`, and looks at it.
     fn find(&self, name: &OsStr, guide: &mut dyn Guide) -> Result<(OwnedFd, FileInfo), ResolveError> {
         let refused = |errno| self.refused(name, RefusalReason::Errno(errno));
         guide.passes(&self.path, &self.here);
@@ -181,7 +184,7 @@ impl Steps {
         Ok((fd, seen))
     }
 
-    /// Reads a link that may be followed, and returns where it leads.
+    /// Reads a link that may be followed, and returns its target.
     fn follow(
         &mut self,
         name: &OsStr,
@@ -215,7 +218,7 @@ impl Steps {
         if self.links >= MOST_LINKS {
             return Err(RefusalReason::TooManyLinks);
         }
-        // Anybody may have made a further name of a link of root's.
+        // Anybody may have made a further name of root's link.
         let is_roots = seen.uid == 0 && !seen.has_other_names;
         let is_one_users = seen.uid != 0 && self.owner.is_none_or(|owner| owner == seen.uid);
         let is_allowed = match self.rules.links {
@@ -240,7 +243,7 @@ impl Steps {
         }
     }
 
-    /// Refuses what a link of somebody else's led to.
+    /// Refuses a file that a link led to unless the link's owner owns it.
     fn judge(&self, name: &OsStr, seen: &FileInfo) -> Result<(), ResolveError> {
         match self.owner {
             Some(owner) if owner != seen.uid => Err(self.refused(name, RefusalReason::Link(owner))),
@@ -248,7 +251,7 @@ impl Steps {
         }
     }
 
-    /// Opens what was looked at, for its use.
+    /// Opens an examined file for its use.
     fn reopen(&self, name: &OsStr, flags: OFlags, seen: &FileInfo) -> Result<OwnedFd, ResolveError> {
         let refused = |errno| self.refused(name, RefusalReason::Errno(errno));
         let flags = without_waiting(flags.difference(OFlags::CREATE) | OFlags::NOFOLLOW);
@@ -267,13 +270,13 @@ impl Steps {
     }
 }
 
-/// What became of the last component.
+/// The result of resolving the last component.
 enum Last {
     Opened(OwnedFd),
     Link(OwnedFd, FileInfo),
 }
 
-/// Returns the components of a path; where it begins is the caller's to know.
+/// Returns the components of a path, without a leading `/`.
 fn components(path: &Path) -> VecDeque<OsString> {
     let named = |part: Component<'_>| match part {
         Component::Normal(name) => Some(name.to_owned()),

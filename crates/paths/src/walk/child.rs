@@ -1,6 +1,7 @@
-//! Opening a directory of a tree.
+//! Opening a subdirectory of a tree.
 //!
-//! *Lives here:* also one that not even its owner may read. *Does not live here:* what for.
+//! *Lives here:* opening it, also if its owner has closed it to everybody.
+//! *Does not live here:* what the walk does there.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -12,8 +13,8 @@ use rustix::io::Errno;
 use crate::look::{FileInfo, look, pinned};
 use crate::resolve::{RefusalReason, Resolver};
 
-/// Opens the directory `name` of `parent`, unless it is on another mount. Where it `opens_up`, its owner may do everything
-/// in it afterwards.
+/// Opens the directory `name` of `parent`, unless it is on another mount. With `opens_up`, its
+/// owner gets all rights in it.
 pub fn open(
     resolver: Resolver,
     parent: BorrowedFd<'_>,
@@ -31,20 +32,20 @@ pub fn open(
     let directory = opened.map_err(|error| error.reason)?;
     let seen = look(&directory).map_err(RefusalReason::Errno)?;
     if opens_up && !Mode::from_raw_mode(seen.mode).contains(Mode::RWXU) {
-        // Where that fails, so does what it is for, which is told.
+        // If this fails, the work in the directory fails as well, and that is reported.
         let _ = fchmod(&directory, with_owners_rights(&seen));
     }
     Ok((directory, seen))
 }
 
-/// Lets the owner into a directory.
+/// Gives the owner all rights in a directory.
 fn open_up(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     let fd = pinned(parent, name)?;
     let seen = look(&fd)?;
     if !seen.is_directory() || !look(parent)?.is_on_mount_of(&seen) {
         return Err(Errno::ACCESS);
     }
-    // What was opened as a path only is changed by the name that it has here, which leads to nothing else.
+    // A file opened with `O_PATH` can be changed only by this name, which leads to nothing else.
     chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), with_owners_rights(&seen))
 }
 

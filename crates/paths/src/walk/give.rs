@@ -1,9 +1,10 @@
-//! Giving a tree to a user.
+//! Gives a tree to a user.
 //!
-//! *Lives here:* changing owners, mismatches only. *Does not live here:* which trees, and to whom.
+//! *Lives here:* changing the owners that differ.
+//! *Does not live here:* which trees are given, and to whom.
 //!
-//! What is changed is what was opened and looked at. A link is left alone, and so is what has another name: that may be
-//! anywhere, and whoever made one of them need not own the file.
+//! The file that was opened and examined is the file that is changed. A link is left alone, and so
+//! is a file with a second name, because that may be anywhere, and its maker need not own the file.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -48,7 +49,7 @@ impl Giver {
     }
 }
 
-/// Refuses what must not be given away, whatever directory it is in.
+/// Refuses files that must not be given away, whatever directory they are in.
 fn refuse(seen: &FileInfo) -> Result<(), Wrong> {
     match seen.kind() {
         FileType::Directory => Ok(()),
@@ -59,8 +60,8 @@ fn refuse(seen: &FileInfo) -> Result<(), Wrong> {
 }
 
 impl Walker<'_> {
-    /// Gives the entry `name` of a directory, and everything in it that is on its mount, to a user with a group, where it
-    /// belongs to somebody else. There need not be one.
+    /// Gives the entry `name` of a directory, and everything in it on the same mount, to a user and
+    /// a group, as far as it belongs to others. It need not exist.
     ///
     /// Paths in the report are relative to `parent`.
     pub fn give(&mut self, parent: impl AsFd, name: &CStr, (uid, gid): (u32, u32)) -> WalkReport {
@@ -78,13 +79,13 @@ impl Walker<'_> {
             Err(RefusalReason::Errno(errno)) if errno != Errno::NOENT => {
                 report.problems.push(Problem::of(name, errno.into()));
             }
-            // There is none, or it is no directory.
+            // It does not exist, or is not a directory.
             Err(_) => {}
         }
         report
     }
 
-    /// Gives the entry `name` of a directory alone to a user with a group.
+    /// Gives only the entry `name` of a directory to a user and a group.
     pub fn give_entry(&mut self, parent: impl AsFd, name: &CStr, (uid, gid): (u32, u32)) -> WalkReport {
         let mut report = WalkReport::default();
         let given = look(&parent).and_then(|seen| Ok(Levels::new(Dir::read_from(&parent)?, seen)));

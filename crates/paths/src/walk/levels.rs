@@ -1,7 +1,7 @@
-//! The directories that a walk is in.
+//! The directories between the top of a walk and its present place.
 //!
 //! *Lives here:* which of them are held by a descriptor, and coming back to the others.
-//! *Does not live here:* what is done in them.
+//! *Does not live here:* what the walk does in them.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::BorrowedFd;
@@ -13,9 +13,9 @@ use rustix::io::Errno;
 
 use crate::look::{FileInfo, look};
 
-/// Levels that are held besides the top: those next to where the walk is.
+/// Levels held by a descriptor besides the top: those next to the present place.
 const HELD: usize = 32;
-/// Levels whose names are kept in any case, to tell people where it was.
+/// Levels whose names are always kept, to tell people the place.
 const NAMED: usize = 8;
 
 /// One directory, and how far it has been read.
@@ -23,16 +23,16 @@ const NAMED: usize = 8;
 struct Level {
     entries: Option<Dir>,
     seen: FileInfo,
-    /// Where reading goes on.
+    /// The position at which reading goes on.
     offset: i64,
     name: Option<CString>,
-    /// Whether something went away since it was last read from its beginning.
+    /// Whether an entry has gone since the directory was last read from its beginning.
     has_gone: bool,
-    /// Whether something is still there, as far as it has been read.
+    /// Whether an entry stays, as far as the directory has been read.
     has_left: bool,
 }
 
-/// The directories from the top down to where the walk is. There is always the top.
+/// The directories from the top down to the present place. There is always the top.
 #[derive(Debug)]
 pub struct Levels {
     top: Level,
@@ -42,11 +42,11 @@ pub struct Levels {
 /// How a level was left.
 #[derive(Debug)]
 pub enum LeftLevel {
-    /// The directory above is where the walk is again, and this is what the one that was left is called there.
+    /// The walk is in the directory above again, where the left one has this name.
     Named(CString),
-    /// The same, but that name is not remembered.
+    /// The walk is in the directory above again, but the name of the left one is not remembered.
     Nameless,
-    /// The directory above is not there any more.
+    /// The directory above does not exist any more.
     Lost,
 }
 
@@ -69,7 +69,7 @@ impl Levels {
         self.below.last_mut().unwrap_or(&mut self.top)
     }
 
-    /// Returns what the directory is that the walk is in.
+    /// Returns what the present directory is.
     pub fn here(&self) -> &FileInfo {
         &self.last().seen
     }
@@ -79,12 +79,12 @@ impl Levels {
         self.below.len().saturating_add(1)
     }
 
-    /// Returns the descriptor of the directory that the walk is in.
+    /// Returns the descriptor of the present directory.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.last().entries.as_ref().and_then(|entries| entries.fd().ok())
     }
 
-    /// Reads the next entry.
+    /// Reads the next entry of the present directory.
     pub fn read(&mut self) -> Option<Result<DirEntry, Errno>> {
         let level = self.last_mut();
         let entry = level.entries.as_mut()?.read()?;
@@ -104,10 +104,10 @@ impl Levels {
         self.last_mut().has_left = true;
     }
 
-    /// Begins the directory anew where something went away from it; returns whether it does.
+    /// Starts reading the directory anew if an entry has gone from it; returns whether it did.
     ///
-    /// It is opened anew for that: ext4 does not find the beginning again after a position near the end that was sought
-    /// and not read to.
+    /// It is opened anew: after a seek to a position near the end that was not read to, ext4 does
+    /// not find the beginning again.
     pub fn reads_again(&mut self) -> bool {
         let level = self.last_mut();
         if !std::mem::take(&mut level.has_gone) {
@@ -121,12 +121,12 @@ impl Levels {
         true
     }
 
-    /// Returns whether the last reading found nothing that stays.
+    /// Returns whether the last complete reading found no entry that stays.
     pub fn is_left_empty(&self) -> bool {
         !self.last().has_left
     }
 
-    /// Goes into a directory.
+    /// Enters a directory.
     pub fn push(&mut self, name: &CStr, entries: Dir, seen: FileInfo) {
         self.below.push(Level::new(entries, seen, Some(name.to_owned())));
         if let Some(index) = self.below.len().checked_sub(HELD.saturating_add(1))
@@ -139,7 +139,7 @@ impl Levels {
         }
     }
 
-    /// Goes back to the directory above; `None` where this is the top.
+    /// Goes back to the directory above; `None` at the top.
     pub fn leave(&mut self) -> Option<LeftLevel> {
         let Level { entries, name, .. } = self.below.pop()?;
         let above = self.last_mut();
@@ -155,14 +155,14 @@ impl Levels {
         Some(name.map_or(LeftLevel::Nameless, LeftLevel::Named))
     }
 
-    /// Forgets the levels that are not held, from below.
+    /// Forgets the deepest levels up to the nearest one that is held.
     pub fn drop_closed(&mut self) {
         while self.below.last().is_some_and(|level| level.entries.is_none()) {
             self.below.pop();
         }
     }
 
-    /// Returns where the entry `name` of this directory is, relative to the top.
+    /// Returns the path of the entry `name` of this directory, relative to the top.
     pub fn path_of(&self, name: &CStr) -> PathBuf {
         let mut path = PathBuf::new();
         let mut is_cut = false;
@@ -181,7 +181,7 @@ impl Levels {
     }
 }
 
-/// Opens the directory above one, if it is still the one that it was.
+/// Opens the parent of a directory, if it is still the known one.
 fn above_of(child: &Dir, known: &FileInfo) -> Option<Dir> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let above = openat(child.fd().ok()?, "..", flags, Mode::empty()).ok()?;
@@ -191,7 +191,7 @@ fn above_of(child: &Dir, known: &FileInfo) -> Option<Dir> {
     Dir::new(above).ok()
 }
 
-/// Goes on reading where it was left.
+/// Continues reading at an offset.
 fn reopened(mut entries: Dir, offset: i64) -> Option<Dir> {
     entries.seek(offset).ok()?;
     Some(entries)

@@ -1,6 +1,7 @@
 //! Measuring a tree.
 //!
-//! *Lives here:* counting, without a change. *Does not live here:* what is too much.
+//! *Lives here:* counting, without a change.
+//! *Does not live here:* which sizes are too large.
 
 use std::os::fd::AsFd;
 
@@ -8,14 +9,14 @@ use rustix::io::Errno;
 
 use super::{Visitor, WalkEntry, WalkReport, WalkStep, Walker, Wrong};
 
-/// How much there is.
+/// The size of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Measured {
-    /// Files and directories, those of other mounts not among them.
+    /// Files and directories, without those of other mounts.
     pub entries: u64,
-    /// Bytes that they take.
+    /// Bytes that they occupy.
     pub allocated: u64,
-    /// The most directories that one is in.
+    /// The greatest number of directories above an entry.
     pub depth: usize,
 }
 
@@ -30,7 +31,7 @@ impl Visitor for Measured {
 }
 
 impl Walker<'_> {
-    /// Counts what is in a directory.
+    /// Counts everything in a directory.
     ///
     /// # Errors
     /// The directory itself cannot be read.

@@ -1,12 +1,16 @@
-//! Walking a tree that somebody else owns, and changes meanwhile.
+//! Walks a tree that somebody else owns and changes meanwhile.
 //!
-//! *Lives here:* the one recursion of the project: which directory is entered, read, and come back to.
-//! *Does not live here:* what is held meanwhile (`levels`), what is done with an entry (`remove`, `give`, `measure`).
+//! *Lives here:* the one recursion of the project: which directories are entered, read and returned
+//! to.
+//! *Does not live here:* which descriptors are held meanwhile (`levels`), and what is done with an
+//! entry (`remove`, `give`, `measure`).
 //!
-//! A walk is a loop over levels of directories. It holds few descriptors however deep the tree is: those of the levels
-//! next to it, and of the top. To a level further up it comes back through `..`, and knows it again by its numbers; where
-//! it does not, the tree was moved, and the walk goes on at the nearest level that it still holds. No directory on another
-//! mount is entered, and no entry that is one is changed. Names are not looked at twice: what is entered is what was opened.
+//! A walk is a loop over levels of directories. However deep the tree is, the walk holds few
+//! descriptors: those of the nearest levels, and of the top. It comes back to a level further up
+//! through `..`, and recognizes it by its numbers. If it does not, the tree was moved, and the walk
+//! goes on at the nearest level that it still holds. No directory on another mount is entered, and
+//! no mount point is changed. No name is looked up twice: the directory that was opened is the one
+//! that is entered.
 //!
 //! **Source:** openat2(2), readdir(3), `d_off` in getdents64(2).
 
@@ -32,42 +36,43 @@ use levels::Levels;
 pub use measure::Measured;
 pub use remove::Remover;
 
-/// Troubles and mounts that are told of; with more, something is wrong with the whole tree.
+/// The most problems and the most mounts that are reported. If there are more, the whole tree is
+/// wrong.
 const MOST_TOLD: usize = 20;
-/// How often a level is read again because the walk could not come back to one below it.
+/// The most times that a level is read again because the walk could not come back from below.
 const MOST_LOST: u32 = 16;
-/// Directories that are remembered as not to be emptied.
+/// The most directories that are remembered as impossible to empty.
 const MOST_KEPT: usize = 10_000;
 
 /// How far a walk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WalkProgress {
-    /// Entries looked at, again where a directory was read again.
+    /// Entries that were looked at; again if a directory was read again.
     pub entries: u64,
-    /// Entries that were changed, or are gone.
+    /// Entries that were changed or removed.
     pub changed: u64,
 }
 
-/// What came of a walk.
+/// The result of a walk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WalkReport {
     /// How far it came.
     pub progress: WalkProgress,
-    /// Where other file systems are mounted, relative to the top; they were left alone.
+    /// Mount points, relative to the top; they were left alone.
     pub mounts: Vec<PathBuf>,
-    /// What failed or was refused, the first of it.
+    /// The first failures and refusals.
     pub problems: Vec<Problem>,
     /// Whether it was stopped before its end.
     pub is_stopped: bool,
 }
 
-/// An entry with which something is wrong.
+/// An entry that could not be dealt with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}`: {why}", path.display())]
 pub struct Problem {
-    /// Where it was, relative to the top; components that are not remembered are `…`.
+    /// Its path relative to the top; `…` stands for components that are not remembered.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The reason.
     pub why: Wrong,
 }
 
@@ -78,7 +83,7 @@ impl Problem {
 }
 
 impl WalkReport {
-    /// Adds what came of a walk over a directory of this one.
+    /// Adds the result of a walk over a subdirectory.
     fn append(&mut self, name: &CStr, below: Self) {
         let within = |path: PathBuf| path_of(name).join(path);
         let WalkProgress { entries, changed } = &mut self.progress;
@@ -95,16 +100,16 @@ fn path_of(name: &CStr) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(name.to_bytes()))
 }
 
-/// What is wrong with an entry.
+/// Why an entry could not be dealt with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Wrong {
-    /// One of its other names may be anywhere, and whoever made one need not own it.
+    /// It has other names, which may be anywhere, and their makers need not own it.
     #[error("it has other names")]
     OtherNames,
-    /// It is a device, which a user must not get by being given what lies in a directory.
+    /// It is a device. A user must not get a device by being given the directory that contains it.
     #[error("it is a device")]
     Device,
-    /// It was moved while it was walked, so the walk did not find back.
+    /// It was moved during the walk, so the walk did not find the way back.
     #[error("it was moved meanwhile")]
     Moved,
     /// The kernel refused.
@@ -112,32 +117,35 @@ pub enum Wrong {
     Errno(#[from] Errno),
 }
 
-/// What becomes of an entry.
+/// What the walk does after a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WalkStep {
-    /// It is entered, if it is a directory.
+    /// The entry is entered, if it is a directory.
     Enter,
-    /// It stays as it is.
+    /// The entry stays as it is.
     Pass,
-    /// It was changed, and is entered, if it is a directory.
+    /// The entry was changed, and is entered if it is a directory.
     Changed,
-    /// It is on another mount, and is left alone.
+    /// The entry is on another mount, and is left alone.
     Foreign,
-    /// It is no more. The directory is read again at its end, as what is next may have been missed.
+    /// The entry is gone. The directory is read again at its end, because the next entry may have
+    /// been missed.
     Gone,
 }
 
-/// What is done on a walk.
+/// What is done with the entries of a walk.
 pub trait Visitor {
-    /// Does something with an entry, before what is in it.
+    /// Deals with an entry, before its contents.
     fn visit(&mut self, entry: &WalkEntry<'_>) -> Result<WalkStep, Wrong>;
 
-    /// Does something with a directory that was entered, and that nothing is left in; returns whether it is gone.
+    /// Deals with a directory that was entered and in which nothing is left; returns whether it is
+    /// gone.
     fn leave(&mut self, _parent: BorrowedFd<'_>, _name: &CStr) -> bool {
         false
     }
 
-    /// Returns whether a directory that may not be entered or changed is to be opened up for its owner.
+    /// Returns whether a directory that may not be entered or changed gets all rights for its
+    /// owner.
     fn opens_up(&self) -> bool {
         false
     }
@@ -153,37 +161,38 @@ pub struct WalkEntry<'w> {
 }
 
 impl WalkEntry<'_> {
-    /// Returns the directory that it is in.
+    /// Returns the directory that contains it.
     pub const fn parent(&self) -> BorrowedFd<'_> {
         self.parent
     }
 
-    /// Returns its name there.
+    /// Returns its name.
     pub const fn name(&self) -> &CStr {
         self.name
     }
 
-    /// Returns what kind of file the directory says it is, if it says so.
+    /// Returns the kind that the directory's list gives for it, if it gives one.
     pub const fn kind(&self) -> FileType {
         self.kind
     }
 
-    /// Returns how many directories of the tree it is in.
+    /// Returns how many directories of the tree are above it.
     pub fn depth(&self) -> usize {
         self.levels.depth()
     }
 
-    /// Returns where it is, relative to the top.
+    /// Returns its path relative to the top.
     pub fn path(&self) -> PathBuf {
         self.levels.path_of(self.name)
     }
 
-    /// Looks at what has its name now; `None` where that is on another mount.
+    /// Looks at the file that has its name now; `None` if that is on another mount.
     pub fn glance(&self) -> Result<Option<FileInfo>, Errno> {
         Ok(Some(glance(self.parent, self.name)?).filter(|seen| self.is_on_its_mount(seen)))
     }
 
-    /// Opens what has its name now, so that exactly that can be changed; `None` where that is on another mount.
+    /// Opens the file that has its name now, so that exactly this file can be changed; `None` if
+    /// that is on another mount.
     pub fn pin(&self) -> Result<Option<(OwnedFd, FileInfo)>, Errno> {
         let fd = pinned(self.parent, self.name)?;
         let seen = look(&fd)?;
@@ -195,19 +204,19 @@ impl WalkEntry<'_> {
     }
 }
 
-/// Walks trees, for as long as a closure says so.
+/// Walks trees for as long as a closure allows.
 pub struct Walker<'a> {
     going: &'a mut dyn FnMut(&WalkProgress) -> bool,
     resolver: Resolver,
 }
 
 impl<'a> Walker<'a> {
-    /// Returns one that asks `going` before each entry whether to go on.
+    /// Returns a walker that asks `going` before each entry whether to go on.
     pub fn new(going: &'a mut dyn FnMut(&WalkProgress) -> bool) -> Self {
         Self { going, resolver: Resolver::STRICT }
     }
 
-    /// Returns one that does without openat2, as where the kernel or a filter does not have it.
+    /// Returns a walker that does not use openat2, as if the kernel or a filter did not have it.
     #[must_use]
     pub fn by_steps(self) -> Self {
         Self { resolver: self.resolver.by_steps(), ..self }
@@ -216,7 +225,7 @@ impl<'a> Walker<'a> {
     /// Shows each entry below `top` to the visitor.
     ///
     /// # Errors
-    /// The top itself cannot be read. Whatever goes wrong below it is in the report.
+    /// The top itself cannot be read. The report has everything that goes wrong below it.
     pub fn walk(&mut self, top: impl AsFd, visitor: &mut dyn Visitor) -> Result<WalkReport, Errno> {
         let seen = look(&top)?;
         let levels = Levels::new(Dir::read_from(&top)?, seen);
@@ -232,7 +241,7 @@ impl<'a> Walker<'a> {
 struct WalkRun<'r> {
     levels: Levels,
     report: WalkReport,
-    /// Directories that are not empty when they are left, so that they are not entered again.
+    /// Directories that were not empty when they were left. They are not entered again.
     kept: HashSet<(u64, u64)>,
     lost: u32,
     visitor: &'r mut dyn Visitor,
@@ -241,7 +250,7 @@ struct WalkRun<'r> {
 }
 
 impl WalkRun<'_> {
-    /// Looks at one entry, or comes back from one directory; returns whether there is more to do.
+    /// Visits one entry, or leaves one directory; returns whether there is more to do.
     fn step(&mut self) -> bool {
         if !(self.going)(&self.report.progress) {
             self.report.is_stopped = true;
@@ -283,9 +292,9 @@ impl WalkRun<'_> {
         }
     }
 
-    /// Goes into a directory, where the entry is one of this mount.
+    /// Enters an entry that is a directory on this mount.
     fn enter(&mut self, name: &CStr, kind: FileType) {
-        // Until it is left empty.
+        // It counts as left until it has been emptied.
         self.levels.note_left();
         if !(kind.is_dir() || kind == FileType::Unknown) {
             return;
@@ -295,7 +304,7 @@ impl WalkRun<'_> {
             Ok((entries, seen)) => self.levels.push(name, entries, seen),
             Err(RefusalReason::OtherMount | RefusalReason::UnknownMount) => self.mount(name),
             Err(RefusalReason::Errno(errno)) if errno != Errno::NOENT => self.problem(name, errno.into()),
-            // Something else has the name by now, or nothing.
+            // The name belongs to something else by now, or to nothing.
             Err(_) => {}
         }
     }
@@ -307,7 +316,7 @@ impl WalkRun<'_> {
         Ok((Dir::new(directory).map_err(RefusalReason::Errno)?, seen))
     }
 
-    /// Comes back from a directory that was read to its end; returns whether there is one to come back to.
+    /// Leaves a directory that was read to its end; returns whether there is one above.
     fn ends(&mut self) -> bool {
         if self.levels.reads_again() {
             return true;
@@ -327,7 +336,8 @@ impl WalkRun<'_> {
                     self.levels.note_gone();
                 }
             }
-            // Its name is forgotten; it is met again, empty, when this one is read again.
+            // Its name is forgotten; the walk meets it again, empty, when this directory is read
+            // again.
             levels::LeftLevel::Nameless if is_empty => self.levels.note_gone(),
             levels::LeftLevel::Named(_) | levels::LeftLevel::Nameless => {}
         }

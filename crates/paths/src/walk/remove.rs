@@ -1,8 +1,9 @@
-//! Removing what is in a directory.
+//! Removes the contents of a directory.
 //!
-//! *Lives here:* one entry at a time, by its name below a descriptor. *Does not live here:* whether it may go.
+//! *Lives here:* removing one entry at a time, by its name below a descriptor.
+//! *Does not live here:* whether it may be removed.
 //!
-//! A file that something is mounted on stays, and so does whatever is in another file system.
+//! A mount point stays, and so does everything in another file system.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,10 +15,11 @@ use super::child;
 use super::{Visitor, WalkEntry, WalkReport, WalkStep, Walker, Wrong};
 use crate::resolve::RefusalReason;
 
-/// What removes each entry that it is shown.
+/// The visitor that removes every entry.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Remover {
-    /// Whether directories that their owner has closed are opened up first, as their owner can.
+    /// Whether directories that their owner has closed are opened up first, which the owner could
+    /// do as well.
     opens_up: bool,
 }
 
@@ -61,13 +63,13 @@ impl Walker<'_> {
         self.walk(directory, &mut Remover { opens_up: false })
     }
 
-    /// Removes the entry `name` of a directory and everything in it, as its owner: directories that the owner may not
-    /// write to are opened up first.
+    /// Removes the entry `name` of a directory and everything in it, with the rights of its owner:
+    /// directories that the owner may not write to are opened up first.
     ///
-    /// What is left, where something is, is in the report.
+    /// The report tells what is left.
     ///
     /// # Errors
-    /// It can neither be removed nor looked into. One that is gone already is fine.
+    /// The entry can neither be removed nor looked into. It is no error if it is gone already.
     pub fn remove(&mut self, parent: impl AsFd, name: &CStr) -> Result<WalkReport, Errno> {
         let parent = parent.as_fd();
         match unlink(parent, name) {
@@ -82,7 +84,7 @@ impl Walker<'_> {
         };
         let report = self.walk(&directory, &mut Remover { opens_up: true })?;
         match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-            // What is in the way is in the report.
+            // The report tells what is in the way.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(report),
             Err(errno) => Err(errno),
         }

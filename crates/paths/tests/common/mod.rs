@@ -20,10 +20,10 @@ use std::process::Command;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
-/// Tells the second self of a test that it is where it may mount.
+/// Tells the second run of a test that it may mount.
 const INSIDE: &str = "GATEVISOR_TEST_MAY_MOUNT";
 
-/// Returns whether this process is root, without whom most of this cannot be shown.
+/// Returns whether this process is root. Most of these tests need root.
 pub fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -32,7 +32,8 @@ pub fn is_root() -> bool {
     root
 }
 
-/// Runs the calling test, of this full name, once more in a mount name space of its own; returns whether this is there.
+/// Runs the calling test, which has this full name, once more in a mount namespace of its own.
+/// Returns whether this is that second run.
 pub fn may_mount(test: &str) -> bool {
     if !is_root() {
         return false;
@@ -57,7 +58,8 @@ pub fn may_mount(test: &str) -> bool {
     false
 }
 
-/// Runs the calling test, of this full name, once more as a user without rights; returns whether this is one.
+/// Runs the calling test, which has this full name, once more as a user without rights. Returns
+/// whether this is that second run.
 pub fn is_ordinary(test: &str) -> bool {
     if !rustix::process::geteuid().is_root() {
         return true;
@@ -76,7 +78,7 @@ pub fn is_ordinary(test: &str) -> bool {
     false
 }
 
-/// A temporary directory with a file system of its own, which takes what is mounted in it along when it goes.
+/// A temporary directory with a file system of its own. Mounts in it go with it.
 pub struct Bed(tempfile::TempDir);
 
 impl Bed {
@@ -105,7 +107,7 @@ pub fn tmpfs(on: &Path) {
     mount("tmpfs", on, "tmpfs", MountFlags::empty(), None).unwrap();
 }
 
-/// Mounts a file system of a user's whose program never answers. It ends with what is returned.
+/// Mounts a file system whose program, a user's, never answers. It ends with the returned value.
 pub fn mute(on: &Path, uid: u32, options: &str) -> Option<File> {
     let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
     let number = device.as_raw_fd();

@@ -1,6 +1,7 @@
 //! Capabilities that the command can never have.
 //!
-//! *Lives here:* the bounding set, and that nothing is inherited past it. *Does not live here:* the names (`settings`).
+//! *Lives here:* the bounding set, and preventing that anything is inherited beyond it.
+//! *Does not live here:* the names (`settings`).
 //!
 //! **Source:** capabilities(7).
 
@@ -13,10 +14,10 @@ use rustix::thread::{
 use super::Cannot;
 use super::settings::capability;
 
-/// Takes every capability but `kept` out of the bounding set.
+/// Removes every capability but `kept` from the bounding set.
 ///
-/// That needs `CAP_SETPCAP`. Without it nothing is lost where `no_gain` is true: a process that has no capabilities and
-/// can gain none by executing something needs no bound.
+/// That needs `CAP_SETPCAP`. If `no_gain` is true, nothing is lost without it: a process that has
+/// no capabilities and can gain none by executing a program needs no bound.
 pub(crate) fn bound(kept: &[String], no_gain: bool) -> Result<(), Cannot> {
     let kept =
         kept.iter().filter_map(|name| capability(name)).fold(CapabilitySet::empty(), CapabilitySet::union);
@@ -25,7 +26,7 @@ pub(crate) fn bound(kept: &[String], no_gain: bool) -> Result<(), Cannot> {
         match capability_is_in_bounding_set(one) {
             Ok(true) if !kept.contains(one) => {}
             Ok(_) => continue,
-            // The kernel knows no more of them.
+            // The kernel knows no further capabilities.
             Err(_) => break,
         }
         let Err(errno) = remove_capability_from_bounding_set(one) else { continue };
@@ -39,12 +40,12 @@ pub(crate) fn bound(kept: &[String], no_gain: bool) -> Result<(), Cannot> {
     Ok(())
 }
 
-/// Returns whether this process has no capabilities but perhaps some of `kept`.
+/// Returns whether this process has no capabilities except perhaps some of `kept`.
 fn has_none(kept: CapabilitySet) -> bool {
     capabilities(None).is_ok_and(|sets| kept.contains(sets.permitted))
 }
 
-/// Empties the sets that capabilities are inherited through besides the bounding set.
+/// Empties the other sets by which capabilities are inherited.
 pub(crate) fn let_none_be_inherited() -> Result<(), Cannot> {
     let inherit_none = || -> Result<(), Errno> {
         clear_ambient_capability_set()?;

@@ -1,6 +1,7 @@
-//! Where files may be written, read and executed.
+//! Restricts where files may be written, read and executed.
 //!
-//! *Lives here:* turning paths into a Landlock domain. *Does not live here:* expansion of the paths.
+//! *Lives here:* turning paths into a Landlock domain.
+//! *Does not live here:* expanding the paths.
 //!
 //! **Source:** landlock(7).
 
@@ -18,12 +19,13 @@ use rustix::io::Errno;
 use super::{Cannot, Shortfall};
 use crate::failure::FailedStart;
 
-/// The oldest version that can deny all that changes a file: before it (Linux 6.2), truncation was always allowed.
+/// The oldest version that can deny everything that changes a file. Before it (Linux 6.2),
+/// truncation was always allowed.
 const COMPLETE: ABI = ABI::V3;
-/// Devices that hold nothing, which every program expects to be able to write to.
+/// Devices without content, which every program expects to be able to write to.
 const NEUTRAL: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/urandom"];
 
-/// Paths with their variables expanded; a relative one is below the command's working directory.
+/// Paths with their variables expanded. A relative path is below the command's working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Paths {
     pub(crate) write: Vec<OsString>,
@@ -98,7 +100,7 @@ fn allow(
     (opened, is_directory): (OwnedFd, bool),
     access: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, Cannot> {
-    // The kernel refuses for a file what only a directory can have.
+    // For a file, the kernel refuses rights that only a directory can have.
     let access = if is_directory { access } else { access & AccessFs::from_file(COMPLETE) };
     if access.is_empty() {
         return Ok(ruleset);
@@ -108,12 +110,12 @@ fn allow(
 
 /// Denies this process, and everything that it executes, all that was not allowed.
 pub(crate) fn restrict(ruleset: RulesetCreated) -> Result<(), Cannot> {
-    // It is set already, and the line about it would not be about Landlock.
+    // It is set already, and an error about it would not be about Landlock.
     let status = ruleset.no_new_privs(false).restrict_self().map_err(|error| refused(&error))?;
     judge(status.ruleset, status.landlock)
 }
 
-/// Returns what is missing where a domain is not all that was asked for.
+/// Returns what is missing if a domain is less than what was asked for.
 fn judge(ruleset: RulesetStatus, landlock: LandlockStatus) -> Result<(), Cannot> {
     let (errno, remedy) = match (ruleset, landlock) {
         (RulesetStatus::FullyEnforced, _) => return Ok(()),
@@ -150,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_apart() {
+    fn each_missing_part_of_landlock_has_a_reason_of_its_own() {
         let available = LandlockStatus::Available { effective_abi: ABI::V1, kernel_abi: None };
         assert_eq!(judge(RulesetStatus::FullyEnforced, available), Ok(()));
         for (ruleset, landlock, errno, part) in [

@@ -1,122 +1,49 @@
-//! What a service may do and use: applied to the interpreter just before it becomes the command.
+//! Restrictions of a service, applied to the interpreter just before it becomes the command.
 //!
-//! *Lives here:* the order of the restrictions, and what comes of one that cannot be had: an error where the slot says
-//! `strict`, else a warning. *Does not live here:* control groups, which are made before the user changes (`group`).
+//! *Lives here:* the order of the restrictions, and the consequence of one that cannot be applied:
+//! an error if the slot says `strict`, else a warning.
+//! *Does not live here:* control groups, which are made before the user changes (`group`).
 //!
-//! The order is the only one in which none is in the way of the next. What takes authority from everything that is
-//! executed later needs authority, so the bounding set comes before the change of user; all else comes after it, so that
-//! a slot never gets more than its user may have. Paths are opened and the prober and the error reporter are forked before there
-//! are limits. Limits come before `no_new_privs`, which changes none of them, and Landlock asks for `no_new_privs`. It is
-//! last because it would bar whatever opens a file after it.
+//! This is the only order in which no restriction prevents a later one. Removing rights from
+//! everything that is executed later needs rights, so the bounding set comes before the change of
+//! user. All others come after it, so that a slot never gets more rights than its user. Paths are
+//! opened, and the prober and the error reporter are forked, before there are limits. Limits come
+//! before `no_new_privs`, which changes none of them, and Landlock requires `no_new_privs`.
+//! Landlock is last because it would prevent opening files after it.
 
 mod capabilities;
 mod landlock;
 mod rlimits;
 pub mod settings;
+mod shortfall;
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 
-use gatevisor_wire::exit::Exit;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::failure::{FailedStart, one_line};
+use crate::failure::FailedStart;
 use crate::file::ServiceFile;
-use crate::os;
 
 pub(crate) use landlock::Paths;
 pub(crate) use settings::allows;
+pub(crate) use shortfall::{Cannot, Shortfall};
 
-/// The highest badness that there is.
+/// The highest score that there is.
 const MOST: i32 = 1000;
-
-/// A restriction that cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cannot {
-    /// The setting, as in the file.
-    pub setting: String,
-    /// What the kernel said, if it was asked.
-    pub errno: Option<Errno>,
-    /// What that means, and what to do.
-    pub remedy: String,
-}
-
-impl Cannot {
-    pub(crate) fn new(
-        setting: impl Into<String>,
-        errno: impl Into<Option<Errno>>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self { setting: setting.into(), errno: errno.into(), remedy: remedy.into() }
-    }
-
-    fn message(&self) -> String {
-        match self.errno {
-            Some(errno) => format!("`{}`: {}; {}", self.setting, os::words(errno), self.remedy),
-            None => format!("`{}`: {}", self.setting, self.remedy),
-        }
-    }
-}
-
-/// What could not be had so far, as long as that is no reason to stop.
-#[derive(Debug, Default)]
-pub(crate) struct Shortfall {
-    strict: bool,
-    missed: Vec<Cannot>,
-}
-
-impl Shortfall {
-    pub(crate) fn new(strict: bool) -> Self {
-        Self { strict, missed: Vec::new() }
-    }
-
-    /// Takes in what could not be had.
-    ///
-    /// # Errors
-    /// It is an error where the slot is strict.
-    pub(crate) fn take(&mut self, cannot: Result<(), Cannot>) -> Result<(), FailedStart> {
-        match cannot {
-            Ok(()) => Ok(()),
-            Err(cannot) if self.strict => Err(FailedStart {
-                stage: "confining".to_owned(),
-                message: cannot.message(),
-                errno: cannot.errno,
-                exit: Exit::System,
-            }),
-            Err(cannot) => {
-                self.missed.push(cannot);
-                Ok(())
-            }
-        }
-    }
-
-    /// Returns the line that says what could not be had, if there is anything.
-    pub(crate) fn warning(&self) -> Option<String> {
-        let (first, rest) = self.missed.split_first()?;
-        let mut line = String::from("warning: it runs without ");
-        for (index, cannot) in std::iter::once(first).chain(rest).enumerate() {
-            line.push_str(if index == 0 { "" } else { "; without " });
-            line.push_str(&cannot.message());
-            if let Some(errno) = cannot.errno {
-                let _ = write!(line, " (errno {})", errno.raw_os_error());
-            }
-        }
-        Some(one_line(&line))
-    }
-}
 
 /// The restrictions of one start, from the first to the last.
 #[derive(Debug)]
 pub(crate) struct Confinement {
     pub(crate) shortfall: Shortfall,
-    /// Open since before the user changed: afterwards `/proc/self` belongs to root until the next exec.
+    /// It is opened before the user changes, because afterwards `/proc/self` belongs to root until
+    /// the next exec.
     score: Option<Result<OwnedFd, Errno>>,
 }
 
 impl Confinement {
-    /// Does what has to be done with the authority that the change of user takes away.
+    /// Does everything that needs the rights which the change of user removes.
     pub(crate) fn begin(file: &ServiceFile) -> Result<Self, FailedStart> {
         let mut shortfall = Shortfall::new(file.strict);
         if let Some(kept) = &file.capabilities {
@@ -131,7 +58,7 @@ impl Confinement {
         Ok(Self { shortfall, score })
     }
 
-    /// Does the rest, and returns what is to be said about it.
+    /// Does the rest, and returns a warning, if there is one.
     pub(crate) fn finish(
         mut self,
         file: &ServiceFile,
@@ -184,7 +111,8 @@ fn present_score(file: &OwnedFd) -> Result<Option<i32>, Errno> {
     Ok(str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()))
 }
 
-/// Adds to the score, as far as that goes: it is for the good of others, and no reason to start or to say anything.
+/// Raises the score as far as possible. That benefits others, so a failure neither prevents the
+/// start nor is reported.
 fn raise_score_by(file: &OwnedFd, more: i32) {
     if let Ok(Some(present)) = present_score(file) {
         let wanted = present.saturating_add(more).min(MOST);
@@ -192,7 +120,7 @@ fn raise_score_by(file: &OwnedFd, more: i32) {
     }
 }
 
-/// Texts of `[landlock]` with their variables expanded.
+/// Expands the variables in the texts of `[landlock]`.
 pub(crate) fn expand_paths(
     file: &ServiceFile,
     expand: &dyn Fn(&str, &str) -> Result<OsString, FailedStart>,
@@ -213,9 +141,10 @@ pub(crate) fn expand_paths(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gatevisor_wire::exit::Exit;
 
     #[test]
-    fn what_cannot_be_had_is_one_warning_or_the_first_error() {
+    fn restrictions_that_cannot_be_applied_are_one_warning_or_the_first_error() {
         let cannot = || Err(Cannot::new("limits.nofile = 9", Errno::PERM, "ask for less"));
         let mut lax = Shortfall::new(false);
         assert_eq!(lax.warning(), None);

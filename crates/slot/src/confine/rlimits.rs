@@ -1,6 +1,7 @@
 //! Resource limits.
 //!
-//! *Lives here:* setting one, or as much of it as may be. *Does not live here:* what a limit is called (`settings`).
+//! *Lives here:* setting a limit, or as much of it as permitted.
+//! *Does not live here:* the names of limits (`settings`).
 //!
 //! **Source:** getrlimit(2).
 
@@ -10,7 +11,7 @@ use rustix::process::{Rlimit, getrlimit, setrlimit};
 use super::Cannot;
 use super::settings::{LimitName, ResourceLimit};
 
-/// Sets a limit; one that is above what this user may have becomes the highest that is allowed.
+/// Sets a limit. A limit above what this user may have becomes the highest that is permitted.
 pub(crate) fn set(name: LimitName, limit: ResourceLimit) -> Result<(), Cannot> {
     let resource = name.resource();
     let wanted = Rlimit { current: limit.soft, maximum: limit.hard };
@@ -26,7 +27,7 @@ pub(crate) fn set(name: LimitName, limit: ResourceLimit) -> Result<(), Cannot> {
     Err(cannot(format!("this user cannot go above {highest}, which it gets; ask for no more")))
 }
 
-/// Returns the lower of two limits, of which `None` is the highest.
+/// Returns the lower of two limits; `None` is the highest.
 fn lower(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

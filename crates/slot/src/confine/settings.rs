@@ -1,25 +1,27 @@
-//! What `run` says about what its command may do and use.
+//! The settings in `run` that restrict its command.
 //!
 //! *Lives here:* the types of these settings, and the checks that need no kernel.
-//! *Does not live here:* what comes of them at a start; see the modules beside this one.
+//! *Does not live here:* applying them at a start; see the modules beside this one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Entries that one list of these settings may have.
+/// The most entries of a list in these settings.
 pub const MAX_ENTRIES: usize = 256;
-/// The word for a limit that is none.
+/// The word for no limit.
 const UNLIMITED: &str = "unlimited";
 
-/// A resource that a process can be kept from using too much of.
+/// A resource of which a process can use only a limited amount.
 ///
 /// **Source:** getrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LimitName {
     /// Address space, in bytes.
@@ -30,9 +32,9 @@ pub enum LimitName {
     Cpu,
     /// Data segment, in bytes.
     Data,
-    /// Size of a file that is written, in bytes.
+    /// Size of a written file, in bytes.
     Fsize,
-    /// Memory locked, in bytes.
+    /// Locked memory, in bytes.
     Memlock,
     /// Message queues of the user, in bytes.
     Msgqueue,
@@ -40,7 +42,7 @@ pub enum LimitName {
     Nofile,
     /// Processes of the user.
     Nproc,
-    /// Priority in real time.
+    /// Real-time priority.
     Rtprio,
     /// Signals queued for the user.
     Sigpending,
@@ -83,7 +85,7 @@ impl LimitName {
         }
     }
 
-    /// Returns the kernel's word for it.
+    /// Returns the kernel's constant for it.
     pub(crate) const fn resource(self) -> Resource {
         match self {
             Self::As => Resource::As,
@@ -102,14 +104,15 @@ impl LimitName {
     }
 }
 
-/// A soft and a hard limit; `None` is no limit.
+/// A soft and a hard limit; `None` means no limit.
 ///
-/// Written as one number for both, as `"soft:hard"`, or as `"unlimited"`, which may stand for either number, too.
+/// Written as one number for both, as `"soft:hard"`, or as `"unlimited"`, which may also replace
+/// either number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResourceLimit {
-    /// What counts; the process may change it up to the hard one.
+    /// The limit in force. The process may change it up to the hard limit.
     pub soft: Option<u64>,
-    /// What the soft one cannot exceed; only root can raise it.
+    /// The highest soft limit. Only root can raise it.
     pub hard: Option<u64>,
 }
 
@@ -128,16 +131,16 @@ impl fmt::Display for ResourceLimit {
     }
 }
 
-/// Why a text is no limit.
+/// Why a text is not a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
-    /// It is no number, or a number that TOML does not have.
+    /// It is not a number, or a number that TOML does not have.
     #[error(
         "must be a number from 0 to {}, \"unlimited\", or two of them as in \"1024:4096\", soft and hard",
         i64::MAX
     )]
     Syntax,
-    /// The soft limit is the larger one.
+    /// The soft limit is larger than the hard one.
     #[error("the soft limit, which comes first, must not be larger than the hard one")]
     Order,
 }
@@ -198,30 +201,43 @@ impl<'de> Deserialize<'de> for ResourceLimit {
     }
 }
 
-/// Below which paths files may be written, read and executed.
+impl JsonSchema for ResourceLimit {
+    fn schema_name() -> Cow<'static, str> {
+        "ResourceLimit".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "One number for both limits, \"unlimited\", or \"soft:hard\".",
+            "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string" }],
+        })
+    }
+}
+
+/// The paths below which files may be written, read and executed.
 ///
 /// **Source:** landlock(7).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Landlock {
     /// Where files may be written, made, renamed and removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub write: Vec<String>,
-    /// Where files may be read besides; without it, everywhere.
+    /// Where files may also be read; without it, everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<Vec<String>>,
-    /// Where files may be executed, and read; without it, executed everywhere.
+    /// Where files may also be executed and read; without it, files may be executed everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execute: Option<Vec<String>>,
 }
 
-/// Returns the capability of this name, with or without `CAP_` before it.
+/// Returns the capability with this name, with or without `CAP_` before it.
 pub(crate) fn capability(name: &str) -> Option<CapabilitySet> {
     let name = name.strip_prefix("CAP_").unwrap_or(name);
     CapabilitySet::from_name(name).filter(|found| found.bits().is_power_of_two())
 }
 
-/// Returns whether a pattern of `environment-allow` is for this variable.
+/// Returns whether a pattern of `environment-allow` matches this variable.
 pub(crate) fn allows(pattern: &str, name: &[u8]) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix.as_bytes()),

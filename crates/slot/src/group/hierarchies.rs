@@ -1,9 +1,11 @@
-//! Where this process's own control groups are, below which those of services are made.
+//! The control groups of this process, below which those of services are made.
 //!
-//! *Lives here:* reading what the kernel says about hierarchies and mounts, and making a version 2 group fit to have
-//! children. *Does not live here:* what is done in a child (`leaf`).
+//! *Lives here:* reading the kernel's lists of hierarchies and mounts, and preparing a version 2
+//! group for children.
+//! *Does not live here:* work in a child group (`leaf`).
 //!
-//! **Source:** cgroups(7), `proc_pid_mountinfo(5)`, and the kernel's *Control Group v2*, "No Internal Process Constraint".
+//! **Source:** cgroups(7), `proc_pid_mountinfo(5)`, and the kernel's *Control Group v2*, "No
+//! Internal Process Constraint".
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,21 +19,22 @@ use super::Bound;
 use super::leaf::{Leaf, Version, errno_of, write};
 use crate::confine::Cannot;
 
-/// The group that the supervisor and all that is not a service's is in, where version 2 wants it to be in one.
+/// The group for the supervisor and all processes that are not a service's, if version 2 requires
+/// them to be in a group.
 const SUPERVISOR: &str = "gatevisor-supervisor";
-/// How often processes are moved out of the way; each time more may have been forked meanwhile.
+/// How often processes are moved to it; each time, more may have been forked meanwhile.
 const MOVES: usize = 16;
-/// What to do where groups cannot be made.
+/// What to do if groups cannot be made.
 const REMEDY: &str =
     "a container needs `/sys/fs/cgroup` mounted writable, and an ordinary user a group delegated to it";
 
-/// A hierarchy as far as this process sees it.
+/// This process's group in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct OwnGroup {
-    /// This process's own group.
+    /// The directory of the group.
     directory: PathBuf,
     version: Version,
-    /// Controllers, if it is of version 1.
+    /// Its controllers, if it is of version 1.
     controllers: Vec<String>,
 }
 
@@ -42,23 +45,23 @@ pub(crate) struct OwnGroups {
 }
 
 impl OwnGroups {
-    /// Returns those that the kernel names and that are mounted.
+    /// Returns the groups that the kernel lists and that are mounted.
     pub(crate) fn find() -> Self {
         Self::of("/proc/self/cgroup")
     }
 
-    /// Returns those that a file of `/proc` names and that are mounted here.
+    /// Returns the groups that a file of `/proc` lists and that are mounted here.
     pub(crate) fn of(cgroup: &str) -> Self {
         let read = |path: &str| fs::read(path).unwrap_or_default();
         Self::parse(&read(cgroup), &read("/proc/self/mountinfo"))
     }
 
-    /// Returns where they are.
+    /// Returns their directories.
     pub(crate) fn directories(self) -> Vec<PathBuf> {
         self.all.into_iter().map(|own| own.directory).collect()
     }
 
-    /// Returns the groups that `cgroup` names, where `mountinfo` says they are.
+    /// Returns the groups that `cgroup` lists, at their places according to `mountinfo`.
     fn parse(cgroup: &[u8], mountinfo: &[u8]) -> Self {
         let mounts: Vec<Mount> = mountinfo.split(|&b| b == b'\n').filter_map(Mount::parse).collect();
         let mut all = Vec::new();
@@ -81,7 +84,8 @@ impl OwnGroups {
         Self { all }
     }
 
-    /// Returns the service's own group of this name in the hierarchy where this bound can be set, made if need be.
+    /// Returns the service's group of this name in the hierarchy in which this bound can be set,
+    /// and makes it if necessary.
     pub(crate) fn leaf(&self, bound: Bound, name: &str) -> Result<Leaf, Cannot> {
         let controller = match bound {
             Bound::Memory | Bound::MemoryHigh => "memory",
@@ -111,7 +115,7 @@ impl OwnGroups {
         })
     }
 
-    /// Removes empty groups whose names `is_old` picks.
+    /// Removes empty groups for whose names `is_old` is true.
     pub(crate) fn sweep(&self, is_old: impl Fn(&str) -> bool) {
         for own in &self.all {
             for entry in fs::read_dir(base(&own.directory)).into_iter().flatten().flatten() {
@@ -122,19 +126,21 @@ impl OwnGroups {
         }
     }
 
-    /// Ends what is in the groups of this name and removes them; returns those that are left, and why.
+    /// Ends the processes in the groups of this name and removes the groups; returns those that are
+    /// left, and why.
     pub(crate) fn end(&self, name: &str) -> Vec<(PathBuf, Errno)> {
         Leaf::end_all(self.leaves(name).into_iter().filter(|leaf| leaf.path.is_dir()).collect())
     }
 
-    /// Returns the groups of this name in all hierarchies, whether they are there or not.
+    /// Returns the groups of this name in all hierarchies, whether they exist or not.
     pub(crate) fn leaves(&self, name: &str) -> Vec<Leaf> {
         let leaf = |own: &OwnGroup| Leaf { path: base(&own.directory).join(name), version: own.version };
         self.all.iter().map(leaf).collect()
     }
 }
 
-/// Returns the group below which ours are: the own one, or its parent where we are in [`SUPERVISOR`].
+/// Returns the group below which ours are made: this process's own one, or its parent if we are in
+/// [`SUPERVISOR`].
 fn base(own: &Path) -> PathBuf {
     match (own.file_name(), own.parent()) {
         (Some(name), Some(parent)) if name == SUPERVISOR => parent.to_owned(),
@@ -142,15 +148,15 @@ fn base(own: &Path) -> PathBuf {
     }
 }
 
-/// Returns whether a file of words has this one.
+/// Returns whether a file of words contains this one.
 fn lists(file: &Path, word: &str) -> bool {
     fs::read_to_string(file).is_ok_and(|text| text.split_whitespace().any(|known| known == word))
 }
 
-/// Makes a controller count in the children of a version 2 group.
+/// Enables a controller in the children of a version 2 group.
 ///
-/// A group whose children are controlled may hold no processes itself, the root of all excepted; so those that are there
-/// move into a child of their own, where the group is ours to arrange.
+/// A group whose children are controlled may not contain processes itself, except for the topmost
+/// one. So its processes move into a child group, if we may arrange the group.
 fn hand_down(base: &Path, controller: &str) -> Result<(), Errno> {
     let control = base.join("cgroup.subtree_control");
     if lists(&control, controller) {
@@ -166,14 +172,16 @@ fn hand_down(base: &Path, controller: &str) -> Result<(), Errno> {
         aside.make()?;
         let procs = fs::read_to_string(base.join("cgroup.procs")).map_err(|error| errno_of(&error))?;
         for pid in procs.split_whitespace() {
-            // It may have ended; kernel threads and those of another namespace stay, and make the next attempt fail.
+            // The process may have ended. Kernel threads and processes of another namespace stay,
+            // and make the next attempt fail.
             let _ = write(&aside.path.join("cgroup.procs"), pid);
         }
     }
     switch_on()
 }
 
-/// Returns whether nobody else manages the group: it is all that a container sees, or was delegated.
+/// Returns whether nobody else manages the group: it is all that a container sees, or it was
+/// delegated.
 fn is_ours_to_arrange(base: &Path) -> bool {
     let all_there_is = fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
         text.lines().any(|line| line == "0::/" || line.strip_prefix("0::/") == Some(SUPERVISOR))
@@ -189,7 +197,7 @@ fn is_ours_to_arrange(base: &Path) -> bool {
 /// A mounted hierarchy.
 #[derive(Debug)]
 struct Mount {
-    /// The group that is at `point`.
+    /// The group at `point`.
     root: PathBuf,
     point: PathBuf,
     version: Version,
@@ -211,16 +219,16 @@ impl Mount {
         Some(Self { root, point, version, options })
     }
 
-    /// Returns where a group of this hierarchy is mounted, if it is.
+    /// Returns the place where a group of this hierarchy is mounted, if it is.
     fn place_of(&self, group: &Path) -> Option<PathBuf> {
         let below = group.strip_prefix(&self.root).ok()?;
-        // A group outside of our namespace is called by way of `..`.
+        // The path of a group outside our namespace contains `..`.
         let plain = below.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         plain.then(|| if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) })
     }
 }
 
-/// Returns the path behind the octal escapes of mountinfo.
+/// Resolves the octal escapes of mountinfo.
 fn unescape(text: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -281,7 +289,7 @@ mod tests {
         assert_eq!(directories("9:pids:/\n", b"33 30 0:29 /\n\n- - -\n"), []);
     }
 
-    /// A directory that looks like a group of version 2 with two processes in it.
+    /// A directory that looks like a version 2 group with two processes in it.
     fn version_two(controllers: &str) -> (tempfile::TempDir, OwnGroups) {
         let root = tempfile::tempdir().unwrap();
         let own = root.path().join("own");

@@ -1,34 +1,34 @@
 //! One control group of a service.
 //!
-//! *Lives here:* making it, setting its bounds, entering it, and ending it with all that is in it.
-//! *Does not live here:* where it is (`place`).
+//! *Lives here:* making it, setting its bounds, entering it, and ending it with all its processes.
+//! *Does not live here:* its place (`hierarchies`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use gatevisor_sys::clock::monotonic_ms;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use gatevisor_sys::clock::{monotonic_ms, timespec};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Bound;
 use crate::confine::Cannot;
 
-/// Microseconds in which a group may use its part of the processors.
+/// The period in microseconds within which a group may use its share of the processors.
 const PERIOD_US: u64 = 100_000;
-/// Milliseconds that killed processes have to be gone.
+/// Milliseconds that killed processes have to disappear.
 const END_MS: u64 = 5000;
-/// What a new process of a group is refused with.
+/// The value of `pids.max` that allows no further process.
 const NO_MORE: &str = "0";
 
-/// Which kind of control groups.
+/// The kind of a control group hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     /// A hierarchy for some controllers.
     One,
-    /// One hierarchy for all.
+    /// One hierarchy for all controllers.
     Two,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Leaf {
 }
 
 impl Leaf {
-    /// Makes the group; it may be there already.
+    /// Makes the group, unless it exists already.
     pub(crate) fn make(&self) -> Result<(), Errno> {
         match fs::create_dir(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(errno_of(&error)),
@@ -80,11 +80,12 @@ impl Leaf {
         })
     }
 
-    /// Ends what is in the groups, all of which are one service's, and removes them; returns what is left, and why.
+    /// Ends the processes in the groups, all of which are one service's, and removes the groups;
+    /// returns those that are left, and why.
     pub(crate) fn end_all(leaves: Vec<Self>) -> Vec<(PathBuf, Errno)> {
         let deadline = monotonic_ms().saturating_add(END_MS);
         for leaf in &leaves {
-            // Where the kernel can do this at once, nothing can slip through.
+            // If the kernel can do this at once, no process can escape.
             let _ = write(&leaf.path.join("pids.max"), NO_MORE);
             let _ = write(&leaf.path.join("cgroup.kill"), "1");
         }
@@ -108,7 +109,7 @@ impl Leaf {
         }
     }
 
-    /// Kills the processes that are in the group now.
+    /// Kills the present processes of the group.
     fn kill(&self) -> Vec<OwnedFd> {
         let Ok(procs) = fs::read_to_string(self.path.join("cgroup.procs")) else { return Vec::new() };
         let numbers = procs.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?));
@@ -117,7 +118,7 @@ impl Leaf {
 
     fn kill_one(&self, pid: Pid) -> Option<OwnedFd> {
         let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // The number may have become somebody else's before it was opened, and not afterwards.
+        // The number may have been reused before the process was opened, but not afterwards.
         let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).ok()?;
         let name = self.path.file_name()?.to_str()?;
         if !groups.lines().any(|line| line.rsplit('/').next() == Some(name)) {
@@ -145,10 +146,7 @@ impl Leaf {
 fn wait(fd: &impl std::os::fd::AsFd, what: PollFlags, deadline: u64) -> bool {
     loop {
         let left = deadline.saturating_sub(monotonic_ms());
-        let seconds = i64::try_from(left / 1000).unwrap_or(0);
-        let timeout =
-            Timespec { tv_sec: seconds, tv_nsec: i64::try_from(left % 1000).unwrap_or(0) * 1_000_000 };
-        match poll(&mut [PollFd::new(fd, what)], Some(&timeout)) {
+        match poll(&mut [PollFd::new(fd, what)], Some(&timespec(left))) {
             Err(Errno::INTR) => {}
             Ok(0) | Err(_) => return false,
             Ok(_) => return true,
@@ -156,7 +154,7 @@ fn wait(fd: &impl std::os::fd::AsFd, what: PollFlags, deadline: u64) -> bool {
     }
 }
 
-/// Writes to a file of a group that is there.
+/// Writes to a file of an existing group.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Errno> {
     OpenOptions::new()
         .write(true)
@@ -175,20 +173,20 @@ mod tests {
     use crate::group::hierarchies::OwnGroups;
     use std::process::Command;
 
-    /// Every kind of group that this machine lets us make; none where it lets us make none.
+    /// Every kind of group that we may make on this machine; possibly none.
     fn leaves() -> Vec<Leaf> {
         let name = format!("gatevisor-test-{}", std::process::id());
         OwnGroups::find().leaves(&name).into_iter().filter(|leaf| leaf.make().is_ok()).collect()
     }
 
     #[test]
-    fn what_is_in_groups_is_killed_and_they_are_removed() {
+    fn the_processes_in_groups_are_killed_and_the_groups_removed() {
         let leaves = leaves();
         let mut sleepers = Vec::new();
         for leaf in &leaves {
             for _ in 0..3 {
                 let mut sleeper = Command::new("sleep").arg("3600").spawn().unwrap();
-                // Some hierarchies let nobody in before they are told more.
+                // Some hierarchies accept no process before further settings.
                 if write(&leaf.path.join("cgroup.procs"), &sleeper.id().to_string()).is_err() {
                     sleeper.kill().unwrap();
                 }
@@ -197,7 +195,7 @@ mod tests {
         }
         assert_eq!(Leaf::end_all(leaves.clone()), []);
         for mut sleeper in sleepers {
-            // Were it alive, this would wait for an hour.
+            // If it were alive, this would wait for an hour.
             assert!(!sleeper.wait().unwrap().success());
         }
         assert!(leaves.iter().all(|leaf| !leaf.path.exists()));

@@ -1,12 +1,15 @@
-//! Control groups: how much a service as a whole may use.
+//! Control groups: limits on a service as a whole.
 //!
-//! *Lives here:* the two short programs that the supervisor starts, [`run_in_group`] before `run` and [`end_group`] after
-//! the service has gone, and what the small files in `cgroup/` say. *Does not live here:* where the groups of this
-//! machine are (`place`); how one is filled and emptied (`leaf`).
+//! *Lives here:* the two short programs that the supervisor starts, [`run_in_group`] before `run`
+//! and [`end_group`] after the service has gone, and the meaning of the small files in `cgroup/`.
+//! *Does not live here:* the places of groups on this machine (`hierarchies`); making and ending a
+//! group (`leaf`).
 //!
-//! Groups are the supervisor's to make, and the first process does nothing that may take time, so a process of its user does
-//! it. It knows a service by numbers alone: `run` is not looked at before the user has changed.
+//! Only the supervisor may make groups, and the first process does nothing that may take time. So a
+//! process with its user does it. That process knows a service by numbers only: `run` is not read
+//! before the user has changed.
 
+mod bound;
 mod hierarchies;
 mod leaf;
 
@@ -27,85 +30,31 @@ use crate::data_files::START_ERROR;
 use crate::failure::FailedStart;
 use crate::os;
 
+pub use bound::Bound;
 use hierarchies::OwnGroups;
 use leaf::Leaf;
 
-/// The file of [`files::CGROUP`] that makes a limit that cannot be had a reason not to start.
+/// The file of [`files::CGROUP`] that makes a limit that cannot be set prevent the start.
 const STRICT: &str = "strict";
-/// What the name of every group of ours begins with.
+/// The prefix of the names of all our groups.
 const PREFIX: &str = "gatevisor-";
-/// Bytes of a number and its newline at the most, and one more.
+/// The bytes of a number and its newline, and one more.
 const NUMBER_BYTES: usize = 24;
-/// Percent of a processor at the most.
-const MAX_PERCENT: u64 = 1_000_000;
-/// Bytes of a script that are enough to see why it is none.
+/// Enough bytes of a script to recognize a flaw in its first line.
 const HEAD_BYTES: usize = 256;
 
-/// Something that a service as a whole can be kept from using too much of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Bound {
-    /// Bytes of memory, beyond which a process of the service is killed.
-    Memory,
-    /// Bytes of memory, beyond which the service is slowed down and its memory reclaimed.
-    MemoryHigh,
-    /// Percent of one processor.
-    CpuPercent,
-    /// Processes and threads.
-    Pids,
-}
-
-impl Bound {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Memory, Self::MemoryHigh, Self::CpuPercent, Self::Pids];
-
-    /// Returns the name of its file in `cgroup/`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::MemoryHigh => "memory-high",
-            Self::CpuPercent => "cpu-percent",
-            Self::Pids => "pids",
-        }
-    }
-
-    /// Returns where its file is in a service directory.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Memory => "cgroup/memory",
-            Self::MemoryHigh => "cgroup/memory-high",
-            Self::CpuPercent => "cgroup/cpu-percent",
-            Self::Pids => "cgroup/pids",
-        }
-    }
-
-    /// Returns why a number cannot be this bound.
-    ///
-    /// # Errors
-    /// What would be right.
-    pub fn check(self, number: u64) -> Result<(), &'static str> {
-        match (self, number) {
-            (Self::CpuPercent, 0 | MAX_PERCENT..) => {
-                Err("must be a number of percent from 1 on, of which one processor has 100")
-            }
-            (_, 0) => Err("must be at least 1"),
-            (_, number) if i64::try_from(number).is_err() => Err("is more than any machine has"),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A name of a group: whose it is, and which.
+/// The name of a group: which supervisor made it, and its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct GroupName {
     whole: String,
-    /// Where in it the supervisor's own part ends, and that of its scandir.
+    /// The lengths of its prefixes for the supervisor and for the scandir.
     scandir: usize,
     run: usize,
     is_first: bool,
 }
 
 impl GroupName {
-    /// Returns the name that the supervisor gave: `gatevisor-SCANDIR-START-NUMBER-SLOT`.
+    /// Parses a name of the form `gatevisor-SCANDIR-START-NUMBER-SLOT`.
     fn parse(text: &OsStr) -> Option<Self> {
         let whole = text.to_str().filter(|whole| !whole.contains(['/', '\n']))?.to_owned();
         let rest = whole.strip_prefix(PREFIX)?;
@@ -124,7 +73,7 @@ impl GroupName {
     }
 }
 
-/// Returns the name of the group of ours that a process is in, or in a group below.
+/// Returns the name of our group that contains a process, directly or in a group below.
 pub fn name_of(pid: i32) -> Option<String> {
     name_in(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
@@ -135,18 +84,19 @@ fn name_in(groups: &str) -> Option<String> {
     parts.find(|part| GroupName::parse(OsStr::new(part)).is_some()).map(str::to_owned)
 }
 
-/// Returns the directories of the groups that a process is in, as far as they are mounted here.
+/// Returns the directories of a process's groups, as far as they are mounted here.
 pub fn of_process(pid: i32) -> Vec<std::path::PathBuf> {
     OwnGroups::of(&format!("/proc/{pid}/cgroup")).directories()
 }
 
-/// Becomes a service's program in a group of its own, as the service's user; returns only if it cannot.
+/// Becomes a service's program in a group of its own, as the service's user. Returns only if that
+/// fails.
 ///
-/// `args` are the name of the group, the number of the user or `-`, the program, and the arguments, its name first. The
-/// working directory is the service directory.
+/// `args` are the name of the group, the number of the user or `-`, the program, and the arguments,
+/// beginning with the program's name. The working directory is the service directory.
 ///
-/// On failure one line goes to standard error and to `data/start-error`; the exit code is that of the interpreter of
-/// `run`.
+/// On failure one line goes to standard error and to `data/start-error`. The exit codes are those
+/// of the interpreter of `run`.
 pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let name = args.next().and_then(|name| GroupName::parse(&name));
@@ -155,17 +105,17 @@ pub fn run_in_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return Exit::Usage.into();
     };
     let words: Vec<CString> = args.filter_map(|word| CString::new(word.into_vec()).ok()).collect();
-    // The last, whether the script is executed or its interpreter.
+    // The name is the last word, whether the script or its interpreter is executed.
     let service = words.last().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
     let joined = confine(&name);
-    // Whatever came of it, nothing that belongs to the service is touched before this.
+    // Whatever the result was, nothing that belongs to the service is touched before this.
     if let Err(failure) = become_user(&user) {
         return failure.report(&service, None::<&std::os::fd::OwnedFd>, None);
     }
     let failure = match joined {
         Ok(shortfall) => {
             if let Some(warning) = shortfall.warning() {
-                // Where the log is.
+                // Standard output goes to the log.
                 os::say_to_stdout(&format!("gatevisor: {service}: {warning}"));
             }
             // A `run` that is not ours would leave an old reason there.
@@ -199,7 +149,7 @@ fn execute(program: &OsStr, argv: &[CString]) -> FailedStart {
     let exit = if errno == Errno::NOENT { Exit::NotFound } else { Exit::NotExecutable };
     let failure = FailedStart::system("executing", format_args!("`{}`", program.display()), errno);
     let mut head = [0; HEAD_BYTES];
-    // A script may look right and be none to the kernel.
+    // A script may look right to people but not to the kernel.
     let is_hidden = matches!(errno, Errno::NOENT | Errno::NOEXEC);
     let flaw = is_hidden.then(|| file::read_small(CWD, &path, &mut head).ok().and_then(Flaw::of)).flatten();
     let hint = flaw.map_or_else(String::new, |flaw| {
@@ -208,7 +158,7 @@ fn execute(program: &OsStr, argv: &[CString]) -> FailedStart {
     FailedStart { exit, message: failure.message.clone() + &hint, ..failure }
 }
 
-/// Makes the group that `cgroup/` asks for and enters it.
+/// Makes the group with the limits in `cgroup/`, and enters it.
 fn confine(name: &GroupName) -> Result<Shortfall, FailedStart> {
     let (strict, bounds) = os::here()
         .and_then(|here| file::open_directory(here, files::CGROUP))
@@ -247,7 +197,8 @@ fn confine(name: &GroupName) -> Result<Shortfall, FailedStart> {
     Ok(shortfall)
 }
 
-/// Returns what the files in `cgroup/` say; one that makes no sense is something that cannot be had.
+/// Returns the limits in the files of `cgroup/`. A file that makes no sense counts as a restriction
+/// that cannot be applied.
 fn read_bounds(directory: impl AsFd) -> Vec<Result<(Bound, u64), Cannot>> {
     let mut all = Vec::new();
     for bound in Bound::ALL {
@@ -266,16 +217,16 @@ fn read_bounds(directory: impl AsFd) -> Vec<Result<(Bound, u64), Cannot>> {
     all
 }
 
-/// Returns the number that the first line is.
+/// Returns the number on the first line.
 pub fn parse(bytes: &[u8]) -> Option<u64> {
     let line = bytes.split(|&byte| byte == b'\n').next().filter(|line| line.len() < NUMBER_BYTES)?;
     let text = str::from_utf8(line).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     text.parse().ok()
 }
 
-/// Ends what is left in a service's group, and removes the group.
+/// Ends the processes that are left in a service's group, and removes the group.
 ///
-/// `args` is the name of the group. Exits 0 when nothing of it is left.
+/// `args` is the name of the group. The exit code is 0 if nothing of it is left.
 pub fn end_group(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(name) = args.into_iter().next().and_then(|name| GroupName::parse(&name)) else {
         os::say("gatevisor: end-group: only the supervisor calls this");

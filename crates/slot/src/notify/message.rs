@@ -1,39 +1,40 @@
-//! What a datagram of `sd_notify` says.
+//! The content of a datagram of `sd_notify`.
 //!
-//! *Lives here:* the text. No I/O. *Does not live here:* who sent it, and what comes of it.
+//! *Lives here:* parsing the text. No I/O.
+//! *Does not live here:* the sender, and the consequences.
 //!
 //! **Source:** `sd_notify(3)`.
 
 use std::time::Duration;
 
-/// Bytes of a status that are kept.
+/// The most bytes of a status that are kept.
 const STATUS_BYTES: usize = 200;
-/// Assignments of one datagram that are looked at.
+/// The most assignments of one datagram that are looked at.
 const ASSIGNMENTS: usize = 16;
-/// Time that can be asked for at once, at the most.
+/// The longest time that can be requested at once.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// Something that a gateway says about itself.
+/// A message of a gateway about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// It has started, and does its work.
+    /// It has started, and works.
     Ready,
-    /// What it does, in its own words, on one line.
+    /// What it is doing, in its own words, on one line.
     Status(String),
     /// It works.
     Watchdog,
-    /// It does not work, and wants to be treated so.
+    /// It does not work, and wants to be treated accordingly.
     WatchdogTrigger,
     /// It is about to end.
     Stopping,
     /// It reads its configuration anew.
     Reloading,
-    /// It needs so much time from now on for what it is doing.
+    /// It needs this much time from now on for its present work.
     Extend(Duration),
 }
 
-/// Returns what a datagram says, in its order. What makes no sense says nothing, and `MAINPID` neither: which process is the
-/// service's is known.
+/// Returns the messages in a datagram, in order. Text that makes no sense is ignored, and so is
+/// `MAINPID`, because the service's process is known.
 pub fn parse(datagram: &[u8]) -> impl Iterator<Item = Message> + '_ {
     datagram.split(|&byte| byte == b'\n').take(ASSIGNMENTS).filter_map(assignment)
 }
@@ -61,7 +62,7 @@ fn status(text: &[u8]) -> String {
 fn extend(number: &[u8]) -> Option<Message> {
     let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
     let text = str::from_utf8(number).ok().filter(|_| is_number)?;
-    // A number that does not fit is more than the most.
+    // A number that is too large counts as the longest time.
     let time = text.parse().map_or(LONGEST, Duration::from_micros);
     Some(Message::Extend(time.min(LONGEST)))
 }

@@ -1,12 +1,13 @@
-//! What a service says of itself by `sd_notify`, and what has become of it.
+//! The service's own reports by `sd_notify`.
 //!
-//! *Lives here:* the socket's place, the variables that tell a service of it, and the file with what the service has said.
-//! *Does not live here:* the socket (`receiver`), the text (`message`), the process that owns both ends (`relay`), and what
-//! follows when a service falls silent (`gatevisor-gateways`).
+//! *Lives here:* the socket's place, the variables that tell a service about it, and the file with
+//! the service's reports.
+//! *Does not live here:* the socket (`receiver`), the text (`message`), the process that owns both
+//! ends (`relay`), and the consequences of a service's silence (`gatevisor-gateways`).
 //!
-//! A process of the service's user, which begins before the service does and ends with it, owns the socket. So no word is lost
-//! because nobody was there to receive it, `READY=1` reaches the supervisor through the service's notification descriptor
-//! alone, and a flood costs nobody but its sender.
+//! The socket is owned by a process of the service's user, which begins before the service and ends
+//! with it. So no message is lost because nobody receives it, `READY=1` reaches the supervisor only
+//! through the service's notification descriptor, and a flood costs only its sender.
 //!
 //! **Source:** `sd_notify(3)`, `sd_watchdog_enabled(3)`.
 
@@ -33,37 +34,37 @@ pub(crate) use receiver::Receiver;
 pub use receiver::is_received;
 pub(crate) use relay::relay;
 
-/// The socket of a service, below its directory.
+/// The path of a service's socket below its directory.
 pub const SOCKET: &str = "data/notify";
-/// What a service has said, below its directory.
+/// The path of the file with a service's reports, below its directory.
 pub const SAID: &str = "data/notified";
-/// Bytes of that file at the most.
+/// The most bytes of that file.
 pub const SAID_BYTES: usize = 4096;
-/// Bytes of the longest path that a service can be told.
+/// The longest path in bytes that a service can be given.
 const LONGEST_PATH: usize = 107;
 
-/// What a service has said of itself in one life.
+/// The reports of a service in one life.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Said {
     /// The process of that life.
     pub pid: i32,
-    /// How many words have shown that it works.
+    /// How many messages have shown that it works.
     pub words: u64,
-    /// Milliseconds of the monotonic clock until which it has asked not to be expected to say more.
+    /// The time, in milliseconds of the monotonic clock, until which it has asked to be excused.
     pub extended_until_ms: u64,
-    /// Whether it has said `READY=1`.
+    /// Whether it has sent `READY=1`.
     pub ready: bool,
-    /// Whether it has said that it is about to end.
+    /// Whether it has reported that it is about to end.
     pub stopping: bool,
-    /// Whether it has said that it does not work, and nothing since.
+    /// Whether it has reported that it does not work, and nothing since.
     pub failed: bool,
-    /// What it does, in its own words.
+    /// What it is doing, in its own words.
     pub status: Option<String>,
 }
 
 impl Said {
-    /// Takes in one more thing that it says.
+    /// Adds a message.
     pub fn take(&mut self, message: Message, now_ms: u64) {
         match message {
             Message::Status(text) => self.status = Some(text).filter(|text| !text.is_empty()),
@@ -89,23 +90,25 @@ impl Said {
         self.words = self.words.saturating_add(1);
     }
 
-    /// Returns what the file holds.
+    /// Returns the content of the file.
     pub(crate) fn encode(&self) -> Option<String> {
         toml::to_string(self).ok()
     }
 
-    /// Returns what a file says of the life with this process.
+    /// Returns a file's content, if it is about the life with this process.
     pub fn decode(text: &str, pid: i32) -> Option<Self> {
         toml::from_str(text).ok().filter(|said: &Self| said.pid == pid)
     }
 }
 
-/// Returns how old a service's last word may be, in milliseconds: it is to say one within each interval.
+/// Returns how old a service's last message may be, in milliseconds; it should send one within each
+/// interval.
 pub const fn max_age_ms(settings: &LiveSettings) -> u64 {
     settings.interval_ms.saturating_mul(3)
 }
 
-/// Returns the socket of the service in whose directory this process works, and what the service is told of it.
+/// Returns the socket of the service whose directory is this process's working directory, and the
+/// variables for the service.
 pub(crate) fn listen(settings: &LiveSettings) -> io::Result<(Receiver, Told)> {
     let told = told(&std::env::current_dir()?, settings).ok_or_else(|| {
         io::Error::other(format!("the path of its service directory leaves no room in {LONGEST_PATH} bytes"))
@@ -114,10 +117,11 @@ pub(crate) fn listen(settings: &LiveSettings) -> io::Result<(Receiver, Told)> {
     Ok((Receiver::bind(file::open_directory(CWD, data)?, name)?, told))
 }
 
-/// What a service is told by.
+/// The variables for a service.
 type Told = [(&'static str, OsString); 2];
 
-/// Returns what a service is told whose directory is this, unless the path is too long. It sends after half of the time.
+/// Returns the variables for the service in this directory, unless the path is too long. The
+/// service sends after half of the time.
 fn told(service: &Path, settings: &LiveSettings) -> Option<Told> {
     let socket = service.join(SOCKET);
     let usec = settings.interval_ms.saturating_mul(2000);

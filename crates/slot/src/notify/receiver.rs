@@ -1,11 +1,12 @@
-//! Receiving what a service says.
+//! Receives the reports of a service.
 //!
-//! *Lives here:* the socket, what is taken from it at once, and whose word counts. *Does not live here:* what a datagram says
-//! (`message`), and what comes of it (`relay`).
+//! *Lives here:* the socket, how much is read at once, and whose messages count.
+//! *Does not live here:* the content of a datagram (`message`), and the consequences (`relay`).
 //!
-//! The kernel names the sender. Its word counts if it is the service's process, descends from it, or is in its session or
-//! control group; nothing is read from a sender's own memory, where it could hold a reader up. A sender that has ended when its
-//! datagram is taken cannot be told, and does not count.
+//! The kernel names the sender. A message counts if its sender is the service's process, descends
+//! from it, or is in its session or control group. The sender's own memory is not read, because
+//! that could block the reader. A sender that has ended when its datagram is read cannot be
+//! identified, and does not count.
 //!
 //! **Source:** `sd_notify(3)`, `SCM_CREDENTIALS` in unix(7).
 
@@ -25,11 +26,11 @@ use rustix::net::{
 use super::message::{Message, parse};
 use crate::group;
 
-/// Bytes of a datagram that are read; a longer one says nothing.
+/// The most bytes of a datagram. A longer one is ignored.
 pub(super) const DATAGRAM_BYTES: usize = 4096;
-/// Datagrams that are taken at once.
+/// The most datagrams that are read at once.
 pub(super) const DATAGRAMS: usize = 32;
-/// Ancestors of a sender that are looked at.
+/// The most ancestors of a sender that are looked at.
 const ANCESTORS: usize = 64;
 /// Only the user of the service, and root, may send.
 const MODE: Mode = Mode::from_raw_mode(0o600);
@@ -39,7 +40,7 @@ const MODE: Mode = Mode::from_raw_mode(0o600);
 pub(crate) struct Receiver(OwnedFd);
 
 impl Receiver {
-    /// Makes the socket `name` in a directory of this user's, in the place of what is there.
+    /// Makes the socket `name` in a directory of this user's, in place of an existing file.
     ///
     /// # Errors
     /// It cannot be made there.
@@ -48,10 +49,11 @@ impl Receiver {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         sockopt::set_socket_passcred(&socket, true)?;
-        // What is bound gets the mode of the socket; not on every system, so it is set again below.
+        // The bound file gets the mode of the socket; not on every system, so it is set again
+        // below.
         let _ = fchmod(&socket, MODE);
         let temporary = format!(".{name}.new");
-        // What one that was killed has left.
+        // A process that was killed may have left one.
         let _ = unlinkat(directory, &*temporary, AtFlags::empty());
         bind(&socket, &address(directory, &temporary)?)?;
         let placed = chmodat(directory, &*temporary, MODE, AtFlags::empty())
@@ -63,11 +65,11 @@ impl Receiver {
         Ok(Self(socket))
     }
 
-    /// Takes what has come, at most so much that a flood costs little, and hands on what senders say that belong to the
-    /// service. There may be more: the socket can then still be read.
+    /// Reads some of the datagrams, so that a flood costs little, and passes on the messages of
+    /// senders that belong to the service. If there are more, the socket can still be read.
     pub fn drain(&self, is_member: &mut dyn FnMut(Pid) -> bool, take: &mut dyn FnMut(Message)) {
         let mut buffer = vec![0; DATAGRAM_BYTES.saturating_add(1)];
-        // Those of one sender in a row are asked for once.
+        // For consecutive datagrams of one sender, `is_member` is called once.
         let mut last: Option<(Pid, bool)> = None;
         for _ in 0..DATAGRAMS {
             let received = match recv_with_sender(&self.0, &mut buffer) {
@@ -96,12 +98,12 @@ impl AsFd for Receiver {
     }
 }
 
-/// Returns the address of a name in a directory, however long the path of that is.
+/// Returns the address of a name in a directory, however long the directory's path is.
 fn address(directory: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))?)
 }
 
-/// Returns whether somebody receives what is sent to a socket.
+/// Returns whether a socket has a receiver.
 pub fn is_received(socket: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let asked = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
@@ -109,7 +111,7 @@ pub fn is_received(socket: &Path) -> bool {
     asked.is_ok()
 }
 
-/// Returns whether a process is one of the service whose process is `leader`.
+/// Returns whether a process belongs to the service whose process is `leader`.
 pub(crate) fn is_member(sender: Pid, leader: Pid) -> bool {
     let leader = leader.get();
     let mut at = sender.get();

@@ -1,6 +1,7 @@
-//! The process that receives what a service says, as long as the service runs.
+//! The process that receives a service's reports while the service runs.
 //!
-//! *Lives here:* its loop. *Does not live here:* whose word counts (`receiver`), what a word changes (`Said`).
+//! *Lives here:* its loop.
+//! *Does not live here:* whose messages count (`receiver`), the effect of a message (`Said`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,13 +15,14 @@ use rustix::io::{Errno, write};
 use super::receiver::is_member;
 use super::{Receiver, SAID, Said};
 
-/// How long nobody listens after something has come: whoever may send may flood.
+/// The pause after each read, because senders may flood the socket.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
-/// Receives what the service with the process `leader` says until `alive`, its pidfd, becomes readable.
+/// Receives the reports of the service with the process `leader`, until `alive`, its pidfd, becomes
+/// readable.
 ///
-/// What it has said is published in `service`, its directory, and its first `READY=1` goes on to `ready`, the descriptor on
-/// which its supervisor waits for that.
+/// They are published in `service`, its directory. Its first `READY=1` is passed on to `ready`, the
+/// descriptor on which its supervisor waits for that.
 pub(crate) fn relay(
     receiver: &Receiver,
     leader: Pid,
@@ -41,7 +43,7 @@ pub(crate) fn relay(
         if said.ready
             && let Some(ready) = ready.take()
         {
-            // A supervisor that has gone has nobody to tell.
+            // The supervisor may have gone; then nobody waits for it.
             let _ = write(ready, b"\n");
         }
         if !is_alive(alive, None, Some(&PAUSE)) {
@@ -62,7 +64,7 @@ fn is_alive(alive: BorrowedFd<'_>, what: Option<BorrowedFd<'_>>, limit: Option<&
     fds.first().is_some_and(|alive| alive.revents().is_empty())
 }
 
-/// Publishes what was said, best effort: who cannot read it knows nothing of it.
+/// Publishes the reports, best effort.
 fn publish(service: impl AsFd, said: &Said) {
     let Some((directory, name)) = SAID.split_once('/') else { return };
     if let (Ok(data), Some(text)) = (file::open_directory(service, directory), said.encode()) {

@@ -1,4 +1,5 @@
-//! Real senders: a program of Python's library alone, as a gateway would have it, and strangers.
+//! Real senders: a program that uses only Python's library, as a gateway would, and processes that
+//! do not belong to the service.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,7 +18,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::receiver::{DATAGRAM_BYTES, DATAGRAMS, is_member};
 use super::*;
 
-/// Sends each line of its input as a datagram, in which a blank stands for a new line, and ends with it.
+/// Sends each line of its input as a datagram, in which a blank stands for a new line. Ends with
+/// its input.
 const SENDER: &str = "import os, socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.connect(os.environ['NOTIFY_SOCKET'])
@@ -29,7 +31,7 @@ for line in sys.stdin:
 struct Sender(Child);
 
 impl Sender {
-    /// Starts one behind these words, such as `setsid`.
+    /// Starts a sender with these words before it, such as `setsid`.
     fn start(before: &[&str], socket: &Path) -> Self {
         let words = before.iter().copied().chain(["python3", "-c", SENDER]);
         let words: Vec<&str> = words.collect();
@@ -57,7 +59,7 @@ impl Drop for Sender {
     }
 }
 
-/// Returns a directory with a socket, and the path of that.
+/// Returns a directory with a socket, and the socket's path.
 fn receiver() -> (tempfile::TempDir, PathBuf, Receiver) {
     let directory = tempfile::tempdir().unwrap();
     let receiver = bind(directory.path());
@@ -83,7 +85,7 @@ fn own() -> Pid {
 fn what_the_gateway_and_its_children_say_counts_and_what_a_stranger_says_does_not() {
     let (_directory, socket, receiver) = receiver();
     let mut gateway = Sender::start(&["setsid"], &socket);
-    // A child of a process in the gateway's place.
+    // A child of a process that stands for the gateway.
     let mut child = Sender::start(&["setsid", "sh", "-c", "\"$@\"; true", "sh"], &socket);
     let mut stranger = Sender::start(&["setsid"], &socket);
     gateway.send("READY=1 STATUS=well");
@@ -92,7 +94,7 @@ fn what_the_gateway_and_its_children_say_counts_and_what_a_stranger_says_does_no
     assert_eq!(taken(&receiver, child.pid()), [Message::Watchdog]);
     stranger.send("READY=1");
     assert_eq!(taken(&receiver, gateway.pid()), []);
-    // It is the test's child, as the others are.
+    // It is the test's child, like the others.
     stranger.send("STOPPING=1");
     assert_eq!(taken(&receiver, own()), [Message::Stopping]);
 }
@@ -104,7 +106,7 @@ fn a_sender_that_has_ended_cannot_be_told_and_does_not_count() {
     gateway.send("READY=1");
     let pid = gateway.pid();
     drop(gateway);
-    // Its number is nobody's, unless somebody has got it since.
+    // Its number is nobody's, unless it has been reused since.
     assert_eq!(taken(&receiver, own()), []);
     assert_ne!(pid, own());
 }
@@ -141,7 +143,7 @@ fn a_flood_is_taken_in_turns_and_each_sender_is_looked_at_once_a_turn() {
     let (_directory, socket, receiver) = receiver();
     let flood = std::thread::spawn(move || {
         let sender = UnixDatagram::unbound().unwrap();
-        // The kernel keeps a few, and has the sender wait.
+        // The kernel keeps a few, and makes the sender wait.
         (0..1000).take_while(|_| sender.send_to(b"WATCHDOG=1", &socket).is_ok()).count()
     });
     let (mut all, mut looks, mut turns) = (0, 0, 0);
@@ -202,7 +204,7 @@ fn what_a_service_says_is_kept_until_it_says_otherwise() {
         (Message::WatchdogTrigger, 1, true),
         (Message::Ready, 2, false),
         (Message::Extend(hour), 3, false),
-        // A shorter time does not take back a longer one.
+        // A shorter time does not replace a longer one.
         (Message::Extend(Duration::from_secs(1)), 4, false),
         (Message::Reloading, 5, false),
         (Message::Stopping, 6, false),

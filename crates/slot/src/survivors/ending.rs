@@ -1,9 +1,10 @@
-//! Ending processes: asked first, killed when their time is over, until none is found any more.
+//! Ends processes: asks them first, and kills them when their time is over, until none are found.
 //!
-//! *Lives here:* the order, the signals, the waiting. *Does not live here:* who is meant (`members`).
+//! *Lives here:* the order, the signals, the waiting.
+//! *Does not live here:* which processes are meant (`members`).
 //!
-//! A process is signalled through a descriptor that was opened while it was known to be the one that was seen, so the
-//! number of one that has ended is never taken for it.
+//! A process is signalled through a descriptor, which was opened while the process was known to be
+//! the right one. So a process that has got the number of an ended one is never signalled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,29 +18,30 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::members::Known;
 use super::process::Process;
 
-/// How long what was killed is waited for.
+/// How long killed processes are waited for.
 const DEATH: Duration = Duration::from_secs(2);
-/// Looks at all processes; those who make new ones faster than they are ended are left to the next start.
+/// The most looks at all processes. Processes that fork faster than they are ended are left to the
+/// next start.
 const LOOKS: usize = 500;
-/// Looks in a row that find nothing before it is over.
+/// The looks in a row that must find nothing before it is over.
 const EMPTY_LOOKS: u32 = 2;
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 pub(super) struct SurvivorOutcome {
-    /// What was ended, each with its command.
+    /// The ended processes, each with its command.
     pub(super) ended: Vec<(Known, String)>,
-    /// What could not be, and why not.
+    /// The processes that could not be ended, each with the reason.
     pub(super) left: Vec<(i32, String)>,
 }
 
-/// Ends processes that others choose.
+/// Ends processes that a caller chooses.
 #[derive(Debug)]
 pub(super) struct SurvivorEnding {
     held: BTreeMap<Known, OwnedFd>,
     seen: BTreeMap<Known, String>,
     refused: BTreeMap<Known, Errno>,
-    /// Asked to end soon: everything is killed at once.
+    /// We were asked to end soon, so everything is killed at once.
     kill_now: Option<SignalFd>,
     is_killing: bool,
 }
@@ -56,8 +58,8 @@ impl SurvivorEnding {
         }
     }
 
-    /// Sends `first` to all that `find` finds, waits for their end for `grace`, and kills those that are left then, until
-    /// two looks find nobody.
+    /// Sends `first` to all processes that `find` finds, waits `grace` for their end, and kills the
+    /// remaining ones, until two looks find none.
     pub(super) fn end(
         &mut self,
         first: Option<Signal>,
@@ -65,14 +67,13 @@ impl SurvivorEnding {
         find: &mut dyn FnMut() -> Vec<Process>,
     ) {
         let begin = Instant::now();
-        let patient_until = begin.checked_add(grace);
-        let over_at = patient_until.and_then(|at| at.checked_add(DEATH));
+        let kill_at = begin.checked_add(grace);
+        let over_at = kill_at.and_then(|at| at.checked_add(DEATH));
         let mut empty = 0;
         let mut killed = BTreeSet::new();
         for _ in 0..LOOKS {
             let found = find();
-            let is_impatient =
-                |is_killing: bool| is_killing || patient_until.is_none_or(|at| at <= Instant::now());
+            let may_kill = |is_killing: bool| is_killing || kill_at.is_none_or(|at| at <= Instant::now());
             for process in found {
                 self.hold(&process, first);
             }
@@ -84,14 +85,14 @@ impl SurvivorEnding {
                 continue;
             }
             empty = 0;
-            if is_impatient(self.is_killing) {
+            if may_kill(self.is_killing) {
                 for (known, held) in &self.held {
                     if killed.insert(*known) {
                         let _ = pidfd_send_signal(held, Signal::KILL);
                     }
                 }
             }
-            let until = if is_impatient(self.is_killing) { over_at } else { patient_until };
+            let until = if may_kill(self.is_killing) { over_at } else { kill_at };
             self.wait(until);
             if over_at.is_none_or(|at| at <= Instant::now()) && !self.held.is_empty() {
                 return;
@@ -99,7 +100,7 @@ impl SurvivorEnding {
         }
     }
 
-    /// Takes hold of a process, and asks it to end.
+    /// Opens a process, and asks it to end.
     fn hold(&mut self, process: &Process, first: Option<Signal>) {
         let known = (process.pid, process.began);
         if self.held.contains_key(&known) || self.refused.contains_key(&known) {
@@ -109,7 +110,7 @@ impl SurvivorEnding {
         else {
             return;
         };
-        // From here on the descriptor is of the process that has the number now.
+        // From here on the descriptor refers to the process that has the number now.
         if !process.is_there() {
             return;
         }
@@ -143,7 +144,7 @@ impl SurvivorEnding {
         });
     }
 
-    /// Returns what came of all of it.
+    /// Returns the result.
     pub(super) fn outcome(self) -> SurvivorOutcome {
         let mut outcome = SurvivorOutcome::default();
         for (known, words) in self.seen {

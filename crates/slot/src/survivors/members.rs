@@ -1,10 +1,12 @@
-//! Which processes belong to a service.
+//! Decides which processes belong to a service.
 //!
-//! *Lives here:* the rule. *Does not live here:* looking (`process`), ending (`ending`).
+//! *Lives here:* the rule.
+//! *Does not live here:* listing processes (`process`), ending them (`ending`).
 //!
-//! A process belongs to a service if it is in the service's control group, if its environment says so, if it is in the
-//! session of the service's process and its environment does not name another service, or if it descends from one that
-//! does and says nothing itself.
+//! A process belongs to a service in any of these cases: it is in the service's control group; its
+//! environment names the service; it is in the session of the service's process and its environment
+//! does not name another service; it descends from such a process and its environment names no
+//! service.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +15,17 @@ use super::process::{Process, ServiceMark};
 /// A process number and when the process began.
 pub type Known = (i32, u64);
 
-/// Which service, and who is not meant.
+/// The service, and the processes that are exempt.
 #[derive(Debug, Clone, Default)]
 pub struct Rule {
-    /// The service's process, which leads its session. Where it has died, another process may have its number.
+    /// The service's process, which leads its session. If it has died, another process may have its
+    /// number.
     pub leader: Option<Known>,
-    /// The same where it has died: nobody with this number is it.
+    /// The number of the service's process if it has died: no process with this number is the
+    /// service's.
     pub dead_leader: Option<i32>,
-    /// Processes that are left alone whatever they are; what descends from them only through them is left alone too.
+    /// Processes that are always exempt. Processes that belong to the service only as their
+    /// descendants are exempt, too.
     pub exempt: BTreeSet<Known>,
 }
 
@@ -41,8 +46,8 @@ impl Rule {
 
     /// Returns the session whose processes belong to the service.
     ///
-    /// A number stays taken as long as a session has it. So a living process with the number of a leader that died means
-    /// that nothing of that session was left.
+    /// A number stays reserved as long as a session has it. So a living process with the number of
+    /// a dead leader shows that nothing of that session is left.
     fn session(&self, all: &[(Process, ServiceMark)]) -> Option<i32> {
         if let Some((pid, _)) = self.leader {
             return Some(pid);
@@ -51,18 +56,19 @@ impl Rule {
     }
 }
 
-/// What a process itself tells about which service it belongs to.
+/// What a process itself shows about its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership<T> {
-    /// This one.
+    /// It belongs to this one.
     Of(T),
-    /// None of those that are asked about.
+    /// It belongs to none of those in question.
     Nobodys,
-    /// Nothing, so it belongs to that of its parent.
+    /// It shows nothing, so it belongs to its parent's service.
     Parents,
 }
 
-/// Returns which service each process belongs to: what it tells itself by its place in the list, else what its parent tells.
+/// Returns the service of each process: what the process itself shows, by its place in the list, or
+/// else what its parent shows.
 pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Membership<T>) -> Vec<Option<T>> {
     let places: BTreeMap<i32, usize> =
         processes.iter().enumerate().map(|(index, process)| (process.pid, index)).collect();
@@ -85,7 +91,8 @@ pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Membership<
                 }
                 Membership::Parents => {}
             }
-            // A line of descent has no circle, and a list of no single instant may.
+            // A line of descent has no circle, but a list that was not made at one instant may have
+            // one.
             if line.len() > processes.len() {
                 break None;
             }
@@ -101,7 +108,7 @@ pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Membership<
     decided.into_iter().map(Option::flatten).collect()
 }
 
-/// Returns the process itself and everything that it descends from.
+/// Returns the process itself and all its ancestors.
 pub fn ancestors(all: &[(Process, ServiceMark)], pid: i32) -> BTreeSet<Known> {
     let mut line = BTreeSet::new();
     let mut at = pid;
@@ -117,7 +124,7 @@ pub fn ancestors(all: &[(Process, ServiceMark)], pid: i32) -> BTreeSet<Known> {
 mod tests {
     use super::*;
 
-    /// `pid parent session mark` each.
+    /// Each line is `pid parent session mark`.
     fn list(lines: &str) -> Vec<(Process, ServiceMark)> {
         let of = |line: &str| {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -135,6 +142,7 @@ mod tests {
                 command: Vec::new(),
                 cpu_ms: 0,
                 resident_pages: 0,
+                is_stopped: false,
             };
             (process, mark)
         };
@@ -171,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_exempt_is_left_alone_and_so_is_what_descends_from_it_alone() {
+    fn an_exempt_process_is_left_alone_and_so_are_its_descendants() {
         let all =
             list("1 0 1 none\n70 1 70 this\n80 70 80 this\n81 80 80 none\n82 81 80 none\n83 80 83 this");
         let exempt = BTreeSet::from([(80, 5)]);

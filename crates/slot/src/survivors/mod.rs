@@ -1,11 +1,13 @@
-//! Ending what an earlier life of a service has left behind.
+//! Ends the processes that an earlier life of a service has left behind.
 //!
-//! *Lives here:* the short program that the supervisor starts as the service's user, before the service may start again.
-//! *Does not live here:* who belongs to a service (`members`), what is known of processes (`process`), the order of the
-//! signals (`ending`), and when all this is done (`gatevisor-core`, `machine/clearing.rs`).
+//! *Lives here:* the short program that the supervisor starts as the service's user, before the
+//! service may start again.
+//! *Does not live here:* which processes belong to a service (`members`), what is known of
+//! processes (`process`), the order of the signals (`ending`), and when all this is done
+//! (`gatevisor-core`, `machine/clearing.rs`).
 //!
-//! It can do no more than its user can. It leaves alone what it descends from itself, and those that asked for what is
-//! done to their own service and have said so (`data/asked-by`).
+//! It has only its user's rights. It spares its own ancestors, and processes that asked for a
+//! command to their own service and have recorded that (`data/asked-by`).
 
 mod ending;
 pub mod members;
@@ -31,29 +33,29 @@ use ending::SurvivorEnding;
 use members::{Known, Rule, ancestors};
 use process::{Process, ServiceMark};
 
-/// Exit code where something is left that should not be.
-const EXIT_LEFT: u8 = 1;
-/// Milliseconds that what a process has left behind has after `SIGTERM`.
+/// How long the survivors of a process have after `SIGTERM`.
 const SURVIVOR_GRACE: Duration = Duration::from_secs(2);
-/// Milliseconds that may pass from the beginning of a process until its supervisor says that it is up.
+/// Milliseconds that may pass from the beginning of a process until its supervisor publishes that
+/// it is up.
 const STARTING_MS: i64 = 60_000;
 /// By how much the two clocks may disagree about when a process began.
 const CLOCK_MS: i64 = 1000;
-/// Bytes of `data/asked-by` that are read.
+/// The most bytes of `data/asked-by` that are read.
 const ASKED_BYTES: usize = 4096;
 
-/// What is to be ended.
+/// The kind of processes to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
-    /// The service's process of an earlier supervisor, and what belongs to it where the slot says so.
+    /// The service's process under an earlier supervisor, and its other processes if the slot says
+    /// so.
     Orphan,
-    /// A logger of an earlier supervisor, which ends by itself.
+    /// A logger under an earlier supervisor, which ends by itself.
     Reader,
-    /// What a process of the service has left behind.
+    /// The survivors of a process of the service.
     Survivors,
 }
 
-/// What the supervisor asks for.
+/// The supervisor's request.
 #[derive(Debug)]
 struct EndRequest {
     scandir: Vec<u8>,
@@ -63,7 +65,7 @@ struct EndRequest {
     what: What,
     /// The service's process.
     pid: Option<i32>,
-    /// When its supervisor last said something new about it, in milliseconds of Unix time.
+    /// When its supervisor last changed its status, in milliseconds of Unix time.
     since_ms: i64,
     grace: Duration,
 }
@@ -103,11 +105,12 @@ impl EndRequest {
     }
 }
 
-/// Ends what is left of a service; exits 0 when nothing is.
+/// Ends what is left of a service. The exit code is 0 if nothing is left then.
 ///
-/// `args` are what tells the scandir from others, the service, `orphan`, `reader` or `survivors`, the number of the
-/// service's process or 0, since when its status was so, the milliseconds that it has, and the name of its control group
-/// where it has one. The working directory is the service directory.
+/// `args` are the identifier of the scandir, the service, one of `orphan`, `reader` and
+/// `survivors`, the number of the service's process or 0, when its status last changed, the
+/// milliseconds that it has, and the name of its control group if it has one. The working directory
+/// is the service directory.
 pub fn run_end_survivors(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(request) = EndRequest::parse(args) else {
         os::say("gatevisor: end-survivors: only the supervisor calls this");
@@ -124,9 +127,10 @@ pub fn run_end_survivors(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Ends what an earlier supervisor left running of a service that is no more, and returns what was done, a line each.
+/// Ends the processes that an earlier supervisor left running for a service that does not exist any
+/// more; returns a line about each.
 ///
-/// `pid` and `since_ms` are what the service's status said last.
+/// `pid` and `since_ms` are from the last status of the service.
 pub fn end_vanished(
     scandir: &str,
     name: &[u8],
@@ -147,7 +151,7 @@ pub fn end_vanished(
     ended.map_or_else(|NoProc| Vec::new(), |ending| lines(&request, ending).1)
 }
 
-/// There is no `/proc` to look at.
+/// There is no `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct NoProc;
 
@@ -155,7 +159,7 @@ fn look(request: &EndRequest) -> Result<Vec<(Process, ServiceMark)>, NoProc> {
     process::all(&request.member(), request.group.as_deref()).map_err(|_| NoProc)
 }
 
-/// Ends what a process has left behind that has died.
+/// Ends the survivors of a process that has died.
 fn end_survivors(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
     let mut rule = Rule { dead_leader: request.pid, ..Rule::default() };
     rule.exempt = asked_by(request);
@@ -167,13 +171,14 @@ fn end_survivors(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
     Ok(ending)
 }
 
-/// Returns the directory in which is noted who asked for what is done to the service, and the name of the note.
+/// Returns the directory and the name of the file that records which processes asked for a command
+/// to the service.
 fn note_of_askers() -> Result<(OwnedFd, &'static str), Errno> {
     let (folder, name) = files::ASKED_BY.split_once('/').unwrap_or((".", files::ASKED_BY));
     Ok((file::open_directory(os::here()?, folder)?, name))
 }
 
-/// Ends all members of the service; what this process descends from is none.
+/// Ends all members of the service, except the ancestors of this process.
 fn end_members(
     request: &EndRequest,
     rule: &Rule,
@@ -189,7 +194,8 @@ fn end_members(
     Ok(())
 }
 
-/// Ends the service's process of an earlier supervisor in order, then what else belongs to it where the slot says so.
+/// Stops the service's process under an earlier supervisor, and then its other processes if the
+/// slot says so.
 fn end_orphan(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
     let all = look(request)?;
     let leaders = leaders(request, &all);
@@ -219,11 +225,11 @@ fn end_processes(processes: &[Process], first: Option<Signal>, grace: Duration, 
         .end(first, grace, &mut || processes.iter().filter(|process| process.is_there()).cloned().collect());
 }
 
-/// Returns the processes of an earlier supervisor that are the service itself.
+/// Returns the service's main processes under an earlier supervisor.
 ///
-/// The supervisor may have been killed before it could say which process that is, perhaps while it ended what its own
-/// predecessor had left. Then it is each process that leads a session, belongs to the service, and descends from no other
-/// member.
+/// The supervisor may have been killed before it could publish the process, perhaps while it ended
+/// the leftovers of a still earlier one. Then each process counts that leads a session, belongs to
+/// the service, and descends from no other member.
 fn leaders(request: &EndRequest, all: &[(Process, ServiceMark)]) -> Vec<Process> {
     let ours = ancestors(all, own_pid());
     let is_other = |process: &&Process| !ours.contains(&(process.pid, process.began));
@@ -245,8 +251,8 @@ fn leaders(request: &EndRequest, all: &[(Process, ServiceMark)]) -> Vec<Process>
         .collect()
 }
 
-/// Returns whether the process with the number that was published is the one that was meant: its environment says so, or
-/// says nothing and it began when the one that was meant did.
+/// Returns whether the process with the published number is the published one: its environment says
+/// so, or tells nothing and it began at the right time.
 fn is_the_one(request: &EndRequest, process: &Process, mark: ServiceMark) -> bool {
     match mark {
         ServiceMark::This => true,
@@ -264,7 +270,7 @@ fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// Returns the signal that brings the service down.
+/// Returns the signal that stops the service.
 fn down_signal() -> Option<Signal> {
     let mut buffer = [0; 32];
     let named = os::here().ok().and_then(|here| {
@@ -275,7 +281,7 @@ fn down_signal() -> Option<Signal> {
     Signal::from_named_raw(i32::from(number)).or(Some(Signal::TERM))
 }
 
-/// Returns those that asked for what is done to the service they belong to.
+/// Returns the processes that asked for a command to their own service.
 fn asked_by(request: &EndRequest) -> BTreeSet<Known> {
     let mut buffer = [0; ASKED_BYTES];
     let Ok((data, name)) = note_of_askers() else { return BTreeSet::new() };
@@ -285,7 +291,7 @@ fn asked_by(request: &EndRequest) -> BTreeSet<Known> {
         Some((pid.parse().ok()?, began.parse().ok()?))
     };
     let asked = bytes.split(|&byte| byte == b'\n').filter_map(parse);
-    // Not the service's process itself, whoever says so.
+    // The service's process itself is never exempt, whatever the record says.
     asked.filter(|(pid, _)| Some(*pid) != request.pid).collect()
 }
 
@@ -294,10 +300,10 @@ fn report(request: &EndRequest, ending: SurvivorEnding) -> ExitCode {
     for line in &lines {
         request.say(line);
     }
-    ExitCode::from(if is_clear { 0 } else { EXIT_LEFT })
+    if is_clear { Exit::Done } else { Exit::No }.into()
 }
 
-/// Returns whether nothing is left, and what there is to say.
+/// Returns whether nothing is left, and the lines to print.
 fn lines(request: &EndRequest, ending: SurvivorEnding) -> (bool, Vec<String>) {
     let outcome = ending.outcome();
     let left_by = match request.what {
@@ -314,11 +320,11 @@ fn lines(request: &EndRequest, ending: SurvivorEnding) -> (bool, Vec<String>) {
     (outcome.left.is_empty(), lines)
 }
 
-/// Without `/proc` only the kernel can be asked, and that by number.
+/// Without `/proc`, we can only ask the kernel about a process number.
 fn without_proc(request: &EndRequest) -> ExitCode {
     if request.what == What::Survivors {
         request.say("warning: what it left behind cannot be found without /proc");
-        return ExitCode::from(EXIT_LEFT);
+        return Exit::No.into();
     }
     let leads_session = |pid: &i32| Pid::from_raw(*pid).is_some_and(leads_session);
     if let Some(pid) = request.pid.filter(leads_session) {
@@ -326,7 +332,7 @@ fn without_proc(request: &EndRequest) -> ExitCode {
             "warning: process {pid} may be what an earlier supervisor left, and without /proc that cannot be told: mount \
              /proc, or end it by hand"
         ));
-        return ExitCode::from(EXIT_LEFT);
+        return Exit::No.into();
     }
     ExitCode::SUCCESS
 }

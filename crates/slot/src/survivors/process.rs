@@ -1,6 +1,7 @@
-//! Processes, and which service each says it belongs to.
+//! Processes, and which service each names in its environment.
 //!
-//! *Lives here:* looking. *Does not live here:* who belongs to whom (`members`).
+//! *Lives here:* finding that out.
+//! *Does not live here:* which service a process belongs to (`members`).
 //!
 //! **Source:** proc(5).
 
@@ -15,20 +16,22 @@ use crate::group;
 
 pub use gatevisor_sys::proc::Process;
 
-/// Which service a process says it belongs to.
+/// The service that a process names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceMark {
-    /// The one that is asked about.
+    /// The service in question.
     This,
     /// Another one.
     Other,
-    /// None, or that cannot be seen.
+    /// None, or it cannot be seen.
     None,
 }
 
-/// Returns what a process's control group, where the service has one, and its environment say about `service`.
+/// Returns what a process's environment, and its control group if the service has one, tell about
+/// `service`.
 ///
-/// Nobody leaves a group of the supervisor's without the supervisor's rights, and everybody may clear an environment.
+/// Leaving a group of the supervisor's requires the supervisor's rights, but every process may
+/// clear its environment.
 fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> ServiceMark {
     if own_group.is_some() && group::name_of(pid).as_deref() == own_group {
         return ServiceMark::This;
@@ -41,8 +44,8 @@ fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> ServiceMark 
     }
 }
 
-/// Returns every process that has not ended, and whether it may be looked into: with its mark. `group` is the control group
-/// of the service, where it has one.
+/// Returns every process that has not ended, with its mark if we may look into it. `group` is the
+/// control group of the service, if it has one.
 ///
 /// # Errors
 /// There is no `/proc`.
@@ -50,7 +53,8 @@ pub fn all(service: &Member<'_>, group: Option<&str>) -> io::Result<Vec<(Process
     let user = rustix::process::geteuid().as_raw();
     let mut all = Vec::new();
     for pid in proc::numbers()? {
-        // The environments of others cannot be seen, so nothing is lost by not trying.
+        // The environments of other users' processes cannot be seen, so nothing is lost by not
+        // trying.
         let owner = statat(CWD, format!("/proc/{pid}"), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_uid);
         let Some(process) = Process::of(pid) else { continue };
         let may_look = user == 0 || owner.is_ok_and(|owner| owner == user);

@@ -46,7 +46,8 @@ impl Slot {
         fs::read_to_string(self.path().join("data/start-error")).ok()
     }
 
-    /// Checks a failed start: the exit code, and the same line on standard error and in `data/start-error`.
+    /// Checks a failed start: the exit code, and the same line on standard error and in
+    /// `data/start-error`.
     pub fn check_failure(&self, exit: i32, line: &str) {
         let output = self.run();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

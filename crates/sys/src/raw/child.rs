@@ -1,12 +1,14 @@
-//! What a child does between clone and exec.
+//! The work of a child between clone and exec.
 //!
-//! *Lives here:* the plan, the memory that the child runs on, and the bare system calls. *Does not
-//! live here:* who is started, and with what (`spawn`).
+//! *Lives here:* the plan, the memory that the child runs on, and the bare system calls.
+//! *Does not live here:* which program is started, and with what (`spawn`).
 //!
 //! The child may share its parent's memory, so nothing here allocates, panics or touches `errno`.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
@@ -57,41 +59,41 @@ fn bare_syscall(number: libc::c_long, args: [usize; 4]) -> isize {
     result
 }
 
-/// What a child writes when it has its own table of descriptors.
+/// Written by the child when it has its own table of descriptors.
 pub(crate) const UNSHARED: u8 = b'U';
 
-/// What a child writes when it has to wait for the lock.
+/// Written by the child when it has to wait for the lock.
 pub(crate) const BLOCKED: u8 = b'B';
 
-/// What a child writes when it need not wait for the lock any more.
+/// Written by the child when it need not wait for the lock any more.
 pub(crate) const LOCKED: u8 = b'L';
 
-/// Where the lock of a service is, below its directory.
+/// The path of a service's lock below its directory.
 const LOCK_FILE: &CStr = c"supervise/service-lock";
 
-/// Where a process says how likely the kernel shall choose it when memory is short.
+/// The file with a process's adjustment of the kernel's choice when memory is short.
 const OOM_SCORE_ADJ: &CStr = c"/proc/self/oom_score_adj";
 
 /// How many descriptors besides the standard ones a child can be given.
 pub(crate) const EXTRAS: usize = 3;
 
-/// One step between clone and exec that failed: which, and the errno.
+/// Bytes of the report of a failed step between clone and exec: the step's number and the errno.
 pub(crate) const REPORT_LEN: usize = 8;
 
-/// What a child does between clone and exec. Plain numbers and pointers only; everything is
-/// prepared by the parent, which keeps it alive until the exec is known to have happened.
+/// The plan of a child between clone and exec. It holds plain numbers and pointers only. The parent
+/// prepares everything, and keeps it alive until exec is known to have happened.
 #[derive(Debug)]
 pub(crate) struct ChildPlan {
     pub(crate) new_session: bool,
-    /// Everything needed besides the standard descriptors is from the first of these to the second:
-    /// the child shares its parent's table until it has copied what is up to there.
+    /// The first and the last number of the range that holds everything needed besides the standard
+    /// descriptors. The child shares its parent's table until it has copied the table up to there.
     pub(crate) pooled: Option<(RawFd, RawFd)>,
     pub(crate) credentials: Option<(u32, u32, Vec<u32>)>,
     pub(crate) directory: RawFd,
     pub(crate) stdin: RawFd,
     pub(crate) stdout: Option<RawFd>,
     pub(crate) stderr: Option<RawFd>,
-    /// Descriptors of the parent and the numbers that they have in the child.
+    /// Descriptors of the parent, and their numbers in the child.
     pub(crate) extras: [Option<(RawFd, RawFd)>; EXTRAS],
     /// The number of a descriptor of the service's lock, which is taken before exec.
     pub(crate) lock: Option<RawFd>,
@@ -100,7 +102,7 @@ pub(crate) struct ChildPlan {
     pub(crate) report: RawFd,
     pub(crate) open_files: Option<(u64, u64)>,
     pub(crate) core: Option<(u64, u64)>,
-    /// What is written to the file of that name; only for a child that does not share its parent's
+    /// The text for the `oom_score_adj` file; only for a child that does not share its parent's
     /// memory.
     pub(crate) oom_score_adj: Option<Vec<u8>>,
     pub(crate) program: CString,
@@ -110,12 +112,12 @@ pub(crate) struct ChildPlan {
     pub(crate) environment: std::rc::Rc<Environment>,
 }
 
-/// An environment block that an exec can use as it is.
+/// An environment block that exec can use directly.
 #[derive(Debug)]
 pub struct Environment {
     strings: Vec<CString>,
     pointers: Vec<*const c_char>,
-    /// Keeps the strings alive of which only the pointers are ours.
+    /// Keeps alive the strings to which some of our pointers lead.
     _base: Option<std::rc::Rc<Self>>,
 }
 
@@ -126,7 +128,7 @@ impl Environment {
         Self { strings, pointers, _base: None }
     }
 
-    /// Returns a block that has one string more than `base`, whose own are not copied.
+    /// Returns a block that has one string more than `base`, without copying those of `base`.
     pub fn with(base: &std::rc::Rc<Self>, string: CString) -> Self {
         let strings = vec![string];
         let inherited = base.pointers.split_last().map_or(&[][..], |(_null, pointers)| pointers);
@@ -134,7 +136,7 @@ impl Environment {
         Self { strings, pointers, _base: Some(std::rc::Rc::clone(base)) }
     }
 
-    /// Returns the strings of the block, without those of another one that it was made with.
+    /// Returns the strings of this block, without those of the block that it extends.
     pub fn strings(&self) -> &[CString] {
         &self.strings
     }
@@ -145,7 +147,7 @@ pub(crate) fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }
 
-/// Steps between clone and exec, as reported by number.
+/// The steps between clone and exec, by the numbers in reports.
 pub(crate) mod step {
     pub(crate) const LIMITS: u32 = 1;
     pub(crate) const GROUPS: u32 = 2;
@@ -157,23 +159,25 @@ pub(crate) mod step {
     pub(crate) const LOCK: u32 = 8;
 }
 
-/// The memory a cloned child runs on: its stack and its orders.
+/// The memory of a cloned child: its stack and its plan.
 #[derive(Debug)]
 pub(crate) struct ChildMemory {
-    /// No child may run on it when it is taken away.
+    /// No child may still use it when it is taken away.
     pub(crate) stack: Stack,
     plan: ChildPlan,
 }
 
-/// The stack of a child.
-pub(crate) type Stack = Box<[u128]>;
+/// The memory that a child uses as its stack.
+///
+/// Nothing has written to a new one, so only the pages that a child uses cost memory.
+pub(crate) type Stack = Box<[MaybeUninit<u128>]>;
 
 /// Bytes of stack that a child needs before exec: it calls a handful of leaf functions.
 const STACK_BYTES: usize = 16 * 1024;
 
 /// Returns a new stack.
 pub(crate) fn stack() -> Stack {
-    vec![0_u128; STACK_BYTES / 16].into_boxed_slice()
+    Box::new_uninit_slice(STACK_BYTES / 16)
 }
 
 impl ChildMemory {
@@ -181,9 +185,9 @@ impl ChildMemory {
         Self { stack, plan }
     }
 
-    /// Starts the child; with `share_memory` it runs in the parent's address space until exec,
-    /// which saves copying page tables. The caller keeps `self` until the report pipe says that it
-    /// is over.
+    /// Starts the child. With `share_memory`, it runs in the parent's address space until exec,
+    /// which saves copying page tables. The caller keeps `self` until the report pipe says that the
+    /// child has finished with it.
     pub(crate) fn launch(&mut self, share_memory: bool) -> Result<i32, Errno> {
         extern "C" fn enter(argument: *mut c_void) -> c_int {
             // SAFETY: `argument` is the `ChildPlan` of the `ChildMemory` that launched us; the
@@ -191,28 +195,54 @@ impl ChildMemory {
             let plan = unsafe { &*argument.cast::<ChildPlan>() };
             become_program(plan)
         }
-        let mut flags = libc::SIGCHLD;
+        let mut shared = 0;
         if share_memory {
-            flags |= libc::CLONE_VM;
+            shared |= libc::CLONE_VM;
         }
         if self.plan.pooled.is_some() {
-            flags |= libc::CLONE_FILES;
+            shared |= libc::CLONE_FILES;
         }
+        let mut flags = libc::SIGCHLD;
         if self.plan.pid_namespace {
             flags |= libc::CLONE_NEWPID;
         }
-        let top = self.stack.as_mut_ptr_range().end.cast::<c_void>();
-        let argument = (&raw mut self.plan).cast::<c_void>();
-        // JUSTIFICATION: no safe wrapper exists for clone(2).
-        // SAFETY: `top` is the 16-byte aligned end of a live allocation used by this child only;
-        // all signals are blocked in the parent, so no handler runs on it; the child calls only
-        // `become_program`, which makes bare system calls and neither allocates nor panics.
-        let pid = unsafe { libc::clone(enter, top, flags, argument) };
-        if pid < 0 { Err(last_errno()) } else { Ok(pid) }
+        let mut clone = |flags: c_int| {
+            let top = self.stack.as_mut_ptr_range().end.cast::<c_void>();
+            let argument = (&raw mut self.plan).cast::<c_void>();
+            // JUSTIFICATION: no safe wrapper exists for clone(2).
+            // SAFETY: `top` is the 16-byte aligned end of a live allocation used by this child
+            // only; all signals are blocked in the parent, so no handler runs on it; the child
+            // calls only `become_program`, which makes bare system calls and neither allocates nor
+            // panics.
+            let pid = unsafe { libc::clone(enter, top, flags, argument) };
+            if pid < 0 { Err(last_errno()) } else { Ok(pid) }
+        };
+        if shared == 0 || COPIES_ONLY.load(Ordering::Relaxed) {
+            return clone(flags);
+        }
+        match clone(flags | shared) {
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                let pid = clone(flags)?;
+                COPIES_ONLY.store(true, Ordering::Relaxed);
+                Ok(pid)
+            }
+            result => result,
+        }
     }
 }
 
-/// Performs `plan` in the child. Never returns in success; the exit code of a failure is 127.
+/// Whether this system has refused a child that shares something and accepted one that does not, as
+/// emulators of other processors do. Such a child has copies of everything, which takes longer and
+/// works as well.
+static COPIES_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// Makes this process start its children as on a system that refuses shared memory.
+#[cfg(test)]
+pub(crate) fn copy_everything() {
+    COPIES_ONLY.store(true, Ordering::Relaxed);
+}
+
+/// Performs `plan` in the child. Returns only in failure, with the exit code 127.
 fn become_program(plan: &ChildPlan) -> c_int {
     let mut report = word(plan.report);
     let (failed, errno) = attempt(plan, &mut report);
@@ -223,7 +253,7 @@ fn become_program(plan: &ChildPlan) -> c_int {
     127
 }
 
-/// Returns a number as a system call's argument.
+/// Converts a number to a system call's argument.
 fn word(number: c_int) -> usize {
     number.cast_unsigned() as usize
 }
@@ -238,7 +268,7 @@ fn run(call: libc::c_long, args: [usize; 4]) -> Result<usize, u32> {
     }
 }
 
-/// Gives a descriptor the number that it has in the program.
+/// Gives a descriptor its number in the program.
 fn put(from: usize, to: RawFd) -> Result<usize, u32> {
     // dup3 refuses equal numbers; such a descriptor only has to lose its close-on-exec flag.
     if from == word(to) {
@@ -248,11 +278,11 @@ fn put(from: usize, to: RawFd) -> Result<usize, u32> {
     }
 }
 
-/// Opens the lock of the service as `number` and takes it, waiting if need be and `may_wait`.
+/// Opens the lock of the service as `number` and takes it. Waits for it if `may_wait`.
 ///
-/// It is a record lock, as s6 has it: this process holds it until it ends, also through exec, and
-/// loses it with the first descriptor of the file that it closes. So there is one descriptor only,
-/// and it is not the parent's.
+/// It is a record lock, as in s6. This process holds it until it ends, also through exec, and loses
+/// it when it closes any descriptor of the file. So there is only one descriptor of it, and it is
+/// not one of the parent's.
 fn take_lock(number: RawFd, may_wait: bool, report: usize) -> Result<usize, u32> {
     const FLAGS: c_int =
         libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC;
@@ -260,7 +290,7 @@ fn take_lock(number: RawFd, may_wait: bool, report: usize) -> Result<usize, u32>
     let lock = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        // From the beginning to wherever the end is.
+        // The lock covers the whole file.
         l_start: 0,
         l_len: 0,
         l_pid: 0,
@@ -285,27 +315,27 @@ fn take_lock(number: RawFd, may_wait: bool, report: usize) -> Result<usize, u32>
             return Err(errno);
         }
     }
-    // Where nobody listens any more, nobody wants it to run.
+    // If nobody reads the report any more, nobody wants the service to run.
     say(LOCKED)
 }
 
-/// Which step failed, and its errno.
+/// The failed step, and its errno.
 type Failed = (u32, u32);
 
-/// Returns what turns an errno into the failure of a step.
+/// Returns a function that turns an errno into the failure of a step.
 fn at(step: u32) -> impl Fn(u32) -> Failed {
     move |errno| (step, errno)
 }
 
-/// Runs the steps in order and returns the one that failed with its errno.
+/// Runs the steps in order, and returns the one that failed, with its errno.
 ///
-/// `report` is where failures are written; it moves away from a number that an extra descriptor
-/// takes.
+/// `report` is the descriptor for the report of a failure; it moves if an extra descriptor needs
+/// its number.
 fn attempt(plan: &ChildPlan, report: &mut usize) -> Failed {
     let placed = copy_descriptors(plan, *report)
         .and_then(|()| {
             if plan.new_session {
-                // Cannot fail: a fresh child leads no group.
+                // This cannot fail: a fresh child leads no group.
                 let _ = run(libc::SYS_setsid, [0; 4]);
             }
             give_limits_back(plan)
@@ -319,7 +349,7 @@ fn attempt(plan: &ChildPlan, report: &mut usize) -> Failed {
     }
     let empty_mask = 0_u64;
     let _ = run(libc::SYS_rt_sigprocmask, [word(libc::SIG_SETMASK), &raw const empty_mask as usize, 0, 8]);
-    // Only a child that has nothing of its parent's but what it needs may stay for long.
+    // A child may wait only if it holds none of its parent's descriptors but those that it needs.
     if let Some(number) = plan.lock
         && let Err(errno) = take_lock(number, plan.pooled.is_some(), *report)
     {
@@ -334,10 +364,10 @@ fn attempt(plan: &ChildPlan, report: &mut usize) -> Failed {
     (step::EXEC, run(libc::SYS_execve, args).err().unwrap_or(0))
 }
 
-/// Takes a copy of the low part of the parent's table of descriptors, where everything needed is in
-/// a pooled range.
+/// Copies the low part of the parent's table of descriptors, if everything needed is in a pooled
+/// range.
 ///
-/// Before anything else: until then every descriptor that changes here changes in the parent.
+/// This comes first: until then, every change of a descriptor here is a change in the parent.
 fn copy_descriptors(plan: &ChildPlan, report: usize) -> Result<(), Failed> {
     let Some((lowest, highest)) = plan.pooled else { return Ok(()) };
     let above = word(highest.saturating_add(1));
@@ -352,7 +382,7 @@ fn copy_descriptors(plan: &ChildPlan, report: usize) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Gives the child the limits that its parent had before it changed them for itself.
+/// Restores the limits that the parent had before it changed them for itself.
 fn give_limits_back(plan: &ChildPlan) -> Result<(), Failed> {
     for (resource, limit) in [(libc::RLIMIT_NOFILE, plan.open_files), (libc::RLIMIT_CORE, plan.core)] {
         let Some((soft, hard)) = limit else { continue };
@@ -361,8 +391,8 @@ fn give_limits_back(plan: &ChildPlan) -> Result<(), Failed> {
         run(libc::SYS_prlimit64, args).map_err(at(step::LIMITS))?;
     }
     if let Some(text) = &plan.oom_score_adj {
-        // While it is root still. The process has its memory for itself; it runs also where this
-        // cannot be.
+        // This happens while the child is still root and has its memory for itself. A failure does
+        // not stop the start.
         let flags = word(libc::O_WRONLY | libc::O_CLOEXEC);
         let path = OOM_SCORE_ADJ.as_ptr() as usize;
         if let Ok(file) = run(libc::SYS_openat, [word(libc::AT_FDCWD), path, flags, 0]) {
@@ -388,7 +418,7 @@ fn enter_directory(plan: &ChildPlan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Gives standard input, output and error the numbers that they have in the program.
+/// Gives standard input, output and error their numbers in the program.
 fn place_standard(plan: &ChildPlan) -> Result<(), Failed> {
     let standard = [Some((plan.stdin, 0)), plan.stdout.map(|fd| (fd, 1)), plan.stderr.map(|fd| (fd, 2))];
     for (from, to) in standard.into_iter().flatten() {
@@ -397,10 +427,10 @@ fn place_standard(plan: &ChildPlan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Gives the extra descriptors the numbers that they have in the program, and moves the report
-/// where one of these is its own.
+/// Gives the extra descriptors their numbers in the program, and moves the report if one of them
+/// needs its number.
 fn place_extras(plan: &ChildPlan, report: &mut usize) -> Result<(), Failed> {
-    // None of the rest may be where another one goes.
+    // The remaining descriptors must be moved away from numbers that others need.
     let numbers = || plan.extras.iter().flatten().map(|(_, to)| *to).chain(plan.lock);
     let above = numbers().fold(0, |above, to| above.max(to.saturating_add(1)));
     let out_of_the_way = |from: usize, own: Option<RawFd>| {

@@ -1,7 +1,7 @@
 //! Memory that is shared through a file.
 //!
-//! *Lives here:* mapping numbers, and giving the memory back. *Does not live here:* what the
-//! numbers mean.
+//! *Lives here:* mapping numbers, and giving the memory back.
+//! *Does not live here:* the meaning of the numbers.
 
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -20,12 +20,12 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the first `count` numbers of a file that has them and that cannot shrink.
+    /// Maps the first `count` numbers of a file that is long enough and cannot shrink.
     pub(crate) fn new(file: BorrowedFd<'_>, count: usize) -> Result<Self, Errno> {
         Self::map(libc::MAP_SHARED, file.as_raw_fd(), count)
     }
 
-    /// Takes memory for `count` numbers, zero at first.
+    /// Allocates memory for `count` numbers, initially zero.
     pub(crate) fn private(count: usize) -> Result<Self, Errno> {
         Self::map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, count)
     }
@@ -45,10 +45,9 @@ impl Mapping {
 
     /// Returns the numbers.
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // JUSTIFICATION: the memory is not one that Rust allocated.
-        // SAFETY: `map` mapped `count` numbers at this page-aligned address, and they stay until
-        // `drop`; every bit pattern is a number; whoever else sees them changes them only as
-        // atomics or by system calls.
+        // JUSTIFICATION: Rust did not allocate the memory. SAFETY: `map` mapped `count` numbers at
+        // this page-aligned address, and they stay until `drop`; every bit pattern is a number;
+        // other processes change them only as atomics or by system calls.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.count) }
     }
 }
@@ -56,8 +55,8 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         let length = self.count.saturating_mul(size_of::<AtomicU64>());
-        // JUSTIFICATION: what `mmap` took only `munmap` gives back.
-        // SAFETY: the range is the one that `map` mapped, and no reference into it outlives `self`.
+        // JUSTIFICATION: only `munmap` gives back what `mmap` took. SAFETY: the range is the one
+        // that `map` mapped, and no reference into it outlives `self`.
         unsafe { libc::munmap(self.address.as_ptr().cast(), length) };
     }
 }

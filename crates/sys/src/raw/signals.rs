@@ -1,7 +1,7 @@
 //! Signals: masks, dispositions, and a descriptor that delivers them.
 //!
-//! *Lives here:* what std and rustix do not offer of these. *Does not live here:* what a signal
-//! means.
+//! *Lives here:* what std and rustix do not offer of these.
+//! *Does not live here:* the meaning of a signal.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -22,7 +22,7 @@ fn signal_set(signals: &[i32]) -> libc::sigset_t {
     }
 }
 
-/// Blocks every signal in this thread, and puts those in `defaults` back to their default action.
+/// Blocks every signal in this thread, and resets those in `defaults` to their default action.
 pub(crate) fn block_all(defaults: &[i32]) -> Result<(), Errno> {
     // JUSTIFICATION: rustix offers no sigprocmask in its stable API.
     // SAFETY: the set is initialised by sigfillset; SIG_DFL is a valid disposition for each signal.
@@ -53,9 +53,9 @@ pub(crate) struct SignalsBefore {
     mask: libc::sigset_t,
 }
 
-/// Gives this process the signals that a program expects at its start: `SIGPIPE` at its default,
-/// which Rust's runtime ignores, and unless `keeps_mask` none blocked. What else is ignored was so
-/// when we were started, and stays.
+/// Gives this process the signals that a program expects at its start. `SIGPIPE`, which Rust's
+/// runtime ignores, has its default action, and no signal is blocked unless `keeps_mask`. Other
+/// signals that were ignored when this process started stay ignored.
 pub(crate) fn signals_of_a_new_program(keeps_mask: bool) -> SignalsBefore {
     let mut mask = signal_set(&[]);
     let empty = signal_set(&[]);
@@ -71,7 +71,7 @@ pub(crate) fn signals_of_a_new_program(keeps_mask: bool) -> SignalsBefore {
     SignalsBefore { pipe, mask }
 }
 
-/// Puts back what [`signals_of_a_new_program`] changed.
+/// Restores what [`signals_of_a_new_program`] changed.
 pub(crate) fn put_signals_back(before: &SignalsBefore) {
     // JUSTIFICATION: as above.
     // SAFETY: the disposition is the one that signal(2) returned, and the set the one that was in
@@ -82,7 +82,7 @@ pub(crate) fn put_signals_back(before: &SignalsBefore) {
     }
 }
 
-/// Blocks or unblocks signals in this thread, besides what is blocked.
+/// Blocks or unblocks these signals in this thread. The others stay as they are.
 pub(crate) fn change_mask(signals: &[i32], blocked: bool) -> Result<(), Errno> {
     let set = signal_set(signals);
     let how = if blocked { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };

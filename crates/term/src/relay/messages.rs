@@ -1,6 +1,7 @@
-//! What the relay and the monitor say to each other.
+//! The messages between the relay and the monitor.
 //!
-//! *Lives here:* the messages, and ending as somebody else did. *Does not live here:* when they are sent.
+//! *Lives here:* the messages, and ending this process in the way in which another one ended.
+//! *Does not live here:* when they are sent.
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
@@ -13,14 +14,14 @@ use rustix::process::{Resource, Rlimit, Signal, WaitStatus, getpid, kill_process
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RelayEnd {
-    /// With this code.
+    /// By exiting with this code.
     Exited(u8),
     /// By this signal.
     Killed(i32),
 }
 
 impl RelayEnd {
-    /// Returns how a process ended, if it did.
+    /// Returns how a process ended, if it has ended.
     pub fn of(status: WaitStatus) -> Option<Self> {
         let code = |code: i32| Self::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
         status.exit_status().map(code).or_else(|| status.terminating_signal().map(Self::Killed))
@@ -31,7 +32,7 @@ impl RelayEnd {
         match self {
             Self::Exited(code) => process::exit_now(code.into()),
             Self::Killed(number) => {
-                // The core, if any, was the command's.
+                // A core dump, if any, was the command's.
                 let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
                 signal::restore(number);
                 if let Some(killer) = Signal::from_named_raw(number) {
@@ -44,23 +45,23 @@ impl RelayEnd {
     }
 }
 
-/// From the monitor to the relay.
+/// A message from the monitor to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RelayReport {
     /// The command was stopped by this signal.
     Stopped(i32),
-    /// It ended.
+    /// The command ended.
     Ended(RelayEnd),
 }
 
-/// From the relay to the monitor.
+/// A message from the relay to the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RelayOrder {
-    /// Let the command go on, with the terminal.
+    /// Let the command continue, with the terminal.
     Foreground,
-    /// Let it go on, without the terminal.
+    /// Let the command continue, without the terminal.
     Background,
-    /// Send it this signal.
+    /// Send the command this signal.
     Signal(i32),
 }
 
@@ -83,12 +84,12 @@ impl RelayReport {
         }
     }
 
-    /// Sends it.
+    /// Sends the message.
     pub fn send(self, to: impl AsFd) {
         tell(to, self.encode());
     }
 
-    /// Receives one; `None` when the other side has gone.
+    /// Receives a message; `None` if the other side has gone.
     pub fn receive(from: impl AsFd) -> Option<Self> {
         Self::decode(receive(from)?)
     }
@@ -112,18 +113,18 @@ impl RelayOrder {
         }
     }
 
-    /// Sends it.
+    /// Sends the message.
     pub fn send(self, to: impl AsFd) {
         tell(to, self.encode());
     }
 
-    /// Receives one; `None` when the other side has gone.
+    /// Receives a message; `None` if the other side has gone.
     pub fn receive(from: impl AsFd) -> Option<Self> {
         Self::decode(receive(from)?)
     }
 }
 
-/// Sends a message. A receiver that has gone is no error.
+/// Sends a message. It is no error if the receiver has gone.
 fn tell(to: impl AsFd, message: [u8; 2]) {
     while send(&to, &message, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
 }

@@ -1,17 +1,18 @@
-//! A terminal of its own for what runs as somebody else.
+//! A separate terminal for a program that runs as another user.
 //!
-//! Whoever has a terminal open may read what is typed there, and whose controlling terminal it is may type into it
-//! (`TIOCSTI`): into root's shell, once the program is over. So what root runs as the agent gets a pty in a session of
-//! its own, and nothing of root's terminal. Three processes take part:
+//! A process that has a terminal open may read what is typed there. A process with the terminal as
+//! its controlling terminal may type into it (`TIOCSTI`), and so into root's shell, once the
+//! program is over. So a program that root runs as the agent gets a pty in a session of its own,
+//! and no access to root's terminal. Three processes take part:
 //!
 //! ```text
-//! relay      this process: stays who it is, has the terminal, copies in both directions     (`pump`)
-//!   monitor  leads the session of the pty, so that the command can be stopped and continued (`monitor`)
+//! relay        this process: keeps its user and the terminal, copies both ways (`pump`)
+//!   monitor    leads the session of the pty, so that the command can be stopped (`monitor`)
 //!     command  returns from [`leave_terminal`], in a process group of its own
 //! ```
 //!
-//! *Lives here:* deciding whether there is a terminal to leave, and the three processes. *Does not live here:* becoming
-//! another user, executing.
+//! *Lives here:* deciding whether there is a terminal to give up, and the three processes.
+//! *Does not live here:* becoming another user, executing.
 //!
 //! **Source:** setsid(2), tty(4), `ioctl_tty(2)`; POSIX, *General Terminal Interface*.
 
@@ -34,16 +35,17 @@ use messages::RelayEnd;
 use pump::Pump;
 use user::UserTerminal;
 
-/// Leaves the terminal that this process has, if it has one, to a process that relays.
+/// Gives up the terminal of this process, if it has one, to a relaying process.
 ///
-/// Returns in a process that has a pty instead, owned by `owner`, as its controlling terminal and in place of each of
-/// the three standard descriptors that was a terminal; what is a pipe or a file stays what it is, and nothing else
-/// stays open at exec. The process that called it ends as that one does. Without a terminal nothing happens but that.
+/// Returns in a process that has a pty instead, owned by `owner`: it is the controlling terminal,
+/// and replaces each of the three standard descriptors that was a terminal. Pipes and files stay,
+/// and nothing else stays open at exec. The calling process ends in the same way as that process.
+/// Without a terminal, only descriptors that would stay open at exec are affected.
 ///
 /// Call it only while the process has one thread.
 ///
 /// # Errors
-/// There is a terminal, and no pty or no process can be had.
+/// There is a terminal, but no pty or no process can be made.
 pub fn leave_terminal(owner: u32) -> io::Result<()> {
     process::forget_inherited_fds();
     let Some(user) = UserTerminal::open() else { return Ok(()) };
@@ -51,7 +53,7 @@ pub fn leave_terminal(owner: u32) -> io::Result<()> {
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     signal::restore(signal::SIGCHLD);
-    // From here on nothing that is sent to us is lost, or ends us before the terminal is as it was.
+    // From here on, no signal to us is lost, and none ends us before the terminal is restored.
     signal::block(pump::SIGNALS)?;
     let begins_in_foreground = user.is_whole() && user.is_foreground();
     match process::fork()? {
@@ -75,7 +77,7 @@ struct Pty {
 }
 
 impl Pty {
-    /// Opens one that is set like the user's terminal.
+    /// Opens a pty with the settings of the user's terminal.
     fn open(user: &UserTerminal, owner: u32) -> io::Result<Self> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&master)?;
@@ -83,11 +85,13 @@ impl Pty {
         let name = ptsname(&master, Vec::new())?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let slave = rustix::fs::open(&name, flags, Mode::empty())?;
-        // It opens its own terminal by name; where this is refused it has the descriptors all the same.
+        // The command may open its terminal by name. If the owner cannot be changed, it still has
+        // the descriptors.
         let _ = rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None::<Gid>);
         if let Some(mut modes) = user.modes().cloned() {
             if !user.is_whole() {
-                // The user's terminal goes on doing this, for whoever else writes to it.
+                // The user's terminal goes on processing output, for other programs that write to
+                // it.
                 modes.output_modes.remove(OutputModes::OPOST);
             }
             tcsetattr(&slave, OptionalActions::Now, &modes)?;

@@ -1,10 +1,11 @@
 //! The leader of the pty's session: the command's parent.
 //!
-//! A command whose parent were in another session could not be stopped by its terminal: the kernel stops no orphaned
-//! process group. The monitor stays who the relay is, receives no signal that a terminal could send, and has nothing of
-//! the user's terminal.
+//! If the command's parent were in another session, its terminal could not stop it, because the
+//! kernel stops no orphaned process group. The monitor runs as the relay's user, receives no signal
+//! that a terminal could send, and has no access to the user's terminal.
 //!
-//! *Lives here:* its loop, and what the command's process does before it returns to the caller.
+//! *Lives here:* its loop, and the actions of the command's process before it returns to the
+//! caller.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -23,7 +24,7 @@ use super::user;
 
 /// Becomes the monitor; returns only in the command's process.
 pub(super) fn run(slave: OwnedFd, relay: OwnedFd, foreground: bool) -> std::io::Result<()> {
-    // None of the caller's errors are the monitor's to report: without a session there is no command.
+    // Errors of the caller are not the monitor's to report. Without a session there is no command.
     let begun = begin(&slave, foreground);
     match begun {
         Ok(Forked::Child) => Ok(()),
@@ -46,7 +47,7 @@ fn begin(slave: &OwnedFd, foreground: bool) -> Result<Forked, Errno> {
     match forked {
         Forked::Child => become_command(slave, foreground)?,
         Forked::Parent(command) => {
-            // Whichever of the two comes first.
+            // Both processes do this; it does not matter which is first.
             let _ = setpgid(Some(command), Some(command));
             let_go_of_stdio();
         }
@@ -65,7 +66,7 @@ fn become_command(slave: &OwnedFd, foreground: bool) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The reader of a pipe that the command writes must see its end.
+/// The command may write to a pipe, whose reader must see its end.
 fn let_go_of_stdio() {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
     if let Ok(null) = openat(CWD, c"/dev/null", flags, Mode::empty()) {
@@ -82,12 +83,13 @@ struct Monitor {
 }
 
 impl Monitor {
-    /// Waits for the command and for orders, until one of the two is over.
+    /// Serves the command and the relay until one of them is over.
     fn serve(&self) {
         let Ok(signals) = SignalFd::new(&[SIGCHLD]) else { return self.hang_up() };
         loop {
             if let Some(ended) = self.look_at_command() {
-                // Who is left in the foreground is not hung up on by the end of this session.
+                // The processes left in the foreground receive no SIGHUP at the end of this
+                // session.
                 let _ = tcsetpgrp(&self.slave, getpid());
                 return RelayReport::Ended(ended).send(&self.relay);
             }
@@ -107,7 +109,7 @@ impl Monitor {
         }
     }
 
-    /// Returns how the command ended, if it did, and reports it if it stopped.
+    /// Returns how the command ended, if it did, and reports that it stopped.
     fn look_at_command(&self) -> Option<RelayEnd> {
         loop {
             match waitpid(Some(self.command), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
@@ -117,7 +119,7 @@ impl Monitor {
                 },
                 Err(Errno::INTR) => {}
                 Ok(None) => return None,
-                // It cannot be asked about any more.
+                // Its end cannot be found out any more.
                 Err(_) => return Some(RelayEnd::Exited(111)),
             }
         }
@@ -137,7 +139,7 @@ impl Monitor {
         }
     }
 
-    /// Does what a terminal does that is gone.
+    /// Acts like a terminal that is gone.
     fn hang_up(&self) {
         self.send(signal::SIGHUP);
         self.send(signal::SIGCONT);

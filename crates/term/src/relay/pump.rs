@@ -1,6 +1,7 @@
 //! The relay: between the user's terminal and the pty.
 //!
-//! *Lives here:* its loop: copying, handing on signals and sizes, stopping with the command, ending after it.
+//! *Lives here:* its loop: copying, passing on signals and sizes, stopping with the command, ending
+//! after it.
 //! *Does not live here:* the terminal's modes (`user`), the command (`monitor`).
 
 use std::io;
@@ -23,18 +24,19 @@ pub(super) const SIGNALS: &[i32] = &[
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT,
     SIGWINCH,
 ];
-/// Bytes that are copied at once.
+/// Bytes that are copied at a time.
 const BLOCK: usize = 16 << 10;
-/// Bytes of output that are shown after the end at the most: somebody may go on writing for ever.
+/// The most bytes of output that are shown after the command's end, because another process may go
+/// on writing for ever.
 const LAST_OUTPUT: usize = 1 << 20;
-/// How long a terminal may take nothing before the last output is given up.
-const LAST_PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+/// How long the terminal may accept nothing before the last output is given up.
+const LAST_OUTPUT_LIMIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
-/// Bytes on their way in one direction.
+/// Bytes to be copied in one direction.
 #[derive(Default)]
 struct Flow {
     bytes: Vec<u8>,
-    /// The side that they come from gives nothing any more.
+    /// Whether the source has no more bytes.
     ended: bool,
 }
 
@@ -43,7 +45,7 @@ impl Flow {
         self.bytes.is_empty()
     }
 
-    /// Takes what there is; returns whether anything came.
+    /// Reads available bytes; returns whether there were any.
     fn fill(&mut self, from: impl AsFd) -> bool {
         let mut block = [0; BLOCK];
         match read(from, &mut block) {
@@ -58,7 +60,7 @@ impl Flow {
         false
     }
 
-    /// Gives what is taken; what cannot be given any more is dropped.
+    /// Writes the bytes; drops them if they cannot be written any more.
     fn empty(&mut self, into: impl AsFd) {
         match write(into, &self.bytes) {
             Ok(n) => drop(self.bytes.drain(..n.min(self.bytes.len()))),
@@ -77,7 +79,7 @@ pub(super) struct Pump {
     signals: SignalFd,
     typed: Flow,
     shown: Flow,
-    /// The command uses the terminal whenever we have it.
+    /// Whether the command uses the terminal when we have it.
     is_interactive: bool,
 }
 
@@ -89,7 +91,7 @@ impl Pump {
         Ok(Self { user, master, monitor, monitor_pid, signals, typed, shown, is_interactive: false })
     }
 
-    /// Copies until the command has ended; returns how.
+    /// Copies until the command has ended, and returns how it ended.
     pub fn run(mut self, begins_in_foreground: bool) -> io::Result<RelayEnd> {
         self.is_interactive = self.user.is_whole();
         if begins_in_foreground {
@@ -113,7 +115,7 @@ impl Pump {
         }
     }
 
-    /// Waits for anything to do, and copies.
+    /// Waits for an event, and copies.
     fn wait(&mut self) -> io::Result<()> {
         let may_type = self.user.is_raw() && !self.typed.ended;
         let wanted = |wanted: bool, flag| if wanted { flag } else { PollFlags::empty() };
@@ -125,7 +127,7 @@ impl Pump {
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::new(&self.monitor, PollFlags::IN),
         ];
-        // One that nothing is wanted of would wake us for its end, again and again.
+        // An unused descriptor would wake us again and again after its end.
         fds.extend((!user.is_empty()).then(|| PollFd::from_borrowed_fd(self.user.as_fd(), user)));
         fds.extend((!pty.is_empty()).then(|| PollFd::new(&self.master, pty)));
         match poll(&mut fds, None) {
@@ -148,7 +150,7 @@ impl Pump {
         Ok(())
     }
 
-    /// Returns what the monitor has to say, if anything; its end is the command's.
+    /// Returns the monitor's message, if there is one; the monitor's end counts as the command's.
     fn report(&self) -> Option<RelayReport> {
         let mut fds = [PollFd::new(&self.monitor, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -163,18 +165,20 @@ impl Pump {
                     let _ = tcsetwinsize(&self.master, size);
                 }
                 if !self.user.is_raw() {
-                    // Then it is in the background of its own terminal, which tells it nothing.
+                    // It is in the background of its own terminal then, which sends it no signal.
                     RelayOrder::Signal(number).send(&self.monitor);
                 }
             }
             SIGCONT => self.go_on(),
-            // Of a write to a terminal, or of ours being in the background, which is no news to the command.
+            // These come from writing to a terminal or from our being in the background, which does
+            // not concern the command.
             SIGPIPE | SIGTTIN | SIGTTOU => {}
             other => RelayOrder::Signal(other).send(&self.monitor),
         }
     }
 
-    /// The command was stopped: because it wants the terminal, or because it shall stop, and we with it.
+    /// The command was stopped, because it wants the terminal, or because it shall stop and we with
+    /// it.
     fn command_stopped(&mut self, number: i32) {
         let wants_terminal = matches!(number, SIGTTIN | SIGTTOU);
         self.is_interactive |= wants_terminal;
@@ -184,7 +188,8 @@ impl Pump {
         self.show_the_rest();
         self.user.restore();
         stop_all(if wants_terminal { number } else { SIGTSTP });
-        // A group that nobody could continue is not stopped by the kernel, and then neither is the command.
+        // The kernel does not stop a group that nobody could continue, so the command is not
+        // stopped then, either.
         if wants_terminal && !self.user.is_foreground() {
             self.user.look_again();
             return RelayOrder::Foreground.send(&self.monitor);
@@ -192,7 +197,7 @@ impl Pump {
         self.go_on();
     }
 
-    /// Lets the command go on, with the terminal if we have it.
+    /// Lets the command continue, with the terminal if we have it.
     fn go_on(&mut self) {
         self.user.look_again();
         self.take_signal(SIGWINCH);
@@ -205,13 +210,13 @@ impl Pump {
         }
     }
 
-    /// Shows what the command has written, as far as it is there.
+    /// Shows the command's output that is still in the pty.
     fn show_the_rest(&mut self) {
         let mut left = LAST_OUTPUT;
         loop {
             while !self.shown.is_empty() {
                 let mut fds = [PollFd::from_borrowed_fd(self.user.as_fd(), PollFlags::OUT)];
-                match poll(&mut fds, Some(&LAST_PATIENCE)) {
+                match poll(&mut fds, Some(&LAST_OUTPUT_LIMIT)) {
                     Ok(0) => return self.shown.bytes.clear(),
                     Err(Errno::INTR) => {}
                     _ => self.shown.empty(&self.user),
@@ -225,7 +230,7 @@ impl Pump {
     }
 }
 
-/// Stops this process and all of its job, as a terminal would, until somebody continues it.
+/// Stops this process and its whole job, as a terminal would, until somebody continues it.
 fn stop_all(number: i32) {
     if let Some(stop) = Signal::from_named_raw(number) {
         let _ = kill_current_process_group(stop);

@@ -1,6 +1,7 @@
-//! The user's terminal, as the relay has it.
+//! The user's terminal, as the relay uses it.
 //!
-//! *Lives here:* finding it, its modes, and putting them back. *Does not live here:* what is copied.
+//! *Lives here:* finding it, its modes, and restoring them.
+//! *Does not live here:* the copying.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -12,18 +13,20 @@ use rustix::termios::{
     tcsetattr,
 };
 
-/// A terminal that is somebody else's than the command's.
+/// A terminal that belongs to a user other than the command's.
 pub(super) struct UserTerminal {
-    /// Opened once more, so that neither reading nor writing waits: the flag for that is not shared.
+    /// It is opened once more so that neither reading nor writing blocks; the flag for that is not
+    /// shared then.
     fd: OwnedFd,
     modes: Option<Termios>,
-    /// Standard input and standard output both are terminals.
+    /// Whether standard input and standard output both are terminals.
     whole: bool,
     raw: bool,
 }
 
 impl UserTerminal {
-    /// Opens the terminal that the standard descriptors are, or that controls this process; `None` without one.
+    /// Opens the terminal behind the standard descriptors, or the controlling terminal of this
+    /// process; `None` without one.
     pub fn open() -> Option<Self> {
         let standard = standard();
         let whole = standard.get(..2).is_some_and(|two| two.iter().all(isatty));
@@ -32,14 +35,14 @@ impl UserTerminal {
         Some(Self { fd, modes, whole, raw: false })
     }
 
-    /// Returns whether what is typed there is meant for the command and nobody else.
+    /// Returns whether only the command reads what is typed there.
     ///
-    /// Beside a pipe another program may read the terminal, as `less` does.
+    /// Beside a pipe, another program may read the terminal, as `less` does.
     pub fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// Returns the modes that it had.
+    /// Returns the modes that it had at first.
     pub fn modes(&self) -> Option<&Termios> {
         self.modes.as_ref()
     }
@@ -49,18 +52,18 @@ impl UserTerminal {
         tcgetwinsize(&self.fd).ok()
     }
 
-    /// Returns whether it is ours to read; one that controls nobody is.
+    /// Returns whether we are in its foreground; always true if it controls no session.
     pub fn is_foreground(&self) -> bool {
         tcgetpgrp(&self.fd).map_or(true, |group| Some(group) == own_group())
     }
 
-    /// Returns whether it hands over each key.
+    /// Returns whether it delivers each key at once.
     pub fn is_raw(&self) -> bool {
         self.raw
     }
 
-    /// Makes it hand over each key as it is pressed: the pty does everything else, save that beside a pipe output is
-    /// this terminal's affair.
+    /// Makes it deliver each key at once. The pty does all other processing, except that beside a
+    /// pipe the output is still this terminal's concern.
     pub fn make_raw(&mut self) {
         if let Some(modes) = self.modes.as_ref().filter(|_| !self.raw) {
             let mut raw = modes.clone();
@@ -72,10 +75,10 @@ impl UserTerminal {
         }
     }
 
-    /// Makes it as it was.
+    /// Restores its modes.
     ///
-    /// What was typed and not read was typed for the command, not for who comes next: above all what a terminal types by
-    /// itself when it is asked for something.
+    /// Input that was typed and not read was meant for the command, and is discarded. Above all
+    /// this is input that a terminal types by itself as an answer to a query.
     pub fn restore(&mut self) {
         if let Some(modes) = self.modes.as_ref().filter(|_| self.raw) {
             let _ = tcflush(&self.fd, QueueSelector::IFlush);
@@ -84,7 +87,8 @@ impl UserTerminal {
         }
     }
 
-    /// Takes its modes for those that are put back: a shell may have changed them while we were stopped.
+    /// Makes its present modes the ones to restore, because a shell may have changed them while we
+    /// were stopped.
     pub fn look_again(&mut self) {
         if !self.raw
             && let Ok(modes) = tcgetattr(&self.fd)
@@ -117,14 +121,14 @@ fn controlling() -> Option<OwnedFd> {
     openat(CWD, c"/dev/tty", FLAGS, Mode::empty()).ok()
 }
 
-/// Opens a terminal once more; where that is refused, what there is must do.
+/// Opens a terminal once more; if that is refused, uses the descriptor that there is.
 fn again(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     openat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), FLAGS, Mode::empty())
         .or_else(|_| rustix::io::fcntl_dupfd_cloexec(fd, 3))
         .ok()
 }
 
-/// Puts the pty in the place of each standard descriptor that is a terminal.
+/// Replaces each standard descriptor that is a terminal by the pty.
 pub(super) fn replace_terminals(slave: &OwnedFd) -> Result<(), Errno> {
     let [stdin, stdout, stderr] = standard().map(isatty);
     if stdin {

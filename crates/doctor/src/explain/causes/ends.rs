@@ -1,4 +1,4 @@
-//! *Lives here:* causes in how its last process ended.
+//! *Lives here:* causes that follow from how its last process ended.
 //!
 //! *Does not live here:* which ends matter (`crate::problem`).
 
@@ -6,18 +6,19 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_wire::signal;
 use gatevisor_wire::tally::Death;
 
-use super::{Cause, printed, starts};
+use super::{printed, starts};
+use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 use crate::facts::ServiceFact;
 use crate::problem::{self, ServiceProblem};
 use gatevisor_gateways::inspect::ServiceState;
 
-/// How long the last end explains anything of a gateway that works again, in milliseconds.
+/// For how many milliseconds the last end explains anything about a gateway that works again.
 const RECENT_MS: i64 = 3_600_000;
-/// How long a gateway may take to end after the watcher of gateways asked it to, in milliseconds.
+/// How many milliseconds a gateway may take to end after the watcher of gateways asked it to.
 const ENDED_WITHIN_MS: i64 = 120_000;
-/// Signals by which the kernel ends a process for a fault of its own.
+/// Signals by which the kernel ends a process for a fault of the process.
 ///
 /// **Source:** signal(7).
 const FAULTS: [u8; 7] = [4, 5, 6, 7, 8, 11, 31];
@@ -26,7 +27,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     let Some(service) = subject.service().filter(|_| matters(subject)) else { return Vec::new() };
     let condition = problem::of(&subject.facts, service);
     let of_start = || match &service.observed.state {
-        // `run` itself was not executed, so there was no process and there is no death.
+        // `run` itself was not executed, so there was no process and no death.
         StateName::FailedToStart { reason: Some(reason), .. }
         | StateName::Failed { reason: Some(reason) }
             if service.observed.deaths.is_empty() =>
@@ -36,7 +37,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
         _ => None,
     };
     if let Some(cause) = starts::cause(subject).or_else(of_start) {
-        // There was no command, so its end says nothing more.
+        // The command was not executed, so its end tells nothing more.
         let again = counted(service, condition).filter(|cause| cause.cause == CauseKind::KeepsDying);
         return [Some(cause), again].into_iter().flatten().collect();
     }
@@ -49,7 +50,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     first.into_iter().chain(counted(service, condition)).collect()
 }
 
-/// Returns whether its last end says something about how it is now.
+/// Returns whether its last end tells something about its present state.
 fn matters(subject: &Subject) -> bool {
     let Some(service) = subject.service() else { return false };
     let now = subject.facts.now.to_unix_ms();
@@ -64,18 +65,19 @@ fn matters(subject: &Subject) -> bool {
 }
 
 fn port(service: &ServiceFact) -> Option<Cause> {
-    let held = service.report.port_held.as_ref()?;
+    let held = service.report.port_held.as_ref().filter(|_| !service.report.is_up())?;
     let evidence = "the kernel's list of listening sockets says so";
     Some(Cause::new(CauseKind::PortTaken, held, evidence))
 }
 
 fn out_of_memory(service: &ServiceFact) -> Option<Cause> {
-    let meaning = service.report.deaths.first()?.meaning.as_ref()?;
+    let meaning = service.report.deaths().first()?.meaning.as_ref()?;
     let is_it = meaning.starts_with("out of memory");
     is_it.then(|| Cause::new(CauseKind::OutOfMemory, "the kernel killed it for want of memory", meaning))
 }
 
-/// Returns that the watcher of gateways ended it, where that says so of the last death and of no earlier one.
+/// Returns that the watcher of gateways ended it, if the watcher's note is about the last death and
+/// not about an earlier one.
 fn by_watcher(subject: &Subject, service: &ServiceFact) -> Option<Cause> {
     let ended = subject.ended_by_watcher.as_ref()?;
     let at_ms = ended.at.parse::<jiff::Timestamp>().ok()?.as_millisecond();
@@ -92,24 +94,21 @@ fn by_watcher(subject: &Subject, service: &ServiceFact) -> Option<Cause> {
     Some(Cause::new(CauseKind::EndedAsUnresponsive, what, evidence))
 }
 
-/// Returns that its supervisor was told to end it, where that is known.
+/// Returns that its supervisor was told to end it, if that is known.
 fn commanded(service: &ServiceFact) -> Option<Cause> {
-    let death = service.report.deaths.first().filter(|_| asked_for(service) == Some(true))?;
+    let death = service.report.deaths().first().filter(|_| asked_for(service) == Some(true))?;
     let what = match &death.signal {
         Some(name) => format!("it was ended with {name}, which its supervisor was told to send"),
         None => format!("it ended {}, as its supervisor was told to have it do", death.how("with ", "by ")),
     };
-    let evidence = format!(
-        "each of its starts after the first followed a death that was asked for, the last at {}",
-        death.at
-    );
+    let evidence = format!("its supervisor was told so before the death at {}", death.at);
     Some(Cause::new(CauseKind::Commanded, what, evidence))
 }
 
 fn by_signal(service: &ServiceFact) -> Option<Cause> {
     let death = service.observed.deaths.last().filter(|death| death.signal != 0)?;
     let name = signal::name(death.signal).map_or_else(|| death.signal.to_string(), str::to_owned);
-    let at = service.report.deaths.first().map(|death| death.at.clone()).unwrap_or_default();
+    let at = service.report.deaths().first().map(|death| death.at.clone()).unwrap_or_default();
     if FAULTS.contains(&death.signal) {
         let what = format!("it crashed: the kernel ended it with {name}");
         return Some(Cause::new(CauseKind::Crashed, what, format!("its supervisor saw it die at {at}")));
@@ -122,15 +121,20 @@ fn by_signal(service: &ServiceFact) -> Option<Cause> {
     Some(Cause::new(CauseKind::Killed, format!("it was ended with {name}, {who}"), evidence))
 }
 
-/// Returns whether somebody had asked its supervisor for its last death, where that can be told.
+/// Returns whether somebody had asked its supervisor for its last death, if that is known.
 fn asked_for(service: &ServiceFact) -> Option<bool> {
-    // Nobody waits, or gives up, after a death that was asked for.
+    // After a death that was asked for, there is neither a back-off nor a failure.
     if matches!(
         service.report.state,
         ServiceState::BackingOff | ServiceState::Failed | ServiceState::FailedToStart
     ) {
         return Some(false);
     }
+    let policy = service.observed.policy.as_ref();
+    if let Some(asked) = policy.and_then(|policy| policy.asked.newest_first().next()) {
+        return Some(asked);
+    }
+    // Older supervisors of ours only count.
     match (service.report.restarts?, service.report.commanded_restarts?) {
         (0, _) => Some(true),
         (_, 0) => Some(false),
@@ -138,9 +142,9 @@ fn asked_for(service: &ServiceFact) -> Option<bool> {
     }
 }
 
-/// Returns what its exit code and the number of its deaths say.
+/// Returns the cause by its exit code and the number of its deaths.
 fn counted(service: &ServiceFact, condition: Option<ServiceProblem>) -> Option<Cause> {
-    let death = service.report.deaths.first()?;
+    let death = service.report.deaths().first()?;
     let how = death.how("with ", "by ");
     let meaning = death.meaning.as_ref().map_or_else(String::new, |meaning| format!(": {meaning}"));
     let evidence = format!("the last time {how}{meaning}, at {}", death.at);

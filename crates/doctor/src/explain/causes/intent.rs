@@ -1,17 +1,17 @@
-//! *Lives here:* causes in what is desired: who wants it to run, or to be stopped.
+//! *Lives here:* causes in the desired state: who wants it to run or to be stopped.
 //!
 //! *Does not live here:* reading the record (`gatevisor_gateways::desired`).
 
 use gatevisor_client::status_view::StateName;
 
-use super::Cause;
+use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
-use crate::explain::said_by;
 use crate::explain::subject::Subject;
+use crate::explain::subject::said_by;
 use crate::problem::{self, ServiceProblem};
 
 pub(super) fn of(subject: &Subject) -> Vec<Cause> {
-    // What is desired went with the profile.
+    // The desired state has gone with the profile.
     if subject.has_lost_its_profile() {
         return Vec::new();
     }
@@ -27,15 +27,15 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     match recorded.prior.word() {
         Some("running") => against(subject),
         _ if subject.is_up() => {
-            let what = "it runs although that is not its desired state: its supervisor was told by another \
-                        program, or with s6-svc";
+            let what = "it runs although that is not its desired state, and nothing records who told its \
+                        supervisor";
             let evidence = match recorded.prior.word() {
                 Some(word) => format!("its supervisor wants it up, and `{file}` says {word}"),
                 None => format!("its supervisor wants it up, and `{file}` says nothing"),
             };
             vec![Cause::new(CauseKind::RunsThoughStopped, what, evidence)]
         }
-        // What is not there cannot have been stopped.
+        // A gateway that does not exist cannot have been stopped.
         None if subject.service().is_none() => Vec::new(),
         None => {
             let evidence = format!("`{file}` records no desired state");
@@ -45,35 +45,41 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
             let evidence = format!("`{file}` records no desired state; it says of itself that it was {word}");
             vec![Cause::new(CauseKind::NeverAsked, "nobody has ever asked for it to run", evidence)]
         }
-        Some(word) if recorded.desired_by.is_some() => {
+        Some(word) if recorded.origin.desired_by.is_some() => {
             vec![Cause::new(
                 CauseKind::StoppedOnPurpose,
                 format!("it is {word} on purpose"),
-                said_by(recorded),
+                said_by(&recorded.origin),
             )]
+        }
+        Some(word) if !recorded.origin.desired_by_another => {
+            let what = format!("its desired state is {word}, and nothing tells who set it");
+            let evidence = format!("`{file}` says so, {}", said_by(&recorded.origin));
+            vec![Cause::new(CauseKind::StoppedByUnknown, what, evidence)]
         }
         Some(word) => {
             let what = format!("another program than gatevisor has set its desired state to {word}");
-            let evidence = format!("`{file}` says so, {}", said_by(recorded));
+            let evidence = format!("`{file}` says so, {}", said_by(&recorded.origin));
             vec![Cause::new(CauseKind::StoppedByAnother, what, evidence)]
         }
     }
 }
 
-/// Returns why its supervisor keeps it down although it is desired running.
+/// Returns why its supervisor keeps it down although its desired state is running.
 fn against(subject: &Subject) -> Vec<Cause> {
     let Some(service) = subject.service() else { return Vec::new() };
     if problem::of(&subject.facts, service) != Some(ServiceProblem::Missed) {
         return Vec::new();
     }
     let never_ran = service.observed.status.is_some_and(|status| status.never_started());
-    if never_ran && !service.observed.normally_up {
+    if never_ran && service.observed.normally_up == Some(false) {
         let what = "a `down` file keeps it down, and nobody has told its supervisor to start it";
         let evidence = format!("`{}`", crate::finding::shown(&service.path.join("down")));
         return vec![Cause::new(CauseKind::DownFile, what, evidence)];
     }
-    let what = "its supervisor was told to keep it down: by another program, or with s6-svc";
-    let evidence = "running is desired, and its supervisor wants it down";
+    let what = "its supervisor was told to keep it down, and nothing records by whom";
+    let evidence = "its supervisor wants it down, and no desired state says so: whoever told it used s6-svc, was \
+                    another program, or could not record it";
     debug_assert!(service.observed.state == StateName::Down);
     vec![Cause::new(CauseKind::ToldDown, what, evidence)]
 }

@@ -1,9 +1,9 @@
-//! *Lives here:* why a gateway is as it is: the causes, the one to look at first before all others.
+//! *Lives here:* the causes of a gateway's state, beginning with the one to look at first.
 //!
-//! *Does not live here:* finding out what they go by (`gather`); what to do about them (`remedy`).
+//! *Does not live here:* finding the facts (`gather`); what to do (`remedy`).
 //!
-//! Each step is asked in turn. What stands before a gateway (who runs it, whether it shall run) explains more than what it
-//! did itself, and what is wrong beside it explains least.
+//! The steps are asked in turn. Circumstances before a gateway (who runs it, whether it should run)
+//! explain more than its own behaviour, and problems beside it explain least.
 
 mod ends;
 mod intent;
@@ -12,32 +12,18 @@ mod printed;
 mod process;
 mod starts;
 
-use serde::Serialize;
-
+use super::cause::Cause;
 use super::kind::CauseKind;
 use super::subject::Subject;
 
-/// A cause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Cause {
-    /// Which.
-    pub cause: CauseKind,
-    /// What is so, as a sentence without its subject's name.
-    pub what: String,
-    /// What shows it: what was read, and where.
-    pub evidence: String,
-}
-
-impl Cause {
-    pub(super) fn new(cause: CauseKind, what: impl Into<String>, evidence: impl Into<String>) -> Self {
-        Self { cause, what: what.into(), evidence: evidence.into() }
-    }
-}
-
-/// Returns the causes, the first before all others; there is always one.
+/// Returns the causes, the most important first; there is always one.
 pub(super) fn of(subject: &Subject) -> Vec<Cause> {
+    // What else would follow from what was seen may be wrong.
+    let unseen = place::permission(subject);
+    if !unseen.is_empty() {
+        return unseen;
+    }
     let steps = [
-        place::permission,
         place::elsewhere,
         place::served,
         place::orphans,
@@ -68,5 +54,8 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
 fn well(subject: &Subject) -> Cause {
     let state = subject.report().map_or("down", |report| report.state.words());
     let desired = subject.desired().unwrap_or("nothing");
-    Cause::new(CauseKind::Well, "it is as it should be", format!("it is {state}, and {desired} is desired"))
+    let missed = subject.report().and_then(|report| report.live.as_ref()?.missed());
+    let missed = missed.map_or_else(String::new, |missed| format!("; {missed}"));
+    let evidence = format!("it is {state}, and {desired} is desired{missed}");
+    Cause::new(CauseKind::Well, "it is as it should be", evidence)
 }

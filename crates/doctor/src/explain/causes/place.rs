@@ -1,16 +1,17 @@
-//! *Lives here:* causes outside of the gateway: who may look, who runs it, whether its service directory is held, and what
-//! is wrong beside it.
+//! *Lives here:* causes outside the gateway: who may look, who runs it, whether its service
+//! directory is supervised, and problems beside it.
 //!
-//! *Does not live here:* what the gateway did itself (`process`, `ends`).
+//! *Does not live here:* its own behaviour (`process`, `ends`).
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_slot::home_lock::Standing;
 
-use super::Cause;
+use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 use crate::facts::Presence;
 use crate::finding::shown;
+use crate::problem::{self, ServiceProblem};
 
 pub(super) fn permission(subject: &Subject) -> Vec<Cause> {
     let unseen = match (&subject.facts.supervision.presence, subject.service()) {
@@ -18,7 +19,10 @@ pub(super) fn permission(subject: &Subject) -> Vec<Cause> {
         (_, Some(service)) if service.observed.state == StateName::Unknown => {
             service.observed.problem.clone().unwrap_or_else(|| "its service directory is closed".to_owned())
         }
-        _ => return Vec::new(),
+        _ => match subject.unread() {
+            Some((path, why)) => format!("`{}`: {why}", shown(path)),
+            None => return Vec::new(),
+        },
     };
     let what = format!("uid {} may not look, so nobody can tell here", subject.facts.uid);
     vec![Cause::new(CauseKind::NotAllowedToLook, what, unseen)]
@@ -44,11 +48,22 @@ pub(super) fn elsewhere(subject: &Subject) -> Vec<Cause> {
 }
 
 pub(super) fn served(subject: &Subject) -> Vec<Cause> {
-    let Some(server) = subject.served_by.as_ref().filter(|_| !subject.is_up()) else { return Vec::new() };
+    let Some(server) = subject.served_by.as_ref().filter(|_| !subject.is_up()) else {
+        return unserved(subject).into_iter().collect();
+    };
     let what = format!("the gateway of {server} serves it, so it has none of its own");
     let evidence =
         format!("the state file of {server} lists it among those that it serves, and names its process");
     vec![Cause::new(CauseKind::ServedByAnother, what, evidence)]
+}
+
+/// Returns the cause that the gateway which should serve the profile does not.
+fn unserved(subject: &Subject) -> Option<Cause> {
+    let service = subject.service()?;
+    let is_unserved = problem::of(&subject.facts, service) == Some(ServiceProblem::Unserved);
+    let why = service.report.reason.clone().filter(|_| is_unserved)?;
+    let what = "another profile's gateway should serve it, and does not";
+    Some(Cause::new(CauseKind::ServedByAnother, what, why))
 }
 
 pub(super) fn orphans(subject: &Subject) -> Vec<Cause> {
@@ -107,7 +122,7 @@ pub(super) fn disk(subject: &Subject) -> Vec<Cause> {
     vec![Cause::new(CauseKind::DiskFull, format!("the disk of `{}` is full", shown(&disk.path)), evidence)]
 }
 
-/// Returns what is wrong beside it: it may run all the same.
+/// Returns problems beside it, with which it may run nevertheless.
 pub(super) fn beside(subject: &Subject) -> Vec<Cause> {
     let Some(report) = subject.report() else { return Vec::new() };
     let mut causes = Vec::new();
@@ -116,9 +131,9 @@ pub(super) fn beside(subject: &Subject) -> Vec<Cause> {
         let what = format!("what it writes is not kept since {since}");
         causes.push(Cause::new(CauseKind::NotLogged, what, problem));
     }
-    if report.older_than_definition {
-        let what = "its service directory is older than the agent definition, or was edited";
-        let evidence = "the directory is not what the definition makes of it now, and the directory counts";
+    if report.older_than_definition == Some(true) {
+        let what = "it, or its service directory, is older than the agent definition, or was edited";
+        let evidence = "the directory counts, as it was when the process was started";
         causes.push(Cause::new(CauseKind::OlderThanDefinition, what, evidence));
     }
     causes

@@ -1,14 +1,14 @@
-//! *Lives here:* what the last lines of a gateway say about its end, where they say it in words that many programs use.
+//! *Lives here:* the cause that the last lines of a gateway name, in words that many programs use.
 //!
-//! *Does not live here:* reading logs; what exit codes mean.
+//! *Does not live here:* reading logs; the meaning of exit codes.
 //!
-//! Lines are evidence of what the program believed, so a cause from here always quotes one.
+//! Lines show what the program believed, so a cause from here always quotes one.
 
-use super::Cause;
+use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 
-/// What programs write, in small letters, and what it means. The first row that matches counts.
+/// Phrases of programs in lower case, and their meanings. The first matching row counts.
 const SAID: [(CauseKind, &[&str]); 4] = [
     (
         CauseKind::PortTaken,
@@ -42,7 +42,7 @@ const SAID: [(CauseKind, &[&str]); 4] = [
     ),
 ];
 
-/// Returns the cause that the last lines name, if they do.
+/// Returns the cause that the last lines name, if they name one.
 pub(super) fn cause(subject: &Subject) -> Option<Cause> {
     let (kind, line) =
         SAID.iter().find_map(|(kind, phrases)| Some((*kind, said(&subject.printed, phrases)?)))?;
@@ -55,7 +55,7 @@ pub(super) fn cause(subject: &Subject) -> Option<Cause> {
     Some(Cause::new(kind, what, format!("it printed: {line}")))
 }
 
-/// Returns the last line that holds one of these phrases.
+/// Returns the last line that contains one of these phrases.
 fn said<'a>(lines: &'a [String], phrases: &[&str]) -> Option<&'a str> {
     let holds = |line: &&String| {
         let line = line.to_ascii_lowercase();

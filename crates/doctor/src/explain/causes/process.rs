@@ -1,18 +1,19 @@
-//! *Lives here:* causes in the process that is there now, and in what its supervisor waits for.
+//! *Lives here:* causes in the present process, and in what its supervisor waits for.
 //!
 //! *Does not live here:* how earlier ones ended (`ends`).
 
 use gatevisor_client::status_view::StateName;
-use gatevisor_wire::policy::RestartPhase;
+use gatevisor_wire::policy::{ASKS_TOO_OFTEN, RestartPhase};
 
-use super::Cause;
+use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 use crate::problem::{self, ServiceProblem};
 use gatevisor_gateways::inspect::ServiceReport;
-use gatevisor_gateways::live::LiveState;
+use gatevisor_gateways::live::{LiveReport, LiveState};
 
-/// The kernel's letters for a process that a signal has stopped, and for one that a debugger holds.
+/// The kernel's letters for a process that a signal has stopped, and for one that a debugger has
+/// stopped.
 ///
 /// **Source:** proc(5), `/proc/pid/stat`, field 3.
 const STOPPED: char = 'T';
@@ -29,17 +30,29 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
             return running(subject, report);
         }
         Some(StateName::Finishing) => {
-            let what = format!("its finish script has been running for {} s", report.updownfor);
+            let what = format!("its finish script has been running for {} s", report.updownfor.unwrap_or(0));
             let evidence = format!("process {}; the next start comes after it", pid(report));
             Cause::new(CauseKind::FinishRuns, what, evidence)
         }
-        Some(StateName::Waiting { reason }) => {
-            let what = "what an earlier life of it has left running is being ended first";
-            Cause::new(CauseKind::EndingLeftovers, what, reason.clone().unwrap_or_default())
+        Some(StateName::Waiting { reason }) => ending_leftovers(subject, reason.as_deref()),
+        Some(StateName::Asking { reason, .. }) => {
+            let what = "it ended, and is being asked whether it wants to be started again";
+            Cause::new(CauseKind::AskedForHandoff, what, reason.clone().unwrap_or_default())
         }
         _ => return Vec::new(),
     };
     vec![cause]
+}
+
+/// Returns that leftovers are being ended. Only processes that were found are said to be some.
+fn ending_leftovers(subject: &Subject, reason: Option<&str>) -> Cause {
+    if subject.leftovers.is_empty() {
+        let what = "it is looked for processes that an earlier run of it may have left, and none is known";
+        return Cause::new(CauseKind::EndingLeftovers, what, reason.unwrap_or_default());
+    }
+    let named = subject.leftovers.iter().map(|(pid, words)| format!("process {pid} ({words})"));
+    let what = "processes that an earlier run of it left are being ended first";
+    Cause::new(CauseKind::EndingLeftovers, what, named.collect::<Vec<_>>().join(", "))
 }
 
 fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
@@ -60,20 +73,52 @@ fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
             let what = "it was told to stop, and has not ended yet";
             Some(Cause::new(CauseKind::Stopping, what, format!("process {} is still there", pid(report))))
         }
-        // One that dies again and again is being started most of the time.
+        _ if report.live.as_ref().is_some_and(LiveReport::is_unresponsive) => unresponsive(report),
+        // A gateway that dies again and again is starting most of the time.
         Some(StateName::Starting) if !keeps_dying(subject) => Some(starting(subject, report)),
-        _ => unresponsive(report),
+        _ => draining(report),
     };
-    held.into_iter().chain(phase).collect()
+    held.into_iter().chain(port(report)).chain(phase).chain(not_watched(report)).collect()
 }
 
-/// Returns that the watcher of gateways says that it does not respond.
+/// Returns that another process has a port of it.
+fn port(report: &ServiceReport) -> Option<Cause> {
+    let held = report.port_held.as_ref()?;
+    let what = format!("it is up without its port: {held}, so what answers there is not this gateway");
+    Some(Cause::new(CauseKind::PortNotOwn, what, "the kernel's list of listening sockets says so"))
+}
+
+/// Returns the watcher's report that it does not respond.
 fn unresponsive(report: &ServiceReport) -> Option<Cause> {
-    let live = report.live.as_ref().filter(|live| live.state != LiveState::Unknown && live.is_bad())?;
+    let live = report.live.as_ref()?;
     let what = "it is up and does not work: nothing has shown that it lives for a while";
     let reason = live.reason.clone().unwrap_or_else(|| "its watcher says so".to_owned());
     let since = live.since.as_deref().unwrap_or("an unknown time");
     Some(Cause::new(CauseKind::Unresponsive, what, format!("{reason}; since {since}")))
+}
+
+/// Returns that nobody can tell whether it works, because no watcher reports.
+fn not_watched(report: &ServiceReport) -> Option<Cause> {
+    let live = report.live.as_ref().filter(|live| live.state == LiveState::Unknown)?;
+    let why = live.reason.clone().unwrap_or_else(|| "nobody says why".to_owned());
+    let what = "it is up, and nobody watches whether it works";
+    Some(Cause::new(CauseKind::NotWatched, what, why))
+}
+
+/// Returns that somebody drains it.
+fn draining(report: &ServiceReport) -> Option<Cause> {
+    let drain = report.drain.as_ref()?;
+    let turns = match drain.turns {
+        None => String::new(),
+        Some(1) => "1 turn is under way; ".to_owned(),
+        Some(turns) => format!("{turns} turns are under way; "),
+    };
+    let until = drain.until.as_ref().map_or_else(
+        || "nothing ends that by itself".to_owned(),
+        |until| format!("until {until} at the most, then {}", drain.then),
+    );
+    let what = "it takes no new work, because somebody drains it";
+    Some(Cause::new(CauseKind::Draining, what, format!("{turns}{}, {until}", drain.by)))
 }
 
 fn keeps_dying(subject: &Subject) -> bool {
@@ -82,6 +127,10 @@ fn keeps_dying(subject: &Subject) -> bool {
 }
 
 fn starting(subject: &Subject, report: &ServiceReport) -> Cause {
+    if let Some(before) = report.queued {
+        let what = "its start waits for its turn: others are being started";
+        return Cause::new(CauseKind::Queued, what, format!("{before} wait before it (`start-parallel`)"));
+    }
     let executed = subject.service().is_some_and(|service| service.observed.executed);
     let told = subject.service().and_then(|service| service.observed.not_ready.clone());
     let evidence = if let Some(why) = told.filter(|_| executed) {
@@ -90,7 +139,7 @@ fn starting(subject: &Subject, report: &ServiceReport) -> Cause {
         format!(
             "process {} is there for {} s, and nothing has said that it is ready",
             pid(report),
-            report.updownfor
+            report.updownfor.unwrap_or(0)
         )
     } else {
         format!("process {} has not executed the command yet", pid(report))
@@ -100,7 +149,9 @@ fn starting(subject: &Subject, report: &ServiceReport) -> Cause {
 
 /// Returns what its supervisor waits for before the next start.
 pub(super) fn waits(subject: &Subject) -> Vec<Cause> {
-    let Some(service) = subject.service().filter(|service| !service.report.up) else { return Vec::new() };
+    let Some(service) = subject.service().filter(|service| !service.report.is_up()) else {
+        return Vec::new();
+    };
     let Some(left_ms) = service.report.next_start_in_ms else { return Vec::new() };
     let policy = service.observed.policy.as_ref();
     if policy
@@ -110,6 +161,9 @@ pub(super) fn waits(subject: &Subject) -> Vec<Cause> {
     }
     let times = policy.map_or(0, |policy| policy.failures);
     let what = format!("its supervisor starts it again in {} s", left_ms.div_ceil(1000));
+    if service.report.reason.as_deref() == Some(ASKS_TOO_OFTEN) {
+        return vec![Cause::new(CauseKind::BackOff, what, ASKS_TOO_OFTEN.to_owned())];
+    }
     let times = if times == 1 { "once".to_owned() } else { format!("{times} times in a row") };
     let evidence = format!("it failed {times}, and each pause is longer than the one before");
     vec![Cause::new(CauseKind::BackOff, what, evidence)]

@@ -1,20 +1,22 @@
-//! *Lives here:* why a command was never executed, from the line that the interpreter of `run` leaves.
+//! *Lives here:* why a command was never executed, according to the line that the interpreter of
+//! `run` leaves.
 //!
 //! *Does not live here:* that line itself (`gatevisor-slot`).
 
 use gatevisor_client::status_view::START_FAILED;
+use gatevisor_wire::exit::Exit;
 
-use super::Cause;
+use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 
 /// Exit codes of the interpreter.
 ///
 /// **Source:** POSIX `sh`.
-const NOT_FOUND: u8 = 127;
-const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = Exit::NotFound.code();
+const CANNOT_EXECUTE: u8 = Exit::NotExecutable.code();
 
-/// Returns the cause where the last start failed before the command.
+/// Returns the cause if the last start failed before the command.
 pub(super) fn cause(subject: &Subject) -> Option<Cause> {
     let service = subject.service()?;
     let last = service.observed.deaths.last()?;
@@ -22,13 +24,13 @@ pub(super) fn cause(subject: &Subject) -> Option<Cause> {
     let refused = service.observed.policy.as_ref().and_then(|policy| policy.reason.as_deref());
     match (code, &service.observed.start_error) {
         (Some(code), Some(line)) => Some(of_line(code, line)),
-        // Without its line it is not known that it was the interpreter that ended so.
+        // Without the line, it is unknown whether the interpreter ended with this code.
         (Some(NOT_FOUND | CANNOT_EXECUTE), None) | (None, Some(_) | None) => None,
         (Some(_), None) => refused.map(|reason| of_line(0, reason)),
     }
 }
 
-/// Returns the cause that `run` itself could not be executed, as the supervisor says it.
+/// Returns the cause if `run` itself could not be executed, by the supervisor's reason.
 pub(super) fn of_run(reason: &str) -> Cause {
     of_line(0, reason)
 }

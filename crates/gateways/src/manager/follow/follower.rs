@@ -1,4 +1,5 @@
-//! *Lives here:* what each letter, refusal and change of one gateway means for what it is followed to.
+//! *Lives here:* what each event, refusal and change of one gateway means for the aim with which it
+//! is followed.
 //!
 //! *Does not live here:* waiting for them (`follow`).
 
@@ -20,37 +21,52 @@ use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::wait::WaitStatus;
 
+use super::evidence::{LiveEvidence, Shown};
 use super::{Aim, FollowEnd, GatewayEnd};
-use crate::manager::observe::exit_codes;
-use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
+use crate::manager::observe::{fail_codes, queued, restart_codes};
 
-/// How long it may take to hear that a command is executed before that is looked at again: its slot may have no place for
-/// the mark that is watched.
+/// How long to wait for the report that a command was executed before looking again. The slot may
+/// have no room for the file that is watched.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Follows one gateway.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 pub(in crate::manager) struct Follower {
     dir: ServiceDir,
     listener: Listener,
     before: Option<Status>,
-    /// Only another process than the one that was up at the beginning counts.
+    /// Whether the process that was up at the beginning does not count, only a later one.
     again: bool,
-    /// The signal that the process of the beginning was sent, where it is not the supervisor's choice.
+    /// The signal that was sent to the process of the beginning, if it was not left to the
+    /// supervisor to choose one.
     signalled: Option<u8>,
-    /// The process of the beginning has died.
+    /// Whether the process of the beginning has died.
     died: bool,
     scan: Option<Scan>,
     exec: Option<ExecWatch>,
-    /// The supervisor, where it was there at the beginning.
+    /// The supervisor, if it was there at the beginning.
     supervisor: Option<SupervisorWatch>,
-    /// When to look again although nothing was heard.
+    /// When to look again although nothing was reported.
     due: Option<Instant>,
-    /// When the process that is followed was first seen to be the command.
+    /// The process that is followed, and when it was first seen to be the command.
     up_since: Option<(Pid, Instant)>,
-    heard_up: bool,
+    was_announced: bool,
+    /// Its start waited for its turn when that was asked last.
+    was_queued: bool,
+    /// Whether its supervisor was seen to want it up.
+    was_wanted: bool,
+    /// Since when its supervisor has been seen not to want it up.
+    unwanted_since: Option<Instant>,
+    /// Returns whether its desired state, as it is recorded, is to be down.
+    stopped: Option<RecordedStop>,
+    /// What the watcher of gateways knows of the process, if it is followed.
+    evidence: Option<LiveEvidence>,
 }
 
-/// A scan that was asked for.
+/// Tells whether it is recorded that a gateway shall be down.
+type RecordedStop = Box<dyn Fn() -> bool + Send>;
+
+/// A scan that was requested.
 struct Scan {
     scandir: ScanDir,
     name: ServiceName,
@@ -58,17 +74,17 @@ struct Scan {
 }
 
 impl Follower {
-    /// Begins to listen; what happens from now on is not missed.
+    /// Subscribes. No event from now on is missed.
     pub(in crate::manager) fn new(dir: ServiceDir) -> io::Result<Self> {
         let listener = Listener::subscribe(&dir)?;
         let before = dir.status().ok();
-        // Of one that is up, its letter came before anybody listened.
-        let heard_up = before.is_some_and(|status| status.is_up() && status.want_up);
+        // If the gateway is up, its event came before we subscribed.
+        let was_announced = before.is_some_and(|status| status.is_up() && status.want_up);
         let supervisor = Some(SupervisorWatch::of(&dir));
-        Ok(Self { before, supervisor, heard_up, ..Self::with(dir, listener) })
+        Ok(Self { before, supervisor, was_announced, ..Self::with(dir, listener) })
     }
 
-    /// Takes over a listener that has been there since before the slot was.
+    /// Takes over a listener that was there before the slot could be seen.
     pub(in crate::manager) fn with(dir: ServiceDir, listener: Listener) -> Self {
         let exec = ExecWatch::of(&dir);
         Self {
@@ -83,13 +99,23 @@ impl Follower {
             supervisor: None,
             due: None,
             up_since: None,
-            heard_up: false,
+            was_announced: false,
+            was_queued: false,
+            was_wanted: false,
+            unwanted_since: None,
+            stopped: None,
+            evidence: None,
         }
     }
 
-    /// Listens for a refusal as well; to be called before a scan is asked for.
+    /// From now on, it is also an end that somebody has recorded the desired state to be down.
+    pub(in crate::manager) fn unless(&mut self, stopped: RecordedStop) {
+        self.stopped = Some(stopped);
+    }
+
+    /// Listens for a refusal too. Call this before requesting the scan.
     pub(in crate::manager) fn expect_scan(&mut self, scandir: ScanDir, service: &str) {
-        // Where none are published there is nothing to listen to.
+        // If the supervisor publishes no refusals, there is nothing to listen to.
         let listening = RefusalWatch::listen(&scandir).ok().zip(ServiceName::new(service.as_bytes()).ok());
         self.scan = listening.map(|(refusals, name)| Scan { scandir, name, refusals });
     }
@@ -99,21 +125,22 @@ impl Follower {
         self.before.as_ref()
     }
 
-    /// Only another process than the one that was up at the beginning counts from now on; that one is sent `signal`.
+    /// From now on, only another process than the one of the beginning counts. That one is sent
+    /// `signal`.
     pub(in crate::manager) const fn again(&mut self, signal: Option<u8>) {
         self.again = true;
         self.signalled = signal;
-        self.heard_up = false;
+        self.was_announced = false;
     }
 
-    /// Returns whether the process that was up at the beginning still is.
+    /// Returns whether the process that was up at the beginning is still up.
     pub(in crate::manager) fn is_same(&self) -> bool {
         let pid = |status: &Status| status.pid.filter(|_| status.is_up());
         let before = self.before.as_ref().and_then(pid);
         before.is_some() && self.dir.status().is_ok_and(|now| pid(&now) == before)
     }
 
-    /// Adds what it is woken by.
+    /// Adds the descriptors and processes that wake this follower.
     pub(super) fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
         interests.readable(self.listener.as_fd());
         if let Some(scan) = &self.scan {
@@ -125,21 +152,24 @@ impl Follower {
         if let Some(supervisor) = &self.supervisor {
             supervisor.interests(interests);
         }
+        if let Some(news) = self.evidence.as_ref().and_then(LiveEvidence::descriptor) {
+            interests.readable(news);
+        }
     }
 
-    /// Returns when it is worth a look although nothing was heard.
+    /// Returns when to look although nothing was reported.
     pub(super) const fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Takes in what has happened, and returns the end if this is one.
+    /// Handles what has happened. Returns the end if following has ended.
     pub(super) fn step(&mut self, aim: Aim, woken: Woken) -> io::Result<Option<FollowEnd>> {
         if let Some(exec) = &self.exec {
             exec.drain();
         }
         if let Some(supervisor) = &self.supervisor {
             supervisor.drain();
-            // One that was killed sends no letter.
+            // A supervisor that was killed sends no event.
             if (woken.first || woken.closed) && supervisor.is_gone() {
                 return Ok(Some(FollowEnd::Gone));
             }
@@ -153,25 +183,27 @@ impl Follower {
             let unknown = || "it does not say why".to_owned();
             return Ok(Some(FollowEnd::Refused(scandir.refusal(name).unwrap_or_else(unknown))));
         }
-        while let Some(letter) = self.listener.try_next()? {
-            if let Some(end) = self.hear(aim, letter) {
+        while let Some(event) = self.listener.try_next()? {
+            if let Some(end) = self.take_event(aim, event) {
                 return Ok(Some(end));
             }
         }
-        // What a letter said is what is looked at next, once more.
+        // An event tells that something changed, so the state is looked at once more.
         Ok(self.look(aim))
     }
 
-    fn hear(&mut self, aim: Aim, letter: ServiceEvent) -> Option<FollowEnd> {
-        match letter {
+    fn take_event(&mut self, aim: Aim, event: ServiceEvent) -> Option<FollowEnd> {
+        match event {
             ServiceEvent::SupervisionEnded => Some(FollowEnd::Gone),
             ServiceEvent::PermanentFailure if aim != Aim::Supervised => {
                 Some(FollowEnd::Failed(self.reason()))
             }
-            ServiceEvent::Died => self.hear_death(aim),
-            // The letter of a process that was up already may come late; it is not the one that is meant.
+            ServiceEvent::Died => self.take_death(aim),
+            // The event of a process that was up before may come late, and is not the one that is
+            // waited for.
             ServiceEvent::Up | ServiceEvent::Ready => {
-                self.heard_up = self.died || !self.again;
+                self.was_announced = self.died || !self.again;
+                self.was_wanted |= self.was_announced;
                 self.look(aim)
             }
             ServiceEvent::SupervisionStarted | ServiceEvent::PermanentFailure | ServiceEvent::Finished => {
@@ -180,16 +212,16 @@ impl Follower {
         }
     }
 
-    fn hear_death(&mut self, aim: Aim) -> Option<FollowEnd> {
-        let (was_up, since) = (std::mem::take(&mut self.heard_up), self.up_since.take());
+    fn take_death(&mut self, aim: Aim) -> Option<FollowEnd> {
+        let (was_up, since) = (std::mem::take(&mut self.was_announced), self.up_since.take());
         let is_old = self.again && !std::mem::replace(&mut self.died, true);
-        // What was up before anybody was told, and dies of that, is not what is followed.
+        // The process of the beginning does not count if it dies of what it was told.
         if aim == Aim::Supervised || (is_old && !was_up) || (!was_up && since.is_none()) {
             return None;
         }
-        // It may have been started again already, so it is the tally that says how it died.
+        // The gateway may have been started again already, so the tally says how it died.
         let how = self.dir.deaths().last().map(|death| death.how());
-        // The attempt that had begun meanwhile has got it, before it was its command.
+        // The signal reached an attempt that had begun meanwhile, before it became the command.
         if since.is_none()
             && self.signalled.take().is_some_and(|sent| how.and_then(WaitStatus::signal) == Some(sent))
         {
@@ -197,30 +229,32 @@ impl Follower {
         }
         let code = how.and_then(WaitStatus::exit_code);
         if since.is_none() && code.is_some_and(|code| START_FAILED.contains(&code)) {
-            // The next attempt may have taken the text away already.
+            // The next attempt may have removed the text already.
             return Some(FollowEnd::FailedToStart(self.dir.start_error().or_else(|| code.map(never_ran))));
         }
-        // One whose command was executed, and that died at once, was up nevertheless.
+        // A gateway whose command was executed was up, even if it died at once.
         if aim == Aim::Up && code.is_some() {
             return Some(FollowEnd::Up(None));
         }
-        let is_final = |code| exit_codes(&self.dir, DATA_FAIL_CODES).contains(&code);
+        let fail_codes = fail_codes(&self.dir);
+        let fail_code = code.and_then(|code| fail_codes.iter().find(|one| one.code == code));
         match self.state() {
             StateName::Failed { reason } => return Some(FollowEnd::Failed(reason)),
-            // Its finish script, which says so, may still run.
-            _ if code.is_some_and(is_final) => {
+            // The finish script, which reports the failure, may still run.
+            _ if fail_code.is_some_and(|one| one.is_at_once()) => {
                 return Some(FollowEnd::Failed(how.map(|how| how.to_string())));
             }
             _ => {}
         }
-        // Somebody ended it, or everything, which is no failure of it.
+        // Somebody stopped the gateway or the supervisor. That is no failure of the gateway.
         if self.dir.status().is_ok_and(|status| !status.want_up) {
             return None;
         }
-        let codes = exit_codes(&self.dir, DATA_RESTART_CODES);
-        let should_run = code.is_some_and(|code| codes.contains(&code));
+        // A refusal that may pass is not yet the end either.
+        let should_run =
+            fail_code.is_some() || code.is_some_and(|code| restart_codes(&self.dir).contains(&code));
         match aim {
-            // Nobody knows whether its command was executed.
+            // It is unknown whether its command was executed.
             Aim::Up => Some(FollowEnd::Ended(GatewayEnd { after: None, how })),
             Aim::Started(_) | Aim::Ready if !should_run => {
                 Some(FollowEnd::Ended(GatewayEnd { after: since.map(|(_, since)| since.elapsed()), how }))
@@ -229,13 +263,16 @@ impl Follower {
         }
     }
 
-    /// Returns the end if what is so now is what is aimed at.
+    /// Returns the end if the aim is reached now.
     fn look(&mut self, aim: Aim) -> Option<FollowEnd> {
         self.due = None;
         if aim == Aim::Supervised {
             return self.dir.supervised().unwrap_or(true).then_some(FollowEnd::Supervised);
         }
         let status = self.dir.status().ok()?;
+        if self.is_stopped(aim, &status) {
+            return Some(FollowEnd::Stopped);
+        }
         let fresh =
             !self.again || self.before.is_none_or(|b| b.pid != status.pid || b.changed != status.changed);
         let Some(pid) = status.pid.filter(|_| status.is_up() && status.want_up && fresh) else {
@@ -252,11 +289,7 @@ impl Follower {
             Aim::Up | Aim::UpAtLast => Some(FollowEnd::Up(Some(pid))),
             _ if status.ready && announcer != Announcer::Nobody => Some(FollowEnd::Ready(Some(pid))),
             Aim::Started(window) if announcer == Announcer::Nobody => {
-                if since.elapsed() >= window {
-                    return Some(FollowEnd::Up(Some(pid)));
-                }
-                self.due = since.checked_add(window);
-                None
+                self.look_for_evidence(pid, since, window)
             }
             Aim::Ready | Aim::ReadyAtLast if announcer == Announcer::Nobody => {
                 Some(FollowEnd::NeverReady(Some(pid)))
@@ -265,13 +298,59 @@ impl Follower {
         }
     }
 
-    /// Returns the end if a supervisor could not even execute `run`, of which it sends no letter.
+    /// Returns whether somebody wants the gateway down that is being brought up.
+    fn is_stopped(&mut self, aim: Aim, status: &Status) -> bool {
+        if status.want_up {
+            (self.was_wanted, self.unwanted_since) = (true, None);
+            return false;
+        }
+        // A wait lasts until the gateway is there, however often somebody changes their mind.
+        if !matches!(aim, Aim::Up | Aim::Started(_) | Aim::Ready) {
+            return false;
+        }
+        let is_first_look = self.unwanted_since.is_none();
+        let since = *self.unwanted_since.get_or_insert_with(Instant::now);
+        self.due = Instant::now().checked_add(LOOK_AGAIN);
+        // The supervisor may not have read yet that it shall be up.
+        if is_first_look && !self.was_wanted {
+            return false;
+        }
+        // One that failed for good is not wanted up either. The event that tells so comes soon.
+        let is_recorded = self.stopped.as_ref().is_some_and(|is_stopped| is_stopped());
+        is_recorded || (self.was_wanted && since.elapsed() >= LOOK_AGAIN)
+    }
+
+    /// Returns the end if a process that announces nothing has shown that it works or, if nobody
+    /// looks for that, has stayed up for the window.
+    fn look_for_evidence(&mut self, pid: Pid, since: Instant, window: Duration) -> Option<FollowEnd> {
+        if self.evidence.as_ref().is_none_or(|evidence| !evidence.is_of(pid)) {
+            self.evidence = LiveEvidence::of(self.dir.path(), pid);
+        }
+        let up = since.elapsed();
+        let shown = self.evidence.as_mut().map_or(Shown::Unwatched, |evidence| evidence.look(up));
+        match shown {
+            Shown::Works => Some(FollowEnd::Live(Some(pid))),
+            Shown::Not(reason) => Some(FollowEnd::Unresponsive(reason)),
+            Shown::Unwatched if up >= window => Some(FollowEnd::Up(Some(pid))),
+            Shown::Unwatched => {
+                self.due = since.checked_add(window);
+                None
+            }
+            Shown::NotYet => {
+                // No event tells that the watcher of gateways has ended.
+                self.due = Instant::now().checked_add(LOOK_AGAIN);
+                None
+            }
+        }
+    }
+
+    /// Returns the end if the supervisor could not even execute `run`. It sends no event then.
     fn look_at_attempt(&self, status: &Status) -> Option<FollowEnd> {
         if status.pid.is_some() || !status.want_up {
             return None;
         }
         let policy = self.dir.policy().filter(|policy| policy.phase == RestartPhase::FailedToStart)?;
-        // An attempt that failed long ago has its next one in the past, or in the far future.
+        // The next attempt after a failure long ago is in the past, or in the far future.
         let until = policy.until?;
         let is_new = self.died || self.before.is_none_or(|before| !before.want_up) || self.scan.is_some();
         (is_new && until > Tai64n::now_from(SystemTime::now()))
@@ -283,6 +362,18 @@ impl Follower {
             Ok(false) if aim != Aim::Supervised => FollowEnd::Gone,
             _ => FollowEnd::TimedOut(self.state()),
         }
+    }
+
+    /// Returns whether it is late because its start waits for its turn, or did when this was asked
+    /// last: one whose turn has come meanwhile has had less than its time.
+    ///
+    /// It also has to wait as long as the process may still show that it works.
+    pub(super) fn has_to_wait(&mut self) -> bool {
+        let is_queued = queued(&self.dir).is_some();
+        let may_show = self.up_since.zip(self.evidence.as_ref()).is_some_and(|((pid, since), evidence)| {
+            evidence.is_of(pid) && since.elapsed() < evidence.deadline()
+        });
+        std::mem::replace(&mut self.was_queued, is_queued) || is_queued || may_show
     }
 
     /// Returns the state of the gateway.
@@ -311,7 +402,7 @@ fn never_ran(code: u8) -> String {
     format!("exit {code}: {what}")
 }
 
-/// Returns when a process that is up began, going by its status.
+/// Returns when a process that is up began, according to its status.
 fn began(status: &Status) -> Instant {
     let now = Instant::now();
     let age = Tai64n::now_from(SystemTime::now()).since(status.changed).unwrap_or_default();

@@ -1,0 +1,178 @@
+//! Waiting until gateways are idle, for every command that does something to them then.
+//!
+//! *Lives here:* the wait, and what is said of it. *Does not live here:* draining
+//! (`gatevisor_gateways::drain`), and what follows (`drain`, `profile`, `reload`).
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use gatevisor_gateways::desired::Provenance;
+use gatevisor_gateways::drain::{self, DrainError, DrainOrder, DrainThen, HeldDrain};
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_liveness::{DrainEnd, DrainStage};
+use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGTERM, SignalFd};
+use serde_json::{Value, json};
+
+use crate::context::CommandContext;
+use crate::exit::{CommandError, Exit};
+use crate::units::{milliseconds, span, turns_words};
+use crate::{interrupt, out};
+
+/// What a drain leaves of the time that a stop may take.
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+
+/// Gateways that a command had drained.
+#[derive(Default)]
+pub struct DrainedGateways {
+    /// Those that still take no new work.
+    pub held: Vec<HeldDrain>,
+    /// Those that there was nothing to drain of, because they are not up.
+    pub not_up: Vec<ProfileName>,
+    /// Those that the gateway of another profile serves, which is drained with them: each, and that
+    /// profile.
+    pub served: Vec<(ProfileName, ProfileName)>,
+    /// Those that cannot be drained, and so are left alone.
+    pub refused: Vec<(ProfileName, DrainError)>,
+    /// The signal that ended the wait.
+    pub cancelled_by: Option<i32>,
+}
+
+/// Has gateways drained before they are deleted or renewed, for no longer than one may take to
+/// stop. To those that cannot be drained, what follows is done without.
+///
+/// # Errors
+/// A signal came.
+pub fn before(
+    context: &CommandContext,
+    names: &[ProfileName],
+    command: &str,
+    then: DrainThen,
+) -> Result<Vec<HeldDrain>, CommandError> {
+    let stop = Duration::from_millis(context.manager.agent().gateway.stop_timeout_ms);
+    let limit = stop.saturating_sub(STOP_MARGIN).max(Duration::from_secs(1));
+    let drained = wait_for(context, names, &order(command, limit, then));
+    if let Some(signal) = drained.cancelled_by {
+        let mut failure = CommandError::new(Exit::No, "interrupted, and nothing was done to any gateway");
+        failure.code = by_signal(signal);
+        return Err(failure);
+    }
+    for drain in &drained.held {
+        if let Some(DrainEnd::Limit(..) | DrainEnd::Failed(_)) = drain.end() {
+            out::warn(&format!("{}: {}", drain.name(), words(drain, false)));
+        }
+        drain.take_back_at_its_end();
+    }
+    Ok(drained.held)
+}
+
+/// Returns the exit code of a command that a signal ended.
+pub fn by_signal(signal: i32) -> u8 {
+    u8::try_from(interrupt::BY_SIGNAL.saturating_add(signal)).unwrap_or(u8::MAX)
+}
+
+/// Returns the order of the command that this process carries out.
+pub fn order(command: &str, limit: Duration, then: DrainThen) -> DrainOrder {
+    DrainOrder { by: Provenance::here(command), limit, then, spared: 0 }
+}
+
+/// Has gateways drained, and returns when all are, or the time is over, or a signal came.
+pub fn wait_for(context: &CommandContext, names: &[ProfileName], order: &DrainOrder) -> DrainedGateways {
+    // From here on a signal undoes what was asked. One that kills at once leaves that to the
+    // watcher.
+    let heeded = interrupt::heeded(&[SIGINT, SIGTERM, SIGHUP]);
+    let signals = SignalFd::new(&heeded).ok();
+    let mut drained = DrainedGateways::default();
+    for name in names {
+        match HeldDrain::begin(&context.manager, name, order) {
+            Ok(held) => drained.held.push(held),
+            Err(DrainError::NotUp { name }) => drained.not_up.push(name),
+            Err(DrainError::Served { name, by }) if names.contains(&by) => drained.served.push((name, by)),
+            Err(error) => drained.refused.push((name.clone(), error)),
+        }
+    }
+    let is_spoken = !context.json;
+    drain::run(&mut drained.held, signals.as_ref().map(AsFd::as_fd), &mut |drain| {
+        if is_spoken && drain.machine().is_under_way() {
+            out::say(format_args!("{}: {}", drain.name(), progress(drain)));
+        }
+    });
+    let is_cancelled = drained.held.iter().any(|drain| drain.end() == Some(&DrainEnd::Cancelled));
+    let signal = || signals.as_ref().and_then(|signals| signals.next().ok().flatten());
+    drained.cancelled_by = is_cancelled.then(|| signal().unwrap_or(SIGTERM));
+    // What follows deals with signals in its own way.
+    let _ = gatevisor_sys::signal::unblock(&heeded);
+    drained
+}
+
+/// Says how a drain ended that something is to follow; what nothing follows is a result.
+pub fn say(context: &CommandContext, drain: &HeldDrain, nothing_follows: bool) {
+    if context.json || nothing_follows {
+        return;
+    }
+    let words = format!("{}: {}", drain.name(), words(drain, nothing_follows));
+    match drain.end() {
+        Some(DrainEnd::Limit(..)) => out::warn(&words),
+        Some(DrainEnd::Idle | DrainEnd::Ended) => out::say(words),
+        _ => {}
+    }
+}
+
+/// Returns in words how a drain ended.
+pub fn words(drain: &HeldDrain, nothing_follows: bool) -> String {
+    let took = took(drain);
+    match drain.end() {
+        Some(DrainEnd::Idle) if nothing_follows => "the time is over, and it takes work again".to_owned(),
+        Some(DrainEnd::Idle) => format!("idle after {took}"),
+        Some(DrainEnd::Ended) => format!("its process ended by itself after {took}"),
+        Some(DrainEnd::Cancelled) | None => format!("cancelled after {took}, and it takes work again"),
+        Some(DrainEnd::Failed(why)) => format!("it cannot be asked to drain: {why}"),
+        Some(DrainEnd::Limit(turns, stage)) => format!(
+            "{} after {took}{}",
+            not_idle(*turns, *stage),
+            if nothing_follows { "; it takes work again" } else { ", and that is cut off" }
+        ),
+    }
+}
+
+/// Returns what JSON says of a drain.
+pub fn fields(drain: &HeldDrain, nothing_follows: bool) -> [(&'static str, Value); 4] {
+    let ms = u64::try_from(drain.took().as_millis()).unwrap_or(u64::MAX);
+    [
+        ("drained", json!(matches!(drain.end(), Some(DrainEnd::Idle | DrainEnd::Ended)))),
+        ("turns", json!(drain.machine().turns())),
+        ("drain", json!(words(drain, nothing_follows))),
+        ("drain_ms", json!(ms)),
+    ]
+}
+
+fn took(drain: &HeldDrain) -> String {
+    milliseconds(u64::try_from(drain.took().as_millis()).unwrap_or(u64::MAX))
+}
+
+fn not_idle(turns: Option<u32>, stage: DrainStage) -> String {
+    match (stage, turns) {
+        (DrainStage::Draining | DrainStage::Idle, Some(turns)) => {
+            format!("{} still under way", turns_words(turns))
+        }
+        (DrainStage::Draining | DrainStage::Idle, None) => "work still under way".to_owned(),
+        (DrainStage::Asked, Some(turns)) => {
+            format!("it has not said that it takes no new work, with {} under way", turns_words(turns))
+        }
+        (DrainStage::Asked, None) => "it has not said that it takes no new work".to_owned(),
+        (DrainStage::Unknown, _) => "nothing told whether it has work".to_owned(),
+    }
+}
+
+fn progress(drain: &HeldDrain) -> String {
+    let machine = drain.machine();
+    let left = span(drain.left().as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
+    match (machine.stage(), machine.turns(), machine.why_unknown()) {
+        (DrainStage::Asked, ..) => format!("asked to take no new work, {left} left"),
+        (DrainStage::Draining, Some(turns), _) => format!("draining, {} left, {left}", turns_words(turns)),
+        (DrainStage::Draining, None, _) => format!("draining, {left} left"),
+        (DrainStage::Idle, ..) => format!("idle, and kept from new work for {left}; Ctrl-C ends that"),
+        (DrainStage::Unknown, _, why) => {
+            format!("draining, {left} left; nothing tells whether it has work: {}", why.unwrap_or_default())
+        }
+    }
+}

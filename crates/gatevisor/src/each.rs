@@ -1,0 +1,236 @@
+//! Runs a command's job for each of several gateways in parallel, and reports each result.
+//!
+//! *Lives here:* the runner of every verb that changes or waits for gateways: it runs the job,
+//! prints one result line for each and a summary, and returns the worst exit code.
+//! *Does not live here:* which gateways (`choice`), and the job for one of them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gatevisor_gateways::profile::ProfileName;
+use serde_json::{Map, Value, json};
+
+use crate::context::CommandContext;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::{interrupt, out};
+
+/// The most gateways that are handled at the same time.
+const AT_A_TIME: usize = 16;
+
+/// The result of a job for one gateway.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The result in words.
+    pub words: String,
+    /// Warnings although it succeeded.
+    pub warnings: Vec<String>,
+    /// Further fields of the JSON object.
+    pub fields: Vec<(&'static str, Value)>,
+}
+
+impl Told {
+    /// Returns the result with these words.
+    pub fn new(words: impl Into<String>, warnings: Vec<String>) -> Self {
+        Self { words: words.into(), warnings, fields: Vec::new() }
+    }
+}
+
+/// The result of a job, or why it failed.
+pub type Result<T = Told> = std::result::Result<T, CommandError>;
+
+/// The results so far, in the order of the names.
+type Results = Arc<Mutex<Vec<Option<Result>>>>;
+
+/// What Ctrl-C does about gateways whose job is under way.
+pub trait Interruption: Send + 'static {
+    /// Returns whether the job for this one can still be left unfinished. If not, the command goes
+    /// on.
+    fn may_end(&self, name: &ProfileName) -> bool;
+
+    /// Undoes what is unfinished, and returns in words how this one is then.
+    fn end(&self, name: &ProfileName) -> String;
+}
+
+/// Nothing is undone, and nothing has to be finished.
+struct AsItIs;
+
+impl Interruption for AsItIs {
+    fn may_end(&self, _: &ProfileName) -> bool {
+        true
+    }
+
+    fn end(&self, _: &ProfileName) -> String {
+        "not finished".to_owned()
+    }
+}
+
+/// Runs a job for each gateway, many at the same time, and returns the results in the order of the
+/// names.
+///
+/// Ctrl-C meanwhile says for which of them it was done.
+pub fn at_once(
+    context: &CommandContext,
+    names: &[ProfileName],
+    job: impl Fn(&ProfileName) -> Result + Sync,
+) -> Vec<Result> {
+    if let [name] = names {
+        return vec![job(name)];
+    }
+    at_once_until(context, names, AsItIs, job)
+}
+
+/// Does the same. This says what Ctrl-C means meanwhile.
+pub fn at_once_until(
+    context: &CommandContext,
+    names: &[ProfileName],
+    interruption: impl Interruption,
+    job: impl Fn(&ProfileName) -> Result + Sync,
+) -> Vec<Result> {
+    let results: Results = Arc::new(Mutex::new(names.iter().map(|_| None).collect()));
+    let (shown, all, json) = (Arc::clone(&results), names.to_vec(), context.json);
+    interrupt::on_signal(move || interrupted(&all, &shown, &interruption, json));
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..names.len().min(AT_A_TIME) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(name) = names.get(index) else { return };
+                    let result = job(name);
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(place) = results.get_mut(index) {
+                        *place = Some(result);
+                    }
+                }
+            });
+        }
+    });
+    let undone = || Err(CommandError::new(Exit::Bug, "nothing was done"));
+    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+    results.iter_mut().map(|place| place.take().unwrap_or_else(undone)).collect()
+}
+
+/// Says how far it is, and returns whether the command ends with that.
+fn interrupted(
+    names: &[ProfileName],
+    results: &Results,
+    interruption: &impl Interruption,
+    json: bool,
+) -> bool {
+    // Nothing is finished meanwhile.
+    let results = results.lock().unwrap_or_else(PoisonError::into_inner);
+    let unfinished = names.iter().zip(results.iter()).filter(|(_, result)| result.is_none());
+    let too_late: Vec<&str> = unfinished
+        .map(|(name, _)| name)
+        .filter(|name| !interruption.may_end(name))
+        .map(ProfileName::as_str)
+        .collect();
+    if !too_late.is_empty() {
+        out::say(format_args!("{}: too late to interrupt this; it is nearly done", too_late.join(", ")));
+        return false;
+    }
+    say_how_far(names, &results, interruption, json);
+    true
+}
+
+fn say_how_far(
+    names: &[ProfileName],
+    results: &[Option<Result>],
+    interruption: &impl Interruption,
+    json: bool,
+) {
+    let done = results.iter().flatten().count();
+    out::say(format_args!("interrupted after {done} of {}", names.len()));
+    for (name, result) in names.iter().zip(results.iter()) {
+        let (words, line) = match result {
+            Some(Ok(told)) => (told.words.clone(), object(name, told).into()),
+            Some(Err(failure)) => (failure.message.clone(), failed(name, failure)),
+            None => {
+                let words = interruption.end(name);
+                let error = format!("interrupted; {words}");
+                (words, json!({ "profile": name.as_str(), "ok": false, "error": error }))
+            }
+        };
+        out::say(format_args!("{name}: {words}"));
+        if json {
+            let _ = out::json(&line);
+        }
+    }
+}
+
+/// Prints one result for each gateway, and a summary if there are several; returns the worst exit
+/// code, which is the highest.
+pub fn tell(
+    context: &CommandContext,
+    names: &[ProfileName],
+    results: impl IntoIterator<Item = Result>,
+) -> Outcome {
+    let (mut code, mut failures) = (Exit::Done.code(), 0_usize);
+    let mut printed = Ok(());
+    // Each job is done and reported, even if nobody reads the results before it.
+    for (name, result) in names.iter().zip(results) {
+        let line = match result {
+            Ok(told) => {
+                out::warn_all(&told.warnings);
+                if context.json {
+                    out::json(&object(name, &told))
+                } else {
+                    out::line(format_args!("{name}: {}", told.words))
+                }
+            }
+            Err(failure) => {
+                let line = if context.json { out::json(&failed(name, &failure)) } else { Ok(()) };
+                code = code.max(out::fail(&failure));
+                failures = failures.saturating_add(1);
+                line
+            }
+        };
+        printed = printed.and(line);
+    }
+    summarize(names.len(), failures);
+    if code == Exit::Done.code() { printed.and(DONE) } else { Ok(code) }
+}
+
+/// Reports how many of several succeeded.
+fn summarize(all: usize, failures: usize) {
+    let done = all.saturating_sub(failures);
+    match (all, failures) {
+        (0 | 1, _) => {}
+        (_, 0) => out::say(format_args!("{all} gateways: all done")),
+        _ => out::say(format_args!("{all} gateways: {done} done, {failures} failed")),
+    }
+}
+
+fn object(name: &ProfileName, told: &Told) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("profile".to_owned(), json!(name.as_str()));
+    object.insert("ok".to_owned(), json!(true));
+    object.extend(told.fields.iter().map(|(field, value)| ((*field).to_owned(), value.clone())));
+    object.insert("result".to_owned(), json!(told.words));
+    object
+}
+
+fn failed(name: &ProfileName, failure: &CommandError) -> Value {
+    json!({
+        "profile": name.as_str(), "ok": false, "error": failure.message, "exit": failure.code,
+        "last_lines": failure.lines,
+    })
+}
+
+/// Shows each of several gateways in order. If one cannot be shown, the others still are. Returns
+/// the worst exit code.
+pub fn shown(names: &[ProfileName], mut show: impl FnMut(&ProfileName) -> Outcome) -> Outcome {
+    if let [name] = names {
+        return show(name);
+    }
+    let mut worst = Exit::Done.code();
+    for name in names {
+        match show(name) {
+            Ok(code) => worst = worst.max(code),
+            // The reader has gone.
+            Err(failure) if failure.message.is_empty() => return Err(failure),
+            Err(failure) => worst = worst.max(out::fail(&failure)),
+        }
+    }
+    Ok(worst)
+}

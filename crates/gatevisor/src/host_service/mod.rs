@@ -1,0 +1,395 @@
+//! `gatevisor install`, `uninstall` and `service status`: the service manager of the machine.
+//!
+//! *Lives here:* which unit a home has, writing and removing it, and what is said about it.
+//! *Does not live here:* the text of a unit (`unit`), talking to systemd (`systemctl`), and how the
+//! supervisor tells systemd how it is (`gatevisor_init`).
+//!
+//! The unit supervises a whole home. A profile has no unit: the home's supervisor has it.
+
+mod systemctl;
+mod unit;
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use gatevisor_client::ScanDir;
+use gatevisor_gateways::agent::AgentDefinition;
+use gatevisor_gateways::files;
+use gatevisor_gateways::profile::Home;
+use gatevisor_paths::OpenHome;
+use gatevisor_sys::process;
+use gatevisor_sys::user::{self, User};
+use rustix::process::{WaitOptions, waitpid};
+use serde_json::json;
+
+use crate::args::{self, Common};
+use crate::container_scandir::variable;
+use crate::context::other_owner;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::out;
+use unit::{HostScope, Unit};
+
+/// Seconds that a gateway's own budget for its end is exceeded by.
+const GRACE_MARGIN: u64 = 10;
+
+/// The shortest grace, in seconds.
+const SHORTEST_GRACE: u64 = 60;
+
+/// Bytes of a unit that are looked at.
+const MAX_UNIT: u64 = 65_536;
+
+/// A home and its unit.
+struct HostUnit {
+    scope: HostScope,
+    name: String,
+    path: PathBuf,
+    home: Home,
+    agent: AgentDefinition,
+    /// The user whom the gateways run as.
+    owner: User,
+}
+
+impl HostUnit {
+    fn find(common: &Common, asked: &args::HostScopeOptions) -> Result<Self, CommandError> {
+        if common.profile.is_some() {
+            return Err(CommandError::new(
+                Exit::Usage,
+                "a unit supervises all profiles of a home, and no profile has one of its own; `gatevisor start NAME` starts \
+                 one, and the home's supervisor brings it back after each boot",
+            ));
+        }
+        let scope = scope(asked)?;
+        let agent = AgentDefinition::load(common.agent.as_deref())?;
+        let home = Home::resolve(common.home.as_deref(), &agent, &variable)?;
+        let owner = owner(&home)?;
+        let name = unit::name(home.root());
+        let path = directory(scope)?.join(&name);
+        Ok(Self { scope, name, path, home, agent, owner })
+    }
+
+    /// Returns the unit's text.
+    fn text(&self, common: &Common) -> Result<String, CommandError> {
+        let budget = self.agent.gateway.stop_timeout_ms.div_ceil(1000).saturating_add(GRACE_MARGIN);
+        let program = gatevisor_sys::process::own_program().map_err(|error| {
+            CommandError::new(Exit::System, format!("cannot find this program's own file: {error}"))
+        })?;
+        let agent = common.agent.as_deref().map(std::path::absolute).transpose();
+        let agent = agent.map_err(|error| {
+            CommandError::new(Exit::Usage, format!("cannot use the agent definition: {error}"))
+        })?;
+        let unit = Unit {
+            scope: self.scope,
+            program,
+            home: self.home.root().to_owned(),
+            agent,
+            user: (self.scope == HostScope::System).then(|| self.user()),
+            path: self.search_path(),
+            variables: self.variables(),
+            grace: budget.max(SHORTEST_GRACE),
+        };
+        unit.text().map_err(|refused| CommandError::of(Exit::Usage, &refused))
+    }
+
+    fn user(&self) -> String {
+        if self.owner.name.is_empty() {
+            self.owner.uid.to_string()
+        } else {
+            String::from_utf8_lossy(&self.owner.name).into_owned()
+        }
+    }
+
+    /// Returns where the gateways' programs are looked for: systemd's own list has nothing of a
+    /// user's.
+    fn search_path(&self) -> String {
+        let system = gatevisor_sys::environment::DEFAULT_PATH;
+        match self.scope {
+            HostScope::User => systemctl::variable("PATH").unwrap_or_else(|| system.to_owned()),
+            HostScope::System => {
+                format!(
+                    "{}/.local/bin:{system}",
+                    String::from_utf8_lossy(&self.owner.home).trim_end_matches('/')
+                )
+            }
+        }
+    }
+
+    /// Returns the variables that name the agent's program.
+    fn variables(&self) -> Vec<(String, String)> {
+        let name = format!("{}BIN", self.agent.prefix());
+        systemctl::variable(&name).map(|value| (name, value)).into_iter().collect()
+    }
+
+    /// Returns what is at the unit's place: its text, if it is ours.
+    fn present(&self) -> Result<Option<String>, CommandError> {
+        let foreign = |why: &str| {
+            CommandError::new(
+                Exit::No,
+                format!("`{}` is left as it is: {why}; remove it yourself, or keep it", self.path.display()),
+            )
+        };
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed("look at", &error)),
+            Ok(found) if !found.is_file() => return Err(foreign("it is no file")),
+            Ok(found) if found.len() > MAX_UNIT => {
+                return Err(foreign("it is not made by `gatevisor install`"));
+            }
+            Ok(_) => {}
+        }
+        let text = fs::read_to_string(&self.path).map_err(|error| self.failed("read", &error))?;
+        if text.lines().next() == Some(unit::MARK) {
+            Ok(Some(text))
+        } else {
+            Err(foreign("it is not made by `gatevisor install`"))
+        }
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> CommandError {
+        CommandError::new(Exit::System, format!("cannot {what} the unit `{}`: {error}", self.path.display()))
+    }
+
+    /// Replaces the unit by one with this text, at one instant.
+    fn write(&self, text: &str) -> Result<(), CommandError> {
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(parent).map_err(|error| self.failed("make a directory for", &error))?;
+        let written = files::open_directory(parent).and_then(|parent| {
+            let aside = files::write_beside(parent.as_fd(), &self.name, text.as_bytes(), 0o644)?;
+            files::commit(parent.as_fd(), &aside, &self.name)
+        });
+        written.map_err(|error| self.failed("write", &error))
+    }
+
+    /// Puts back what was there before.
+    fn restore(&self, before: Option<&str>) {
+        let restored = match before {
+            Some(text) => self.write(text),
+            None => fs::remove_file(&self.path).map_err(|error| self.failed("remove", &error)),
+        };
+        if let Err(error) = restored {
+            out::warn(&error.message);
+        }
+        let _ = systemctl::call(self.scope, &["daemon-reload"]);
+    }
+
+    fn is_active(&self) -> bool {
+        let state = systemctl::properties(self.scope, &self.name, &["ActiveState"]);
+        state.is_ok_and(|state| {
+            state
+                .get("ActiveState")
+                .is_some_and(|state| ["active", "activating", "reloading"].contains(&state.as_str()))
+        })
+    }
+}
+
+/// Returns whose service manager is meant: root's is the system's.
+fn scope(asked: &args::HostScopeOptions) -> Result<HostScope, CommandError> {
+    let is_root = rustix::process::geteuid().is_root();
+    match (asked.user, asked.system) {
+        // Root would be led by the links of whoever HOME belongs to, as under `sudo -E`.
+        (true, _) if is_root => Err(CommandError::new(
+            Exit::Usage,
+            "root's own service manager is the system's; call this as the user, or without --user",
+        )),
+        (true, _) => Ok(HostScope::User),
+        (false, true) if !is_root => Err(CommandError::new(
+            Exit::Usage,
+            "only root changes the system's units; call it with sudo, or with --user for a unit of your own",
+        )),
+        (false, true) => Ok(HostScope::System),
+        (false, false) => Ok(if is_root { HostScope::System } else { HostScope::User }),
+    }
+}
+
+/// Returns the user whom the gateways of a home run as: under root's service manager, whoever
+/// decides what is in the home.
+fn owner(home: &Home) -> Result<User, CommandError> {
+    let root = home.root();
+    match OpenHome::open(root) {
+        Ok(_) => {}
+        Err(error) if error.is_missing() => {
+            let root = root.display();
+            return Err(CommandError::new(
+                Exit::No,
+                format!(
+                    "there is no home `{root}`; check the path, or make it as its user: mkdir -p -m 700 '{root}'"
+                ),
+            ));
+        }
+        Err(error) => return Err(CommandError::of(Exit::System, &error)),
+    }
+    let own = rustix::process::geteuid();
+    let other = if own.is_root() { other_owner(root)? } else { None };
+    user::lookup_uid(other.unwrap_or(own.as_raw())).map_err(|error| CommandError::of(Exit::System, &error))
+}
+
+/// Returns where units of this scope are.
+fn directory(scope: HostScope) -> Result<PathBuf, CommandError> {
+    if scope == HostScope::System {
+        return Ok("/etc/systemd/system".into());
+    }
+    let configuration = variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let own = || {
+        variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute()).map(|home| home.join(".config"))
+    };
+    configuration
+        .or_else(own)
+        .map(|path| path.join("systemd/user"))
+        .ok_or_else(|| CommandError::new(Exit::Usage, "it is unknown where your units are: HOME is not set"))
+}
+
+/// Writes, enables and starts the unit of a home.
+pub fn install(common: &Common, options: &args::Install) -> Outcome {
+    let unit = HostUnit::find(common, &options.scope)?;
+    let text = unit.text(common)?;
+    if options.dry_run {
+        out::say(format_args!("this would be `{}`:", unit.path.display()));
+        for line in text.lines() {
+            out::line(line.to_owned())?;
+        }
+        return DONE;
+    }
+    systemctl::must_run()?;
+    let before = unit.present()?;
+    if !options.no_start && !unit.is_active() {
+        must_be_free(&unit)?;
+    }
+    let is_changed = before.as_deref() != Some(&*text);
+    if is_changed {
+        unit.write(&text)?;
+    }
+    let enabled = systemctl::call(unit.scope, &["daemon-reload"])
+        .and_then(|_| systemctl::call(unit.scope, &["enable", "--", &unit.name]));
+    if let Err(error) = enabled {
+        if is_changed {
+            unit.restore(before.as_deref());
+        }
+        return Err(error);
+    }
+    let verb = if is_changed && before.is_some() { "restart" } else { "start" };
+    if !options.no_start {
+        out::say(format_args!("starting `{}`", unit.name));
+        systemctl::call(unit.scope, &[verb, "--", &unit.name]).map_err(|error| {
+            let hint = format!("journalctl {} --unit '{}'", unit.scope.option(), unit.name);
+            error.with_hint(hint)
+        })?;
+    }
+    told_of_lingering(&unit);
+    tell(common, &unit, if options.no_start { "enabled" } else { "enabled and started" })
+}
+
+/// Refuses a home that a supervisor outside of the unit has.
+fn must_be_free(unit: &HostUnit) -> Result<(), CommandError> {
+    if !is_supervised(unit)? {
+        return Ok(());
+    }
+    let home = unit.home.root().display();
+    Err(CommandError::new(
+        Exit::AlreadySupervised,
+        format!(
+            "another supervisor has the home `{home}`; end it with `gatevisor --home {home} down`, then call this \
+             again: what runs now comes back under the unit"
+        ),
+    ))
+}
+
+/// Returns whether a supervisor has the home, found out with the rights of the home's owner: root
+/// follows nothing that another user made.
+fn is_supervised(unit: &HostUnit) -> Result<bool, CommandError> {
+    let scandir = ScanDir::new(unit.home.scandir());
+    let is_running = || scandir.running().unwrap_or(false);
+    if !rustix::process::geteuid().is_root() || unit.owner.uid == 0 {
+        return Ok(is_running());
+    }
+    let failed =
+        |errno| CommandError::new(Exit::System, format!("cannot look at the home as its owner: {errno}"));
+    let child = process::fork_child(|| i32::from(user::assume(&unit.owner).is_ok() && is_running()));
+    let ended = waitpid(Some(child.map_err(failed)?), WaitOptions::empty()).map_err(failed)?;
+    Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(1)))
+}
+
+/// Says what a user's unit needs to run without a session.
+fn told_of_lingering(unit: &HostUnit) {
+    if unit.scope == HostScope::User && systemctl::lingers(unit.owner.uid) == Some(false) {
+        out::warn(
+            "your units end when you log out, and start when you log in; `loginctl enable-linger` lets them run \
+             from boot on",
+        );
+    }
+}
+
+/// Stops, disables and removes the unit of a home; the home stays.
+pub fn uninstall(common: &Common, asked: &args::HostScopeOptions) -> Outcome {
+    let unit = HostUnit::find(common, asked)?;
+    if unit.present()?.is_none() {
+        return Err(CommandError::new(
+            Exit::No,
+            format!("there is no unit `{}`, so nothing was removed", unit.path.display()),
+        ));
+    }
+    systemctl::must_run()?;
+    out::say(format_args!("stopping `{}`", unit.name));
+    systemctl::call(unit.scope, &["disable", "--now", "--", &unit.name])?;
+    fs::remove_file(&unit.path).map_err(|error| unit.failed("remove", &error))?;
+    systemctl::call(unit.scope, &["daemon-reload"])?;
+    tell(common, &unit, "removed; the home and its profiles are as they were")
+}
+
+/// Says what systemd knows of the unit of a home; the answer is no if it is not active.
+pub fn status(common: &Common, asked: &args::HostScopeOptions) -> Outcome {
+    let unit = HostUnit::find(common, asked)?;
+    systemctl::must_run()?;
+    let is_there = unit.present()?.is_some();
+    let names = [
+        "ActiveState",
+        "SubState",
+        "UnitFileState",
+        "MainPID",
+        "StatusText",
+        "ActiveEnterTimestamp",
+        "NRestarts",
+    ];
+    let found = systemctl::properties(unit.scope, &unit.name, &names)?;
+    let value = |name: &str| found.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    let lingers = if unit.scope == HostScope::User { systemctl::lingers(unit.owner.uid) } else { None };
+    let is_active = value("ActiveState") == Some("active");
+    if common.json {
+        out::json(&json!({
+            "unit": unit.name,
+            "path": unit.path.display().to_string(),
+            "installed": is_there,
+            "enabled": value("UnitFileState") == Some("enabled"),
+            "state": value("ActiveState"),
+            "since": value("ActiveEnterTimestamp"),
+            "supervisor": value("MainPID").and_then(|pid| pid.parse::<i32>().ok()).filter(|pid| *pid > 0),
+            "says": value("StatusText"),
+            "restarts": value("NRestarts").and_then(|count| count.parse::<u64>().ok()),
+            "lingers": lingers,
+        }))?;
+    } else if is_there {
+        let since = value("ActiveEnterTimestamp").map_or_else(String::new, |since| format!(" since {since}"));
+        let says = value("StatusText").map_or_else(String::new, |says| format!(": {says}"));
+        let (state, enabled) =
+            (value("ActiveState").unwrap_or("unknown"), value("UnitFileState").unwrap_or("unknown"));
+        out::line(format!("{}: {state}{since}, {enabled}{says}", unit.name))?;
+        told_of_lingering(&unit);
+    } else {
+        out::line(format!(
+            "no unit supervises `{}`; `gatevisor install` makes one",
+            unit.home.root().display()
+        ))?;
+    }
+    Ok(if is_active { Exit::Done.code() } else { Exit::No.code() })
+}
+
+fn tell(common: &Common, unit: &HostUnit, words: &str) -> Outcome {
+    if common.json {
+        out::json(
+            &json!({ "unit": unit.name, "path": unit.path.display().to_string(), "ok": true, "result": words }),
+        )?;
+    } else {
+        out::line(format!("{}: {words}", unit.name))?;
+    }
+    DONE
+}

@@ -1,0 +1,84 @@
+//! Asking systemd, through its own tools.
+//!
+//! *Lives here:* calling them, and reading what they print. *Does not live here:* what is asked of
+//! them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use gatevisor_sys::environment;
+
+use super::unit::HostScope;
+use crate::exit::{CommandError, Exit};
+
+/// Exists on a machine whose first process is systemd.
+///
+/// **Source:** `sd_booted(3)`.
+const BOOTED: &str = "/run/systemd/system";
+
+/// Refuses a machine without systemd.
+pub fn must_run() -> Result<(), CommandError> {
+    if Path::new(BOOTED).is_dir() {
+        return Ok(());
+    }
+    Err(CommandError::new(
+        Exit::System,
+        "systemd does not run this machine, and no other service manager is known; `gatevisor up --detach` supervises \
+         in the background, and `gatevisor init` is the first process of a container",
+    ))
+}
+
+/// Calls `systemctl` in this scope, and returns what it printed.
+pub fn call(scope: HostScope, words: &[&str]) -> Result<String, CommandError> {
+    tool("systemctl", &[&[scope.option()], words].concat())
+}
+
+/// Returns properties of a unit by name.
+pub fn properties(
+    scope: HostScope,
+    unit: &str,
+    names: &[&str],
+) -> Result<BTreeMap<String, String>, CommandError> {
+    let printed = call(scope, &["show", "--property", &names.join(","), "--", unit])?;
+    let pairs = printed.lines().filter_map(|line| line.split_once('='));
+    Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+/// Returns whether the user's services run while the user has no session; `None` if that cannot be
+/// found out.
+pub fn lingers(uid: u32) -> Option<bool> {
+    let printed =
+        tool("loginctl", &["show-user", "--property", "Linger", "--value", &uid.to_string()]).ok()?;
+    match printed.trim() {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn tool(program: &str, words: &[&str]) -> Result<String, CommandError> {
+    let mut called = Command::new(program);
+    called.args(words).stdin(Stdio::null());
+    called.env_clear().envs(environment::inherited(std::env::vars_os().collect()));
+    let failed = |why: String| {
+        CommandError::new(Exit::System, format!("`{program} {}` failed: {why}", words.join(" ")))
+    };
+    let output = called.output().map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    said.truncate(3);
+    let said = if said.is_empty() { output.status.to_string() } else { said.join("; ") };
+    Err(failed(said))
+}
+
+/// Returns the value of a variable, if it is text.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .and_then(|value| OsStr::to_str(&value).map(str::to_owned))
+}

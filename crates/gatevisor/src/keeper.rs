@@ -1,0 +1,133 @@
+//! Keeps processes running that watch something, beside the process that keeps them.
+//!
+//! *Lives here:* starting such a process again after its end, and ending one that does nothing.
+//! *Does not live here:* what they watch (`watch`, `live`); who keeps the keeper (the supervisor).
+//!
+//! A process that a signal has stopped is killed, and so is one that makes no progress: it watches
+//! nothing, and nobody would replace it. All of them end with the keeper.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use gatevisor_liveness::{Attended, Attention, ClockReading, WakeUp};
+use gatevisor_sys::clock::{monotonic_ms, timespec};
+use gatevisor_sys::process::fork_beside;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+
+use crate::out;
+
+/// How often the keeper looks at least.
+const LOOK_MS: u64 = 5_000;
+/// For how long of the keeper's own time a process may make no progress.
+const STUCK: Duration = Duration::from_mins(1);
+/// Milliseconds before a process that has ended is started again: after the first end, and at most.
+const FIRST_MS: u64 = 1_000;
+const LONGEST_MS: u64 = 60_000;
+
+/// A process to keep running.
+pub struct Kept<'a> {
+    /// What it watches, for people.
+    pub what: &'static str,
+    /// What it does; returns its exit code.
+    pub job: &'a dyn Fn() -> i32,
+    /// Returns a number that changes as long as it makes progress, where it shows that.
+    pub pulse: Option<&'a dyn Fn() -> Option<u64>>,
+}
+
+/// Keeps these processes running. Does not return.
+pub fn keep(all: &[Kept<'_>]) -> ! {
+    let mut running: Vec<KeptProcess<'_>> = all.iter().map(KeptProcess::new).collect();
+    let (mut attention, mut planned_ms) = (Attention::default(), 0);
+    loop {
+        let now_ms = monotonic_ms();
+        let wake = attention.wake(ClockReading { monotonic_ms: now_ms, boottime_ms: now_ms }, planned_ms);
+        for process in &mut running {
+            process.step(now_ms, wake);
+        }
+        planned_ms = running.iter().map(|process| process.left_ms(now_ms)).min().unwrap_or(LOOK_MS);
+        let ends = running.iter().filter_map(|process| process.end.as_ref());
+        let mut fds: Vec<PollFd<'_>> = ends.map(|end| PollFd::new(end, PollFlags::IN)).collect();
+        let _ = poll(&mut fds, Some(&timespec(planned_ms)));
+    }
+}
+
+/// A kept process, running or waiting to be started.
+struct KeptProcess<'a> {
+    kept: &'a Kept<'a>,
+    pid: Option<Pid>,
+    /// Tells when it has ended.
+    end: Option<OwnedFd>,
+    began_ms: u64,
+    start_at_ms: u64,
+    delay_ms: u64,
+    last_pulse: (Option<u64>, Attended),
+}
+
+impl<'a> KeptProcess<'a> {
+    fn new(kept: &'a Kept<'a>) -> Self {
+        let last_pulse = (None, Attended::default());
+        Self { kept, pid: None, end: None, began_ms: 0, start_at_ms: 0, delay_ms: FIRST_MS, last_pulse }
+    }
+
+    /// Returns for how many milliseconds nothing is to be done about it, if it does not end.
+    fn left_ms(&self, now_ms: u64) -> u64 {
+        if self.pid.is_some() { LOOK_MS } else { self.start_at_ms.saturating_sub(now_ms).min(LOOK_MS) }
+    }
+
+    /// Does what is due about it.
+    fn step(&mut self, now_ms: u64, wake: WakeUp) {
+        let Some(pid) = self.pid else {
+            if now_ms >= self.start_at_ms {
+                self.start(now_ms, wake.now);
+            }
+            return;
+        };
+        match waitpid(Some(pid), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            Ok(Some((_, status))) if status.stopped() => self.replace(pid, "was stopped by a signal"),
+            Ok(None) if self.is_stuck(wake) => self.replace(pid, "does not get on"),
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => self.ended(now_ms),
+        }
+    }
+
+    fn start(&mut self, now_ms: u64, now: Attended) {
+        self.began_ms = now_ms;
+        self.last_pulse = (None, now);
+        match fork_beside(self.kept.job) {
+            Ok(pid) => {
+                self.pid = Some(pid);
+                self.end = pidfd_open(pid, PidfdFlags::empty()).ok();
+            }
+            Err(errno) => {
+                out::warn(&format!("cannot watch {}: cannot fork: {errno}", self.kept.what));
+                self.ended(now_ms);
+            }
+        }
+    }
+
+    /// Notes its end. One that ran for a while may be started again soon.
+    fn ended(&mut self, now_ms: u64) {
+        (self.pid, self.end) = (None, None);
+        if now_ms.saturating_sub(self.began_ms) > LONGEST_MS {
+            self.delay_ms = FIRST_MS;
+        }
+        self.start_at_ms = now_ms.saturating_add(self.delay_ms);
+        self.delay_ms = self.delay_ms.saturating_mul(2).min(LONGEST_MS);
+    }
+
+    /// Kills it. It is started again once it has ended.
+    fn replace(&self, pid: Pid, why: &str) {
+        out::warn(&format!("the process that watches {} {why}, and is replaced", self.kept.what));
+        let _ = kill_process(pid, Signal::KILL);
+    }
+
+    fn is_stuck(&mut self, wake: WakeUp) -> bool {
+        let Some(pulse) = self.kept.pulse else { return false };
+        let pulse = pulse();
+        if pulse != self.last_pulse.0 || wake.lapse {
+            self.last_pulse = (pulse, wake.now);
+        }
+        u128::from(wake.now.since(self.last_pulse.1)) > STUCK.as_millis()
+    }
+}

@@ -1,0 +1,95 @@
+//! `gatevisor metrics`: the state of all gateways as metrics, once or over HTTP.
+//!
+//! *Lives here:* gathering, and the token's file. *Does not live here:* which metrics there are
+//! (`gatevisor_metrics`), and the server (`gatevisor_web`).
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_gateways::{ReadFileError, incidents, inspect};
+use gatevisor_metrics::{HomeFacts, TextFormat, encode, registry};
+use gatevisor_paths::by_path;
+use gatevisor_web::{Access, MetricsRequest, MetricsText, Responder, serve};
+use gatevisor_wire::exit::error_chain;
+
+use crate::args::MetricsOptions;
+use crate::context::CommandContext;
+use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::out::{self, Text};
+
+/// The most bytes of a file with a token.
+const TOKEN_BYTES: usize = 4096;
+
+/// Prints the metrics, or serves them until the process is ended.
+pub fn run(context: &CommandContext, options: &MetricsOptions) -> Outcome {
+    if context.json {
+        return Err(CommandError::new(
+            Exit::Usage,
+            "metrics have a format of their own; `gatevisor --json status` prints the same facts as JSON",
+        ));
+    }
+    if let Some(address) = options.listen {
+        return listen(context, address, options.token_file.as_deref());
+    }
+    let format = if options.open_metrics { TextFormat::OpenMetrics } else { TextFormat::Prometheus };
+    let text = text(&context.manager, format).map_err(|why| CommandError::new(Exit::System, why))?;
+    let lines: Vec<Text> = text.lines().map(Text::from).collect();
+    out::lines(&lines)?;
+    DONE
+}
+
+fn listen(context: &CommandContext, address: SocketAddr, token_file: Option<&Path>) -> Outcome {
+    let token = token_file.map(token_in).transpose()?;
+    let access = Access::new(address, token.as_deref())
+        .map_err(|error| CommandError::new(Exit::Usage, error.to_string()))?;
+    let manager = context.manager.with_agent(context.manager.agent().clone());
+    let metrics: Responder = Arc::new(move |question: MetricsRequest| {
+        let format = TextFormat::accepted(&question.accept);
+        Ok(MetricsText { media_type: format.media_type(), text: text(&manager, format)? })
+    });
+    let tell = |bound: SocketAddr| out::say(format_args!("metrics are at http://{bound}/metrics"));
+    match serve(address, access, metrics, tell) {
+        Ok(never) => match never {},
+        Err(error) => Err(CommandError::new(Exit::System, error_chain(&error))),
+    }
+}
+
+/// Returns all metrics as text, or why there are none.
+fn text(manager: &ScandirManager, format: TextFormat) -> Result<String, String> {
+    let facts = gather(manager).map_err(|error| error_chain(&error))?;
+    encode(&registry(facts), format).map_err(|error| error_chain(&error))
+}
+
+fn gather(manager: &ScandirManager) -> Result<HomeFacts, inspect::InspectError> {
+    let begun = Instant::now();
+    let reports = inspect::survey(manager)?;
+    let profiles = reports.iter().filter_map(|report| report.profile.as_ref());
+    let incidents = profiles
+        .filter_map(|name| {
+            let kept = incidents::list(&incidents::logs_of(manager.home(), name)).ok()?;
+            Some((name.as_str().to_owned(), kept.len()))
+        })
+        .collect();
+    let is_supervised = manager.supervisor_program().is_some();
+    let took_s = begun.elapsed().as_secs_f64();
+    Ok(HomeFacts { reports, incidents, is_supervised, version: env!("CARGO_PKG_VERSION"), took_s })
+}
+
+/// Returns the token in a file that nobody else may read.
+fn token_in(file: &Path) -> Result<String, CommandError> {
+    let name = file.display();
+    let unusable =
+        |why: String| CommandError::new(Exit::Usage, format!("cannot use the token in `{name}`: {why}"));
+    let stat = by_path::look(file).map_err(|error| unusable(error_chain(&error)))?;
+    if stat.mode & 0o077 != 0 {
+        return Err(unusable(format!("others may read it; chmod 600 {name}")));
+    }
+    let bytes = gatevisor_gateways::read_bounded(file, TOKEN_BYTES)
+        .map_err(|error: ReadFileError| unusable(error_chain(&error)))?
+        .unwrap_or_default();
+    let text = String::from_utf8(bytes).map_err(|_| unusable("it is not text".to_owned()))?;
+    Ok(text.trim_end().to_owned())
+}

@@ -1,0 +1,52 @@
+//! Removes the slots of gateways, with what belongs to them.
+//!
+//! *Lives here:* what Ctrl-C means meanwhile. *Does not live here:* removing one
+//! (`gatevisor_gateways`), and what is said of it (`gateway`, `profile`).
+
+use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_paths::by_path;
+use gatevisor_wire::control::Control;
+
+use crate::context::CommandContext;
+use crate::each::{self, Interruption};
+
+/// Runs a job for each gateway that ends with the removal of its slot, many at the same time.
+///
+/// Until a gateway is down, Ctrl-C leaves everything of it, and has it started again. After that
+/// the removal is a matter of milliseconds, and is ended.
+pub fn each(
+    context: &CommandContext,
+    names: &[ProfileName],
+    job: impl Fn(&ProfileName) -> each::Result + Sync,
+) -> Vec<each::Result> {
+    let manager = context.manager.clone();
+    let is_wanted = |name: &&ProfileName| manager.slot(name).status().is_ok_and(|status| status.want_up);
+    let wanted = names.iter().filter(is_wanted).cloned().collect();
+    each::at_once_until(context, names, Withdrawal { manager, wanted }, job)
+}
+
+/// Slots that are being removed.
+struct Withdrawal {
+    manager: ScandirManager,
+    /// Those whose gateways were wanted up.
+    wanted: Vec<ProfileName>,
+}
+
+impl Interruption for Withdrawal {
+    fn may_end(&self, name: &ProfileName) -> bool {
+        by_path::look_itself(self.manager.slot(name).path()).is_ok()
+    }
+
+    fn end(&self, name: &ProfileName) -> String {
+        if !self.wanted.contains(name) {
+            return "nothing of it was removed".to_owned();
+        }
+        match self.manager.slot(name).send(&[Control::Up]) {
+            Ok(()) => {
+                "nothing of it was removed, and its gateway is started again when it has ended".to_owned()
+            }
+            Err(error) => format!("nothing of it was removed, and its gateway is down: {error}"),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! *Lives here:* asking a gateway to take no new work, and taking that back, in each of the ways
+//! that a definition can say.
+//!
+//! *Does not live here:* when.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use gatevisor_paths::by_path;
+use gatevisor_slot::expand::expand;
+use gatevisor_wire::control::{Control, ControlSignal};
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, Mode, unlinkat};
+use rustix::io::Errno;
+
+use crate::agent::{DrainDefinition, DrainMarker, Placeholders, fill};
+use crate::files::{open_directory, random_suffix, read_bounded};
+use crate::incidents::{Evidence, PartEnd, PartLimits, become_command, run_bounded};
+use crate::manager::{ScandirManager, restart_control};
+use crate::ports;
+use crate::profile::ProfileName;
+
+/// Bytes of a marker that are looked at.
+const MARKER_BYTES: usize = 64 << 10;
+/// Bytes of a command's output that are kept.
+pub(super) const OUTPUT_BYTES: usize = 256 << 10;
+
+/// One gateway, and how it is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DrainTarget<'a> {
+    pub manager: &'a ScandirManager,
+    pub name: &'a ProfileName,
+    pub drain: &'a DrainDefinition,
+}
+
+impl DrainTarget<'_> {
+    /// Asks the gateway with this process to take no new work; `by` is who asks.
+    pub fn ask(&self, pid: i32, by: &str) -> Result<(), String> {
+        if let Some(marker) = &self.drain.marker {
+            return self.write(marker, pid, by);
+        }
+        if let Some(commands) = &self.drain.command {
+            return self.command(&commands.begin, commands.timeout_ms).map(drop);
+        }
+        self.drain.signal.as_ref().map_or(Ok(()), |signals| self.signal(&signals.begin))
+    }
+
+    /// Takes that back; returns whether there was anything to take back, as far as that shows.
+    pub fn take_back(&self) -> Result<bool, String> {
+        if let Some(marker) = &self.drain.marker {
+            return remove(&self.home(), &marker.file).map_err(|errno| {
+                format!("cannot remove `{}`: {}", self.file(marker).display(), words(errno))
+            });
+        }
+        if let Some(commands) = &self.drain.command {
+            return self.command(&commands.end, commands.timeout_ms).map(|_| true);
+        }
+        let end = self.drain.signal.as_ref().and_then(|signals| signals.end.as_deref());
+        end.map_or(Ok(false), |signal| self.signal(signal).map(|()| true))
+    }
+
+    /// Returns the file with which another program asks for it, where nobody of ours does.
+    pub fn asked_by_another(&self, pid: i32) -> Option<PathBuf> {
+        let file = self.file(self.drain.marker.as_ref()?);
+        let bytes = read_bounded(&file, MARKER_BYTES).ok().flatten()?;
+        let is_of_now = !self.drain.marker.as_ref()?.content.contains("{epoch}")
+            || String::from_utf8_lossy(&bytes).contains(&epoch(pid));
+        is_of_now.then_some(file)
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.manager.home().profile_dir(self.name)
+    }
+
+    fn file(&self, marker: &DrainMarker) -> PathBuf {
+        self.home().join(&marker.file)
+    }
+
+    /// The file is short-lived, so it is replaced atomically but not synced.
+    fn write(&self, marker: &DrainMarker, pid: i32, by: &str) -> Result<(), String> {
+        let content = content(&marker.content, &epoch(pid), by, Timestamp::now());
+        let failed =
+            |why: &dyn std::fmt::Display| format!("cannot write `{}`: {why}", self.file(marker).display());
+        let parent = open_directory(&self.home()).map_err(|error| failed(&error))?;
+        let temporary = format!(".{}.{}", marker.file, random_suffix());
+        let mode = Mode::from_raw_mode(0o644);
+        gatevisor_sys::file::replace(parent.as_fd(), &marker.file, &temporary, content.as_bytes(), mode)
+            .map_err(|errno| failed(&words(errno)))
+    }
+
+    fn signal(&self, name: &str) -> Result<(), String> {
+        let control = restart_control(name).unwrap_or(Control::Signal(ControlSignal::Continue));
+        self.manager.slot(self.name).send(&[control]).map_err(|error| error.to_string())
+    }
+
+    /// Runs a command of the definition's to its end, and returns what it printed.
+    pub fn command(&self, argv: &[String], timeout_ms: u64) -> Result<Vec<u8>, String> {
+        let argv = argv.iter().map(|text| self.expanded(text)).collect::<Result<Vec<OsString>, String>>()?;
+        let shown = argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+        let evidence = Evidence { argv, directory: self.home(), timeout_ms };
+        let told = self.environment();
+        let told: Vec<(&str, String)> = told.iter().map(|(name, value)| (&**name, value.clone())).collect();
+        let until = Instant::now().checked_add(Duration::from_millis(timeout_ms));
+        let limits = PartLimits { until: until.unwrap_or_else(Instant::now), bytes: OUTPUT_BYTES };
+        let output = run_bounded(limits, |output| {
+            let _why = become_command(&evidence, &told, &output);
+            i32::from(gatevisor_wire::exit::Exit::NotExecutable.code())
+        });
+        match output.end {
+            PartEnd::Code(0) => Ok(output.bytes),
+            PartEnd::Code(code) => Err(format!("`{shown}` exited with {code}")),
+            PartEnd::Signal(signal) => Err(format!("`{shown}` was ended by signal {signal}")),
+            PartEnd::TooLong => Err(format!("`{shown}` printed more than {OUTPUT_BYTES} bytes")),
+            PartEnd::Late => Err(format!("`{shown}` did not end in {timeout_ms} ms")),
+            PartEnd::Failed(errno) => Err(format!("`{shown}` cannot be executed: {}", words(errno))),
+        }
+    }
+
+    /// Returns the variables that the definition gives a gateway.
+    fn environment(&self) -> Vec<(String, String)> {
+        let agent = self.manager.agent();
+        let home = (agent.home_variable(), self.manager.home().root().display().to_string());
+        let given = agent.gateway.environment.iter();
+        let given = given
+            .filter_map(|(name, text)| Some((name.clone(), self.expanded(text).ok()?.into_string().ok()?)));
+        std::iter::once(home).chain(given).collect()
+    }
+
+    /// Returns a text of the definition with everything filled in, as a start of the gateway would.
+    pub fn expanded(&self, text: &str) -> Result<OsString, String> {
+        let variable = self.manager.agent().home_variable();
+        let unfilled = |why: &dyn std::fmt::Display| format!("`{text}` cannot be filled in: {why}");
+        let filled =
+            fill(text, &Placeholders::new(self.name, &variable)).map_err(|error| unfilled(&error))?;
+        let values = ports::variables(self.manager, self.name);
+        let root = self.manager.home().root();
+        let filled = expand(&filled, &|name| {
+            if name == variable {
+                return Some(root.into());
+            }
+            let own = values.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+            own.or_else(|| std::env::var_os(name))
+        });
+        filled.map_err(|error| unfilled(&error))
+    }
+}
+
+/// Removes a file from a directory, and returns whether it was there.
+pub(super) fn remove(directory: &Path, file: &str) -> Result<bool, Errno> {
+    let directory = match by_path::directory(directory) {
+        Err(Errno::NOENT) => return Ok(false),
+        other => other?,
+    };
+    match unlinkat(directory, file, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Returns what a marker holds. Whatever is put into it, a JSON text stays one.
+fn content(template: &str, epoch: &str, by: &str, now: Timestamp) -> String {
+    let text = |value: &str| {
+        let quoted = serde_json::to_string(value).unwrap_or_default();
+        quoted.trim_matches('"').to_owned()
+    };
+    let now = now.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string();
+    template
+        .trim_start()
+        .replace("{epoch}", &text(epoch))
+        .replace("{now}", &now)
+        .replace("{principal}", &text(&format!("gatevisor: {by}")))
+}
+
+/// Returns what tells this start of the machine or container from every other, as a process in it
+/// sees it: the kernel's boot and the start of process 1.
+fn epoch(pid: i32) -> String {
+    // A gateway in a container of its own has another process 1, if it has its own /proc.
+    let as_seen = |path: &str| {
+        let read = |path: &str| read_bounded(Path::new(path), MARKER_BYTES).ok().flatten();
+        let bytes = read(&format!("/proc/{pid}/root{path}")).or_else(|| read(path));
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    };
+    let boot = as_seen("/proc/sys/kernel/random/boot_id");
+    let first = as_seen("/proc/1/stat");
+    let began = first.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
+    format!("{}:{}", boot.trim(), began.unwrap_or_default())
+}
+
+pub(super) fn words(errno: Errno) -> String {
+    gatevisor_wire::exit::error_chain(&errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insta::assert_snapshot;
+
+    #[test]
+    fn a_marker_says_which_start_of_the_machine_it_is_for_and_who_asks() {
+        let now = Timestamp::from_second(1_780_000_000).unwrap();
+        let template = "{\"at\": \"{now}\", \"by\": \"{principal}\", \"epoch\": \"{epoch}\"}\n";
+        let text = content(template, "boot:7", "a \"b\"\n{now}", now);
+        assert_snapshot!(text, @r#"{"at": "2026-05-28T20:26:40.000000+00:00", "by": "gatevisor: a \"b\"\n{now}", "epoch": "boot:7"}"#);
+        let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(object["by"], "gatevisor: a \"b\"\n{now}");
+        let epoch = epoch(std::process::id().cast_signed());
+        let (boot, began) = epoch.split_once(':').unwrap();
+        assert_eq!(boot.len(), 36, "{epoch}");
+        assert!(began.parse::<u64>().is_ok(), "{epoch}");
+    }
+}

@@ -1,0 +1,350 @@
+//! *Lives here:* carrying a drain out: asking, looking and taking back as the machine says, and the
+//! lock that says that somebody does.
+//!
+//! *Does not live here:* the machine (`gatevisor_liveness::drain`), and what follows.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use gatevisor_client::status_view;
+use gatevisor_liveness::{Drain, DrainEffect, DrainEnd, DrainEvent, DrainSettings};
+use gatevisor_paths::by_path;
+use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
+use gatevisor_sys::proc::Process;
+use gatevisor_sys::process::fork_beside;
+use gatevisor_wire::status::Status;
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::asking::DrainTarget;
+use super::error::DrainError;
+use super::leftover::undo;
+use super::record::{DrainRecord, DrainRecords, DrainThen, directory};
+use super::report::holder;
+use super::work;
+use crate::agent::{DrainDefinition, IdleSource};
+use crate::desired::Provenance;
+use crate::inspect::served_by;
+use crate::manager::ScandirManager;
+use crate::profile::ProfileName;
+
+/// Milliseconds between two looks at a gateway.
+const LOOK_MS: u64 = 1_000;
+/// How a state file comes into a home in one piece, and how it is written in place.
+const COMES: WatchFlags = WatchFlags::MOVED_TO
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::DONT_FOLLOW);
+
+/// Who has a gateway drained, for how long at the most, and for what.
+#[derive(Debug, Clone)]
+pub struct DrainOrder {
+    /// The user and the command that ask for it.
+    pub by: Provenance,
+    /// How long the drain may take.
+    pub limit: Duration,
+    /// What is done to the gateway afterwards.
+    pub then: DrainThen,
+    /// Turns that are not waited for.
+    pub spared: u32,
+}
+
+/// A gateway that is asked to take no new work as long as this value lives.
+#[derive(Debug)]
+pub struct HeldDrain {
+    name: ProfileName,
+    manager: ScandirManager,
+    definition: DrainDefinition,
+    machine: Drain,
+    record: DrainRecord,
+    records: DrainRecords,
+    process: OwnedFd,
+    failed: Vec<String>,
+    began_ms: u64,
+    ended_ms: Option<u64>,
+    _lock: OwnedFd,
+}
+
+impl HeldDrain {
+    /// Asks a gateway to take no new work.
+    ///
+    /// # Errors
+    /// Nothing was done to it.
+    pub fn begin(
+        manager: &ScandirManager,
+        name: &ProfileName,
+        order: &DrainOrder,
+    ) -> Result<Self, DrainError> {
+        let (definition, pid) = drainable(manager, name)?;
+        let service = name.service_entry();
+        let scandir = manager.scandir();
+        let unrecorded =
+            |source| DrainError::Record { name: name.clone(), directory: directory(scandir), source };
+        let records = DrainRecords::make(scandir).map_err(unrecorded)?;
+        let held =
+            || DrainError::Held { name: name.clone(), holder: holder(records.read(&service).as_ref()) };
+        let lock = records.lock_soon(&service).map_err(unrecorded)?.ok_or_else(held)?;
+        // Whoever left one behind holds its lock no more.
+        if records.read(&service).is_some() {
+            undo(manager, name, &records).map_err(|why| DrainError::Undo { name: name.clone(), why })?;
+        }
+        let target = DrainTarget { manager, name, drain: &definition };
+        if let Some(file) = target.asked_by_another(pid) {
+            return Err(DrainError::AskedByAnother { name: name.clone(), file });
+        }
+        let process = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH);
+        let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        let process = process.map_err(|source| DrainError::Follow { name: name.clone(), pid, source })?;
+        let began_ms = monotonic_ms();
+        let machine = Drain::new(settings(order), began_ms);
+        let marker = definition.marker.as_ref().map(|marker| marker.file.clone());
+        let record = DrainRecord { marker, ..record(order, pid, began_ms) };
+        records.write(&service, &record).map_err(unrecorded)?;
+        let (name, manager) = (name.clone(), manager.clone());
+        let failed = Vec::new();
+        let mut drain = Self {
+            name,
+            manager,
+            definition,
+            machine,
+            record,
+            records,
+            process,
+            failed,
+            began_ms,
+            ended_ms: None,
+            _lock: lock,
+        };
+        drain.step(DrainEvent::Begin);
+        Ok(drain)
+    }
+
+    /// Returns whose gateway it is.
+    pub const fn name(&self) -> &ProfileName {
+        &self.name
+    }
+
+    /// Returns how far it is.
+    pub const fn machine(&self) -> &Drain {
+        &self.machine
+    }
+
+    /// Returns how it ended, if it has.
+    pub const fn end(&self) -> Option<&DrainEnd> {
+        self.machine.end()
+    }
+
+    /// Returns for how long it has gone on, or went on until it ended.
+    pub fn took(&self) -> Duration {
+        let until_ms = self.ended_ms.unwrap_or_else(monotonic_ms);
+        Duration::from_millis(until_ms.saturating_sub(self.began_ms))
+    }
+
+    /// Returns for how long it may go on.
+    pub fn left(&self) -> Duration {
+        Duration::from_millis(self.record.until_ms.saturating_sub(monotonic_ms()))
+    }
+
+    /// Takes the request back as soon as the gateway's process has ended, so that the next one does
+    /// not find it. A helper process does that, which ends with this one.
+    pub fn take_back_at_its_end(&self) {
+        if self.definition.marker.is_none() {
+            return;
+        }
+        let _ = fork_beside(|| {
+            let _ = poll(&mut [PollFd::new(&self.process, PollFlags::IN)], None);
+            i32::from(self.target().take_back().is_err())
+        });
+    }
+
+    /// Takes the request back, because what was to follow has been done. Returns what went wrong in
+    /// all this time.
+    pub fn finish(mut self) -> Vec<String> {
+        self.step(DrainEvent::Followed);
+        std::mem::take(&mut self.failed)
+    }
+
+    const fn target(&self) -> DrainTarget<'_> {
+        DrainTarget { manager: &self.manager, name: &self.name, drain: &self.definition }
+    }
+
+    fn step(&mut self, event: DrainEvent) -> bool {
+        let mut effects = Vec::new();
+        self.machine.step(monotonic_ms(), event, &mut effects);
+        if self.machine.end().is_some() {
+            self.ended_ms.get_or_insert_with(monotonic_ms);
+        }
+        let mut is_told = false;
+        for effect in effects {
+            is_told |= self.perform(effect);
+        }
+        is_told
+    }
+
+    /// Carries out what the machine wants, and returns whether there is something to tell.
+    fn perform(&mut self, effect: DrainEffect) -> bool {
+        match effect {
+            DrainEffect::Mark => match self.target().ask(self.record.pid, &self.record.by) {
+                Ok(()) => false,
+                Err(why) => self.step(DrainEvent::NotMarked(why)),
+            },
+            DrainEffect::Look => {
+                let shown = work::look(&self.target(), self.record.pid);
+                self.step(DrainEvent::Seen(shown))
+            }
+            DrainEffect::Tell => {
+                self.machine.stage().word().clone_into(&mut self.record.stage);
+                self.record.turns = self.machine.turns();
+                self.record.reason = self.machine.why_unknown().map(str::to_owned);
+                // It is for others; the drain goes on without.
+                let _ = self.records.write(&self.name.service_entry(), &self.record);
+                true
+            }
+            // Whoever holds this does that.
+            DrainEffect::Follow => true,
+            DrainEffect::Unmark => {
+                match self.target().take_back() {
+                    Ok(_) => self.records.remove(&self.name.service_entry()),
+                    // The record stays, so that the watcher tries again.
+                    Err(why) => self.failed.push(why),
+                }
+                true
+            }
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.process, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+}
+
+impl Drop for HeldDrain {
+    fn drop(&mut self) {
+        self.step(DrainEvent::Followed);
+    }
+}
+
+/// Waits until every drain is over, or `cancel` can be read; then those that are not are undone.
+/// Calls `tell` with each of which there is something new.
+pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut dyn FnMut(&HeldDrain)) {
+    let inotify = Inotify::new().ok();
+    for drain in &*drains {
+        if let (Some(inotify), Some(IdleSource::File(_))) = (&inotify, drain.definition.idle.source()) {
+            let _ = by_path::watch(inotify, drain.target().home(), COMES);
+        }
+        tell(drain);
+    }
+    while let Some(due_ms) = drains.iter().filter_map(|drain| drain.machine.due_ms()).min() {
+        let woken = wait(drains, inotify.as_ref(), cancel, due_ms.saturating_sub(monotonic_ms()));
+        for drain in drains.iter_mut().filter(|drain| drain.machine.is_under_way()) {
+            let event = match () {
+                () if woken == DrainWake::Cancelled => DrainEvent::Cancel,
+                () if drain.has_ended() => DrainEvent::Ended,
+                () if woken == DrainWake::Changed => {
+                    DrainEvent::Seen(work::look(&drain.target(), drain.record.pid))
+                }
+                () => DrainEvent::Time,
+            };
+            if drain.step(event) {
+                tell(drain);
+            }
+            // The time is over for one that changes all the time, too.
+            if drain.step(DrainEvent::Time) {
+                tell(drain);
+            }
+        }
+    }
+}
+
+/// Why a wait is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DrainWake {
+    Cancelled,
+    /// A file has changed in one of the homes.
+    Changed,
+    /// A process has ended, or the time is over.
+    Otherwise,
+}
+
+fn wait(
+    drains: &[HeldDrain],
+    inotify: Option<&Inotify>,
+    cancel: Option<BorrowedFd<'_>>,
+    ms: u64,
+) -> DrainWake {
+    let mut fds: Vec<PollFd<'_>> = Vec::new();
+    let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    fds.extend(cancel.map(readable));
+    fds.extend(inotify.map(|inotify| readable(inotify.as_fd())));
+    let under_way = drains.iter().filter(|drain| drain.machine.is_under_way());
+    fds.extend(under_way.map(|drain| readable(drain.process.as_fd())));
+    let timeout = Timespec::try_from(Duration::from_millis(ms)).ok();
+    let _ = poll(&mut fds, timeout.as_ref());
+    let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+    let first = usize::from(cancel.is_some());
+    match inotify {
+        _ if cancel.is_some() && is_ready(0) => DrainWake::Cancelled,
+        Some(inotify) if is_ready(first) => {
+            inotify.drain();
+            DrainWake::Changed
+        }
+        _ => DrainWake::Otherwise,
+    }
+}
+
+/// Returns how a gateway is drained, and its process, if it can be.
+fn drainable(manager: &ScandirManager, name: &ProfileName) -> Result<(DrainDefinition, i32), DrainError> {
+    manager.check_profile(name)?;
+    let agent = manager.agent();
+    let definition = agent.gateway.drain.clone();
+    let definition =
+        definition.ok_or_else(|| DrainError::NoDialect { name: name.clone(), agent: agent.name.clone() })?;
+    let standing = manager.standing();
+    if !standing.allows() {
+        return Err(DrainError::Elsewhere { name: name.clone(), standing });
+    }
+    if let Some(by) = served_by(manager, name) {
+        return Err(DrainError::Served { name: name.clone(), by });
+    }
+    let dir = manager.slot(name);
+    let not_up = || DrainError::NotUp { name: name.clone() };
+    let is_supervised = dir.supervised().unwrap_or(false);
+    let status =
+        dir.status().ok().filter(|status| is_supervised && Status::is_up(status)).ok_or_else(not_up)?;
+    if status_view::is_paused(&status) {
+        return Err(DrainError::Paused { name: name.clone(), slot: dir.path().to_owned() });
+    }
+    Ok((definition, status.pid.ok_or_else(not_up)?.get()))
+}
+
+fn settings(order: &DrainOrder) -> DrainSettings {
+    DrainSettings {
+        limit_ms: u64::try_from(order.limit.as_millis()).unwrap_or(u64::MAX),
+        look_ms: LOOK_MS,
+        holds: order.then == DrainThen::Nothing,
+        spared: order.spared,
+    }
+}
+
+fn record(order: &DrainOrder, pid: i32, began_ms: u64) -> DrainRecord {
+    let own = std::process::id().cast_signed();
+    let now = Timestamp::now();
+    let until = now.checked_add(order.limit).unwrap_or(Timestamp::MAX);
+    DrainRecord {
+        owner: own,
+        owner_ticks: Process::of(own).map_or(0, |process| process.began),
+        by: format!("`{}` of {}, process {own}", order.by.command, order.by.user),
+        pid,
+        marker: None,
+        then: order.then.word().to_owned(),
+        stage: gatevisor_liveness::DrainStage::Asked.word().to_owned(),
+        turns: None,
+        reason: None,
+        since: now.to_string(),
+        until: until.to_string(),
+        until_ms: began_ms.saturating_add(settings(order).limit_ms),
+    }
+}

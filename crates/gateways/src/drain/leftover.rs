@@ -1,0 +1,203 @@
+//! *Lives here:* undoing a drain whose owner is gone, is late, or is told to end.
+//!
+//! *Does not live here:* undoing one's own (`held`).
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::proc::Process;
+use gatevisor_sys::process::fork_detached;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::asking::{DrainTarget, remove, words};
+use super::error::DrainError;
+use super::record::{DrainRecord, DrainRecords, directory};
+use crate::agent::AgentDefinition;
+use crate::manager::ScandirManager;
+use crate::profile::ProfileName;
+
+/// Milliseconds by which an owner may be late before others do what it should have done.
+const LATE_MS: u64 = 5_000;
+/// How long an owner that is told to end may take.
+const OWNER_ENDS: Duration = Duration::from_secs(15);
+
+/// What a command to end a drain found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CancelledDrain {
+    /// Its owner has ended it.
+    Owner(String),
+    /// Its owner was gone, or did not end it, so it was undone.
+    Undone(String),
+    /// Another program had asked for it; that was taken back.
+    AskedByAnother,
+}
+
+/// Takes back what a record tells of. The lock is the caller's.
+pub(super) fn undo(
+    manager: &ScandirManager,
+    name: &ProfileName,
+    records: &DrainRecords,
+) -> Result<(), String> {
+    // With another definition than now, another file may have been made.
+    let asked = records.read(&name.service_entry()).and_then(|record| record.marker);
+    if let Some(file) = asked.filter(|file| !file.contains('/')) {
+        remove(&manager.home().profile_dir(name), &file)
+            .map_err(|errno| format!("`{file}` cannot be removed: {}", words(errno)))?;
+    }
+    if let Some(drain) = &manager.agent().gateway.drain {
+        let target = DrainTarget { manager, name, drain };
+        let is_up = manager.slot(name).status().is_ok_and(|status| status.is_up());
+        // What is not a file ends with the process that was asked.
+        if drain.marker.is_some() || is_up {
+            target.take_back()?;
+        }
+    }
+    records.remove(&name.service_entry());
+    Ok(())
+}
+
+/// Undoes every drain of a scandir whose owner is gone, and takes the request of a late one back;
+/// returns what there is to say.
+pub(crate) fn undo_left(manager: &ScandirManager) -> Vec<(ProfileName, String)> {
+    let Some(records) = DrainRecords::open(manager.scandir()) else { return Vec::new() };
+    let services = records.services().into_iter();
+    services.filter_map(|service| undo_one(manager, &records, &service)).collect()
+}
+
+fn undo_one(
+    manager: &ScandirManager,
+    records: &DrainRecords,
+    service: &str,
+) -> Option<(ProfileName, String)> {
+    let name = ProfileName::of_service(service.as_bytes())?;
+    let lock = records.lock(service).ok()?;
+    if lock.is_none() && !is_overdue(&records.read(service)?) {
+        return None;
+    }
+    // The definition may have been edited since this process began.
+    let manager = &manager.as_remembered();
+    let said = match lock {
+        Some(lock) => undo_abandoned(manager, records, &name, lock),
+        None => undo_overdue(manager, records, &name),
+    };
+    Some((name, said?))
+}
+
+/// Undoes a drain whose owner is gone.
+fn undo_abandoned(
+    manager: &ScandirManager,
+    records: &DrainRecords,
+    name: &ProfileName,
+    lock: OwnedFd,
+) -> Option<String> {
+    // Its owner may have ended it in order just now.
+    let by = records.read(&name.service_entry())?.by;
+    if manager.agent().gateway.drain.as_ref().is_some_and(|drain| drain.command.is_some()) {
+        undo_in_child(manager, name, lock);
+        return Some(format!("{by}, ended before its drain did; that is being undone"));
+    }
+    Some(match undo(manager, name, records) {
+        Ok(()) => format!("{by}, ended before its drain did; that is undone"),
+        Err(why) => format!("{by}, ended before its drain did, which cannot be undone: {why}"),
+    })
+}
+
+/// Takes a request back whose owner still runs and should have taken it back long ago.
+fn undo_overdue(manager: &ScandirManager, records: &DrainRecords, name: &ProfileName) -> Option<String> {
+    let record = records.read(&name.service_entry()).filter(is_overdue)?;
+    let drain = manager.agent().gateway.drain.as_ref().filter(|drain| drain.marker.is_some())?;
+    let was_there = DrainTarget { manager, name, drain }.take_back().ok()?;
+    was_there.then(|| format!("{}, did not end its drain in time; the request is taken back", record.by))
+}
+
+fn is_overdue(record: &DrainRecord) -> bool {
+    monotonic_ms() > record.until_ms.saturating_add(LATE_MS)
+}
+
+/// Undoes a drain in a process of its own, because a command may take a while. That process has the
+/// lock until then.
+fn undo_in_child(manager: &ScandirManager, name: &ProfileName, lock: OwnedFd) {
+    let _ = fork_detached(|| {
+        if let Some(records) = DrainRecords::open(manager.scandir()) {
+            let _ = undo(manager, name, &records);
+        }
+        drop(lock);
+    });
+}
+
+/// Ends a gateway's drain: its owner is told to, and if it does not, that is done here.
+///
+/// # Errors
+/// Nobody drains it, or it cannot be undone.
+pub fn cancel(manager: &ScandirManager, name: &ProfileName) -> Result<CancelledDrain, DrainError> {
+    manager.check_profile(name)?;
+    let service = name.service_entry();
+    let records = DrainRecords::open(manager.scandir());
+    let record = records.as_ref().and_then(|records| records.read(&service));
+    let failed = |why| DrainError::Undo { name: name.clone(), why };
+    let Some((records, record)) = records.zip(record) else {
+        return cancel_another(manager, name);
+    };
+    if records.is_held(&service) && end_owner(&record) && records.read(&service).is_none() {
+        return Ok(CancelledDrain::Owner(record.by));
+    }
+    // The lock of one that is stopped is not free, and what it asked for is taken back all the
+    // same.
+    let _lock = records.lock(&service).map_err(|errno| failed(words(errno)))?;
+    undo(manager, name, &records).map_err(failed)?;
+    Ok(CancelledDrain::Undone(record.by))
+}
+
+fn cancel_another(manager: &ScandirManager, name: &ProfileName) -> Result<CancelledDrain, DrainError> {
+    let nobody = || DrainError::NotDraining { name: name.clone() };
+    let drain =
+        manager.agent().gateway.drain.as_ref().filter(|drain| drain.marker.is_some()).ok_or_else(nobody)?;
+    match (DrainTarget { manager, name, drain }).take_back() {
+        Ok(true) => Ok(CancelledDrain::AskedByAnother),
+        Ok(false) => Err(nobody()),
+        Err(why) => Err(DrainError::Undo { name: name.clone(), why }),
+    }
+}
+
+/// Tells the owner of a drain to end, and returns whether it has.
+fn end_owner(record: &DrainRecord) -> bool {
+    let Some(process) = Pid::from_raw(record.owner).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+    else {
+        return true;
+    };
+    // The descriptor is of whoever has the number now.
+    if Process::of(record.owner).is_none_or(|process| process.began != record.owner_ticks) {
+        return true;
+    }
+    if pidfd_send_signal(&process, Signal::TERM).is_err() {
+        return false;
+    }
+    let until = Instant::now().checked_add(OWNER_ENDS);
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], timeout.as_ref()).is_ok_and(|ready| ready > 0)
+}
+
+/// Removes what asks a gateway to drain from the home of its profile, whoever put it there: a start
+/// of the supervisor is the end of everything that one was for.
+pub(crate) fn undo_marker(agent: &AgentDefinition, home: &Path) -> Result<(), String> {
+    let Some(marker) = agent.gateway.drain.as_ref().and_then(|drain| drain.marker.as_ref()) else {
+        return Ok(());
+    };
+    remove(home, &marker.file)
+        .map(drop)
+        .map_err(|errno| format!("cannot remove `{}`: {}", home.join(&marker.file).display(), words(errno)))
+}
+
+/// Forgets every drain of a scandir, where no supervisor runs.
+pub(crate) fn forget_all(scandir: &Path) {
+    if !gatevisor_paths::by_path::is_directory(directory(scandir)) {
+        return;
+    }
+    if let Some(records) = DrainRecords::open(scandir) {
+        records.clear();
+    }
+}

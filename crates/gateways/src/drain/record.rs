@@ -1,0 +1,183 @@
+//! *Lives here:* the record of a drain, its lock, and where both are.
+//!
+//! *Does not live here:* when they are written.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use gatevisor_paths::by_path;
+use gatevisor_sys::file;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{is_locked, random_suffix, read_bounded, take_with_retries};
+
+/// The directory of drains in a scandir; supervisors skip what begins with a dot.
+const DIRECTORY: &str = ".drain";
+/// Bytes of a record at the most.
+const MAX_BYTES: usize = 16 << 10;
+/// How often a lock that is not free is tried.
+const ATTEMPTS: u32 = 10;
+const MODE: Mode = Mode::from_raw_mode(0o644);
+
+/// What follows when a gateway is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainThen {
+    /// It is stopped.
+    Stop,
+    /// It is restarted.
+    Restart,
+    /// It is taken away with its profile.
+    Delete,
+    /// Nothing: it is kept from new work until the limit.
+    Nothing,
+}
+
+impl DrainThen {
+    /// Returns the word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Delete => "delete",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// What is known of a drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DrainRecord {
+    /// The process that waits.
+    pub owner: i32,
+    /// When that began, in ticks since the machine did.
+    pub owner_ticks: u64,
+    /// Who it is, for people.
+    pub by: String,
+    /// The gateway's process.
+    pub pid: i32,
+    /// The file that asks it to, if one does.
+    #[serde(default)]
+    pub marker: Option<String>,
+    /// What follows.
+    pub then: String,
+    /// How far it is.
+    pub stage: String,
+    /// The turns that are under way, if the gateway counts them.
+    pub turns: Option<u32>,
+    /// Why nothing tells what the gateway does.
+    pub reason: Option<String>,
+    /// When it began, in RFC 3339.
+    pub since: String,
+    /// When it is over, in RFC 3339.
+    pub until: String,
+    /// The same in milliseconds of the monotonic clock.
+    pub until_ms: u64,
+}
+
+/// Returns the directory in which the drains of a scandir are recorded.
+pub fn directory(scandir: &Path) -> PathBuf {
+    scandir.join(DIRECTORY)
+}
+
+/// The records and locks of a scandir.
+#[derive(Debug)]
+pub(super) struct DrainRecords {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+impl DrainRecords {
+    /// Returns those of a scandir, and makes a place for them if there is none.
+    pub fn make(scandir: &Path) -> Result<Self, Errno> {
+        let parent = by_path::open(scandir, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        match mkdirat(&parent, DIRECTORY, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        Ok(Self { directory: file::open_directory(&parent, DIRECTORY)?, path: directory(scandir) })
+    }
+
+    /// Returns those of a scandir, if there ever was one.
+    pub fn open(scandir: &Path) -> Option<Self> {
+        let parent = by_path::open(scandir, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+        let directory = file::open_directory(&parent, DIRECTORY).ok()?;
+        Some(Self { directory, path: self::directory(scandir) })
+    }
+
+    /// Takes the lock of a service's drain; `None` where somebody has it.
+    pub fn lock(&self, service: &str) -> Result<Option<OwnedFd>, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let lock = openat(&self.directory, lock_name(service), flags, MODE)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Takes the lock of a service's drain. Somebody who only looked whether it is free had it for
+    /// a moment, so it is tried for a while.
+    pub fn lock_soon(&self, service: &str) -> Result<Option<OwnedFd>, Errno> {
+        take_with_retries(ATTEMPTS, || self.lock(service))
+    }
+
+    /// Returns whether somebody has the lock of a service's drain.
+    pub fn is_held(&self, service: &str) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let lock = openat(&self.directory, lock_name(service), flags, Mode::empty());
+        lock.is_ok_and(|lock| is_locked(&lock))
+    }
+
+    pub fn write(&self, service: &str, record: &DrainRecord) -> Result<(), Errno> {
+        let Ok(bytes) = serde_json::to_vec(record) else { return Err(Errno::INVAL) };
+        let temporary = format!(".new.{}", random_suffix());
+        file::replace(&self.directory, service, &temporary, &bytes, MODE)
+    }
+
+    pub fn read(&self, service: &str) -> Option<DrainRecord> {
+        let bytes = read_bounded(&self.path.join(service), MAX_BYTES).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    pub fn remove(&self, service: &str) {
+        let _ = unlinkat(&self.directory, service, AtFlags::empty());
+    }
+
+    /// Returns the services of which there is a record.
+    pub fn services(&self) -> Vec<String> {
+        let names = by_path::names(&self.path).unwrap_or_default().into_iter();
+        names.filter_map(|(name, _)| name.into_string().ok()).filter(|name| !name.starts_with('.')).collect()
+    }
+
+    /// Removes everything; only where nobody can hold a lock.
+    pub fn clear(&self) {
+        for (name, _) in by_path::names(&self.path).unwrap_or_default() {
+            let _ = unlinkat(&self.directory, name, AtFlags::empty());
+        }
+    }
+}
+
+fn lock_name(service: &str) -> String {
+    format!(".{service}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_drain_at_a_time_has_the_lock_and_it_is_free_when_that_one_is_gone() {
+        let scandir = tempfile::tempdir().unwrap();
+        assert!(DrainRecords::open(scandir.path()).is_none());
+        let records = DrainRecords::make(scandir.path()).unwrap();
+        assert!(!records.is_held("a"));
+        let lock = records.lock("a").unwrap().unwrap();
+        assert!(records.is_held("a") && records.lock("a").unwrap().is_none());
+        assert!(!records.is_held("b") && records.lock("b").unwrap().is_some());
+        drop(lock);
+        assert!(!records.is_held("a") && records.lock("a").unwrap().is_some());
+        assert_eq!(records.services(), Vec::<String>::new());
+    }
+}

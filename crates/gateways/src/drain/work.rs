@@ -1,0 +1,201 @@
+//! *Lives here:* looking what a gateway still does, and what that means.
+//!
+//! *Does not live here:* what follows from it (`gatevisor_liveness::drain`).
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use gatevisor_liveness::WorkShown;
+use gatevisor_slot::http;
+use serde_json::Value;
+
+use super::asking::{DrainTarget, OUTPUT_BYTES};
+use crate::agent::{IdleDefinition, IdleSource};
+use crate::files::read_bounded;
+use crate::live::is_of_this_process;
+
+/// How long an address may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Looks what the gateway with this process still does.
+pub(super) fn look(target: &DrainTarget<'_>, pid: i32) -> WorkShown {
+    let idle = &target.drain.idle;
+    match object(target, idle) {
+        Ok(object) if !is_of_this_process(&object, pid) => {
+            WorkShown::Unknown("what it shows is of another process".to_owned())
+        }
+        Ok(object) => judge(idle, &object),
+        Err(why) => WorkShown::Unknown(why),
+    }
+}
+
+fn object(target: &DrainTarget<'_>, idle: &IdleDefinition) -> Result<Value, String> {
+    match idle.source() {
+        Some(IdleSource::File(file)) => {
+            let bytes = read_bounded(&target.home().join(file), OUTPUT_BYTES);
+            let bytes = bytes.map_err(|error| format!("`{file}`: {error}"))?;
+            parse(&bytes.ok_or_else(|| format!("there is no `{file}`"))?)
+        }
+        Some(IdleSource::Http(url, bearer)) => {
+            let text = |text: &str| {
+                let text = target.expanded(text)?.into_string();
+                text.map_err(|_| "what the address is made of is not UTF-8".to_owned())
+            };
+            let (url, key) = (text(url)?, bearer.map(text).transpose()?);
+            parse(&get(&url, key.as_deref())?)
+        }
+        Some(IdleSource::Command(argv, timeout_ms)) => parse(&target.command(argv, timeout_ms)?),
+        None => Err("the definition does not say where to look".to_owned()),
+    }
+}
+
+/// Reads a JSON object, even where something was printed before or after it.
+fn parse(bytes: &[u8]) -> Result<Value, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let all = text.find('{').zip(text.rfind('}')).and_then(|(first, last)| text.get(first..=last));
+    let object = serde_json::from_str::<Value>(all.unwrap_or_default());
+    object.map_err(|_| "what it shows is no JSON object".to_owned())
+}
+
+/// Asks an address on this machine, and returns the body of its answer.
+fn get(url: &str, key: Option<&str>) -> Result<Vec<u8>, String> {
+    let target = http::parse_url(url).map_err(|error| error.to_string())?;
+    let mut request = target.request;
+    if let Some(key) = key {
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("the key for the address has characters that cannot be sent".to_owned());
+        }
+        // The request ends with an empty line.
+        request.truncate(request.len().saturating_sub(2));
+        request.extend_from_slice(format!("Authorization: Bearer {key}\r\n\r\n").as_bytes());
+    }
+    let mut why = "no address".to_owned();
+    for address in target.addresses {
+        match exchange(&address, &request) {
+            Ok(answer) => return body(&answer),
+            Err(error) => why = format!("http: {error}"),
+        }
+    }
+    Err(why)
+}
+
+fn exchange(address: &std::net::SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(address, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    let limit = u64::try_from(OUTPUT_BYTES).unwrap_or(u64::MAX);
+    stream.take(limit).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+fn body(answer: &[u8]) -> Result<Vec<u8>, String> {
+    match http::status(answer) {
+        Some(200..=299) => {}
+        Some(status) => return Err(format!("http: it answers {status}")),
+        None => return Err("http: that is no HTTP".to_owned()),
+    }
+    let at = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    Ok(at.and_then(|at| answer.get(at..)).unwrap_or_default().to_vec())
+}
+
+/// Returns the value that a path of keys leads to.
+fn value<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(object, |at, key| at.get(key))
+}
+
+/// Returns what an object means.
+fn judge(idle: &IdleDefinition, object: &Value) -> WorkShown {
+    let turns = match idle.turns.as_deref().map(|path| (path, value(object, path))) {
+        None => None,
+        Some((_, Some(Value::Array(turns)))) => Some(u32::try_from(turns.len()).unwrap_or(u32::MAX)),
+        Some((path, found)) => match found.and_then(Value::as_u64) {
+            Some(turns) => Some(u32::try_from(turns).unwrap_or(u32::MAX)),
+            None => return WorkShown::Unknown(format!("`{path}` is no number in what it shows")),
+        },
+    };
+    let busy = match idle.busy.as_deref().map(|path| (path, value(object, path))) {
+        None => false,
+        Some((_, Some(Value::Bool(busy)))) => *busy,
+        Some((path, _)) => {
+            return WorkShown::Unknown(format!("`{path}` is neither true nor false in what it shows"));
+        }
+    };
+    if idle.state.as_deref().is_some_and(|path| !says_draining(idle, value(object, path))) {
+        return WorkShown::Accepting(turns);
+    }
+    if busy || turns.is_some_and(|turns| turns > 0) { WorkShown::Busy(turns) } else { WorkShown::Idle }
+}
+
+fn says_draining(idle: &IdleDefinition, state: Option<&Value>) -> bool {
+    match state {
+        Some(Value::Bool(is)) => idle.draining.is_empty() && *is,
+        Some(Value::String(word)) => idle.draining.contains(word),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_gateway_shows_means_that_it_takes_work_has_some_or_has_none() {
+        let define = |text: &str| toml::from_str::<IdleDefinition>(text).unwrap();
+        let hermes = "file = \"f\"\nturns = \"n\"\nstate = \"s\"\ndraining = [\"draining\"]";
+        let deep = "file = \"f\"\nturns = \"a.b\"\nbusy = \"a.busy\"\nstate = \"a.held\"";
+        let busy = "file = \"f\"\nbusy = \"busy\"";
+        for (definition, object, expected) in [
+            (hermes, json!({"s": "running", "n": 2}), WorkShown::Accepting(Some(2))),
+            (hermes, json!({"s": "draining", "n": 2}), WorkShown::Busy(Some(2))),
+            (hermes, json!({"s": "draining", "n": 0}), WorkShown::Idle),
+            (hermes, json!({"n": 0}), WorkShown::Accepting(Some(0))),
+            (hermes, json!({"s": true, "n": 0}), WorkShown::Accepting(Some(0))),
+            (deep, json!({"a": {"b": [1, 2], "busy": false, "held": true}}), WorkShown::Busy(Some(2))),
+            (deep, json!({"a": {"b": [], "busy": true, "held": true}}), WorkShown::Busy(Some(0))),
+            (deep, json!({"a": {"b": [], "busy": false, "held": true}}), WorkShown::Idle),
+            (deep, json!({"a": {"b": [], "busy": false, "held": false}}), WorkShown::Accepting(Some(0))),
+            (busy, json!({"busy": true}), WorkShown::Busy(None)),
+            (busy, json!({"busy": false}), WorkShown::Idle),
+        ] {
+            assert_eq!(judge(&define(definition), &object), expected, "{object}");
+        }
+        for (definition, object) in [
+            (hermes, json!({"s": "draining"})),
+            (hermes, json!({"s": "draining", "n": -1})),
+            (busy, json!([])),
+        ] {
+            assert!(matches!(judge(&define(definition), &object), WorkShown::Unknown(_)), "{object}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_found_in_what_a_program_prints_around_it() {
+        assert_eq!(parse(b"warning: old\n{\"a\": 1}\nbye\n"), Ok(json!({"a": 1})));
+        assert!(parse(b"no").is_err() && parse(b"{").is_err() && parse(b"}{").is_err());
+    }
+
+    #[test]
+    fn an_address_is_asked_with_the_key() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n{\"busy\": false}").unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        assert_eq!(parse(&get(&url, Some("k")).unwrap()), Ok(json!({"busy": false})));
+        let request = server.join().unwrap();
+        assert!(request.contains("\r\nAuthorization: Bearer k\r\n\r\n"), "{request}");
+        assert!(get(&url, Some("a\r\nb")).is_err() && get(&url, None).is_err(), "nobody listens any more");
+    }
+}

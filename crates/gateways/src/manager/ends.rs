@@ -1,0 +1,54 @@
+//! *Lives here:* why a gateway is not up any more, as far as exit codes, ports and records tell.
+//!
+//! *Does not live here:* noticing that it ended (see `follow`).
+
+use gatevisor_wire::wait::WaitStatus;
+
+use super::{ScandirManager, ServiceManager};
+use crate::desired::{self, Desired};
+use crate::inspect::{meaning, served_by};
+use crate::ports::PortTable;
+use crate::profile::ProfileName;
+
+impl ScandirManager {
+    /// Returns who stopped a gateway, as far as that is recorded.
+    pub(super) fn stopped_by(&self, name: &ProfileName) -> String {
+        let recorded = desired::read(&self.home.profile_dir(name), &self.agent.gateway.state_file);
+        match recorded
+            .ok()
+            .flatten()
+            .filter(|recorded| recorded.prior.word() == Some(Desired::Stopped.word()))
+        {
+            Some(recorded) => format!("its desired state is now stopped{}", recorded.origin),
+            None => "somebody told its supervisor so, and recorded no desired state".to_owned(),
+        }
+    }
+
+    /// Returns how a gateway last exited and what that means, if something is known of it.
+    pub(super) fn last_exit(&self, name: &ProfileName) -> Option<String> {
+        let observed = self.observe(name).ok()??;
+        let code = observed.status?.last.exit_code()?;
+        let meaning = || Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?));
+        self.beyond_its_code(name, code).or_else(meaning)
+    }
+
+    /// Returns why a gateway ended if the exit code does not tell and something else does.
+    fn beyond_its_code(&self, name: &ProfileName, code: u8) -> Option<String> {
+        if let Some(by) = served_by(self, name) {
+            return Some(format!("exit {code}: the gateway of {by} serves it"));
+        }
+        PortTable::now().held(self, name, None).map(|held| format!("{held}; exit {code}"))
+    }
+
+    /// Returns how a gateway ended and what that means.
+    pub(super) fn meant(&self, name: &ProfileName, how: WaitStatus) -> Option<String> {
+        let Some(code) = how.exit_code() else { return Some(how.to_string()) };
+        let observed = self.observe(name).ok()??;
+        self.beyond_its_code(name, code).or_else(|| {
+            Some(match meaning(&self.agent, &observed, code) {
+                Some(meaning) => format!("exit {code}: {meaning}"),
+                None => format!("exit {code}"),
+            })
+        })
+    }
+}

@@ -1,0 +1,326 @@
+//! *Lives here:* what is asked for a profile that another profile's gateway serves.
+//!
+//! *Does not live here:* which gateway serves which profile (see [`crate::topology`]); bringing
+//! that gateway up (`up`).
+//!
+//! A start of such a profile is a start of the gateway that serves it; a stop leaves that gateway
+//! alone, and takes the profile out of those that it serves where the agent can do that.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use gatevisor_paths::by_path;
+use gatevisor_sys::clock::remaining;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::errors::{ControlError, GatewayVerb, GatewayWaitError};
+use super::up::{Pending, Was};
+use super::{
+    ANSWER_TIMEOUT, Done, GatewayRequest, ScandirManager, StartOutcome, StopOutcome, WaitFor, WaitOutcome,
+};
+use crate::agent::ServedFrom;
+use crate::desired::{self, Prior};
+use crate::inspect::ServerState;
+use crate::profile::{self, ProfileName};
+use crate::topology::{ControlRequest, KnownTopology, ParkChange, TopologyReader, request};
+
+/// How long a gateway that works may take to serve a profile: it looks for new ones every half
+/// minute.
+const SERVED_WITHIN: Duration = Duration::from_secs(45);
+/// How often to look whether the gateway that serves others is still there: its state file does not
+/// change when it is killed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl ScandirManager {
+    /// Returns what tells which gateway serves which profile.
+    pub fn topology(&self) -> TopologyReader<'_> {
+        TopologyReader::new(&self.agent, &self.home)
+    }
+
+    /// Returns which gateway serves a profile, and keeps that of a new one, for the time when its
+    /// settings cannot be read.
+    pub(super) fn learned_gateway(&self, name: &ProfileName) -> ServedFrom {
+        let decided = self.topology().decide(name);
+        if decided.last.is_some() || name.is_root() || self.agent.topology.rules.is_empty() {
+            return decided.from;
+        }
+        let is_guessed = decided.problem.is_some();
+        let from = if is_guessed && self.serves(name) { ServedFrom::Server } else { decided.from };
+        if !is_guessed || from != decided.from {
+            // Only whoever cannot read the settings later misses it.
+            let _ = KnownTopology::note(self.home.root(), name, Some(from));
+        }
+        from
+    }
+
+    /// Returns which gateway is meant by a request for a profile's: one whose own gateway runs all
+    /// the same means that.
+    pub(super) fn meant_gateway(&self, name: &ProfileName) -> ServedFrom {
+        let from = self.learned_gateway(name);
+        let runs = from != ServedFrom::Own && self.slot(name).status().is_ok_and(|status| status.is_up());
+        if runs { ServedFrom::Own } else { from }
+    }
+
+    /// Records that a profile shall run, and tells the gateway that serves it to run.
+    pub(super) fn begin_served(
+        &self,
+        verb: GatewayVerb,
+        name: &ProfileName,
+        request: &GatewayRequest,
+    ) -> Result<Pending, ControlError> {
+        self.check_profile(name)?;
+        let refused = |why: String| ControlError::Served { verb, name: name.clone(), why };
+        let is_parked = self.topology().decide(name).from == ServedFrom::Nobody;
+        self.unpark(name).map_err(|error| refused(format!("it cannot be served again: {error}")))?;
+        let (desired_state, warnings) = self.desired_state(verb, name, request)?;
+        let server = ServerState::read(self);
+        if verb == GatewayVerb::Restart && !is_parked && server.is_some() {
+            self.ask(ControlRequest::Unserve, name).map_err(|why| {
+                let all = "`gatevisor gateway restart default` restarts it for all profiles that it serves";
+                refused(format!("{why}; {all}"))
+            })?;
+        }
+        let root = ProfileName::root();
+        let mut pending =
+            self.tell_up(GatewayVerb::Start, &root, request, (Some(desired_state), warnings))?;
+        pending.server = Some(root);
+        Ok(pending)
+    }
+
+    /// Starts or restarts many. Those that the gateway of the root profile serves are served anew
+    /// with a restart of that gateway, without a request of their own.
+    pub(super) fn up_many<T>(
+        &self,
+        verb: GatewayVerb,
+        names: &[ProfileName],
+        request: &GatewayRequest,
+        outcome: impl Fn(Was, StartOutcome) -> T,
+    ) -> Vec<Result<Done<T>, ControlError>> {
+        let restarts_server = verb == GatewayVerb::Restart && names.iter().any(ProfileName::is_root);
+        let with_server = |name: &ProfileName| {
+            restarts_server && !name.is_root() && self.meant_gateway(name) != ServedFrom::Own
+        };
+        let own = |name| (!with_server(name)).then(|| self.begin(verb, name, request));
+        let mut begun: Vec<_> = names.iter().map(|name| (name, own(name))).collect();
+        let finish = |verb, name: &ProfileName, pending: Result<Pending, ControlError>| {
+            let Done { outcome: (was, started), warnings } = self.finish(verb, name, request, pending?)?;
+            Ok(Done { outcome: outcome(was, started), warnings })
+        };
+        let server = begun.iter_mut().find(|(name, _)| name.is_root());
+        let mut server =
+            server.and_then(|(name, pending)| pending.take().map(|pending| finish(verb, name, pending)));
+        let rest = begun.into_iter().map(|(name, pending)| {
+            let of_server = if name.is_root() { server.take() } else { None };
+            let own = || pending.map(|pending| finish(verb, name, pending));
+            of_server.or_else(own).unwrap_or_else(|| {
+                let started = GatewayVerb::Start;
+                finish(started, name, self.begin(started, name, request))
+            })
+        });
+        rest.collect()
+    }
+
+    /// Waits until the gateway that serves a profile does so.
+    pub(super) fn finish_served(
+        &self,
+        verb: GatewayVerb,
+        name: &ProfileName,
+        request: &GatewayRequest,
+        pending: Pending,
+    ) -> Result<Done<(Was, StartOutcome)>, ControlError> {
+        let root = ProfileName::root();
+        let deadline = request.timeout.map(super::follow::after);
+        let desired_state = pending.desired_state.clone();
+        let of_root = self.finish_own(GatewayVerb::Start, &root, request, pending)?;
+        let (was, started) = of_root.outcome;
+        let mut warnings = of_root.warnings;
+        if let Some(desired_state) = desired_state {
+            self.confirm(name, &desired_state, &mut warnings);
+        }
+        let pid = match started {
+            StartOutcome::Up(pid)
+            | StartOutcome::Live(pid)
+            | StartOutcome::Ready(pid)
+            | StartOutcome::WasUp(pid) => pid,
+            StartOutcome::Told | StartOutcome::Served(_) => None,
+        };
+        if started == StartOutcome::Told || matches!(request.wait, WaitFor::Nothing | WaitFor::Up) {
+            return Ok(Done { outcome: (was, started), warnings });
+        }
+        if self.agent.topology.served_profiles.is_some() {
+            let until = deadline.unwrap_or_else(|| super::follow::after(SERVED_WITHIN));
+            self.await_served(name, until).map_err(|why| ControlError::Served {
+                verb,
+                name: name.clone(),
+                why,
+            })?;
+        }
+        Ok(Done { outcome: (was, StartOutcome::Served(pid)), warnings })
+    }
+
+    /// Takes a profile out of those that another gateway serves. With `also_server`, that gateway
+    /// is about to be stopped.
+    pub(super) fn stop_served(
+        &self,
+        name: &ProfileName,
+        request: &GatewayRequest,
+        also_server: bool,
+    ) -> Result<Done<StopOutcome>, ControlError> {
+        self.check_profile(name)?;
+        let verb = GatewayVerb::Stop;
+        let refused = |why: String| ControlError::Served { verb, name: name.clone(), why };
+        let topology = self.topology();
+        let Some(park) = topology.park() else {
+            let all = "`gatevisor gateway stop default` stops it for all profiles that it serves";
+            return Err(refused(format!("the agent cannot leave one profile out; {all}")));
+        };
+        let home = self.home.profile_dir(name);
+        let was_parked = !ParkChange::Out
+            .make(&home, park)
+            .map_err(|error| refused(format!("`{}` cannot be made: {error}", home.join(park).display())))?;
+        let (desired_state, mut warnings) = self.desired_state(verb, name, request)?;
+        let is_served = self.serves(name);
+        let outcome = if !is_served && was_parked {
+            StopOutcome::WasDown
+        } else if also_server {
+            // It ends with the gateway that serves it.
+            StopOutcome::Down
+        } else {
+            match self.ask(ControlRequest::Unserve, name) {
+                Err(why) if is_served => {
+                    let default = ProfileName::root();
+                    warnings
+                        .push(format!("{default} serves {name} until it looks at its profiles again: {why}"));
+                    StopOutcome::Told
+                }
+                Ok(()) if is_served => self.confirm_unserved(name, request).map_err(refused)?,
+                _ => StopOutcome::Down,
+            }
+        };
+        self.confirm(name, &desired_state, &mut warnings);
+        Ok(Done { outcome, warnings })
+    }
+
+    /// Returns how a stop ends when the gateway that serves a profile has answered that it does so
+    /// no longer: what it lists counts, and not what it answers.
+    fn confirm_unserved(&self, name: &ProfileName, request: &GatewayRequest) -> Result<StopOutcome, String> {
+        if request.wait == WaitFor::Nothing {
+            return Ok(StopOutcome::Told);
+        }
+        let timeout = request.timeout.unwrap_or(ANSWER_TIMEOUT);
+        match self.watch_served(name, false, Some(super::follow::after(timeout))) {
+            Ok(true) => Ok(StopOutcome::Down),
+            Ok(false) => {
+                let s = timeout.as_secs();
+                Err(format!("it answers that it serves it no longer, and after {s} s still lists it"))
+            }
+            Err(error) => Err(format!("whether it still serves it cannot be watched: {error}")),
+        }
+    }
+
+    /// Returns which profiles shall run and are served by the gateway of the root profile, beside
+    /// those that are named.
+    pub(super) fn wanting_server(&self, beside: &[ProfileName]) -> Vec<ProfileName> {
+        let (topology, file) = (self.topology(), &self.agent.gateway.state_file);
+        let profiles = if self.agent.topology.rules.is_empty() {
+            Vec::new()
+        } else {
+            profile::list(&self.home, &self.agent).unwrap_or_default()
+        };
+        let shall_run = |name: &ProfileName| {
+            let recorded = desired::read(&self.home.profile_dir(name), file).ok().flatten();
+            recorded.is_some_and(|recorded| Prior::starts(&recorded.prior))
+        };
+        let names = profiles.into_iter().map(|profile| profile.name);
+        let others = names.filter(|name| !name.is_root() && !beside.contains(name));
+        others.filter(|name| shall_run(name) && topology.is_served(name)).collect()
+    }
+
+    /// Waits for a profile that another gateway serves.
+    pub(super) fn wait_served(
+        &self,
+        name: &ProfileName,
+        serves: bool,
+        timeout: Option<Duration>,
+    ) -> Result<WaitOutcome, GatewayWaitError> {
+        if !self.supervisor_running().unwrap_or(true) {
+            return Err(self.not_supervised(name));
+        }
+        let until = timeout.map(super::follow::after);
+        match self.watch_served(name, serves, until) {
+            Ok(true) => Ok(WaitOutcome::Reached),
+            Ok(false) => match self.alone_reason() {
+                Some(why) => Ok(WaitOutcome::Failed { reason: Some(why) }),
+                None => Ok(WaitOutcome::TimedOut),
+            },
+            Err(source) => Err(GatewayWaitError::Follow { name: name.clone(), source }),
+        }
+    }
+
+    /// Has a gateway that works serve a profile, and waits until it says so.
+    fn await_served(&self, name: &ProfileName, until: Instant) -> Result<(), String> {
+        if self.serves(name) {
+            return Ok(());
+        }
+        // A gateway that cannot be asked looks by itself.
+        let asked = self.ask(ControlRequest::Serve, name);
+        if self.watch_served(name, true, Some(until)).is_ok_and(|is_so| is_so) {
+            return Ok(());
+        }
+        let own =
+            self.alone_reason().map(|why| format!("it says that it serves only its own profile: {why}"));
+        Err(own.or_else(|| asked.err()).unwrap_or_else(|| "it does not list it among those".to_owned()))
+    }
+
+    fn watch_served(&self, name: &ProfileName, serves: bool, until: Option<Instant>) -> io::Result<bool> {
+        let inotify = Inotify::new()?;
+        let home = self.home.profile_dir(&ProfileName::root());
+        let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        by_path::watch(&inotify, home, flags)?;
+        loop {
+            let state = ServerState::read(self);
+            let is_so = self.is_served_by(state.as_ref(), name) == serves;
+            let is_alone = state.is_some_and(|state| state.alone_reason(&self.agent.topology).is_some());
+            let is_over = until.is_some_and(|until| until <= Instant::now());
+            if is_so || is_alone || is_over {
+                return Ok(is_so);
+            }
+            let soon = super::follow::after(LOOK_EVERY);
+            changes(&inotify, Some(until.map_or(soon, |until| until.min(soon))))?;
+            inotify.drain();
+        }
+    }
+
+    fn serves(&self, name: &ProfileName) -> bool {
+        self.is_served_by(ServerState::read(self).as_ref(), name)
+    }
+
+    fn is_served_by(&self, server: Option<&ServerState>, name: &ProfileName) -> bool {
+        server.and_then(|server| server.serves(&self.agent.topology, name)).unwrap_or(false)
+    }
+
+    fn alone_reason(&self) -> Option<String> {
+        ServerState::read(self)?.alone_reason(&self.agent.topology)
+    }
+
+    fn ask(&self, what: ControlRequest, name: &ProfileName) -> Result<(), String> {
+        let control = self.agent.topology.control.as_ref();
+        let control = control.ok_or("the agent takes no such request for one profile")?;
+        request(&self.home.profile_dir(&ProfileName::root()), control, what, name)
+    }
+
+    fn unpark(&self, name: &ProfileName) -> io::Result<()> {
+        let Some(park) = &self.agent.topology.park else { return Ok(()) };
+        ParkChange::Back.make(&self.home.profile_dir(name), park).map(drop)
+    }
+}
+
+/// Waits for a change, or until a moment.
+fn changes(inotify: &Inotify, until: Option<Instant>) -> io::Result<()> {
+    match poll(&mut [PollFd::new(inotify, PollFlags::IN)], remaining(until).as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}

@@ -1,0 +1,161 @@
+//! *Lives here:* which ports the gateways of profiles want, as the definition and their variables
+//! say, and which one is free for one more profile.
+//!
+//! *Does not live here:* which process has a port now ([`crate::ports`]); whether two profiles want
+//! the same one (`gatevisor-doctor`).
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use gatevisor_slot::expand::{expand, is_truthy};
+use gatevisor_slot::{dotenv, http};
+
+use super::home::Home;
+use super::name::ProfileName;
+use crate::agent::{AgentDefinition, Placeholders, PortDefinition, fill};
+use crate::files::read_bounded;
+
+/// Words that mean no in a variable that switches something on.
+const NO: [&str; 5] = ["", "0", "false", "no", "off"];
+/// Where free ports are looked for if the definition has no default.
+const FIRST_PORT: u16 = 8700;
+/// The first port that the kernel gives to outgoing connections.
+const EPHEMERAL: u16 = 32_768;
+/// The most bytes of a file of variables that are read.
+const ENVIRONMENT_BYTES: usize = 1 << 20;
+
+/// Returns the port of a gateway with these variables according to a definition, if there is one.
+pub fn of_definition(definition: &PortDefinition, lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<u16> {
+    let says_yes = |name: &String| {
+        lookup(name).is_some_and(|value| {
+            let word = value.to_string_lossy().trim().to_ascii_lowercase();
+            !NO.contains(&&*word)
+        })
+    };
+    if !definition.when.is_empty() && !definition.when.iter().any(says_yes) {
+        return None;
+    }
+    match lookup(&definition.variable) {
+        Some(value) if !value.is_empty() => value.to_str()?.trim().parse().ok().filter(|port| *port != 0),
+        _ => definition.default,
+    }
+}
+
+/// Returns the files of variables with which a profile's gateway is started.
+pub(crate) fn environment_files(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Vec<PathBuf> {
+    let templates = agent.gateway.environment_files.iter();
+    templates.filter_map(|template| expanded(home, agent, name, template)).map(PathBuf::from).collect()
+}
+
+/// Returns a text of the agent definition with everything filled in that is known before a start.
+pub(crate) fn expanded(
+    home: &Home,
+    agent: &AgentDefinition,
+    name: &ProfileName,
+    template: &str,
+) -> Option<OsString> {
+    let variable = agent.home_variable();
+    let filled = fill(template, &Placeholders::new(name, &variable)).ok()?;
+    expand(&filled, &|name| (name == variable).then(|| home.root().into())).ok()
+}
+
+/// Returns the variables that a profile's own files set, in their order: the last of a name counts.
+pub(crate) fn variables(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Vec<(String, OsString)> {
+    let files = environment_files(home, agent, name);
+    let read = |file: PathBuf| read_bounded(&file, ENVIRONMENT_BYTES).ok().flatten();
+    files.into_iter().filter_map(read).flat_map(|bytes| dotenv::parse(&bytes)).collect()
+}
+
+/// Returns every port that a profile's gateway wants.
+pub(crate) fn wanted(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Vec<u16> {
+    wanted_with(home, agent, name, &|_| None).into_iter().map(|wanted| wanted.port).collect()
+}
+
+/// A port that a gateway wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WantedPort {
+    /// Its number.
+    pub port: u16,
+    /// The address at which the gateway is asked, if it is asked on this port.
+    pub address: Option<SocketAddr>,
+}
+
+/// Returns every port that a profile's gateway wants, where it also has the variables of `more`.
+pub(crate) fn wanted_with(
+    home: &Home,
+    agent: &AgentDefinition,
+    name: &ProfileName,
+    more: &dyn Fn(&str) -> Option<OsString>,
+) -> Vec<WantedPort> {
+    let values = variables(home, agent, name);
+    let own =
+        |name: &str| values.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let lookup = |name: &str| own(name).or_else(|| more(name));
+    let defined = agent.doctor.ports.iter().filter_map(|definition| of_definition(definition, &lookup));
+    let defined = defined.map(|port| WantedPort { port, address: None });
+    let asked = asked(agent).filter_map(|(url, when)| address_of(url, when, &lookup));
+    defined.chain(asked.map(|address| WantedPort { port: address.port(), address: Some(address) })).collect()
+}
+
+/// Returns the addresses at which a gateway is asked whether it is ready or works, and the
+/// condition of each.
+fn asked(agent: &AgentDefinition) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let ready = agent.gateway.ready.as_ref().map(|ready| (&*ready.http, ready.when.as_deref()));
+    let live = agent.gateway.live.as_ref();
+    let addresses = live.into_iter().flat_map(|live| [&live.startup, &live.http, &live.tcp]).flatten();
+    let health = live.and_then(|live| live.health.as_ref());
+    let addresses = addresses.map(|address| (&*address.url, address.when.as_deref()));
+    ready.into_iter().chain(addresses).chain(health.map(|health| (&*health.url, health.when.as_deref())))
+}
+
+fn address_of(
+    url: &str,
+    when: Option<&str>,
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+) -> Option<SocketAddr> {
+    if let Some(when) = when
+        && !is_truthy(&expand(when, lookup).ok()?)
+    {
+        return None;
+    }
+    let url = expand(url, lookup).ok()?;
+    http::parse_url(url.to_str()?).ok()?.addresses.first().copied()
+}
+
+/// Returns a port for one more profile: one that none of these wants and nobody listens on.
+///
+/// The default stays free for a gateway that was given none. So do the ports from which the kernel
+/// makes outgoing connections, unless the default is one of them.
+pub(super) fn free(definition: &PortDefinition, taken: &[u16]) -> Option<u16> {
+    let first = definition.default.unwrap_or(FIRST_PORT);
+    let end = if first < EPHEMERAL { EPHEMERAL - 1 } else { u16::MAX };
+    let step = definition.step.max(1);
+    // A gateway has the ports up to that of the next one.
+    let is_apart = |port: u16| taken.iter().all(|other| other.abs_diff(port) >= step);
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    (first..=end).step_by(usize::from(step)).skip(1).find(|port| is_apart(*port) && is_free(*port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(default: u16, step: u16) -> PortDefinition {
+        PortDefinition { variable: "PORT".to_owned(), default: Some(default), when: Vec::new(), step }
+    }
+
+    #[test]
+    fn a_free_port_is_as_far_from_every_taken_one_as_the_definition_says() {
+        let port = free(&definition(18_789, 20), &[18_809, 18_835]).unwrap();
+        assert!(port > 18_789 && (port - 18_789).is_multiple_of(20), "{port}");
+        assert!([18_809_u16, 18_835].iter().all(|taken| taken.abs_diff(port) >= 20), "{port}");
+    }
+
+    #[test]
+    fn no_port_is_one_that_the_kernel_gives_to_outgoing_connections() {
+        let taken: Vec<u16> = (32_700..EPHEMERAL).collect();
+        assert_eq!(free(&definition(32_700, 1), &taken), None);
+        assert!(free(&definition(40_000, 1), &[]).is_some_and(|port| port > 40_000));
+    }
+}

@@ -1,0 +1,98 @@
+//! *Lives here:* what is to be done about a ticket, by what is seen of its gateway.
+//!
+//! *Does not live here:* seeing it, and doing it.
+
+use jiff::Timestamp;
+
+use super::record::{RestartTicket, TicketStage};
+
+/// What is seen of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GatewaySeen {
+    /// Nothing that counts: no supervisor has it.
+    Nothing,
+    /// It is down; its supervisor will start it again, or will not.
+    Down {
+        /// Whether it shall be up.
+        want_up: bool,
+    },
+    /// It is up as this process.
+    Up {
+        /// The process.
+        pid: i32,
+        /// When that began.
+        start_ticks: u64,
+        /// Whether it shall be up.
+        want_up: bool,
+        /// Whether it is paused.
+        paused: bool,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TicketStep {
+    /// Nothing yet.
+    Wait,
+    /// It is to be carried out.
+    CarryOut,
+    /// It is over, for this reason.
+    End(TicketStage, &'static str),
+}
+
+/// Returns what is to be done about a ticket.
+pub(super) fn decide(ticket: &RestartTicket, seen: GatewaySeen, now: Timestamp) -> TicketStep {
+    const STOPPED: &str = "it was stopped meanwhile, and is not started again";
+    if !ticket.stage.is_pending() {
+        return TicketStep::Wait;
+    }
+    let waits = ticket.not_before().is_some_and(|at| at > now);
+    match seen {
+        GatewaySeen::Down { want_up: false } => TicketStep::End(TicketStage::Refused, STOPPED),
+        GatewaySeen::Up { pid, start_ticks, .. } if !ticket.is_of(pid, start_ticks) => {
+            let how = match ticket.stage {
+                TicketStage::Restarting => "it was restarted",
+                _ => "its process had ended before, and it was started again",
+            };
+            TicketStep::End(TicketStage::Done, how)
+        }
+        GatewaySeen::Up { want_up: true, paused: false, .. } if !waits => TicketStep::CarryOut,
+        GatewaySeen::Nothing | GatewaySeen::Down { .. } | GatewaySeen::Up { .. } => TicketStep::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::ToSpan;
+
+    #[test]
+    fn a_ticket_is_carried_out_once_for_the_process_that_it_names() {
+        let now = Timestamp::from_second(1_780_000_000).unwrap();
+        let up = |pid, want_up, paused| GatewaySeen::Up { pid, start_ticks: 5, want_up, paused };
+        let ticket = RestartTicket::example();
+        for (seen, expected) in [
+            (GatewaySeen::Nothing, "Wait"),
+            (GatewaySeen::Down { want_up: true }, "Wait"),
+            (GatewaySeen::Down { want_up: false }, "Refused"),
+            (up(7, true, false), "CarryOut"),
+            (up(7, true, true), "Wait"),
+            (up(7, false, false), "Wait"),
+            (up(8, true, false), "Done"),
+        ] {
+            for stage in [TicketStage::Asked, TicketStage::Held, TicketStage::Restarting] {
+                let ticket = RestartTicket { stage, ..ticket.clone() };
+                let step = format!("{:?}", decide(&ticket, seen, now));
+                assert!(step.contains(expected), "{stage:?} {seen:?}: {step}");
+            }
+            for stage in [TicketStage::Done, TicketStage::Refused] {
+                let ticket = RestartTicket { stage, ..ticket.clone() };
+                assert_eq!(decide(&ticket, seen, now), TicketStep::Wait);
+            }
+        }
+        let later = now.checked_add(1.second()).unwrap();
+        let held = RestartTicket { not_before: Some(later.to_string()), ..ticket };
+        assert_eq!(decide(&held, up(7, true, false), now), TicketStep::Wait);
+        assert_eq!(decide(&held, up(7, true, false), later), TicketStep::CarryOut);
+    }
+}

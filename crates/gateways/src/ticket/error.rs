@@ -1,0 +1,111 @@
+//! *Lives here:* why a gateway's request for its own restart is not taken.
+//!
+//! *Does not live here:* how one ended that was taken.
+
+use std::io;
+use std::path::PathBuf;
+
+use gatevisor_wire::exit::{Exit, ExitError};
+
+use crate::manager::ListServicesError;
+use crate::profile::ProfileName;
+
+/// Why a gateway's request for its own restart is not taken. Nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum TicketError {
+    /// Whoever asks is in no gateway.
+    #[error(
+        "cannot tell which gateway asks: this process neither descends from a gateway of `{}` nor has the \
+         variable GATEVISOR_SERVICE of one; `gatevisor gateway restart NAME` restarts one by its name",
+        scandir.display()
+    )]
+    InNoGateway {
+        /// The directory whose gateways were looked at.
+        scandir: PathBuf,
+    },
+    /// The variable names one gateway, and the ancestry another.
+    #[error(
+        "cannot tell which gateway asks: the variable GATEVISOR_SERVICE names `{named}`, and this process \
+         descends from the gateway of `{ancestor}`"
+    )]
+    InTwo {
+        /// Whom the variable names.
+        named: ProfileName,
+        /// From whose gateway it descends.
+        ancestor: ProfileName,
+    },
+    /// Another one is meant.
+    #[error(
+        "this process runs in the gateway of `{own}`, and --self restarts no other; \
+         `gatevisor gateway restart {other}` does"
+    )]
+    Another {
+        /// The profile of the gateway that asks.
+        own: ProfileName,
+        /// The one that is meant.
+        other: ProfileName,
+    },
+    /// The gateway ended in this moment.
+    #[error("the gateway of `{name}`, in which this process runs, is not up any more")]
+    NotUp {
+        /// The profile.
+        name: ProfileName,
+    },
+    /// The process is of an earlier life of the gateway.
+    #[error(
+        "this process began before the gateway of `{name}` was last started, so that is not the gateway in \
+         which it runs"
+    )]
+    OfAnEarlierLife {
+        /// The profile.
+        name: ProfileName,
+    },
+    /// Nothing tells when the turn is over.
+    #[error(
+        "cannot wait for the turn of the gateway of `{name}`: the agent definition of {agent} does not say how a \
+         gateway is drained; leave --after-turn out, or see docs/drain.md"
+    )]
+    NoTurns {
+        /// The profile.
+        name: ProfileName,
+        /// The name in the agent definition.
+        agent: String,
+    },
+    /// Nobody would carry it out.
+    #[error(
+        "nobody would carry the restart of `{name}` out: no watcher of gateways runs on `{}`; \
+         `gatevisor up` and a container's boot start one",
+        scandir.display()
+    )]
+    NoWatcher {
+        /// The profile.
+        name: ProfileName,
+        /// The directory that nobody watches.
+        scandir: PathBuf,
+    },
+    /// The services cannot be listed.
+    #[error(transparent)]
+    List(#[from] ListServicesError),
+    /// It cannot be kept.
+    #[error("cannot keep the request for the restart of `{name}` in `{}`", directory.display())]
+    Keep {
+        /// The profile.
+        name: ProfileName,
+        /// Where tickets are kept.
+        directory: PathBuf,
+        /// The underlying error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ExitError for TicketError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Keep { .. } => Exit::System,
+            Self::List(error) => error.exit(),
+            Self::NoWatcher { .. } => Exit::NotSupervised,
+            _ => Exit::No,
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! *Lives here:* what is known of a gateway's request for its own restart, for whoever asks.
+//!
+//! *Does not live here:* carrying it out.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::brake;
+use super::record::{TicketStage, TicketStore};
+use crate::desired::Provenance;
+use crate::profile::{Home, ProfileName};
+
+/// What is known of a gateway's last request for its own restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TicketReport {
+    /// How far it is: `asked`, `held`, `draining`, `restarting`, `done` or `refused`.
+    pub stage: TicketStage,
+    /// Who asked.
+    pub by: Provenance,
+    /// Why, in their words.
+    pub reason: Option<String>,
+    /// When, in RFC 3339.
+    pub asked_at: String,
+    /// Before when nothing is done, because the gateway asks too often.
+    pub not_before: Option<String>,
+    /// When it was over.
+    pub ended_at: Option<String>,
+    /// How it ended, in words.
+    pub outcome: Option<String>,
+    /// How often the gateway was restarted within the last hour because it had asked.
+    pub recent: usize,
+}
+
+impl TicketReport {
+    /// Returns whether something is still to be done.
+    pub const fn is_pending(&self) -> bool {
+        self.stage.is_pending()
+    }
+
+    /// Returns what was asked for, in words.
+    pub fn words(&self) -> String {
+        let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        match &self.not_before {
+            Some(until) if self.stage == TicketStage::Held => format!(
+                "it asks for its own restart, which waits until {until} because there were {} in the last hour{reason}",
+                self.recent
+            ),
+            _ if self.is_pending() => format!("it asks for its own restart{reason}"),
+            _ => format!("it asked for its own restart{reason}"),
+        }
+    }
+}
+
+/// Returns what is known of a gateway's last request for its own restart.
+pub fn look(home: &Home, name: &ProfileName) -> Option<TicketReport> {
+    let ticket = TicketStore::open(home.root())?.read(name)?;
+    Some(TicketReport {
+        recent: brake::counted(&ticket.restarts(), Timestamp::now()).len(),
+        stage: ticket.stage,
+        by: ticket.by,
+        reason: ticket.reason,
+        asked_at: ticket.asked_at,
+        not_before: ticket.not_before,
+        ended_at: ticket.ended_at,
+        outcome: ticket.outcome,
+    })
+}

@@ -1,0 +1,228 @@
+//! *Lives here:* requests to a gateway that serves several profiles, at its control socket.
+//!
+//! *Does not live here:* when to ask for what (`manager`).
+//!
+//! The socket is the agent's, so nothing waits for it longer than a limit, and only an answer that
+//! names the profile counts.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use gatevisor_paths::by_path;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fstat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use serde_json::{Value, json};
+
+use crate::agent::ControlDefinition;
+use crate::files::read_bounded;
+use crate::profile::ProfileName;
+
+/// How long a gateway may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of an answer at the most.
+const ANSWER_BYTES: usize = 512 << 10;
+/// Bytes of a path at the most.
+const PATH_BYTES: usize = 4096;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ControlRequest {
+    /// To serve a profile.
+    Serve,
+    /// To serve it no longer.
+    Unserve,
+}
+
+impl ControlRequest {
+    fn verb(self, control: &ControlDefinition) -> Option<&str> {
+        match self {
+            Self::Serve => control.serve.as_deref(),
+            Self::Unserve => control.unserve.as_deref(),
+        }
+    }
+
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Serve => "served",
+            Self::Unserve => "unserved",
+        }
+    }
+}
+
+/// Asks the gateway of the profile with this home for something about another one.
+///
+/// # Errors
+/// Why it did not say that it is done, in words.
+pub(crate) fn request(
+    home: &Path,
+    control: &ControlDefinition,
+    what: ControlRequest,
+    name: &ProfileName,
+) -> Result<(), String> {
+    let verb = what.verb(control).ok_or("the agent definition names no such request")?;
+    let line = json!({ "verb": verb, "id": 1, "protocol": 1, "params": { "name": name.as_str() } });
+    let now = Instant::now();
+    let until = now.checked_add(TIMEOUT).unwrap_or(now);
+    let answer = exchange(home, control, format!("{line}\n").as_bytes(), until);
+    let answer = answer.map_err(|error| format!("its control socket does not answer: {error}"))?;
+    let answer: Value = serde_json::from_slice(&answer).map_err(|_| "its answer is not JSON".to_owned())?;
+    let result = answer.get("result");
+    let names = result.and_then(|result| result.get(what.done())).and_then(Value::as_str);
+    let error = result.and_then(|result| result.get("error")).or_else(|| answer.get("error"));
+    match error.and_then(Value::as_str) {
+        Some(error) => Err(gatevisor_wire::policy::one_line(error)),
+        None if names == Some(name.as_str()) => Ok(()),
+        None => Err("its answer does not say that this is done".to_owned()),
+    }
+}
+
+fn exchange(home: &Path, control: &ControlDefinition, line: &[u8], until: Instant) -> io::Result<Vec<u8>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let opened = open(home, control)?;
+    // By its number: the address has no room for a long path, and no link is followed twice.
+    connect(&stream, &SocketAddrUnix::new(proc_path(&opened))?)?;
+    let mut rest = line;
+    while !rest.is_empty() {
+        match rustix::io::write(&stream, rest) {
+            Ok(length) => rest = rest.get(length..).unwrap_or_default(),
+            Err(Errno::AGAIN) => wait(&stream, PollFlags::OUT, until)?,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    read_line(&stream, until)
+}
+
+fn read_line(stream: &OwnedFd, until: Instant) -> io::Result<Vec<u8>> {
+    let (mut answer, mut buffer) = (Vec::new(), vec![0; 16 << 10]);
+    loop {
+        match rustix::io::read(stream, &mut buffer) {
+            Ok(0) => return Ok(answer),
+            Ok(length) => answer.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::AGAIN) => wait(stream, PollFlags::IN, until)?,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if let Some(end) = answer.iter().position(|byte| *byte == b'\n') {
+            answer.truncate(end);
+            return Ok(answer);
+        }
+        if answer.len() > ANSWER_BYTES {
+            return Err(io::Error::other("it is too long"));
+        }
+    }
+}
+
+fn wait(stream: &OwnedFd, flags: PollFlags, until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(stream, flags)], Some(&timeout)) {
+        Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Opens the socket, or the one that the pointer beside it names.
+fn open(home: &Path, control: &ControlDefinition) -> io::Result<OwnedFd> {
+    let opened = match by_path::open(home.join(&control.socket), OFlags::PATH) {
+        Err(Errno::NOENT) if control.pointer.is_some() => {
+            let path = pointed(home, control).ok_or(io::ErrorKind::NotFound)?;
+            by_path::open(path, OFlags::PATH)?
+        }
+        other => other?,
+    };
+    if FileType::from_raw_mode(fstat(&opened)?.st_mode).is_socket() {
+        Ok(opened)
+    } else {
+        Err(io::Error::other("it is no socket"))
+    }
+}
+
+fn pointed(home: &Path, control: &ControlDefinition) -> Option<PathBuf> {
+    let bytes = read_bounded(&home.join(control.pointer.as_ref()?), PATH_BYTES).ok()??;
+    let path = PathBuf::from(str::from_utf8(&bytes).ok()?.trim());
+    path.is_absolute().then_some(path)
+}
+
+fn proc_path(opened: &OwnedFd) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    fn control() -> ControlDefinition {
+        let word = |word: &str| Some(word.to_owned());
+        let (pointer, serve, unserve) =
+            (word("agent.sock.path"), word("serve-profile"), word("drop-profile"));
+        ControlDefinition { socket: "agent.sock".to_owned(), pointer, serve, unserve }
+    }
+
+    /// Asks a gateway that answers with this, and returns what was asked and what came of it.
+    fn asked(home: &Path, socket: &Path, answer: &str) -> (String, Result<(), String>) {
+        let listener = UnixListener::bind(socket).unwrap();
+        let answer = answer.to_owned();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            (&stream).write_all(answer.as_bytes()).unwrap();
+            line
+        });
+        let result = request(home, &control(), ControlRequest::Serve, &"coder".parse().unwrap());
+        (server.join().unwrap(), result)
+    }
+
+    #[test]
+    fn only_an_answer_that_names_the_profile_counts() {
+        for (answer, expected) in [
+            (r#"{"ok": true, "result": {"served": "coder"}}"#, Ok(())),
+            (r#"{"ok": true, "result": {"served": "writer"}}"#, Err("does not say")),
+            (r#"{"ok": true, "result": {"served": "coder", "error": "no\ntoken"}}"#, Err(r"no\ntoken")),
+            (r#"{"ok": false, "error": "unknown verb"}"#, Err("unknown verb")),
+            ("[]", Err("does not say")),
+            ("", Err("not JSON")),
+            ("{", Err("not JSON")),
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            let (line, result) = asked(home.path(), &home.path().join("agent.sock"), &format!("{answer}\n"));
+            let line: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((&line["verb"], &line["params"]["name"]), (&"serve-profile".into(), &"coder".into()));
+            match expected {
+                Ok(()) => assert_eq!(result, Ok(()), "{answer}"),
+                Err(why) => {
+                    assert!(result.as_ref().is_err_and(|said| said.contains(why)), "{answer}: {result:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_elsewhere_is_found_by_its_pointer_and_anything_else_is_an_error() {
+        let (home, short) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let ask = || request(home.path(), &control(), ControlRequest::Serve, &"coder".parse().unwrap());
+        assert!(ask().is_err(), "there is none");
+        let socket = short.path().join("s");
+        fs::write(home.path().join("agent.sock.path"), socket.display().to_string()).unwrap();
+        assert!(ask().is_err(), "the pointer leads to nothing");
+        let (_, result) =
+            asked(home.path(), &socket, "{\"ok\": true, \"result\": {\"served\": \"coder\"}}\n");
+        assert_eq!(result, Ok(()));
+        // Nobody listens any more.
+        assert!(ask().is_err());
+        fs::write(home.path().join("agent.sock"), "").unwrap();
+        assert!(ask().unwrap_err().contains("no socket"));
+    }
+}

@@ -1,0 +1,73 @@
+//! The companion: one process that runs beside us as long as we supervise.
+//!
+//! *Lives here:* starting it, and replacing one that has ended or that a signal has stopped.
+//! *Does not live here:* what it does, which is nothing to us; how long to wait before the next
+//! start (`gatevisor_core::log_daemon`, because a companion that others end and one that cannot
+//! work are told apart in the same way).
+
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
+
+use gatevisor_core::Tick;
+use gatevisor_core::log_daemon::LogDaemonHistory;
+use gatevisor_sys::spawn::Starting;
+use gatevisor_wire::Pid;
+use rustix::process::Signal;
+
+use crate::kill::kill;
+use crate::spawner::Spawner;
+use crate::stderr_log::say;
+
+/// The companion, running or waiting to be started. Without words there is none.
+#[derive(Debug)]
+pub(crate) struct Companion {
+    words: Vec<CString>,
+    process: Option<Pid>,
+    /// Memory that the process uses until it has reached its program.
+    starting: Option<Starting>,
+    history: LogDaemonHistory,
+}
+
+impl Companion {
+    pub(crate) fn new(words: Vec<CString>, seed: u64) -> Self {
+        Self { words, process: None, starting: None, history: LogDaemonHistory::new(seed) }
+    }
+
+    /// Starts it. If that fails, returns when to try again.
+    pub(crate) fn start(&mut self, spawner: &Spawner, scandir: BorrowedFd<'_>, now: Tick) -> Option<Tick> {
+        if self.words.is_empty() || self.process.is_some() {
+            return None;
+        }
+        self.history.begins(now);
+        match spawner.start_companion(scandir, &self.words) {
+            Ok(starting) => {
+                self.process = Pid::new(starting.pid());
+                self.starting = Some(starting);
+                None
+            }
+            Err(errno) => {
+                say!("warning: cannot start the watcher of this home: {errno}; trying again");
+                Some(self.history.failed(now))
+            }
+        }
+    }
+
+    /// Returns whether a process is the companion.
+    pub(crate) fn is(&self, pid: Pid) -> bool {
+        self.process == Some(pid)
+    }
+
+    /// Notes that it has ended; returns when to start the next one.
+    pub(crate) fn ended(&mut self, now: Tick) -> Tick {
+        (self.process, self.starting) = (None, None);
+        self.history.failed(now)
+    }
+
+    /// Kills it, because a signal has stopped it: it does nothing, and would not be replaced.
+    pub(crate) fn was_stopped(&self) {
+        if let Some(pid) = self.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get())) {
+            say!("warning: the watcher of this home was stopped by a signal; it is replaced");
+            kill(pid, Signal::KILL, false);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The metrics of one moment.
+//!
+//! *Lives here:* their names, labels and meanings. *Does not live here:* their text (`text`).
+//!
+//! The labels are bounded: a service's name, its profile, and words from lists of ours.
+
+use std::fmt;
+
+use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
+use gatevisor_gateways::live::LiveState;
+use gatevisor_liveness::Liveness;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// What is known of a home at one moment.
+#[derive(Debug, Clone)]
+pub struct HomeFacts {
+    /// The reports of all its services.
+    pub reports: Vec<ServiceReport>,
+    /// How many incidents are kept of each profile, by its name.
+    pub incidents: Vec<(String, usize)>,
+    /// Whether a supervisor runs on its scandir.
+    pub is_supervised: bool,
+    /// The version of this program.
+    pub version: &'static str,
+    /// Seconds that it took to find this out.
+    pub took_s: f64,
+}
+
+/// Returns the registry of these facts.
+pub fn registry(facts: HomeFacts) -> Registry {
+    let mut registry = Registry::with_prefix("gatevisor");
+    registry.register_collector(Box::new(HomeCollector(facts)));
+    registry
+}
+
+/// A label and its value.
+type Label = (&'static str, String);
+
+/// A value with its labels.
+type LabelledValue = (Vec<Label>, f64);
+
+/// What a metric is called and means.
+struct Heading {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    kind: MetricType,
+}
+
+impl Heading {
+    const fn gauge(name: &'static str, help: &'static str, unit: Option<Unit>) -> Self {
+        Self { name, help, unit, kind: MetricType::Gauge }
+    }
+}
+
+/// A metric of a service, and its samples, without the labels that name the service.
+type ServiceMetric = (Heading, fn(&ServiceReport) -> Vec<LabelledValue>);
+
+#[derive(Debug)]
+struct HomeCollector(HomeFacts);
+
+impl Collector for HomeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        self.of_the_home(&mut encoder)?;
+        for (heading, samples_of) in service_metrics() {
+            let of_one = |report| samples_of(report).into_iter().map(move |sample| named(report, sample));
+            let samples = self.0.reports.iter().flat_map(of_one);
+            family(&mut encoder, &heading, samples)?;
+        }
+        Ok(())
+    }
+}
+
+impl HomeCollector {
+    /// Writes what concerns the home as a whole.
+    fn of_the_home(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let facts = &self.0;
+        let supervised = Heading::gauge("supervisor_up", "Whether a supervisor runs.", None);
+        family(encoder, &supervised, unlabelled(number(facts.is_supervised)))?;
+        let took = "Time that it took to find out these metrics.";
+        let took = Heading::gauge("collection", took, Some(Unit::Seconds));
+        family(encoder, &took, unlabelled(facts.took_s))?;
+        let build = Heading::gauge("build_info", "The version of Gatevisor; always 1.", None);
+        let version = vec![("version", facts.version.to_owned())];
+        family(encoder, &build, std::iter::once((version, 1.0)))?;
+        let states = Heading::gauge("gateways", "How many gateways are in each state.", None);
+        family(encoder, &states, ServiceState::ALL.into_iter().map(|state| facts.in_state(state)))?;
+        let kept = Heading::gauge("gateway_incidents", "How many incidents are kept of a profile.", None);
+        let of_profile =
+            |(profile, count): &(String, usize)| (vec![("profile", profile.clone())], count_of(*count));
+        family(encoder, &kept, facts.incidents.iter().map(of_profile))
+    }
+}
+
+impl HomeFacts {
+    fn in_state(&self, state: ServiceState) -> LabelledValue {
+        let is_counted = |report: &&ServiceReport| report.profile.is_some() && report.state == state;
+        let count = self.reports.iter().filter(is_counted).count();
+        (vec![("state", word(state))], count_of(count))
+    }
+}
+
+/// Writes a metric with its samples; nothing at all if it has none.
+fn family(
+    encoder: &mut DescriptorEncoder<'_>,
+    heading: &Heading,
+    samples: impl Iterator<Item = LabelledValue>,
+) -> Result<(), fmt::Error> {
+    let mut samples = samples.peekable();
+    if samples.peek().is_none() {
+        return Ok(());
+    }
+    let mut family =
+        encoder.encode_descriptor(heading.name, heading.help, heading.unit.as_ref(), heading.kind)?;
+    for (labels, value) in samples {
+        let one = family.encode_family(&labels)?;
+        match heading.kind {
+            MetricType::Counter => ConstCounter::new(value).encode(one)?,
+            _ => ConstGauge::new(value).encode(one)?,
+        }
+    }
+    Ok(())
+}
+
+/// Returns a sample with the labels that name its service.
+fn named(report: &ServiceReport, (labels, value): LabelledValue) -> LabelledValue {
+    let profile = report.profile.as_ref().map_or_else(String::new, |name| name.as_str().to_owned());
+    let own = [("service", report.service.clone()), ("profile", profile)];
+    (own.into_iter().chain(labels).collect(), value)
+}
+
+/// Returns the word for a state, as JSON has it.
+fn word(state: ServiceState) -> String {
+    state.words().replace(' ', "-")
+}
+
+/// Returns all metrics of a service.
+fn service_metrics() -> impl Iterator<Item = ServiceMetric> {
+    [states(), starts_and_ends(), usage()].into_iter().flatten()
+}
+
+/// Returns what a service is.
+fn states() -> Vec<ServiceMetric> {
+    vec![
+        (
+            Heading::gauge("service_state", "The state of a service, as `status` says it; always 1.", None),
+            |report| vec![(vec![("state", word(report.state))], 1.0)],
+        ),
+        (Heading::gauge("service_wanted", "Whether a service shall run.", None), |report| {
+            let is_desired = report.desired_state.as_deref() == Some("running");
+            optional(report.wantedup.map(|wanted| number(wanted || is_desired)))
+        }),
+        (
+            Heading::gauge("service_up", "Whether its command was executed and has not ended.", None),
+            |report| optional(report.up.map(number)),
+        ),
+        (Heading::gauge("service_ready", "Whether it is known to be ready.", None), |report| {
+            optional(report.ready.map(number))
+        }),
+        (
+            Heading::gauge(
+                "service_works",
+                "Whether it does what it is there for, as `health` judges.",
+                None,
+            ),
+            |report| known(report, number(works(report))),
+        ),
+        (
+            Heading::gauge(
+                "service_live",
+                "Whether it has shown that it works; left out if that is not known.",
+                None,
+            ),
+            |report| live(report).map(number).map(one).unwrap_or_default(),
+        ),
+        (
+            Heading::gauge("service_in_state", "Time since it came up or went down.", Some(Unit::Seconds)),
+            |report| report.updownfor.map(|time| supervised(report, whole(time))).unwrap_or_default(),
+        ),
+    ]
+}
+
+/// Returns how often a service was started, and how it ended.
+fn starts_and_ends() -> Vec<ServiceMetric> {
+    vec![
+        (
+            Heading::gauge(
+                "service_next_start",
+                "Time until its next start, if it waits for one.",
+                Some(Unit::Seconds),
+            ),
+            |report| optional(report.next_start_in_ms.map(seconds)),
+        ),
+        (
+            Heading {
+                name: "service_restarts",
+                help: "Starts after a death that nobody requested (`itself`), or after a requested one (`command`).",
+                unit: None,
+                kind: MetricType::Counter,
+            },
+            |report| {
+                let by = |cause, count: Option<u64>| {
+                    count.map(|count| (vec![("cause", String::from(cause))], whole(count)))
+                };
+                [by("itself", report.restarts), by("command", report.commanded_restarts)]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            },
+        ),
+        (
+            Heading::gauge(
+                "service_last_exit_code",
+                "The exit code of its last death, while it is down.",
+                None,
+            ),
+            |report| optional(report.exitcode.map(f64::from)),
+        ),
+        (
+            Heading::gauge(
+                "service_last_exit_signal",
+                "The signal of its last death, while it is down; always 1.",
+                None,
+            ),
+            |report| {
+                report
+                    .signal
+                    .as_deref()
+                    .map(|signal| (vec![("signal", String::from(signal))], 1.0))
+                    .into_iter()
+                    .collect()
+            },
+        ),
+    ]
+}
+
+/// Returns what a service uses.
+fn usage() -> Vec<ServiceMetric> {
+    vec![
+        (
+            Heading::gauge("service_cpu", "Processor time of its present processes.", Some(Unit::Seconds)),
+            |report| optional(report.cpu_ms.map(seconds)),
+        ),
+        (
+            Heading::gauge(
+                "service_memory",
+                "Resident memory of its processes; a shared page counts once for each.",
+                Some(Unit::Bytes),
+            ),
+            |report| optional(report.memory_bytes.map(whole)),
+        ),
+        (Heading::gauge("service_processes", "The number of its processes.", None), |report| {
+            optional(report.processes.map(f64::from))
+        }),
+        (Heading::gauge("service_log_kept", "Whether its lines can be kept at present.", None), |report| {
+            supervised(report, number(report.log_problem.is_none()))
+        }),
+    ]
+}
+
+/// Returns whether a service does what it is there for.
+fn works(report: &ServiceReport) -> bool {
+    report.state.works() && !report.live.as_ref().is_some_and(|live| live.state == LiveState::Unknown)
+}
+
+/// Returns whether a service has shown that it works; `None` if that is not known.
+fn live(report: &ServiceReport) -> Option<bool> {
+    match report.live.as_ref()?.state {
+        LiveState::Said(Liveness::Live | Liveness::Degraded | Liveness::Draining) => Some(true),
+        LiveState::Said(Liveness::Unresponsive) => Some(false),
+        LiveState::Said(_) | LiveState::Unknown => None,
+    }
+}
+
+fn unlabelled(value: f64) -> impl Iterator<Item = LabelledValue> {
+    std::iter::once((Vec::new(), value))
+}
+
+fn one(value: f64) -> Vec<LabelledValue> {
+    vec![(Vec::new(), value)]
+}
+
+fn optional(value: Option<f64>) -> Vec<LabelledValue> {
+    value.map(one).unwrap_or_default()
+}
+
+/// Returns a value, unless the service may not be looked at.
+fn known(report: &ServiceReport, value: f64) -> Vec<LabelledValue> {
+    optional((report.state != ServiceState::Unknown).then_some(value))
+}
+
+/// Returns a value, unless nobody supervises the service.
+fn supervised(report: &ServiceReport, value: f64) -> Vec<LabelledValue> {
+    if report.state == ServiceState::NotSupervised { Vec::new() } else { known(report, value) }
+}
+
+fn number(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric is a floating-point number")]
+fn whole(value: u64) -> f64 {
+    value as f64
+}
+
+fn count_of(count: usize) -> f64 {
+    whole(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+fn seconds(ms: u64) -> f64 {
+    whole(ms) / 1000.0
+}

@@ -1,0 +1,125 @@
+//! Who watches the watchers: what happens when one of them is killed or stopped, or when the
+//! supervisor is, and who says so.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::home::Home;
+use crate::support::{processes, set_wait_limit, waiting};
+
+/// Returns a home with a gateway that is followed.
+fn followed() -> Home {
+    let live =
+        "[gateway.live]\ninterval-ms = 300\ncommand = { argv = [\"true\"] }\n\n[gateway.exit-meanings]";
+    set_wait_limit(Duration::from_mins(1));
+    let home = Home::with_script("exec sleep 1000", &[("[gateway.exit-meanings]", live)]);
+    home.profile("coder");
+    home.want_running("coder");
+    home
+}
+
+fn until_live(home: &Home) {
+    waiting::polled("a gateway that is known to work", || {
+        home.report("coder").pointer("/live/state").is_some_and(|state| state == "live").then_some(())
+    });
+}
+
+/// Returns the process of the watcher of gateways.
+fn watcher(home: &Home) -> Option<i32> {
+    let line = fs::read_to_string(home.scandir().join(".live/.watcher")).ok()?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[test]
+fn what_keeps_the_watchers_is_replaced_when_it_is_killed_and_when_a_signal_has_stopped_it() {
+    let mut home = followed();
+    home.up_quietly();
+    until_live(&home);
+    for signal in [Signal::KILL, Signal::STOP, Signal::TERM] {
+        let (keeper, watcher_before) = (home.keeper().unwrap(), watcher(&home).unwrap());
+        processes::signal(keeper, signal);
+        waiting::polled("another watcher", || watcher(&home).filter(|pid| *pid != watcher_before));
+        let next = waiting::polled("another keeper", || home.keeper().filter(|pid| *pid != keeper));
+        until_live(&home);
+        assert_eq!(home.keeper(), Some(next), "there is one");
+    }
+    home.down();
+}
+
+#[test]
+fn a_watcher_that_a_signal_has_stopped_is_replaced_while_its_keeper_stays() {
+    let mut home = followed();
+    home.up_quietly();
+    until_live(&home);
+    let (keeper, first) = (home.keeper().unwrap(), watcher(&home).unwrap());
+    for child in processes::children(keeper) {
+        processes::signal(child, Signal::STOP);
+    }
+    waiting::polled("another watcher", || watcher(&home).filter(|pid| *pid != first));
+    until_live(&home);
+    waiting::polled("another watcher of profiles", || {
+        let states = processes::children(keeper).into_iter().filter_map(processes::stat);
+        (states.filter(|stat| stat.state != 'T').count() == 2).then_some(())
+    });
+    assert_eq!(home.keeper(), Some(keeper));
+    home.plant("writer");
+    home.until_supervised("writer");
+}
+
+#[test]
+fn a_second_keeper_that_somebody_starts_by_hand_does_nothing() {
+    let mut home = followed();
+    home.up_quietly();
+    until_live(&home);
+    let first = watcher(&home);
+    let supervisor = home.running().pid().to_string();
+    let (path, scandir) = (home.path().display().to_string(), home.scandir().display().to_string());
+    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+    second.args(["beside", &supervisor, &path, &scandir]).arg(home.agent().unwrap());
+    second.stdin(std::process::Stdio::null());
+    let ran = home.spawn(second).ended(crate::support::WAIT_LIMIT);
+    assert_eq!(ran.code, Some(111), "{ran:?}");
+    assert!(ran.err.contains("the supervisor of this home has not started this process"), "{ran:?}");
+    assert_eq!(watcher(&home), first);
+}
+
+#[test]
+fn where_nobody_watches_the_gateways_that_is_said_wherever_somebody_asks_whether_all_is_well() {
+    let mut home = followed();
+    home.up_alone();
+    let report = waiting::polled("that nothing is known", || {
+        Some(home.report("coder")).filter(|report| report["live"]["state"] == "unknown")
+    });
+    assert_eq!(report["live"]["reason"], "no watcher of gateways runs", "{report}");
+    crate::explain::assert_first(&home, "not-watched", "no watcher of gateways runs");
+    let found = crate::doctor::finding(&home, "supervisor", None);
+    assert_eq!(found["what"], "nobody watches whether the gateways work", "{found}");
+    assert_eq!(home.says("health coder").code, Some(1));
+    fs::create_dir(home.scandir().join(".live")).unwrap();
+    let health = home.says("health --supervisor").ok();
+    assert!(health.contains("nobody watches whether the gateways work: no watcher"), "{health}");
+    let health: Value = serde_json::from_str(&home.says("health --supervisor --json").ok()).unwrap();
+    assert_eq!(health["unwatched"], "no watcher of gateways runs", "{health}");
+}
+
+#[test]
+fn that_a_signal_has_stopped_the_supervisor_is_said_at_once_by_those_who_are_asked_whether_all_is_well() {
+    let mut home = followed();
+    home.up_quietly();
+    until_live(&home);
+    let supervisor = home.running().pid();
+    home.running().signal(Signal::STOP);
+    waiting::polled("that it is stopped", || {
+        processes::stat(supervisor).is_some_and(|stat| stat.state == 'T').then_some(())
+    });
+    let health = home.says("health --supervisor");
+    assert_eq!((health.code, health.out.trim()), (Some(1), "the supervisor is stopped by a signal"));
+    let found = crate::doctor::finding(&home, "supervisor", None);
+    let what = format!("the supervisor (process {supervisor}) is stopped by a signal");
+    assert_eq!(found["what"].as_str(), Some(&*what), "{found}");
+    crate::doctor::fix(&home, &found);
+    home.says("health --supervisor").ok();
+}

@@ -1,0 +1,173 @@
+//! Which gateway serves which profile, where files and gateways say what is not so. A script takes
+//! the place of Hermes 0.22, which `tests/hermes` tests.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use gatevisor_client::Condition;
+
+use crate::home::Home;
+use crate::support::{set_wait_limit, waiting};
+
+/// Returns a home with coder and writer, who shall run, and with this script as the program, which
+/// is Hermes 0.22 by what is beside it.
+fn home(script: &str) -> Home {
+    let mut home = Home::built_in();
+    let program = home.beside("venv/bin/hermes");
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    fs::create_dir_all(home.beside("venv/lib/python3.11/site-packages/hermes_agent-0.22.2.dist-info"))
+        .unwrap();
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    home.set("HERMES_BIN", &program);
+    for name in ["coder", "writer"] {
+        home.run(["profile", "create", name]).ok();
+        home.want_running(name);
+    }
+    home
+}
+
+/// What a configuration file may be that nobody can understand.
+fn spoil(config: &Path, how: usize) -> bool {
+    let _ = fs::remove_file(config);
+    let _ = fs::remove_dir(config);
+    let text = |text: &str| fs::write(config, text).unwrap();
+    match how {
+        0 => text("- a\n- list\n"),
+        1 => text("gateway: {standalone: true\n"),
+        2 => text(&"a: b\n".repeat(2 << 20)),
+        3 => {
+            let first = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+            let level = |level: usize| {
+                let before = format!("*a{}", level - 1);
+                format!("a{level}: &a{level} [{}]\n", [&*before; 10].join(", "))
+            };
+            text(&std::iter::once(first).chain((1..30).map(level)).collect::<String>());
+        }
+        4 => {
+            rustix::fs::mknodat(rustix::fs::CWD, config, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+                .unwrap();
+        }
+        5 => fs::create_dir(config).unwrap(),
+        6 => std::os::unix::fs::symlink("/dev/zero", config).unwrap(),
+        _ => return false,
+    }
+    true
+}
+
+#[test]
+fn a_configuration_that_nobody_understands_changes_nothing_and_is_named() {
+    let home = home("exit 1");
+    let config = home.profile_dir("writer").join("config.yaml");
+    fs::write(&config, "gateway: {standalone: true}\n").unwrap();
+    let own = "profile=writer prior_state=running action=started";
+    let served =
+        "profile=coder prior_state=running action=registered reason=the gateway of default serves it";
+    let said = home.says("reconcile").ok();
+    assert!(said.contains(own) && said.contains(served), "{said}");
+    let mut how = 0;
+    while spoil(&config, how) {
+        for line in ["reconcile --dry-run", "reconcile"] {
+            let said = home.says(line).ok();
+            assert!(said.contains(own) && said.contains(served), "{how}: {said}");
+            assert!(said.contains("which gateway serves it is as it was known last: `"), "{how}: {said}");
+            assert!(said.contains("writer/config.yaml` "), "{how}: {said}");
+        }
+        how += 1;
+    }
+    assert_eq!(how, 7);
+}
+
+/// Waits until a profile is served, and returns its report. No event of a service tells when the
+/// gateway has written its file.
+fn until_served(home: &Home, name: &str) -> serde_json::Value {
+    waiting::polled_slowly("that it is served", || {
+        Some(home.report(name)).filter(|report| report["state"] == "served")
+    })
+}
+
+#[test]
+fn a_state_file_that_names_the_process_of_somebody_else_serves_nobody() {
+    let mut home = home(
+        "echo \"{\\\"pid\\\": $$, \\\"served_profiles\\\": [\\\"default\\\", \\\"coder\\\", \\\"writer\\\"]}\" > \"$HERMES_HOME/state.new\"\n\
+         mv \"$HERMES_HOME/state.new\" \"$HERMES_HOME/gateway_state.json\"\nexec sleep 1000",
+    );
+    home.up_with(["up"]);
+    home.until("default", Condition::Up);
+    let report = until_served(&home, "coder");
+    assert_eq!(report["served"]["pid"], home.pid("default"), "{report}");
+    assert_eq!((home.says("health coder").code, &report["served_from"]), (Some(0), &"server".into()));
+    for pid in [1, 0, -1, i64::from(std::process::id()), i64::MAX] {
+        let state = format!(r#"{{"pid": {pid}, "served_profiles": ["coder", "writer"]}}"#);
+        fs::write(home.path().join("gateway_state.json"), state).unwrap();
+        let report = home.report("coder");
+        assert_eq!(report["state"], "down", "{pid}: {report}");
+        assert!(report["reason"].as_str().unwrap().starts_with("default serves it, and "), "{report}");
+        assert_eq!(home.says("health coder").code, Some(1), "{pid}");
+    }
+    let said = home.says("explain coder").ok();
+    assert!(said.contains("default"), "{said}");
+}
+
+/// A gateway that shows that it works and serves coder and writer, and takes no new work while a
+/// file asks for that.
+const SERVER: &str = "say() {
+  served='[\"default\", \"coder\", \"writer\"]'
+  printf '{\"pid\": %s, \"served_profiles\": %s, \"gateway_state\": \"%s\", \"active_agents\": 0}' \\
+    $$ \"$served\" \"$1\" >\"$HERMES_HOME/state.new\"
+  mv \"$HERMES_HOME/state.new\" \"$HERMES_HOME/gateway_state.json\"
+}
+mkdir -p \"$HERMES_HOME/state\"
+while :; do
+  : >\"$HERMES_HOME/state/gateway.heartbeat\"
+  if [ -e \"$HERMES_HOME/.drain_request.json\" ]; then say draining; else say running; fi
+  sleep 0.2
+done";
+
+#[test]
+fn profiles_are_drained_with_the_gateway_that_serves_them_where_both_are_meant() {
+    set_wait_limit(Duration::from_mins(2));
+    let mut home = home(SERVER);
+    home.up_with(["up"]);
+    home.until("default", Condition::Up);
+    until_served(&home, "coder");
+    until_served(&home, "writer");
+    let pid = home.pid("default");
+    let ran = home.says("gateway restart --all --drain=100s");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("default: idle after "), "{ran:?}");
+    for name in ["coder", "writer"] {
+        assert!(ran.out.contains(&format!("{name}: served anew by the gateway of default")), "{ran:?}");
+    }
+    assert_ne!(home.pid("default"), pid);
+    let refused = home.says("gateway drain coder --for 100s");
+    assert!(refused.code == Some(1) && refused.err.contains("only be drained as a whole"), "{refused:?}");
+    let ran = home.says("gateway drain --all --for 100s --then stop");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for name in ["coder", "writer"] {
+        assert_eq!(home.state(name)["desired_state"], "stopped", "{ran:?}");
+    }
+    assert_eq!(home.report("default")["state"], "down");
+}
+
+#[test]
+fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it_lists_it_no_longer() {
+    set_wait_limit(Duration::from_mins(2));
+    let mut home = home(SERVER);
+    home.up_with(["up"]);
+    until_served(&home, "coder");
+    let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
+            let _ = stream.write_all(b"{\"result\": {\"unserved\": \"coder\"}}\n");
+        }
+    });
+    let ran = home.says("gateway stop coder --timeout 2");
+    assert!(ran.code == Some(1) && ran.err.contains("after 2 s still lists it"), "{ran:?}");
+}
