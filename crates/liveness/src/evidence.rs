@@ -141,7 +141,7 @@ impl Hindrance {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Disk => "it waits for a disk",
-            Self::Processor => "it waits for a processor",
+            Self::Processor => "it waits for a contended processor",
         }
     }
 }

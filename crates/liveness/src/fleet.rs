@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use crate::clock::Attended;
 use crate::evidence::LiveFinding;
-use crate::service::{EndingStage, FollowedService, Life, Liveness, SupervisorSays};
+use crate::service::{EndingStage, FollowedService, SupervisorSays};
 use crate::settings::LiveSettings;
+use crate::state::{Life, Liveness};
 
 /// The number of gateways that must be silent together before the machine may be blamed. The
 /// silence of one gateway is its own.
@@ -177,6 +178,9 @@ impl Fleet {
             }
             Some(service) if service.is_given_up() => {
                 "; starting it again has not helped, so it is left alone"
+            }
+            Some(service) if service.is_excused() => {
+                "; while that lasts, it is not ended, for at most ten minutes"
             }
             _ if self.machine => "; so are most others, so it is the machine, and none is ended",
             _ if self.is_queued(name, now) => "; others are being started, so it waits",

@@ -2,8 +2,8 @@
 //! any input or output.
 //!
 //! *Lives here:* the watcher's own time ([`clock`]), the evidence that a gateway works
-//! ([`evidence`]), one gateway ([`service`]), all gateways of a home and their order ([`fleet`]),
-//! the settings ([`settings`]), and a drain ([`drain`]).
+//! ([`evidence`]), one gateway ([`service`]) and its states ([`state`]), all gateways of a home and
+//! their order ([`fleet`]), the settings ([`settings`]), and a drain ([`drain`]).
 //!
 //! *Does not live here:* clocks, files, sockets, processes. Time and findings are arguments; the
 //! actions are returned as a list of effects.
@@ -21,10 +21,12 @@ pub mod evidence;
 pub mod fleet;
 pub mod service;
 pub mod settings;
+pub mod state;
 
 pub use clock::{Attended, Attention, ClockReading, WakeUp};
 pub use drain::{Drain, DrainEffect, DrainEnd, DrainEvent, DrainSettings, DrainStage, WorkShown};
 pub use evidence::{Beat, BeatAge, BeatMark, EvidenceKind, Hindrance, LiveFinding};
 pub use fleet::{Fleet, LiveEffect};
-pub use service::{FollowedService, Life, Liveness, SupervisorSays};
+pub use service::{FollowedService, SupervisorSays};
 pub use settings::{LivePolicy, LiveSettings};
+pub use state::{Life, Liveness};

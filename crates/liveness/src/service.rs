@@ -6,9 +6,9 @@
 use crate::clock::Attended;
 use crate::evidence::{Beat, EvidenceKind, Hindrance, LiveFinding};
 use crate::settings::{LivePolicy, LiveSettings};
+use crate::state::{Life, Liveness};
 
-/// Milliseconds for which something outside a gateway may hinder it before its silence counts
-/// nevertheless.
+/// Milliseconds for which something outside a gateway may keep it from being ended for its silence.
 pub const LENIENCE_MS: u64 = 600_000;
 /// After this many restarts in a row without any evidence, a gateway is not ended any more.
 pub const FRUITLESS: u32 = 3;
@@ -24,69 +24,6 @@ pub struct SupervisorSays {
     pub wanted: bool,
     /// Whether it was ready, at some moment of this life.
     pub ready: bool,
-}
-
-/// One life of a gateway: its process, and when the process began, in the kernel's ticks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
-    /// Its process number.
-    pub pid: i32,
-    /// Field 22 of its `/proc/PID/stat`.
-    pub start_ticks: u64,
-}
-
-/// The state of a gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Liveness {
-    /// It has shown no evidence yet, and it is too early to blame it.
-    Starting,
-    /// It runs, and there is no evidence of whether it works.
-    Up,
-    /// It has shown that it works.
-    Live,
-    /// It has shown that it works, and reports a problem itself.
-    Degraded,
-    /// It has shown that it works, and reports that it accepts no new work.
-    Draining,
-    /// It runs, but has not shown for too long that it works.
-    Unresponsive,
-    /// A command has paused it.
-    Paused,
-    /// A debugger has stopped it.
-    Traced,
-}
-
-impl Liveness {
-    /// All states.
-    pub const ALL: [Self; 8] = [
-        Self::Starting,
-        Self::Up,
-        Self::Live,
-        Self::Degraded,
-        Self::Draining,
-        Self::Unresponsive,
-        Self::Paused,
-        Self::Traced,
-    ];
-
-    /// Returns the word for the state.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Up => "up",
-            Self::Live => "live",
-            Self::Degraded => "degraded",
-            Self::Draining => "draining",
-            Self::Unresponsive => "unresponsive",
-            Self::Paused => "paused",
-            Self::Traced => "traced",
-        }
-    }
-
-    /// Returns the state for a word.
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.word() == word)
-    }
 }
 
 /// The progress of ending a gateway.
@@ -111,11 +48,19 @@ pub struct FollowedService {
     since: Attended,
     kind: Option<EvidenceKind>,
     reason: Option<String>,
+    /// The looks in a row that found no evidence.
     misses: u32,
     first_miss: Option<Attended>,
+    /// Those of them that may be its own fault, because nothing hindered it. They alone are a
+    /// reason to end it.
+    blamed: u32,
+    first_blamed: Option<Attended>,
+    /// Since when it has shown nothing during its start.
+    silent_since: Option<Attended>,
     /// Since when something outside has hindered it, on and off; `None` once it has shown evidence
     /// again.
     hindered_since: Option<Attended>,
+    /// Whether something outside hinders it now, and that is an excuse.
     is_hindered: bool,
     stopped: bool,
     /// Whether this life has shown that it works.
@@ -155,6 +100,9 @@ impl FollowedService {
             reason: None,
             misses: 0,
             first_miss: None,
+            blamed: 0,
+            first_blamed: None,
+            silent_since: None,
             hindered_since: None,
             is_hindered: false,
             stopped: false,
@@ -245,6 +193,11 @@ impl FollowedService {
         self.fruitless >= FRUITLESS
     }
 
+    /// Returns whether it is not ended at present, because something outside hinders it.
+    pub(crate) const fn is_excused(&self) -> bool {
+        self.is_hindered
+    }
+
     /// Returns whether it is never ended. Where no life of it has ever worked, what is wrong may be
     /// how it is looked at.
     pub const fn is_left_alone(&self) -> bool {
@@ -280,10 +233,10 @@ impl FollowedService {
     /// Returns whether its silence or its evidence says something about the machine: it has shown
     /// evidence before, or should have, and has not been silent for long.
     pub(crate) fn is_telling(&self, now: Attended) -> bool {
-        let runs = !self.gone && !self.is_held() && self.proven && (self.shown || self.misses > 0);
+        let runs = !self.gone && !self.is_held() && self.proven && (self.shown || self.blamed > 0);
         let window =
             u64::from(self.settings.misses).saturating_add(1).saturating_mul(self.settings.interval_ms);
-        let is_old = self.first_miss.is_some_and(|first| now.since(first) > window);
+        let is_old = self.first_blamed.is_some_and(|first| now.since(first) > window);
         runs && (!is_old || self.blameless)
     }
 
@@ -294,7 +247,9 @@ impl FollowedService {
 
     /// Returns whether it should be ended, if its turn has come.
     pub(crate) fn is_to_end(&self, now: Attended) -> bool {
-        let silent = self.state == Liveness::Unresponsive && self.settings.policy == LivePolicy::Restart;
+        let is_blamed = self.blamed >= self.settings.misses && !self.is_hindered;
+        let silent = self.state == Liveness::Unresponsive && is_blamed;
+        let silent = silent && self.settings.policy == LivePolicy::Restart;
         let free = self.ending.is_none() && !self.gone && self.wanted && !self.is_left_alone();
         silent && free && !self.blameless && now >= self.spared_until
     }
@@ -326,11 +281,10 @@ impl FollowedService {
     }
 
     /// Returns the milliseconds until the next look. During a start it is short, because others may
-    /// wait for the end of the start. A gateway that is blamed for its silence is not looked at
-    /// more often, because that would add up its misses faster.
+    /// wait for the end of the start. A gateway whose misses count is not looked at more often,
+    /// because that would add them up faster.
     pub(crate) fn next_look_ms(&self, now: Attended) -> u64 {
-        let is_early = now.since(self.began) < self.settings.start_deadline_ms;
-        let starts = self.state == Liveness::Starting && !self.has_worked() && is_early;
+        let starts = self.state == Liveness::Starting && self.may_be_silent(now) && !self.stopped;
         if starts { self.settings.interval_ms.min(STARTING_LOOK_MS) } else { self.settings.interval_ms }
     }
 
@@ -356,7 +310,7 @@ impl FollowedService {
             LiveFinding::Paused => self.held(now, Liveness::Paused),
             LiveFinding::Traced => self.held(now, Liveness::Traced),
             LiveFinding::Missing { kind, why, hindered, stopped } => {
-                self.stopped = stopped;
+                self.stop(now, stopped);
                 self.missing(now, kind, why, hindered);
             }
         }
@@ -368,7 +322,8 @@ impl FollowedService {
         self.beat.excuse(now);
         self.notified.excuse(now);
         if self.state != Liveness::Unresponsive {
-            (self.misses, self.first_miss) = (0, None);
+            (self.misses, self.first_miss, self.silent_since) = (0, None, None);
+            self.absolve();
         }
     }
 
@@ -394,48 +349,95 @@ impl FollowedService {
         self.become_(now, state, None, None);
     }
 
+    /// Notes whether a signal has stopped it. A start that goes on gets its full time.
+    fn stop(&mut self, now: Attended, stopped: bool) {
+        if self.stopped && !stopped && !self.has_worked() {
+            self.clear();
+            self.began = now;
+        }
+        self.stopped = stopped;
+    }
+
+    /// Returns whether its start may still take longer, so that its silence means nothing.
+    fn may_be_silent(&self, now: Attended) -> bool {
+        !self.has_worked() && now.since(self.began) < self.settings.start_deadline_ms
+    }
+
     fn missing(&mut self, now: Attended, kind: EvidenceKind, why: String, hindered: Option<Hindrance>) {
         let excused = self.excused(now, hindered);
-        let early = now.since(self.began) < self.settings.start_deadline_ms;
-        if !self.has_worked() && (early || excused.is_some()) {
+        // No start ends while a signal stops it, so it need not be waited for.
+        if self.may_be_silent(now) && !self.stopped {
+            self.silent_since.get_or_insert(now);
             return self.become_(now, Liveness::Starting, Some(kind), None);
         }
-        if let Some(hindrance) = excused {
-            self.reason = Some(format!("{why}, but {}", hindrance.words()));
-            return;
-        }
-        self.misses = self.misses.saturating_add(1);
-        let first = *self.first_miss.get_or_insert(now);
+        self.count(now);
+        self.reason = Some(match excused {
+            Some(hindrance) => format!("{why}, but {}", hindrance.words()),
+            None => why,
+        });
         if self.misses < self.settings.misses {
-            self.reason = Some(why);
             return;
         }
         self.kind = Some(kind);
-        self.reason = Some(why);
         if self.state != Liveness::Unresponsive {
-            (self.state, self.since) = (Liveness::Unresponsive, first);
+            (self.state, self.since) = (Liveness::Unresponsive, self.first_miss.unwrap_or(now));
         }
+    }
+
+    /// Counts a look that found nothing.
+    fn count(&mut self, now: Attended) {
+        if self.misses == 0 {
+            // The looks at a start count too, once its time is over without a sign of life.
+            let is_start_over = !self.has_worked() && !self.may_be_silent(now);
+            let first = self.silent_since.filter(|_| is_start_over).unwrap_or(now);
+            self.misses = self.looks_since(first, now);
+            self.first_miss = Some(first);
+        } else {
+            self.misses = self.misses.saturating_add(1);
+        }
+        if self.is_hindered {
+            return;
+        }
+        let was_hindered = self.hindered_since.is_some();
+        self.blamed = if was_hindered { self.blamed.saturating_add(1) } else { self.misses };
+        self.first_blamed.get_or_insert(now);
+    }
+
+    /// Returns how many looks there were since a moment, up to as many as are needed.
+    fn looks_since(&self, first: Attended, now: Attended) -> u32 {
+        let before = now.since(first).checked_div(self.settings.interval_ms).unwrap_or(0);
+        let looks = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
+        looks.min(self.settings.misses.max(1))
     }
 
     /// Returns what hinders it, while that is an excuse. It is not one for ever, and does not begin
     /// anew each time that it comes and goes.
     fn excused(&mut self, now: Attended, hindered: Option<Hindrance>) -> Option<Hindrance> {
         if self.hindered_since.is_some_and(|since| now.since(since) >= LENIENCE_MS) {
+            self.is_hindered = false;
             return None;
         }
         if hindered.is_some() {
             self.hindered_since.get_or_insert(now);
         } else if self.is_hindered {
-            // From now on it can do what it could not do before.
-            self.excuse(now);
+            // From now on it can do what it could not do before. What was seen stays true.
+            self.beat.excuse(now);
+            self.notified.excuse(now);
+            self.absolve();
         }
         self.is_hindered = hindered.is_some();
         hindered
     }
 
+    const fn absolve(&mut self) {
+        (self.blamed, self.first_blamed) = (0, None);
+    }
+
     const fn clear(&mut self) {
         self.blameless = false;
         (self.misses, self.first_miss, self.stopped) = (0, None, false);
+        self.silent_since = None;
+        self.absolve();
         (self.hindered_since, self.is_hindered) = (None, false);
     }
 

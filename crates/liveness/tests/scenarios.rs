@@ -170,10 +170,9 @@ fn a_gateway_that_shows_nothing_by_its_start_deadline_is_unresponsive_and_not_en
     let mut scene = Scene::new();
     scene.check(
         "   0 a up 70 => a starting
+           30 a miss
            50 a miss
-           60 a miss  => a starting/1
-           70 a miss  => a starting/2
-           80 a miss  => a unresponsive/3
+           60 a miss  => a unresponsive/3
           600 a miss  => a unresponsive/4
           700 a gone
           701 a up 71 => a starting
@@ -196,7 +195,7 @@ fn a_gateway_that_was_ready_and_shows_nothing_afterwards_is_unresponsive_after_i
           26 a collected   => term a
           27 a gone
           28 a up 71       => a starting
-          38 a stopped
+          38 a miss
           48 a stopped ready => a starting/1
           58 a stopped ready => a starting/2
           68 a stopped ready => a unresponsive/3, collect a",
@@ -229,10 +228,72 @@ fn a_gateway_that_showed_evidence_in_an_earlier_life_must_do_so_by_its_start_dea
     let mut scene = Scene { proven: true, ..Scene::new() };
     scene.check(
         "  0 a up 70 => a starting
+          30 a miss
           50 a miss
-          60 a miss  => a starting/1
-          70 a miss  => a starting/2
-          80 a miss  => a unresponsive/3, collect a",
+          60 a miss  => a unresponsive/3, collect a",
+    );
+}
+
+#[test]
+fn the_looks_at_a_start_count_only_since_it_could_have_shown_something() {
+    let mut scene = Scene { proven: true, ..Scene::new() };
+    scene.check(
+        "  0 a up 70 => a starting
+           1 a miss
+          45 a lapse
+          50 a miss
+          60 a miss  => a starting/2
+          70 a miss  => a unresponsive/3
+          80 a miss  => a unresponsive/4, collect a",
+    );
+}
+
+#[test]
+fn a_start_that_ends_in_time_takes_no_misses_along() {
+    check(
+        "  0 a up 70       => a starting
+           1 a miss
+          50 a miss
+          59 a miss ready  => a starting/1
+          69 a miss        => a starting/2
+          79 a miss        => a unresponsive/3, collect a",
+    );
+}
+
+#[test]
+fn a_start_that_a_signal_has_stopped_is_not_waited_for_until_its_deadline() {
+    let mut scene = Scene { proven: true, ..Scene::new() };
+    scene.check(
+        "  0 a up 70     => a starting
+           1 a miss
+          20 a stopped   => a starting/1
+          30 a stopped   => a starting/2
+          40 a stopped   => a unresponsive/3, collect a
+          41 a collected => term a
+          42 a gone
+          43 a up 71     => a starting
+          44 a alive     => a live",
+    );
+}
+
+#[test]
+fn a_start_that_a_signal_has_stopped_is_looked_at_as_often_as_one_whose_misses_count() {
+    let mut scene = Scene::new();
+    scene.check("0 a up 70 => a starting\n 5 a stopped => a starting/1");
+    assert_eq!(scene.fleet.service("a").unwrap().due(), Attended(15_000));
+}
+
+#[test]
+fn a_start_that_was_stopped_and_goes_on_has_its_full_time() {
+    let mut scene = Scene { proven: true, ..Scene::new() };
+    scene.check(
+        "  0 a up 70     => a starting
+          20 a stopped   => a starting/1
+          30 a stopped   => a starting/2
+          35 a miss      => a starting
+          65 a miss
+          94 a miss
+          95 a miss      => a unresponsive/3, collect a",
     );
 }
 
@@ -445,28 +506,87 @@ fn only_so_many_are_ended_and_started_at_a_time_and_the_others_wait() {
 }
 
 #[test]
-fn a_gateway_that_waits_for_a_disk_or_a_processor_has_ten_minutes_more() {
+fn a_gateway_that_waits_for_a_disk_or_a_processor_is_unresponsive_and_not_ended_for_ten_minutes() {
     check(
         "  0 a up 70   => a starting
            5 a alive   => a live
-          15 a disk    => a live
-          25 a starved => a live
-         300 a disk    => a live
-         614 a disk
-         615 a disk    => a live/1
-         625 a disk    => a live/2
-         635 a disk    => a unresponsive/3, collect a",
+          15 a disk    => a live/1
+          25 a starved => a live/2
+          35 a starved => a unresponsive/3
+         300 a disk    => a unresponsive/4
+         614 a disk    => a unresponsive/5
+         615 a disk    => a unresponsive/6
+         625 a disk    => a unresponsive/7
+         635 a disk    => a unresponsive/8, collect a",
     );
 }
 
 #[test]
-fn a_start_that_waits_for_a_processor_is_a_start_and_no_failure() {
+fn a_gateway_is_ended_only_after_as_many_looks_at_which_nothing_hindered_it() {
+    check(
+        "  0 a up 70   => a starting
+           5 a alive   => a live
+          15 a miss    => a live/1
+          25 a starved => a live/2
+          35 a miss    => a unresponsive/3
+          45 a starved => a unresponsive/4
+          55 a miss    => a unresponsive/5
+          65 a miss    => a unresponsive/6
+          75 a starved => a unresponsive/7
+          85 a miss    => a unresponsive/8
+          95 a miss    => a unresponsive/9
+         105 a miss    => a unresponsive/10, collect a",
+    );
+}
+
+#[test]
+fn a_start_that_waits_for_a_processor_is_unresponsive_at_its_deadline_and_not_ended() {
     let mut scene = Scene { proven: true, ..Scene::new() };
     scene.check(
         "  0 a up 70   => a starting
-          60 a starved
-         300 a starved
+          30 a starved
+          59 a starved
+          60 a starved => a unresponsive/3
+         300 a starved => a unresponsive/4
          310 a alive   => a live",
+    );
+}
+
+#[test]
+fn one_that_never_worked_and_waits_for_a_processor_is_unresponsive_too() {
+    check(
+        "  0 a up 70   => a starting
+          30 a starved
+          60 a starved => a unresponsive/3
+         700 a starved => a unresponsive/4",
+    );
+}
+
+#[test]
+fn the_words_for_one_that_is_hindered_say_by_what_and_that_it_is_not_ended() {
+    let mut scene = Scene::new();
+    scene.check(
+        "  0 a up 70   => a starting
+           5 a alive   => a live
+          15 a starved => a live/1
+          25 a starved => a live/2
+          35 a starved => a unresponsive/3",
+    );
+    let service = scene.fleet.service("a").unwrap();
+    assert_eq!(service.reason(), Some("old, but it waits for a contended processor"));
+    let why = scene.fleet.why_not_ended("a", Attended(35_000));
+    assert_eq!(why, "; while that lasts, it is not ended, for at most ten minutes");
+}
+
+#[test]
+fn many_that_wait_for_a_processor_together_are_unresponsive_and_the_machine_is_blamed() {
+    check(
+        "  0 a,b,c up 70   => a starting, b starting, c starting
+           5 a,b,c alive   => a live, b live, c live
+          15 a,b starved   => a live/1, b live/1, machine 2 of 3
+          25 a,b starved   => a live/2, b live/2
+          35 a,b starved   => a unresponsive/3, b unresponsive/3
+         700 a,b starved   => a unresponsive/4, b unresponsive/4",
     );
 }
 
