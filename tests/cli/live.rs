@@ -322,3 +322,76 @@ fn a_profile_can_say_in_its_own_environment_file_how_it_is_followed() {
     let reason = report["reason"].as_str().unwrap();
     assert!(reason.contains("live.grace-ms: `soon`: must be a number from 1 to"), "{report}");
 }
+
+/// Writes one heartbeat, and then shares one processor with another process, so that each of them
+/// waits for it for half of the time.
+const CONTENDED: &str = "taskset -cp \"$(sed -n 's/^Cpus_allowed_list:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/self/status)\" $$; \
+    (while kill -0 $$ 2>/dev/null; do :; done) & \
+    while [ ! -e \"$2/silent\" ]; do echo \"$$ $(date +%s%N)\" >\"$2/beat.new\" && mv \"$2/beat.new\" \"$2/beat\"; done; \
+    while :; do :; done";
+
+#[test]
+fn a_gateway_that_falls_silent_on_a_contended_processor_is_unresponsive_everywhere_and_not_ended() {
+    let live = "[gateway.live]\npolicy = \"restart\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 500\n\
+         heartbeat = { file = \"{profile-home}/beat\", max-age-ms = 3000 }\n\n[gateway.exit-meanings]";
+    set_wait_limit(Duration::from_mins(1));
+    let mut home = Home::with_script(CONTENDED, &[("[gateway.exit-meanings]", live)]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_supervised("coder");
+    home.says("wait coder --live --timeout 60").ok();
+    let pid = home.pid("coder");
+    fs::write(home.profile_dir("coder").join("silent"), "").unwrap();
+    let why = "but it waits for a contended processor; while that lasts, it is not ended";
+    until(&home, "that it does not respond", |report| {
+        let reason = report.pointer("/live/reason").and_then(Value::as_str);
+        live_state(report) == Some("unresponsive") && reason.is_some_and(|reason| reason.contains(why))
+    });
+    let health = home.says("health coder");
+    assert_eq!(health.code, Some(1), "{health:?}");
+    assert!(health.out.contains("coder: unresponsive: heartbeat: "), "{health:?}");
+    let found = crate::doctor::finding(&home, "crash", Some("coder"));
+    assert!(found["what"].as_str().unwrap().contains("does not respond"), "{found}");
+    crate::explain::assert_first(&home, "unresponsive", "heartbeat: ");
+    let late = home.says("wait coder --live --timeout 1");
+    assert_eq!(late.code, Some(99), "{late:?}");
+    assert!(late.err.contains("it is unresponsive: heartbeat: "), "{late:?}");
+    let metrics = home.says("metrics").ok();
+    let is_not_live = |line: &str| line.contains("service_live{") && line.ends_with(" 0.0");
+    assert!(metrics.lines().any(is_not_live), "{metrics}");
+    assert_eq!(home.pid("coder"), pid, "the watcher has ended it");
+}
+
+#[test]
+fn events_tell_that_a_gateway_was_paused_and_that_it_goes_on_whether_or_not_it_is_followed() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until("coder", gatevisor_client::Condition::Up);
+    let events = home.start(["events", "coder"]);
+    let until_told = |what: &str, count: usize| {
+        events.until_out(what, |out| (out.matches(what).count() >= count).then_some(()));
+    };
+    crate::listening::until_subscribed(&home, "coder");
+    for round in 1..=2 {
+        home.slot("coder").send(&[Control::Signal(ControlSignal::Stop)]).unwrap();
+        until_told("coder paused", round);
+        home.slot("coder").send(&[Control::Signal(ControlSignal::Continue)]).unwrap();
+        until_told("coder continued", round);
+    }
+}
+
+#[test]
+fn events_tell_that_a_paused_gateway_was_continued_by_hand() {
+    let home = wanted("warn");
+    let pid = home.pid("coder");
+    let events = home.start(["events", "coder"]);
+    crate::listening::until_subscribed(&home, "coder");
+    home.slot("coder").send(&[Control::Signal(ControlSignal::Stop)]).unwrap();
+    until(&home, "that it is paused", |report| live_state(report) == Some("paused"));
+    events.until_out("that it is paused", |out| out.contains("coder paused").then_some(()));
+    processes::signal(pid, Signal::CONT);
+    events.until_out("that it goes on", |out| out.contains("coder continued").then_some(()));
+}

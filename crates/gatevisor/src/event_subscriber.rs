@@ -25,6 +25,7 @@ use gatevisor_wire::status::Status;
 use rustix::fs::fstat;
 
 use crate::exit::{CommandError, Exit};
+use crate::pauses::{Pause, PauseWatch};
 
 /// The owners of polled descriptors: the scandir, a service, or neither.
 const SCANDIR: usize = 0;
@@ -45,6 +46,8 @@ pub enum Happened {
     FailedToStart,
     /// The watcher of gateways reports whether it works.
     Live(Liveness),
+    /// A command has paused it, or it goes on.
+    Pause(Pause),
     /// Another event from its supervisor.
     ServiceEvent(ServiceEvent),
 }
@@ -132,6 +135,7 @@ pub struct EventSubscriber {
     listeners: BTreeMap<ServiceName, SubscribedService>,
     /// The watcher's last reports.
     live: BTreeMap<ServiceName, Liveness>,
+    pauses: PauseWatch,
     /// Services whose directories were removed, and whose supervision has not ended yet.
     leaving: Vec<(ServiceName, SubscribedService)>,
 }
@@ -144,7 +148,8 @@ impl EventSubscriber {
         })?;
         let listeners = BTreeMap::new();
         let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
-        let mut subscriber = Self { scandir, only, watch, beside: None, listeners, live, leaving };
+        let (beside, pauses) = (None, PauseWatch::new());
+        let mut subscriber = Self { scandir, only, watch, beside, listeners, live, pauses, leaving };
         subscriber.subscribe()?;
         // The states at the beginning are not events.
         subscriber.news();
@@ -166,6 +171,9 @@ impl EventSubscriber {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut interests = Interests::default();
         interests.of(SCANDIR).readable(self.watch.as_fd());
+        if let Some(pauses) = self.pauses.descriptor() {
+            interests.of(BESIDE).readable(pauses);
+        }
         if let Some(beside) = &self.beside {
             interests.of(BESIDE).readable(beside.as_fd());
         }
@@ -184,6 +192,9 @@ impl EventSubscriber {
                 on_event(name, happened)?;
             }
         }
+        for (name, pause) in self.pauses.take() {
+            on_event(&name, Happened::Pause(pause))?;
+        }
         // Once its directory is removed with the FIFO in it, nobody can send another event.
         self.leaving.retain(|(_, service)| fstat(&service.listener).is_ok_and(|stat| stat.st_nlink > 0));
         if changed {
@@ -192,16 +203,17 @@ impl EventSubscriber {
             for (name, before) in self.queued() {
                 on_event(&name, Happened::Queued(before))?;
             }
-            for (name, state) in self.news() {
-                on_event(&name, Happened::Live(state))?;
+            for (name, happened) in self.news() {
+                on_event(&name, happened)?;
             }
         }
         Ok(())
     }
 
     /// Returns the new states that the watcher of gateways reports. That a gateway works is only
-    /// reported after a problem.
-    fn news(&mut self) -> Vec<(ServiceName, Liveness)> {
+    /// reported after a problem, or if it was paused and no command of its supervisor's continued
+    /// it.
+    fn news(&mut self) -> Vec<(ServiceName, Happened)> {
         let mut news = Vec::new();
         for name in self.listeners.keys() {
             let Some(state) = live::said(&self.scandir, &name.to_string()) else { continue };
@@ -212,10 +224,14 @@ impl EventSubscriber {
                     Liveness::Unresponsive | Liveness::Degraded | Liveness::Draining | Liveness::Traced
                 )
             };
+            let is_held = |state| matches!(state, Liveness::Paused | Liveness::Traced);
+            if before == Some(Liveness::Paused) && !is_held(state) && self.pauses.goes_on(name) {
+                news.push((name.clone(), Happened::Pause(Pause::Continued)));
+            }
             if before != Some(state)
                 && (is_problem(state) || (state == Liveness::Live && before.is_some_and(is_problem)))
             {
-                news.push((name.clone(), state));
+                news.push((name.clone(), Happened::Live(state)));
             }
         }
         news
@@ -257,7 +273,10 @@ impl EventSubscriber {
                 by_path::look_itself(path.join("event").join(service.listener.name())).is_ok()
             })
         };
-        self.leaving.extend(self.listeners.extract_if(.., |name, service| !is_there(name, service)));
+        let left = self.listeners.extract_if(.., |name, service| !is_there(name, service));
+        let left: Vec<(ServiceName, SubscribedService)> = left.collect();
+        left.iter().for_each(|(name, _)| self.pauses.remove(name));
+        self.leaving.extend(left);
         for (name, path) in services {
             let of_interest = self.only.is_empty()
                 || ProfileName::of_service(name.as_bytes())
@@ -268,6 +287,7 @@ impl EventSubscriber {
             // Without an event directory, nobody supervises it yet. It is tried again when the
             // scandir changes.
             let dir = ServiceDir::new(path);
+            self.pauses.add(&name, &dir);
             match Listener::subscribe(&dir) {
                 Ok(listener) => {
                     let exec = ExecWatch::of(&dir);
@@ -280,7 +300,7 @@ impl EventSubscriber {
                 Err(error) if is_refused_gateway(&name, &error) => {
                     return Err(LookError::at(&dir.event_path(), error).into());
                 }
-                Err(_) => {}
+                Err(_) => self.pauses.remove(&name),
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::context::CommandContext;
 use crate::event_subscriber::{EventSubscriber, Happened};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::out::{self, Text};
+use crate::pauses::Pause;
 use crate::status;
 
 /// Prints events until the reader goes or somebody presses Ctrl-C.
@@ -75,6 +76,8 @@ fn words(happened: Happened) -> (&'static str, AnsiColor, Option<ServiceEvent>) 
         Happened::Up => ("up", AnsiColor::Green, Some(ServiceEvent::Up)),
         Happened::FailedToStart => ("failed to start", AnsiColor::Red, None),
         Happened::Live(state) => (state.word(), live_colour(state), None),
+        Happened::Pause(Pause::Paused) => ("paused", AnsiColor::Yellow, None),
+        Happened::Pause(Pause::Continued) => ("continued", AnsiColor::Green, None),
         Happened::ServiceEvent(event) => {
             let (word, colour) = words_of(event);
             (word, colour, Some(event))

@@ -47,6 +47,7 @@ mod metrics;
 mod out;
 mod outcome_words;
 mod own_restart;
+mod pauses;
 mod planned_stop;
 mod profile;
 mod profile_env;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use gatevisor_gateways::inspect::ServiceReport;
 use gatevisor_gateways::live::LiveState;
 use gatevisor_gateways::manager::{GatewayWaitError, ServiceManager, WaitOutcome, WaitUntil};
 use gatevisor_gateways::profile::ProfileName;
@@ -122,11 +123,18 @@ fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Ins
         if left.is_some_and(|left| left.is_zero()) {
             return Err(CommandError::new(
                 Exit::TimedOut,
-                format!("the gateway of {name} has not shown in time that it works"),
+                format!("the gateway of {name} has not shown in time that it works{}", found_so_far(&report)),
             ));
         }
         subscriber.receive(Some(left.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)), |_, _| Ok(()))?;
     }
+}
+
+/// Returns what is known of a gateway that has not shown that it works, as the end of a sentence.
+fn found_so_far(report: &ServiceReport) -> String {
+    let Some(live) = &report.live else { return String::new() };
+    let reason = live.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("; it is {}{reason}", live.state.word())
 }
 
 fn untold(name: &ProfileName) -> CommandError {

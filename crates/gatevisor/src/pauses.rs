@@ -1,0 +1,111 @@
+//! *Lives here:* noticing that gateways were paused or continued, which a supervisor only writes
+//! into their status.
+//!
+//! *Does not live here:* the events that a supervisor sends (`event_subscriber`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use gatevisor_client::{ServiceDir, status_view};
+use gatevisor_paths::by_path;
+use gatevisor_sys::inotify::{Inotify, WatchFlags};
+use gatevisor_wire::files;
+use gatevisor_wire::name::ServiceName;
+use gatevisor_wire::status::Status;
+use rustix::fs::OFlags;
+
+/// What has happened to a service that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// A command has paused it.
+    Paused,
+    /// It goes on.
+    Continued,
+}
+
+/// Watches the status files of several services with one instance of inotify.
+pub struct PauseWatch {
+    inotify: Option<Inotify>,
+    services: BTreeMap<ServiceName, PausableService>,
+}
+
+/// A service whose status file is watched.
+struct PausableService {
+    watch: i32,
+    dir: ServiceDir,
+    status: Option<Status>,
+    /// Whether it is paused, as was reported last.
+    is_paused: bool,
+}
+
+impl PauseWatch {
+    /// Returns a watch on no service.
+    pub fn new() -> Self {
+        Self { inotify: Inotify::new().ok(), services: BTreeMap::new() }
+    }
+
+    /// Begins to watch a service, if its status may be looked at.
+    pub fn add(&mut self, name: &ServiceName, dir: &ServiceDir) {
+        let Some(inotify) = &self.inotify else { return };
+        // A file that is replaced atomically is renamed into place.
+        let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
+        let Ok(watch) = supervise.and_then(|it| by_path::watch_opened(inotify, it, what)) else { return };
+        let status = dir.status().ok();
+        let is_paused = status.as_ref().is_some_and(status_view::is_paused);
+        let service = PausableService { watch, dir: dir.clone(), status, is_paused };
+        self.services.insert(name.clone(), service);
+    }
+
+    /// Watches a service no more.
+    pub fn remove(&mut self, name: &ServiceName) {
+        if let (Some(inotify), Some(service)) = (&self.inotify, self.services.remove(name)) {
+            inotify.remove(service.watch);
+        }
+    }
+
+    /// Returns what wakes who waits for it.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns what has happened since the last call.
+    pub fn take(&mut self) -> Vec<(ServiceName, Pause)> {
+        let Some(inotify) = &self.inotify else { return Vec::new() };
+        let (mut changed, mut is_loss) = (BTreeSet::new(), false);
+        let _ = inotify.read(|change| {
+            is_loss |= change.is_loss();
+            changed.insert(change.watch);
+        });
+        let services = self.services.iter_mut();
+        let changed = services.filter(|(_, service)| is_loss || changed.contains(&service.watch));
+        changed.filter_map(|(name, service)| Some((name.clone(), service.look()?))).collect()
+    }
+
+    /// Notes that a service goes on although no command of its supervisor's continued it. Returns
+    /// whether it was paused.
+    pub fn goes_on(&mut self, name: &ServiceName) -> bool {
+        self.services.get_mut(name).is_some_and(|service| std::mem::take(&mut service.is_paused))
+    }
+}
+
+impl PausableService {
+    fn look(&mut self) -> Option<Pause> {
+        let status = self.dir.status().ok();
+        let before = std::mem::replace(&mut self.status, status);
+        let has_flag = |status: Option<Status>| status.is_some_and(|status| status.paused);
+        let pid = |status: Option<Status>| status.and_then(|status| status.pid);
+        let is_same = pid(before) == pid(status);
+        let was_paused = std::mem::take(&mut self.is_paused) && is_same;
+        // The kernel may stop the process a little later than its supervisor says so. Somebody may
+        // also have continued it by hand, which leaves the status as it is.
+        let is_new = !has_flag(before) || !is_same;
+        let is_held = || is_new || status.as_ref().is_some_and(status_view::is_paused);
+        self.is_paused = has_flag(status) && (was_paused || is_held());
+        match (was_paused, self.is_paused) {
+            (false, true) => Some(Pause::Paused),
+            (true, false) => Some(Pause::Continued),
+            _ => None,
+        }
+    }
+}
