@@ -19,6 +19,7 @@ mod disk;
 mod doctor;
 mod doctor_locks;
 mod drain;
+mod earlier_runs;
 mod evidence;
 mod example;
 mod explain;

@@ -1,12 +1,13 @@
 //! What a user is told who may not look at a home, or at a part of it: that it cannot be told, and
 //! never that there is nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::home::Home;
 use crate::support::running::Ran;
@@ -16,7 +17,7 @@ use crate::support::{WAIT_LIMIT, is_root};
 const STRANGER: u32 = 23_456;
 
 /// Every command that reports.
-const REPORTS: [&str; 23] = [
+const REPORTS: [&str; 24] = [
     "status",
     "status coder",
     "gateway status coder",
@@ -40,10 +41,11 @@ const REPORTS: [&str; 23] = [
     "doctor",
     "agents",
     "reconcile --dry-run",
+    "metrics",
 ];
 
 /// What nobody can know who may not look.
-const UNTRUE: [&str; 14] = [
+const UNTRUE: [&str; 15] = [
     "there is no ",
     "there are no ",
     "no supervisor",
@@ -58,6 +60,7 @@ const UNTRUE: [&str; 14] = [
     "never asked",
     "nothing was ever recorded",
     "all well",
+    "supervisor_up 0",
 ];
 
 /// Values that nobody can know who may not look at the slot of a gateway.
@@ -112,6 +115,7 @@ fn closed(paths: impl Fn(&Home) -> Vec<PathBuf>, seeing: &[&str]) {
         return;
     }
     let home = open_home();
+    let truth = Truth::of(&home);
     for path in paths(&home) {
         mode(&path, fs::metadata(&path).unwrap().permissions().mode() & 0o700);
     }
@@ -133,15 +137,45 @@ fn closed(paths: impl Fn(&Home) -> Vec<PathBuf>, seeing: &[&str]) {
     for line in ["status", "gateway status coder", "explain coder", "health", "health --supervisor"] {
         let ran = as_a_stranger(&home, &format!("--json {line}"));
         for object in ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
-            assert!(is_honest(&object) || seeing.contains(&line), "{line}: {object}");
+            assert!(truth.allows(&object) || seeing.contains(&line), "{line}: {object}");
         }
     }
 }
 
-/// Returns whether an object claims nothing of a gateway or a supervisor that cannot be looked at.
-fn is_honest(object: &Value) -> bool {
-    let is_seen = object.get("state").is_some_and(|state| state != "unknown");
-    is_seen || UNKNOWN.iter().all(|name| object.get(name).is_none_or(Value::is_null))
+/// The state of each gateway, as its owner sees it.
+struct Truth(BTreeMap<String, Value>);
+
+impl Truth {
+    fn of(home: &Home) -> Self {
+        let names = ["coder", "writer", "default"];
+        Self(names.map(|name| (name.to_owned(), home.report(name)["state"].clone())).into())
+    }
+
+    /// Returns whether an object claims of a gateway or a supervisor only what is so, or nothing.
+    fn allows(&self, object: &Value) -> bool {
+        match object.get("state") {
+            Some(state) if state != "unknown" => {
+                object["profile"].as_str().and_then(|name| self.0.get(name)) == Some(state)
+            }
+            _ => UNKNOWN.iter().all(|name| object.get(name).is_none_or(Value::is_null)),
+        }
+    }
+}
+
+#[test]
+fn an_untrue_state_is_not_allowed_to_be_told() {
+    let truth = Truth(BTreeMap::from([("coder".to_owned(), json!("up"))]));
+    for (object, is_allowed) in [
+        (json!({ "profile": "coder", "state": "up", "up": true }), true),
+        (json!({ "profile": "coder", "state": "down", "up": false }), false),
+        (json!({ "profile": "coder", "state": "unknown", "up": null }), true),
+        (json!({ "profile": "coder", "state": "unknown", "up": false }), false),
+        (json!({ "profile": "nobody", "state": "down" }), false),
+        (json!({ "healthy": null }), true),
+        (json!({ "healthy": false }), false),
+    ] {
+        assert_eq!(truth.allows(&object), is_allowed, "{object}");
+    }
 }
 
 #[test]

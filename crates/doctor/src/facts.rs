@@ -89,7 +89,8 @@ impl Facts {
 
     /// Returns whether a profile's gateway runs, or should run.
     pub fn is_wanted(&self, profile: &ProfileFact) -> bool {
-        profile.should_run() || self.slot(&profile.name).is_some_and(|slot| slot.report.is_up())
+        let of_slot = |slot: &ServiceFact| slot.report.is_up() || slot.report.is_wanted() == Some(true);
+        profile.should_run() || self.slot(&profile.name).is_some_and(of_slot)
     }
 }
 

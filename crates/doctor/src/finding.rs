@@ -7,6 +7,7 @@ use std::path::Path;
 use gatevisor_term::escape;
 use serde::Serialize;
 
+use gatevisor_gateways::inspect::LineSpan;
 use gatevisor_gateways::profile::ProfileName;
 
 /// How bad a finding is.
@@ -132,13 +133,26 @@ pub struct Finding {
     pub fix: Option<String>,
     /// The last output of the gateway that it is about.
     pub printed: Vec<String>,
+    /// When the gateway wrote the lines that tell something about it.
+    #[serde(skip)]
+    pub lines: Option<LineSpan>,
 }
 
 impl Finding {
     /// Returns a finding without a subject and without a remedy.
     pub(crate) fn new(check: Check, severity: Severity, what: &str, why: &str) -> Self {
         let (what, why) = (plain(what), plain(why));
-        Self { check, severity, profile: None, path: None, what, why, fix: None, printed: Vec::new() }
+        Self {
+            check,
+            severity,
+            profile: None,
+            path: None,
+            what,
+            why,
+            fix: None,
+            printed: Vec::new(),
+            lines: None,
+        }
     }
 
     /// Sets the profile that it is about.
@@ -152,6 +166,13 @@ impl Finding {
     #[must_use]
     pub(crate) fn at(mut self, path: &Path) -> Self {
         self.path = Some(shown(path));
+        self
+    }
+
+    /// Sets when the gateway wrote the lines that tell something about it.
+    #[must_use]
+    pub(crate) fn said(mut self, lines: Option<LineSpan>) -> Self {
+        self.lines = lines;
         self
     }
 

@@ -54,6 +54,28 @@ pub enum ServiceProblem {
     Unserved,
 }
 
+impl ServiceProblem {
+    /// Returns whether it is about runs that have ended, also if the service is up again.
+    pub const fn is_of_the_past(self) -> bool {
+        match self {
+            Self::Failed
+            | Self::CannotStart
+            | Self::KeepsDying(_)
+            | Self::HasDied
+            | Self::AsksTooOften
+            | Self::Missed
+            | Self::Unserved => true,
+            Self::PortTaken
+            | Self::NotReady
+            | Self::Paused
+            | Self::NotLive
+            | Self::Stopped
+            | Self::NeverReady
+            | Self::MayNotWork => false,
+        }
+    }
+}
+
 /// Returns the problem of a service, if it has one.
 pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
     let deaths = in_a_row(facts, service);

@@ -94,7 +94,7 @@ fn with_last_lines(context: &CommandContext, mut diagnosis: Diagnosis) -> Diagno
     let crashes = diagnosis.findings.iter_mut().filter(|finding| finding.check == Check::Crash);
     for finding in crashes {
         if let Some(name) = &finding.profile {
-            finding.printed = crate::last_lines::since(context, name, None);
+            finding.printed = crate::last_lines::of_run(context, name, finding.lines);
         }
     }
     diagnosis

@@ -34,18 +34,22 @@ pub fn run(context: &CommandContext, common: &Common, choice: &Choice) -> Outcom
     })
 }
 
-/// Returns the reason for a gateway's state in one sentence, if it is known.
-pub fn sentence(context: &CommandContext, common: &Common, name: &ProfileName) -> Option<Text> {
+/// Returns the reason for a gateway's state in one sentence, if it is known, and its last output.
+pub fn in_short(
+    context: &CommandContext,
+    common: &Common,
+    name: &ProfileName,
+) -> Option<(Text, Vec<String>)> {
     let settings = doctor::settings(context, common).ok()?;
     // The last lines decide between causes, so the sentence needs them as the page does.
-    let lines = |since, until| last_lines::between(context, name, since, until);
+    let lines = |run| last_lines::of_run(context, name, Some(run));
     let explanation = explain(&settings, name, &lines).ok()?;
-    headline_of(&explanation)
+    Some((headline_of(&explanation)?, last_lines::of_run(context, name, explanation.lines)))
 }
 
 fn explain_one(context: &CommandContext, common: &Common, name: &ProfileName) -> Outcome {
     let settings = doctor::settings(context, common)?;
-    let lines = |since, until| last_lines::between(context, name, since, until);
+    let lines = |run| last_lines::of_run(context, name, Some(run));
     let explanation = explain(&settings, name, &lines).map_err(|error| unexplained(context, name, error))?;
     if context.json {
         out::json(&explanation)?;

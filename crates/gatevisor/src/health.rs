@@ -144,7 +144,7 @@ pub fn of_gateways(context: &CommandContext, choice: &Choice) -> Outcome {
         if is_of_all { Vec::new() } else { chosen(context, choice, NameScope::Known, Unnamed::Selected)? };
     let reports = if is_of_all {
         let all = inspect::survey(&context.manager)?;
-        all.into_iter().filter(should_run).collect()
+        all.into_iter().filter(may_be_wanted).collect()
     } else {
         let all = inspect::inspect_each(&context.manager, &names);
         all.into_iter().collect::<Result<Vec<ServiceReport>, _>>()?
@@ -153,8 +153,7 @@ pub fn of_gateways(context: &CommandContext, choice: &Choice) -> Outcome {
     for report in &reports {
         let Some(profile) = &report.profile else { continue };
         let unknown = liveness_words::unknown(report);
-        let is_seen = report.state != ServiceState::Unknown;
-        let healthy = is_seen.then(|| report.state.works() && unknown.is_none());
+        let healthy = report.is_healthy();
         // What nobody can tell comes before what is known to be bad: it may be worse.
         all_healthy = all_healthy.zip(healthy).map(|(all, this)| all && this);
         let reason = report.reason.as_deref().or(unknown).or(report.problem.as_deref());
@@ -172,9 +171,8 @@ pub fn of_gateways(context: &CommandContext, choice: &Choice) -> Outcome {
 }
 
 /// Returns whether a service is a gateway that somebody wants to run, or may want to.
-fn should_run(report: &ServiceReport) -> bool {
-    let is_wanted = report.wantedup != Some(false) || report.desired_state.as_deref() == Some("running");
-    report.profile.is_some() && is_wanted
+fn may_be_wanted(report: &ServiceReport) -> bool {
+    report.profile.is_some() && report.is_wanted() != Some(false)
 }
 
 const fn answer_code(healthy: Option<bool>) -> u8 {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_gateways::incidents::LOG_LINES;
+use gatevisor_gateways::inspect::LineSpan;
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_logreader::{self as reader, Directory, Pick, ReadOptions, ReaderEvent};
@@ -30,19 +31,12 @@ const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 /// After this long without a write, everything counts as written.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Returns the last lines that a gateway has printed since then.
-pub fn since(context: &CommandContext, name: &ProfileName, since: Option<SystemTime>) -> Vec<String> {
-    between(context, name, since, None)
-}
-
-/// Returns the last lines that a gateway printed between two moments, as far as these are known.
-pub fn between(
-    context: &CommandContext,
-    name: &ProfileName,
-    since: Option<SystemTime>,
-    until: Option<SystemTime>,
-) -> Vec<String> {
-    logs::directory(&context.manager, name).map(|directory| last(directory, since, until)).unwrap_or_default()
+/// Returns the last lines that a gateway wrote in a run. If its bounds are not known, there are
+/// none, because they might be another run's.
+pub fn of_run(context: &CommandContext, name: &ProfileName, run: Option<LineSpan>) -> Vec<String> {
+    let Some(run) = run else { return Vec::new() };
+    let directory = logs::directory(&context.manager, name);
+    directory.map(|directory| last(directory, Some(run.since), run.until)).unwrap_or_default()
 }
 
 /// Returns the last lines that a gateway has printed since then, after its log daemon had time to

@@ -4,7 +4,7 @@
 
 use gatevisor_gateways::drain::DrainReport;
 use gatevisor_gateways::inspect::ServiceReport;
-use gatevisor_gateways::live::{LiveReport, LiveState};
+use gatevisor_gateways::live::LiveReport;
 use gatevisor_gateways::ticket::TicketReport;
 use jiff::Timestamp;
 
@@ -62,7 +62,7 @@ fn asked_restart(ticket: &TicketReport) -> String {
 
 /// Returns why it is unknown whether a followed gateway works.
 pub fn unknown(report: &ServiceReport) -> Option<&str> {
-    let live = report.live.as_ref().filter(|live| live.state == LiveState::Unknown)?;
+    let live = report.live.as_ref().filter(|live| live.is_unknown())?;
     live.reason.as_deref()
 }
 

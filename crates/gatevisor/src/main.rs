@@ -205,6 +205,7 @@ const fn reports(command: &CliCommand) -> bool {
         | CliCommand::Tree { .. }
         | CliCommand::Incidents(_)
         | CliCommand::Events { .. }
+        | CliCommand::Metrics(_)
         | CliCommand::Wait(_)
         | CliCommand::Reconcile { dry_run: true } => true,
         CliCommand::Gateway(verb) => matches!(verb, args::GatewayCommand::Status(_)),

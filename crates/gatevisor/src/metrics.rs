@@ -73,7 +73,7 @@ fn gather(manager: &ScandirManager) -> Result<HomeFacts, inspect::InspectError> 
             Some((name.as_str().to_owned(), kept.len()))
         })
         .collect();
-    let is_supervised = manager.supervisor_program().is_some();
+    let is_supervised = manager.supervisor_running().ok();
     let took_s = begun.elapsed().as_secs_f64();
     Ok(HomeFacts { reports, incidents, is_supervised, version: env!("CARGO_PKG_VERSION"), took_s })
 }

@@ -118,11 +118,10 @@ pub fn say_standing(context: &CommandContext, is_supervised: bool) {
 
 /// Prints the reason for a gateway's state in one sentence, and its last output.
 fn say_more(context: &CommandContext, common: &Common, name: &ProfileName) -> Result<(), CommandError> {
-    if let Some(sentence) = explain::sentence(context, common, name) {
-        out::empty_line()?;
-        out::line(sentence)?;
-    }
-    for (index, line) in crate::last_lines::since(context, name, None).iter().enumerate() {
+    let Some((sentence, lines)) = explain::in_short(context, common, name) else { return Ok(()) };
+    out::empty_line()?;
+    out::line(sentence)?;
+    for (index, line) in lines.iter().enumerate() {
         item(if index == 0 { "printed" } else { "" }, line.as_str())?;
     }
     Ok(())
@@ -406,7 +405,7 @@ fn item(name: &str, text: impl Into<Text>) -> Result<(), CommandError> {
 /// Returns the last output of a gateway with a problem.
 fn last_lines(context: &CommandContext, report: &ServiceReport) -> Vec<String> {
     match &report.profile {
-        Some(name) if report.fails() => crate::last_lines::since(context, name, report.last_began()),
+        Some(name) if report.fails() => crate::last_lines::of_run(context, name, report.lines.latest()),
         _ => Vec::new(),
     }
 }

@@ -23,8 +23,8 @@ pub struct HomeFacts {
     pub reports: Vec<ServiceReport>,
     /// How many incidents are kept of each profile, by its name.
     pub incidents: Vec<(String, usize)>,
-    /// Whether a supervisor runs on its scandir.
-    pub is_supervised: bool,
+    /// Whether a supervisor runs on its scandir; `None` if nobody can tell.
+    pub is_supervised: Option<bool>,
     /// The version of this program.
     pub version: &'static str,
     /// Seconds that it took to find this out.
@@ -81,10 +81,10 @@ impl HomeCollector {
     fn of_the_home(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let facts = &self.0;
         let supervised = Heading::gauge("supervisor_up", "Whether a supervisor runs.", None);
-        family(encoder, &supervised, unlabelled(number(facts.is_supervised)))?;
+        family(encoder, &supervised, facts.is_supervised.map(number).into_iter().map(bare))?;
         let took = "Time that it took to find out these metrics.";
         let took = Heading::gauge("collection", took, Some(Unit::Seconds));
-        family(encoder, &took, unlabelled(facts.took_s))?;
+        family(encoder, &took, std::iter::once(bare(facts.took_s)))?;
         let build = Heading::gauge("build_info", "The version of Gatevisor; always 1.", None);
         let version = vec![("version", facts.version.to_owned())];
         family(encoder, &build, std::iter::once((version, 1.0)))?;
@@ -152,8 +152,7 @@ fn states() -> Vec<ServiceMetric> {
             |report| vec![(vec![("state", word(report.state))], 1.0)],
         ),
         (Heading::gauge("service_wanted", "Whether a service shall run.", None), |report| {
-            let is_desired = report.desired_state.as_deref() == Some("running");
-            optional(report.wantedup.map(|wanted| number(wanted || is_desired)))
+            optional(report.is_wanted().map(number))
         }),
         (
             Heading::gauge("service_up", "Whether its command was executed and has not ended.", None),
@@ -168,7 +167,7 @@ fn states() -> Vec<ServiceMetric> {
                 "Whether it does what it is there for, as `health` judges.",
                 None,
             ),
-            |report| known(report, number(works(report))),
+            |report| optional(report.is_healthy().map(number)),
         ),
         (
             Heading::gauge(
@@ -263,11 +262,6 @@ fn usage() -> Vec<ServiceMetric> {
     ]
 }
 
-/// Returns whether a service does what it is there for.
-fn works(report: &ServiceReport) -> bool {
-    report.state.works() && !report.live.as_ref().is_some_and(|live| live.state == LiveState::Unknown)
-}
-
 /// Returns whether a service has shown that it works; `None` if that is not known.
 fn live(report: &ServiceReport) -> Option<bool> {
     match report.live.as_ref()?.state {
@@ -277,12 +271,13 @@ fn live(report: &ServiceReport) -> Option<bool> {
     }
 }
 
-fn unlabelled(value: f64) -> impl Iterator<Item = LabelledValue> {
-    std::iter::once((Vec::new(), value))
+/// Returns a value without labels.
+const fn bare(value: f64) -> LabelledValue {
+    (Vec::new(), value)
 }
 
 fn one(value: f64) -> Vec<LabelledValue> {
-    vec![(Vec::new(), value)]
+    vec![bare(value)]
 }
 
 fn optional(value: Option<f64>) -> Vec<LabelledValue> {

@@ -21,7 +21,8 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
 fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let name = called(service);
     let reason = service.report.reason.clone().unwrap_or_else(|| last(service, "nobody says why"));
-    let (severity, what, why, fix) = match problem::of(facts, service)? {
+    let problem = problem::of(facts, service)?;
+    let (severity, what, why, fix) = match problem {
         ServiceProblem::PortTaken => return Some(taken(service, &name)),
         ServiceProblem::NotReady => {
             (Severity::Warning, format!("{name} is not ready"), reason, look(facts, service))
@@ -74,7 +75,10 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
             start(facts, service),
         ),
     };
-    let mut finding = Finding::new(Check::Crash, severity, &what, &why).at(&service.path).fix(fix);
+    let lines = service.report.lines;
+    let lines = if problem.is_of_the_past() { lines.since_ended() } else { lines.latest() };
+    let finding = Finding::new(Check::Crash, severity, &what, &why).at(&service.path).fix(fix);
+    let mut finding = finding.said(lines);
     finding.profile.clone_from(&service.observed.profile);
     Some(finding)
 }
@@ -103,6 +107,7 @@ fn taken(service: &ServiceFact, name: &str) -> Finding {
         None => "ss -ltnp".to_owned(),
     };
     let finding = Finding::new(Check::Crash, Severity::Error, &what, why).at(&service.path).fix(fix);
+    let finding = finding.said(service.report.lines.latest());
     match &service.observed.profile {
         Some(profile) => finding.of(profile),
         None => finding,

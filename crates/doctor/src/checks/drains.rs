@@ -33,5 +33,6 @@ fn asks_again(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let reason = ticket.reason.as_deref().unwrap_or("it does not say why");
     let why = format!("{reason}; the next restart waits until {until}");
     let look = facts.caller.about(&["logs", "-n", "50"], name);
-    Some(Finding::new(Check::Crash, Severity::Warning, &what, &why).of(name).at(&service.path).fix(look))
+    let finding = Finding::new(Check::Crash, Severity::Warning, &what, &why).of(name).at(&service.path);
+    Some(finding.said(service.report.lines.since_ended()).fix(look))
 }

@@ -3,7 +3,6 @@
 //! *Does not live here:* the conclusions.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_paths::by_path;
@@ -12,14 +11,12 @@ use gatevisor_slot::survivors::process as survivors;
 use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::proc;
 use gatevisor_wire::member::Member;
-use gatevisor_wire::status::Status;
 
 use super::subject::{EndedByWatcher, Subject};
-use crate::facts::ServiceFact;
 use crate::gather::{DoctorSettings, gather as gather_facts};
 use gatevisor_gateways::desired;
 use gatevisor_gateways::incidents::{self, Incident};
-use gatevisor_gateways::inspect::{InspectError, served_by};
+use gatevisor_gateways::inspect::{InspectError, LineSpan, served_by};
 use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_gateways::read_bounded;
@@ -36,8 +33,8 @@ const NOTE_BYTES: usize = 8 << 10;
 /// The most incidents that are listed.
 const INCIDENTS: usize = 3;
 
-/// Returns the lines that a gateway printed between two moments, as far as they are known.
-pub type Lines<'a> = &'a dyn Fn(Option<SystemTime>, Option<SystemTime>) -> Vec<String>;
+/// Returns the last lines that a gateway wrote between two moments.
+pub type Lines<'a> = &'a dyn Fn(LineSpan) -> Vec<String>;
 
 pub(super) fn gather(
     settings: &DoctorSettings<'_>,
@@ -72,27 +69,9 @@ pub(super) fn gather(
         subject.leftovers = marked(manager, name);
         subject.leftovers.retain(|(pid, _)| Some(*pid) != ender);
     }
-    subject.printed = subject.service().map(|service| last_words(service, lines)).unwrap_or_default();
+    let ended = subject.report().and_then(|report| report.lines.ended);
+    subject.printed = ended.map(lines).unwrap_or_default();
     Ok(subject)
-}
-
-/// Returns the last output of the process that ended last.
-///
-/// A log daemon stamps lines when it reads them, which may be after the death, and a supervisor
-/// learns of a start a little later. So lines with stamps between the previous death and the next
-/// start belong to that life.
-fn last_words(service: &ServiceFact, lines: Lines<'_>) -> Vec<String> {
-    let mut deaths = service.observed.deaths.iter().rev().map(|death| moment(death.at.to_unix_ms()));
-    if deaths.next().is_none() {
-        return Vec::new();
-    }
-    let started = service.observed.status.filter(Status::is_up);
-    let until = started.and_then(|status| moment(status.changed.to_unix_ms()));
-    lines(deaths.next().flatten(), until)
-}
-
-fn moment(unix_ms: i64) -> Option<SystemTime> {
-    jiff::Timestamp::from_millisecond(unix_ms).ok().map(SystemTime::from)
 }
 
 /// Returns why the watcher of gateways last ended a process of a service, according to its note.

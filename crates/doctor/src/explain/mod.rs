@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::finding::plain;
 use crate::{DoctorSettings, Finding, Severity, examine};
 use gatevisor_gateways::desired::{DesiredOrigin, Recorded};
-use gatevisor_gateways::inspect::{InspectError, ServiceReport, ServiceState};
+use gatevisor_gateways::inspect::{InspectError, LineSpan, ServiceReport, ServiceState};
 use gatevisor_gateways::profile::ProfileName;
 use subject::Subject;
 
@@ -59,6 +59,10 @@ pub struct Explanation {
     pub commands: Vec<String>,
     /// What is unknown, and why.
     pub unknown: Vec<String>,
+    /// When it wrote the lines that tell of its state: those of its present run, or else of its last
+    /// one.
+    #[serde(skip)]
+    pub lines: Option<LineSpan>,
 }
 
 impl Explanation {
@@ -104,6 +108,7 @@ pub fn of(subject: &Subject) -> Explanation {
         findings,
         commands,
         unknown: unknown(subject, report),
+        lines: report.and_then(|report| report.lines.latest()),
         causes,
     }
 }

@@ -11,6 +11,7 @@
 mod deaths;
 mod keeping;
 mod report;
+mod runs;
 mod served;
 mod state;
 
@@ -36,6 +37,7 @@ use crate::tree::{self, Leader, Usage};
 
 pub use deaths::{DeathReport, deaths, meaning, moment};
 pub use report::{ServiceReport, asks_too_often, queued_words};
+pub use runs::{LineSpan, RunLines};
 pub(crate) use served::ServerState;
 pub use served::{PlatformReport, ServedReport, by as served_by};
 pub use state::ServiceState;
@@ -143,6 +145,7 @@ struct ReportSources<'a> {
     usage: HashMap<Pid, Usage>,
     now: Tai64n,
     supervisor: Option<String>,
+    supervisor_began: Option<SystemTime>,
     standing: Standing,
     topology: TopologyReader<'a>,
     server: Option<ServerState>,
@@ -156,6 +159,7 @@ impl<'a> ReportSources<'a> {
             usage: usage_of(manager, all),
             now: Tai64n::now_from(SystemTime::now()),
             supervisor: manager.supervisor_program(),
+            supervisor_began: manager.supervisor_began(),
             standing: manager.standing(),
             topology: manager.topology(),
             server: ServerState::read(manager),
@@ -180,7 +184,8 @@ impl<'a> ReportSources<'a> {
         let is_older = observed.profile.as_ref().map_or(Some(false), |name| is_older(manager, name, running));
         let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, self.now)
             .keeping(kept.as_ref())
-            .older(is_older);
+            .older(is_older)
+            .writing(RunLines::of(observed, self.supervisor_began));
         let (live, restarted) = followed(manager, &report);
         let running = observed.profile.as_ref().zip(report.pid.filter(|_| report.is_up()));
         let drained = running.and_then(|(name, pid)| drain::look(manager, name, pid));

@@ -2,8 +2,6 @@
 //!
 //! *Does not live here:* gathering what is in it.
 
-use std::time::{Duration, SystemTime};
-
 use gatevisor_client::status_view::StateName;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::log_error::LogError;
@@ -13,6 +11,7 @@ use gatevisor_wire::tai::Tai64n;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
+use super::runs::RunLines;
 use super::served::ServedReport;
 use super::state::ServiceState;
 use crate::agent::{AgentDefinition, ServedFrom};
@@ -26,9 +25,6 @@ use crate::ticket::TicketReport;
 use crate::topology::DecidedProfile;
 use crate::tree::Usage;
 
-/// By how much the moments of a process may be wrong. Its supervisor counts from when it learned of
-/// them.
-const SLACK: Duration = Duration::from_millis(50);
 /// Why a gateway does nothing whose process is in the kernel's state `T`.
 const STOPPED: &str = "a signal has stopped its process";
 /// The most deaths in a report.
@@ -125,18 +121,15 @@ pub struct ServiceReport {
     /// Whether its service directory is not what the agent definition makes of it now: one of the
     /// two was edited.
     pub older_than_definition: Option<bool>,
+    /// When its runs wrote their lines.
+    #[serde(skip)]
+    pub lines: RunLines,
 }
 
 impl ServiceReport {
     /// Returns what people call it: the profile, or the service's name.
     pub fn name(&self) -> &str {
         self.profile.as_ref().map_or(&*self.service, ProfileName::as_str)
-    }
-
-    /// Returns when the last process that ended began, if its supervisor reports that.
-    pub fn last_began(&self) -> Option<SystemTime> {
-        let died = self.deaths().first()?.at.parse::<jiff::Timestamp>().ok()?;
-        SystemTime::from(died).checked_sub(Duration::from_millis(self.last_run_ms?).saturating_add(SLACK))
     }
 
     /// Returns the report of a service of this supervisor's scandir.
@@ -170,6 +163,13 @@ impl ServiceReport {
         self
     }
 
+    /// Returns the report of a service whose runs wrote their lines then.
+    #[must_use]
+    pub(super) const fn writing(mut self, lines: RunLines) -> Self {
+        self.lines = lines;
+        self
+    }
+
     /// Returns whether it is known to be up.
     pub fn is_up(&self) -> bool {
         self.up == Some(true)
@@ -178,6 +178,19 @@ impl ServiceReport {
     /// Returns its last deaths, the latest first, as far as they are known.
     pub fn deaths(&self) -> &[DeathReport] {
         self.deaths.as_deref().unwrap_or_default()
+    }
+
+    /// Returns whether it shall run: its supervisor wants it up, or its desired state is running.
+    /// `None` if nobody can tell.
+    pub fn is_wanted(&self) -> Option<bool> {
+        if self.desired_state.as_deref() == Some("running") { Some(true) } else { self.wantedup }
+    }
+
+    /// Returns whether it does what it is there for. Of a gateway that should be watched, and that
+    /// nobody watches, that is not the case; `None` if it may not be looked at.
+    pub fn is_healthy(&self) -> Option<bool> {
+        let is_seen = self.state != ServiceState::Unknown;
+        is_seen.then(|| self.state.works() && !self.live.as_ref().is_some_and(LiveReport::is_unknown))
     }
 
     /// Returns whether it is not up although it should be.
@@ -350,6 +363,7 @@ impl ServiceReport {
             served_from: ServedFrom::Own,
             topology_problem: None,
             older_than_definition: Some(false),
+            lines: RunLines::default(),
         }
     }
 }

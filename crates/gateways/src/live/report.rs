@@ -75,7 +75,12 @@ pub struct LiveReport {
 impl LiveReport {
     /// Returns whether a gateway in this state counts as not well.
     pub const fn is_bad(&self) -> bool {
-        self.is_unresponsive() || matches!(self.state, LiveState::Unknown)
+        self.is_unresponsive() || self.is_unknown()
+    }
+
+    /// Returns whether no report counts, so that nobody knows whether it works.
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self.state, LiveState::Unknown)
     }
 
     /// Returns whether the watcher has found that it does not work.

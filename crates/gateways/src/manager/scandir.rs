@@ -9,12 +9,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ScanDir, ServiceDir, Waited, look};
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
+use gatevisor_sys::proc::Process;
 use gatevisor_wire::exit::error_chain;
 
 use super::errors::{GatewayWaitError, ListServicesError};
@@ -111,6 +112,12 @@ impl ScandirManager {
     /// known.
     pub fn supervisor_program(&self) -> Option<String> {
         self.scan().program()
+    }
+
+    /// Returns when the process that supervises the scandir began, if that is known.
+    pub fn supervisor_began(&self) -> Option<SystemTime> {
+        let began = Process::of(self.scan().holder()?.get())?.began_unix_ms();
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(u64::try_from(began).ok()?))
     }
 
     /// Returns the directory of the slot of a profile's gateway, whether it exists or not.

@@ -1,0 +1,142 @@
+//! *Lives here:* between which moments a gateway wrote the lines of one of its runs.
+//!
+//! *Does not live here:* reading the lines.
+//!
+//! A log outlives the supervisor and the profile, so lines of an earlier run are never far from
+//! those of this one. What bounds a run must not be too late, or its first lines are missed: a
+//! supervisor learns a little later that it has executed a command, as a log daemon stamps lines a
+//! little later.
+
+use std::time::{Duration, SystemTime};
+
+use gatevisor_wire::status::Status;
+use gatevisor_wire::tai::Tai64n;
+
+use crate::manager::Observed;
+
+/// By how much later than a command was executed its supervisor may have learned of that.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// The moments between which a run of a gateway wrote its lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineSpan {
+    /// No line before is of this run.
+    pub since: SystemTime,
+    /// No line from then on is of this run; `None` where it is the last one so far.
+    pub until: Option<SystemTime>,
+}
+
+/// When the runs of a gateway wrote their lines, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunLines {
+    /// The run that ended last.
+    pub ended: Option<LineSpan>,
+    /// The run that has not ended.
+    pub present: Option<LineSpan>,
+}
+
+impl RunLines {
+    /// Returns what bounds the lines of a gateway, whose supervisor began then, if that is known.
+    ///
+    /// A run begins after the death before it, and after its supervisor. If neither is known, when
+    /// its supervisor learned of it bounds it.
+    pub(super) fn of(observed: &Observed, supervisor_began: Option<SystemTime>) -> Self {
+        let mut deaths = observed.deaths.iter().rev().filter_map(|death| moment(death.at));
+        let (last, previous) = (deaths.next(), deaths.next());
+        let status = observed.status.filter(Status::is_up);
+        let executed = status.and_then(|status| moment(status.changed));
+        let ran = observed.policy.as_ref().and_then(|policy| policy.ran_ms).map(Duration::from_millis);
+        let latest = |death: Option<SystemTime>, end: Option<SystemTime>| {
+            let supervisor = supervisor_began.filter(|began| end.is_none_or(|end| *began <= end));
+            death.into_iter().chain(supervisor).max()
+        };
+        let ended = last.and_then(|died| {
+            let learned = || died.checked_sub(ran?)?.checked_sub(SLACK);
+            let since = latest(previous, last).or_else(learned)?;
+            Some(LineSpan { since, until: executed })
+        });
+        let learned = || executed?.checked_sub(SLACK);
+        let present = status.and_then(|_| latest(last, None).or_else(learned));
+        Self { ended, present: present.map(|since| LineSpan { since, until: None }) }
+    }
+
+    /// Returns the run of a gateway as it is now: the present one, or the one that ended last.
+    pub fn latest(&self) -> Option<LineSpan> {
+        self.present.or(self.ended)
+    }
+
+    /// Returns the run that ended last together with what has been written since.
+    pub fn since_ended(&self) -> Option<LineSpan> {
+        self.ended.map(|ended| LineSpan { until: None, ..ended }).or(self.present)
+    }
+}
+
+fn moment(at: Tai64n) -> Option<SystemTime> {
+    jiff::Timestamp::from_millisecond(at.to_unix_ms()).ok().map(SystemTime::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use gatevisor_client::status_view::StateName;
+    use gatevisor_wire::Pid;
+    use gatevisor_wire::policy::PublishedPolicy;
+    use gatevisor_wire::tally::Death;
+    use gatevisor_wire::wait::WaitStatus;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// Returns a gateway that died at these seconds, and came up again at `up`.
+    fn observed(deaths: &[u64], up: Option<u64>) -> Observed {
+        let stamp = |seconds: u64| Tai64n::now_from(at(seconds));
+        let status = Status {
+            changed: stamp(up.unwrap_or(0)),
+            ready_at: stamp(0),
+            pid: up.map(|_| Pid::new(70).unwrap()),
+            last: WaitStatus::exited(1),
+            paused: false,
+            finishing: false,
+            want_up: true,
+            ready: false,
+        };
+        Observed {
+            status: Some(status),
+            state: StateName::Up,
+            deaths: deaths.iter().map(|&died| Death { at: stamp(died), exit_code: 1, signal: 0 }).collect(),
+            ..super::super::absent(&"coder".parse().unwrap())
+        }
+    }
+
+    fn span(since: u64, until: Option<u64>) -> Option<LineSpan> {
+        Some(LineSpan { since: at(since), until: until.map(at) })
+    }
+
+    #[test]
+    fn a_run_begins_after_the_death_before_it_and_after_its_supervisor() {
+        let lines = |deaths: &[u64], up, supervisor: Option<u64>| {
+            let lines = RunLines::of(&observed(deaths, up), supervisor.map(at));
+            (lines.ended, lines.present)
+        };
+        // An earlier supervisor's gateway wrote before the supervisor of now began.
+        assert_eq!(lines(&[120], None, Some(100)), (span(100, None), None));
+        assert_eq!(lines(&[120], Some(130), Some(100)), (span(100, Some(130)), span(120, None)));
+        assert_eq!(lines(&[110, 120], None, Some(100)), (span(110, None), None));
+        // The last death was under an earlier supervisor.
+        assert_eq!(lines(&[80, 90], Some(130), Some(100)), (span(80, Some(130)), span(100, None)));
+        assert_eq!(lines(&[], Some(130), Some(100)), (None, span(100, None)));
+        assert_eq!(lines(&[], Some(130), None), (None, span(129, None)), "nobody knows the supervisor");
+        assert_eq!(lines(&[], None, Some(100)), (None, None), "it never ran");
+    }
+
+    #[test]
+    fn a_run_of_which_nothing_else_is_known_began_when_its_supervisor_learned_of_it() {
+        let mut observed = observed(&[120], None);
+        assert_eq!(RunLines::of(&observed, None).ended, None, "nothing bounds its lines");
+        observed.policy = Some(PublishedPolicy { ran_ms: Some(4000), ..PublishedPolicy::default() });
+        let lines = RunLines::of(&observed, None);
+        assert_eq!((lines.ended, lines.latest()), (span(115, None), span(115, None)));
+    }
+}

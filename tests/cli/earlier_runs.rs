@@ -1,0 +1,50 @@
+//! A log outlives its supervisor: lines of an earlier run are never taken for those of this one.
+
+use std::fs;
+
+use crate::home::{Home, until_file};
+
+/// What only the earlier run writes.
+const EARLIER: &str = "401 unauthorized: the earlier run";
+
+/// Returns a home whose gateway wrote this in an earlier run of its supervisor, and writes nothing
+/// now. In both runs it ends at once and then waits for a minute, or stays up.
+fn after_an_earlier_run(end: &str) -> Home {
+    let script = format!("cat \"$GATEVISOR_TEST_HOME/words\"; {end}");
+    let patient = "[gateway.restart]\nbackoff-first-ms = 60000\n\n[gateway.exit-meanings]";
+    let mut home = Home::with_script(&script, &[("[gateway.exit-meanings]", patient)]);
+    fs::write(home.beside("words"), format!("{EARLIER}\n")).unwrap();
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_logged("coder", EARLIER);
+    home.down();
+    fs::write(home.beside("words"), "now\n").unwrap();
+    home.up_quietly();
+    until_file(&home.log_file("coder"), "the run of now", |text| text.contains("now"));
+    home
+}
+
+#[test]
+fn what_a_gateway_that_fails_wrote_in_an_earlier_run_explains_nothing() {
+    let home = after_an_earlier_run("exit 5");
+    let failed = |report: &serde_json::Value| report["next_start_in_ms"].as_u64() > Some(5000);
+    home.until_report("coder", "that it waits for a minute", failed);
+    for line in ["explain coder", "--json explain coder", "gateway status coder", "status coder"] {
+        let said = home.says(line).ok();
+        assert!(!said.contains("earlier run") && !said.contains("key-refused"), "{line}: {said}");
+    }
+    let doctor = home.says("doctor");
+    assert!(doctor.code == Some(1) && !doctor.out.contains("earlier run"), "{doctor:?}");
+    for line in ["doctor", "gateway status coder", "status coder"] {
+        let said = home.says(line).out;
+        assert!(said.lines().any(|line| line.trim_end().ends_with(" now")), "{line}: {said}");
+    }
+}
+
+#[test]
+fn of_a_gateway_that_is_up_only_lines_of_its_present_run_are_shown() {
+    let home = after_an_earlier_run("exec sleep 1000");
+    let said = home.says("status coder").ok();
+    assert!(said.contains(" now") && !said.contains("earlier run"), "{said}");
+}
