@@ -19,14 +19,30 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
-    let name = called(service);
-    let reason = service.report.reason.clone().unwrap_or_else(|| last(service, "nobody says why"));
     let problem = problem::of(facts, service)?;
-    let (severity, what, why, fix) = match problem {
-        ServiceProblem::PortTaken => return Some(taken(service, &name)),
-        ServiceProblem::NotReady => {
-            (Severity::Warning, format!("{name} is not ready"), reason, look(facts, service))
+    let mut finding = match problem {
+        ServiceProblem::PortTaken => return Some(taken(service, &called(service))),
+        ServiceProblem::Unserved => return Some(unserved(facts, service)),
+        _ => {
+            let told = if problem.is_of_the_past() { of_the_past } else { of_the_present };
+            let (severity, what, why, fix) = told(facts, service, problem)?;
+            Finding::new(Check::Crash, severity, &what, &why).at(&service.path).fix(fix)
         }
+    };
+    let lines = service.report.lines;
+    finding.lines = if problem.is_of_the_past() { lines.since_ended() } else { lines.latest() };
+    finding.profile.clone_from(&service.observed.profile);
+    Some(finding)
+}
+
+/// What is told of a problem: how bad it is, what is wrong, why, and the command that fixes it.
+type Told = (Severity, String, String, String);
+
+/// Returns what is told of a problem with runs that have ended.
+fn of_the_past(facts: &Facts, service: &ServiceFact, problem: ServiceProblem) -> Option<Told> {
+    let name = called(service);
+    let reason = reason(service);
+    Some(match problem {
         ServiceProblem::Failed => (
             Severity::Error,
             format!("{name} failed for good, and is not started again"),
@@ -57,30 +73,55 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
             "it is started again with growing pauses, until it has run for longer".to_owned(),
             look(facts, service),
         ),
-        ServiceProblem::Paused => (
-            Severity::Warning,
-            format!("{name} is paused"),
-            "somebody sent it SIGSTOP through its supervisor".to_owned(),
-            tool(facts, service, "-c"),
-        ),
-        ServiceProblem::NotLive => not_live(facts, service)?,
-        problem @ (ServiceProblem::Stopped | ServiceProblem::NeverReady | ServiceProblem::MayNotWork) => {
-            shows_nothing(facts, service, problem)?
-        }
-        ServiceProblem::Unserved => return Some(unserved(facts, service)),
         ServiceProblem::Missed => (
             Severity::Warning,
             format!("{name} is down although it is desired running"),
             "its supervisor was told otherwise, and nothing records by whom".to_owned(),
             start(facts, service),
         ),
-    };
-    let lines = service.report.lines;
-    let lines = if problem.is_of_the_past() { lines.since_ended() } else { lines.latest() };
-    let finding = Finding::new(Check::Crash, severity, &what, &why).at(&service.path).fix(fix);
-    let mut finding = finding.said(lines);
-    finding.profile.clone_from(&service.observed.profile);
-    Some(finding)
+        _ => return None,
+    })
+}
+
+/// Returns what is told of a problem with the present run.
+fn of_the_present(facts: &Facts, service: &ServiceFact, problem: ServiceProblem) -> Option<Told> {
+    let (name, report) = (called(service), &service.report);
+    Some(match problem {
+        ServiceProblem::NotReady => {
+            (Severity::Warning, format!("{name} is not ready"), reason(service), look(facts, service))
+        }
+        ServiceProblem::Paused => (
+            Severity::Warning,
+            format!("{name} is paused"),
+            "somebody sent it SIGSTOP through its supervisor".to_owned(),
+            tool(facts, service, "-c"),
+        ),
+        ServiceProblem::NotLive => return not_live(facts, service),
+        ServiceProblem::Stopped => (
+            Severity::Error,
+            format!("{name} does nothing: {}", report.reason.as_deref().unwrap_or("nobody says why")),
+            "its supervisor did not send the signal, and does not know of it".to_owned(),
+            tool(facts, service, "-c"),
+        ),
+        ServiceProblem::NeverReady => (
+            Severity::Warning,
+            format!("{name} has not said in {} s that it is ready", report.updownfor.unwrap_or(0)),
+            "its command runs, and nothing has said that it is ready".to_owned(),
+            look(facts, service),
+        ),
+        ServiceProblem::MayNotWork => (
+            Severity::Note,
+            format!("{name} may not work"),
+            report.live.as_ref().and_then(LiveReport::missed)?,
+            look(facts, service),
+        ),
+        _ => return None,
+    })
+}
+
+/// Returns the reason for its state, or how it last ended.
+fn reason(service: &ServiceFact) -> String {
+    service.report.reason.clone().unwrap_or_else(|| last(service, "nobody says why"))
 }
 
 /// Returns the finding about a profile that shall run and that no gateway serves.
@@ -119,7 +160,7 @@ const ENDED: &str = "it is ended and started again, unless the reason says other
 const LEFT: &str = "nobody ends it, because its definition says `warn`";
 
 /// Returns the problem of a gateway that runs but is not known to work.
-fn not_live(facts: &Facts, service: &ServiceFact) -> Option<(Severity, String, String, String)> {
+fn not_live(facts: &Facts, service: &ServiceFact) -> Option<Told> {
     let live = service.report.live.as_ref()?;
     let (name, why) = (called(service), live.reason.clone().unwrap_or_else(|| "nobody says why".to_owned()));
     Some(match live.state {
@@ -134,36 +175,6 @@ fn not_live(facts: &Facts, service: &ServiceFact) -> Option<(Severity, String, S
             format!("{name} runs, and does not respond"),
             format!("{why}; {}", if live.policy == "restart" { ENDED } else { LEFT }),
             restart(facts, service),
-        ),
-    })
-}
-
-/// Returns the problem of a gateway that runs and shows nothing, although its supervisor knows of
-/// no reason.
-fn shows_nothing(
-    facts: &Facts,
-    service: &ServiceFact,
-    problem: ServiceProblem,
-) -> Option<(Severity, String, String, String)> {
-    let (name, report) = (called(service), &service.report);
-    Some(match problem {
-        ServiceProblem::Stopped => (
-            Severity::Error,
-            format!("{name} does nothing: {}", report.reason.as_deref().unwrap_or("nobody says why")),
-            "its supervisor did not send the signal, and does not know of it".to_owned(),
-            tool(facts, service, "-c"),
-        ),
-        ServiceProblem::NeverReady => (
-            Severity::Warning,
-            format!("{name} has not said in {} s that it is ready", report.updownfor.unwrap_or(0)),
-            "its command runs, and nothing has said that it is ready".to_owned(),
-            look(facts, service),
-        ),
-        _ => (
-            Severity::Note,
-            format!("{name} may not work"),
-            report.live.as_ref().and_then(LiveReport::missed)?,
-            look(facts, service),
         ),
     })
 }

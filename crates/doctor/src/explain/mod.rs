@@ -59,8 +59,7 @@ pub struct Explanation {
     pub commands: Vec<String>,
     /// What is unknown, and why.
     pub unknown: Vec<String>,
-    /// When it wrote the lines that tell of its state: those of its present run, or else of its last
-    /// one.
+    /// When it wrote the lines that tell of its state: in its present run, or else in its last one.
     #[serde(skip)]
     pub lines: Option<LineSpan>,
 }

@@ -320,10 +320,8 @@ impl ServiceReport {
         // Our supervisor writes no policy while there is nothing to say, and a genuine s6 never.
         let nothing = PublishedPolicy::default();
         let counted = status.and(if observed.deaths.is_empty() { policy.or(Some(&nothing)) } else { policy });
-        let until = observed.state.until_unix_ms().filter(|_| !running);
         let last =
             status.filter(|status| !status.is_up() && !status.never_started()).map(|status| status.last);
-        let left = until.map(|until| u64::try_from(until.saturating_sub(now.to_unix_ms())).unwrap_or(0));
         Self {
             profile: observed.profile.clone(),
             service: observed.service.clone(),
@@ -341,7 +339,7 @@ impl ServiceReport {
             restarts: counted.map(|policy| policy.restarts),
             commanded_restarts: counted.map(|policy| policy.commanded),
             last_run_ms: policy.and_then(|policy| policy.ran_ms),
-            next_start_in_ms: left,
+            next_start_in_ms: left_ms(observed, now).filter(|_| !running),
             memory_bytes: memory.filter(|_| supervised).map(|usage| usage.memory_bytes),
             processes: memory.filter(|_| supervised).map(|usage| usage.processes),
             cpu_ms: memory.filter(|_| supervised).map(|usage| usage.cpu_ms),
@@ -427,6 +425,12 @@ pub fn asks_too_often(observed: &Observed) -> bool {
 /// Returns that a start waits for its turn.
 pub fn queued_words(before: usize) -> String {
     format!("queued, {before} before it")
+}
+
+/// Returns the milliseconds until the start that it waits for, if it waits for one.
+fn left_ms(observed: &Observed, now: Tai64n) -> Option<u64> {
+    let left = observed.state.until_unix_ms()?.saturating_sub(now.to_unix_ms());
+    Some(u64::try_from(left).unwrap_or(0))
 }
 
 fn seconds(ms: u64) -> String {
