@@ -74,6 +74,40 @@ fn a_gateway_that_runs_and_does_nothing_any_more_is_ended_and_works_again() {
 }
 
 #[test]
+fn a_gateway_that_is_ended_because_it_does_not_work_has_not_ended_by_itself_whatever_its_exit_code() {
+    set_wait_limit(Duration::from_mins(1));
+    // Once silent, it exits with its own code when it is told to end.
+    let script = "trap 'exit 7' TERM; until test -e \"$2/silent\"; do date +%s%N >\"$2/beat\"; sleep 0.1; done; \
+                  while :; do sleep 0.1; done";
+    let live = "[gateway.live]\npolicy = \"restart\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 60000\n\
+                heartbeat = { file = \"{profile-home}/beat\", max-age-ms = 1000 }\n\n[gateway.exit-meanings]";
+    let mut home = Home::with_script(script, &[("[gateway.exit-meanings]", live)]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_supervised("coder");
+    home.says("wait coder --live --timeout 60").ok();
+    let pid = home.pid("coder");
+    fs::write(home.profile_dir("coder").join("silent"), "").unwrap();
+    let report = until(&home, "another process", |report| {
+        report["up"] == true && report["pid"].is_number() && report["pid"] != pid
+    });
+    assert_eq!(report["live_restart"]["pid"], pid, "{report}");
+    assert_eq!((&report["restarts"], &report["commanded_restarts"]), (&0.into(), &1.into()), "{report}");
+    let explained: Value = serde_json::from_str(&home.says("explain coder --json").ok()).unwrap();
+    let causes = explained["causes"].as_array().unwrap();
+    let has = |word: &str| causes.iter().any(|cause| cause["cause"] == word);
+    assert!(has("ended-as-unresponsive") && !has("died") && !has("commanded"), "{explained}");
+    assert!(!explained.to_string().contains("by itself"), "{explained}");
+    assert!(!home.says("gateway status coder").ok().contains("by itself"));
+    let metrics = home.says("metrics").ok();
+    for (cause, count) in [("itself", 0), ("command", 1)] {
+        let line = format!("profile=\"coder\",cause=\"{cause}\"}} {count}.0");
+        assert!(metrics.lines().any(|said| said.ends_with(&line)), "{line} in {metrics}");
+    }
+}
+
+#[test]
 fn where_the_policy_is_to_warn_one_that_does_not_respond_is_told_everywhere_and_left_alone() {
     let home = wanted("warn");
     let pid = home.pid("coder");

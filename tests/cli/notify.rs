@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::home::Home;
 use crate::support::{set_wait_limit, waiting};
 
-/// Whenever there is a file `say`, sends its content to the given socket.
+/// Whenever there is a file `say`, sends its content to the given socket, or ends if that is `end`.
 const SPEAKER: &str = "exec python3 -u -c 'import os, pathlib, socket, sys, time
 home = pathlib.Path(sys.argv[1])
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -17,6 +17,8 @@ while True:
     try:
         words = (home / \"say\").read_bytes()
         (home / \"say\").unlink()
+        if words == b\"end\":
+            sys.exit(3)
         s.send(words)
     except FileNotFoundError:
         time.sleep(0.05)' \"$2\"";
@@ -71,6 +73,24 @@ fn a_gateway_is_ready_when_it_says_so_and_what_it_does_is_shown_in_its_own_words
     });
     say(&home, "READY=1");
     assert!(restarting.ended(crate::support::WAIT_LIMIT + crate::support::WAIT_LIMIT).ok().contains("ready"));
+}
+
+#[test]
+fn a_gateway_that_says_it_is_ready_and_ends_within_its_start_window_is_a_failed_start() {
+    let window = ("stop-timeout-ms", "start-window-ms = 60000\nstop-timeout-ms");
+    let mut home = Home::with_script(SPEAKER, &[("[gateway.exit-meanings]", LIVE), window]);
+    home.profile("coder");
+    home.up_quietly();
+    for option in ["--window=60", "--ready"] {
+        let starting = home.start(["gateway", "start", "coder", option]);
+        until(&home, "what it does", |report| report["live"]["status"] == "loading 3 chats");
+        say(&home, "READY=1\nEXTEND_TIMEOUT_USEC=3600000000");
+        until(&home, "that it is ready", |report| report["ready"] == true);
+        say(&home, "end");
+        let said = starting.ended(crate::support::WAIT_LIMIT).refused(1);
+        assert!(said.contains("coder") && said.contains("exit 3"), "{option}: {said}");
+        home.says("gateway stop coder").ok();
+    }
 }
 
 #[test]

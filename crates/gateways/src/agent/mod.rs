@@ -179,8 +179,8 @@ pub struct GatewayDefinition {
     pub environment_export: bool,
     /// How to find out that a gateway is ready.
     pub ready: Option<ReadyDefinition>,
-    /// Milliseconds for which a gateway must stay up to count as started, if nothing reports
-    /// readiness.
+    /// Milliseconds for which a gateway must stay up to count as started, if nothing but the gateway
+    /// itself reports readiness.
     #[serde(default = "default_start_window")]
     pub start_window_ms: u64,
     /// How many gateways may be starting before another one is started.
@@ -202,8 +202,8 @@ pub struct GatewayDefinition {
     /// Exit codes after which another attempt is useless.
     #[serde(default)]
     pub fail_codes: Vec<u8>,
-    /// How often in a row some of them must come where a named profile has a gateway of its own.
-    /// The version of the agent decides it.
+    /// How often in a row the gateway must have failed before some of them count, where a named
+    /// profile has a gateway of its own. The version of the agent decides it.
     #[serde(skip)]
     pub named_final_after: BTreeMap<u8, u32>,
     /// What exit codes mean, for people.

@@ -5,9 +5,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use gatevisor_client::ServiceDir;
 use gatevisor_liveness::Life;
 use gatevisor_sys::proc::Process;
 use gatevisor_sys::process::fork_beside;
+use gatevisor_wire::control::{Control, ControlSignal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -18,13 +20,28 @@ const COLLECT_MS: u64 = 10_000;
 /// The most bytes that a child may report. A pipe takes that many in one piece.
 const SAID: usize = 4096;
 
+/// Signals the process of a service that was looked at.
+///
+/// Its supervisor is told to send SIGTERM, so that it knows that the death was asked for. The process
+/// gets any other signal from here, and SIGTERM too if no supervisor reads what it is told.
+pub(super) fn signal(dir: &ServiceDir, life: Life, signal: Signal) -> Result<(), Errno> {
+    let is_told = signal == Signal::TERM
+        && is_same(life)
+        && dir.send(&[Control::Signal(ControlSignal::Terminate)]).is_ok();
+    if is_told { Ok(()) } else { send(life, signal) }
+}
+
+fn is_same(life: Life) -> bool {
+    Process::of(life.pid).is_some_and(|process| process.began == life.start_ticks)
+}
+
 /// Sends a signal to the process that was looked at, and to no later process with its number.
-pub(super) fn send(life: Life, signal: Signal) -> Result<(), Errno> {
+fn send(life: Life, signal: Signal) -> Result<(), Errno> {
     let pid = Pid::from_raw(life.pid).ok_or(Errno::SRCH)?;
     let fd = pidfd_open(pid, PidfdFlags::empty())?;
     // The descriptor belongs to the process that has the number now. If that began when expected,
     // it is the right one.
-    if Process::of(life.pid).is_none_or(|process| process.began != life.start_ticks) {
+    if !is_same(life) {
         return Err(Errno::SRCH);
     }
     pidfd_send_signal(&fd, signal)

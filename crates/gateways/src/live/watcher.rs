@@ -429,10 +429,10 @@ impl LiveWatcher {
         if !is_same || !followed.is_same() {
             return;
         }
-        match act::send(followed.life, signal) {
+        match act::signal(&followed.dir, followed.life, signal) {
             Ok(()) if signal == Signal::KILL => (self.tell)(LiveNotice::Killed(shown(name))),
             // A stopped process can obey only if it continues.
-            Ok(()) if service.is_stopped() => drop(act::send(followed.life, Signal::CONT)),
+            Ok(()) if service.is_stopped() => drop(act::signal(&followed.dir, followed.life, Signal::CONT)),
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => {
                 (self.tell)(LiveNotice::LeftAlone(shown(name), format!("cannot signal it: {errno}")));

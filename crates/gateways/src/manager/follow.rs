@@ -30,11 +30,11 @@ pub(super) enum Aim {
     Supervised,
     /// Its command is executed.
     Up,
-    /// There is evidence that it works: it is ready or live. If nothing reports either, it has
-    /// stayed up for this time.
+    /// There is evidence that it works: it is ready or live. If nothing reports either, or only the
+    /// gateway itself does, it has stayed up for this time.
     Started(Duration),
-    /// It has said, or a probe has found, that it works.
-    Ready,
+    /// A probe has found that it works, or it has said so itself and has stayed up for this time.
+    Ready(Duration),
     /// It is up, however often it dies before that.
     UpAtLast,
     /// It is ready, however often it dies before that.

@@ -50,8 +50,8 @@ pub enum WaitFor {
     Nothing,
     /// The gateway's command is executed.
     Up,
-    /// There is evidence that the gateway works: it is ready or live. If nothing reports either, it
-    /// has stayed up for the start window.
+    /// There is evidence that the gateway works: it is ready or live. If nothing reports either, or
+    /// only the gateway itself does, it has stayed up for the start window.
     #[default]
     Started,
     /// The gateway is ready. It is an error if nothing reports readiness.
@@ -69,8 +69,8 @@ pub struct GatewayRequest {
     pub wait: WaitFor,
     /// For how long to wait. The default is a time that suits the agent.
     pub timeout: Option<Duration>,
-    /// The start window: how long a gateway must stay up to count as started if nothing shows that
-    /// it works. The default is the agent's.
+    /// The start window: how long a gateway must stay up to count as started if nothing but the
+    /// gateway itself shows that it works. The default is the agent's.
     pub window: Option<Duration>,
 }
 

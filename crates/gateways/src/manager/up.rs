@@ -96,7 +96,7 @@ impl ScandirManager {
             WaitFor::Nothing | WaitFor::Up => Aim::Up,
             WaitFor::Started if self.window(request).is_zero() && !self.shows_anything() => Aim::Up,
             WaitFor::Started => Aim::Started(self.window(request)),
-            WaitFor::Ready => Aim::Ready,
+            WaitFor::Ready => Aim::Ready(self.window(request)),
         }
     }
 

@@ -256,10 +256,10 @@ impl Follower {
         match aim {
             // It is unknown whether its command was executed.
             Aim::Up => Some(FollowEnd::Ended(GatewayEnd { after: None, how })),
-            Aim::Started(_) | Aim::Ready if !should_run => {
+            Aim::Started(_) | Aim::Ready(_) if !should_run => {
                 Some(FollowEnd::Ended(GatewayEnd { after: since.map(|(_, since)| since.elapsed()), how }))
             }
-            Aim::Supervised | Aim::Started(_) | Aim::Ready | Aim::UpAtLast | Aim::ReadyAtLast => None,
+            Aim::Supervised | Aim::Started(_) | Aim::Ready(_) | Aim::UpAtLast | Aim::ReadyAtLast => None,
         }
     }
 
@@ -287,14 +287,21 @@ impl Follower {
         self.up_since = Some((pid, since));
         match aim {
             Aim::Up | Aim::UpAtLast => Some(FollowEnd::Up(Some(pid))),
+            // That is only its own word, as long as it may be about to end.
+            Aim::Started(window) | Aim::Ready(window)
+                if status.ready && announcer == Announcer::Service && since.elapsed() < window =>
+            {
+                self.due = since.checked_add(window);
+                None
+            }
             _ if status.ready && announcer != Announcer::Nobody => Some(FollowEnd::Ready(Some(pid))),
             Aim::Started(window) if announcer == Announcer::Nobody => {
                 self.look_for_evidence(pid, since, window)
             }
-            Aim::Ready | Aim::ReadyAtLast if announcer == Announcer::Nobody => {
+            Aim::Ready(_) | Aim::ReadyAtLast if announcer == Announcer::Nobody => {
                 Some(FollowEnd::NeverReady(Some(pid)))
             }
-            Aim::Supervised | Aim::Started(_) | Aim::Ready | Aim::ReadyAtLast => None,
+            Aim::Supervised | Aim::Started(_) | Aim::Ready(_) | Aim::ReadyAtLast => None,
         }
     }
 
@@ -305,7 +312,7 @@ impl Follower {
             return false;
         }
         // A wait lasts until the gateway is there, however often somebody changes their mind.
-        if !matches!(aim, Aim::Up | Aim::Started(_) | Aim::Ready) {
+        if !matches!(aim, Aim::Up | Aim::Started(_) | Aim::Ready(_)) {
             return false;
         }
         let is_first_look = self.unwanted_since.is_none();
