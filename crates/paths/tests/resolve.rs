@@ -10,14 +10,16 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use common::{Bed, bind, directory, give, is_root, link, may_mount, mute, tmpfs, write};
 use gatevisor_paths::{Errno, Links, Mounts, RefusalReason, Resolver, look};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 
 const AGENT: u32 = 12_345;
 
@@ -331,4 +333,32 @@ fn errors_are_sentences_that_name_the_component() {
     assert_eq!(error.to_string(), format!("`a`: a symbolic link of uid {owner}"));
     let error = Resolver::STRICT.open(&home, "../x", OFlags::RDONLY).unwrap_err();
     assert_eq!(error.to_string(), "`../x`: a path that does not lead below its directory");
+}
+
+#[test]
+fn what_permission_is_refused_for_is_kept_also_on_a_way_that_leads_up_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |path: &str| temp.path().canonicalize().unwrap().join(path);
+    write(&at("home/closed/file"), "x");
+    fs::create_dir(at("home/beside")).unwrap();
+    fs::set_permissions(temp.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(at("home/closed"), Permissions::from_mode(0)).unwrap();
+    let was_root = is_root();
+    if was_root {
+        // This thread has the rights of nobody from now on.
+        let nobody = Uid::from_raw(AGENT);
+        set_thread_res_uid(nobody, nobody, Uid::ROOT).unwrap();
+    }
+    gatevisor_sys::refused::keep();
+    for (path, place) in
+        [("home/closed/file", "home/closed/file"), ("home/beside/../closed/other", "home/closed/other")]
+    {
+        let error = Resolver::READING.from_root(&at(path), OFlags::RDONLY).unwrap_err();
+        assert_eq!(error.reason, RefusalReason::Errno(Errno::ACCESS), "{path}");
+        assert_eq!(gatevisor_sys::refused::all(|kept| kept == at(place)).len(), 1, "{path}");
+    }
+    if was_root {
+        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).unwrap();
+    }
+    fs::set_permissions(at("home/closed"), Permissions::from_mode(0o700)).unwrap();
 }

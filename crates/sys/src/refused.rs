@@ -12,7 +12,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{CWD, readlinkat};
@@ -80,11 +80,23 @@ fn whole_path(directory: impl AsFd, path: &Path) -> PathBuf {
     let found = readlinkat(CWD, descriptor, Vec::new());
     found.map_or_else(
         |_| path.to_owned(),
-        |found| {
-            let directory = PathBuf::from(OsString::from_vec(found.into_bytes()));
-            if path == Path::new(".") { directory } else { directory.join(path) }
-        },
+        |found| joined(PathBuf::from(OsString::from_vec(found.into_bytes())), path),
     )
+}
+
+/// Returns a path from a directory on, without `.` and `..`, so that it can be compared with the
+/// path of a home. Where such a path is resolved, no step before a `..` is a link.
+fn joined(directory: PathBuf, path: &Path) -> PathBuf {
+    path.components().fold(directory, |mut whole, part| {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                whole.pop();
+            }
+            Component::Normal(_) | Component::RootDir | Component::Prefix(_) => whole.push(part),
+        }
+        whole
+    })
 }
 
 #[cfg(test)]
@@ -106,6 +118,8 @@ mod tests {
             assert_eq!(fails(errno, &name), errno);
             assert_eq!(refused(&name), Some(errno).filter(|errno| is_refusal(*errno)));
         }
+        assert_eq!(fails(Errno::ACCESS, "inner/../aside"), Errno::ACCESS);
+        assert_eq!(refused("aside"), Some(Errno::ACCESS));
         let whole = of_path::<()>(Err(Errno::ACCESS), &at("whole"));
         assert_eq!((whole, refused("whole")), (Err(Errno::ACCESS), Some(Errno::ACCESS)));
     }

@@ -150,7 +150,7 @@ impl Resolver {
     ) -> Result<OwnedFd, ResolveError> {
         if path.components().any(|part| matches!(part, Component::ParentDir)) {
             // The kernel resolves such a path only if no links are followed at all.
-            return Steps::below(base, self)?.walk(path, flags, Mode::empty(), &mut Unguided);
+            return self.step_by_step(base, path, flags, Mode::empty());
         }
         self.open(base, path, flags)
     }
@@ -214,6 +214,17 @@ impl Resolver {
                 Err(errno) => return Err(ResolveError::new(path, RefusalReason::Errno(errno))),
             }
         }
+        self.step_by_step(below, path, flags, mode)
+    }
+
+    /// Opens each component by itself, and keeps a refusal.
+    fn step_by_step(
+        self,
+        below: BorrowedFd<'_>,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd, ResolveError> {
         let opened = Steps::below(below, self).and_then(|steps| steps.walk(path, flags, mode, &mut Unguided));
         opened.inspect_err(|error| {
             let _ = refused::below::<()>(Err(error.errno()), below, &error.path);
