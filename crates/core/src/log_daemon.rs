@@ -1,6 +1,7 @@
 //! When a log daemon that ended is started again, and when its services can no longer wait for one.
 //!
-//! *Lives here:* distinguishing a daemon that others ended from one that cannot work at all.
+//! *Lives here:* distinguishing a daemon that others ended from one that cannot work at all; the
+//! same for the process that runs beside the supervisor, which does not report that it works.
 //! *Does not live here:* the process, its pipes, and what happens to unread bytes.
 
 use gatevisor_wire::wait::WaitStatus;
@@ -16,6 +17,9 @@ const MAX_PAUSE_MS: u64 = 250;
 /// The longest delay for a daemon that had not worked: what failed a moment ago will probably fail
 /// again.
 const MAX_FAILING_PAUSE_MS: u64 = 10_000;
+
+/// Milliseconds after which a process that reports nothing is believed to work.
+const SEEMS_TO_WORK_MS: u64 = 30_000;
 
 /// How often a log daemon is started again during a shutdown.
 const LAST_CHANCES: u32 = 3;
@@ -70,6 +74,13 @@ impl LogDaemonHistory {
         self.works = true;
         self.failures = 0;
         std::mem::take(&mut self.is_reported)
+    }
+
+    /// Notes that the daemon works if it has run for long, because it does not report that itself.
+    pub fn works_if_it_ran_long(&mut self, now: Tick) {
+        if now.since(self.since) >= SEEMS_TO_WORK_MS {
+            self.works();
+        }
     }
 
     /// Notes that the daemon has ended. If we are `going_down`, the next one only writes the rest.
@@ -166,6 +177,22 @@ mod tests {
         assert!(history.works(), "it was reported");
         assert!(!history.is_failing() && !history.works());
         assert_eq!(reports(4, &mut history), [false, false, false, true]);
+    }
+
+    #[test]
+    fn a_process_that_does_not_report_works_when_it_has_run_for_half_a_minute() {
+        let mut history = LogDaemonHistory::new(7);
+        let mut ends_after = |ran_ms| {
+            history.begins(Tick(0));
+            history.works_if_it_ran_long(Tick(ran_ms));
+            let pause = history.failed(Tick(ran_ms)).since(Tick(ran_ms));
+            (history.must_report(), history.is_failing(), pause <= 275)
+        };
+        let ends: Vec<_> = (0..20).map(|_| ends_after(29_999)).collect();
+        let reported: Vec<usize> = (0..20).filter(|end| ends[*end].0).collect();
+        assert_eq!((reported, ends[2].1, ends[3].1, ends[19].2), (vec![3], false, true, false));
+        assert_eq!(ends_after(30_000), (false, false, true), "it worked");
+        assert_eq!((0..4).map(|_| ends_after(5).0).collect::<Vec<_>>(), [false, false, false, true]);
     }
 
     #[test]

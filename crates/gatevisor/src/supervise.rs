@@ -159,8 +159,6 @@ pub fn svscan(asked: &Svscan) -> u8 {
         program,
         limits: ServiceLimits::default(),
         label_output: false,
-        // Returns the descriptor for the notification and the path of this program, or an exit code
-        // and the reason.
         host: None,
         companion: Vec::new(),
         container: None,

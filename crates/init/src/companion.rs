@@ -6,12 +6,14 @@
 //! work are told apart in the same way).
 
 use std::ffi::CString;
+use std::fmt;
 use std::os::fd::BorrowedFd;
 
 use gatevisor_core::Tick;
 use gatevisor_core::log_daemon::LogDaemonHistory;
 use gatevisor_sys::spawn::Starting;
 use gatevisor_wire::Pid;
+use gatevisor_wire::wait::WaitStatus;
 use rustix::process::Signal;
 
 use crate::kill::kill;
@@ -46,8 +48,9 @@ impl Companion {
                 None
             }
             Err(errno) => {
-                say!("warning: cannot start the watcher of this home: {errno}; trying again");
-                Some(self.history.failed(now))
+                let at = self.history.failed(now);
+                self.report(format_args!("cannot start the watcher of this home: {errno}"));
+                Some(at)
             }
         }
     }
@@ -57,14 +60,31 @@ impl Companion {
         self.process == Some(pid)
     }
 
-    /// Notes that it has ended; returns when to start the next one.
-    pub(crate) fn ended(&mut self, now: Tick) -> Tick {
+    /// Notes that it has ended.
+    pub(crate) fn ended(&mut self) {
         (self.process, self.starting) = (None, None);
-        self.history.failed(now)
     }
 
-    /// Kills it, because a signal has stopped it: it does nothing, and would not be replaced.
-    pub(crate) fn was_stopped(&self) {
+    /// Says that it has ended, and returns when to start the next one.
+    pub(crate) fn start_again(&mut self, now: Tick, how: WaitStatus) -> Tick {
+        self.history.works_if_it_ran_long(now);
+        let at = self.history.failed(now);
+        self.report(format_args!("the watcher of this home ended ({how})"));
+        at
+    }
+
+    /// Says what happened. If that happens all the time, it is said once until it has worked.
+    fn report(&mut self, what: fmt::Arguments<'_>) {
+        if self.history.must_report() {
+            say!("warning: {what}; it cannot work, and is tried again every 10 s at the latest");
+        } else if !self.history.is_failing() {
+            say!("warning: {what}; starting it again");
+        }
+    }
+
+    /// Kills it, so that the next one takes its place: a signal has stopped it, so it does nothing
+    /// and would not end.
+    pub(crate) fn replace(&self) {
         if let Some(pid) = self.process.and_then(|pid| rustix::process::Pid::from_raw(pid.get())) {
             say!("warning: the watcher of this home was stopped by a signal; it is replaced");
             kill(pid, Signal::KILL, false);

@@ -13,7 +13,6 @@ use super::Supervisor;
 use crate::id::Id;
 use crate::reactor::Timer;
 use crate::settings;
-use crate::stderr_log::say;
 
 /// The most processes that are reaped before other events are handled, because orphans can end as
 /// fast as somebody makes them.
@@ -32,13 +31,9 @@ impl Supervisor {
         for _ in 0..DEATHS_AT_ONCE {
             // The kernel also tells of children that a signal has stopped.
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
-                Ok(Some((pid, status))) if status.stopped() => {
-                    if Pid::new(pid.as_raw_nonzero().get()).is_some_and(|pid| self.companion.is(pid)) {
-                        self.companion.was_stopped();
-                    }
-                }
+                Ok(Some((pid, status))) if status.stopped() => self.was_stopped(pid),
                 Ok(Some((pid, status))) => {
-                    if let Some(pid) = Pid::new(pid.as_raw_nonzero().get()) {
+                    if let Some(pid) = Pid::new(pid.as_raw_pid()) {
                         services += usize::from(self.reaped(pid, WaitStatus::from_raw(status.as_raw())));
                     }
                     if services >= SERVICES_AT_ONCE {
@@ -51,6 +46,14 @@ impl Supervisor {
             }
         }
         self.more_dead = true;
+    }
+
+    /// Handles that a signal has stopped a child. In a shutdown, whoever is left is killed anyway.
+    fn was_stopped(&self, pid: rustix::process::Pid) {
+        let is_companion = Pid::new(pid.as_raw_pid()).is_some_and(|pid| self.companion.is(pid));
+        if is_companion && self.shutdown.is_running() {
+            self.companion.replace();
+        }
     }
 
     /// Handles a death; returns whether it was one of a service's process.
@@ -82,9 +85,9 @@ impl Supervisor {
             return true;
         }
         if self.companion.is(pid) {
-            let at = self.companion.ended(self.reactor.now().tick);
+            self.companion.ended();
             if self.shutdown.is_running() {
-                say!("warning: the watcher of this home ended ({how}); starting it again");
+                let at = self.companion.start_again(self.reactor.now().tick, how);
                 self.reactor.wake_at(at, Timer::Companion);
             }
         } else if !self.spawner.reaped(pid) {
