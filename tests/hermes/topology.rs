@@ -147,7 +147,7 @@ fn real_hermes_022_that_still_serves_a_profile_which_has_become_standalone_does_
     if log.contains("gateway.standalone is not live yet") {
         let report = home.report("writer");
         let meaning = report["deaths"][0]["meaning"].as_str().unwrap_or_default();
-        assert_eq!(meaning, "configuration error, final when it comes 10 times in a row", "{report}");
+        assert_eq!(meaning, "configuration error, final once it has failed 10 times in a row", "{report}");
     }
     stopped(&mut home);
 }

@@ -53,6 +53,8 @@ pub struct Machine {
     failure: Option<Box<str>>,
     /// The cause of the last death, if its exit code or signal does not tell it.
     cause: Option<&'static str>,
+    /// Whether the last process asked for a restart so often that it has to wait.
+    asks_too_often: bool,
     /// The leftovers of an earlier supervision that did not end in order, until they are ended.
     inherited: Option<Leftover>,
     /// The process that died and whose leftovers must be ended before the next start.
@@ -87,6 +89,7 @@ impl Machine {
             starts: Starts::default(),
             failure: None,
             cause: None,
+            asks_too_often: false,
             inherited: None,
             bereaved: None,
             question: None,
@@ -233,12 +236,17 @@ impl Machine {
         until: Option<gatevisor_wire::tai::Tai64n>,
         out: &mut ServiceEffects,
     ) {
-        let reason = self.failure.as_deref().or(self.cause).map(str::to_owned);
+        let reason = self.failure.as_deref().or_else(|| self.reason()).map(str::to_owned);
         let is_plain = phase == policy::RestartPhase::Running && reason.is_none();
         if is_plain && self.published == policy::RestartPhase::Running && !self.has_published_reason {
             return;
         }
         self.write_policy(phase, until, reason, out);
+    }
+
+    /// Returns what is to be said of the last death, or of the wait after it.
+    fn reason(&self) -> Option<&'static str> {
+        self.cause.or(self.asks_too_often.then_some(policy::ASKS_TOO_OFTEN))
     }
 
     fn write_policy(

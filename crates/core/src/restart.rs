@@ -38,7 +38,8 @@ pub struct RestartPolicy {
     pub restart_codes: Vec<u8>,
     /// Exit codes after which the service is asked whether it wants a restart.
     pub handoff_codes: Vec<u8>,
-    /// Exit codes that no restart can fix, some of them only if they come several times in a row.
+    /// Exit codes that no restart can fix, some of them only once the service has failed several
+    /// times in a row, in whatever way.
     pub fail_codes: Vec<FailCode>,
     /// Whether the survivors of the service's process are ended before the next start.
     pub kill_survivors: bool,
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_code_that_may_pass_is_believed_when_it_has_come_often_enough_in_a_row() {
+    fn an_exit_code_that_may_pass_is_believed_once_the_service_has_failed_often_enough_in_a_row() {
         let policy =
             RestartPolicy { fail_codes: vec![FailCode { code: 78, after: 3 }], ..RestartPolicy::default() };
         let mut history = History::new(1);

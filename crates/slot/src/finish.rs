@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use gatevisor_wire::exit::Exit;
+use gatevisor_wire::fail_code::FailCode;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
@@ -26,8 +27,10 @@ const MAX_BYTES: usize = 1024;
 /// code.
 ///
 /// `args` are the script's path and the supervisor's arguments: the exit code of `run` (256 if it
-/// was killed), the signal, and more. The code is 125 if `data/fail-codes` (decimal numbers
-/// separated by blanks; `78` without the file) lists it, and 0 otherwise.
+/// was killed), the signal, and more. The code is 125 if `data/fail-codes` (exit codes separated by
+/// blanks; `78` without the file) lists it, and 0 otherwise. A code that is final only after several
+/// failures, such as `78*10`, is not final here: nothing tells this process how often the service
+/// has failed.
 pub fn run_finish(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(code) = args.into_iter().nth(1) else {
         os::say("gatevisor: finish: usage: gatevisor finish SCRIPT EXIT-CODE …; a supervisor calls this");
@@ -48,11 +51,13 @@ pub fn run_finish(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(if listed { PERMANENT_FAILURE } else { 0 })
 }
 
-/// Returns whether `code` is one of the numbers in `list`. Words that are not numbers match
-/// nothing.
+/// Returns whether `list` says that the first death with this code is the last. Words that are not
+/// exit codes match nothing.
 fn is_listed(code: &[u8], list: &[u8]) -> bool {
-    let Some(code) = gatevisor_wire::number::parse(code) else { return false };
-    list.split(u8::is_ascii_whitespace).any(|word| gatevisor_wire::number::parse(word) == Some(code))
+    let code = gatevisor_wire::number::parse(code).and_then(|code| u8::try_from(code).ok());
+    let mut listed = list.split(u8::is_ascii_whitespace).filter_map(FailCode::parse);
+    let first = code.and_then(|code| listed.find(|one| one.code == code));
+    first.is_some_and(FailCode::is_at_once)
 }
 
 #[cfg(test)]
@@ -67,7 +72,10 @@ mod tests {
             ("0", "78", false),
             ("7", "78", false),
             ("256", "78", false),
-            ("256", "256", true),
+            ("256", "256", false),
+            ("78", "78*1", true),
+            ("78", "0 78*10", false),
+            ("0", "0 78*10", true),
             ("1", "", false),
             ("1", "x 1", true),
             ("x", "x", false),

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::number;
 
-/// The mark between a code and the number of deaths.
+/// The mark between a code and the number of failures.
 const TIMES_MARK: u8 = b'*';
 
 /// An exit code that means that a restart cannot help.
@@ -14,8 +14,8 @@ const TIMES_MARK: u8 = b'*';
 pub struct FailCode {
     /// The exit code.
     pub code: u8,
-    /// The service is believed when it has failed so often in a row: 1 means at once. More than
-    /// that is for a refusal that may pass.
+    /// The service is believed once it has failed so often in a row, in whatever way: 1 means at
+    /// once. More than that is for a refusal that may pass.
     pub after: u32,
 }
 

@@ -98,7 +98,8 @@ pub struct PublishedPolicy {
     /// When the next start is due.
     pub until: Option<Tai64n>,
     /// The reason, on one line of at most 200 bytes. While the service runs or waits for its next
-    /// start, it is the cause of the last death, if the exit code or signal does not tell that.
+    /// start, it is [`ASKS_TOO_OFTEN`], or the cause of the last death if the exit code or signal
+    /// does not tell that.
     pub reason: Option<String>,
 }
 
@@ -158,8 +159,19 @@ pub enum PolicyDecodeError {
 impl PublishedPolicy {
     /// Returns the cause of the last death, if its exit code or signal does not tell.
     pub fn cause_of_death(&self) -> Option<&str> {
-        let is_of_death = matches!(self.phase, RestartPhase::Running | RestartPhase::Backoff);
-        self.reason.as_deref().filter(|_| is_of_death)
+        self.reason_of_run().filter(|reason| *reason != ASKS_TOO_OFTEN)
+    }
+
+    /// Returns whether the service had to wait, or waits, for a restart that it asked for, because
+    /// it asks for them again and again.
+    pub fn asks_too_often(&self) -> bool {
+        self.reason_of_run() == Some(ASKS_TOO_OFTEN)
+    }
+
+    /// Returns the reason while the service runs or waits for its next start.
+    fn reason_of_run(&self) -> Option<&str> {
+        let is_run = matches!(self.phase, RestartPhase::Running | RestartPhase::Backoff);
+        self.reason.as_deref().filter(|_| is_run)
     }
 
     /// Returns the bytes of the policy file, at most 512, ending with a newline.
@@ -291,7 +303,9 @@ fn decimal(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AskedFor, MAX, PolicyDecodeError, PublishedPolicy, REASON_MAX, RestartPhase, one_line};
+    use super::{
+        ASKS_TOO_OFTEN, AskedFor, MAX, PolicyDecodeError, PublishedPolicy, REASON_MAX, RestartPhase, one_line,
+    };
     use crate::tai::Tai64n;
 
     #[test]
@@ -317,6 +331,23 @@ mod tests {
         let text = "phase backoff\nrestarts 7\ncommanded 2\nasked 010\nfailures 3\nran-ms 1500\nuntil @400000006b00dc2c00000005\nreason exitcode 3\n";
         assert_eq!(String::from_utf8(policy.encode()).unwrap(), text);
         assert_eq!(PublishedPolicy::decode(text.as_bytes()), Ok(policy));
+    }
+
+    #[test]
+    fn that_a_service_asks_too_often_is_why_it_waits_and_not_why_it_died() {
+        for phase in [RestartPhase::Running, RestartPhase::Backoff, RestartPhase::Failed] {
+            let is_run = phase != RestartPhase::Failed;
+            let policy = |reason: &str| PublishedPolicy {
+                phase,
+                reason: Some(reason.to_owned()),
+                ..PublishedPolicy::default()
+            };
+            let brake = policy(ASKS_TOO_OFTEN);
+            assert_eq!((brake.cause_of_death(), brake.asks_too_often()), (None, is_run));
+            let memory = policy("out of memory");
+            let cause = is_run.then_some("out of memory");
+            assert_eq!((memory.cause_of_death(), memory.asks_too_often()), (cause, false));
+        }
     }
 
     #[test]

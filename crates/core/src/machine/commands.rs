@@ -150,6 +150,7 @@ impl Machine {
             return;
         }
         self.starts.sent = Some(wanted.number());
+        self.starts.is_signalled = true;
         out.add(ServiceEffect::Signal(pid, wanted.number()));
         match wanted {
             ControlSignal::Stop => self.set_paused(true, out),
@@ -172,6 +173,11 @@ impl Machine {
         else {
             return;
         };
+        // For the same reason, and then nothing is sent.
+        if control == Control::StopGroup && !self.is_up() {
+            return;
+        }
+        self.starts.is_signalled = true;
         match control {
             Control::DownSignal => {
                 self.asked_to_die = true;
@@ -182,8 +188,6 @@ impl Machine {
                 self.asked_to_die = true;
                 out.add(ServiceEffect::SignalGroup(pid, signal::KILL));
             }
-            // For the same reason as `p`.
-            Control::StopGroup if !self.is_up() => {}
             Control::StopGroup => {
                 out.add(ServiceEffect::SignalGroup(pid, signal::STOP));
                 self.set_paused(true, out);

@@ -51,8 +51,9 @@ impl Machine {
         match self.phase {
             ServicePhase::Up { pid, since, .. } => self.died(now, pid, since, how, policy, out),
             ServicePhase::Starting { pid: Some(pid), .. } => {
-                // It was killed during its start, so it was never up.
+                // It was killed during its start, so it was never up, and never ready.
                 self.starts.started = true;
+                self.ready_since = None;
                 self.died(now, pid, now.tick, how, policy, out);
             }
             ServicePhase::Waiting { .. } => {
@@ -91,8 +92,9 @@ impl Machine {
         self.status.changed = now.wall;
         let was_wanted = self.status.want_up;
         self.cause = (self.starts.killer == Killer::Kernel).then_some(memory::OUT_OF_MEMORY);
+        self.asks_too_often = false;
         self.history.ran(policy, now.tick.since(since));
-        if self.starts.sent.is_some() {
+        if self.starts.is_signalled {
             // What it requests now, a signal that somebody had sent may have asked it for.
             self.history.forget_requests();
         }
@@ -141,12 +143,10 @@ impl Machine {
         }
     }
 
-    /// Returns when the next start may come that the service itself requested, and keeps the reason
-    /// if it has to wait.
+    /// Returns when the next start may come that the service itself requested, and notes whether it
+    /// has to wait.
     pub(super) fn requested(&mut self, now: Now, wait_ms: u64) -> Tick {
-        if wait_ms > 0 {
-            self.cause = Some(policy::ASKS_TOO_OFTEN);
-        }
+        self.asks_too_often = wait_ms > 0;
         now.tick.after(wait_ms)
     }
 

@@ -92,11 +92,11 @@ impl Machine {
         let is_first = !self.starts.started;
         self.starts.count();
         if !is_first || self.published != policy::RestartPhase::Running {
-            self.write_policy(policy::RestartPhase::Running, None, self.cause.map(str::to_owned), out);
+            self.write_policy(policy::RestartPhase::Running, None, self.reason().map(str::to_owned), out);
         }
         out.add(ServiceEffect::PublishStatus(self.status));
         out.add(ServiceEffect::Broadcast(&[Up]));
-        if self.ready_since.take().is_some() {
+        if self.ready_since.is_some() {
             self.ready(now, out);
         }
     }

@@ -23,8 +23,11 @@ pub(super) struct Starts {
     pub started: bool,
     /// Whether somebody asked for the last death, or for the one to come.
     pub is_asked_for: bool,
-    /// The last signal that somebody had sent to it.
+    /// The last signal that somebody had sent to it by its number.
     pub sent: Option<u8>,
+    /// Whether somebody had sent any signal to it: by its number, or one that the directory names,
+    /// or to its group.
+    pub is_signalled: bool,
     /// Who has killed the process.
     pub killer: Killer,
     /// Starts after a death that nobody had asked for.
@@ -48,5 +51,6 @@ impl Starts {
         self.started = true;
         self.is_asked_for = false;
         self.sent = None;
+        self.is_signalled = false;
     }
 }

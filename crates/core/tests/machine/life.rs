@@ -1,223 +1,6 @@
 //! What the supervisor does with a service, told as tables of time, event and decision.
 
-use crate::scenario::{check, check_down, check_s6, play, policy};
-use gatevisor_core::restart::{RestartPolicy, Rules};
-
-#[test]
-fn a_service_that_dies_is_started_again_at_once_and_then_ever_later() {
-    check(
-        "
-        0 deadline           => spawn-run
-        0 forked 70          => nothing
-        1 spawned            => status-up, u
-        100 exited 1         => close-readiness, record-death, spawn-finish 70 (exitcode 1)
-        100 finish-absent    => status-down+!, dD, spawn-run
-        100 forked 71        => nothing
-        101 spawned          => policy-running#1, status-up, u
-        200 exited 1         => close-readiness, record-death, spawn-finish 71 (exitcode 1)
-        200 finish-absent    => policy-backoff#1 until-450, status-down+!, dD, until 450
-        449 deadline         => until 450
-        450 deadline         => spawn-run
-        450 forked 72        => nothing
-        451 spawned          => policy-running#2, status-up, u
-        460 killed 9         => close-readiness, record-death, spawn-finish 72 (signal SIGKILL)
-        460 finish-absent    => policy-backoff#2 until-960, status-down+!, dD
-        960 deadline         => spawn-run
-        ",
-    );
-}
-
-#[test]
-fn thirty_seconds_of_health_forget_earlier_failures() {
-    check(
-        "
-        0 deadline          => spawn-run
-        0 forked 70         => nothing
-        0 spawned           => status-up, u
-        10 exited 1         => close-readiness, record-death, spawn-finish 70 (exitcode 1)
-        10 finish-absent    => status-down+!, dD, spawn-run
-        10 forked 71        => nothing
-        10 spawned          => policy-running#1, status-up, u
-        30010 exited 1      => close-readiness, record-death, spawn-finish 71 (exitcode 1)
-        30010 finish-absent => status-down+!, dD, spawn-run
-        ",
-    );
-}
-
-#[test]
-fn a_requested_restart_comes_at_once_however_often_it_failed_before() {
-    check(
-        "
-        0 deadline          => spawn-run
-        0 forked 70         => nothing
-        0 spawned           => status-up, u
-        10 exited 1         => close-readiness, record-death, spawn-finish 70 (exitcode 1)
-        10 finish-absent    => status-down+!, dD, spawn-run
-        10 forked 71        => nothing
-        10 spawned          => policy-running#1, status-up, u
-        20 exited 75        => close-readiness, record-death, spawn-finish 71 (exitcode 75)
-        20 finish-absent    => status-down+!, dD, spawn-run
-        ",
-    );
-}
-
-#[test]
-fn a_service_that_asks_for_restarts_without_end_waits_longer_each_time_and_that_is_said() {
-    let asks = |at: u32, pid: u32, then: &str| {
-        format!(
-            "{at} forked {pid}     => nothing
-            {at} spawned           => {}
-            {at} exited 75         => close-readiness, record-death, spawn-finish {pid} (exitcode 75)
-            {at} finish-absent     => {then}\n",
-            if at == 0 {
-                "status-up, u".to_owned()
-            } else {
-                format!("policy-running#0+{}, status-up, u", pid - 70)
-            },
-        )
-    };
-    let free: String =
-        (0..5).map(|life| asks(life * 10, 70 + life, "status-down+!, dD, spawn-run")).collect();
-    let why = "it asks for a restart again and again, so each one waits longer";
-    let waits = format!("policy-backoff#0+5 until-1050 [{why}], status-down+!, dD, until 1050");
-    let braked = asks(50, 75, &waits);
-    check(&format!(
-        "0 deadline => spawn-run
-        {free}{braked}
-        1050 deadline  => spawn-run
-        1050 forked 76 => nothing
-        1050 spawned   => policy-running#0+6 [{why}], status-up, u
-        1060 control 1 => signal 76 10
-        1061 exited 75 => close-readiness, record-death, spawn-finish 76 (exitcode 75)
-        1061 finish-absent => policy-running#0+6, status-down+!, dD, spawn-run
-        "
-    ));
-}
-
-#[test]
-fn a_death_that_somebody_asked_for_is_no_failure() {
-    check(
-        "
-        0 deadline          => spawn-run
-        0 forked 70         => nothing
-        0 spawned           => status-up, u
-        10 control t        => signal 70 15
-        11 killed 15        => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
-        11 finish-absent    => status-down+!, dD, spawn-run
-        11 forked 71        => nothing
-        11 spawned          => policy-running#0+1, status-up, u
-        20 control r        => down-signal 71
-        21 exited 0         => close-readiness, record-death, spawn-finish 71 (exitcode 0)
-        21 finish-absent    => status-down+!, dD, spawn-run
-        21 forked 72        => nothing
-        21 spawned          => policy-running#0+2, status-up, u
-        22 killed 9         => close-readiness, record-death, spawn-finish 72 (signal SIGKILL)
-        22 finish-absent    => status-down+!, dD, spawn-run
-        ",
-    );
-}
-
-#[test]
-fn a_death_that_somebody_asked_for_does_not_excuse_the_next_one() {
-    check(
-        "
-        0 deadline          => spawn-run
-        0 forked 70         => nothing
-        0 spawned           => status-up, u
-        10 control t        => signal 70 15
-        11 killed 15        => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
-        11 finish-absent    => status-down+!, dD, spawn-run
-        11 forked 71        => nothing
-        11 spawned          => policy-running#0+1, status-up, u
-        20 exited 1         => close-readiness, record-death, spawn-finish 71 (exitcode 1)
-        20 finish-absent    => status-down+!, dD, spawn-run
-        20 forked 72        => nothing
-        20 spawned          => policy-running#1+1, status-up, u
-        30 exited 1         => close-readiness, record-death, spawn-finish 72 (exitcode 1)
-        30 finish-absent    => policy-backoff#1+1 until-280, status-down+!, dD
-        ",
-    );
-}
-
-#[test]
-fn commanded_restarts_are_counted_separately() {
-    check(
-        "
-        0 deadline          => spawn-run
-        0 forked 70         => nothing
-        0 spawned           => status-up, u
-        10 control d        => terminate 70, status-up!
-        20 killed 15        => close-readiness, record-death, spawn-finish 70 (signal SIGTERM)
-        20 finish-absent    => status-down+, dD, until never
-        50 control u        => status-down+!, spawn-run
-        50 forked 71        => nothing
-        50 spawned          => policy-running#0+1, status-up, u
-        60 exited 75        => close-readiness, record-death, spawn-finish 71 (exitcode 75)
-        60 finish-absent    => status-down+!, dD, spawn-run
-        60 forked 72        => nothing
-        60 spawned          => policy-running#0+2, status-up, u
-        70 exited 1         => close-readiness, record-death, spawn-finish 72 (exitcode 1)
-        70 finish-absent    => status-down+!, dD, spawn-run
-        70 forked 73        => nothing
-        70 spawned          => policy-running#1+2, status-up, u
-        ",
-    );
-}
-
-#[test]
-fn an_exit_code_of_permanent_failure_keeps_it_down_with_a_reason_until_a_start_is_requested() {
-    check(
-        "
-        0 deadline          => spawn-run
-        0 forked 70         => nothing
-        0 spawned           => status-up, u
-        10 exited 78        => close-readiness, record-death, spawn-finish 70 (exitcode 78)
-        10 finish-absent    => policy-failed#0 [exit code 78 means that a restart cannot help], status-down+, dOD, until never
-        99 deadline         => nothing
-        100 control u       => status-down+!, spawn-run
-        100 forked 71       => nothing
-        101 spawned         => policy-running#1, status-up, u
-        ",
-    );
-}
-
-#[test]
-fn a_life_after_a_permanent_failure_is_not_blamed_for_it() {
-    check(
-        "
-        0 deadline          => spawn-run
-        0 forked 70         => nothing
-        0 spawned           => status-up, u
-        10 exited 78        => close-readiness, record-death, spawn-finish 70 (exitcode 78)
-        10 finish-absent    => policy-failed#0 [exit code 78 means that a restart cannot help], status-down+, dOD
-        100 control o       => status-down+, spawn-run
-        100 forked 71       => nothing
-        101 spawned         => policy-running#1, status-up!, u
-        110 exited 0        => close-readiness, record-death, spawn-finish 71 (exitcode 0)
-        110 finish-absent   => status-down+, dD, until never
-        ",
-    );
-}
-
-#[test]
-fn a_service_is_given_up_after_as_many_failures_as_the_slot_names() {
-    play(
-        Rules::Native,
-        true,
-        &RestartPolicy { give_up_after: 2, ..policy() },
-        "
-        0 deadline       => spawn-run
-        0 forked 70      => nothing
-        0 spawned        => status-up, u
-        5 exited 1       => close-readiness, record-death, spawn-finish 70 (exitcode 1)
-        5 finish-absent  => status-down+!, dD, spawn-run
-        5 forked 71      => nothing
-        5 spawned        => policy-running#1, status-up, u
-        9 exited 1       => close-readiness, record-death, spawn-finish 71 (exitcode 1)
-        9 finish-absent  => policy-failed#1 [given up after 2 failures in a row (exitcode 1)], status-down+, dOD, until never
-        ",
-    );
-}
+use crate::scenario::{check, check_down};
 
 #[test]
 fn the_finish_script_runs_between_two_lives_and_may_declare_the_failure_permanent() {
@@ -354,22 +137,6 @@ fn readiness_that_is_reported_before_the_exec_counts_from_the_exec_on_and_never_
 }
 
 #[test]
-fn a_start_that_fails_is_tried_again_with_ever_longer_pauses_and_says_why() {
-    check(
-        "
-        0 deadline            => spawn-run
-        0 forked 70           => nothing
-        1 spawn-failed ENOENT => policy-failed-to-start#0 until-251 [ENOENT], until 251
-        251 deadline          => spawn-run
-        251 spawn-failed EAGAIN => policy-failed-to-start#0 until-751 [EAGAIN], until 751
-        751 deadline          => spawn-run
-        751 forked 71         => nothing
-        752 spawned           => policy-running#0, status-up, u
-        ",
-    );
-}
-
-#[test]
 fn a_service_killed_before_its_exec_has_died() {
     check(
         "
@@ -426,6 +193,32 @@ fn a_service_whose_earlier_instance_lives_on_is_down_until_that_has_ended() {
         3 control p       => nothing
         90000 spawned     => policy-running#0, status-up, u
         90001 exited 1    => close-readiness, record-death, spawn-finish 70 (exitcode 1)
+        ",
+    );
+}
+
+#[test]
+fn readiness_that_is_reported_before_the_exec_is_not_forgotten_if_the_start_waits_for_the_lock() {
+    check_blocked(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        1 blocked         => BLOCKED
+        5 ready           => nothing
+        6 spawned         => policy-running#0, status-up, u, status-up+, U
+        7 ready           => nothing
+        ",
+    );
+    check_blocked(
+        "
+        0 deadline        => spawn-run
+        0 forked 70       => nothing
+        1 blocked         => BLOCKED
+        5 ready           => nothing
+        6 control d       => signal 70 9, policy-running#0, status-down+p, until never
+        7 control u       => status-down+!p, spawn-run
+        7 forked 71       => nothing
+        8 spawned         => status-up, u
         ",
     );
 }
@@ -601,49 +394,6 @@ fn exit_ends_supervision_when_the_service_is_down() {
         2 control x      => nothing
         9 exited 0       => close-readiness, record-death, spawn-finish 70 (exitcode 0)
         9 finish-absent  => status-down+!, dD, x, end
-        ",
-    );
-}
-
-#[test]
-fn with_the_timing_of_s6_a_service_rests_for_a_second_after_each_death() {
-    check_s6(
-        "
-        0 deadline           => spawn-run
-        0 forked 70          => nothing
-        1 spawned            => status-up, u
-        5000 exited 1        => close-readiness, record-death, spawn-finish 70 (exitcode 1)
-        5000 finish-absent   => status-down+!, dD, until 6000
-        6000 deadline        => spawn-run
-        ",
-    );
-}
-
-#[test]
-fn with_the_timing_of_s6_the_second_counts_from_readiness() {
-    check_s6(
-        "
-        0 deadline           => spawn-run
-        0 forked 70          => nothing
-        1 spawned            => status-up, u
-        100 ready            => status-up+, U
-        5000 exited 1        => close-readiness, record-death, spawn-finish 70 (exitcode 1)
-        5000 finish-absent   => status-down+!, dD, spawn-run
-        5000 forked 71       => nothing
-        5001 spawned         => policy-running#1, status-up, u
-        5100 ready           => status-up+, U
-        5500 exited 1        => close-readiness, record-death, spawn-finish 71 (exitcode 1)
-        5500 finish-absent   => status-down+!, dD, until 6100
-        ",
-    );
-}
-
-#[test]
-fn with_the_timing_of_s6_a_failed_exec_is_tried_again_after_ten_seconds() {
-    check_s6(
-        "
-        0 deadline            => spawn-run
-        0 spawn-failed ENOENT => policy-failed-to-start#0 until-10000 [ENOENT], until 10000
         ",
     );
 }

@@ -6,4 +6,5 @@ mod clearing;
 mod invariants;
 mod life;
 mod requests;
+mod restarts;
 mod scenario;

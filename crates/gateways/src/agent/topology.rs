@@ -17,7 +17,7 @@ const DEFAULT_TIMEOUT_MS: u64 = 10_000;
 /// Milliseconds that any question to an agent may take.
 const MAX_TIMEOUT_MS: u64 = 60_000;
 
-/// Deaths in a row after which an exit code is final, at the most.
+/// Failures in a row after which an exit code is final, at the most.
 const MAX_FINAL_AFTER: u32 = 100;
 
 /// Which gateway serves which profile, and how that is known.
@@ -158,8 +158,8 @@ pub struct VersionDifference {
     pub versions: VersionRange,
     /// Exit codes that mean that another attempt is useless, instead of `gateway.fail-codes`.
     pub fail_codes: Option<Vec<u8>>,
-    /// Exit codes that mean this only if they come so often in a row, where a named profile has a
-    /// gateway of its own: what it refuses for may pass.
+    /// Exit codes that mean this only once the gateway has failed so often in a row, in whatever
+    /// way, where a named profile has a gateway of its own: what it refuses for may pass.
     #[serde(default)]
     pub named_final_after: BTreeMap<String, u32>,
     /// What exit codes mean, in addition to `gateway.exit-meanings`.
@@ -271,7 +271,7 @@ fn difference_ok(difference: &VersionDifference) -> Result<(), Fault> {
         return fault(field, format!("`{code}` is not an exit code"));
     }
     if difference.named_final_after.values().any(|after| !(1..=MAX_FINAL_AFTER).contains(after)) {
-        return fault(field, format!("use 1 to {MAX_FINAL_AFTER} deaths in a row"));
+        return fault(field, format!("use 1 to {MAX_FINAL_AFTER} failures in a row"));
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ pub fn meaning(agent: &AgentDefinition, observed: &Observed, code: u8) -> Option
     let said = agent.exit_meaning(code);
     let effect = match observed.fail_codes.iter().find(|one| one.code == code) {
         Some(one) if one.is_at_once() => Some("will not be retried".to_owned()),
-        Some(one) => Some(format!("final when it comes {} times in a row", one.after)),
+        Some(one) => Some(format!("final once it has failed {} times in a row", one.after)),
         None if observed.restart_codes.contains(&code) => Some("started again without penalty".to_owned()),
         None => None,
     };

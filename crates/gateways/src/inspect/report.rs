@@ -418,8 +418,7 @@ fn state_and_reason(
 
 /// Returns whether it waits because it has asked for a restart again and again.
 pub fn asks_too_often(observed: &Observed) -> bool {
-    let cause = observed.policy.as_ref().and_then(|policy| policy.cause_of_death());
-    cause == Some(ASKS_TOO_OFTEN)
+    observed.policy.as_ref().is_some_and(PublishedPolicy::asks_too_often)
 }
 
 /// Returns that a start waits for its turn.

@@ -9,7 +9,7 @@ use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 use crate::problem::{self, ServiceProblem};
-use gatevisor_gateways::inspect::ServiceReport;
+use gatevisor_gateways::inspect::{self, ServiceReport};
 use gatevisor_gateways::live::{LiveReport, LiveState};
 
 /// The kernel's letters for a process that a signal has stopped, and for one that a debugger has
@@ -161,7 +161,7 @@ pub(super) fn waits(subject: &Subject) -> Vec<Cause> {
     }
     let times = policy.map_or(0, |policy| policy.failures);
     let what = format!("its supervisor starts it again in {} s", left_ms.div_ceil(1000));
-    if service.report.reason.as_deref() == Some(ASKS_TOO_OFTEN) {
+    if inspect::asks_too_often(&service.observed) {
         return vec![Cause::new(CauseKind::BackOff, what, ASKS_TOO_OFTEN.to_owned())];
     }
     let times = if times == 1 { "once".to_owned() } else { format!("{times} times in a row") };
