@@ -349,8 +349,8 @@ pub struct ControlOptions {
     /// Wait until it is ready; fails if it never reports whether it is
     #[arg(long, conflicts_with = "no_wait")]
     pub ready: bool,
-    /// If nothing probes or follows it, or only it itself says that it is ready, count it as started
-    /// when it has stayed up this long
+    /// If nothing probes or follows it, or only it itself says that it is ready, count it as
+    /// started when it has stayed up this long
     /// [default: from the agent definition]
     #[arg(long, value_name = "SECONDS", value_parser = window, conflicts_with = "no_wait")]
     pub window: Option<Duration>,

@@ -28,9 +28,9 @@ const MAX_BYTES: usize = 1024;
 ///
 /// `args` are the script's path and the supervisor's arguments: the exit code of `run` (256 if it
 /// was killed), the signal, and more. The code is 125 if `data/fail-codes` (exit codes separated by
-/// blanks; `78` without the file) lists it, and 0 otherwise. A code that is final only after several
-/// failures, such as `78*10`, is not final here: nothing tells this process how often the service
-/// has failed.
+/// blanks; `78` without the file) lists it, and 0 otherwise. A code that is final only after
+/// several failures, such as `78*10`, is not final here: nothing tells this process how often the
+/// service has failed.
 pub fn run_finish(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(code) = args.into_iter().nth(1) else {
         os::say("gatevisor: finish: usage: gatevisor finish SCRIPT EXIT-CODE …; a supervisor calls this");

@@ -179,8 +179,8 @@ pub struct GatewayDefinition {
     pub environment_export: bool,
     /// How to find out that a gateway is ready.
     pub ready: Option<ReadyDefinition>,
-    /// Milliseconds for which a gateway must stay up to count as started, if nothing but the gateway
-    /// itself reports readiness.
+    /// Milliseconds for which a gateway must stay up to count as started, if nothing but the
+    /// gateway itself reports readiness.
     #[serde(default = "default_start_window")]
     pub start_window_ms: u64,
     /// How many gateways may be starting before another one is started.

@@ -22,8 +22,8 @@ const SAID: usize = 4096;
 
 /// Signals the process of a service that was looked at.
 ///
-/// Its supervisor is told to send SIGTERM, so that it knows that the death was asked for. The process
-/// gets any other signal from here, and SIGTERM too if no supervisor reads what it is told.
+/// Its supervisor is told to send SIGTERM, so that it knows that the death was asked for. The
+/// process gets any other signal from here, and SIGTERM too if no supervisor reads what it is told.
 pub(super) fn signal(dir: &ServiceDir, life: Life, signal: Signal) -> Result<(), Errno> {
     let is_told = signal == Signal::TERM
         && is_same(life)
