@@ -163,6 +163,16 @@ fn a_definition_from_the_environment_that_is_not_that_of_the_home_is_told_of() {
 }
 
 #[test]
+fn a_proposed_command_names_a_built_in_definition_as_the_caller_did() {
+    let home = Home::built_in();
+    home.run(["--agent", "openclaw", "profile", "create", "coder"]).ok();
+    let said = home.says("--agent openclaw explain coder").ok();
+    assert!(said.contains(" --agent openclaw up"), "{said}");
+    let said = home.says("--agent openclaw doctor").out;
+    assert!(said.contains(" --agent openclaw up"), "{said}");
+}
+
+#[test]
 fn what_is_no_definition_at_all_is_refused_without_waiting() {
     let home = Home::missing();
     let check = |file: &Path| home.run(["agents", "check", file.to_str().unwrap()]);

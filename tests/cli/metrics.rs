@@ -40,10 +40,9 @@ fn get(address: &str, headers: &str) -> String {
     ask(address, &format!("GET /metrics HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"))
 }
 
-/// Starts a server with these options; returns it and its address.
-fn serve(home: &Home, options: &str) -> (Running, String) {
-    let line = format!("metrics --listen 127.0.0.1:0 {options}");
-    let server = home.start(line.split_whitespace());
+/// Starts a server with these words; returns it and its address.
+fn serve(home: &Home, words: impl IntoIterator<Item = String>) -> (Running, String) {
+    let server = home.start(words);
     let said = server.until_warns("/metrics\n");
     let address = said.split_once("http://").unwrap().1.split_once('/').unwrap().0.to_owned();
     (server, address)
@@ -85,7 +84,7 @@ fn the_metrics_say_what_status_says_and_leave_out_what_is_not_known() {
 #[test]
 fn a_server_answers_whoever_means_it_and_in_the_format_that_is_wanted() {
     let (home, _port) = two();
-    let (server, address) = serve(&home, "");
+    let (server, address) = serve(&home, ["metrics", "--listen", "127.0.0.1:0"].map(str::to_owned));
     let answer = get(&address, "Host: localhost\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
@@ -109,14 +108,18 @@ fn a_server_answers_whoever_means_it_and_in_the_format_that_is_wanted() {
 #[test]
 fn the_token_comes_from_a_file_that_only_its_owner_reads() {
     let home = Home::new();
-    let file = home.beside("token");
+    let file = home.beside("the token");
     fs::write(&file, "0123456789abcdef\n").unwrap();
-    let option = format!("--token-file {}", file.display());
+    let with_token = |address: &str| {
+        let words = ["metrics", "--listen", address, "--token-file", file.to_str().unwrap()];
+        words.map(str::to_owned)
+    };
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    let refused = home.says(&format!("metrics --listen 127.0.0.1:0 {option}"));
-    assert!(refused.code == Some(100) && refused.err.contains("chmod 600"), "{refused:?}");
+    let refused = home.run(with_token("127.0.0.1:0"));
+    let remedy = format!("chmod 600 '{}'", file.display());
+    assert!(refused.code == Some(100) && refused.err.contains(&remedy), "{refused:?}");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let (server, address) = serve(&home, &option);
+    let (server, address) = serve(&home, with_token("127.0.0.1:0"));
     assert!(get(&address, "Host: localhost\r\n").starts_with("HTTP/1.1 401 "));
     let right = get(&address, "Host: localhost\r\nAuthorization: Bearer 0123456789abcdef\r\n");
     assert!(right.starts_with("HTTP/1.1 200 ") && right.contains("gatevisor_supervisor_up 0.0"), "{right}");

@@ -56,7 +56,7 @@ pub(crate) fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> St
 }
 
 /// Returns a word quoted for a shell, without control characters.
-pub(crate) fn quote(word: impl AsRef<OsStr>) -> String {
+pub fn quote(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref();
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"_-./:=,+@%".contains(b);
     match word.to_str() {

@@ -24,7 +24,7 @@ mod problem;
 use facts::{Facts, Presence};
 
 pub use checks::examine;
-pub use commands::Caller;
+pub use commands::{Caller, quote};
 pub use finding::{Check, Finding, Severity};
 pub use gather::{DoctorSettings, SeenSupervisor, owner_of};
 

@@ -187,6 +187,9 @@ fn a_home_that_is_missing_or_closed_is_found() {
     assert_snapshot!(found(others), @"home error coder: uid 9 cannot write to the home of profile coder: no => gatevisor s6 s6-setuidgid 7:8 gatevisor doctor");
     assert_eq!(short(|f| f.misnamed = vec![("Bad".to_owned(), "upper case".to_owned())]), "home warning -");
     assert_eq!(short(|f| f.unread = vec![("/s".into(), "no".to_owned())]), "home error -");
+    let many = found(|f| f.unread = vec![("/s".into(), "no".to_owned()); 10]);
+    assert_eq!(many.lines().count(), 8, "{many}");
+    assert!(many.contains("cannot tell what is in `/s`, and in 2 more places"), "{many}");
 }
 
 #[test]

@@ -13,11 +13,12 @@ use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
 use insta::assert_snapshot;
 
-use common::{disk, moment, service, well};
+use common::{disk, moment, profile, service, well};
 use gatevisor_doctor::explain::subject::{EndedByWatcher, Subject};
-use gatevisor_doctor::explain::{Explanation, of};
-use gatevisor_doctor::facts::Presence;
+use gatevisor_doctor::explain::{CauseKind, Explanation, of};
+use gatevisor_doctor::facts::{LogDirectory, Presence};
 use gatevisor_gateways::desired::{DesiredOrigin, Prior, Provenance, Recorded};
+use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_gateways::manager::Observed;
 
 fn desired(word: &str) -> Recorded {
@@ -178,6 +179,119 @@ fn a_gateway_that_is_down_on_purpose_is_not_explained_by_its_last_death() {
     assert_eq!(causes(down(own)), "never-asked-for");
     assert_eq!(causes(|s| s.recorded = Ok(desired("stopped"))), "runs-though-stopped");
     assert_eq!(causes(|s| s.recorded = Err("state.json is not JSON".to_owned())), "desired-state-unreadable");
+}
+
+#[test]
+fn a_full_disk_comes_before_what_rests_on_a_record_that_is_missing() {
+    let full = |s: &mut Subject| s.facts.disks = vec![disk(1000, 0)];
+    let down = |s: &mut Subject| seen(s, StateName::Down, |_| {});
+    let behind = |s: &mut Subject| s.recorded = Ok(desired("stopped"));
+    let never = |s: &mut Subject| {
+        down(s);
+        s.recorded = Ok(Recorded::default());
+    };
+    let stopped = |s: &mut Subject| {
+        down(s);
+        s.recorded = Ok(desired("stopped"));
+    };
+    let cases: [(&dyn Fn(&mut Subject), &str, &str); 4] = [
+        (&down, "told-down", "disk-full, told-down"),
+        (&behind, "runs-though-stopped", "disk-full, runs-though-stopped"),
+        (&never, "never-asked-for", "disk-full, never-asked-for"),
+        (&stopped, "stopped-on-purpose", "stopped-on-purpose, disk-full"),
+    ];
+    for (wrong, without, with) in cases {
+        assert_eq!(causes(|s| wrong(s)), without);
+        let both = |s: &mut Subject| {
+            wrong(s);
+            full(s);
+        };
+        assert_eq!(causes(both), with);
+    }
+    let first = explained(|s| {
+        down(s);
+        full(s);
+    });
+    assert!(first.causes[0].what.ends_with("is full, so no desired state can be recorded"), "{first:?}");
+}
+
+#[test]
+fn what_the_last_looks_missed_is_told_beside_any_cause() {
+    let missed = |s: &mut Subject| {
+        s.facts.services[0].report.live = Some(LiveReport {
+            state: LiveState::all().find(|state| state.word() == "live").unwrap(),
+            since: None,
+            evidence: None,
+            misses: 2,
+            reason: Some("no answer".to_owned()),
+            policy: "restart",
+            status: None,
+        });
+    };
+    let words = "2 looks in a row found nothing that shows that it works: no answer";
+    let well = explained(missed);
+    assert!(well.causes[0].evidence.ends_with(words) && well.unknown.is_empty(), "{well:?}");
+    let older = explained(|s| {
+        missed(s);
+        s.facts.services[0].report.older_than_definition = Some(true);
+    });
+    assert_eq!(older.causes[0].cause.word(), "older-than-definition");
+    assert_eq!(older.unknown, [format!("whether it works: {words}")]);
+}
+
+#[test]
+fn that_nobody_watches_a_gateway_is_told_in_every_state_in_which_it_is_up() {
+    for (state, expected) in [
+        (StateName::Ready, "not-watched"),
+        (StateName::Up, "not-watched"),
+        (StateName::Starting, "not-ready-yet, not-watched"),
+        (StateName::Stopping, "stopping, not-watched"),
+        (StateName::Paused, "paused, not-watched"),
+    ] {
+        let unwatched = |s: &mut Subject| {
+            seen(s, state.clone(), |_| {});
+            s.facts.services[0].report.live = Some(LiveReport {
+                state: LiveState::Unknown,
+                since: None,
+                evidence: None,
+                misses: 0,
+                reason: Some("no watcher of gateways runs".to_owned()),
+                policy: "restart",
+                status: None,
+            });
+        };
+        assert_eq!(causes(unwatched), expected, "{state:?}");
+    }
+}
+
+#[test]
+fn only_what_is_a_gateways_own_keeps_it_from_being_explained() {
+    let unseen = |name: &str, path: &str| {
+        let (name, path) = (name.parse().unwrap(), path.into());
+        let explanation = explained(|s| {
+            s.name = name;
+            s.facts.services.push(service("gateway-default", StateName::Ready, |_| {}));
+            let mut writer = profile("writer");
+            let log = "/h/logs/gateways/writer".into();
+            writer.log = Some(LogDirectory { path: log, is_open: Some(true), is_directory: true });
+            s.facts.profiles.push(writer);
+            s.facts.unread = vec![("/elsewhere".into(), "no".to_owned()); 20];
+            s.facts.unread.push((path, "no".to_owned()));
+        });
+        explanation.causes[0].cause == CauseKind::NotAllowedToLook
+    };
+    assert!(unseen("default", "/h/state.json") && unseen("default", "/h") && unseen("default", "/"));
+    assert!(unseen("default", "/s/gateway-default/data") && unseen("default", "/h/logs"));
+    assert!(!unseen("default", "/h/profiles/writer/.env") && !unseen("default", "/h/profiles"));
+    assert!(!unseen("default", "/h/logs/gateways/writer") && !unseen("default", "/s/gateway-writer"));
+    assert!(unseen("coder", "/h/profiles/coder/.env") && unseen("coder", "/h/profiles"));
+    assert!(!unseen("coder", "/h/profiles/writer/.env") && !unseen("coder", "/h/state.json"));
+    // What is elsewhere hides no profile.
+    let gone = |s: &mut Subject| {
+        s.facts.profiles.clear();
+        s.facts.unread = vec![("/elsewhere".into(), "no".to_owned())];
+    };
+    assert_eq!(causes(gone), "profile-gone");
 }
 
 #[test]

@@ -33,11 +33,12 @@ pub struct CommandContext {
     pub json: bool,
     /// The absolute path of this program.
     pub program: PathBuf,
-    /// The definition that this command was given, if homes remember theirs. In a container, the
-    /// definition belongs to the image.
+    /// The definition that this command was given by an option, or that the home's files tell.
     told: Option<PathBuf>,
     /// The definition that this command was given, in whatever way.
     named: Option<PathBuf>,
+    /// Whether homes remember their definition. In a container, it belongs to the image.
+    remembers: bool,
 }
 
 /// Returns the definition of this machine, if there is one.
@@ -56,6 +57,13 @@ const AGENT_VARIABLE: &str = "GATEVISOR_AGENT";
 pub fn named_definition(common: &Common) -> Option<PathBuf> {
     let of_variable = || variable(AGENT_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
     common.agent.clone().or_else(of_variable)
+}
+
+/// Returns a definition as a command in any directory must be told it: a built-in one by its name,
+/// a file by its whole path.
+pub fn told_elsewhere(told: &Path) -> PathBuf {
+    let whole = || std::path::absolute(told).unwrap_or_else(|_| told.to_owned());
+    built_in::named(told).map_or_else(whole, |_| told.to_owned())
 }
 
 /// What to do about a named home that does not exist.
@@ -107,9 +115,10 @@ impl CommandContext {
         };
         let is_selected = common.profile.is_some() || !home.selected().is_root();
         let manager = ScandirManager::new(agent, home, scandir, program.clone());
-        let told = common.agent.clone().or(found).filter(|_| remembers);
-        let named = named.or_else(|| told.clone()).filter(|_| remembers);
-        Ok(Self { manager, selected, is_selected, operator_is_root, json: common.json, program, told, named })
+        let told = common.agent.clone().or(found);
+        let named = named.or_else(|| told.clone());
+        let json = common.json;
+        Ok(Self { manager, selected, is_selected, operator_is_root, json, program, told, named, remembers })
     }
 
     /// Returns the same for a supervisor that is about to begin; its environment decides about the
@@ -120,7 +129,8 @@ impl CommandContext {
         let (selected, program) = (self.selected.clone(), self.program.clone());
         let (is_selected, operator_is_root, json) = (self.is_selected, self.operator_is_root, self.json);
         let (told, named) = (self.told.clone(), self.named.clone());
-        Self { manager, selected, is_selected, operator_is_root, json, program, told, named }
+        let remembers = self.remembers;
+        Self { manager, selected, is_selected, operator_is_root, json, program, told, named, remembers }
     }
 
     /// Returns the error that there is nothing of a kind, or that nobody can tell: a look at the
@@ -143,7 +153,7 @@ impl CommandContext {
     /// Makes the home remember the definition that this command was given, for all later commands.
     /// Returns whether there was anything to remember.
     pub fn remember(&self) -> bool {
-        let Some(told) = self.told.as_deref() else { return false };
+        let Some(told) = self.told.as_deref().filter(|_| self.remembers) else { return false };
         let home = self.manager.home().root();
         match remember::remember(home, told) {
             Ok(Remembered::New) => {}
@@ -163,7 +173,7 @@ impl CommandContext {
 
     /// Warns if this command was given a definition other than the one that the home remembers.
     pub fn warn_of_another(&self) {
-        let Some(told) = self.named.as_deref() else { return };
+        let Some(told) = self.named.as_deref().filter(|_| self.remembers) else { return };
         if let Some(other) = remember::differs(self.manager.home().root(), told) {
             out::warn(&format!(
                 "the home `{}` is used with the agent definition `{}`, and this command with `{}`",
@@ -180,13 +190,12 @@ impl CommandContext {
         let home = self.manager.home().root();
         let mut words = format!("--home {}", home.display());
         let knows = |told: &Path| {
-            remember::recall(home).is_ok_and(|known| known.is_some())
+            self.remembers
+                && remember::recall(home).is_ok_and(|known| known.is_some())
                 && remember::differs(home, told).is_none()
         };
         if let Some(told) = self.told.as_deref().filter(|told| !knows(told)) {
-            let whole = built_in::named(told).is_none().then(|| std::path::absolute(told).ok()).flatten();
-            let told = whole.unwrap_or_else(|| told.to_owned());
-            words = format!("{words} --agent {}", told.display());
+            words = format!("{words} --agent {}", told_elsewhere(told).display());
         }
         words
     }
@@ -195,11 +204,7 @@ impl CommandContext {
     /// definition if this command was given one.
     pub fn words(&self) -> Vec<OsString> {
         let mut words = vec![self.manager.home().root().into(), self.manager.scandir().into()];
-        let of_variable = || variable(AGENT_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
-        words.extend(self.told.clone().or_else(of_variable).map(|told| match built_in::named(&told) {
-            Some(_) => told.into(),
-            None => std::path::absolute(&told).unwrap_or(told).into(),
-        }));
+        words.extend(self.named.as_deref().map(|named| told_elsewhere(named).into()));
         words
     }
 
@@ -342,4 +347,40 @@ pub fn other_owner(home: &Path) -> Result<Option<u32>, CommandError> {
 /// Returns `name` as the name of a profile.
 pub fn profile_name(name: impl AsRef<OsStr>) -> Result<ProfileName, CommandError> {
     ProfileName::from_os(name.as_ref()).map_err(|error| CommandError::of(Exit::Usage, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(agent: &str, remembers: bool) -> CommandContext {
+        let definition = AgentDefinition::built_in().unwrap();
+        let home = Home::resolve(Some(Path::new("/h")), &definition, &|_| None).unwrap();
+        let manager = ScandirManager::new(definition, home, "/s".into(), "/gatevisor".into());
+        CommandContext {
+            manager,
+            selected: ProfileName::root(),
+            is_selected: false,
+            operator_is_root: false,
+            json: false,
+            program: "/gatevisor".into(),
+            told: Some(agent.into()),
+            named: Some(agent.into()),
+            remembers,
+        }
+    }
+
+    #[test]
+    fn other_commands_are_told_the_same_definition_also_in_a_container() {
+        let here = std::env::current_dir().unwrap();
+        for remembers in [true, false] {
+            let context = given("hermes", remembers);
+            assert_eq!(context.words(), ["/h", "/s", "hermes"].map(OsString::from));
+            assert_eq!(context.options(), "--home /h --agent hermes");
+            let file = here.join("own.toml");
+            let context = given("own.toml", remembers);
+            assert_eq!(context.words().last(), Some(&file.clone().into_os_string()));
+            assert_eq!(context.options(), format!("--home /h --agent {}", file.display()));
+        }
+    }
 }

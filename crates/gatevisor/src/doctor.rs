@@ -4,7 +4,7 @@
 //! *Does not live here:* the checks (`gatevisor_doctor`).
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anstyle::AnsiColor;
 use gatevisor_doctor::{
@@ -14,7 +14,7 @@ use gatevisor_sys::user;
 
 use crate::args::Common;
 use crate::container_scandir::CONTAINER_SCANDIR;
-use crate::context::CommandContext;
+use crate::context::{CommandContext, told_elsewhere};
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, DIM, Text, colour};
 use crate::{takeover, watch};
@@ -73,18 +73,16 @@ fn caller(context: &CommandContext, common: &Common) -> Caller {
     let called = std::env::args_os().next().unwrap_or_default();
     let on_path = !called.is_empty() && Path::new(&called).components().count() == 1;
     let mut words = vec![if on_path { called } else { context.program.clone().into() }];
-    let mut choose = |option: &str, path: &Path| {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        words.extend([OsString::from(option), path.into()]);
-    };
+    let mut choose = |option: &str, path: PathBuf| words.extend([OsString::from(option), path.into()]);
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if common.home.is_some() {
-        choose("--home", context.manager.home().root());
+        choose("--home", whole(context.manager.home().root()));
     }
     if common.scandir.is_some() {
-        choose("--scandir", context.manager.scandir());
+        choose("--scandir", whole(context.manager.scandir()));
     }
     if let Some(agent) = &common.agent {
-        choose("--agent", agent);
+        choose("--agent", told_elsewhere(agent));
     }
     Caller { words }
 }

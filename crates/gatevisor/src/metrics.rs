@@ -3,17 +3,22 @@
 //! *Lives here:* gathering, and the token's file. *Does not live here:* which metrics there are
 //! (`gatevisor_metrics`), and the server (`gatevisor_web`).
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use gatevisor_doctor::quote;
+use gatevisor_gateways::files::read_opened;
 use gatevisor_gateways::manager::ScandirManager;
-use gatevisor_gateways::{ReadFileError, incidents, inspect};
+use gatevisor_gateways::{incidents, inspect};
 use gatevisor_metrics::{HomeFacts, TextFormat, encode, registry};
 use gatevisor_paths::by_path;
 use gatevisor_web::{Access, MetricsRequest, MetricsText, Responder, serve};
 use gatevisor_wire::exit::error_chain;
+use rustix::fs::{OFlags, fstat};
+use rustix::io::Errno;
 
 use crate::args::MetricsOptions;
 use crate::context::CommandContext;
@@ -69,8 +74,8 @@ fn gather(manager: &ScandirManager) -> Result<HomeFacts, inspect::InspectError> 
     let profiles = reports.iter().filter_map(|report| report.profile.as_ref());
     let incidents = profiles
         .filter_map(|name| {
-            let kept = incidents::list(&incidents::logs_of(manager.home(), name)).ok()?;
-            Some((name.as_str().to_owned(), kept.len()))
+            let kept = incidents::count(&incidents::logs_of(manager.home(), name)).ok()?;
+            Some((name.as_str().to_owned(), kept))
         })
         .collect();
     let is_supervised = manager.supervisor_running().ok();
@@ -78,18 +83,18 @@ fn gather(manager: &ScandirManager) -> Result<HomeFacts, inspect::InspectError> 
     Ok(HomeFacts { reports, incidents, is_supervised, version: env!("CARGO_PKG_VERSION"), took_s })
 }
 
-/// Returns the token in a file that nobody else may read.
-fn token_in(file: &Path) -> Result<String, CommandError> {
-    let name = file.display();
+/// Returns the token in a file that nobody else may read. What is judged is what is read, also if
+/// the file is replaced meanwhile.
+fn token_in(path: &Path) -> Result<String, CommandError> {
+    let name = path.display();
     let unusable =
         |why: String| CommandError::new(Exit::Usage, format!("cannot use the token in `{name}`: {why}"));
-    let stat = by_path::look(file).map_err(|error| unusable(error_chain(&error)))?;
-    if stat.mode & 0o077 != 0 {
-        return Err(unusable(format!("others may read it; chmod 600 {name}")));
+    let failed = |errno: Errno| unusable(error_chain(&io::Error::from(errno)));
+    let file = by_path::open(path, OFlags::RDONLY).map_err(failed)?;
+    if fstat(&file).map_err(failed)?.st_mode & 0o077 != 0 {
+        return Err(unusable(format!("others may read it; chmod 600 {}", quote(path))));
     }
-    let bytes = gatevisor_gateways::read_bounded(file, TOKEN_BYTES)
-        .map_err(|error: ReadFileError| unusable(error_chain(&error)))?
-        .unwrap_or_default();
+    let bytes = read_opened(file, TOKEN_BYTES).map_err(|error| unusable(error_chain(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| unusable("it is not text".to_owned()))?;
     Ok(text.trim_end().to_owned())
 }

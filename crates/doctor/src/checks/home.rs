@@ -10,15 +10,14 @@ use crate::commands::{command, quote};
 use crate::facts::{Facts, HomeState, Refused};
 use crate::finding::{Check, Finding, Severity, shown};
 
+/// The most places that may not be looked at and are named. The first ones tell enough.
+const MOST_UNREAD: usize = 8;
+
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     let home = &facts.home.path;
     let name = shown(home);
     let error = |what: &str, why: &str| Finding::new(Check::Home, Severity::Error, what, why).at(home);
-    for (path, why) in &facts.unread {
-        let what = format!("uid {} cannot tell what is in `{}`", facts.uid, shown(path));
-        let why = format!("{why}; ask as its owner or as root");
-        found.push(Finding::new(Check::Home, Severity::Error, &what, &why).at(path));
-    }
+    unread(facts, found);
     match &facts.home.state {
         HomeState::Missing => {
             let finding = error(
@@ -52,6 +51,18 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for (name, reason) in &facts.misnamed {
         let what = format!("`{name}` would be a profile but for its name");
         found.push(Finding::new(Check::Home, Severity::Warning, &what, reason));
+    }
+}
+
+/// Adds the places that may not be looked at.
+fn unread(facts: &Facts, found: &mut Vec<Finding>) {
+    let more = facts.unread.len().saturating_sub(MOST_UNREAD);
+    for (index, (path, why)) in facts.unread.iter().take(MOST_UNREAD).enumerate() {
+        let is_last = index.saturating_add(1) == MOST_UNREAD;
+        let more = if is_last && more > 0 { format!(", and in {more} more places") } else { String::new() };
+        let what = format!("uid {} cannot tell what is in `{}`{more}", facts.uid, shown(path));
+        let why = format!("{why}; ask as its owner or as root");
+        found.push(Finding::new(Check::Home, Severity::Error, &what, &why).at(path));
     }
 }
 

@@ -106,7 +106,7 @@ pub fn of(subject: &Subject) -> Explanation {
         last_lines: if is_bad { subject.printed.clone() } else { Vec::new() },
         findings,
         commands,
-        unknown: unknown(subject, report),
+        unknown: unknown(subject, report, is_bad),
         lines: report.and_then(|report| report.lines.latest()),
         causes,
     }
@@ -126,8 +126,11 @@ fn findings(subject: &Subject) -> Vec<Finding> {
     examine(&subject.facts).into_iter().filter(is_about).collect()
 }
 
-fn unknown(subject: &Subject, report: Option<&ServiceReport>) -> Vec<String> {
+fn unknown(subject: &Subject, report: Option<&ServiceReport>, is_bad: bool) -> Vec<String> {
     let mut unknown = Vec::new();
+    // Of a gateway that is well otherwise, its cause says so.
+    let missed = report.and_then(|report| report.live.as_ref()?.missed()).filter(|_| is_bad);
+    unknown.extend(missed.map(|missed| plain(&format!("whether it works: {missed}"))));
     if let Ok(recorded) = &subject.recorded {
         let nobody = "another program wrote it, and left no name".to_owned();
         let origin = &recorded.origin;

@@ -80,7 +80,7 @@ impl Subject {
 
     /// Returns whether there is no such profile, as far as profiles can be listed.
     pub fn has_lost_its_profile(&self) -> bool {
-        !self.name.is_root() && self.profile().is_none() && self.facts.unread.is_empty()
+        !self.name.is_root() && self.profile().is_none() && !self.facts.may_miss_profiles()
     }
 
     /// Returns the first place that may not be looked at and is on the way to its home or its slot,
@@ -93,7 +93,12 @@ impl Subject {
         let is_about = |path: &Path| {
             [&own, &slot].into_iter().any(|place| place.starts_with(path) || path.starts_with(place))
         };
-        self.facts.unread.iter().find(|(path, _)| is_about(path))
+        // The home of the default profile holds what is other profiles'.
+        let others = self.facts.profiles.iter().filter(|profile| profile.name != self.name);
+        let logs = others.filter_map(|profile| Some(profile.log.as_ref()?.path.clone()));
+        let others: Vec<PathBuf> = logs.chain(self.name.is_root().then(|| home.join(PROFILES))).collect();
+        let is_others = |path: &Path| others.iter().any(|place| path.starts_with(place));
+        self.facts.unread.iter().find(|(path, _)| is_about(path) && !is_others(path))
     }
 
     /// Returns whether its desired state is `running`.

@@ -31,8 +31,6 @@ use gatevisor_gateways::manager::{ScandirManager, observe_directory};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::{ContainerRole, role};
 
-/// The most places that may not be looked at and are named. The first ones tell enough.
-const MOST_UNREAD: usize = 8;
 /// The entry point of a container's image, if that is this program.
 const ENTRY_POINT: &str = "/init";
 /// Files that show that this is a container, whatever engine made it.
@@ -154,7 +152,7 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
 fn add_refused(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) {
     for unseen in manager.refused_looks() {
         let is_known = unread.iter().any(|(path, _)| unseen.path.starts_with(path));
-        if unread.len() < MOST_UNREAD && !is_known {
+        if !is_known {
             unread.push((unseen.path, unseen.source.to_string()));
         }
     }

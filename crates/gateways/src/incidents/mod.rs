@@ -44,7 +44,7 @@ use crate::profile::{Home, ProfileName};
 pub(crate) use bounded::{PartEnd, PartLimits, run as run_bounded};
 pub(crate) use command::become_command;
 pub use request::{Evidence, IncidentRequest};
-pub use store::{DIRECTORY, Incident, KEPT, PartSummary, SUMMARY, latest, list, named};
+pub use store::{DIRECTORY, Incident, KEPT, PartSummary, SUMMARY, count, latest, list, named};
 
 /// How long all of it and each part may take, whatever hangs.
 const TIMES: Times = Times { part: Duration::from_secs(2), all: Duration::from_secs(8) };

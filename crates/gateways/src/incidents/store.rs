@@ -120,7 +120,7 @@ impl Store {
                 let _ = files::sweep(&self.path.join(entry));
             }
         }
-        for id in surplus(ids(&self.path), KEPT) {
+        for id in surplus(ids(&self.path).unwrap_or_default(), KEPT) {
             // For every reader, the whole incident vanishes at once.
             let Ok(gone) = retire(directory.as_fd(), &id) else { continue };
             if let Ok(gone) = CString::new(gone) {
@@ -156,9 +156,24 @@ fn surplus(mut ids: Vec<String>, kept: usize) -> Vec<String> {
     removed
 }
 
-fn ids(directory: &Path) -> Vec<String> {
-    let entries = by_path::names(directory).unwrap_or_default().into_iter();
-    entries.filter_map(|(name, _)| name.into_string().ok()).filter(|id| whose(id).is_some()).collect()
+/// Returns the names of incidents in a directory; none if there is no such directory.
+fn ids(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match by_path::names(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        entries => entries?,
+    };
+    let names = entries.into_iter().filter_map(|(name, _)| name.into_string().ok());
+    Ok(names.filter(|id| whose(id).is_some()).collect())
+}
+
+/// Returns how many incidents are kept below `logs`, without reading any.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn count(logs: &Path) -> io::Result<usize> {
+    let directory = logs.join(DIRECTORY);
+    let is_whole = |id: &&String| by_path::look(directory.join(id).join(SUMMARY)).is_ok();
+    Ok(ids(&directory)?.iter().filter(is_whole).count())
 }
 
 /// Returns the incidents below `logs`, the newest first.
@@ -167,11 +182,7 @@ fn ids(directory: &Path) -> Vec<String> {
 /// The directory cannot be read.
 pub fn list(logs: &Path) -> io::Result<Vec<Incident>> {
     let directory = logs.join(DIRECTORY);
-    match by_path::names(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut ids = ids(&directory);
+    let mut ids = ids(&directory)?;
     ids.sort_unstable_by(|a, b| b.cmp(a));
     Ok(ids.into_iter().filter_map(|id| read(&directory, &id)).collect())
 }
@@ -248,7 +259,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let ids = [(); 3].map(|()| publish(home.path(), "coder", "2026-11-28T10:00:00Z").id);
         assert_eq!(ids[2], "20261128T100000.002Z-coder");
-        assert_eq!(list(home.path()).unwrap().len(), 3);
+        assert_eq!((list(home.path()).unwrap().len(), count(home.path()).unwrap()), (3, 3));
     }
 
     #[test]
@@ -272,7 +283,7 @@ mod tests {
         fs::create_dir(directory.join(".new-0123456789abcdef")).unwrap();
         fs::create_dir(directory.join("20261128T100000.000Z-empty")).unwrap();
         fs::create_dir(directory.join("notes")).unwrap();
-        assert_eq!(list(home.path()).unwrap(), []);
+        assert_eq!((list(home.path()).unwrap(), count(home.path()).unwrap()), (Vec::new(), 0));
         let staging = store.stage().unwrap();
         drop(staging);
         publish(home.path(), "coder", "2026-11-28T10:00:00Z");

@@ -4,13 +4,25 @@
 
 use gatevisor_client::status_view::StateName;
 
+use super::place;
 use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 use crate::explain::subject::said_by;
 use crate::problem::{self, ServiceProblem};
 
+/// Causes that rest on a record that is missing.
+const UNRECORDED: [CauseKind; 3] = [CauseKind::ToldDown, CauseKind::RunsThoughStopped, CauseKind::NeverAsked];
+
 pub(super) fn of(subject: &Subject) -> Vec<Cause> {
+    let causes = by_record(subject);
+    let is_unrecorded = causes.iter().any(|cause| UNRECORDED.contains(&cause.cause));
+    let why = is_unrecorded.then(|| place::nothing_recorded(subject)).flatten();
+    why.into_iter().chain(causes).collect()
+}
+
+/// Returns the causes that follow from what is recorded.
+fn by_record(subject: &Subject) -> Vec<Cause> {
     // The desired state has gone with the profile.
     if subject.has_lost_its_profile() {
         return Vec::new();

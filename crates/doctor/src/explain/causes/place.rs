@@ -9,7 +9,7 @@ use gatevisor_slot::home_lock::Standing;
 use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
-use crate::facts::Presence;
+use crate::facts::{Disk, Presence};
 use crate::finding::shown;
 use crate::problem::{self, ServiceProblem};
 
@@ -116,10 +116,21 @@ pub(super) fn slot(subject: &Subject) -> Vec<Cause> {
 }
 
 pub(super) fn disk(subject: &Subject) -> Vec<Cause> {
-    let full = |disk: &&crate::facts::Disk| disk.has_no_room();
-    let Some(disk) = subject.facts.disks.iter().find(full) else { return Vec::new() };
+    let full = subject.facts.disks.iter().find(|disk| disk.has_no_room());
+    full.map(|disk| disk_full(disk, "")).into_iter().collect()
+}
+
+/// Returns that no desired state can be recorded for want of room, if that is so.
+pub(super) fn nothing_recorded(subject: &Subject) -> Option<Cause> {
+    let home = &subject.facts.home.path;
+    let full = subject.facts.disks.iter().find(|disk| disk.has_no_room() && home.starts_with(&disk.path))?;
+    Some(disk_full(full, ", so no desired state can be recorded"))
+}
+
+fn disk_full(disk: &Disk, consequence: &str) -> Cause {
+    let what = format!("the disk of `{}` is full{consequence}", shown(&disk.path));
     let evidence = format!("{} kB and {} inodes are left", disk.bytes_left / 1024, disk.files_left);
-    vec![Cause::new(CauseKind::DiskFull, format!("the disk of `{}` is full", shown(&disk.path)), evidence)]
+    Cause::new(CauseKind::DiskFull, what, evidence)
 }
 
 /// Returns problems beside it, with which it may run nevertheless.

@@ -24,7 +24,8 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     let cause = match subject.state() {
         Some(StateName::Paused) => {
             let what = "it is paused: somebody had its supervisor send it SIGSTOP";
-            Cause::new(CauseKind::Paused, what, "its status says so")
+            let paused = Cause::new(CauseKind::Paused, what, "its status says so");
+            return [paused].into_iter().chain(not_watched(report)).collect();
         }
         Some(StateName::Up | StateName::Ready | StateName::Starting | StateName::Stopping) => {
             return running(subject, report);
