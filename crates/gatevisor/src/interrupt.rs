@@ -10,10 +10,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use gatevisor_gateways::inspect::{self, ServiceReport};
-use gatevisor_gateways::live::LiveState;
+use gatevisor_gateways::live::LiveReport;
 use gatevisor_gateways::manager::{GatewayVerb, ScandirManager};
 use gatevisor_gateways::profile::ProfileName;
-use gatevisor_liveness::Liveness;
 use gatevisor_sys::signal::{SIGINT, SIGTERM, SignalFd};
 use gatevisor_term::stream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -161,8 +160,7 @@ fn is_there(verb: GatewayVerb, before: Option<i32>, report: &ServiceReport) -> b
 
 /// Returns whether a gateway shows that it works.
 fn shows(report: &ServiceReport) -> bool {
-    let is_live = report.live.as_ref().is_some_and(|live| live.state == LiveState::Said(Liveness::Live));
-    report.ready == Some(true) || is_live
+    report.ready == Some(true) || report.live.as_ref().is_some_and(LiveReport::has_shown)
 }
 
 /// Returns how far the command has come with one gateway.

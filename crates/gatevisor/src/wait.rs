@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gatevisor_gateways::inspect::ServiceReport;
+use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
 use gatevisor_gateways::live::LiveState;
 use gatevisor_gateways::manager::{GatewayWaitError, ServiceManager, WaitOutcome, WaitUntil};
 use gatevisor_gateways::profile::ProfileName;
@@ -115,6 +115,8 @@ fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Ins
             ));
         }
         match report.live.as_ref().map(|live| live.state) {
+            // The kernel tells at once that a signal has stopped its process, and the watcher later.
+            Some(_) if report.state == ServiceState::Unresponsive => {}
             Some(LiveState::Said(Liveness::Live | Liveness::Degraded)) => return DONE,
             Some(LiveState::Said(Liveness::Up)) | None => return Err(untold(name)),
             Some(_) => {}

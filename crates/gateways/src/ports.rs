@@ -16,6 +16,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::answerer::{ServiceProcesses, SocketHolder, Whose};
 use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::tcp::{Socket, Sockets};
+use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
 use gatevisor_wire::status::Status;
 
@@ -53,8 +54,9 @@ impl PortTable {
 
     /// Returns a port that a profile's gateway wants and another process has, with that process.
     ///
-    /// `process` is the gateway's process, if it is up. Then the port is held if none of the
-    /// gateway's processes has it, or if what is asked on it reaches another process.
+    /// `process` is the gateway's process, if it was seen to be up. Then the port is held if none of
+    /// the gateway's processes has it, or if what is asked on it reaches another process. A gateway
+    /// that was seen to be down may have been started again, and have its port itself by now.
     pub fn held(
         &self,
         manager: &ScandirManager,
@@ -68,6 +70,10 @@ impl PortTable {
         wanted.sort_unstable_by_key(|wanted| wanted.port);
         wanted.retain(|wanted| self.0.on_port(wanted.port).next().is_some());
         let service = name.service_entry();
+        if wanted.is_empty() {
+            return None;
+        }
+        let process = process.or_else(|| running(manager, name));
         let mut own = process.map(|pid| ServiceProcesses::of_running(pid, manager.scandir(), &service));
         wanted.iter().find_map(|wanted| {
             let holder = match &mut own {
@@ -105,9 +111,14 @@ impl PortTable {
 
 /// Returns a warning if another process has a port of a gateway that is up.
 pub(crate) fn warning(manager: &ScandirManager, name: &ProfileName) -> Option<String> {
-    let pid = manager.slot(name).status().ok().filter(Status::is_up)?.pid?;
-    let held = PortTable::now().held(manager, name, Some(pid.get()))?;
+    let held = PortTable::now().held(manager, name, Some(running(manager, name)?))?;
     Some(format!("{held}, so what answers there is not this gateway"))
+}
+
+/// Returns the process of a profile's gateway, if it is up.
+fn running(manager: &ScandirManager, name: &ProfileName) -> Option<i32> {
+    let status = manager.slot(name).status().ok().filter(Status::is_up)?;
+    status.pid.map(Pid::get)
 }
 
 /// Returns the environment with which a process was started, if we may look into it.
@@ -134,4 +145,47 @@ pub fn expanded(manager: &ScandirManager, name: &ProfileName, template: &str) ->
 /// Returns the variables that a profile's own files set, in their order: the last of a name counts.
 pub(crate) fn variables(manager: &ScandirManager, name: &ProfileName) -> Vec<(String, OsString)> {
     wanted_ports::variables(manager.home(), manager.agent(), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::time::SystemTime;
+
+    use gatevisor_wire::tai::Tai64n;
+    use gatevisor_wire::wait::WaitStatus;
+
+    use crate::agent::{AgentDefinition, SMALL};
+    use crate::profile::Home;
+
+    #[test]
+    fn a_port_that_the_gateway_has_by_now_is_not_held_by_another_process_though_it_was_down_before() {
+        let place = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ports = format!("[[doctor.ports]]\nvariable = \"PORT\"\ndefault = {port}\n");
+        let agent: AgentDefinition = format!("{SMALL}\n{ports}").parse().unwrap();
+        let home = Home::new(&place.path().join("home")).unwrap();
+        let scandir = place.path().join("scandir");
+        let manager = ScandirManager::new(agent, home, scandir.clone(), PathBuf::new());
+        let name: ProfileName = "coder".parse().unwrap();
+        let held = || PortTable::now().held(&manager, &name, None);
+        assert!(held().is_some_and(|held| held.port == port), "its gateway is down");
+        let supervise = scandir.join("gateway-coder/supervise");
+        fs::create_dir_all(&supervise).unwrap();
+        let now = Tai64n::now_from(SystemTime::now());
+        let status = Status {
+            changed: now,
+            ready_at: now,
+            pid: Pid::new(std::process::id().cast_signed()),
+            last: WaitStatus::from_raw(0),
+            paused: false,
+            finishing: false,
+            want_up: true,
+            ready: false,
+        };
+        fs::write(supervise.join("status"), status.encode()).unwrap();
+        assert_eq!(held(), None, "this process is its gateway now");
+    }
 }

@@ -149,7 +149,7 @@ impl Fleet {
     pub fn turn(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         self.judge(now, out);
         self.press(now, out);
-        let mut in_flight = self.services.values().filter(|service| service.is_in_flight()).count();
+        let mut in_flight = self.in_flight();
         let mut to_end: Vec<(&String, &mut FollowedService)> =
             self.services.iter_mut().filter(|(_, service)| service.is_to_end(now)).collect();
         to_end.sort_by_key(|(_, service)| service.since());
@@ -163,10 +163,14 @@ impl Fleet {
         }
     }
 
+    /// Returns how many are being ended, or are starting because they were.
+    fn in_flight(&self) -> usize {
+        self.services.values().filter(|service| service.is_in_flight()).count()
+    }
+
     /// Returns whether a gateway that must be ended waits for others.
     pub fn is_queued(&self, name: &str, now: Attended) -> bool {
-        let in_flight = self.services.values().filter(|service| service.is_in_flight()).count();
-        in_flight >= self.parallel && self.services.get(name).is_some_and(|service| service.is_to_end(now))
+        self.in_flight() >= self.parallel && self.services.get(name).is_some_and(|service| service.is_to_end(now))
     }
 
     /// Returns why a gateway that does not respond is not ended, as the end of a sentence; empty if

@@ -242,7 +242,7 @@ impl FollowedService {
 
     /// Returns the milliseconds within which its misses add up.
     pub(crate) fn misses_ms(&self) -> u64 {
-        u64::from(self.settings.misses).saturating_mul(self.settings.interval_ms)
+        self.settings.misses_ms()
     }
 
     /// Returns whether it should be ended, if its turn has come.

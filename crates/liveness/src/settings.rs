@@ -59,3 +59,30 @@ impl Default for LiveSettings {
         }
     }
 }
+
+impl LiveSettings {
+    /// Returns the milliseconds within which its misses add up.
+    pub const fn misses_ms(&self) -> u64 {
+        // `From` is not const.
+        self.interval_ms.saturating_mul(self.misses as u64)
+    }
+
+    /// Returns the milliseconds after its start within which a gateway that shows nothing is looked
+    /// at often enough to be called unresponsive.
+    pub const fn silent_start_ms(&self) -> u64 {
+        self.start_deadline_ms.saturating_add(self.misses_ms())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_shows_nothing_is_called_unresponsive_when_its_start_and_the_misses_are_over() {
+        let settings = LiveSettings::default();
+        assert_eq!((settings.misses_ms(), settings.silent_start_ms()), (40_000, 160_000));
+        let endless = LiveSettings { interval_ms: u64::MAX, ..settings };
+        assert_eq!(endless.silent_start_ms(), u64::MAX);
+    }
+}

@@ -8,7 +8,6 @@ use std::fmt;
 
 use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
 use gatevisor_gateways::live::LiveState;
-use gatevisor_liveness::Liveness;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -264,11 +263,8 @@ fn usage() -> Vec<ServiceMetric> {
 
 /// Returns whether a service has shown that it works; `None` if that is not known.
 fn live(report: &ServiceReport) -> Option<bool> {
-    match report.live.as_ref()?.state {
-        LiveState::Said(Liveness::Live | Liveness::Degraded | Liveness::Draining) => Some(true),
-        LiveState::Said(Liveness::Unresponsive) => Some(false),
-        LiveState::Said(_) | LiveState::Unknown => None,
-    }
+    let live = report.live.as_ref()?;
+    (live.has_shown() || live.is_unresponsive()).then(|| live.has_shown())
 }
 
 /// Returns a value without labels.

@@ -18,7 +18,7 @@ use std::path::Path;
 use gatevisor_paths::by_path;
 use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::proc::{self, Process};
-use gatevisor_sys::tcp::{self, Socket};
+use gatevisor_sys::tcp::{self, Socket, Sockets};
 use gatevisor_wire::member::{self, Member};
 
 use crate::group;
@@ -161,8 +161,9 @@ impl ServiceProcesses {
             Some(missing) => match (holder(&processes, missing), hidden) {
                 (Some(holder), _) => Whose::Another(SocketHolder::process(holder, &self.member())),
                 (None, Some(pid)) => Whose::Unknown(format!("process {pid} of it may not be looked into")),
-                // All its own processes were looked into, and none has it.
-                (None, None) => Whose::Another(SocketHolder::hidden(missing)),
+                // All its own processes were looked into, and none had it.
+                (None, None) if is_open(missing) => Whose::Another(SocketHolder::hidden(missing)),
+                (None, None) => Whose::Unknown("the socket was closed meanwhile".to_owned()),
             },
         }
     }
@@ -211,6 +212,11 @@ fn inodes_of(processes: &[&Process]) -> (BTreeSet<u64>, Option<i32>) {
     (inodes, hidden)
 }
 
+/// Returns whether a socket is still there.
+fn is_open(socket: &Socket) -> bool {
+    Sockets::now().is_ok_and(|sockets| sockets.has(socket.inode))
+}
+
 fn holder<'a>(processes: &'a [(Process, ServiceMark)], socket: &Socket) -> Option<&'a Process> {
     let has = |pid| tcp::of_process(pid).is_ok_and(|inodes| inodes.contains(&socket.inode));
     processes.iter().map(|(process, _)| process).find(|process| has(process.pid))
@@ -220,8 +226,10 @@ fn holder<'a>(processes: &'a [(Process, ServiceMark)], socket: &Socket) -> Optio
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
 
-    use gatevisor_sys::tcp::Sockets;
+    use gatevisor_sys::socket;
 
     #[test]
     fn a_socket_that_none_of_its_processes_has_is_anothers_also_where_nobody_shows_whose() {
@@ -231,16 +239,26 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let of_running = || ServiceProcesses::of_running(own, place.path(), "gateway-a");
         assert_eq!(of_running().whose(&sockets), Whose::Own);
-        let hidden: Vec<_> =
-            sockets.iter().map(|socket| Socket { inode: u64::MAX, uid: 7, ..*socket }).collect();
+        let (in_flight, hidden) = in_flight(TcpListener::bind("127.0.0.1:0").unwrap());
         let whose = of_running().whose(&hidden);
         let Whose::Another(holder) = whose else { panic!("{whose:?}") };
-        assert_eq!(
-            (holder.pid, &*holder.to_string()),
-            (None, "a process of uid 7, which may not be looked into")
-        );
-        let shared = [sockets, hidden].concat();
+        let words = format!("a process of uid {}, which may not be looked into", hidden[0].uid);
+        assert_eq!((holder.pid, holder.to_string()), (None, words));
+        let shared = [sockets, hidden.clone()].concat();
         assert!(matches!(of_running().whose(&shared), Whose::Another(_)), "a part is not the whole");
+        drop(in_flight);
+        let whose = of_running().whose(&hidden);
+        assert_eq!(whose, Whose::Unknown("the socket was closed meanwhile".to_owned()));
+    }
+
+    /// Sends a listener to a socket that nobody reads, so that no process has a descriptor of it.
+    /// It is closed with what is returned beside its sockets.
+    fn in_flight(listener: TcpListener) -> ((UnixStream, UnixStream), Vec<Socket>) {
+        let (from, to) = UnixStream::pair().unwrap();
+        socket::send_with_fds(&from, b"x", &[listener.as_fd()]).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        ((from, to), Sockets::now().unwrap().listeners(address))
     }
 
     #[test]

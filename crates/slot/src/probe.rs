@@ -235,6 +235,8 @@ fn wait(service: BorrowedFd<'_>, what: Option<(BorrowedFd<'_>, PollFlags)>, limi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answerer::SocketHolder;
+    use gatevisor_wire::member::Member;
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::time::{Duration, Instant};
@@ -357,6 +359,14 @@ mod tests {
         drop(thread.join().unwrap());
     }
 
+    /// Returns that a socket is of a process of another user.
+    fn another() -> Whose {
+        let local = SocketAddr::from(([127, 0, 0, 1], 1));
+        let socket = Socket { local, remote: local, listens: true, uid: 7, inode: u64::MAX };
+        let nobody = Member { scandir: b"", supervisor: 0, name: b"" };
+        Whose::Another(SocketHolder::of(&socket, &nobody))
+    }
+
     #[test]
     fn an_answer_counts_only_where_the_listener_and_who_answered_are_the_services() {
         for (verdicts, expected, asked) in [
@@ -364,6 +374,8 @@ mod tests {
             ([Whose::Unknown("process 7 (x)".to_owned()), Whose::Own], false, 0),
             ([Whose::Unknown("there is no /proc".to_owned()), Whose::Own], false, 0),
             ([Whose::Own, Whose::Unknown("process 7 (x)".to_owned())], false, 1),
+            ([another(), Whose::Own], false, 0),
+            ([Whose::Own, another()], false, 1),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = listener.local_addr().unwrap().port();
@@ -386,6 +398,10 @@ mod tests {
             assert_eq!(notified(&told), if expected { &b"\n"[..] } else { b"" });
             assert_eq!(said.is_empty(), expected, "{said:?}");
             assert!(said.iter().take(1).all(|why| why.contains(&port.to_string())), "{said:?}");
+            if verdicts.contains(&another()) {
+                let held = format!("port {port} is held by a process of uid 7, which may not be looked into, and not by this service");
+                assert_eq!(said.first(), Some(&held));
+            }
         }
     }
 }

@@ -93,6 +93,11 @@ impl Sockets {
         self.0.iter().filter(move |socket| socket.listens && socket.local.port() == port)
     }
 
+    /// Returns whether a socket of this inode is among them.
+    pub fn has(&self, inode: u64) -> bool {
+        self.0.iter().any(|socket| socket.inode == inode)
+    }
+
     /// Returns the other end of a connection on this machine.
     pub fn other_end(&self, ours: SocketAddr, theirs: SocketAddr) -> Option<Socket> {
         self.0.iter().find(|socket| (socket.local, socket.remote) == (theirs, ours)).copied()

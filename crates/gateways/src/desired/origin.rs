@@ -8,7 +8,7 @@
 //! the profile, and the profile's directory. It counts for that state of that profile
 //! only. Whatever else is found is said as what it is, and nobody is named for it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gatevisor_paths::by_path;
 use gatevisor_sys::file::birth_mark;
@@ -23,16 +23,21 @@ use crate::profile::{PROFILES, ProfileName};
 pub(super) struct ProfilePlace {
     /// The profile's name, also of the root profile.
     pub name: String,
-    /// What stays the same when the directory is renamed, and is another for a copy.
-    pub mark: Option<String>,
+    directory: PathBuf,
 }
 
 impl ProfilePlace {
     pub(super) fn of(directory: &Path) -> Self {
         let is_named = directory.parent().is_some_and(|parent| parent.ends_with(PROFILES));
         let name = directory.file_name().filter(|_| is_named).map(|name| name.to_string_lossy().into_owned());
-        let mark = by_path::directory(directory).ok().and_then(|it| birth_mark(it, ""));
-        Self { name: name.unwrap_or_else(|| ProfileName::root().as_str().to_owned()), mark }
+        let name = name.unwrap_or_else(|| ProfileName::root().as_str().to_owned());
+        Self { name, directory: directory.to_owned() }
+    }
+
+    /// Returns what stays the same when the directory is renamed, and is another for a copy. It is
+    /// looked up here, because mostly the name says enough.
+    pub(super) fn mark(&self) -> Option<String> {
+        by_path::directory(&self.directory).ok().and_then(|it| birth_mark(it, ""))
     }
 }
 
@@ -46,18 +51,20 @@ pub(super) fn origin(object: &Map<String, Value>, place: &ProfilePlace) -> Desir
     };
     let of = record.get("profile").and_then(Value::as_str).filter(|of| *of != place.name);
     let mark = record.get("profile_mark").and_then(Value::as_str);
-    let renamed_from = match (of, mark, place.mark.as_deref()) {
-        (None, ..) => None,
-        (Some(of), Some(then), Some(now)) if then == now => Some(of),
-        (Some(of), Some(_), Some(_)) => {
-            return DesiredOrigin::unknown(format!("its state file is a copy of that of the profile {of}"));
+    if let Some(of) = of {
+        match (mark, place.mark()) {
+            (Some(then), Some(now)) if then == now => {}
+            (Some(_), Some(_)) => {
+                let why = format!("its state file is a copy of that of the profile {of}");
+                return DesiredOrigin::unknown(why);
+            }
+            _ => {
+                let why = format!("its state file was that of the profile {of}, which was renamed or copied");
+                return DesiredOrigin::unknown(why);
+            }
         }
-        (Some(of), ..) => {
-            let why = format!("its state file was that of the profile {of}, which was renamed or copied");
-            return DesiredOrigin::unknown(why);
-        }
-    };
-    DesiredOrigin { desired_as: renamed_from.map(str::to_owned), ..by_record(object, record) }
+    }
+    DesiredOrigin { desired_as: of.map(str::to_owned), ..by_record(object, record) }
 }
 
 /// Returns the origin of a desired state beside which our record is.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use gatevisor_wire::exit::{Exit, ExitError, error_chain};
 
 use super::origin::{ProfilePlace, origin};
-use super::{DesiredOrigin, MAX_BYTES};
+use super::{Desired, DesiredOrigin, MAX_BYTES};
 use crate::files::{ReadFileError, read_bounded};
 
 /// States of a gateway that was running and was interrupted, so it counts as running.
@@ -126,7 +126,12 @@ impl Prior {
     ///
     /// **Source:** REC-8.
     pub fn starts(&self) -> bool {
-        matches!(self, Self::State(state) if state == "running")
+        matches!(self, Self::State(state) if state == Desired::Running.word())
+    }
+
+    /// Returns whether it is to be stopped.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self, Self::State(state) if state == Desired::Stopped.word())
     }
 
     /// Returns the word, if there is one.
@@ -142,6 +147,12 @@ impl Prior {
 pub fn read(directory: &Path, name: &str) -> Result<Option<Recorded>, ReadStateError> {
     let whose = ProfilePlace::of(directory);
     Ok(read_object(&directory.join(name))?.map(|object| recorded(&object, &whose)))
+}
+
+/// Returns whether the state file `name` in `directory` says that a gateway is to be stopped. One
+/// that cannot be read or understood does not.
+pub fn is_stopped(directory: &Path, name: &str) -> bool {
+    read(directory, name).ok().flatten().is_some_and(|recorded| recorded.prior.is_stopped())
 }
 
 /// Returns the object that a state file holds.
@@ -240,6 +251,7 @@ mod tests {
         ] {
             let prior = prior_of(text);
             assert_eq!((prior.word(), prior.starts()), (word, starts), "{text}");
+            assert_eq!(prior.is_stopped(), word == Some("stopped"), "{text}");
         }
     }
 

@@ -203,8 +203,9 @@ fn put(object: &mut Map<String, Value>, directory: &Path, desired_state: &Desire
     provenance.insert("state".to_owned(), Value::from(desired_state.desired.word()));
     // Nor does whoever copies the file into another profile.
     let place = ProfilePlace::of(directory);
+    let mark = place.mark();
     provenance.insert("profile".to_owned(), Value::from(place.name));
-    if let Some(mark) = place.mark {
+    if let Some(mark) = mark {
         provenance.insert("profile_mark".to_owned(), Value::from(mark));
     }
     object.insert("desired_state".to_owned(), Value::from(desired_state.desired.word()));

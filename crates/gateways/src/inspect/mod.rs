@@ -36,6 +36,7 @@ use crate::topology::TopologyReader;
 use crate::tree::{self, Leader, Usage};
 
 pub use deaths::{DeathReport, deaths, meaning, moment};
+pub(crate) use report::STOPPED;
 pub use report::{ServiceReport, asks_too_often, queued_words};
 pub use runs::{LineSpan, RunLines};
 pub(crate) use served::ServerState;
@@ -180,8 +181,7 @@ impl<'a> ReportSources<'a> {
         let memory = pid.and_then(|pid| self.usage.get(&pid).copied());
         let desired_state = observed.profile.as_ref().map(|name| desired_state(manager, name));
         let kept = keeping::log_error(&manager.scandir().join(&observed.service));
-        let running = observed.status.and_then(|status| status.pid);
-        let is_older = observed.profile.as_ref().map_or(Some(false), |name| is_older(manager, name, running));
+        let is_older = observed.profile.as_ref().map_or(Some(false), |name| is_older(manager, name, pid));
         let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, self.now)
             .keeping(kept.as_ref())
             .older(is_older)

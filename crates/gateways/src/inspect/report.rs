@@ -26,7 +26,7 @@ use crate::topology::DecidedProfile;
 use crate::tree::Usage;
 
 /// Why a gateway does nothing whose process is in the kernel's state `T`.
-const STOPPED: &str = "a signal has stopped its process";
+pub(crate) const STOPPED: &str = "a signal has stopped its process";
 /// The most deaths in a report.
 const DEATHS: usize = 10;
 
@@ -118,8 +118,8 @@ pub struct ServiceReport {
     pub served_from: ServedFrom,
     /// Why it cannot be told which gateway serves the profile, so that what was known last counts.
     pub topology_problem: Option<String>,
-    /// Whether its service directory is not what the agent definition makes of it now: one of the
-    /// two was edited.
+    /// Whether its service directory is not what the agent definition makes of it now, or its
+    /// process was started before the directory was made so; `None` if nobody can tell.
     pub older_than_definition: Option<bool>,
     /// When its runs wrote their lines.
     #[serde(skip)]

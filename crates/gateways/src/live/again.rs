@@ -13,7 +13,7 @@ use gatevisor_liveness::Life;
 use gatevisor_wire::control::Control;
 use gatevisor_wire::policy::{ENDED_ON_PURPOSE, RestartPhase};
 
-use crate::desired::{self, Prior};
+use crate::desired;
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
@@ -61,6 +61,5 @@ fn is_left_down(dir: &ServiceDir) -> bool {
 /// Returns whether somebody wants the gateway to be stopped.
 fn is_stopped(manager: &ScandirManager, service: &str) -> bool {
     let Some(name) = ProfileName::of_service(service.as_bytes()) else { return false };
-    let recorded = desired::read(&manager.home().profile_dir(&name), &manager.agent().gateway.state_file);
-    recorded.ok().flatten().is_some_and(|recorded| recorded.prior == Prior::State("stopped".to_owned()))
+    desired::is_stopped(&manager.home().profile_dir(&name), &manager.agent().gateway.state_file)
 }

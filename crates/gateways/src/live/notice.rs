@@ -98,6 +98,15 @@ pub enum LiveWatchError {
         #[source]
         source: Errno,
     },
+    /// The lock that shows that there is one watcher was removed or replaced.
+    #[error(
+        "another process may watch the gateways of `{}` now: its lock was removed or replaced, so this one ends",
+        directory.display()
+    )]
+    LockLost {
+        /// The directory of the lock.
+        directory: PathBuf,
+    },
     /// Another watcher watches this scandir.
     #[error("another process watches the gateways of `{}` already", scandir.display())]
     Taken {

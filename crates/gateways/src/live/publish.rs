@@ -28,6 +28,21 @@ const NEW: &str = ".new";
 const RESTARTED: &str = "live-restart";
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
+/// Why a watcher cannot report that it is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BeatError {
+    /// Another file has the name of the lock that it holds, or none has.
+    LockLost,
+    /// A system call failed.
+    System(Errno),
+}
+
+impl From<Errno> for BeatError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
 /// Writes the watcher's files.
 #[derive(Debug)]
 pub(super) struct Publisher {
@@ -57,22 +72,31 @@ impl Publisher {
         self.epoch
     }
 
-    /// Fails if another file has the lock's name, because another watcher may have locked that.
-    fn must_hold_lock(&self) -> Result<(), Errno> {
-        let directory = by_path::open(&self.path, OFlags::PATH | OFlags::DIRECTORY)?;
-        let (named, own) = (statat(directory, LOCK, AtFlags::SYMLINK_NOFOLLOW)?, fstat(&self.lock)?);
-        if (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino) { Ok(()) } else { Err(Errno::STALE) }
+    /// Returns whether the lock that is held has its name. If not, another watcher may have locked
+    /// what has that name now.
+    fn holds_lock(&self) -> Result<bool, Errno> {
+        let named = by_path::open(&self.path, OFlags::PATH | OFlags::DIRECTORY)
+            .and_then(|directory| statat(directory, LOCK, AtFlags::SYMLINK_NOFOLLOW));
+        let own = fstat(&self.lock)?;
+        match named {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
     }
 
-    /// Reports that the watcher is at work. Fails if it is not the one watcher any more.
-    pub fn beat(&mut self) -> Result<(), Errno> {
-        self.must_hold_lock()?;
+    /// Reports that the watcher is at work.
+    pub fn beat(&mut self) -> Result<(), BeatError> {
+        if !self.holds_lock()? {
+            return Err(BeatError::LockLost);
+        }
         let pulse = WatcherPulse { epoch: self.epoch, pid: own_pid(), beat_ms: monotonic_ms() }.encode();
         if let Some(fd) = &self.pulse
             && fstat(fd)?.st_nlink > 0
         {
             // One call, so that a reader finds either all of the old line or all of the new one.
-            return pwrite(fd, pulse.as_bytes(), 0).map(drop);
+            pwrite(fd, pulse.as_bytes(), 0)?;
+            return Ok(());
         }
         file::publish(&self.directory, PULSE, NEW, pulse.as_bytes(), MODE)?;
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -88,6 +88,11 @@ impl LiveReport {
         matches!(self.state, LiveState::Said(Liveness::Unresponsive))
     }
 
+    /// Returns whether it has shown that it works, and still does.
+    pub const fn has_shown(&self) -> bool {
+        matches!(self.state, LiveState::Said(Liveness::Live | Liveness::Degraded | Liveness::Draining))
+    }
+
     /// Returns what the last look at it missed, of one that does not count as not well for it yet.
     pub fn missed(&self) -> Option<String> {
         let reason = self.reason.as_deref().filter(|_| self.misses > 0 && !self.is_bad())?;
@@ -235,7 +240,7 @@ mod tests {
     use gatevisor_sys::clock::monotonic_ms;
     use gatevisor_sys::proc::Process;
 
-    use super::super::publish::Publisher;
+    use super::super::publish::{BeatError, Publisher};
     use super::super::record::WatcherPulse;
     use super::*;
     use crate::inspect;
@@ -331,12 +336,13 @@ mod tests {
         let mut publisher = Publisher::new(place.path()).unwrap().unwrap();
         publisher.beat().unwrap();
         fs::remove_file(place.path().join(".live/.lock")).unwrap();
-        assert!(publisher.beat().is_err(), "another watcher could lock a new file of that name");
+        let lost = Err(BeatError::LockLost);
+        assert_eq!(publisher.beat(), lost, "another watcher could lock a new file of that name");
         let mut next = Publisher::new(place.path()).unwrap().unwrap();
         next.beat().unwrap();
-        assert!(publisher.beat().is_err(), "there is another watcher");
+        assert_eq!(publisher.beat(), lost, "there is another watcher");
         fs::rename(place.path().join(".live"), place.path().join(".old")).unwrap();
-        assert!(next.beat().is_err());
+        assert_eq!(next.beat(), lost);
         assert!(Publisher::new(&place.path().join("gone")).is_err());
     }
 }

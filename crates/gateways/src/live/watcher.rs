@@ -28,7 +28,7 @@ use super::clock::{moment, reading};
 use super::notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
 use super::probe::{Answer, Question};
 use super::process;
-use super::publish::{self, Publisher};
+use super::publish::{self, BeatError, Publisher};
 use super::record::{LiveRecord, LiveRestart};
 use super::slot::{FollowedGateway, by_itself};
 use crate::drain;
@@ -99,16 +99,24 @@ impl LiveWatcher {
     pub fn run(mut self) -> LiveWatchError {
         let mut planned = 0;
         loop {
-            if let Err(source) = self.wake(planned) {
-                return LiveWatchError::Publish { scandir: self.manager.scandir().to_owned(), source };
+            if let Err(error) = self.wake(planned) {
+                return self.ended_by(error);
             }
             planned = self.planned_ms();
             self.sleep(planned);
         }
     }
 
+    fn ended_by(&self, error: BeatError) -> LiveWatchError {
+        let scandir = self.manager.scandir();
+        match error {
+            BeatError::LockLost => LiveWatchError::LockLost { directory: publish::directory(scandir) },
+            BeatError::System(source) => LiveWatchError::Publish { scandir: scandir.to_owned(), source },
+        }
+    }
+
     /// Does everything that is due.
-    fn wake(&mut self, planned_ms: u64) -> Result<(), Errno> {
+    fn wake(&mut self, planned_ms: u64) -> Result<(), BeatError> {
         let wake = self.attention.wake(reading(), planned_ms);
         let (now, mut out) = (wake.now, Vec::new());
         if wake.lapse {

@@ -3,7 +3,7 @@
 //! *Does not live here:* removing their slots (see `withdraw`).
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatevisor_client::{Condition, SendError, ServiceDir, WaitError, Waited, act_all, status_view};
 use gatevisor_wire::control::Control;
@@ -67,13 +67,15 @@ impl ScandirManager {
         let own = begun.iter().filter_map(Begun::own);
         let dirs: Vec<ServiceDir> = own.map(|stopping| stopping.dir.clone()).collect();
         let timeout = request.timeout.unwrap_or_else(|| self.stop_timeout());
+        let told = Instant::now();
         let mut answers = tell_down(&dirs, request.wait, timeout).into_iter();
+        let waited = told.elapsed();
         let finish = |begun: Begun<'_>| match begun {
             Begun::Served(done) => done,
             // `answers` has one element for each stop that was begun.
             Begun::Own(begun) => begun.and_then(|stopping| {
                 let answer = answers.next().unwrap_or(Ok(Some(Waited::SupervisorGone)));
-                self.finish_stop(stopping, answer, timeout)
+                self.finish_stop(stopping, answer, waited)
             }),
         };
         begun.into_iter().map(finish).collect()
@@ -118,7 +120,7 @@ impl ScandirManager {
         &self,
         mut stopping: Stopping<'_>,
         answer: Answer,
-        timeout: Duration,
+        waited: Duration,
     ) -> Result<Done<StopOutcome>, ControlError> {
         let kept = if stopping.is_kept {
             Ok(Vec::new())
@@ -126,7 +128,7 @@ impl ScandirManager {
             self.keep_stopped(stopping.name, &stopping.desired_state)
         };
         let name = stopping.name.clone();
-        let stopped = self.outcome_of_stop(&mut stopping, answer, timeout);
+        let stopped = self.outcome_of_stop(&mut stopping, answer, waited);
         match (kept, stopped) {
             (Ok(mut more), Ok(outcome)) => {
                 let mut warnings = stopping.warnings;
@@ -146,7 +148,7 @@ impl ScandirManager {
         &self,
         stopping: &mut Stopping<'_>,
         answer: Answer,
-        timeout: Duration,
+        waited: Duration,
     ) -> Result<StopOutcome, ControlError> {
         let Stopping { name, dir, was_down, .. } = stopping;
         let (name, was_down) = (*name, *was_down);
@@ -160,7 +162,7 @@ impl ScandirManager {
             Ok(Some(Waited::TimedOut)) => {
                 let state = status_view::observe(dir).state.to_string();
                 let (verb, name) = (GatewayVerb::Stop, name.clone());
-                return Err(ControlError::TimedOut { verb, name, after: timeout, state });
+                return Err(ControlError::TimedOut { verb, name, after: waited, state });
             }
             Err(WaitError::Missing { .. }) => return Err(self.not_registered(name)),
             Err(WaitError::Send(SendError::NotSupervised { .. })) => {

@@ -5,7 +5,7 @@
 use gatevisor_wire::wait::WaitStatus;
 
 use super::{ScandirManager, ServiceManager};
-use crate::desired::{self, Desired};
+use crate::desired;
 use crate::inspect::{meaning, served_by};
 use crate::ports::PortTable;
 use crate::profile::ProfileName;
@@ -14,11 +14,7 @@ impl ScandirManager {
     /// Returns who stopped a gateway, as far as that is recorded.
     pub(super) fn stopped_by(&self, name: &ProfileName) -> String {
         let recorded = desired::read(&self.home.profile_dir(name), &self.agent.gateway.state_file);
-        match recorded
-            .ok()
-            .flatten()
-            .filter(|recorded| recorded.prior.word() == Some(Desired::Stopped.word()))
-        {
+        match recorded.ok().flatten().filter(|recorded| recorded.prior.is_stopped()) {
             Some(recorded) => format!("its desired state is now stopped{}", recorded.origin),
             None => "somebody told its supervisor so, and recorded no desired state".to_owned(),
         }

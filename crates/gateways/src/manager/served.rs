@@ -210,10 +210,11 @@ impl ScandirManager {
             return Ok(StopOutcome::Told);
         }
         let timeout = request.timeout.unwrap_or(ANSWER_TIMEOUT);
+        let asked = Instant::now();
         match self.watch_served(name, false, Some(super::follow::after(timeout))) {
             Ok(true) => Ok(StopOutcome::Down),
             Ok(false) => {
-                let s = timeout.as_secs();
+                let s = asked.elapsed().as_secs();
                 Err(format!("it answers that it serves it no longer, and after {s} s still lists it"))
             }
             Err(error) => Err(format!("whether it still serves it cannot be watched: {error}")),

@@ -37,6 +37,8 @@ pub(super) struct Pending {
     pub(super) desired_state: Option<DesiredState>,
     warnings: Vec<String>,
     follower: Option<Follower>,
+    /// When its supervisor was told.
+    told: Instant,
     was: Was,
     /// The profile whose gateway was told, where that is another one.
     pub(super) server: Option<ProfileName>,
@@ -108,11 +110,7 @@ impl ScandirManager {
     /// Returns what tells whether it is recorded that a gateway shall be down.
     fn recorded_stop(&self, name: &ProfileName) -> Box<dyn Fn() -> bool + Send> {
         let (home, file) = (self.home.profile_dir(name), self.agent.gateway.state_file.clone());
-        Box::new(move || {
-            desired::read(&home, &file).is_ok_and(|recorded| {
-                recorded.is_some_and(|recorded| recorded.prior.word() == Some(Desired::Stopped.word()))
-            })
-        })
+        Box::new(move || desired::is_stopped(&home, &file))
     }
 
     /// Records that a gateway shall run, and tells its supervisor, for a start or a restart.
@@ -151,7 +149,8 @@ impl ScandirManager {
         if !self.has_slot(name)? {
             let done = self.publish(name, true, request).map_err(|error| unregistered(name, error))?;
             let was = Was::Absent(done);
-            return Ok(Pending { desired_state, warnings, follower: None, was, server: None });
+            let told = Instant::now();
+            return Ok(Pending { desired_state, warnings, follower: None, told, was, server: None });
         }
         let system = |source| ControlError::System { verb, name: name.clone(), source };
         let mut follower = self.supervised_follower(verb, name, dir.clone())?;
@@ -179,8 +178,11 @@ impl ScandirManager {
         if desired_state.is_some() {
             follower.unless(self.recorded_stop(name));
         }
+        let told = Instant::now();
         match dir.send(&commands) {
-            Ok(()) => Ok(Pending { desired_state, warnings, follower: Some(follower), was, server: None }),
+            Ok(()) => {
+                Ok(Pending { desired_state, warnings, follower: Some(follower), told, was, server: None })
+            }
             Err(SendError::NotSupervised { .. }) => Err(self.no_supervisor(name, Desired::Running)),
             Err(SendError::Missing { .. }) => Err(self.not_registered(name)),
             Err(SendError::Write { source, .. }) => Err(system(source)),
@@ -245,7 +247,7 @@ impl ScandirManager {
         pending: Pending,
     ) -> Result<Done<(Was, StartOutcome)>, ControlError> {
         let is_own = pending.server.is_none();
-        let Pending { desired_state, mut warnings, follower, was, .. } = pending;
+        let Pending { desired_state, mut warnings, follower, told, was, .. } = pending;
         let aim = self.aim(request);
         let outcome = match (follower, request.wait, &was) {
             (None, _, Was::Absent(registered)) => registered.into(),
@@ -279,7 +281,7 @@ impl ScandirManager {
                     }
                     None => follower.follow_while_queued(aim, left, starting).map_err(system)?,
                 };
-                let started = self.started(verb, name, end, timeout)?;
+                let started = self.started(verb, name, end, told)?;
                 if verb == GatewayVerb::Start { was.unless_same(started) } else { started }
             }
         };
@@ -297,7 +299,7 @@ impl ScandirManager {
         verb: GatewayVerb,
         name: &ProfileName,
         followed: FollowEnd,
-        after: Duration,
+        told: Instant,
     ) -> Result<StartOutcome, ControlError> {
         let name = name.clone();
         let unknown = || "no reason is known".to_owned();
@@ -329,7 +331,7 @@ impl ScandirManager {
                 let why = queued(&dir).map(queued_words).or_else(|| dir.not_ready());
                 let why = why.filter(|_| state == StateName::Starting);
                 let state = why.map_or_else(|| state.to_string(), |why| format!("{state} ({why})"));
-                Err(ControlError::TimedOut { verb, name, after, state })
+                Err(ControlError::TimedOut { verb, name, after: told.elapsed(), state })
             }
         }
     }
@@ -423,6 +425,7 @@ impl ScandirManager {
         let published = self.publish_files(name, up, yields)?;
         let mut follower = Follower::with(ServiceDir::new(published.path), published.listener);
         follower.expect_scan(self.scan(), &name.service_entry());
+        let told = Instant::now();
         if let Err(source) = self.scan().send(&[ScanCommand::Rescan]) {
             withdraw::undo(self, name);
             return Err(match source {
@@ -434,7 +437,7 @@ impl ScandirManager {
         let taken = follower.follow(Aim::Supervised, Some(after(ANSWER_TIMEOUT))).map_err(follow)?;
         if taken != FollowEnd::Supervised {
             withdraw::undo(self, name);
-            let (name, after, scandir) = (name.clone(), ANSWER_TIMEOUT, scandir());
+            let (name, after, scandir) = (name.clone(), told.elapsed(), scandir());
             return Err(match taken {
                 FollowEnd::Refused(reason) => RegisterError::Refused { name, scandir, reason },
                 _ => RegisterError::NotTaken { name, scandir, after },
@@ -452,7 +455,7 @@ impl ScandirManager {
             None => follower.follow_while_queued(self.aim(request), timeout, timeout),
         };
         let end = end.map_err(follow)?;
-        match self.started(GatewayVerb::Start, name, end, timeout) {
+        match self.started(GatewayVerb::Start, name, end, told) {
             Ok(started) => Ok(started.into()),
             Err(error) => Err(RegisterError::Start { name: name.clone(), source: Box::new(error) }),
         }

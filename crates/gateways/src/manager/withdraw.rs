@@ -8,10 +8,9 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::slice;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{Condition, ServiceDir, Waited, Waiter, act_all};
+use gatevisor_client::{Condition, ServiceDir, Waited, Waiter, act};
 use gatevisor_paths::by_path;
 use gatevisor_sys::proc::Process;
 use gatevisor_wire::control::{Control, ControlSignal};
@@ -44,7 +43,7 @@ pub(super) fn undo(manager: &ScandirManager, name: &ProfileName) {
 fn bring_down(manager: &ScandirManager, dir: &ServiceDir) {
     let deadline = Some(after(manager.stop_timeout()));
     // One that no supervisor has, or that does not end, is withdrawn as it is.
-    let _ = act_all(slice::from_ref(dir), &[Control::Down], Condition::Finished, deadline, &mut |_, _| {});
+    let _ = act(dir, &[Control::Down], Condition::Finished, deadline);
 }
 
 /// Tells the supervisor that a service directory is gone.
@@ -87,6 +86,7 @@ pub(super) fn unregister(
     let mut logger = own.then(|| Withdrawn::new(logger)).transpose().map_err(follow)?;
     let mut warnings: Vec<String> = manager.announce_stop(name).into_iter().collect();
 
+    let began = Instant::now();
     bring_down(manager, &dir);
     let parent = open_directory(manager.scandir()).map_err(withdraw)?;
     let gone = match retire(parent.as_fd(), &name.service_entry()) {
@@ -104,11 +104,11 @@ pub(super) fn unregister(
     if !service.released(timeout).map_err(follow)? {
         let _ = service.dir.send(&[Control::Signal(ControlSignal::Kill)]);
         if !service.released(GRACE).map_err(follow)? {
-            return Err(still_running(name, timeout.saturating_add(GRACE), &service, gone));
+            return Err(still_running(name, began.elapsed(), &service, gone));
         }
     }
     if service.orphan() {
-        return Err(still_running(name, Duration::ZERO, &service, gone));
+        return Err(still_running(name, began.elapsed(), &service, gone));
     }
     if let Some(mut logger) = logger
         && !ends(&mut logger).map_err(follow)?

@@ -50,7 +50,7 @@ impl PriorFact {
     /// Returns the decision with what this desired state makes of it.
     pub fn applied_to(&self, decided: DecidedProfile) -> DecidedProfile {
         match self {
-            Self::Says(prior) => decided.with_desired(prior.starts(), prior.word() == Some("stopped")),
+            Self::Says(prior) => decided.with_desired(prior.starts(), prior.is_stopped()),
             Self::Garbled(_) | Self::Broken(_) => decided,
         }
     }

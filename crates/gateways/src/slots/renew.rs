@@ -202,15 +202,23 @@ pub fn renew_below(slot: &Path, changes: &SlotChanges, running: Option<Pid>) -> 
     renew(slot, changes)?;
     let running = running.filter(|_| changes.concern_process()).map(Pid::get);
     let Some(process) = running.and_then(Process::of) else { return Ok(()) };
-    let bytes = format!("{} {}\n", process.pid, process.began).into_bytes();
+    let bytes = older_note(&process).into_bytes();
     write(&open(slot)?, &SlotFile { path: DATA_OLDER_PROCESS, bytes, mode: 0o644 })
+}
+
+/// Returns the note that this process runs from what its service directory was.
+fn older_note(process: &Process) -> String {
+    format!("{} {}\n", process.pid, process.began)
 }
 
 /// Returns whether a process runs from what a service directory was before it was changed.
 pub fn runs_older(slot: &Path, running: Option<Pid>) -> bool {
-    let Some(process) = running.map(Pid::get).and_then(Process::of) else { return false };
-    let noted = open(slot).ok().and_then(|slot| read(&slot, DATA_OLDER_PROCESS).ok());
-    noted.is_some_and(|noted| noted == format!("{} {}\n", process.pid, process.began).into_bytes())
+    let Some(pid) = running.map(Pid::get) else { return false };
+    // Mostly there is no note, and the process need not be looked at.
+    let Some(noted) = open(slot).ok().and_then(|slot| read(&slot, DATA_OLDER_PROCESS).ok()) else {
+        return false;
+    };
+    Process::of(pid).is_some_and(|process| noted == older_note(&process).as_bytes())
 }
 
 fn write(slot: &OwnedFd, file: &SlotFile) -> io::Result<()> {

@@ -23,7 +23,7 @@ use gatevisor_wire::control::Control;
 use jiff::Timestamp;
 use rustix::io::Errno;
 
-use crate::desired::{self, Desired, Prior};
+use crate::desired::{self, Desired};
 use crate::manager::{GRACE, ScandirManager};
 use crate::planned_stop_marker::{self, Announced};
 use crate::profile::ProfileName;
@@ -128,6 +128,5 @@ fn is_meant(announced: &Announced, pid: Option<Pid>) -> bool {
 
 /// Returns whether the desired state is stopped already. Our own command records that first.
 fn is_stopped_already(manager: &ScandirManager, name: &ProfileName) -> bool {
-    let recorded = desired::read(&manager.home().profile_dir(name), &manager.agent().gateway.state_file);
-    recorded.ok().flatten().is_some_and(|recorded| recorded.prior == Prior::State("stopped".to_owned()))
+    desired::is_stopped(&manager.home().profile_dir(name), &manager.agent().gateway.state_file)
 }

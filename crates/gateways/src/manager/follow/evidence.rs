@@ -14,7 +14,7 @@ use gatevisor_wire::Pid;
 
 use crate::live::{self, LiveState};
 
-/// How much longer than its start deadline a process is given: the watcher looks every so often.
+/// How much later than it should the watcher may see and say something: it scans every so often.
 const LATE: Duration = Duration::from_secs(5);
 
 /// What is known of whether a process works.
@@ -45,7 +45,9 @@ impl LiveEvidence {
     /// Returns the evidence of the process of a service; `None` if nobody follows it.
     pub fn of(service: &Path, pid: Pid) -> Option<Self> {
         let live = live::of_service(service, pid.get()).filter(gatevisor_slot::live::Live::looks)?;
-        let deadline = Duration::from_millis(live.settings()?.start_deadline_ms).saturating_add(LATE);
+        // The watcher has the last word, so it is waited for until it can say that the process does
+        // not respond, and why.
+        let deadline = Duration::from_millis(live.settings()?.silent_start_ms()).saturating_add(LATE);
         let (scandir, name) = service.parent().zip(service.file_name())?;
         let mut evidence = Self {
             scandir: scandir.to_owned(),
@@ -93,11 +95,29 @@ impl LiveEvidence {
         let report = live::look(&self.scandir, &self.service, self.pid.get(), up.as_secs());
         let Some(report) = report else { return Shown::Unwatched };
         match report.state {
-            LiveState::Said(Liveness::Live | Liveness::Degraded | Liveness::Draining) => Shown::Works,
+            _ if report.has_shown() => Shown::Works,
             LiveState::Said(Liveness::Unresponsive) => Shown::Not(report.reason),
             LiveState::Said(Liveness::Up) => Shown::Unwatched,
-            LiveState::Said(Liveness::Starting | Liveness::Paused | Liveness::Traced)
-            | LiveState::Unknown => Shown::NotYet,
+            LiveState::Said(_) | LiveState::Unknown => Shown::NotYet,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_process_that_shows_nothing_is_waited_for_until_the_watcher_can_say_that_it_does_not_respond() {
+        let place = tempfile::tempdir().unwrap();
+        let service = place.path().join("gateway-a");
+        fs::create_dir_all(service.join("data")).unwrap();
+        let pid = Pid::new(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let settings = "start-deadline-ms = \"1000\"\ninterval-ms = \"2000\"\nmisses = \"3\"\n\
+                        heartbeat = { file = \"beat\" }\n";
+        fs::write(service.join("data/live"), format!("# pid {}\n{settings}", pid.get())).unwrap();
+        let evidence = LiveEvidence::of(&service, pid).unwrap();
+        assert_eq!(evidence.deadline(), Duration::from_millis(1000 + 3 * 2000) + LATE);
     }
 }

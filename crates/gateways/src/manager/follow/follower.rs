@@ -12,6 +12,7 @@ use gatevisor_client::status_view::{self, START_FAILED, StateName};
 use gatevisor_client::{
     ExecProgress, ExecWatch, Listener, RefusalWatch, ScanDir, ServiceDir, SupervisorWatch,
 };
+use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
@@ -23,6 +24,7 @@ use gatevisor_wire::wait::WaitStatus;
 
 use super::evidence::{LiveEvidence, Shown};
 use super::{Aim, FollowEnd, GatewayEnd};
+use crate::inspect::STOPPED;
 use crate::manager::observe::{fail_codes, queued, restart_codes};
 
 /// How long to wait for the report that a command was executed before looking again. The slot may
@@ -287,6 +289,10 @@ impl Follower {
         self.up_since = Some((pid, since));
         match aim {
             Aim::Up | Aim::UpAtLast => Some(FollowEnd::Up(Some(pid))),
+            // Whatever it has shown before, it does nothing now.
+            Aim::Started(_) | Aim::Ready(_) if is_stopped(&status, pid) => {
+                Some(FollowEnd::Unresponsive(Some(STOPPED.to_owned())))
+            }
             // That is only its own word, as long as it may be about to end.
             Aim::Started(window) | Aim::Ready(window)
                 if status.ready && announcer == Announcer::Service && since.elapsed() < window =>
@@ -396,6 +402,11 @@ impl Follower {
     fn last_exit(&self) -> Option<String> {
         self.dir.deaths().last().map(|death| death.how().to_string())
     }
+}
+
+/// Returns whether a signal that its supervisor did not send has stopped a process that is up.
+fn is_stopped(status: &Status, pid: Pid) -> bool {
+    !status_view::is_paused(status) && is_stopped_by_signal(pid.get())
 }
 
 /// Returns what an exit code of our interpreter means.
