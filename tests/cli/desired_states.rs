@@ -5,8 +5,10 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::doctor::{NOBODY, chmod};
 use crate::home::{Home, Port, Ran};
-use crate::support::WAIT_LIMIT;
+use crate::support::service::give;
+use crate::support::{WAIT_LIMIT, is_root};
 
 const SLEEPER: &str = "exec sleep 1000";
 
@@ -291,4 +293,27 @@ fn a_stop_by_the_agents_own_command_is_honoured_and_said_to_be_another_programs(
     home.says("gateway stop writer").ok();
     assert_eq!(home.report("writer")["desired_by"]["command"], "gateway stop");
     home.down();
+}
+
+#[test]
+fn what_root_says_in_a_home_of_another_user_is_recorded_as_said_by_root() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    chmod(home.beside(""), 0o755);
+    give(home.path(), NOBODY);
+    let mut command = home.command(["gateway", "stop", "coder", "--reason", "maintenance"]);
+    command.env("SUDO_UID", "23457");
+    let ran = home.spawn(command).ended(WAIT_LIMIT);
+    assert_eq!(ran.code, Some(102), "{ran:?}");
+    let state: Value = serde_json::from_str(&fs::read_to_string(home.state_file("coder")).unwrap()).unwrap();
+    let by = &state["desired_by"];
+    assert_eq!((&by["uid"], &by["user"], &by["login_uid"]), (&0.into(), &"root".into(), &23_457.into()));
+    let said = home.says("gateway status coder").ok();
+    assert!(said.contains("said by root (uid 0, logged in as uid 23457) with `gateway stop`"), "{said}");
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(home.state_file("coder")).unwrap());
+    assert_eq!(owner, NOBODY, "the file is the owner's all the same");
 }

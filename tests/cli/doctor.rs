@@ -15,7 +15,7 @@ use crate::home::{Home, Ran};
 use crate::support::service::give;
 use crate::support::{WAIT_LIMIT, executable, is_root, need_root, waiting};
 
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// A gateway that obeys a file in its home, so that a test can fix it.
 const OBEDIENT: &str = "echo \"begins\"\ntest -e \"$2/code\" && exit $(cat \"$2/code\")\nexec sleep 1000";

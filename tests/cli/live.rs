@@ -176,6 +176,21 @@ fn a_process_that_a_signal_has_stopped_is_well_nowhere_even_if_nobody_follows_it
 }
 
 #[test]
+fn nobody_is_told_that_a_gateway_works_whose_process_a_signal_has_stopped_a_moment_ago() {
+    let home = wanted("warn");
+    let pid = home.pid("coder");
+    processes::signal(pid, Signal::STOP);
+    // The watcher still says that it is live.
+    let start = home.says("gateway start coder");
+    assert_eq!(start.code, Some(1), "{start:?}");
+    assert!(start.err.contains("a signal has stopped its process"), "{start:?}");
+    home.says("wait coder --live --timeout 1").refused(99);
+    processes::signal(pid, Signal::CONT);
+    home.says("wait coder --live --timeout 60").ok();
+    home.says("gateway start coder").ok();
+}
+
+#[test]
 fn a_gateway_that_was_ready_and_shows_nothing_to_the_watcher_is_unresponsive_everywhere() {
     let closed = crate::home::Port::free();
     let live = format!(

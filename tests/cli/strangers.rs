@@ -305,3 +305,21 @@ fn of_state_files_that_a_user_may_not_read_nothing_is_told_as_missing() {
     ];
     closed(|home| vec![home.state_file("coder")], &seeing);
 }
+
+#[test]
+fn of_variables_that_a_user_may_not_read_no_port_is_told_as_shared() {
+    if !is_root() {
+        return;
+    }
+    let home = open_home();
+    for name in ["coder", "writer"] {
+        mode(&home.profile_dir(name).join(".env"), 0o600);
+    }
+    let ran = as_a_stranger(&home, "doctor");
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("cannot tell what is in") && said.contains("coder/.env"), "{said}");
+    assert!(!said.contains("same port"), "{said}");
+    let report = as_a_stranger(&home, "--json status coder");
+    let report: Value = serde_json::from_str(&report.out).unwrap();
+    assert_eq!(report["port_held"], Value::Null, "{report}");
+}

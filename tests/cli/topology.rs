@@ -160,14 +160,19 @@ fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it
     let mut home = home(SERVER);
     home.up_with(["up"]);
     until_served(&home, "coder");
+    until_served(&home, "writer");
     let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut line = String::new();
             let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
-            let _ = stream.write_all(b"{\"result\": {\"unserved\": \"coder\"}}\n");
+            let name = if line.contains("writer") { "writer" } else { "coder" };
+            let _ = writeln!(stream, "{{\"result\": {{\"unserved\": \"{name}\"}}}}");
         }
     });
     let ran = home.says("gateway stop coder --timeout 2");
+    assert!(ran.code == Some(1) && ran.err.contains("after 2 s still lists it"), "{ran:?}");
+    // The stop has taken it out, so another one is asked to be served anew.
+    let ran = home.says("gateway restart writer --timeout 2");
     assert!(ran.code == Some(1) && ran.err.contains("after 2 s still lists it"), "{ran:?}");
 }

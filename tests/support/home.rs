@@ -222,7 +222,7 @@ impl Home {
     /// Returns a command line on this home.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
-        for name in ["HERMES_HOME", "HTTP_AGENT_HOME", "NO_COLOR", "S6_PROFILE_GATEWAY_SCANDIR"] {
+        for name in ["HERMES_HOME", "HTTP_AGENT_HOME", "NO_COLOR", "S6_PROFILE_GATEWAY_SCANDIR", "SUDO_UID"] {
             command.env_remove(name);
         }
         // The system's Python comes first, not the scripts of a version manager.

@@ -87,6 +87,11 @@ impl Facts {
         self.unread.iter().any(|(path, _)| profiles.starts_with(path) || path.starts_with(&profiles))
     }
 
+    /// Returns whether there may be slots that could not be seen.
+    pub fn may_miss_slots(&self) -> bool {
+        self.unread.iter().any(|(path, _)| self.supervision.scandir.starts_with(path))
+    }
+
     /// Returns whether a profile's gateway runs, or should run.
     pub fn is_wanted(&self, profile: &ProfileFact) -> bool {
         let of_slot = |slot: &ServiceFact| slot.report.is_up() || slot.report.is_wanted() == Some(true);
@@ -242,6 +247,13 @@ pub struct EnvironmentFile {
     pub has_mark: bool,
     /// Its variables in the order of the file.
     pub values: Vec<(String, Secret)>,
+}
+
+impl EnvironmentFile {
+    /// Returns whether it could not be read, although its gateway may be able to.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.problem, Some((_, false)))
+    }
 }
 
 /// A secret value: it can be compared, and is never shown.

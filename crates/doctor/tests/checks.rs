@@ -448,6 +448,32 @@ fn a_port_that_two_profiles_have_is_found_and_not_shown() {
 }
 
 #[test]
+fn variables_that_a_user_may_not_read_are_neither_a_shared_port_nor_a_shared_token() {
+    let hidden = |uid: u32| {
+        move |facts: &mut Facts| {
+            two(&[("TOKEN", "a")], &[("TOKEN", "a")])(facts);
+            facts.definition.ports[0].when.clear();
+            let problem = Some(("Permission denied".to_owned(), false));
+            let path = "/h/profiles/writer/.env.own".into();
+            facts.profiles[1].environment.push(EnvironmentFile { path, problem, ..env(&[]) });
+            facts.uid = uid;
+        }
+    };
+    let owners = short(hidden(7));
+    assert!(owners.contains("port warning writer") && owners.contains("token warning writer"), "{owners}");
+    assert_eq!(short(hidden(9)), "");
+}
+
+#[test]
+fn where_the_scandir_may_not_be_read_no_profile_is_said_to_have_no_slot() {
+    let hidden = |facts: &mut Facts| {
+        facts.services.clear();
+        facts.unread.push(("/s".into(), "Permission denied".to_owned()));
+    };
+    assert_eq!(short(hidden), "home error -");
+}
+
+#[test]
 fn a_token_that_two_profiles_have_is_found_and_not_shown() {
     let same = || two(&[("TOKEN", "s3cret")], &[("TOKEN", "s3cret")]);
     assert_snapshot!(found(same()), @"token warning writer: profiles coder and writer have the same TOKEN: only one of them can be who it stands for: messages go to one or the other, or the second does not start => sed -i -E '/^[[:space:]]*(export[[:space:]]+)?TOKEN[[:space:]]*=/d' /h/profiles/writer/.env");

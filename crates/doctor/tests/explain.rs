@@ -22,7 +22,13 @@ use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_gateways::manager::Observed;
 
 fn desired(word: &str) -> Recorded {
-    let by = Provenance { uid: 7, user: "ann".to_owned(), command: "gateway start".to_owned(), pid: 9 };
+    let by = Provenance {
+        uid: 7,
+        user: "ann".to_owned(),
+        command: "gateway start".to_owned(),
+        pid: 9,
+        login_uid: None,
+    };
     let at = "2026-11-18T11:00:00.000Z".to_owned();
     let origin = DesiredOrigin::said(by, Some("because".to_owned()), Some(at));
     Recorded {

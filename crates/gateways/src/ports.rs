@@ -64,9 +64,7 @@ impl PortTable {
         process: Option<i32>,
     ) -> Option<HeldPort> {
         let environment = process.map(environment_of).unwrap_or_default();
-        let more =
-            |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-        let mut wanted = wanted_ports::wanted_with(manager.home(), manager.agent(), name, &more);
+        let mut wanted = wanted_ports::wanted_with(manager.home(), manager.agent(), name, &environment);
         wanted.sort_unstable_by_key(|wanted| wanted.port);
         wanted.retain(|wanted| self.0.on_port(wanted.port).next().is_some());
         let service = name.service_entry();

@@ -24,8 +24,13 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 const FILE: &str = "gateway_state.json";
 
 fn desired_state(desired: Desired) -> DesiredState {
-    let by =
-        Provenance { uid: 1000, user: "alice".to_owned(), command: "gatevisor stop".to_owned(), pid: 42 };
+    let by = Provenance {
+        uid: 1000,
+        user: "alice".to_owned(),
+        command: "gatevisor stop".to_owned(),
+        pid: 42,
+        login_uid: None,
+    };
     DesiredState { desired, by, reason: None, at: Timestamp::from_millisecond(1_780_000_000_123).unwrap() }
 }
 

@@ -62,7 +62,7 @@ fn desired_state(word: &str) -> Recorded {
     Recorded {
         desired_state: Some(word.to_owned()),
         origin: DesiredOrigin::said(
-            Provenance { uid: 7, user: "u".to_owned(), command: "c".to_owned(), pid: 9 },
+            Provenance { uid: 7, user: "u".to_owned(), command: "c".to_owned(), pid: 9, login_uid: None },
             Some("why".to_owned()),
             Some("2026-05-28T20:00:00.000Z".to_owned()),
         ),

@@ -170,7 +170,8 @@ impl Fleet {
 
     /// Returns whether a gateway that must be ended waits for others.
     pub fn is_queued(&self, name: &str, now: Attended) -> bool {
-        self.in_flight() >= self.parallel && self.services.get(name).is_some_and(|service| service.is_to_end(now))
+        self.in_flight() >= self.parallel
+            && self.services.get(name).is_some_and(|service| service.is_to_end(now))
     }
 
     /// Returns why a gateway that does not respond is not ended, as the end of a sentence; empty if

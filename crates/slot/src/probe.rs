@@ -399,7 +399,9 @@ mod tests {
             assert_eq!(said.is_empty(), expected, "{said:?}");
             assert!(said.iter().take(1).all(|why| why.contains(&port.to_string())), "{said:?}");
             if verdicts.contains(&another()) {
-                let held = format!("port {port} is held by a process of uid 7, which may not be looked into, and not by this service");
+                let held = format!(
+                    "port {port} is held by a process of uid 7, which may not be looked into, and not by this service"
+                );
                 assert_eq!(said.first(), Some(&held));
             }
         }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
@@ -121,9 +122,32 @@ fn groups_of(group: &[u8], user: &User) -> Vec<u32> {
     groups
 }
 
-/// Makes this process run as `user`, with the user's groups, for good.
+/// The user who called this program, if it has become another user since.
+static CALLER: OnceLock<u32> = OnceLock::new();
+
+/// Makes this process run as `user`, with the user's groups, for good. Only [`caller`] still tells
+/// who called it.
 pub fn assume(user: &User) -> Result<(), Errno> {
+    CALLER.get_or_init(real);
     raw::assume(user.uid, user.gid, &user.groups)
+}
+
+/// Returns the number of the user who called this program, also after it has become another.
+pub fn caller() -> u32 {
+    CALLER.get().copied().unwrap_or_else(real)
+}
+
+fn real() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// Returns the number of the user who logged in to the session in which this program was called, as
+/// the kernel has it; `None` if nobody did, or if the kernel does not keep it.
+///
+/// **Source:** proc(5), `/proc/pid/loginuid`.
+pub fn login() -> Option<u32> {
+    let number = std::fs::read_to_string("/proc/self/loginuid").ok()?.trim().parse().ok()?;
+    (number != u32::MAX).then_some(number)
 }
 
 #[cfg(test)]

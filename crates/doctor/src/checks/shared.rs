@@ -41,6 +41,13 @@ fn lookup<'a>(profile: &'a ProfileFact, name: &str) -> Option<(&'a EnvironmentFi
     files.find_map(in_file)
 }
 
+/// Returns the profiles whose variables are known. What a user without rights may not read may give
+/// a profile another port or token.
+fn known(facts: &Facts) -> impl Iterator<Item = &ProfileFact> {
+    let is_hidden = |profile: &ProfileFact| profile.environment.iter().any(EnvironmentFile::is_refused);
+    facts.profiles.iter().filter(move |profile| !(facts.is_strange() && is_hidden(profile)))
+}
+
 /// Returns the port on which a gateway listens according to a definition, if it does.
 fn port(profile: &ProfileFact, definition: &PortDefinition) -> Option<u16> {
     of_definition(definition, &|name| lookup(profile, name).map(|(_, Secret(value))| value.clone()))
@@ -48,7 +55,7 @@ fn port(profile: &ProfileFact, definition: &PortDefinition) -> Option<u16> {
 
 fn ports(facts: &Facts, found: &mut Vec<Finding>) {
     let mut listeners: BTreeMap<u16, Vec<PortUser<'_>>> = BTreeMap::new();
-    for profile in &facts.profiles {
+    for profile in known(facts) {
         for definition in &facts.definition.ports {
             if let Some(port) = port(profile, definition) {
                 listeners.entry(port).or_default().push(PortUser { profile, definition });
@@ -95,7 +102,7 @@ fn shared_port(facts: &Facts, first: &PortUser<'_>, other: &PortUser<'_>, taken:
 
 fn token(facts: &Facts, variable: &str, found: &mut Vec<Finding>) {
     let mut holders: Vec<(&ProfileFact, &EnvironmentFile, &Secret)> = Vec::new();
-    for profile in &facts.profiles {
+    for profile in known(facts) {
         let Some((file, value)) = lookup(profile, variable).filter(|(_, value)| !value.0.is_empty()) else {
             continue;
         };

@@ -41,8 +41,8 @@ fn older(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
 }
 
 fn without_slot(facts: &Facts, found: &mut Vec<Finding>) {
-    // In these cases there are none on purpose.
-    if facts.supervision.without_gateways || facts.supervision.elsewhere {
+    // In these cases there are none on purpose, or nobody can tell.
+    if facts.supervision.without_gateways || facts.supervision.elsewhere || facts.may_miss_slots() {
         return;
     }
     for profile in facts.profiles.iter().filter(|profile| facts.slot(&profile.name).is_none()) {

@@ -10,7 +10,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::dotenv;
 use gatevisor_wire::log_script::LogScript;
 
-use super::places;
+use super::{is_missing, places};
 use crate::facts::{EnvironmentFile, LogDirectory, ProfileFact, Secret};
 use gatevisor_gateways::desired;
 use gatevisor_gateways::manager::ScandirManager;
@@ -104,10 +104,11 @@ fn log_directory(manager: &ScandirManager, name: &ProfileName) -> Option<PathBuf
 }
 
 fn log(path: PathBuf) -> LogDirectory {
-    let found = by_path::look_itself(&path).ok();
-    LogDirectory {
-        is_open: found.as_ref().map(|found| found.mode & OPEN == OPEN),
-        is_directory: found.is_some_and(|found| found.is_directory()),
-        path,
-    }
+    let (is_open, is_directory) = match by_path::look_itself(&path) {
+        Ok(found) => (Some(found.mode & OPEN == OPEN), found.is_directory()),
+        Err(error) if is_missing(&error) => (None, false),
+        // Whoever may not look does not know of anything wrong.
+        Err(_) => (Some(true), true),
+    };
+    LogDirectory { is_open, is_directory, path }
 }

@@ -14,8 +14,10 @@ mod origin;
 mod read;
 mod write;
 
+use std::ffi::OsStr;
 use std::fmt;
 
+use gatevisor_sys::user;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ pub use write::{
 pub const MAX_BYTES: usize = 1 << 20;
 /// The most bytes of a text that comes with a desired state.
 pub const MAX_TEXT: usize = 500;
+/// The variable in which sudo names the user who called it.
+const SUDO_UID: &str = "SUDO_UID";
 
 /// What an operator wants of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,7 +64,7 @@ impl fmt::Display for Desired {
 /// Who set a desired state, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// The user's number.
+    /// The number of the user who called it, also if it has become the owner of the home since.
     pub uid: u32,
     /// The user's name, or the number if there is no name.
     pub user: String,
@@ -68,16 +72,39 @@ pub struct Provenance {
     pub command: String,
     /// The process that ran the command.
     pub pid: u32,
+    /// The number of the user who had logged in, if that is known and another: who called it with
+    /// sudo, for example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_uid: Option<u32>,
 }
 
 impl Provenance {
     /// Returns the provenance of what this process does; `command` names it.
     pub fn here(command: &str) -> Self {
-        let uid = rustix::process::getuid().as_raw();
-        let user = gatevisor_sys::user::lookup_uid(uid)
+        let uid = user::caller();
+        let login_uid = login_uid(uid, user::login(), std::env::var_os(SUDO_UID).as_deref());
+        let user = user::lookup_uid(uid)
             .map_or_else(|_| uid.to_string(), |user| String::from_utf8_lossy(&user.name).into_owned());
-        Self { uid, user, command: bounded(command), pid: std::process::id() }
+        Self { uid, user, command: bounded(command), pid: std::process::id(), login_uid }
     }
+}
+
+impl fmt::Display for Provenance {
+    /// Writes it as words after "said by".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (uid {}", self.user, self.uid)?;
+        if let Some(login) = self.login_uid {
+            write!(f, ", logged in as uid {login}")?;
+        }
+        write!(f, ") with `{}`", self.command)
+    }
+}
+
+/// Returns the other user who had logged in. Only root is believed what sudo says, because everybody
+/// may set that variable.
+fn login_uid(uid: u32, kernels: Option<u32>, sudos: Option<&OsStr>) -> Option<u32> {
+    let sudos = || sudos.filter(|_| uid == 0)?.to_str()?.parse().ok();
+    kernels.or_else(sudos).filter(|login| *login != uid)
 }
 
 /// A desired state: what is desired, who asked for it, why, and when.
@@ -135,7 +162,7 @@ impl DesiredOrigin {
 impl fmt::Display for DesiredOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.desired_by, &self.desired_unknown) {
-            (Some(by), _) => write!(f, ", said by {} (uid {}) with `{}`", by.user, by.uid, by.command)?,
+            (Some(by), _) => write!(f, ", said by {by}")?,
             (None, _) if self.desired_by_another => f.write_str(", set by another program")?,
             (None, Some(why)) => write!(f, ", and it cannot be told who said so: {why}")?,
             (None, None) => {}
@@ -157,4 +184,40 @@ fn bounded(text: &str) -> String {
         end = end.saturating_sub(1);
     }
     text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_had_logged_in_is_said_of_another_user_and_taken_from_a_variable_of_roots_only() {
+        let sudos = |text: &'static str| Some(OsStr::new(text));
+        for (uid, kernels, sudos, expected) in [
+            (0, Some(7), None, Some(7)),
+            (0, Some(7), sudos("8"), Some(7)),
+            (0, None, sudos("8"), Some(8)),
+            (0, None, sudos("x"), None),
+            (0, Some(0), sudos("8"), None),
+            (9, Some(7), None, Some(7)),
+            (9, Some(9), None, None),
+            (9, None, sudos("8"), None),
+            (0, None, None, None),
+        ] {
+            assert_eq!(login_uid(uid, kernels, sudos), expected, "{uid} {kernels:?} {sudos:?}");
+        }
+    }
+
+    #[test]
+    fn the_words_name_the_user_and_who_had_logged_in() {
+        let by = |login_uid| Provenance {
+            uid: 0,
+            user: "root".to_owned(),
+            command: "gateway stop".to_owned(),
+            pid: 1,
+            login_uid,
+        };
+        assert_eq!(by(None).to_string(), "root (uid 0) with `gateway stop`");
+        assert_eq!(by(Some(7)).to_string(), "root (uid 0, logged in as uid 7) with `gateway stop`");
+    }
 }

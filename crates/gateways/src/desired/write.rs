@@ -199,6 +199,9 @@ fn put(object: &mut Map<String, Value>, directory: &Path, desired_state: &Desire
     provenance.insert("user".to_owned(), Value::from(bounded(&by.user)));
     provenance.insert("command".to_owned(), Value::from(bounded(&by.command)));
     provenance.insert("pid".to_owned(), Value::from(by.pid));
+    if let Some(login) = by.login_uid {
+        provenance.insert("login_uid".to_owned(), Value::from(login));
+    }
     // A program that writes another state keeps this key, and does not mean to speak for us.
     provenance.insert("state".to_owned(), Value::from(desired_state.desired.word()));
     // Nor does whoever copies the file into another profile.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::agent::{ServedFrom, TopologyDefinition};
 use crate::files::read_bounded;
 use crate::manager::ScandirManager;
+use crate::planned_stop_marker::start_time;
 use crate::profile::ProfileName;
 
 /// Platforms that a report holds at the most.
@@ -47,7 +48,7 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
-    /// Reads it; nothing where the file is not of the process that is its gateway now.
+    /// Reads it; `None` if the file is not of the process that is its gateway now.
     pub(crate) fn read(manager: &ScandirManager) -> Option<Self> {
         manager.agent().topology.served_profiles.as_ref()?;
         let root = ProfileName::root();
@@ -55,17 +56,16 @@ impl ServerState {
         let bytes = read_bounded(&file, crate::desired::MAX_BYTES).ok()??;
         let state: Value = serde_json::from_slice(&bytes).ok()?;
         let pid = running(manager, &root)?;
-        let is_its_own = state.get("pid").and_then(Value::as_i64) == Some(i64::from(pid.get()));
-        is_its_own.then_some(Self { state, pid })
+        is_of(&state, pid).then_some(Self { state, pid })
     }
 
-    /// Returns whether it serves a profile; nothing where it has not said whom it serves.
+    /// Returns whether it serves a profile; `None` if it has not said whom it serves.
     pub(crate) fn serves(&self, topology: &TopologyDefinition, name: &ProfileName) -> Option<bool> {
         let served = self.state.get(topology.served_profiles.as_ref()?)?.as_array()?;
         Some(served.iter().any(|served| served == name.as_str()))
     }
 
-    /// Returns why it serves only its own profile, where it says so.
+    /// Returns why it serves only its own profile, if it says so.
     pub(crate) fn alone_reason(&self, topology: &TopologyDefinition) -> Option<String> {
         text(self.state.get(topology.alone_reason.as_ref()?)?)
     }
@@ -131,6 +131,14 @@ pub(super) fn why_down(
     }
 }
 
+/// Returns whether a state file is of this process, and not of an earlier one with its number. One
+/// that does not say when its process began is believed.
+fn is_of(state: &Value, pid: Pid) -> bool {
+    let began = state.get("start_time").and_then(Value::as_u64);
+    state.get("pid").and_then(Value::as_i64) == Some(i64::from(pid.get()))
+        && began.is_none_or(|began| start_time(pid) == Some(began))
+}
+
 fn text(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.is_empty()).map(bounded)
 }
@@ -138,4 +146,26 @@ fn text(value: &Value) -> Option<String> {
 fn bounded(text: &str) -> String {
     let line = gatevisor_wire::policy::one_line(text);
     line.chars().take(TEXT_BYTES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_state_file_of_an_earlier_process_with_the_same_number_is_not_of_this_process() {
+        let pid = Pid::new(std::process::id().cast_signed()).unwrap();
+        let began = start_time(pid).unwrap();
+        for (state, expected) in [
+            (json!({ "pid": pid.get() }), true),
+            (json!({ "pid": pid.get(), "start_time": began }), true),
+            (json!({ "pid": pid.get(), "start_time": null }), true),
+            (json!({ "pid": pid.get(), "start_time": began - 1 }), false),
+            (json!({ "pid": pid.get() + 1, "start_time": began }), false),
+            (json!({ "start_time": began }), false),
+        ] {
+            assert_eq!(is_of(&state, pid), expected, "{state}");
+        }
+    }
 }

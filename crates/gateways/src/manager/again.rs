@@ -48,7 +48,13 @@ mod tests {
 
     #[test]
     fn the_reason_says_who_restarts_it_when_and_why() {
-        let by = Provenance { uid: 7, user: "ann".to_owned(), command: "gateway restart".to_owned(), pid: 1 };
+        let by = Provenance {
+            uid: 7,
+            user: "ann".to_owned(),
+            command: "gateway restart".to_owned(),
+            pid: 1,
+            login_uid: None,
+        };
         let reason = Some("new keys".to_owned());
         let request = GatewayRequest { by, reason, ..GatewayRequest::here("") };
         let now = Timestamp::from_second(1_780_000_000).unwrap();

@@ -77,7 +77,8 @@ impl ScandirManager {
         let (desired_state, warnings) = self.desired_state(verb, name, request)?;
         let server = ServerState::read(self);
         if verb == GatewayVerb::Restart && !is_parked && server.is_some() {
-            self.ask(ControlRequest::Unserve, name).map_err(|why| {
+            let unserved = self.ask(ControlRequest::Unserve, name);
+            unserved.and_then(|()| self.confirm_unserved(name, request)).map_err(|why| {
                 let all = "`gatevisor gateway restart default` restarts it for all profiles that it serves";
                 refused(format!("{why}; {all}"))
             })?;
@@ -203,7 +204,7 @@ impl ScandirManager {
         Ok(Done { outcome, warnings })
     }
 
-    /// Returns how a stop ends when the gateway that serves a profile has answered that it does so
+    /// Returns how a stop or a restart goes on when the gateway that serves a profile has answered that it does so
     /// no longer: what it lists counts, and not what it answers.
     fn confirm_unserved(&self, name: &ProfileName, request: &GatewayRequest) -> Result<StopOutcome, String> {
         if request.wait == WaitFor::Nothing {

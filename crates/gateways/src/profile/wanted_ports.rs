@@ -5,6 +5,7 @@
 //! the same one (`gatevisor-doctor`).
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ use gatevisor_slot::{dotenv, http};
 use super::home::Home;
 use super::name::ProfileName;
 use crate::agent::{AgentDefinition, Placeholders, PortDefinition, fill};
-use crate::files::read_bounded;
+use crate::files::{ReadFileError, read_bounded};
 
 /// Words that mean no in a variable that switches something on.
 const NO: [&str; 5] = ["", "0", "false", "no", "off"];
@@ -61,15 +62,31 @@ pub(crate) fn expanded(
 }
 
 /// Returns the variables that a profile's own files set, in their order: the last of a name counts.
+/// Files that cannot be read set none.
 pub(crate) fn variables(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Vec<(String, OsString)> {
-    let files = environment_files(home, agent, name);
-    let read = |file: PathBuf| read_bounded(&file, ENVIRONMENT_BYTES).ok().flatten();
-    files.into_iter().filter_map(read).flat_map(|bytes| dotenv::parse(&bytes)).collect()
+    variables_seen(home, agent, name).0
+}
+
+/// Returns the same variables, and whether there may be others: a look at a file was refused.
+fn variables_seen(
+    home: &Home,
+    agent: &AgentDefinition,
+    name: &ProfileName,
+) -> (Vec<(String, OsString)>, bool) {
+    let (mut variables, mut is_refused) = (Vec::new(), false);
+    for file in environment_files(home, agent, name) {
+        match read_bounded(&file, ENVIRONMENT_BYTES) {
+            Ok(bytes) => variables.extend(dotenv::parse(&bytes.unwrap_or_default())),
+            Err(ReadFileError::Io(error)) => is_refused |= error.kind() == ErrorKind::PermissionDenied,
+            Err(_) => {}
+        }
+    }
+    (variables, is_refused)
 }
 
 /// Returns every port that a profile's gateway wants.
 pub(crate) fn wanted(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Vec<u16> {
-    wanted_with(home, agent, name, &|_| None).into_iter().map(|wanted| wanted.port).collect()
+    wanted_with(home, agent, name, &[]).into_iter().map(|wanted| wanted.port).collect()
 }
 
 /// A port that a gateway wants.
@@ -81,17 +98,21 @@ pub(crate) struct WantedPort {
     pub address: Option<SocketAddr>,
 }
 
-/// Returns every port that a profile's gateway wants, where it also has the variables of `more`.
+/// Returns every port that a profile's gateway wants, where it also has the variables of `more`:
+/// those of its process. If neither these nor its files may be looked at, nothing is known of its
+/// ports, and none is returned: it need not want the default ones.
 pub(crate) fn wanted_with(
     home: &Home,
     agent: &AgentDefinition,
     name: &ProfileName,
-    more: &dyn Fn(&str) -> Option<OsString>,
+    more: &[(String, OsString)],
 ) -> Vec<WantedPort> {
-    let values = variables(home, agent, name);
-    let own =
-        |name: &str| values.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let lookup = |name: &str| own(name).or_else(|| more(name));
+    let (own, is_refused) = variables_seen(home, agent, name);
+    if is_refused && more.is_empty() {
+        return Vec::new();
+    }
+    let values = || own.iter().rev().chain(more);
+    let lookup = |name: &str| values().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let defined = agent.doctor.ports.iter().filter_map(|definition| of_definition(definition, &lookup));
     let defined = defined.map(|port| WantedPort { port, address: None });
     let asked = asked(agent).filter_map(|(url, when)| address_of(url, when, &lookup));

@@ -107,7 +107,13 @@ impl RestartTicket {
     pub fn example() -> Self {
         Self {
             stage: TicketStage::Asked,
-            by: Provenance { uid: 7, user: "ann".to_owned(), command: "c".to_owned(), pid: 1 },
+            by: Provenance {
+                uid: 7,
+                user: "ann".to_owned(),
+                command: "c".to_owned(),
+                pid: 1,
+                login_uid: None,
+            },
             reason: None,
             after_turn: false,
             limit_ms: 1,
