@@ -184,7 +184,8 @@ fn nobody_is_told_that_a_gateway_works_whose_process_a_signal_has_stopped_a_mome
     let start = home.says("gateway start coder");
     assert_eq!(start.code, Some(1), "{start:?}");
     assert!(start.err.contains("a signal has stopped its process"), "{start:?}");
-    home.says("wait coder --live --timeout 1").refused(99);
+    let waited = home.says("wait coder --live --timeout 1").refused(99);
+    assert!(waited.contains("it is unresponsive: ") && waited.contains("stopped"), "{waited}");
     processes::signal(pid, Signal::CONT);
     home.says("wait coder --live --timeout 60").ok();
     home.says("gateway start coder").ok();

@@ -115,7 +115,7 @@ fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Ins
             ));
         }
         match report.live.as_ref().map(|live| live.state) {
-            // The kernel tells at once that a signal has stopped its process, and the watcher later.
+            // The kernel tells at once that a signal has stopped its process.
             Some(_) if report.state == ServiceState::Unresponsive => {}
             Some(LiveState::Said(Liveness::Live | Liveness::Degraded)) => return DONE,
             Some(LiveState::Said(Liveness::Up)) | None => return Err(untold(name)),
@@ -135,8 +135,13 @@ fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Ins
 /// Returns what is known of a gateway that has not shown that it works, as the end of a sentence.
 fn found_so_far(report: &ServiceReport) -> String {
     let Some(live) = &report.live else { return String::new() };
-    let reason = live.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("; it is {}{reason}", live.state.word())
+    let (word, reason) = match report.state {
+        // The watcher may not have noticed yet.
+        ServiceState::Unresponsive => (report.state.words(), &report.reason),
+        _ => (live.state.word(), &live.reason),
+    };
+    let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("; it is {word}{reason}")
 }
 
 fn untold(name: &ProfileName) -> CommandError {

@@ -54,9 +54,10 @@ impl PortTable {
 
     /// Returns a port that a profile's gateway wants and another process has, with that process.
     ///
-    /// `process` is the gateway's process, if it was seen to be up. Then the port is held if none of
-    /// the gateway's processes has it, or if what is asked on it reaches another process. A gateway
-    /// that was seen to be down may have been started again, and have its port itself by now.
+    /// `process` is the gateway's process, if it was seen to be up. Then the port is held if none
+    /// of the gateway's processes has it, or if what is asked on it reaches another process. A
+    /// gateway that was seen to be down may have been started again, and have its port itself by
+    /// now.
     pub fn held(
         &self,
         manager: &ScandirManager,

@@ -67,8 +67,9 @@ impl LiveSettings {
         self.interval_ms.saturating_mul(self.misses as u64)
     }
 
-    /// Returns the milliseconds after its start within which a gateway that shows nothing is looked
-    /// at often enough to be called unresponsive.
+    /// Returns the milliseconds after its start at which a gateway that shows nothing is called
+    /// unresponsive at the latest. Its misses may have to begin anew when its start deadline is
+    /// over, because its watcher was away.
     pub const fn silent_start_ms(&self) -> u64 {
         self.start_deadline_ms.saturating_add(self.misses_ms())
     }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gateway_that_shows_nothing_is_called_unresponsive_when_its_start_and_the_misses_are_over() {
+    fn a_gateway_that_shows_nothing_is_unresponsive_at_the_latest_when_its_start_and_the_misses_are_over() {
         let settings = LiveSettings::default();
         assert_eq!((settings.misses_ms(), settings.silent_start_ms()), (40_000, 160_000));
         let endless = LiveSettings { interval_ms: u64::MAX, ..settings };

@@ -7,7 +7,6 @@
 use std::fmt;
 
 use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
-use gatevisor_gateways::live::LiveState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;

@@ -69,7 +69,7 @@ impl SeenSupervisor {
         let scan = ScanDir::new(scandir);
         let presence = match (scan.running(), by_path::look(scandir)) {
             (Ok(true), _) => Presence::Supervised,
-            (Ok(false) | Err(_), Err(error)) if is_missing(&error) => Presence::NoScandir,
+            (Ok(false) | Err(_), Err(error)) if places::is_missing(&error) => Presence::NoScandir,
             (Ok(false), _) => Presence::Unsupervised,
             (Err(error), _) => Presence::Unknown(error.to_string()),
         };
@@ -78,10 +78,6 @@ impl SeenSupervisor {
         let pid = scan.holder().filter(|_| is_supervised).map(gatevisor_wire::Pid::get);
         Self { presence, program, pid }
     }
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Returns the user and the group to whom everything in a home should belong: its owner, or in a
@@ -183,7 +179,7 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
     let scan = ScanDir::new(manager.scandir());
     let services = match scan.services() {
         Ok(services) => services,
-        Err(error) if is_missing(&error) => return Vec::new(),
+        Err(error) if places::is_missing(&error) => return Vec::new(),
         Err(error) => {
             unread.push((manager.scandir().to_owned(), error.to_string()));
             return Vec::new();

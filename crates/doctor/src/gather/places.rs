@@ -34,6 +34,11 @@ pub(super) fn why(error: &io::Error) -> Refused {
     Refused { why: error.to_string(), is_read_only: Errno::from_io_error(error) == Some(Errno::ROFS) }
 }
 
+/// Returns whether there is nothing at a path.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
 }

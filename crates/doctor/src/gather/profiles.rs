@@ -10,7 +10,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::dotenv;
 use gatevisor_wire::log_script::LogScript;
 
-use super::{is_missing, places};
+use super::places;
 use crate::facts::{EnvironmentFile, LogDirectory, ProfileFact, Secret};
 use gatevisor_gateways::desired;
 use gatevisor_gateways::manager::ScandirManager;
@@ -106,7 +106,7 @@ fn log_directory(manager: &ScandirManager, name: &ProfileName) -> Option<PathBuf
 fn log(path: PathBuf) -> LogDirectory {
     let (is_open, is_directory) = match by_path::look_itself(&path) {
         Ok(found) => (Some(found.mode & OPEN == OPEN), found.is_directory()),
-        Err(error) if is_missing(&error) => (None, false),
+        Err(error) if places::is_missing(&error) => (None, false),
         // Whoever may not look does not know of anything wrong.
         Err(_) => (Some(true), true),
     };

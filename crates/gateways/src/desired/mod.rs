@@ -100,8 +100,8 @@ impl fmt::Display for Provenance {
     }
 }
 
-/// Returns the other user who had logged in. Only root is believed what sudo says, because everybody
-/// may set that variable.
+/// Returns the other user who had logged in. What sudo says is believed of root only, because
+/// everybody may set that variable.
 fn login_uid(uid: u32, kernels: Option<u32>, sudos: Option<&OsStr>) -> Option<u32> {
     let sudos = || sudos.filter(|_| uid == 0)?.to_str()?.parse().ok();
     kernels.or_else(sudos).filter(|login| *login != uid)

@@ -204,8 +204,8 @@ impl ScandirManager {
         Ok(Done { outcome, warnings })
     }
 
-    /// Returns how a stop or a restart goes on when the gateway that serves a profile has answered that it does so
-    /// no longer: what it lists counts, and not what it answers.
+    /// Returns how a stop or a restart goes on when the gateway that serves a profile has answered
+    /// that it does so no longer: what it lists counts, and not what it answers.
     fn confirm_unserved(&self, name: &ProfileName, request: &GatewayRequest) -> Result<StopOutcome, String> {
         if request.wait == WaitFor::Nothing {
             return Ok(StopOutcome::Told);
