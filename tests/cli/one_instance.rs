@@ -53,6 +53,56 @@ fn up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway() {
 }
 
 #[test]
+fn a_home_has_one_supervisor_whatever_its_scandir_and_none_that_was_killed_blocks_the_next() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up();
+    let orphan = Held::of(home.pid("coder")).unwrap();
+    let (first, second) = (home.scandir(), home.beside("second"));
+    let (first, second) = (first.to_str().unwrap(), second.to_str().unwrap());
+    let by =
+        format!("of this home, and that is process {} (`gatevisor`), on the scandir", home.running().pid());
+    for last in ["--quiet", "--detach"] {
+        let said = home.run(["--scandir", second, "up", last]).refused(103);
+        assert!(said.contains(&by) && said.contains(&format!("--scandir {first} down` ends it")), "{said}");
+    }
+    assert!(!std::path::Path::new(second).exists());
+    home.kill_supervisor();
+    // The gateway has not ended with it, and nothing on the other scandir would end it.
+    let left = home.run(["--scandir", second, "up", "--quiet"]).refused(103);
+    assert!(left.contains(&format!("--scandir {first} up` ends what it left")), "{left}");
+    home.up();
+    assert!(orphan.is_gone());
+    home.down();
+    home.up_with(["--scandir", second, "up"]);
+    home.running().until_says("coder");
+    home.down();
+    assert_one_of_each(&home, &["coder"]);
+}
+
+#[test]
+fn whoever_has_the_lock_of_a_home_is_named_to_an_up_and_no_other_home_is_kept_from_it() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    let lock = home.path().join(".gatevisor.lock");
+    let mut holder = std::process::Command::new("flock");
+    holder.arg("--no-fork").arg(&lock).args(["sh", "-c", "echo held; exec sleep 1000"]);
+    let mut holder = home.spawn(holder);
+    holder.until_out("the lock", |out| out.contains("held").then_some(()));
+    let said = home.says("up --quiet").refused(103);
+    let by = format!("and that is process {} (`sleep`); end that first", holder.pid());
+    assert!(said.contains(&by) && said.contains("name another home with --home"), "{said}");
+    let mut other = Home::with_script(ALONE, &[]);
+    other.up();
+    other.down();
+    holder.signal(Signal::KILL);
+    holder.child.wait().unwrap();
+    home.up();
+    home.down();
+}
+
+#[test]
 fn a_gateway_that_was_stopped_while_nobody_supervised_it_is_ended_by_the_next_up() {
     let mut home = Home::with_script(ALONE, &[]);
     home.profile("coder");

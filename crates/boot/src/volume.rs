@@ -1,5 +1,5 @@
-//! The lock of the home. Of several containers with the same home, the one that holds it runs the
-//! gateways.
+//! The lock of the home. Of several containers and supervisors of `gatevisor up` with the same
+//! home, the one that holds it runs the gateways.
 //!
 //! *Lives here:* taking the lock, and hearing when its file loses its name. *Does not live here:*
 //! whether gateways may start (`gatevisor_slot::home_lock`), and what else follows from having it

@@ -26,7 +26,7 @@ use facts::{Facts, Presence};
 pub use checks::examine;
 pub use commands::{Caller, quote};
 pub use finding::{Check, Finding, Severity};
-pub use gather::{DoctorSettings, SeenSupervisor, owner_of};
+pub use gather::{DoctorSettings, SeenSupervisor, lock_holder, owner_of, words_of};
 
 /// The findings, and what was examined.
 #[derive(Debug, Clone, PartialEq, Eq)]

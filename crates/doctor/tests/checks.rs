@@ -156,7 +156,7 @@ fn a_lock_of_the_home_that_another_container_holds_is_found() {
         stands(true, Standing::NeverHeld { file: lock() })(facts);
         facts.services = vec![service("gateway-coder", StateName::Down, |_| {})];
     };
-    assert_snapshot!(found(waiting), @"supervisor note -: the gateways of this home run in another container: this container does not hold `/h/.gatevisor.lock`, so it runs no gateways of this home: the container that holds it does; `/s/profile-watcher` takes over when that one is gone => -");
+    assert_snapshot!(found(waiting), @"supervisor note -: the gateways of this home run in another container: this container does not hold `/h/.gatevisor.lock`, so it runs no gateways of this home: the container or the `gatevisor up` that holds it does; `/s/profile-watcher` takes over when that one is gone => -");
     let lost = stands(true, Standing::Replaced { file: lock() });
     assert_snapshot!(found(lost), @"supervisor error -: gateways run here although this container does not hold the lock of the home: `/h/.gatevisor.lock` was replaced by another file, which this container does not hold: the container that holds it runs the gateways of this home; `/s/profile-watcher` should have stopped them, and is down or does not work => gatevisor s6 s6-svc -ku /s/profile-watcher");
     let missing = |facts: &mut Facts| {

@@ -31,6 +31,7 @@ mod exit;
 mod explain;
 mod gateway;
 mod health;
+mod home_claim;
 mod host_service;
 mod import;
 mod incidents;

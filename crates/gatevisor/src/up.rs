@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 
+use gatevisor_boot::volume::HeldHomeLock;
 use gatevisor_client::ScanDir;
 use gatevisor_gateways::inspect;
 use gatevisor_gateways::profile::ProfileName;
@@ -18,7 +19,7 @@ use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::reconcile::ScandirClaim;
 use crate::startup_progress::Ending;
-use crate::{detach, out, reconcile, startup_progress, summary, supervise, watch};
+use crate::{detach, home_claim, out, reconcile, startup_progress, summary, supervise, watch};
 
 /// Makes the slots, forks the process that shows the progress, and becomes the supervisor.
 pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
@@ -31,7 +32,13 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
         )
     })?;
     ScanDir::new(manager.scandir()).outlive(supervise::outlived_by());
-    let claim = if context.supervisor_running()? { ScandirClaim::Taken } else { reconcile::claim(context)? };
+    if context.supervisor_running()? {
+        return Err(taken(context));
+    }
+    // The lock of the home comes first. It is never given up, so nobody who comes between can take
+    // the scandir's lock, which the supervisor takes anew.
+    let home_lock = home_claim::claim(context)?;
+    let claim = reconcile::claim(context)?;
     if matches!(claim, ScandirClaim::Taken) {
         return Err(taken(context));
     }
@@ -54,24 +61,34 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     if options.detach {
         // The lock belongs to this process; the supervisor takes it anew.
         drop(claim);
-        return in_background(context, options, &wanted, &others);
+        return in_background(context, options, home_lock, &wanted, &others);
     }
+    let mut home_lock = home_lock;
     // It ends with the supervisor, which this process becomes.
     if !options.quiet {
-        process::fork_beside(|| startup_progress::run(context, &wanted, &others, Ending::CtrlC))
+        let shown = || {
+            // Only the supervisor keeps the home.
+            home_lock = None;
+            startup_progress::run(context, &wanted, &others, Ending::CtrlC)
+        };
+        process::fork_beside(shown)
             .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))?;
     }
-    Err(become_supervisor(context, options, None))
+    Err(become_supervisor(context, options, home_lock.as_ref(), None))
 }
 
 /// Starts a separate process that supervises; returns when it does, after the startup progress.
 fn in_background(
     context: &CommandContext,
     options: &args::Up,
+    home_lock: Option<HeldHomeLock>,
     wanted: &[ProfileName],
     others: &[ProfileName],
 ) -> Outcome {
-    let pid = detach::supervisor(context, |notify| become_supervisor(context, options, Some(notify)))?;
+    let become_it = |notify: &OwnedFd| become_supervisor(context, options, home_lock.as_ref(), Some(notify));
+    let pid = detach::supervisor(context, become_it)?;
+    // The supervisor has it now.
+    drop(home_lock);
     if context.json {
         out::json(&json!({ "supervisor": pid.as_raw_nonzero().get(), "ok": true }))?;
     } else {
@@ -104,7 +121,15 @@ fn taken(context: &CommandContext) -> CommandError {
 ///
 /// Then the process that must never die holds neither this command line nor the results of
 /// reconciliation.
-fn become_supervisor(context: &CommandContext, options: &args::Up, notify: Option<&OwnedFd>) -> CommandError {
+fn become_supervisor(
+    context: &CommandContext,
+    options: &args::Up,
+    home_lock: Option<&HeldHomeLock>,
+    notify: Option<&OwnedFd>,
+) -> CommandError {
+    if let Some(Err(errno)) = home_lock.map(HeldHomeLock::survive) {
+        return CommandError::new(Exit::System, format!("cannot keep the home locked: {errno}"));
+    }
     let manager = &context.manager;
     let argument = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
     let mut argv = vec![argument(b"gatevisor"), argument(b"supervise"), argument(b"--label-output")];

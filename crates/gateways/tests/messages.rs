@@ -103,7 +103,7 @@ fn commands_that_fail_say_what_failed_why_and_what_to_do() {
         1 profile `coder` has no gateway with this agent; name another profile with -p
         1 the gateway of `coder` is not registered in `/run/service`; `gatevisor -p coder gateway start` registers and starts it
         102 no supervisor is running for `coder` (`/run/service`); the desired state, stopped, is recorded and takes effect at the next `gatevisor up`
-        1 cannot start the gateway of `coder` here, so nothing was done: this container does not hold `/opt/data/profiles/.gatevisor.lock`, so it runs no gateways of this home: the container that holds it does
+        1 cannot start the gateway of `coder` here, so nothing was done: this container does not hold `/opt/data/profiles/.gatevisor.lock`, so it runs no gateways of this home: the container or the `gatevisor up` that holds it does
         111 cannot start the gateway of `coder`: its desired state is not recorded, so nothing was done
             cannot record the desired state in `/opt/data/gateway_state.json`; it is as it was
             No space left on device (os error 28)
@@ -158,7 +158,7 @@ fn registrations_that_fail_say_what_remains() {
     assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r"
         1 there is no profile `coder` in `/opt/data/profiles`; `gatevisor profile create coder` makes one
         1 profile `coder` has no gateway with this agent; name another profile with -p
-        1 the gateway of `coder` is not registered, as it cannot be started here: this container does not hold `/opt/data/profiles/.gatevisor.lock`, so it runs no gateways of this home: the container that holds it does
+        1 the gateway of `coder` is not registered, as it cannot be started here: this container does not hold `/opt/data/profiles/.gatevisor.lock`, so it runs no gateways of this home: the container or the `gatevisor up` that holds it does
         1 the gateway of `coder` is already registered in `/run/service`
         102 no supervisor is running on `/run/service`, so `coder` is not registered; `gatevisor up` starts one and registers every profile
         111 the gateway of `coder` is not registered: its desired state is not recorded

@@ -239,7 +239,7 @@ impl fmt::Display for Standing {
             Self::Held => f.write_str("this container holds the lock of the home, and runs its gateways"),
             Self::NeverHeld { file } => write!(
                 f,
-                "this container does not hold `{}`, so it runs no gateways of this home: the container that holds it does",
+                "this container does not hold `{}`, so it runs no gateways of this home: the container or the `gatevisor up` that holds it does",
                 file.display()
             ),
             Self::Replaced { file } => write!(

@@ -58,7 +58,7 @@ fn state_locks(profiles: &[ProfileFact]) -> impl Iterator<Item = HeldLock> {
 }
 
 /// Returns the process that holds a lock of flock(2), if we can see it.
-fn holder_of(file: &OwnedFd) -> Option<Holder> {
+pub fn holder_of(file: &OwnedFd) -> Option<Holder> {
     let stat = fstat(file).ok()?;
     let inode = format!(":{}", stat.st_ino);
     let whole = format!("{:02x}:{:02x}{inode}", major(stat.st_dev), minor(stat.st_dev));

@@ -31,6 +31,9 @@ use gatevisor_gateways::manager::{ScandirManager, observe_directory};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::{ContainerRole, role};
 
+pub use locks::holder_of as lock_holder;
+pub use process::words as words_of;
+
 /// The entry point of a container's image, if that is this program.
 const ENTRY_POINT: &str = "/init";
 /// Files that show that this is a container, whatever engine made it.

@@ -31,7 +31,7 @@ pub(super) fn owner(pid: i32) -> Option<u32> {
 }
 
 /// Returns the command line of a process; no words if there is no such process.
-pub(crate) fn words(pid: i32) -> Vec<String> {
+pub fn words(pid: i32) -> Vec<String> {
     let line = file(pid, "cmdline").unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()

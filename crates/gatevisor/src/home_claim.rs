@@ -1,0 +1,230 @@
+//! The lock of the home, as `gatevisor up` takes it: of all supervisors of a home, in containers or
+//! not and on whatever scandirs, one runs its gateways.
+//!
+//! *Lives here:* taking the lock for the supervisor, naming who has it, and what a killed one has
+//! left on another scandir.
+//! *Does not live here:* the lock (`gatevisor_boot::volume`); the lock of a scandir (`reconcile`).
+//!
+//! The lock ends with the process that has it, so one that was killed blocks nobody. What such a
+//! process was just starting may keep the lock for moments, and `doctor` takes it to look whether
+//! it is free. So only a supervisor that is seen to run is believed at once.
+//!
+//! The gateways of a killed one go on running. On the same scandir, the next supervisor ends them.
+//! So a file in the home tells which scandir that was.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use gatevisor_boot::volume::{self, HeldHomeLock};
+use gatevisor_doctor::facts::Holder;
+use gatevisor_doctor::{lock_holder, quote, words_of};
+use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::{open_lock, read_bounded};
+use gatevisor_paths::{OpenHome, by_path};
+use gatevisor_slot::survivors::members::Rule;
+use gatevisor_slot::survivors::process as survivors;
+use gatevisor_sys::file;
+use gatevisor_wire::files;
+use gatevisor_wire::member::Member;
+use rustix::event::{Timespec, poll};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use crate::context::CommandContext;
+use crate::exit::{CommandError, Exit};
+use crate::out;
+
+/// How often a lock that no supervisor seems to have is tried again, and the pause between two
+/// attempts.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// The file in the home with the scandir of the last supervisor, its mode, and its most bytes.
+const SCANDIR: &str = ".gatevisor-scandir";
+const MODE: Mode = Mode::from_raw_mode(0o644);
+const PATH_BYTES: usize = 4096;
+/// The most bytes of `/proc/PID/cgroup` that are read.
+const CGROUP_BYTES: usize = 64 << 10;
+/// How many digits the number of a container has, and how many of them are shown.
+const CONTAINER_DIGITS: usize = 64;
+const SHOWN_DIGITS: usize = 12;
+
+/// Takes the lock of the home; `None`, after a warning, where that is impossible.
+///
+/// # Errors
+/// A process has it, which runs the gateways of the home.
+pub fn claim(context: &CommandContext) -> Result<Option<HeldHomeLock>, CommandError> {
+    let root = context.manager.home().root();
+    let opened = OpenHome::open(root).map_err(|error| error.to_string());
+    let taken = opened.and_then(|home| {
+        // A file that is there and may only be read can be locked, too.
+        let made = volume::make(&home);
+        let taken = take(&home).map_err(|errno| made.err().unwrap_or(errno).to_string());
+        taken.map(|lock| (lock, home))
+    });
+    match taken {
+        Ok((Some(lock), home)) => follow(&home, context.manager.scandir()).map(|()| Some(lock)),
+        Ok((None, _)) => Err(refused(root)),
+        Err(why) => {
+            let home = root.display();
+            out::warn(&format!("cannot lock the home `{home}`, so its gateways may run twice: {why}"));
+            Ok(None)
+        }
+    }
+}
+
+/// Notes the scandir of the supervisor that is about to begin.
+///
+/// # Errors
+/// The last one was killed, and its gateways still run on another scandir.
+fn follow(home: &OpenHome, scandir: &Path) -> Result<(), CommandError> {
+    let mut buffer = [0; PATH_BYTES];
+    let noted = file::read_small(home, SCANDIR, &mut buffer).unwrap_or_default();
+    let last = Path::new(OsStr::from_bytes(noted));
+    if last == scandir {
+        return Ok(());
+    }
+    if let Some(pid) = left_on(last) {
+        let (root, last) = (quote(home.path()), quote(last));
+        let message = format!(
+            "the last supervisor of this home was killed, and process {pid} of it still runs; \
+             `gatevisor --home {root} --scandir {last} up` ends what it left, and then `down` ends that"
+        );
+        return Err(CommandError::new(Exit::AlreadySupervised, message));
+    }
+    let bytes = scandir.as_os_str().as_bytes();
+    if let Err(errno) = file::replace(home, SCANDIR, ".gatevisor-scandir.new", bytes, MODE) {
+        let file = home.path().join(SCANDIR);
+        out::warn(&format!("cannot write down the scandir in `{}`: {errno}", file.display()));
+    }
+    Ok(())
+}
+
+/// Returns a process that a killed supervisor of a scandir has left, if there is one.
+fn left_on(scandir: &Path) -> Option<i32> {
+    let directory = by_path::directory(scandir).ok()?;
+    by_path::look_itself(scandir.join(files::SVSCAN_UNFINISHED)).ok()?;
+    let identity = file::lasting_identity(&directory, "").ok()?;
+    by_path::names(scandir).ok()?.into_iter().find_map(|(name, _)| {
+        ProfileName::of_service(name.as_bytes())?;
+        let service = Member { scandir: identity.as_bytes(), supervisor: 0, name: name.as_bytes() };
+        let all = survivors::all(&service, None).ok()?;
+        Rule::default().members(&all).first().map(|process| process.pid)
+    })
+}
+
+fn take(home: &OpenHome) -> Result<Option<HeldHomeLock>, Errno> {
+    for _ in 0..ATTEMPTS {
+        if let Some(lock) = volume::try_take(home)? {
+            return Ok(Some(lock));
+        }
+        if holder(home.path()).is_some_and(|holder| scandir_of(&words_of(holder.pid)).is_some()) {
+            return Ok(None);
+        }
+        let _ = poll(&mut [], Some(&PAUSE));
+    }
+    volume::try_take(home)
+}
+
+/// Returns the process that has the lock, if it can be seen from here.
+fn holder(home: &Path) -> Option<Holder> {
+    lock_holder(&open_lock(&home.join(volume::FILE))?)
+}
+
+fn refused(home: &Path) -> CommandError {
+    let holder = holder(home);
+    let by = match &holder {
+        Some(holder) => format!("process {} (`{}`){}", holder.pid, holder.name, place(holder.pid)),
+        None => "a process that cannot be seen from here, such as one of another container".to_owned(),
+    };
+    let lock = home.join(volume::FILE);
+    let mut message =
+        format!("whoever holds `{}` runs the gateways of this home, and that is {by}", lock.display());
+    match holder.and_then(|holder| scandir_of(&words_of(holder.pid))) {
+        Some(scandir) => {
+            let (home, quoted) = (quote(home), quote(&scandir));
+            let _ = write!(
+                message,
+                ", on the scandir `{}`; `gatevisor --home {home} --scandir {quoted} down` ends it",
+                scandir.display()
+            );
+        }
+        None => message.push_str("; end that first, or name another home with --home"),
+    }
+    CommandError::new(Exit::AlreadySupervised, message)
+}
+
+/// Returns the scandir of a supervisor that `up` became, from its command line.
+fn scandir_of(words: &[String]) -> Option<PathBuf> {
+    let is_ups =
+        words.get(1).is_some_and(|verb| verb == "supervise") && !words.iter().any(|word| word == "--");
+    words.last().filter(|_| is_ups).map(PathBuf::from)
+}
+
+/// Returns where a process runs, if that is a unit or a container other than ours.
+fn place(pid: i32) -> String {
+    let read = |process: &str| {
+        let path = PathBuf::from(format!("/proc/{process}/cgroup"));
+        let bytes = read_bounded(&path, CGROUP_BYTES).ok().flatten().unwrap_or_default();
+        place_in(&String::from_utf8_lossy(&bytes))
+    };
+    let found = read(&pid.to_string());
+    if found == read("self") { String::new() } else { found }
+}
+
+/// Returns the unit or the container in the text of `/proc/PID/cgroup`.
+fn place_in(cgroup: &str) -> String {
+    let path = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).max_by_key(|path| path.len());
+    let parts = || path.unwrap_or_default().rsplit('/');
+    if let Some(container) = parts().find_map(container_in) {
+        return format!(" of the container {container}");
+    }
+    let unit = parts().find(|part| part.ends_with(".service"));
+    unit.map_or_else(String::new, |unit| format!(" of the unit `{unit}`"))
+}
+
+/// Returns the number of a container, shortened, from a part of a group's path. Engines put a word
+/// before it and `.scope` after it.
+fn container_in(part: &str) -> Option<&str> {
+    let number = part.strip_suffix(".scope").unwrap_or(part).rsplit('-').next()?;
+    let is_number = number.len() == CONTAINER_DIGITS && number.bytes().all(|byte| byte.is_ascii_hexdigit());
+    number.get(..SHOWN_DIGITS).filter(|_| is_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_in_a_container_or_a_unit_or_in_nothing_that_has_a_name() {
+        let id = "0123456789abcdef".repeat(4);
+        let unit = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/gatevisor-home.service\n";
+        for (text, expected) in [
+            (unit.to_owned(), " of the unit `gatevisor-home.service`"),
+            ("0::/user.slice/user-1000.slice/session-3.scope\n".to_owned(), ""),
+            (format!("0::/system.slice/docker-{id}.scope\n"), " of the container 0123456789ab"),
+            (
+                format!("12:pids:/docker/{id}\n1:name=systemd:/docker/{id}\n"),
+                " of the container 0123456789ab",
+            ),
+            (format!("0::/kubepods/pod1/cri-containerd-{id}.scope/x\n"), " of the container 0123456789ab"),
+            ("0::/\n".to_owned(), ""),
+            (String::new(), ""),
+        ] {
+            assert_eq!(place_in(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_scandir_of_a_supervisor_is_its_last_word_unless_others_follow() {
+        let scandir = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            scandir_of(&words)
+        };
+        assert_eq!(scandir("gatevisor supervise --grace-ms 30000 /s"), Some("/s".into()));
+        for line in ["gatevisor supervise --command-fd 3 /s -- main-wrapper.sh", "gatevisor up", "flock"] {
+            assert_eq!(scandir(line), None, "{line}");
+        }
+    }
+}
