@@ -150,6 +150,8 @@ fn an_edited_definition_is_said_to_be_newer_until_reload_has_it_take_effect() {
     assert_eq!(home.report("coder")["older_than_definition"], true, "its process is as it was");
     let said = home.says("reload").ok();
     assert!(said.contains("coder: as the definition has it already; it takes effect with"), "{said}");
+    let again = home.says("--json reload coder").ok();
+    assert!(again.contains("\"changed\":false"), "{again}");
     let ran = home.says("gateway restart coder");
     assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
     until_file(&home.log_file("coder"), "the new colour", |text| text.contains("colour blue"));

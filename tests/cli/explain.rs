@@ -211,15 +211,7 @@ fn until_logged_twice(home: &Home, words: &str) {
 }
 
 fn port_taken() -> Home {
-    let mut home = Home::with_agent(&[PATIENT]);
-    home.profile("coder");
-    let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = held.local_addr().unwrap().port();
-    // It is held until the test ends.
-    std::mem::forget(held);
-    fs::write(home.profile_dir("coder").join(".env"), format!("PORT={port}\n")).unwrap();
-    home.want_running("coder");
-    home.up_quietly();
+    let home = beside_another(Home::with_agent(&[PATIENT]));
     until_resting(&home);
     crate::home::until_file(&home.log_file("coder"), "the port", |text| {
         text.to_lowercase().matches("in use").count() >= 2
@@ -229,16 +221,20 @@ fn port_taken() -> Home {
 
 /// Returns a home whose gateway is up and does not need the port that it wants.
 fn beside_its_port() -> Home {
-    let mut home = Home::with_script(SLEEPER, &[READY]);
+    let home = beside_another(Home::with_script(SLEEPER, &[READY]));
+    home.until_state("coder", "starting");
+    home
+}
+
+/// Starts a gateway whose port this process has until the test ends.
+fn beside_another(mut home: Home) -> Home {
     home.profile("coder");
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port();
-    // It is held until the test ends.
     std::mem::forget(held);
     fs::write(home.profile_dir("coder").join(".env"), format!("PORT={port}\n")).unwrap();
     home.want_running("coder");
     home.up_quietly();
-    home.until_state("coder", "starting");
     home
 }
 

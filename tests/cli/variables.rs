@@ -28,6 +28,9 @@ fn a_new_profile_has_its_variables_from_the_first_moment_on() {
     for (words, why) in [
         ("profile create writer --env 1A=b", "a name has"),
         ("profile create writer --env A", "there is no `=`"),
+        ("profile create writer --env A=- --env B=-", "only one of them can be `-`"),
+        ("profile create writer --env-file - --env B=-", "only one of them can be `-`"),
+        ("profile env coder set A=- B=-", "only one of them can be `-`"),
         ("profile create writer --port 0", "--port takes a number"),
     ] {
         assert!(home.says(words).refused(100).contains(why), "{words}");

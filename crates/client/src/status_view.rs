@@ -8,7 +8,7 @@ use crate::{ExecProgress, ServiceDir, StatusError};
 use gatevisor_sys::proc::Process;
 use gatevisor_wire::{
     Pid,
-    exit::error_chain,
+    exit::{COMMAND_NOT_REACHED, error_chain},
     files::POLICY,
     policy::{PublishedPolicy, RestartPhase},
     started::Announcer,
@@ -17,10 +17,6 @@ use gatevisor_wire::{
 };
 use std::{fmt, io};
 
-/// Exit codes of our interpreter when it could not start the service's command.
-///
-/// **Source:** POSIX `sh` for 126 and 127; s6 for 111 and 100.
-pub const START_FAILED: [u8; 4] = [126, 127, 111, 100];
 /// Why a service waits whose last process has left processes behind.
 const ENDING_SURVIVORS: &str = "what its last process may have left behind is being ended first";
 
@@ -173,7 +169,8 @@ impl StateName {
         // The text belongs to the last start only if that start ended with one of our interpreter's
         // exit codes for failure.
         let exit_code = status.last.exit_code().filter(|_| !status.never_started());
-        let start_error = start_error.filter(|_| exit_code.is_some_and(|code| START_FAILED.contains(&code)));
+        let start_error =
+            start_error.filter(|_| exit_code.is_some_and(|code| COMMAND_NOT_REACHED.contains(&code)));
         match phase {
             RestartPhase::Failed | RestartPhase::Refused => {
                 Self::Failed { reason: said.or(start_error).map(String::from) }

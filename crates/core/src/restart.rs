@@ -3,6 +3,7 @@
 //! *Lives here:* the classes of exits, the growing delays, the definition of health.
 //! *Does not live here:* the service machine, which asks.
 
+use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::fail_code::FailCode;
 use gatevisor_wire::wait::WaitStatus;
 
@@ -11,10 +12,6 @@ use crate::time::Tick;
 /// The most codes of one class that a service directory can name.
 pub const MAX_CODES: usize = 16;
 
-/// Exit codes of an interpreter of `run` that did not reach the command.
-///
-/// **Source:** POSIX `sh` for 126 and 127; s6 and our own interpreter for 100 and 111.
-const NEVER_RAN: [u8; 4] = [100, 111, 126, 127];
 /// Starts that a service may request without a stable run between them before a request has to
 /// wait.
 const FREE_REQUESTS: u32 = 5;
@@ -141,7 +138,7 @@ impl History {
             }
             _ => {}
         }
-        let decision = if how.exit_code().is_some_and(|code| NEVER_RAN.contains(&code)) {
+        let decision = if how.exit_code().is_some_and(|code| COMMAND_NOT_REACHED.contains(&code)) {
             self.after_failed_start(policy)
         } else {
             let delay_ms = self.jittered(policy, ladder_ms(policy, self.failures));

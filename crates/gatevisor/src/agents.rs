@@ -3,7 +3,6 @@
 //! *Lives here:* what is listed, and printing it. *Does not live here:* what a definition may say
 //! (`gatevisor_gateways::agent`), and which one counts for a home (`context`).
 
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use gatevisor_gateways::agent::{self, Ability, AgentDefinition, AgentError, BUILT_INS, built_in};
@@ -20,6 +19,7 @@ use crate::container_scandir::variable;
 use crate::context::{self, Counting};
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, Text, TextTable};
+use crate::standard_input;
 
 /// Does what is asked for; without a word, lists.
 pub fn run(common: &Common, verb: Option<&AgentsCommand>) -> Outcome {
@@ -113,22 +113,14 @@ fn read(file: &Path) -> Result<String, CommandError> {
 
 /// Reads a definition from the standard input.
 fn read_input(file: &Path) -> Result<String, CommandError> {
-    let most = u64::try_from(agent::MAX_BYTES).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
-    let read = io::stdin().lock().take(most.saturating_add(1)).read_to_end(&mut bytes);
     let wrong = |why: &dyn std::fmt::Display| {
         CommandError::new(
             Exit::Usage,
             format!("cannot read the agent definition `{}`: {why}", file.display()),
         )
     };
-    match read {
-        Err(error) => Err(wrong(&error)),
-        Ok(length) if length > agent::MAX_BYTES => {
-            Err(wrong(&format_args!("it is longer than {} bytes", agent::MAX_BYTES)))
-        }
-        Ok(_) => String::from_utf8(bytes).map_err(|_| wrong(&"it is not UTF-8")),
-    }
+    let bytes = standard_input::all(agent::MAX_BYTES).map_err(|error| wrong(&error))?;
+    String::from_utf8(bytes).map_err(|_| wrong(&"it is not UTF-8"))
 }
 
 /// A definition that is listed.

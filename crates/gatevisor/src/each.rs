@@ -38,8 +38,18 @@ impl Told {
 /// The result of a job, or why it failed.
 pub type Result<T = Told> = std::result::Result<T, CommandError>;
 
-/// The results so far, in the order of the names.
-type Results = Arc<Mutex<Vec<Option<Result>>>>;
+/// How far the job for a gateway is.
+enum Progress {
+    /// It has not begun, and nothing of it is done.
+    Waiting,
+    /// It is under way.
+    UnderWay,
+    /// It has ended.
+    Ended(Result),
+}
+
+/// How far all jobs are, in the order of the names.
+type AllProgress = Arc<Mutex<Vec<Progress>>>;
 
 /// What Ctrl-C does about gateways whose job is under way.
 pub trait Interruption: Send + 'static {
@@ -86,9 +96,15 @@ pub fn at_once_until(
     interruption: impl Interruption,
     job: impl Fn(&ProfileName) -> Result + Sync,
 ) -> Vec<Result> {
-    let results: Results = Arc::new(Mutex::new(names.iter().map(|_| None).collect()));
-    let (shown, all, json) = (Arc::clone(&results), names.to_vec(), context.json);
+    let progress: AllProgress = Arc::new(Mutex::new(names.iter().map(|_| Progress::Waiting).collect()));
+    let (shown, all, json) = (Arc::clone(&progress), names.to_vec(), context.json);
     interrupt::on_signal(move || interrupted(&all, &shown, &interruption, json));
+    let note = |index: usize, now: Progress| {
+        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = progress.get_mut(index) {
+            *place = now;
+        }
+    };
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..names.len().min(AT_A_TIME) {
@@ -96,31 +112,32 @@ pub fn at_once_until(
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(name) = names.get(index) else { return };
-                    let result = job(name);
-                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(place) = results.get_mut(index) {
-                        *place = Some(result);
-                    }
+                    note(index, Progress::UnderWay);
+                    note(index, Progress::Ended(job(name)));
                 }
             });
         }
     });
-    let undone = || Err(CommandError::new(Exit::Bug, "nothing was done"));
-    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-    results.iter_mut().map(|place| place.take().unwrap_or_else(undone)).collect()
+    let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = |progress| match progress {
+        Progress::Ended(result) => result,
+        Progress::Waiting | Progress::UnderWay => Err(CommandError::new(Exit::Bug, "nothing was done")),
+    };
+    std::mem::take(&mut *progress).into_iter().map(result).collect()
 }
 
 /// Says how far it is, and returns whether the command ends with that.
 fn interrupted(
     names: &[ProfileName],
-    results: &Results,
+    progress: &AllProgress,
     interruption: &impl Interruption,
     json: bool,
 ) -> bool {
-    // Nothing is finished meanwhile.
-    let results = results.lock().unwrap_or_else(PoisonError::into_inner);
-    let unfinished = names.iter().zip(results.iter()).filter(|(_, result)| result.is_none());
-    let too_late: Vec<&str> = unfinished
+    // Nothing begins or is finished meanwhile.
+    let progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_under_way = |progress: &Progress| matches!(progress, Progress::UnderWay);
+    let under_way = names.iter().zip(progress.iter()).filter(|(_, progress)| is_under_way(progress));
+    let too_late: Vec<&str> = under_way
         .map(|(name, _)| name)
         .filter(|name| !interruption.may_end(name))
         .map(ProfileName::as_str)
@@ -129,27 +146,23 @@ fn interrupted(
         out::say(format_args!("{}: too late to interrupt this; it is nearly done", too_late.join(", ")));
         return false;
     }
-    say_how_far(names, &results, interruption, json);
+    say_how_far(names, &progress, interruption, json);
     true
 }
 
-fn say_how_far(
-    names: &[ProfileName],
-    results: &[Option<Result>],
-    interruption: &impl Interruption,
-    json: bool,
-) {
-    let done = results.iter().flatten().count();
+fn say_how_far(names: &[ProfileName], progress: &[Progress], interruption: &impl Interruption, json: bool) {
+    let done = progress.iter().filter(|progress| matches!(progress, Progress::Ended(_))).count();
     out::say(format_args!("interrupted after {done} of {}", names.len()));
-    for (name, result) in names.iter().zip(results.iter()) {
-        let (words, line) = match result {
-            Some(Ok(told)) => (told.words.clone(), object(name, told).into()),
-            Some(Err(failure)) => (failure.message.clone(), failed(name, failure)),
-            None => {
-                let words = interruption.end(name);
-                let error = format!("interrupted; {words}");
-                (words, json!({ "profile": name.as_str(), "ok": false, "error": error }))
-            }
+    let unfinished = |name: &ProfileName, words: String| {
+        let error = format!("interrupted; {words}");
+        (words, json!({ "profile": name.as_str(), "ok": false, "error": error }))
+    };
+    for (name, progress) in names.iter().zip(progress) {
+        let (words, line) = match progress {
+            Progress::Ended(Ok(told)) => (told.words.clone(), object(name, told).into()),
+            Progress::Ended(Err(failure)) => (failure.message.clone(), failed(name, failure)),
+            Progress::UnderWay => unfinished(name, interruption.end(name)),
+            Progress::Waiting => unfinished(name, "not begun".to_owned()),
         };
         out::say(format_args!("{name}: {words}"));
         if json {
@@ -233,4 +246,33 @@ pub fn shown(names: &[ProfileName], mut show: impl FnMut(&ProfileName) -> Outcom
         }
     }
     Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing that is under way can be interrupted.
+    struct TooLate;
+
+    impl Interruption for TooLate {
+        fn may_end(&self, _: &ProfileName) -> bool {
+            false
+        }
+
+        fn end(&self, name: &ProfileName) -> String {
+            unreachable!("the job for {name} is not under way")
+        }
+    }
+
+    #[test]
+    fn what_has_not_begun_is_never_too_late_to_interrupt() {
+        let names: [ProfileName; 2] = ["coder", "writer"].map(|name| name.parse().unwrap());
+        let ends = |second: Progress| {
+            let all = Arc::new(Mutex::new(vec![Progress::Ended(Ok(Told::default())), second]));
+            interrupted(&names, &all, &TooLate, false)
+        };
+        assert!(ends(Progress::Waiting));
+        assert!(!ends(Progress::UnderWay));
+    }
 }

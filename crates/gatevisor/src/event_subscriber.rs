@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::engine::Interests;
-use gatevisor_client::status_view::START_FAILED;
 use gatevisor_client::{ExecProgress, ExecWatch, Listener, ScanDir, ServiceDir, StatusError};
 use gatevisor_gateways::live;
 use gatevisor_gateways::manager::LookError;
@@ -20,6 +19,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::turns;
 use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::event::ServiceEvent;
+use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
 use rustix::fs::fstat;
@@ -106,7 +106,7 @@ impl SubscribedService {
             // The interpreter's exit code shows whether the command was ever executed.
             ServiceEvent::Died if std::mem::take(&mut self.is_starting) => {
                 let code = self.dir.deaths().last().and_then(|death| death.how().exit_code());
-                let is_failure = code.is_none_or(|code| START_FAILED.contains(&code));
+                let is_failure = code.is_none_or(|code| COMMAND_NOT_REACHED.contains(&code));
                 let first = if is_failure { Happened::FailedToStart } else { Happened::Up };
                 happened.extend([first, Happened::ServiceEvent(event)]);
             }

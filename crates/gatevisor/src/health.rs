@@ -70,8 +70,8 @@ pub fn of_supervisor(common: &Common) -> Outcome {
         let scandir = context.manager.scandir();
         (of_scandir(scandir), scandir.to_owned())
     };
-    let is_missed = matches!(found, Ok(FoundSupervisor::Here(_))) && live::was_watched(&scandir);
-    let answer = judged(found, live::unwatched(&scandir).filter(|_| is_missed));
+    let is_here = matches!(found, Ok(FoundSupervisor::Here(_)));
+    let answer = judged(found, live::missing(&scandir).filter(|_| is_here));
     if common.json {
         out::json(&answer)?;
     } else if let Some(reason) = &answer.reason {

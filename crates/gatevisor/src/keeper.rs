@@ -30,9 +30,9 @@ pub struct Kept<'a> {
     /// What it watches, for people.
     pub what: &'static str,
     /// What it does; returns its exit code.
-    pub job: &'a dyn Fn() -> i32,
+    pub job: Box<dyn Fn() -> i32 + 'a>,
     /// Returns a number that changes as long as it makes progress, where it shows that.
-    pub pulse: Option<&'a dyn Fn() -> Option<u64>>,
+    pub pulse: Option<Box<dyn Fn() -> Option<u64> + 'a>>,
 }
 
 /// Keeps these processes running. Does not return.
@@ -61,13 +61,23 @@ struct KeptProcess<'a> {
     began_ms: u64,
     start_at_ms: u64,
     delay_ms: u64,
-    last_pulse: (Option<u64>, Attended),
+    /// What showed last that it makes progress, and when that was seen.
+    last_pulse: Option<u64>,
+    last_progress: Attended,
 }
 
 impl<'a> KeptProcess<'a> {
     fn new(kept: &'a Kept<'a>) -> Self {
-        let last_pulse = (None, Attended::default());
-        Self { kept, pid: None, end: None, began_ms: 0, start_at_ms: 0, delay_ms: FIRST_MS, last_pulse }
+        Self {
+            kept,
+            pid: None,
+            end: None,
+            began_ms: 0,
+            start_at_ms: 0,
+            delay_ms: FIRST_MS,
+            last_pulse: None,
+            last_progress: Attended::default(),
+        }
     }
 
     /// Returns for how many milliseconds nothing is to be done about it, if it does not end.
@@ -93,8 +103,8 @@ impl<'a> KeptProcess<'a> {
 
     fn start(&mut self, now_ms: u64, now: Attended) {
         self.began_ms = now_ms;
-        self.last_pulse = (None, now);
-        match fork_beside(self.kept.job) {
+        (self.last_pulse, self.last_progress) = (None, now);
+        match fork_beside(&self.kept.job) {
             Ok(pid) => {
                 self.pid = Some(pid);
                 self.end = pidfd_open(pid, PidfdFlags::empty()).ok();
@@ -123,11 +133,11 @@ impl<'a> KeptProcess<'a> {
     }
 
     fn is_stuck(&mut self, wake: WakeUp) -> bool {
-        let Some(pulse) = self.kept.pulse else { return false };
+        let Some(pulse) = &self.kept.pulse else { return false };
         let pulse = pulse();
-        if pulse != self.last_pulse.0 || wake.lapse {
-            self.last_pulse = (pulse, wake.now);
+        if pulse != self.last_pulse || wake.lapse {
+            (self.last_pulse, self.last_progress) = (pulse, wake.now);
         }
-        u128::from(wake.now.since(self.last_pulse.1)) > STUCK.as_millis()
+        u128::from(wake.now.since(self.last_progress)) > STUCK.as_millis()
     }
 }

@@ -26,7 +26,7 @@ const EVIDENCE_MS: u64 = 3_000;
 /// Has a process of its own keep the watcher running beside this process, as long as that runs.
 /// Returns that process.
 pub fn beside(manager: &ScandirManager) -> Result<Pid, CommandError> {
-    fork_beside(|| keeper::keep(&[kept(&|| watch(manager), &|| pulse(manager))]))
+    fork_beside(|| keeper::keep(&[kept(manager)]))
         .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
 }
 
@@ -43,18 +43,19 @@ pub fn ended(keeper: Pid) -> CommandError {
     CommandError::new(Exit::System, "what keeps the watcher of gateways running has ended; beginning again")
 }
 
-/// Watches whether the gateways work, for a keeper.
-pub fn kept<'a>(job: &'a dyn Fn() -> i32, pulse: &'a dyn Fn() -> Option<u64>) -> Kept<'a> {
+/// Returns the watcher of gateways, for a keeper.
+pub fn kept(manager: &ScandirManager) -> Kept<'_> {
+    let (job, pulse) = (Box::new(|| watch(manager)), Box::new(|| pulse(manager)));
     Kept { what: "whether gateways work", job, pulse: Some(pulse) }
 }
 
 /// Returns a number that changes as long as the watcher of a scandir makes progress.
-pub fn pulse(manager: &ScandirManager) -> Option<u64> {
+fn pulse(manager: &ScandirManager) -> Option<u64> {
     beat_of(manager.scandir()).map(|pulse| pulse.beat_ms)
 }
 
 /// Watches whether the gateways work. Returns an exit code when that is no longer possible.
-pub fn watch(manager: &ScandirManager) -> i32 {
+fn watch(manager: &ScandirManager) -> i32 {
     let error = match LiveWatcher::new(manager.clone(), PARALLEL, tell, collect) {
         Ok(watcher) => watcher.run(),
         Err(error) => error,

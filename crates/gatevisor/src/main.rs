@@ -56,6 +56,7 @@ mod reconcile;
 mod reload;
 mod remedy;
 mod screen;
+mod standard_input;
 mod startup_progress;
 mod status;
 mod status_watch;

@@ -7,8 +7,6 @@
 //! standard input, where no list of processes shows it.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Display;
-use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -22,6 +20,7 @@ use crate::args::{EnvCommand, NewVariables};
 use crate::context::{CommandContext, profile_name};
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out;
+use crate::standard_input::{self, StandardInputError};
 
 /// The most bytes of standard input or of a file that are read.
 const MAX_BYTES: usize = 1 << 20;
@@ -151,15 +150,10 @@ fn assignment(word: &OsStr) -> Result<(String, OsString), CommandError> {
 }
 
 fn stdin() -> Result<Vec<u8>, CommandError> {
-    let mut bytes = Vec::new();
-    let failed =
-        |why: &dyn Display| CommandError::new(Exit::System, format!("cannot read standard input: {why}"));
-    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
-    let read = io::stdin().lock().take(limit.saturating_add(1)).read_to_end(&mut bytes);
-    if read.map_err(|error| failed(&error))? > MAX_BYTES {
-        return Err(failed(&format_args!("it has more than {MAX_BYTES} bytes")));
-    }
-    Ok(bytes)
+    standard_input::all(MAX_BYTES).map_err(|error| {
+        let code = if matches!(error, StandardInputError::ReadTwice) { Exit::Usage } else { Exit::System };
+        CommandError::new(code, format!("cannot read standard input: {error}"))
+    })
 }
 
 /// Returns the port that a word means.

@@ -55,20 +55,20 @@ fn reload(
             format!("`{path}` is no service directory that gatevisor made"),
         ));
     };
-    let is_older = runs_older(context, name);
-    if changes.is_empty() && !is_older {
+    let status = slot.status().ok();
+    let running = status.and_then(|status| status.pid);
+    if changes.is_empty() && !slots::runs_older(slot.path(), running) {
         return Ok(told("as the definition has it already".to_owned(), false, Vec::new()));
     }
-    let running = slot.status().ok().and_then(|status| status.pid);
     slots::renew_below(slot.path(), &changes, running).map_err(|error| {
         let path = slot.path().display();
         CommandError::new(Exit::System, format!("cannot render the service directory `{path}` anew: {error}"))
     })?;
     let log =
         if changes.concern_log() { "; its log's settings count from the next `gatevisor up`" } else { "" };
-    let is_up = slot.status().is_ok_and(|status| status.is_up());
+    let is_up = status.is_some_and(|status| status.is_up());
     let shall_run = status::row(context, name)?.desired_state.as_deref() == Some("running");
-    let mut warnings = Vec::new();
+    let (mut warnings, mut is_changed) = (Vec::new(), !changes.is_empty());
     let done = if changes.is_empty() { "as the definition has it already" } else { "rendered anew" };
     let words = match (is_up, options.restart) {
         (false, _) => done.to_owned(),
@@ -79,10 +79,11 @@ fn reload(
         (true, true) => {
             let request = GatewayRequest::here("reload --restart");
             warnings = context.manager.restart(name, &request)?.warnings;
+            is_changed = true;
             format!("{done}, and restarted")
         }
     };
-    Ok(told(words + log, true, warnings))
+    Ok(told(words + log, is_changed, warnings))
 }
 
 /// Returns whether a gateway's process was started before its service directory was made as it is.

@@ -175,13 +175,13 @@ pub fn svscan(asked: &Svscan) -> u8 {
 /// Returns the descriptor to notify and the path of this program, or an exit code and why not.
 fn prepare(asked: &Svscan) -> Result<(Option<OwnedFd>, PathBuf), (u8, String)> {
     let notify = asked.notify.map(gatevisor_sys::process::adopt_fd).transpose();
-    let notify = notify.map_err(|error| (100, format!("invalid notification fd: {error}")))?;
+    let notify = notify.map_err(|error| (Exit::Usage.code(), format!("invalid notification fd: {error}")))?;
     if !asked.scandir.is_dir() {
-        return Err((111, format!("there is no scandir `{}`", asked.scandir.display())));
+        return Err((Exit::System.code(), format!("there is no scandir `{}`", asked.scandir.display())));
     }
     let program = gatevisor_sys::process::own_program();
-    let program =
-        program.map_err(|error| (111, format!("cannot find out where this program is: {error}")))?;
+    let program = program
+        .map_err(|error| (Exit::System.code(), format!("cannot find out where this program is: {error}")))?;
     Ok((notify, program))
 }
 

@@ -63,10 +63,9 @@ pub fn run(words: &[OsString]) -> Outcome {
             "the supervisor of this home has not started this process",
         ));
     }
-    let manager = &context.manager;
     keeper::keep(&[
-        Kept { what: "the profiles", job: &|| watch(&context), pulse: None },
-        live::kept(&|| live::watch(manager), &|| live::pulse(manager)),
+        Kept { what: "the profiles", job: Box::new(|| watch(&context)), pulse: None },
+        live::kept(&context.manager),
     ])
 }
 

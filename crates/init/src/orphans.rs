@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_sys::proc::StatLine;
 use gatevisor_sys::process;
 use gatevisor_wire::Pid as Known;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, waitpid};
@@ -41,11 +42,8 @@ impl Lineage {
 
     /// Parses a line of `/proc/PID/stat`.
     fn parse(stat: &[u8]) -> Option<Self> {
-        // The name may contain any bytes; only numbers follow its last parenthesis.
-        let end = stat.iter().rposition(|&byte| byte == b')')?;
-        let mut words = str::from_utf8(stat.get(end..)?).ok()?.split_ascii_whitespace().skip(2);
-        let (parent, group) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { parent, group, began: words.nth(16)?.parse().ok()? })
+        let line = StatLine::parse(stat)?;
+        Some(Self { parent: line.number(4)?, group: line.number(5)?, began: line.number(22)? })
     }
 }
 

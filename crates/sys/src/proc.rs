@@ -5,12 +5,51 @@
 //!
 //! **Source:** proc(5).
 
+use std::str::FromStr;
 use std::{fs, io};
 
 use rustix::time::{ClockId, clock_gettime};
 
 /// The unit, per second, in which the kernel says when a process began; the same on every Linux.
 const TICKS_A_SECOND: u64 = 100;
+
+/// A line of `/proc/PID/stat` or `/proc/PID/task/TID/stat`.
+///
+/// **Source:** `proc_pid_stat(5)`, whose numbers of fields these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatLine<'a> {
+    number: &'a [u8],
+    /// The name that the kernel has for it; any bytes.
+    pub command: &'a [u8],
+    /// Everything from the third field on.
+    fields: &'a str,
+}
+
+impl<'a> StatLine<'a> {
+    /// Parses a line; `None` if it is none.
+    pub fn parse(stat: &'a [u8]) -> Option<Self> {
+        // The name may contain any bytes; only numbers follow its last parenthesis.
+        let open = stat.iter().position(|&byte| byte == b'(')?;
+        let close = stat.iter().rposition(|&byte| byte == b')')?;
+        let fields = str::from_utf8(stat.get(close.checked_add(1)?..)?).ok()?;
+        Some(Self { number: stat.get(..open)?, command: stat.get(open.checked_add(1)?..close)?, fields })
+    }
+
+    /// Returns the process or thread number, which is the first field.
+    pub fn pid(&self) -> Option<i32> {
+        str::from_utf8(self.number).ok()?.trim().parse().ok()
+    }
+
+    /// Returns the kernel's letter for the state, which is the third field.
+    pub fn state(&self) -> Option<char> {
+        self.fields.trim_ascii_start().chars().next()
+    }
+
+    /// Returns the number in a field after the third.
+    pub fn number<T: FromStr>(&self, field: usize) -> Option<T> {
+        self.fields.split_ascii_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
+    }
+}
 
 /// A process that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,29 +80,21 @@ impl Process {
     }
 
     fn parse(stat: &[u8]) -> Option<Self> {
-        // The name may contain any bytes; only numbers follow its last parenthesis.
-        let open = stat.iter().position(|&byte| byte == b'(')?;
-        let close = stat.iter().rposition(|&byte| byte == b')')?;
-        let pid = str::from_utf8(stat.get(..open)?).ok()?.trim().parse().ok()?;
-        let command = stat.get(open.checked_add(1)?..close)?.to_vec();
-        let rest = str::from_utf8(stat.get(close.checked_add(1)?..)?).ok()?;
-        let words: Vec<&str> = rest.split_ascii_whitespace().collect();
-        if matches!(*words.first()?, "Z" | "X") {
+        let line = StatLine::parse(stat)?;
+        let state = line.state()?;
+        if matches!(state, 'Z' | 'X') {
             return None;
         }
-        // The fields are counted from the state, which is the third.
-        let number = |field: usize| words.get(field.checked_sub(3)?)?.parse::<u64>().ok();
-        let signed = |field: usize| words.get(field.checked_sub(3)?)?.parse::<i32>().ok();
-        let ticks = number(14)?.saturating_add(number(15)?);
+        let ticks = line.number::<u64>(14)?.saturating_add(line.number(15)?);
         Some(Self {
-            pid,
-            parent: signed(4)?,
-            session: signed(6)?,
-            began: number(22)?,
-            command,
+            pid: line.pid()?,
+            parent: line.number(4)?,
+            session: line.number(6)?,
+            began: line.number(22)?,
+            command: line.command.to_vec(),
             cpu_ms: ticks.saturating_mul(1000 / TICKS_A_SECOND),
-            resident_pages: number(24)?,
-            is_stopped: matches!(*words.first()?, "T" | "t"),
+            resident_pages: line.number(24)?,
+            is_stopped: matches!(state, 'T' | 't'),
         })
     }
 
@@ -111,10 +142,7 @@ impl Process {
 ///
 /// **Source:** proc(5), `/proc/pid/stat`, field 3.
 pub fn state(pid: i32) -> Option<char> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name may contain anything, and ends with the last parenthesis.
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    stat.get(end.checked_add(2)?).map(|&byte| char::from(byte))
+    StatLine::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.state()
 }
 
 /// Returns whether a signal has stopped a process, as far as that can be seen.

@@ -47,6 +47,12 @@ impl Exit {
     }
 }
 
+/// Exit codes of an interpreter of `run` that did not reach the command.
+///
+/// **Source:** POSIX `sh` for 126 and 127; s6 and our own interpreter for 100 and 111.
+pub const COMMAND_NOT_REACHED: [u8; 4] =
+    [Exit::Usage.code(), Exit::System.code(), Exit::NotExecutable.code(), Exit::NotFound.code()];
+
 impl From<Exit> for u8 {
     fn from(exit: Exit) -> Self {
         exit.code()

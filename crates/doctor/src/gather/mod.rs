@@ -213,9 +213,8 @@ fn start_deadline_s(service: &Path, pid: Option<i32>) -> u64 {
 
 /// Returns why nobody watches whether the gateways of a scandir work, if somebody should.
 fn unwatched(scandir: &Path, services: &[ServiceFact]) -> Option<String> {
-    let is_missed =
-        live::was_watched(scandir) || services.iter().any(|service| service.report.live.is_some());
-    live::unwatched(scandir).filter(|_| is_missed)
+    let is_followed = services.iter().any(|service| service.report.live.is_some());
+    if is_followed { live::unwatched(scandir) } else { live::missing(scandir) }
 }
 
 fn supervision(settings: &DoctorSettings<'_>, services: &[ServiceFact]) -> Supervision {

@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use gatevisor_sys::proc::Process;
+use gatevisor_sys::proc::{Process, StatLine};
 
 use super::sockets::SocketTable;
 use crate::files::read_bounded;
@@ -90,12 +90,14 @@ pub(super) fn tree(members: &[Process], out: &mut dyn Write) -> io::Result<()> {
 
 /// Returns the letter of a process's state.
 fn state_of(pid: i32) -> String {
-    state_in(&word_of(&of_process(pid, "stat"))).to_owned()
+    state_in(&word_of(&of_process(pid, "stat")))
 }
 
 /// Returns the letter behind the last parenthesis.
-fn state_in(stat: &str) -> &str {
-    stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next()).unwrap_or("?")
+fn state_in(stat: &str) -> String {
+    StatLine::parse(stat.as_bytes())
+        .and_then(|line| line.state())
+        .map_or_else(|| "?".to_owned(), String::from)
 }
 
 /// Writes each thread: its state, where it waits in the kernel, and the kernel's stack if that can

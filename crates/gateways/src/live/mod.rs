@@ -27,7 +27,7 @@ pub use notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
 pub use publish::{DIRECTORY, beat_of, directory};
 pub use record::{LiveRecord, LiveRestart, WatcherPulse};
 pub use report::{
-    LiveReport, LiveState, look, of_service, restarted, said, start_seen, unwatched, was_watched,
+    LiveReport, LiveState, look, missing, of_service, restarted, said, start_seen, unwatched, was_watched,
 };
 pub(crate) use slot::is_of_this_process;
 pub use watcher::LiveWatcher;

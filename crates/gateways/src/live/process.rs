@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use gatevisor_liveness::{EvidenceKind, Hindrance, LiveFinding};
-use gatevisor_sys::proc::Process;
+use gatevisor_sys::proc::{Process, StatLine};
 
 /// The most threads of a process that are looked at.
 const THREADS: usize = 512;
@@ -99,8 +99,7 @@ fn threads(pid: i32) -> Vec<Thread> {
 
 fn thread(pid: i32, number: i32) -> Thread {
     let stat = fs::read(format!("/proc/{pid}/task/{number}/stat")).unwrap_or_default();
-    let end = stat.iter().rposition(|byte| *byte == b')');
-    let state = end.and_then(|end| stat.get(end.checked_add(2)?)).map(|byte| char::from(*byte));
+    let state = StatLine::parse(&stat).and_then(|line| line.state());
     let schedule = fs::read_to_string(format!("/proc/{pid}/task/{number}/schedstat")).unwrap_or_default();
     let waited_ns = schedule.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok());
     Thread { number, state, waited_ns }

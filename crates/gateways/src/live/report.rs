@@ -196,6 +196,11 @@ pub fn unwatched(scandir: &Path) -> Option<String> {
     beat_of(scandir).map_or_else(|| Some(NO_WATCHER.to_owned()), silent)
 }
 
+/// Returns why nobody watches the gateways of a scandir, if somebody should: a watcher did once.
+pub fn missing(scandir: &Path) -> Option<String> {
+    unwatched(scandir).filter(|_| was_watched(scandir))
+}
+
 /// Returns whether a scandir ever had a watcher of gateways, so that it should have one.
 pub fn was_watched(scandir: &Path) -> bool {
     by_path::is_directory(directory(scandir))

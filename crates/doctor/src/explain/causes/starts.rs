@@ -3,8 +3,7 @@
 //!
 //! *Does not live here:* that line itself (`gatevisor-slot`).
 
-use gatevisor_client::status_view::START_FAILED;
-use gatevisor_wire::exit::Exit;
+use gatevisor_wire::exit::{COMMAND_NOT_REACHED, Exit};
 
 use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
@@ -20,7 +19,7 @@ const CANNOT_EXECUTE: u8 = Exit::NotExecutable.code();
 pub(super) fn cause(subject: &Subject) -> Option<Cause> {
     let service = subject.service()?;
     let last = service.observed.deaths.last()?;
-    let code = last.how().exit_code().filter(|code| START_FAILED.contains(code));
+    let code = last.how().exit_code().filter(|code| COMMAND_NOT_REACHED.contains(code));
     let refused = service.observed.policy.as_ref().and_then(|policy| policy.reason.as_deref());
     match (code, &service.observed.start_error) {
         (Some(code), Some(line)) => Some(of_line(code, line)),

@@ -8,13 +8,14 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_client::engine::{Interests, Woken};
-use gatevisor_client::status_view::{self, START_FAILED, StateName};
+use gatevisor_client::status_view::{self, StateName};
 use gatevisor_client::{
     ExecProgress, ExecWatch, Listener, RefusalWatch, ScanDir, ServiceDir, SupervisorWatch,
 };
 use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
+use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::policy::RestartPhase;
 use gatevisor_wire::started::Announcer;
@@ -230,7 +231,7 @@ impl Follower {
             return None;
         }
         let code = how.and_then(WaitStatus::exit_code);
-        if since.is_none() && code.is_some_and(|code| START_FAILED.contains(&code)) {
+        if since.is_none() && code.is_some_and(|code| COMMAND_NOT_REACHED.contains(&code)) {
             // The next attempt may have removed the text already.
             return Some(FollowEnd::FailedToStart(self.dir.start_error().or_else(|| code.map(never_ran))));
         }
