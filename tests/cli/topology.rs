@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gatevisor_client::Condition;
+use rustix::process::Signal;
 
 use crate::home::Home;
 use crate::support::{set_wait_limit, waiting};
@@ -175,4 +176,20 @@ fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it
     // The stop has taken it out, so another one is asked to be served anew.
     let ran = home.says("gateway restart writer --timeout 2");
     assert!(ran.code == Some(1) && ran.err.contains("after 2 s still lists it"), "{ran:?}");
+}
+
+#[test]
+fn a_start_of_a_profile_is_not_given_up_because_the_gateway_that_serves_it_was_stopped_before() {
+    let mut home = home(SERVER);
+    home.up_with(["up"]);
+    home.until("default", Condition::Up);
+    until_served(&home, "coder");
+    home.says("gateway stop default").ok();
+    // The supervisor does not read the command, so for all of the time it wants the gateway down.
+    home.running().signal(Signal::STOP);
+    let ran = home.says("gateway start coder --timeout 5");
+    home.running().signal(Signal::CONT);
+    assert!(ran.code == Some(99) && !ran.err.contains("stopped meanwhile"), "{ran:?}");
+    home.says("gateway start coder").ok();
+    home.says("gateway stop coder").ok();
 }

@@ -17,6 +17,11 @@ const MAX_PAUSE_MS: u64 = 250;
 /// The longest delay for a daemon that had not worked: what failed a moment ago will probably fail
 /// again.
 const MAX_FAILING_PAUSE_MS: u64 = 10_000;
+/// For this many milliseconds without a daemon that works, one that was killed before it worked
+/// counts as ended by others. Later it counts as unable to work, because its services may wait.
+const KILLED_BY_OTHERS_MS: u64 = 60_000;
+/// SIGKILL, which no program sends to itself because of its own faults.
+const SIGKILL: u8 = 9;
 
 /// Milliseconds after which a process that reports nothing is believed to work.
 const SEEMS_TO_WORK_MS: u64 = 30_000;
@@ -41,6 +46,8 @@ pub struct LogDaemonHistory {
     history: History,
     since: Tick,
     works: bool,
+    /// The first start since a daemon last worked.
+    without_since: Option<Tick>,
     /// Ends since a daemon last worked.
     failures: u32,
     /// Whether the failure was reported.
@@ -56,6 +63,7 @@ impl LogDaemonHistory {
             history: History::new(seed),
             since: Tick(0),
             works: false,
+            without_since: None,
             failures: 0,
             is_reported: false,
             chances_used: 0,
@@ -66,12 +74,14 @@ impl LogDaemonHistory {
     pub fn begins(&mut self, now: Tick) {
         self.since = now;
         self.works = false;
+        self.without_since.get_or_insert(now);
     }
 
     /// Notes that the daemon has reported that it works; returns whether a failure had been
     /// reported before.
     pub fn works(&mut self) -> bool {
         self.works = true;
+        self.without_since = None;
         self.failures = 0;
         std::mem::take(&mut self.is_reported)
     }
@@ -86,7 +96,7 @@ impl LogDaemonHistory {
     /// Notes that the daemon has ended. If we are `going_down`, the next one only writes the rest.
     pub fn ended(&mut self, now: Tick, how: WaitStatus, going_down: bool) -> LogDaemonRestart {
         if !going_down {
-            return LogDaemonRestart::At(self.failed(now));
+            return LogDaemonRestart::At(self.restart_at(now, self.works || self.was_killed(now, how)));
         }
         if how.success() || self.chances_used >= LAST_CHANCES {
             return LogDaemonRestart::Never;
@@ -105,10 +115,26 @@ impl LogDaemonHistory {
         self.is_failing() && !std::mem::replace(&mut self.is_reported, true)
     }
 
-    /// Notes that the daemon has ended or could not be started; returns when to start the next one.
+    /// Notes that the daemon could not be started; returns when to start the next one.
     pub fn failed(&mut self, now: Tick) -> Tick {
-        let most = if self.works { MAX_PAUSE_MS } else { MAX_FAILING_PAUSE_MS };
-        self.failures = if self.works { 0 } else { self.failures.saturating_add(1) };
+        self.restart_at(now, self.works)
+    }
+
+    /// Returns whether the daemon was killed by others. That it had not worked yet says nothing
+    /// about the next one then.
+    fn was_killed(&self, now: Tick, how: WaitStatus) -> bool {
+        let is_soon = self.without_since.is_none_or(|since| now.since(since) < KILLED_BY_OTHERS_MS);
+        is_soon && how.signal() == Some(SIGKILL)
+    }
+
+    /// Returns when to start the next daemon. It may work if this one `could_work`.
+    fn restart_at(&mut self, now: Tick, could_work: bool) -> Tick {
+        let most = if could_work { MAX_PAUSE_MS } else { MAX_FAILING_PAUSE_MS };
+        if self.works {
+            self.failures = 0;
+        } else if !could_work {
+            self.failures = self.failures.saturating_add(1);
+        }
         self.works = false;
         let policy = RestartPolicy { backoff_first_ms: 10, backoff_max_ms: most, ..RestartPolicy::default() };
         // No exit code is final, because somebody must read the output of the services.
@@ -146,6 +172,34 @@ mod tests {
             assert!(matches!(restart, At(Tick(at)) if at <= n * 10 + 1 + 275), "{restart:?}");
             assert!(!history.is_failing() && !history.must_report());
         }
+    }
+
+    #[test]
+    fn a_log_daemon_that_is_killed_before_it_works_is_restarted_soon_and_counts_as_failing_after_a_minute() {
+        let mut history = LogDaemonHistory::new(7);
+        let killed = WaitStatus::killed(9).unwrap();
+        let mut now = 0;
+        while now < 59_000 {
+            history.begins(Tick(now));
+            let At(Tick(at)) = history.ended(Tick(now + 3), killed, false) else { panic!("no restart") };
+            assert!(at <= now + 3 + 275 && !history.is_failing(), "at {now}: {at}");
+            now = at;
+        }
+        for now in [61_000, 62_000, 63_000, 64_000] {
+            assert!(!history.must_report());
+            history.begins(Tick(now));
+            history.ended(Tick(now + 3), killed, false);
+        }
+        assert!(history.must_report());
+        history.begins(Tick(70_000));
+        history.works();
+        assert!(!history.is_failing());
+        // A fault of its own counts from the first time on.
+        for now in 0..4 {
+            history.begins(Tick(80_000 + now));
+            history.ended(Tick(80_000 + now), WaitStatus::killed(11).unwrap(), false);
+        }
+        assert!(history.is_failing());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::io::Errno;
 
-pub(super) use follower::Follower;
+pub(super) use follower::{Follower, RecordedStop};
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -87,7 +87,8 @@ impl ScandirManager {
         let mut pending =
             self.tell_up(GatewayVerb::Start, &root, request, (Some(desired_state), warnings))?;
         pending.server = Some(root);
-        Ok(pending)
+        // The gateway that serves it may have been stopped itself before, and is to run all the same.
+        Ok(pending.unless(self.recorded_stop(name)))
     }
 
     /// Starts or restarts many. Those that the gateway of the root profile serves are served anew
@@ -134,7 +135,12 @@ impl ScandirManager {
         let root = ProfileName::root();
         let deadline = request.timeout.map(super::follow::after);
         let desired_state = pending.desired_state.clone();
-        let of_root = self.finish_own(GatewayVerb::Start, &root, request, pending)?;
+        let of_root = self.finish_own(GatewayVerb::Start, &root, request, pending).map_err(|error| {
+            if matches!(error, ControlError::Stopped { .. }) && self.recorded_stop(name)() {
+                return ControlError::Stopped { verb, by: self.stopped_by(name), name: name.clone() };
+            }
+            error
+        })?;
         let (was, started) = of_root.outcome;
         let mut warnings = of_root.warnings;
         if let Some(desired_state) = desired_state {

@@ -17,7 +17,7 @@ use gatevisor_wire::files::{EVENT, EVENT_MODE};
 use gatevisor_wire::scan::ScanCommand;
 
 use super::errors::{ControlError, GatewayVerb, RegisterError};
-use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, after};
+use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, RecordedStop, after};
 use super::observe::queued;
 use super::{
     ANSWER_TIMEOUT, Done, GRACE, GatewayRequest, Registered, RestartOutcome, ScandirManager, StartOutcome,
@@ -42,6 +42,16 @@ pub(super) struct Pending {
     was: Was,
     /// The profile whose gateway was told, where that is another one.
     pub(super) server: Option<ProfileName>,
+}
+
+impl Pending {
+    /// From now on, it is also an end that somebody has recorded the desired state to be down.
+    pub(super) fn unless(mut self, stopped: RecordedStop) -> Self {
+        if let Some(follower) = &mut self.follower {
+            follower.unless(stopped);
+        }
+        self
+    }
 }
 
 /// What a gateway was when its supervisor was told.
@@ -108,7 +118,7 @@ impl ScandirManager {
     }
 
     /// Returns what tells whether it is recorded that a gateway shall be down.
-    fn recorded_stop(&self, name: &ProfileName) -> Box<dyn Fn() -> bool + Send> {
+    pub(super) fn recorded_stop(&self, name: &ProfileName) -> RecordedStop {
         let (home, file) = (self.home.profile_dir(name), self.agent.gateway.state_file.clone());
         Box::new(move || desired::is_stopped(&home, &file))
     }
@@ -131,7 +141,8 @@ impl ScandirManager {
             return self.begin_served(verb, name, request);
         }
         let (desired_state, warnings) = self.desired_state(verb, name, request)?;
-        self.tell_up(verb, name, request, (Some(desired_state), warnings))
+        let pending = self.tell_up(verb, name, request, (Some(desired_state), warnings))?;
+        Ok(pending.unless(self.recorded_stop(name)))
     }
 
     /// Tells the supervisor of a gateway that it should run, after that was recorded.
@@ -174,9 +185,6 @@ impl ScandirManager {
         // restarted.
         if up && (verb == GatewayVerb::Restart || matches!(was, Was::Down)) {
             follower.again(sent);
-        }
-        if desired_state.is_some() {
-            follower.unless(self.recorded_stop(name));
         }
         let told = Instant::now();
         match dir.send(&commands) {

@@ -67,7 +67,7 @@ pub(in crate::manager) struct Follower {
 }
 
 /// Tells whether it is recorded that a gateway shall be down.
-type RecordedStop = Box<dyn Fn() -> bool + Send>;
+pub(in crate::manager) type RecordedStop = Box<dyn Fn() -> bool + Send>;
 
 /// A scan that was requested.
 struct Scan {
