@@ -57,17 +57,18 @@ echo '{"pid": 1}' > gateway.pid; echo '{"gateway_state": "running"}' > profiles/
 const ROOTS: &str = "mkdir -p /opt/data/profiles/b/roots /opt/data/cron/roots; : > /opt/data/profiles/b/roots/file; : > /opt/data/state.db; \
                      ln -s /opt/data /srv/by-link; mkdir -p /srv/home; ln -s /run/service/all /run/service/by-root; printf h > /run/service/.s6-svscan/control";
 
-/// What root does from outside, one line each. The exit codes do not matter.
+/// What root does from outside, one line each. The exit codes do not matter. The agent's gateways
+/// never show that they work, so the starts have a time limit.
 const CLIENTS: &[&str] = &[
     "gatevisor status",
     "gatevisor --json status",
     "gatevisor doctor",
     "gatevisor profile list",
     "gatevisor profile show a",
-    "gatevisor profile create made --start",
+    "gatevisor profile create made --start --timeout 5",
     "gatevisor gateway status a",
-    "gatevisor gateway start a",
-    "gatevisor gateway restart a",
+    "gatevisor gateway start a --timeout 5",
+    "gatevisor gateway restart a --timeout 5",
     "gatevisor gateway stop a",
     "gatevisor profile delete made --yes",
     "gatevisor logs a -n 5",
@@ -78,7 +79,7 @@ const CLIENTS: &[&str] = &[
     "gatevisor incidents",
     "gatevisor --home /srv/by-link status",
     "gatevisor --home /srv/by-link profile create linked",
-    "gatevisor --home /srv/home --scandir /run/service profile create rooted --start",
+    "gatevisor --home /srv/home --scandir /run/service profile create rooted --start --timeout 5",
     "gatevisor --home /srv/home --scandir /run/service status",
     "gatevisor --home /srv/home --scandir /run/service doctor",
     "hermes version",

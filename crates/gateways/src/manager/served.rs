@@ -87,7 +87,7 @@ impl ScandirManager {
         let mut pending =
             self.tell_up(GatewayVerb::Start, &root, request, (Some(desired_state), warnings))?;
         pending.server = Some(root);
-        // The gateway that serves it may have been stopped itself before, and is to run all the same.
+        // The gateway that serves it runs for it, also if that one's own desired state is stopped.
         Ok(pending.unless(self.recorded_stop(name)))
     }
 
