@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use gatevisor_gateways::drain::{DrainThen, HeldDrain};
 use gatevisor_gateways::lifecycle::{self, NewGateway};
@@ -22,8 +22,10 @@ use crate::{drain_wait, last_lines, out, profile_env, withdrawal};
 /// Runs one of the verbs.
 pub fn run(context: &CommandContext, verb: args::ProfileCommand) -> Outcome {
     match verb {
-        args::ProfileCommand::Create { name, start, reason, variables, create: _ } => {
-            create(context, &name, start, reason, &variables)
+        args::ProfileCommand::Create { name, start, reason, timeout, variables, create: _ } => {
+            let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
+            let request = GatewayRequest { reason, timeout, ..GatewayRequest::here("profile create") };
+            create(context, &name, start, &request, &variables)
         }
         args::ProfileCommand::Env { existing, verb } => profile_env::run(context, &existing, verb),
         args::ProfileCommand::Delete { choice, yes } => delete(context, &choice, yes),
@@ -39,13 +41,12 @@ fn create(
     context: &CommandContext,
     name: &OsString,
     start: bool,
-    reason: Option<String>,
+    request: &GatewayRequest,
     variables: &args::NewVariables,
 ) -> Outcome {
     let name = profile_name(name)?;
     let manager = &context.manager;
     let variables = profile_env::of_new(context, variables)?;
-    let request = GatewayRequest { reason, ..GatewayRequest::here("profile create") };
     let began = SystemTime::now();
     let made = lifecycle::create_profile(
         manager,
@@ -54,7 +55,7 @@ fn create(
         &name,
         &variables,
         start,
-        &request,
+        request,
     )?;
     out::warn_all(&made.warnings);
     let (slot, words) = match &made.gateway {

@@ -25,6 +25,9 @@ pub enum ProfileCommand {
         /// Why, for the record
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Give up waiting for the start after this long
+        #[arg(long, requires = "start", value_name = "SECONDS")]
+        timeout: Option<u32>,
         /// What its file of variables sets
         #[command(flatten)]
         variables: NewVariables,
