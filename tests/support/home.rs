@@ -357,7 +357,9 @@ impl Home {
         let scandir = ScanDir::new(self.scandir());
         // The supervisor makes its directory in the scandir, then its FIFO in that, and then opens
         // the FIFO.
-        waiting::polled("the supervisor", || scandir.running().ok()?.then_some(()));
+        waiting::polled("the supervisor", || {
+            scandir.running().expect("the scandir can be looked at").then_some(())
+        });
     }
 
     /// Returns the process that keeps the watchers of this home running, once it is the only one:

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Scan, Supervised, end, script, soon, until, until_event};
+use common::{Scan, Supervised, end, polled, script, soon, until, until_event};
 use gatevisor_client::{
     Condition, Listener, ScanDir, SendError, ServiceDir, Waited, Waiter, act, act_all,
     status_view::{StateName, observe},
@@ -169,12 +169,7 @@ fn what_a_service_is_doing_has_a_name() {
     stubborn.send(&[Control::Signal(ControlSignal::Stop)]).unwrap();
     until(&stubborn, |status| status.paused);
     // The kernel stops a process when that runs next.
-    let deadline = soon().unwrap();
-    while observe(&stubborn).state != StateName::Paused {
-        assert!(std::time::Instant::now() < deadline, "it is not stopped");
-        let _ =
-            rustix::event::poll(&mut [], Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 }));
-    }
+    polled("the stop of the process", || observe(&stubborn).state == StateName::Paused);
     stubborn.send(&[Control::Down]).unwrap();
     until(&stubborn, |status| !status.want_up && !status.paused);
     assert_eq!(observe(&stubborn).state, StateName::Stopping);

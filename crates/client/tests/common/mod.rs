@@ -189,6 +189,17 @@ pub fn until(dir: &ServiceDir, expected: impl Fn(&Status) -> bool) -> Status {
     }
 }
 
+/// Waits for something that no event announces, such as the kernel's state of a process.
+///
+/// It looks a hundred times a second. Use it only where there is no event.
+pub fn polled(what: &str, is_so: impl Fn() -> bool) {
+    let (deadline, pause) = (soon().unwrap(), Timespec { tv_sec: 0, tv_nsec: 10_000_000 });
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited for {what}");
+        let _ = poll(&mut [], Some(&pause));
+    }
+}
+
 /// A supervisor that does only what the test tells it.
 pub struct Fake {
     pub dir: ServiceDir,
