@@ -287,6 +287,12 @@ fn root_and_the_agent_may_take_turns_root() {
     start(&container, "both");
     container.exec_as(ROOT, &["hermes", "-p", "both", "gateway", "stop"]).ok();
     container.waits("-D", "gateway-both");
+    for (user, uid) in [(ROOT, 0), ("10000:10000", 10_000)] {
+        container.exec_as(user, &["gatevisor", "gateway", "stop", "both"]).ok();
+        let report = container.exec(&["gatevisor", "--json", "status", "both"]);
+        let said = format!("\"desired_by\":{{\"uid\":{uid},");
+        assert!(report.ok().contains(&said), "who called it is recorded, uid {uid}: {report:#?}");
+    }
     assert_eq!(
         container.sh(
             "find /opt/data /run/service/gateway-both ! -user hermes -path '*both*' ! -path '*supervise*'"
