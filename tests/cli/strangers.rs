@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::home::Home;
 use crate::support::running::Ran;
-use crate::support::{WAIT_LIMIT, is_root};
+use crate::support::{WAIT_LIMIT, is_root, waiting};
 
 /// A user who owns nothing here.
 const STRANGER: u32 = 23_456;
@@ -322,4 +322,22 @@ fn of_variables_that_a_user_may_not_read_no_port_is_told_as_shared() {
     let report = as_a_stranger(&home, "--json status coder");
     let report: Value = serde_json::from_str(&report.out).unwrap();
     assert_eq!(report["port_held"], Value::Null, "{report}");
+}
+
+#[test]
+fn of_the_words_of_a_watcher_that_a_user_may_not_read_nothing_is_told_as_missing() {
+    if !is_root() {
+        return;
+    }
+    let home = open_home();
+    let watcher = home.scandir().join(".live");
+    for path in [watcher.join(".watcher"), watcher] {
+        waiting::polled("the watcher", || path.exists().then_some(()));
+        mode(&path, 0o700);
+        for line in ["doctor", "health --supervisor"] {
+            let ran = as_a_stranger(&home, line);
+            let said = format!("{}{}", ran.out, ran.err);
+            assert!(!said.contains("nobody watches"), "{line}: {said}");
+        }
+    }
 }

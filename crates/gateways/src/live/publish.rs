@@ -2,6 +2,7 @@
 //!
 //! *Does not live here:* what is in them (see `record`).
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, statat, unlinkat
 use rustix::io::{Errno, pwrite};
 
 use super::record::{LiveRecord, LiveRestart, MAX_BYTES, WatcherPulse};
-use crate::files::read_bounded;
+use crate::files::{ReadFileError, read_bounded};
 
 /// The directory of the watcher in a scandir. Supervisors skip names that begin with a dot.
 pub const DIRECTORY: &str = ".live";
@@ -139,13 +140,31 @@ pub fn directory(scandir: &Path) -> PathBuf {
 
 /// Returns the line of a scandir's watcher.
 pub fn beat_of(scandir: &Path) -> Option<WatcherPulse> {
-    WatcherPulse::decode(&read_bounded(&scandir.join(DIRECTORY).join(PULSE), MAX_BYTES).ok()??)
+    seen_beat(scandir).ok().flatten()
+}
+
+/// Returns the same, or that this process may not look.
+pub(super) fn seen_beat(scandir: &Path) -> io::Result<Option<WatcherPulse>> {
+    Ok(seen(scandir, PULSE)?.and_then(|bytes| WatcherPulse::decode(&bytes)))
 }
 
 /// Returns the record that a watcher has published for a service.
 pub(super) fn record_of(scandir: &Path, service: &str) -> Option<LiveRecord> {
-    let bytes = read_bounded(&scandir.join(DIRECTORY).join(service), MAX_BYTES).ok()??;
-    serde_json::from_slice(&bytes).ok()
+    seen_record(scandir, service).ok().flatten()
+}
+
+/// Returns the same, or that this process may not look.
+pub(super) fn seen_record(scandir: &Path, service: &str) -> io::Result<Option<LiveRecord>> {
+    Ok(seen(scandir, service)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+/// Returns what is in a file of the watcher's, if anything is. Only a refused look is an error.
+fn seen(scandir: &Path, file: &str) -> io::Result<Option<Vec<u8>>> {
+    match read_bounded(&scandir.join(DIRECTORY).join(file), MAX_BYTES) {
+        Ok(bytes) => Ok(bytes),
+        Err(ReadFileError::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 fn own_pid() -> i32 {

@@ -2,6 +2,7 @@
 //!
 //! *Does not live here:* finding it out (see `watcher`).
 
+use std::io;
 use std::path::Path;
 
 use gatevisor_client::ServiceDir;
@@ -12,7 +13,7 @@ use gatevisor_slot::notify::{self, Said};
 use gatevisor_slot::turns::StartSeen;
 use serde::{Serialize, Serializer};
 
-use super::publish::{beat_of, directory, last_restarted, record_of};
+use super::publish::{beat_of, directory, last_restarted, record_of, seen_beat, seen_record};
 use super::record::{LiveRecord, LiveRestart, WatcherPulse};
 use crate::files::read_bounded;
 
@@ -166,19 +167,27 @@ fn judged(scandir: &Path, service: &str, pid: i32, up_s: u64, policy: LivePolicy
         reason: None,
         ..LiveReport::unknown(policy, String::new())
     };
-    let Some(pulse) = beat_of(scandir) else {
-        let none = || LiveReport::unknown(policy, NO_WATCHER.to_owned());
-        return if is_new { starting() } else { none() };
+    let unseen = |why: &io::Error| {
+        LiveReport::unknown(policy, format!("what the watcher of gateways reports cannot be read: {why}"))
     };
-    let record = record_of(scandir, service).filter(|record| record.is_of(pulse, pid));
+    let pulse = match seen_beat(scandir) {
+        Ok(Some(pulse)) => pulse,
+        Ok(None) if is_new => return starting(),
+        Ok(None) => return LiveReport::unknown(policy, NO_WATCHER.to_owned()),
+        Err(refused) => return unseen(&refused),
+    };
+    let record = match seen_record(scandir, service) {
+        Ok(record) => record.filter(|record| record.is_of(pulse, pid)),
+        Err(refused) => return unseen(&refused),
+    };
     if let Some(silent) = silent(pulse) {
         return LiveReport::unknown(policy, silent);
     }
     let said = record.and_then(|record| LiveReport::said(policy, record));
-    let unseen = || {
+    let not_yet = || {
         LiveReport::unknown(policy, "the watcher of gateways has not looked at this process yet".to_owned())
     };
-    said.unwrap_or_else(|| if is_new { starting() } else { unseen() })
+    said.unwrap_or_else(|| if is_new { starting() } else { not_yet() })
 }
 
 /// Returns that a watcher does not report any more, if that is so.
@@ -191,9 +200,14 @@ fn silent(pulse: WatcherPulse) -> Option<String> {
     Some(format!("the watcher of gateways has been silent {since}"))
 }
 
-/// Returns why nobody watches the gateways of a scandir; `None` if a watcher reports.
+/// Returns why nobody watches the gateways of a scandir; `None` if a watcher reports, or if this
+/// process may not look.
 pub fn unwatched(scandir: &Path) -> Option<String> {
-    beat_of(scandir).map_or_else(|| Some(NO_WATCHER.to_owned()), silent)
+    match seen_beat(scandir) {
+        Ok(Some(pulse)) => silent(pulse),
+        Ok(None) => Some(NO_WATCHER.to_owned()),
+        Err(_) => None,
+    }
 }
 
 /// Returns why nobody watches the gateways of a scandir, if somebody should: a watcher did once.
