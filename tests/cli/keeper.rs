@@ -50,6 +50,25 @@ fn what_keeps_the_watchers_is_replaced_when_it_is_killed_and_when_a_signal_has_s
 }
 
 #[test]
+fn what_keeps_the_watchers_and_ends_again_and_again_is_reported_once_and_still_tried() {
+    let mut home = followed();
+    home.up_quietly();
+    let mut before = None;
+    for _ in 0..8 {
+        let keeper = waiting::polled("a keeper", || home.keeper().filter(|pid| Some(*pid) != before));
+        processes::signal(keeper, Signal::KILL);
+        before = Some(keeper);
+    }
+    waiting::polled("one more keeper", || home.keeper().filter(|pid| Some(*pid) != before));
+    let said = home.running().err();
+    let count = |words: &str| said.lines().filter(|line| line.ends_with(words)).count();
+    let (again, at_last) =
+        ("; starting it again", "; it cannot work, and is tried again every 10 s at the latest");
+    assert_eq!((count(again), count(at_last)), (3, 1), "{said}");
+    home.down();
+}
+
+#[test]
 fn a_watcher_that_a_signal_has_stopped_is_replaced_while_its_keeper_stays() {
     let mut home = followed();
     home.up_quietly();
