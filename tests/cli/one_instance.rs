@@ -68,6 +68,14 @@ fn a_home_has_one_supervisor_whatever_its_scandir_and_none_that_was_killed_block
         assert!(said.contains(&by) && said.contains(&format!("--scandir {first} down` ends it")), "{said}");
     }
     assert!(!std::path::Path::new(second).exists());
+    // Nobody proposes there what would be refused.
+    let doctor = home.run(["--scandir", second, "doctor"]).out;
+    assert!(
+        doctor.contains("and so runs the gateways of this home") && !doctor.contains(" up\n"),
+        "{doctor}"
+    );
+    let explained = home.run(["--scandir", second, "explain", "coder"]).ok();
+    assert!(explained.contains("(runs-elsewhere)") && !explained.contains(" up\n"), "{explained}");
     home.kill_supervisor();
     // The gateway has not ended with it, and nothing on the other scandir would end it.
     let left = home.run(["--scandir", second, "up", "--quiet"]).refused(103);

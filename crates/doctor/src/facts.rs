@@ -14,6 +14,7 @@ use gatevisor_slot::home_lock::Standing;
 use gatevisor_wire::tai::Tai64n;
 
 use crate::commands::Caller;
+use crate::finding::shown;
 
 /// A file system counts as nearly full if less than this fraction is left, and the rest is also
 /// small in absolute numbers.
@@ -68,6 +69,13 @@ impl Facts {
     /// user, and is neither the supervisor nor process 1, whatever a file says.
     pub fn may_be_ended(&self, pid: i32, uid: Option<u32>) -> bool {
         pid > 1 && Some(pid) != self.supervision.pid && uid == Some(self.home.owner.0)
+    }
+
+    /// Returns the held lock of the home where nobody supervises this scandir: its holder runs the
+    /// gateways, on another scandir, or is about to begin here.
+    pub fn home_taken(&self) -> Option<&HeldLock> {
+        let is_free = self.supervision.is_supervised() || self.supervision.elsewhere;
+        self.locks.iter().find(|lock| lock.kind == LockKind::Home && !is_free)
     }
 
     /// Returns whether the facts were gathered with the rights of a user who is neither root nor
@@ -344,6 +352,25 @@ pub struct HeldLock {
     pub kind: LockKind,
     /// The process that holds it, where it can be seen from here.
     pub holder: Option<Holder>,
+}
+
+impl HeldLock {
+    /// Returns the words for its holder.
+    pub fn holder_words(&self) -> String {
+        self.holder.as_ref().map_or_else(
+            || "a process that cannot be seen from here, such as one of another container".to_owned(),
+            |holder| format!("process {} (`{}`)", holder.pid, holder.name),
+        )
+    }
+
+    /// Returns that its holder runs the gateways of the home, or is about to, if it is the home's.
+    pub fn runs_gateways(&self) -> String {
+        let (by, path) = (self.holder_words(), shown(&self.path));
+        format!(
+            "{by} holds `{path}`, and so runs the gateways of this home or is about to; `gatevisor up` is refused \
+             meanwhile, and --scandir names another scandir"
+        )
+    }
 }
 
 /// What a lock protects.

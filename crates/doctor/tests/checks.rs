@@ -554,6 +554,17 @@ fn locks_that_the_wrong_process_holds_are_found() {
     assert_snapshot!(found(lock(LockKind::Home, Some(("flock", false)))), @"lock warning -: `/h/lock` is held by process 9 (`flock`): whoever holds it runs the gateways of this home; two supervisors would run each gateway twice => kill 9");
     assert_eq!(short(lock(LockKind::Home, Some(("gatevisor", false)))), "");
     assert_eq!(short(lock(LockKind::Home, None)), "lock warning -");
+    for (holder, by) in [
+        (Some(("gatevisor", false)), "process 9 (`gatevisor`) holds `/h/lock`"),
+        (None, "a process that cannot be seen from here, such as one of another container holds `/h/lock`"),
+    ] {
+        let here = |facts: &mut Facts| {
+            lock(LockKind::Home, holder)(facts);
+            facts.supervision.presence = Presence::Unsupervised;
+        };
+        assert_eq!(short(here), "supervisor note -", "nothing is to be started here");
+        assert!(found(here).contains(by) && !found(here).contains("=> gatevisor up"), "{}", found(here));
+    }
     let elsewhere = |facts: &mut Facts| {
         lock(LockKind::Home, None)(facts);
         facts.supervision.elsewhere = true;

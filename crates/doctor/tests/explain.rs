@@ -16,7 +16,7 @@ use insta::assert_snapshot;
 use common::{disk, moment, profile, service, well};
 use gatevisor_doctor::explain::subject::{EndedByWatcher, Subject};
 use gatevisor_doctor::explain::{CauseKind, Explanation, of};
-use gatevisor_doctor::facts::{LogDirectory, Presence};
+use gatevisor_doctor::facts::{HeldLock, LockKind, LogDirectory, Presence};
 use gatevisor_gateways::desired::{DesiredOrigin, Prior, Provenance, Recorded};
 use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_gateways::manager::Observed;
@@ -113,6 +113,13 @@ fn a_gateway_that_is_as_it_should_be_is_well() {
 #[test]
 fn causes_outside_of_a_gateway_come_before_what_it_did_itself() {
     assert_eq!(causes(|s| s.facts.supervision.elsewhere = true), "runs-elsewhere");
+    let on_another_scandir = |s: &mut Subject| {
+        s.facts.supervision.presence = Presence::Unsupervised;
+        let lock = HeldLock { path: "/h/lock".into(), profile: None, kind: LockKind::Home, holder: None };
+        s.facts.locks = vec![lock];
+    };
+    assert_eq!(causes(on_another_scandir), "runs-elsewhere");
+    assert!(explained(on_another_scandir).commands.is_empty());
     let replaced = Standing::Replaced { file: "/h/.gatevisor.lock".into() };
     assert_eq!(causes(|s| s.facts.supervision.standing = replaced), "lock-lost");
     let never = Standing::NeverHeld { file: "/h/.gatevisor.lock".into() };

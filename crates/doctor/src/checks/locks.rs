@@ -22,7 +22,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
 
 fn held(facts: &Facts, lock: &HeldLock) -> Option<Finding> {
     let path = shown(&lock.path);
-    let by = who(lock.holder.as_ref());
+    let by = lock.holder_words();
     let (severity, what, why) = match (lock.kind, &lock.holder) {
         (LockKind::DesiredState, _) => (
             Severity::Error,
@@ -72,13 +72,6 @@ fn is_stranger(facts: &Facts, holder: Option<&Holder>) -> bool {
     facts.supervision.pid != Some(holder.pid)
         && holder.name != gatevisor_client::OURS
         && holder.name != "s6-svscan"
-}
-
-fn who(holder: Option<&Holder>) -> String {
-    holder.map_or_else(
-        || "a process that cannot be seen from here, such as one of another container".to_owned(),
-        |holder| format!("process {} (`{}`)", holder.pid, holder.name),
-    )
 }
 
 /// Returns a command that shows which process it is, if it is not certain that the process may be

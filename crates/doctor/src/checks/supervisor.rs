@@ -23,15 +23,16 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         1 => "one gateway is desired running, and nobody starts it".to_owned(),
         many => format!("{many} gateways are desired running, and nobody starts them"),
     };
-    let up = facts.caller.command(["up"]);
+    let nobody = |what: &str| match facts.home_taken() {
+        Some(lock) => finding(Severity::Note, what, &lock.runs_gateways()),
+        None => finding(severity, what, &explained(facts, &consequence)).fix(facts.caller.command(["up"])),
+    };
     match &supervision.presence {
         Presence::NoScandir => {
-            let what = format!("there is no scandir `{scandir}`, so nobody supervises");
-            found.push(finding(severity, &what, &explained(facts, &consequence)).fix(up));
+            found.push(nobody(&format!("there is no scandir `{scandir}`, so nobody supervises")));
         }
         Presence::Unsupervised => {
-            let what = format!("no supervisor runs on the scandir `{scandir}`");
-            found.push(finding(severity, &what, &explained(facts, &consequence)).fix(up));
+            found.push(nobody(&format!("no supervisor runs on the scandir `{scandir}`")));
         }
         Presence::Unknown(why) => {
             let what = format!("whether anybody supervises `{scandir}` cannot be told as uid {}", facts.uid);

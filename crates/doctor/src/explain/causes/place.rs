@@ -92,6 +92,10 @@ pub(super) fn supervisor(subject: &Subject) -> Vec<Cause> {
         Presence::Unsupervised => format!("nobody holds the lock of the scandir `{scandir}`"),
         Presence::Supervised | Presence::Unknown(_) => return Vec::new(),
     };
+    if let Some(lock) = subject.facts.home_taken() {
+        let what = "the gateways of this home run elsewhere: no supervisor runs here";
+        return vec![Cause::new(CauseKind::RunsElsewhere, what, lock.runs_gateways())];
+    }
     vec![Cause::new(CauseKind::NoSupervisor, "no supervisor runs, so nobody starts it", evidence)]
 }
 
