@@ -283,13 +283,14 @@ impl Home {
         text.replace(&repository, "REPOSITORY")
     }
 
-    /// Returns everything below the tempdir but the output of commands.
+    /// Returns everything below the tempdir but the output of commands, and what the watcher of
+    /// gateways makes, which begins beside the supervisor and is not waited for.
     pub fn listing(&self) -> BTreeSet<PathBuf> {
-        let mut found = BTreeSet::new();
+        let (mut found, watchers) = (BTreeSet::new(), self.scandir().join(".live"));
         list(self.root.path(), &mut found);
         found.retain(|path| {
             let name = path.strip_prefix(self.root.path()).unwrap().to_string_lossy().into_owned();
-            !name.starts_with("out-")
+            !name.starts_with("out-") && !path.starts_with(&watchers)
         });
         found
     }

@@ -60,7 +60,11 @@ pub fn make(home: &impl AsFd) -> Result<(), Errno> {
         LockFile::of(file)
     };
     let Err(errno) = create() else { return Ok(()) };
-    let held = pinned(home, FILE)?;
+    let held = match pinned(home, FILE) {
+        // What counts is why it could not be made.
+        Err(Errno::NOENT) => return Err(errno),
+        held => held?,
+    };
     let found = look(&held)?;
     if !found.kind().is_file() {
         let aside = format!("{FILE}.{}-{}", std::process::id(), unix_nanoseconds());

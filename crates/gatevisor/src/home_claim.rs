@@ -50,11 +50,11 @@ const CGROUP_BYTES: usize = 64 << 10;
 const CONTAINER_DIGITS: usize = 64;
 const SHOWN_DIGITS: usize = 12;
 
-/// Takes the lock of the home; `None`, after a warning, where that is impossible.
+/// Takes the lock of the home. The inner error is a warning: that is impossible, and why.
 ///
 /// # Errors
 /// A process has it, which runs the gateways of the home.
-pub fn claim(context: &CommandContext) -> Result<Option<HeldHomeLock>, CommandError> {
+pub fn claim(context: &CommandContext) -> Result<Result<HeldHomeLock, String>, CommandError> {
     let root = context.manager.home().root();
     let opened = OpenHome::open(root).map_err(|error| error.to_string());
     let taken = opened.and_then(|home| {
@@ -64,12 +64,11 @@ pub fn claim(context: &CommandContext) -> Result<Option<HeldHomeLock>, CommandEr
         taken.map(|lock| (lock, home))
     });
     match taken {
-        Ok((Some(lock), home)) => follow(&home, context.manager.scandir()).map(|()| Some(lock)),
+        Ok((Some(lock), home)) => follow(&home, context.manager.scandir()).map(|()| Ok(lock)),
         Ok((None, _)) => Err(refused(root)),
         Err(why) => {
             let home = root.display();
-            out::warn(&format!("cannot lock the home `{home}`, so its gateways may run twice: {why}"));
-            Ok(None)
+            Ok(Err(format!("cannot lock the home `{home}`, so its gateways may run twice: {why}")))
         }
     }
 }

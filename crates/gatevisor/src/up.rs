@@ -42,6 +42,8 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     if matches!(claim, ScandirClaim::Taken) {
         return Err(taken(context));
     }
+    // Said here, because where no scandir can be made either, nothing runs twice.
+    let home_lock = home_lock.map_err(|warning| out::warn(&warning)).ok();
     context.remember();
     let context = &context.at_boot();
     let report = reconcile::perform(context, false)?;
