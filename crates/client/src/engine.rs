@@ -4,16 +4,12 @@
 //! *Does not live here:* the meaning of an event for a service, and the end of its wait: each
 //! [`Waiting`] knows those.
 
-use crate::status_changes::StatusChanges;
 use gatevisor_sys::clock::remaining;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
 };
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    time::Instant,
-};
+use std::{os::fd::BorrowedFd, time::Instant};
 
 /// One of several waits that share a poll.
 pub trait Waiting {
@@ -42,6 +38,17 @@ pub trait Waiting {
     fn broken(&mut self, errno: Errno) -> Self::End;
 }
 
+/// What reports for several waits at once, by one descriptor, which of them there is news for. So
+/// news for one of them wakes no other.
+pub trait SharedNews {
+    /// Returns the descriptor that can be read when there is news.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Returns the indexes of the waits that there has been news for since the last call, in
+    /// ascending order. Never waits.
+    fn take(&self) -> Vec<usize>;
+}
+
 /// Why a wait is woken.
 #[expect(clippy::struct_excessive_bools, reason = "several reasons may come together")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,7 +59,7 @@ pub struct Woken {
     pub readable: bool,
     /// Nobody reads the other end of one of its pipes any more.
     pub closed: bool,
-    /// The status file of its service was replaced.
+    /// There is news for it from what all waits share.
     pub changed: bool,
 }
 
@@ -121,10 +128,10 @@ pub fn wait_one<W: Waiting>(mut one: W, deadline: Option<Instant>) -> Option<W::
     end
 }
 
-/// Does the same as [`wait_each`]; `changes` reports replaced status files.
-pub(crate) fn wait_each_with<W: Waiting>(
+/// Does the same as [`wait_each`]; `shared` reports news for each of the waits.
+pub fn wait_each_with<W: Waiting>(
     all: &mut [W],
-    changes: Option<&StatusChanges>,
+    shared: Option<&dyn SharedNews>,
     deadline: Option<Instant>,
     done: &mut dyn FnMut(usize, W::End),
 ) {
@@ -144,7 +151,7 @@ pub(crate) fn wait_each_with<W: Waiting>(
         if waiting.is_empty() {
             return;
         }
-        if let Err(errno) = wake(&mut waiting, changes, deadline) {
+        if let Err(errno) = wake(&mut waiting, shared, deadline) {
             for (index, one, _) in waiting {
                 done(index, one.broken(errno));
             }
@@ -156,7 +163,7 @@ pub(crate) fn wait_each_with<W: Waiting>(
 /// Polls, and notes why each wait is woken.
 fn wake<W: Waiting>(
     waiting: &mut [(usize, &mut W, Woken)],
-    changes: Option<&StatusChanges>,
+    shared: Option<&dyn SharedNews>,
     deadline: Option<Instant>,
 ) -> Result<(), Errno> {
     let count = waiting.len();
@@ -164,17 +171,93 @@ fn wake<W: Waiting>(
     for (place, (_, one, _)) in waiting.iter().enumerate() {
         one.interests(interests.of(place));
     }
-    if let Some(changes) = changes {
-        interests.of(count).readable(changes.as_fd());
+    if let Some(descriptor) = shared.and_then(SharedNews::descriptor) {
+        interests.of(count).readable(descriptor);
     }
     let due = waiting.iter().filter_map(|(_, one, _)| one.due());
     let found = interests.poll(count.saturating_add(1), due.chain(deadline).min())?;
-    let replaced = match (changes, found.last()) {
-        (Some(changes), Some(woken)) if woken.readable => changes.replaced(),
+    let news = match (shared, found.last()) {
+        (Some(shared), Some(woken)) if woken.readable => shared.take(),
         _ => Vec::new(),
     };
     for ((index, _, woken), found) in waiting.iter_mut().zip(found) {
-        *woken = Woken { changed: replaced.binary_search(index).is_ok(), ..found };
+        *woken = Woken { changed: news.binary_search(index).is_ok(), ..found };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Interests, SharedNews, Waiting, Woken, wait_each_with};
+    use gatevisor_sys::inotify::{Inotify, WatchFlags};
+    use rustix::io::Errno;
+    use std::{
+        cell::Cell,
+        fs,
+        os::fd::{AsFd, BorrowedFd},
+        path::Path,
+        time::Instant,
+    };
+
+    /// Reports the files in a directory, each of which has the index of its wait as its name.
+    struct NamedFiles(Inotify);
+
+    impl SharedNews for NamedFiles {
+        fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.0.as_fd())
+        }
+
+        fn take(&self) -> Vec<usize> {
+            let mut indexes = Vec::new();
+            let name = |index: &std::ffi::OsStr| index.to_str().and_then(|name| name.parse::<usize>().ok());
+            self.0.read(|change| indexes.extend(change.name.and_then(name))).unwrap();
+            indexes
+        }
+    }
+
+    /// Ends at its news, which is also that the next one has news.
+    struct Link<'a> {
+        index: usize,
+        directory: &'a Path,
+        steps: &'a Cell<usize>,
+    }
+
+    impl Waiting for Link<'_> {
+        type End = bool;
+
+        fn interests<'a>(&'a self, _: &mut Interests<'a>) {}
+
+        fn step(&mut self, woken: Woken) -> Option<bool> {
+            self.steps.set(self.steps.get() + 1);
+            let is_over = woken.changed || (woken.first && self.index == 0);
+            is_over.then(|| {
+                fs::write(self.directory.join((self.index + 1).to_string()), "").unwrap();
+                true
+            })
+        }
+
+        fn late(&mut self) -> bool {
+            false
+        }
+
+        fn broken(&mut self, _: Errno) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn news_for_one_of_a_hundred_waits_wakes_no_other() {
+        let place = tempfile::tempdir().unwrap();
+        let inotify = Inotify::new().unwrap();
+        inotify.add_by_path(place.path(), WatchFlags::CREATE).unwrap();
+        let steps = Cell::new(0);
+        let mut all: Vec<Link<'_>> =
+            (0..100).map(|index| Link { index, directory: place.path(), steps: &steps }).collect();
+        let deadline = Instant::now().checked_add(std::time::Duration::from_mins(1));
+        let mut ends = Vec::new();
+        let shared = NamedFiles(inotify);
+        wait_each_with(&mut all, Some(&shared), deadline, &mut |index, end| ends.push((index, end)));
+        assert_eq!(ends, (0..100).map(|index| (index, true)).collect::<Vec<_>>());
+        assert_eq!(steps.get(), 100 + 99, "each is called once at the beginning, and once for its news");
+    }
 }

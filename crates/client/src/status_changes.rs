@@ -8,6 +8,7 @@
 //! the command was obeyed.
 
 use crate::ServiceDir;
+use crate::engine::SharedNews;
 use gatevisor_paths::by_path;
 use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::files;
@@ -50,12 +51,16 @@ impl StatusChanges {
     pub(crate) fn watches(&self, index: usize) -> bool {
         self.watched.contains(&index)
     }
+}
 
-    /// Returns the indexes of the services whose status was replaced since the last call. Never
-    /// waits.
-    ///
-    /// If the kernel lost changes, it returns all of them.
-    pub(crate) fn replaced(&self) -> Vec<usize> {
+impl SharedNews for StatusChanges {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.inotify.as_fd())
+    }
+
+    /// Returns the indexes of the services whose status was replaced. If the kernel lost changes,
+    /// returns all of them.
+    fn take(&self) -> Vec<usize> {
         let mut out = Vec::new();
         let _ = self.inotify.read(|change| match change.name {
             _ if change.is_loss() => out.extend(self.indexes.values()),
@@ -65,11 +70,5 @@ impl StatusChanges {
         out.sort_unstable();
         out.dedup();
         out
-    }
-}
-
-impl AsFd for StatusChanges {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
     }
 }

@@ -8,6 +8,7 @@ mod condition;
 mod together;
 mod tracked;
 
+use crate::engine::SharedNews;
 use crate::{ServiceDir, descriptors, engine, status_changes::StatusChanges};
 use condition::Outcome;
 pub use condition::{Condition, WaitError, Waited};
@@ -164,7 +165,8 @@ fn act_on(
     }
     let goals = all.iter_mut().enumerate().map(|(index, tracked)| TrackedGoal { tracked, goal: goal(index) });
     let mut goals: Vec<TrackedGoal<'_>> = goals.collect();
-    engine::wait_each_with(&mut goals, changes.as_ref(), deadline, done);
+    let shared = changes.as_ref().map(|changes| changes as &dyn SharedNews);
+    engine::wait_each_with(&mut goals, shared, deadline, done);
 }
 
 /// Returns whether the last request among the commands is to be down.

@@ -10,18 +10,20 @@
 
 mod evidence;
 mod follower;
+mod news;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::engine::{self, Interests, Waiting, Woken};
+use gatevisor_client::engine::{self, Interests, SharedNews, Waiting, Woken};
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::io::Errno;
 
 pub(super) use follower::{Follower, RecordedStop};
+use news::RecordNews;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +91,12 @@ pub(super) fn follow_all(
     deadline: Option<Instant>,
     done: &mut dyn FnMut(usize, io::Result<FollowEnd>),
 ) {
+    let services = followers.iter().map(Follower::directory);
+    // No other aim is reached by evidence.
+    let news = matches!(aim, Aim::Started(_)).then(|| RecordNews::of(services)).flatten();
+    let shared = news.as_ref().map(|news| news as &dyn SharedNews);
     let followed = followers.iter_mut().map(|follower| AimedFollower { follower, aim });
-    engine::wait_each(&mut followed.collect::<Vec<_>>(), deadline, done);
+    engine::wait_each_with(&mut followed.collect::<Vec<_>>(), shared, deadline, done);
 }
 
 /// Follows many gateways for `timeout`. Waits longer for a gateway whose start is still queued.

@@ -1,15 +1,12 @@
-//! *Lives here:* the evidence of the watcher of gateways that one process works, and noticing when
-//! there is news of it.
+//! *Lives here:* the evidence of the watcher of gateways that one process works.
 //!
-//! *Does not live here:* looking for evidence (`crate::live`); what follows from it (`follower`).
+//! *Does not live here:* looking for evidence (`crate::live`); noticing news of it (`news`); what
+//! follows from it (`follower`).
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatevisor_liveness::Liveness;
-use gatevisor_paths::by_path;
-use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::Pid;
 
 use crate::live::{self, LiveState};
@@ -35,8 +32,6 @@ pub(super) struct LiveEvidence {
     scandir: PathBuf,
     service: String,
     pid: Pid,
-    /// Reports what the watcher publishes.
-    news: Option<Inotify>,
     /// How long it may take until it shows that it works.
     deadline: Duration,
 }
@@ -49,15 +44,8 @@ impl LiveEvidence {
         // not respond, and why.
         let deadline = Duration::from_millis(live.settings()?.silent_start_ms()).saturating_add(LATE);
         let (scandir, name) = service.parent().zip(service.file_name())?;
-        let mut evidence = Self {
-            scandir: scandir.to_owned(),
-            service: name.to_string_lossy().into_owned(),
-            pid,
-            news: None,
-            deadline,
-        };
-        evidence.watch();
-        Some(evidence)
+        let service = name.to_string_lossy().into_owned();
+        Some(Self { scandir: scandir.to_owned(), service, pid, deadline })
     }
 
     /// Returns whether it is that of this process.
@@ -70,25 +58,8 @@ impl LiveEvidence {
         self.deadline
     }
 
-    /// Returns what wakes who waits for it.
-    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.news.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Begins to watch; the directory does not exist before a watcher of gateways has run.
-    fn watch(&mut self) {
-        let what = WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
-        let directory = live::directory(&self.scandir);
-        self.news = Inotify::new().ok().filter(|news| by_path::watch(news, directory, what).is_ok());
-    }
-
     /// Returns what is known of a process that has been up for so long.
-    pub fn look(&mut self, up: Duration) -> Shown {
-        if let Some(news) = &self.news {
-            news.drain();
-        } else {
-            self.watch();
-        }
+    pub fn look(&self, up: Duration) -> Shown {
         if live::unwatched(&self.scandir).is_some() {
             return Shown::Unwatched;
         }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_client::engine::{Interests, Woken};
@@ -123,6 +124,11 @@ impl Follower {
         self.scan = listening.map(|(refusals, name)| Scan { scandir, name, refusals });
     }
 
+    /// Returns the service directory.
+    pub(super) fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Returns the status at the beginning.
     pub(in crate::manager) const fn before(&self) -> Option<&Status> {
         self.before.as_ref()
@@ -154,9 +160,6 @@ impl Follower {
         }
         if let Some(supervisor) = &self.supervisor {
             supervisor.interests(interests);
-        }
-        if let Some(news) = self.evidence.as_ref().and_then(LiveEvidence::descriptor) {
-            interests.readable(news);
         }
     }
 
@@ -341,7 +344,7 @@ impl Follower {
             self.evidence = LiveEvidence::of(self.dir.path(), pid);
         }
         let up = since.elapsed();
-        let shown = self.evidence.as_mut().map_or(Shown::Unwatched, |evidence| evidence.look(up));
+        let shown = self.evidence.as_ref().map_or(Shown::Unwatched, |evidence| evidence.look(up));
         match shown {
             Shown::Works => Some(FollowEnd::Live(Some(pid))),
             Shown::Not(reason) => Some(FollowEnd::Unresponsive(reason)),
