@@ -2,6 +2,7 @@
 """Measures how gateways are followed: detection, recovery, false restarts, and what the watcher costs.
 
     bench/liveness.py [--program FILE] [--part NAME …] [--gateways N] [--minutes M] [--seconds S] [--processors P] [--write]
+    bench/liveness.py --part boot --gateways 500 --parallel 16
 
   freeze   A signal stops one gateway, and another one blocks its own event loop. Seconds until each is `unresponsive`,
            and until a new process of it works, with the default settings.
@@ -9,6 +10,8 @@
            liveness.
   load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): the number of restarts,
            each of which is false.
+  boot     N gateways (500) that are probed and start at boot, --parallel (16) at a time: seconds until all work, false
+           restarts, and what the supervisor and the watcher use meanwhile and afterwards, with their open descriptors.
 
 The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. The
 benchmark reads their records as any client does. Machines differ and are noisy: compare figures
@@ -72,6 +75,7 @@ state-file = "gateway_state.json"
 log-directory = "${{BENCH_HOME}}/logs/{{profile}}"
 boot-log = "boot.log"
 stop-timeout-ms = 5000
+{more}
 [gateway.live]
 policy = "${{BENCH_POLICY:-restart}}"
 heartbeat = {{ file = "{{profile-home}}/beat" }}
@@ -136,12 +140,12 @@ def wake_ups(pid):
 class Bed:
     """A home with gateways and a supervisor. Nothing of it is left at the end."""
 
-    def __init__(self, program, gateways, **environment):
+    def __init__(self, program, gateways, more="", **environment):
         self.place = tempfile.TemporaryDirectory(prefix="gatevisor-bench-")
         root = pathlib.Path(self.place.name)
         self.home = root / "home"
         (root / "agent.py").write_text(AGENT)
-        text = DEFINITION.format(python=sys.executable, agent=root / "agent.py")
+        text = DEFINITION.format(python=sys.executable, agent=root / "agent.py", more=more)
         (root / "agent.toml").write_text(text)
         self.names = [f"g{number:03}" for number in range(gateways)]
         for name, port in zip(self.names, free_ports(gateways)):
@@ -185,8 +189,9 @@ class Bed:
             time.sleep(0.1)
         return time.monotonic() - began
 
-    def all_live(self):
-        self.until("gateways that work", lambda: all(self.record(name).get("state") == "live" for name in self.names))
+    def all_live(self, seconds=600):
+        is_live = lambda name: self.record(name).get("state") == "live"
+        return self.until("gateways that work", lambda: all(map(is_live, self.names)), seconds)
 
     def restarted(self):
         files = (self.home / "run/service").glob("gateway-*/data/live-restart")
@@ -251,7 +256,32 @@ def load(program, options):
         return not false
 
 
-PARTS = {"freeze": freeze, "cost": cost, "load": load}
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def boot(program, options):
+    count = options.gateways or 500
+    ready = (f'start-parallel = {options.parallel}\n'
+             'ready = { http = "http://127.0.0.1:${PORT}/health", timeout-ms = 600000 }')
+    with Bed(program, count, ready) as bed:
+        took = bed.all_live(3600)
+        result(f"{count} probed gateways that start at boot, {options.parallel} at a time: all work after", f"{took:.0f} s")
+        pids = {"supervisor": bed.supervisor.pid, "watcher": bed.watcher()}
+        before = {name: (processor_seconds(pid), wake_ups(pid)) for name, pid in pids.items()}
+        time.sleep(options.seconds)
+        for name, pid in pids.items():
+            used = (processor_seconds(pid) - before[name][0]) / options.seconds * 100
+            woken = (wake_ups(pid) - before[name][1]) / options.seconds
+            result(f"{name} of these {count}: during the boot", f"{before[name][0]:.1f} s of a processor")
+            result(f"{name} of these {count}: afterwards",
+                   f"{used:.2f} % of a processor, {woken:.2f} wake-ups a second, {descriptors(pid)} descriptors")
+        false = len(bed.restarted())
+        result(f"false restarts of these {count}", false)
+        return false == 0
+
+
+PARTS = {"freeze": freeze, "cost": cost, "load": load, "boot": boot}
 
 
 def main():
@@ -262,6 +292,7 @@ def main():
     options.add_argument("--minutes", type=float, default=15)
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--processors", type=int, default=2)
+    options.add_argument("--parallel", type=int, default=16)
     options.add_argument("--write", action="store_true")
     options = options.parse_args()
     first_load = os.getloadavg()[0]

@@ -95,7 +95,8 @@ pub(super) fn follow_all(
     // No other aim is reached by evidence.
     let news = matches!(aim, Aim::Started(_)).then(|| RecordNews::of(services)).flatten();
     let shared = news.as_ref().map(|news| news as &dyn SharedNews);
-    let followed = followers.iter_mut().map(|follower| AimedFollower { follower, aim });
+    let news = news.as_ref();
+    let followed = followers.iter_mut().map(|follower| AimedFollower { follower, aim, news });
     engine::wait_each_with(&mut followed.collect::<Vec<_>>(), shared, deadline, done);
 }
 
@@ -130,10 +131,11 @@ pub(super) fn follow_all_while_queued(
     }
 }
 
-/// A gateway and its aim.
+/// A gateway, its aim, and what reports evidence of it.
 struct AimedFollower<'a> {
     follower: &'a mut Follower,
     aim: Aim,
+    news: Option<&'a RecordNews>,
 }
 
 impl Waiting for AimedFollower<'_> {
@@ -144,6 +146,7 @@ impl Waiting for AimedFollower<'_> {
     }
 
     fn step(&mut self, woken: Woken) -> Option<Self::End> {
+        self.follower.expect_news(self.news.is_some_and(RecordNews::is_watching));
         self.follower.step(self.aim, woken).transpose()
     }
 

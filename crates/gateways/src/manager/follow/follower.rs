@@ -32,6 +32,9 @@ use crate::manager::observe::{fail_codes, queued, restart_codes};
 /// How long to wait for the report that a command was executed before looking again. The slot may
 /// have no room for the file that is watched.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often to look whether the watcher of gateways still reports, where its news wakes the
+/// follower. No event tells that it has ended.
+const LOOK_AT_WATCHER: Duration = Duration::from_secs(10);
 
 /// Follows one gateway.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
@@ -65,6 +68,8 @@ pub(in crate::manager) struct Follower {
     stopped: Option<RecordedStop>,
     /// What the watcher of gateways knows of the process, if it is followed.
     evidence: Option<LiveEvidence>,
+    /// Whether news of the evidence wakes this follower.
+    has_news: bool,
 }
 
 /// Tells whether it is recorded that a gateway shall be down.
@@ -109,6 +114,7 @@ impl Follower {
             unwanted_since: None,
             stopped: None,
             evidence: None,
+            has_news: false,
         }
     }
 
@@ -122,6 +128,11 @@ impl Follower {
         // If the supervisor publishes no refusals, there is nothing to listen to.
         let listening = RefusalWatch::listen(&scandir).ok().zip(ServiceName::new(service.as_bytes()).ok());
         self.scan = listening.map(|(refusals, name)| Scan { scandir, name, refusals });
+    }
+
+    /// Notes whether news of the evidence wakes this follower.
+    pub(super) const fn expect_news(&mut self, wakes: bool) {
+        self.has_news = wakes;
     }
 
     /// Returns the service directory.
@@ -354,8 +365,8 @@ impl Follower {
                 None
             }
             Shown::NotYet => {
-                // No event tells that the watcher of gateways has ended.
-                self.due = Instant::now().checked_add(LOOK_AGAIN);
+                let wait = if self.has_news { LOOK_AT_WATCHER } else { LOOK_AGAIN };
+                self.due = Instant::now().checked_add(wait);
                 None
             }
         }

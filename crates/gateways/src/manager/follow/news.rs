@@ -40,6 +40,11 @@ impl RecordNews {
         Some(news)
     }
 
+    /// Returns whether news will be reported.
+    pub fn is_watching(&self) -> bool {
+        self.inotify.get().is_some()
+    }
+
     fn watch(&self) -> Option<&Inotify> {
         if self.inotify.get().is_none() {
             let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
@@ -82,9 +87,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let services: Vec<PathBuf> = (0..100).map(|index| place.path().join(format!("g{index}"))).collect();
         let news = RecordNews::of(services.iter().map(PathBuf::as_path)).unwrap();
-        assert!(news.descriptor().is_none(), "nobody has published anything");
+        assert!(news.descriptor().is_none() && !news.is_watching(), "nobody has published anything");
         fs::create_dir(place.path().join(live::DIRECTORY)).unwrap();
-        assert!(news.descriptor().is_some());
+        assert!(news.descriptor().is_some() && news.is_watching());
         let directory = by_path::open(&place.path().join(live::DIRECTORY), OFlags::DIRECTORY).unwrap();
         let publish = |name: &str| {
             file::publish(&directory, name, ".new", b"{}", Mode::from_raw_mode(0o644)).unwrap();
