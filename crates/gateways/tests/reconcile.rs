@@ -287,3 +287,27 @@ fn a_supervisor_takes_over_the_slots_that_a_boot_has_made() {
     world.stop_supervisor();
     assert!(!Boot::of(&world).lines().contains("started"), "a stopped gateway must stay down");
 }
+
+#[test]
+fn a_version_that_nobody_has_ever_known_is_not_said_to_be_known_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("agent");
+    fs::write(&program, "").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let topology = format!(
+        "[topology.version]\nprogram = \"{}\"\npackages = [\"package.json\"]\n\
+         [[topology.rules]]\nversions = \">=9.0\"\nthen = \"server\"\n",
+        program.display()
+    );
+    let world = World::new(agent(&["sleep", "1000"], &topology));
+    let warnings = || Boot::of(&world).run(false).unwrap().warnings.join("\n");
+    let unknown = warnings();
+    assert!(unknown.contains("is unknown, and none was known before"), "{unknown}");
+    let package = dir.path().join("package.json");
+    fs::write(&package, "{\"version\": \"1.2.3\"}").unwrap();
+    assert_eq!(warnings(), "");
+    fs::remove_file(&package).unwrap();
+    fs::write(&program, "another").unwrap();
+    let recalled = warnings();
+    assert!(recalled.contains("is unknown, so the one that was known last counts"), "{recalled}");
+}

@@ -42,7 +42,12 @@ impl FoundHome {
         let is_installed = topology.is_installed();
         if let Some(why) = topology.version_problem().filter(|_| is_installed) {
             let name = &settings.agent.name;
-            warnings.push(format!("the version of {name} is unknown, so what was known last counts: {why}"));
+            let instead = if topology.is_recalled() {
+                "so the one that was known last counts"
+            } else {
+                "and none was known before, so nothing counts that depends on it"
+            };
+            warnings.push(format!("the version of {name} is unknown, {instead}: {why}"));
         } else if is_installed {
             let problem = |(name, decided): (&ProfileName, &DecidedProfile)| {
                 let why = decided.problem.as_ref()?;

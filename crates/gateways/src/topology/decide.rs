@@ -123,9 +123,8 @@ fn applies(
     let mut is_open = false;
     for setting in &rule.when {
         match answer(rule.of, setting) {
-            // What comes later counts only where nothing was said before.
-            SettingAnswer::Says(_) if is_open => return None,
-            SettingAnswer::Says(applies) => return Some(applies),
+            // What comes later counts only where nothing before it is open.
+            SettingAnswer::Says(applies) => return (!is_open).then_some(applies),
             SettingAnswer::Silent => {}
             SettingAnswer::Unknown(why) => {
                 problem.get_or_insert(why);

@@ -123,6 +123,12 @@ impl<'a> TopologyReader<'a> {
         })
     }
 
+    /// Returns whether the version is only the one that was known last.
+    pub(crate) fn is_recalled(&self) -> bool {
+        let found = self.found_version();
+        found.problem.is_some() && found.version.is_some()
+    }
+
     /// Returns whether there is a program whose version could be known.
     pub fn is_installed(&self) -> bool {
         self.agent.topology.version.is_none() || self.installed().is_some()
@@ -344,7 +350,7 @@ impl<'a> TopologyReader<'a> {
             program: program.map(Path::to_owned),
             // With the identity of another program, that version is asked for again.
             identity: match &self.known {
-                Some(known) if self.version_problem().is_some() => known.identity.clone(),
+                Some(known) if program.is_some() && self.is_recalled() => known.identity.clone(),
                 _ => program.and_then(program::identity),
             },
             version: self.version().and_then(Result::ok).map(ToString::to_string),
@@ -495,6 +501,39 @@ mod tests {
         }
         place.boot("0.19.0");
         assert_eq!(KnownTopology::read(place.home.root()).unwrap().version.as_deref(), Some("0.19.0"));
+    }
+
+    #[test]
+    fn a_version_that_is_recalled_is_no_fact_about_the_program_of_an_agent_without_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = crate::agent::SMALL.to_owned()
+            + "[topology.version]\nprogram = \"${AGENT_BIN:-agent}\"\npackages = [\"package.json\"]\n";
+        let agent: AgentDefinition = text.parse().unwrap();
+        let (root, program) = (dir.path().join("home"), dir.path().join("agent"));
+        fs::create_dir_all(&root).unwrap();
+        let install = |text: &str| {
+            let _ = fs::remove_file(&program);
+            fs::write(&program, text).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let home = Home::resolve(Some(&root), &agent, &|_| None).unwrap();
+        let variable = |name: &str| (name == "AGENT_BIN").then(|| program.clone().into_os_string());
+        let boot = || {
+            let topology = TopologyReader::at_boot(&agent, &home, &variable);
+            topology.to_keep([].into_iter()).keep(home.root()).unwrap();
+            KnownTopology::read(home.root()).unwrap()
+        };
+        install("one");
+        fs::write(dir.path().join("package.json"), "{\"version\": \"1.2.3\"}").unwrap();
+        let known = boot();
+        assert_eq!(known.version.as_deref(), Some("1.2.3"));
+        fs::remove_file(dir.path().join("package.json")).unwrap();
+        install("another");
+        for _ in 0..2 {
+            assert_eq!(boot(), known, "nothing is known of the other program");
+        }
+        let looked = TopologyReader::of_environment(&agent, &home, true, false);
+        assert!(looked.version().unwrap().is_err(), "{:?}", looked.version());
     }
 
     #[test]

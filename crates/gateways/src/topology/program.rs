@@ -72,8 +72,12 @@ fn in_package(file: &Path) -> Option<ProgramVersion> {
     ProgramVersion::find(package.get("version")?.as_str()?)
 }
 
+/// A question to a program: the program, what tells its file from one that took its place, and the
+/// arguments.
+type AskedProgram = (PathBuf, Option<String>, Vec<String>);
+
 /// What programs have said of their versions, or why they said none.
-type Answers = BTreeMap<Option<String>, Result<ProgramVersion, String>>;
+type Answers = BTreeMap<AskedProgram, Result<ProgramVersion, String>>;
 
 /// The answers that this process has got: a program that takes its time is not asked twice.
 static ANSWERS: Mutex<Answers> = Mutex::new(BTreeMap::new());
@@ -91,7 +95,8 @@ pub(super) fn ask(
         return Err(format!("nothing beside `{}` tells its version", program.display()));
     }
     let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
-    answers.entry(identity(program)).or_insert_with(|| ask_anew(definition, program, home)).clone()
+    let asked = (program.to_owned(), identity(program), definition.arguments.clone());
+    answers.entry(asked).or_insert_with(|| ask_anew(definition, program, home)).clone()
 }
 
 fn ask_anew(
@@ -301,15 +306,29 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_says_nothing_is_not_asked_twice() {
+    fn a_program_is_asked_once_by_each_name_and_with_each_arguments_even_if_it_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("agent");
-        script(&program, &format!("#!/bin/sh\necho asked >>'{}/asked'\n", dir.path().display()));
+        let (program, named) = (dir.path().join("agent"), dir.path().join("other"));
+        // It says what it is called, as a program with several names does.
+        let text = "#!/bin/sh\necho run >>\"${0%/*}/runs\"\ncase $0 in *other) echo 2.0.$1 ;; esac\n";
+        script(&program, text);
+        fs::hard_link(&program, &named).unwrap();
+        let runs = || fs::read_to_string(dir.path().join("runs")).unwrap().lines().count();
+        let said = |program: &Path, argument: &str| {
+            ask(&definition(&[argument]), program, ("AGENT_HOME", Path::new("/h")))
+        };
         for _ in 0..2 {
-            let error = ask(&definition(&["--version"]), &program, ("AGENT_HOME", Path::new("/h")));
-            assert!(error.unwrap_err().contains("printed no version"));
+            assert!(said(&program, "7").unwrap_err().contains("printed no version"));
         }
-        assert_eq!(fs::read_to_string(dir.path().join("asked")).unwrap(), "asked\n");
+        assert_eq!(runs(), 1);
+        for _ in 0..2 {
+            assert_eq!(said(&named, "7").unwrap().to_string(), "2.0.7");
+        }
+        assert_eq!(runs(), 2);
+        for _ in 0..2 {
+            assert_eq!(said(&named, "8").unwrap().to_string(), "2.0.8");
+        }
+        assert_eq!(runs(), 3);
     }
 
     #[test]
