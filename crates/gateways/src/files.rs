@@ -136,18 +136,23 @@ pub fn take_with_retries<T>(
     take()
 }
 
-/// How often the lock of a directory that is not free is tried.
-const LOCK_ATTEMPTS: u32 = 100;
+/// How often the lock of a directory is tried that others hold only while they write a small file:
+/// for two seconds.
+pub const LOCK_ATTEMPTS: u32 = 100;
 
-/// Takes the lock of a directory, for as long as this descriptor of it lives, before what is in it
-/// is read and written anew.
-pub fn lock_directory(directory: &OwnedFd) -> io::Result<()> {
-    let try_once = || match flock(directory, FlockOperation::NonBlockingLockExclusive) {
+/// Takes the lock of a directory, for as long as the result lives. No file in it is made for that.
+///
+/// # Errors
+/// `WouldBlock` if it was never free: a directory does not tell whether others hold it in turn, or
+/// one hangs. Otherwise it cannot be locked.
+pub fn lock_directory(directory: OwnedFd, attempts: u32) -> io::Result<OwnedFd> {
+    let try_once = || match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(())),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno),
     };
-    take_with_retries(LOCK_ATTEMPTS, try_once)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    let locked = take_with_retries(attempts, try_once)?;
+    locked.map(|()| directory).ok_or_else(|| io::ErrorKind::WouldBlock.into())
 }
 
 /// Returns the directory that holds a file of a service directory, and the file's name in it. The
@@ -393,6 +398,20 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_is_locked_by_one_at_a_time() {
+        let place = tempfile::tempdir().unwrap();
+        let open = || open_directory(place.path()).unwrap();
+        let first = lock_directory(open(), 0).unwrap();
+        let refused = lock_directory(open(), 1).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| lock_directory(open(), LOCK_ATTEMPTS));
+            drop(first);
+            assert!(waits.join().unwrap().is_ok());
+        });
+    }
 
     #[test]
     fn a_read_is_bounded_and_refuses_what_is_no_file() {

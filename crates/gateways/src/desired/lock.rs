@@ -59,18 +59,6 @@ pub(crate) fn lock(parent: BorrowedFd<'_>, path: &Path, may_wait: bool) -> io::R
     Ok(None)
 }
 
-/// Takes the lock of a directory, which no file in it is made for.
-///
-/// Returns `None` if others hold it for a minute. A directory does not tell whether that is one who
-/// hangs, or many in turn.
-///
-/// # Errors
-/// The lock cannot be waited for.
-pub fn lock_directory(directory: OwnedFd) -> io::Result<Option<OwnedFd>> {
-    let locked = wait_in_thread(directory, FlockOperation::LockExclusive, |directory| directory)?;
-    Ok(locked.recv_timeout(TIMEOUT.saturating_mul(TIMEOUTS)).ok().transpose()?)
-}
-
 /// Returns the locks of state files that one writer holds for as long as our own commands would
 /// wait.
 ///

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use lock::lock as lock_beside;
-pub use lock::{lock_directory, stuck_locks};
+pub use lock::stuck_locks;
 pub use read::{Prior, ReadStateError, Recorded, is_stopped, read};
 pub use write::{
     RecordError, Recording, forget, migrate, overwritten, record, record_at_once, record_for_another,

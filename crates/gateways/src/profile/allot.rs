@@ -19,11 +19,13 @@ use super::home::Home;
 use super::name::ProfileName;
 use super::wanted_ports::{free, wanted};
 use crate::agent::AgentDefinition;
-use crate::desired::lock_directory;
-use crate::files::open_directory;
+use crate::files::{lock_directory, open_directory};
 
 /// How many random bytes a new secret is made of.
 const SECRET_BYTES: usize = 32;
+/// How often the lock of the directory of profiles is tried: for a minute, because whoever has it
+/// makes a whole profile.
+const LOCK_ATTEMPTS: u32 = 3_000;
 
 /// Variables and their values.
 pub type Assignments = Vec<(String, OsString)>;
@@ -107,8 +109,12 @@ impl Turn {
         }
         let path = home.profiles_dir();
         let failed = |source| AllotError::Lock { path: path.clone(), source };
-        let locked = lock_directory(open_directory(&path).map_err(failed)?).map_err(failed)?;
-        locked.map(|lock| Self { _lock: Some(lock) }).ok_or(AllotError::Locked { path })
+        let directory = open_directory(&path).map_err(failed)?;
+        match lock_directory(directory, LOCK_ATTEMPTS) {
+            Ok(lock) => Ok(Self { _lock: Some(lock) }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(AllotError::Locked { path }),
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 

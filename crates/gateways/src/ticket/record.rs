@@ -18,7 +18,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{DesiredOrigin, Provenance};
-use crate::files::{lock_directory, make_directory, open_directory, random_suffix, read_bounded};
+use crate::files::{
+    LOCK_ATTEMPTS, lock_directory, make_directory, open_directory, random_suffix, read_bounded,
+};
 use crate::profile::ProfileName;
 
 /// The directory of tickets in a home.
@@ -176,9 +178,7 @@ impl TicketStore {
         name: &ProfileName,
         change: impl FnOnce(Option<RestartTicket>) -> Option<RestartTicket>,
     ) -> io::Result<Option<RestartTicket>> {
-        // Opened anew, because a lock belongs to what was opened.
-        let lock = file::open_directory(&self.directory, ".")?;
-        lock_directory(&lock)?;
+        let _lock = self.locked()?;
         let before = self.read(name);
         let Some(ticket) = change(before.clone()) else { return Ok(before) };
         let bytes = serde_json::to_vec(&ticket).map_err(io::Error::other)?;
@@ -188,10 +188,15 @@ impl TicketStore {
         Ok(Some(ticket))
     }
 
+    /// Takes the lock of the tickets, for as long as the result lives.
+    fn locked(&self) -> io::Result<OwnedFd> {
+        // Opened anew, because a lock belongs to what was opened.
+        lock_directory(file::open_directory(&self.directory, ".")?, LOCK_ATTEMPTS)
+    }
+
     /// Removes the ticket of a gateway, if there is one.
     fn remove(&self, name: &ProfileName) -> io::Result<()> {
-        let lock = file::open_directory(&self.directory, ".")?;
-        lock_directory(&lock)?;
+        let _lock = self.locked()?;
         match unlinkat(&self.directory, file_name(name), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno.into()),

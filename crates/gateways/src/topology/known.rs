@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::KeptSetting;
 use crate::agent::ServedFrom;
-use crate::files::{commit, lock_directory, open_directory, read_bounded, write_beside};
+use crate::files::{LOCK_ATTEMPTS, commit, lock_directory, open_directory, read_bounded, write_beside};
 use crate::profile::ProfileName;
 
 /// Its name in a home.
@@ -53,16 +53,14 @@ impl KnownTopology {
         if Self::read(home).unwrap_or_default() == *self {
             return Ok(());
         }
-        let locked = open_directory(home)?;
-        lock_directory(&locked)?;
+        let locked = lock_directory(open_directory(home)?, LOCK_ATTEMPTS)?;
         self.write(locked.as_fd())
     }
 
     /// Notes which gateway serves a profile that is new since a supervisor began, or forgets one
     /// that is gone, where a supervisor has ever kept anything.
     pub(crate) fn note(home: &Path, name: &ProfileName, from: Option<ServedFrom>) -> io::Result<()> {
-        let locked = open_directory(home)?;
-        lock_directory(&locked)?;
+        let locked = lock_directory(open_directory(home)?, LOCK_ATTEMPTS)?;
         let Some(mut known) = Self::read(home) else { return Ok(()) };
         let before = match from {
             Some(from) => known.profiles.insert(name.to_string(), from),
