@@ -198,9 +198,17 @@ fn the_watcher_undoes_a_drain_as_it_was_asked_for_also_after_the_definition_was_
     waiting::polled("that it is asked", || other.exists().then_some(()));
     waiting::polled("that it drains", || drain_of(&home).is_object().then_some(()));
     edit("other.json", "third.json");
+    // Another program asks as the definition now has it.
+    let third = home.profile_dir("coder").join("third.json");
+    fs::write(&third, "{}").unwrap();
     command.signal(Signal::KILL);
     command.ended(in_time());
-    waiting::polled("that nothing asks it to drain", || (!other.exists()).then_some(()));
+    waiting::polled("that nothing of ours asks it to drain", || (!other.exists()).then_some(()));
+    waiting::polled("that the drain is forgotten", || {
+        (!home.scandir().join(".drain/gateway-coder").exists()).then_some(())
+    });
+    assert!(third.exists(), "it is the request of another program");
+    fs::remove_file(&third).unwrap();
     until_asked_no_more(&home);
 }
 

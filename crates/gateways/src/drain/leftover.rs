@@ -35,28 +35,39 @@ pub enum CancelledDrain {
     AskedByAnother,
 }
 
-/// Takes back what a record tells of. The lock is the caller's.
+/// Ends a drain: takes back what its record tells of, and removes the record. The lock is the
+/// caller's.
 pub(super) fn undo(
     manager: &ScandirManager,
     name: &ProfileName,
     records: &DrainRecords,
 ) -> Result<(), String> {
-    // With another definition than now, another file may have been made.
-    let asked = records.read(&name.service_entry()).and_then(|record| record.marker);
-    if let Some(file) = asked.filter(|file| !file.contains('/')) {
-        remove(&manager.home().profile_dir(name), &file)
-            .map_err(|errno| format!("`{file}` cannot be removed: {}", words(errno)))?;
-    }
-    if let Some(drain) = &manager.agent().gateway.drain {
-        let target = DrainTarget { manager, name, drain };
-        let is_up = manager.slot(name).status().is_ok_and(|status| status.is_up());
-        // What is not a file ends with the process that was asked.
-        if drain.marker.is_some() || is_up {
-            target.take_back()?;
-        }
+    if let Some(record) = records.read(&name.service_entry()) {
+        take_back(manager, name, &record)?;
     }
     records.remove(&name.service_entry());
     Ok(())
+}
+
+/// Takes back what a record tells of, and returns whether there was anything to take back, as far
+/// as that shows.
+///
+/// With another definition than now, another file may have been made. That of the present one may
+/// be another program's request.
+fn take_back(manager: &ScandirManager, name: &ProfileName, record: &DrainRecord) -> Result<bool, String> {
+    if let Some(file) = &record.marker {
+        // Whoever may write the record may not have us remove a file elsewhere.
+        let is_plain = !file.contains('/');
+        let removed = if is_plain { remove(&manager.home().profile_dir(name), file) } else { Ok(false) };
+        return removed.map_err(|errno| format!("`{file}` cannot be removed: {}", words(errno)));
+    }
+    let drain = manager.agent().gateway.drain.as_ref().filter(|drain| drain.marker.is_none());
+    // What is not a file ends with the process that was asked.
+    let is_up = manager.slot(name).status().is_ok_and(|status| status.is_up());
+    match drain.filter(|_| is_up) {
+        Some(drain) => DrainTarget { manager, name, drain }.take_back(),
+        None => Ok(false),
+    }
 }
 
 /// Undoes every drain of a scandir whose owner is gone, and takes the request of a late one back;
@@ -108,8 +119,8 @@ fn undo_abandoned(
 /// Takes a request back whose owner still runs and should have taken it back long ago.
 fn undo_overdue(manager: &ScandirManager, records: &DrainRecords, name: &ProfileName) -> Option<String> {
     let record = records.read(&name.service_entry()).filter(is_overdue)?;
-    let drain = manager.agent().gateway.drain.as_ref().filter(|drain| drain.marker.is_some())?;
-    let was_there = DrainTarget { manager, name, drain }.take_back().ok()?;
+    record.marker.as_ref()?;
+    let was_there = take_back(manager, name, &record).ok()?;
     was_there.then(|| format!("{}, did not end its drain in time; the request is taken back", record.by))
 }
 
