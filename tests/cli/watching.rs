@@ -29,6 +29,21 @@ fn a_profile_made_by_hand_gets_a_slot_that_is_down_and_loses_it_with_the_profile
     until_slot(&home, "later", false);
 }
 
+#[test]
+fn nothing_is_kept_of_which_gateway_served_a_profile_that_another_program_removed() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.up();
+    home.until_supervised("coder");
+    let known = home.path().join(".gatevisor-topology");
+    fs::write(&known, r#"{"profiles": {"coder": "server", "writer": "server"}}"#).unwrap();
+    fs::remove_dir_all(home.profile_dir("coder")).unwrap();
+    waiting::polled("that it is forgotten", || {
+        let text = fs::read_to_string(&known).unwrap();
+        (!text.contains("coder") && text.contains("writer")).then_some(())
+    });
+}
+
 /// Returns the process that watches the profiles: it has the same parent as the one that keeps the
 /// watcher of gateways.
 fn watcher_of_profiles(home: &Home) -> Option<i32> {

@@ -177,7 +177,7 @@ pub fn remove_profile(
 }
 
 /// Forgets what the home keeps of an earlier profile with this name; returns why that failed.
-fn forget(home: &Home, name: &ProfileName) -> Option<String> {
+pub(crate) fn forget(home: &Home, name: &ProfileName) -> Option<String> {
     let requests = ticket::forget(home.root(), name);
     let failed = requests.and_then(|()| KnownTopology::note(home.root(), name, None)).err()?;
     Some(format!("what is kept of an earlier profile `{name}` still counts for the next one: {failed}"))

@@ -36,9 +36,9 @@ use gatevisor_paths::by_path;
 use rustix::io::Errno;
 
 use crate::desired;
+use crate::lifecycle;
 use crate::manager::{RegisterError, ScandirManager, ServiceManager, Unregistered};
 use crate::profile::{self, Candidate, ListProfilesError, ProfileName, SERVICE_PREFIX};
-use crate::ticket;
 use adoptions::Adoptions;
 use gatevisor_wire::exit::error_chain;
 use stops::Stops;
@@ -425,12 +425,11 @@ fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: Tell) {
     }
     match manager.unregister(name) {
         Ok(done) => {
-            // What is left of it is old, and nothing depends on it.
-            let _ = ticket::forget(manager.home().root(), name);
+            let kept = lifecycle::forget(manager.home(), name);
             if done.outcome == Unregistered::Gone {
                 tell(ProfileNotice::Withdrawn { name: name.clone() });
             }
-            done.warnings.into_iter().for_each(|warning| tell(ProfileNotice::Failed(warning)));
+            done.warnings.into_iter().chain(kept).for_each(|warning| tell(ProfileNotice::Failed(warning)));
         }
         Err(error) => tell(ProfileNotice::Failed(error_chain(&error))),
     }
