@@ -60,7 +60,7 @@ fn reload(
     if changes.is_empty() && !slots::runs_older(slot.path(), running) {
         return Ok(told("as the definition has it already".to_owned(), false, Vec::new()));
     }
-    slots::renew_below(slot.path(), &changes, running).map_err(|error| {
+    slots::renew(slot.path(), &changes, running).map_err(|error| {
         let path = slot.path().display();
         CommandError::new(Exit::System, format!("cannot render the service directory `{path}` anew: {error}"))
     })?;

@@ -43,13 +43,21 @@ impl ScandirManager {
         Self { agent, home, scandir, interpreter }
     }
 
-    /// Makes the slot of a profile that the agent's own command has made as the definition has it,
-    /// and returns whether it was such a one.
+    /// Makes the slot of a profile that the agent's own command has made as the definition has it
+    /// now, and returns whether it was such a one.
     pub(crate) fn adopt(&self, name: &ProfileName) -> Result<bool, String> {
         let slot = self.slot(name);
-        let changes = slots::adoption(slot.path(), &self.agent, name, &self.interpreter);
-        let Some(changes) = changes.map_err(|error| error_chain(&error))? else { return Ok(false) };
-        slots::renew(slot.path(), &changes).map_err(|error| error.to_string())?;
+        let changes = |manager: &Self| {
+            slots::adoption(slot.path(), &manager.agent, name, &manager.interpreter)
+                .map_err(|error| error_chain(&error))
+        };
+        // Nearly every slot is ours, and then the definition is not read again.
+        if changes(self)?.is_none() {
+            return Ok(false);
+        }
+        let Some(changes) = changes(&self.as_remembered())? else { return Ok(false) };
+        let running = slot.status().ok().and_then(|status| status.pid);
+        slots::renew(slot.path(), &changes, running).map_err(|error| error.to_string())?;
         Ok(true)
     }
 
@@ -213,5 +221,53 @@ impl ScandirManager {
     /// Returns how long a gateway may take to stop.
     pub(super) const fn stop_timeout(&self) -> Duration {
         Duration::from_millis(self.agent.gateway.stop_timeout_ms).saturating_add(GRACE).saturating_add(GRACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_slot_of_the_agents_own_is_made_as_the_definition_is_now_and_its_process_is_older() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, file) = (place.path().join("home"), place.path().join("agent.toml"));
+        let slot = place.path().join("service/gateway-coder");
+        fs::create_dir_all(&root).unwrap();
+        fs::create_dir_all(slot.join("supervise")).unwrap();
+        let named = "command-named = [\"my-agent\", \"serve\", \"{profile}\"]";
+        let text = crate::agent::SMALL.replace("command-named = [\"serve\", \"{profile}\"]", named);
+        fs::write(&file, &text).unwrap();
+        let agent = AgentDefinition::load(Some(&file)).unwrap();
+        let home = Home::resolve(Some(&root), &agent, &|_| None).unwrap();
+        remember::remember(home.root(), &file).unwrap();
+        fs::write(&file, text.replace("[gateway]", "[gateway]\nstop-timeout-ms = 4321")).unwrap();
+        fs::write(slot.join("run"), "#!/bin/sh\nexec my-agent serve coder\n").unwrap();
+        let running = gatevisor_wire::Pid::new(std::process::id().cast_signed());
+        let status = gatevisor_wire::status::Status { pid: running, ..down() };
+        fs::write(slot.join("supervise/status"), status.encode()).unwrap();
+        let scandir = place.path().join("service");
+        let manager = ScandirManager::new(agent, home, scandir, "/usr/bin/gatevisor".into());
+        let name: ProfileName = "coder".parse().unwrap();
+        assert!(manager.adopt(&name).unwrap());
+        assert_eq!(fs::read_to_string(slot.join("timeout-kill")).unwrap(), "4321\n");
+        assert!(slots::runs_older(&slot, running), "it was started from what the agent had made");
+        assert!(!manager.adopt(&name).unwrap(), "it is ours now");
+    }
+
+    fn down() -> gatevisor_wire::status::Status {
+        let zero = gatevisor_wire::tai::Tai64n::ZERO;
+        gatevisor_wire::status::Status {
+            changed: zero,
+            ready_at: zero,
+            pid: None,
+            last: gatevisor_wire::wait::WaitStatus::default(),
+            paused: false,
+            finishing: false,
+            want_up: true,
+            ready: false,
+        }
     }
 }

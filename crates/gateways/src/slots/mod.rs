@@ -11,7 +11,7 @@ mod renew;
 pub(crate) use publish::orphaned_status;
 pub use publish::{ForeignScandir, PublishError, Published, may_make_slots, publish, replace};
 pub use render::{RenderSlotError, SlotFile, SlotFiles, render};
-pub use renew::{SlotChanges, SlotChangesError, adoption, changes, renew, renew_below, runs_older};
+pub use renew::{SlotChanges, SlotChangesError, adoption, changes, renew, runs_older};
 
 /// The descriptor on which a gateway's interpreter reports readiness.
 pub const NOTIFICATION_FD: u32 = 3;

@@ -178,9 +178,17 @@ fn open(slot: &Path) -> Result<OwnedFd, Errno> {
 
 /// Changes a service directory as the definition has it. Each file changes at one instant, `run`
 /// last.
-pub fn renew(slot: &Path, changes: &SlotChanges) -> io::Result<()> {
+///
+/// `running` is the process that runs from the directory as it was. That is noted first: if the
+/// changes are interrupted, the process is older than some of them.
+pub fn renew(slot: &Path, changes: &SlotChanges, running: Option<Pid>) -> io::Result<()> {
     may_make_slots(slot).map_err(io::Error::other)?;
     let directory = open(slot)?;
+    let running = running.filter(|_| changes.concern_process()).map(Pid::get);
+    if let Some(process) = running.and_then(Process::of) {
+        let bytes = older_note(&process).into_bytes();
+        write(&directory, &SlotFile { path: DATA_OLDER_PROCESS, bytes, mode: 0o644 })?;
+    }
     let (last, first): (Vec<_>, Vec<_>) = changes.write.iter().partition(|file| file.path == files::RUN);
     for file in first.into_iter().chain(last) {
         write(&directory, file)?;
@@ -195,15 +203,6 @@ pub fn renew(slot: &Path, changes: &SlotChanges) -> io::Result<()> {
     // An empty directory would still request a control group. One that has entries stays.
     let _ = unlinkat(&directory, files::CGROUP, AtFlags::REMOVEDIR);
     Ok(())
-}
-
-/// Does the same while a process runs from the directory as it was, and notes that.
-pub fn renew_below(slot: &Path, changes: &SlotChanges, running: Option<Pid>) -> io::Result<()> {
-    renew(slot, changes)?;
-    let running = running.filter(|_| changes.concern_process()).map(Pid::get);
-    let Some(process) = running.and_then(Process::of) else { return Ok(()) };
-    let bytes = older_note(&process).into_bytes();
-    write(&open(slot)?, &SlotFile { path: DATA_OLDER_PROCESS, bytes, mode: 0o644 })
 }
 
 /// Returns the note that this process runs from what its service directory was.
@@ -258,7 +257,7 @@ mod tests {
         assert_eq!(written, ["run", "data/backoff-first"]);
         assert_eq!(found.remove, ["data/give-up-after", "cgroup/pids"]);
         assert!(!found.concern_log());
-        renew(&slot, &found).unwrap();
+        renew(&slot, &found, None).unwrap();
         assert!(changes(&slot, &new, &name).unwrap().unwrap().is_empty());
         assert!(slot.join("down").exists() && !slot.join("cgroup").exists());
         let names: Vec<_> = fs::read_dir(&slot).unwrap().flatten().map(|entry| entry.file_name()).collect();
@@ -281,9 +280,28 @@ mod tests {
         }
         run("s6-setuidgid hermes hermes -p coder gateway run --replace");
         fs::write(slot.join("down"), "").unwrap();
-        renew(&slot, &adopted().unwrap()).unwrap();
+        renew(&slot, &adopted().unwrap(), None).unwrap();
         assert!(changes(&slot, &agent, &name).unwrap().unwrap().is_empty());
         assert!(slot.join("down").exists() && adopted().is_none());
+    }
+
+    #[test]
+    fn a_process_that_is_older_than_a_change_is_noted_also_if_the_change_is_not_finished() {
+        let scandir = tempfile::tempdir().unwrap();
+        let name: ProfileName = "coder".parse().unwrap();
+        let files = render(&agent(""), &name, Path::new("/usr/bin/gatevisor"), false).unwrap();
+        drop(super::super::publish(scandir.path(), "gateway-coder", &files).unwrap());
+        let slot = scandir.path().join("gateway-coder");
+        let running = Pid::new(std::process::id().cast_signed());
+        let in_data = agent("[gateway.restart]\ngive-up-after = 3");
+        renew(&slot, &changes(&slot, &in_data, &name).unwrap().unwrap(), running).unwrap();
+        assert!(!runs_older(&slot, running), "it concerns no process");
+        let found = changes(&slot, &agent("[gateway.environment]\nA = \"1\""), &name).unwrap().unwrap();
+        // Nothing can take the place of a directory that has entries.
+        fs::remove_file(slot.join("run")).unwrap();
+        fs::create_dir_all(slot.join("run/in-the-way")).unwrap();
+        assert!(renew(&slot, &found, running).is_err());
+        assert!(runs_older(&slot, running) && !runs_older(&slot, Pid::new(1)));
     }
 
     #[test]
