@@ -6,7 +6,7 @@ use gatevisor_slot::live::Live;
 use gatevisor_slot::turns;
 
 use super::fault::{Fault, below, expandable, fault, file_name, variable};
-use super::{AgentDefinition, GatewayDefinition, Placeholders, SeedFile, fill};
+use super::{AgentDefinition, GatewayDefinition, Placeholders, SeedFile};
 use crate::profile::ProfileName;
 
 /// The longest timeout that a definition may set, in milliseconds: a day.
@@ -180,17 +180,17 @@ fn templates(agent: &AgentDefinition) -> Result<(), Fault> {
         expandable(field, text, &placeholders)?;
     }
     if let Some(live) = &gateway.live {
-        live.with_texts(&|_, text| fill(text, &placeholders))
-            .map_err(|error| Fault { field: "gateway.live", why: error.to_string() })?;
+        let filled = |key, text: &str| {
+            expandable("gateway.live", text, &placeholders)
+                .map_err(|fault| Fault { why: format!("`{key}`: {}", fault.why), ..fault })
+        };
+        live.with_texts(&filled)?;
     }
     for word in gateway.handoff.iter().flat_map(|handoff| &handoff.command) {
         expandable("gateway.handoff.command", word, &placeholders)?;
     }
     gateway.drain.as_ref().map_or(Ok(()), |drain| super::drain::check(drain, &placeholders))?;
-    let filled = |text: &String| {
-        fill(text, &placeholders)
-            .map_err(|error| Fault { field: "gateway.confine.landlock", why: error.to_string() })
-    };
+    let filled = |text: &String| expandable("gateway.confine.landlock", text, &placeholders);
     super::confine::check(&gateway.confine, &filled)
 }
 

@@ -156,6 +156,10 @@ mod tests {
                 "landlock = { write = [\"{unknown}\"] }",
                 "`gateway.confine.landlock`: `{unknown}` is not known here",
             ),
+            (
+                "landlock = { read = [\"$HOME\"] }",
+                "`gateway.confine.landlock`: `$HOME` is no variable; write ${NAME}",
+            ),
             ("cgroup = { pids = 0 }", "`gateway.confine.cgroup`: `pids` must be at least 1"),
             ("cgroup = { pid = 1 }", "do you mean `pids`?"),
             ("limits = { nofile = \"x\" }", "must be a number"),

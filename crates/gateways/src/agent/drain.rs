@@ -176,7 +176,7 @@ fn command(field: &'static str, argv: &[String], ms: u64, placeholders: &Placeho
 }
 
 fn filled(field: &'static str, text: &str, placeholders: &Placeholders) -> Result<(), Fault> {
-    expandable(field, text, placeholders)
+    expandable(field, text, placeholders).map(drop)
 }
 
 #[cfg(test)]

@@ -51,11 +51,22 @@ pub(super) fn below(field: &'static str, path: &str) -> Result<(), Fault> {
     }
 }
 
-/// Refuses a text that no start could make anything of, whatever its variables are.
-pub(super) fn expandable(field: &'static str, text: &str, placeholders: &Placeholders) -> Result<(), Fault> {
-    let wrong = |why: &dyn std::fmt::Display| Fault { field, why: why.to_string() };
-    let filled = fill(text, placeholders).map_err(|error| wrong(&error))?;
+/// Returns a text with its placeholders filled in. Refuses one that no start could make anything
+/// of, whatever its variables are.
+pub(super) fn expandable(
+    field: &'static str,
+    text: &str,
+    placeholders: &Placeholders,
+) -> Result<String, Fault> {
+    let filled = fill(text, placeholders).map_err(|error| Fault { field, why: error.to_string() })?;
+    has_variables(field, &filled)?;
+    Ok(filled)
+}
+
+/// Refuses a text in which a `$` begins no variable.
+pub(super) fn has_variables(field: &'static str, text: &str) -> Result<(), Fault> {
     // A variable that is there and empty has its default looked at, too.
     let empty = |_: &str| Some(OsString::new());
-    gatevisor_slot::expand(&filled, &empty).map(drop).map_err(|error| wrong(&error))
+    let expanded = gatevisor_slot::expand(text, &empty);
+    expanded.map(drop).map_err(|error| Fault { field, why: error.to_string() })
 }

@@ -427,6 +427,22 @@ mod tests {
     }
 
     #[test]
+    fn a_text_about_liveness_that_no_start_could_expand_is_refused_with_its_key() {
+        for (text, wrong) in [
+            ("policy = \"$POLICY\"", "`live.policy`: `$POLICY` is no variable"),
+            ("heartbeat = { file = \"${A-b}/beat\" }", "`live.heartbeat.file`: "),
+            (
+                "heartbeat = { file = \"{profil}/beat\" }",
+                "`live.heartbeat.file`: `{profil}` is not known here",
+            ),
+        ] {
+            let text = format!("{SMALL}[gateway.live]\n{text}\n");
+            let error = AgentDefinition::parse(&text, "my-agent.toml").unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
     fn a_named_file_must_exist_and_be_a_definition() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.toml");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::fault::{Fault, below, fault, file_name, variable};
+use super::fault::{Fault, below, fault, file_name, has_variables, variable};
 use super::{AgentDefinition, GatewayDefinition, UnchangedGateway};
 use crate::topology::{ProgramVersion, VersionRange};
 
@@ -254,32 +254,46 @@ pub(super) fn check(agent: &AgentDefinition) -> Result<(), Fault> {
             written_ok(rule, setting)?;
         }
     }
-    agent.differences.iter().try_for_each(difference_ok)?;
+    agent.differences.iter().try_for_each(|difference| difference_ok(agent, difference))?;
     let control = topology.control.iter();
     let files = control.flat_map(|control| [Some(&control.socket), control.pointer.as_ref()]);
     files.flatten().try_for_each(|name| file_name("topology.control", name))?;
     topology.park.iter().try_for_each(|name| file_name("topology.park", name))
 }
 
-fn difference_ok(difference: &VersionDifference) -> Result<(), Fault> {
-    let is_wrong = |code: &&String| code.parse::<u8>().is_err();
-    if let Some(code) = difference.exit_meanings.keys().find(is_wrong) {
-        return fault("differences.exit-meanings", format!("`{code}` is not an exit code"));
+/// The key of exit codes that are final only if they come so often.
+const NAMED_FINAL_AFTER: &str = "differences.named-final-after";
+
+fn difference_ok(agent: &AgentDefinition, difference: &VersionDifference) -> Result<(), Fault> {
+    let (meanings, after) = (&difference.exit_meanings, &difference.named_final_after);
+    let keys = meanings.keys().map(|code| ("differences.exit-meanings", code));
+    for (field, code) in keys.chain(after.keys().map(|code| (NAMED_FINAL_AFTER, code))) {
+        if code.parse::<u8>().is_err() {
+            return fault(field, format!("`{code}` is not an exit code"));
+        }
     }
-    let field = "differences.named-final-after";
-    if let Some(code) = difference.named_final_after.keys().find(is_wrong) {
-        return fault(field, format!("`{code}` is not an exit code"));
+    if after.values().any(|after| !(1..=MAX_FINAL_AFTER).contains(after)) {
+        return fault(NAMED_FINAL_AFTER, format!("use 1 to {MAX_FINAL_AFTER} failures in a row"));
     }
-    if difference.named_final_after.values().any(|after| !(1..=MAX_FINAL_AFTER).contains(after)) {
-        return fault(field, format!("use 1 to {MAX_FINAL_AFTER} failures in a row"));
+    // Differences of several ranges may hold for one version.
+    let others = agent.differences.iter().filter_map(|other| other.fail_codes.as_ref());
+    let plain = std::iter::once(&agent.gateway.fail_codes);
+    let final_codes: Vec<&u8> = plain.chain(others).flatten().collect();
+    let is_final = |code: &&String| final_codes.iter().any(|known| known.to_string() == **code);
+    match after.keys().find(|code| !is_final(code)) {
+        Some(code) => fault(
+            NAMED_FINAL_AFTER,
+            format!("`{code}` is never final, because it is not among the `fail-codes`"),
+        ),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn version_ok(version: &VersionDefinition) -> Result<(), Fault> {
     if version.program.is_empty() {
         return fault("topology.version.program", "it names a program");
     }
+    has_variables("topology.version.program", &version.program)?;
     if !(1..=MAX_TIMEOUT_MS).contains(&version.timeout_ms) {
         return fault("topology.version.timeout-ms", format!("use 1 to {MAX_TIMEOUT_MS}"));
     }
@@ -381,6 +395,17 @@ mod tests {
                 &format!("{version}[[differences]]\nversions = \">=1.0\"\nnamed-final-after = {{ 78 = 0 }}"),
                 "1 to 100",
             ),
+            (
+                &format!("{version}[[differences]]\nversions = \">=1.0\"\nnamed-final-after = {{ 5 = 3 }}"),
+                "`5` is never final",
+            ),
+            (
+                &format!(
+                    "{version}[[differences]]\nversions = \">=1.0\"\nfail-codes = [5]\nnamed-final-after = {{ x = 3 }}"
+                ),
+                "`x` is not an exit code",
+            ),
+            ("[topology.version]\nprogram = \"${BIN-x}\"", "topology.version.program"),
             ("[[topology.rules]]\nthen = \"me\"", "this is `me`"),
             ("[[topology.rules]]\nversions = \"1\"\nthen = \"own\"", "no range of versions"),
             ("[[topology.rules]]\nthen = \"own\"\nwhen = [{}]", "topology.rules.when"),

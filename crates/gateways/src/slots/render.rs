@@ -172,8 +172,8 @@ const fn program(path: &'static str, bytes: Vec<u8>) -> SlotFile {
     SlotFile { path, mode: 0o755, bytes }
 }
 
-/// Returns exit codes as the supervisor reads them: on one line, separated by spaces.
-/// Returns the exit codes after which a restart cannot help.
+/// Returns the exit codes after which a restart cannot help, as the supervisor reads them: on one
+/// line, separated by spaces.
 fn fail_codes(gateway: &GatewayDefinition, profile: &ProfileName) -> String {
     let after = |code: &u8| gateway.named_final_after.get(code).filter(|_| !profile.is_root());
     let words =
@@ -211,6 +211,16 @@ mod tests {
         let slot = show(&agent, "coder", true);
         assert!(slot.contains("== log/stderr 644\n"), "{slot}");
         assert!(slot.contains("\nkeep = 3\n") && slot.contains("\nstderr = \"stream\"\n"), "{slot}");
+    }
+
+    #[test]
+    fn an_exit_code_that_is_final_only_after_some_deaths_is_so_in_named_profiles_alone() {
+        let version = crate::topology::ProgramVersion::find("0.22.2");
+        let agent = AgentDefinition::built_in().unwrap().for_version(version.as_ref(), []);
+        for (profile, codes) in [("coder", "0 78*10"), ("default", "0 78")] {
+            let slot = show(&agent, profile, true);
+            assert!(slot.contains(&format!("== data/fail-codes 644\n{codes}\n")), "{profile}: {slot}");
+        }
     }
 
     #[test]
