@@ -628,6 +628,21 @@ fn a_user_who_may_not_look_is_told_so_and_not_that_nothing_is_there() {
 }
 
 #[test]
+fn what_a_boot_did_with_an_earlier_profile_of_a_name_is_nothing_about_a_new_one() {
+    let home = Home::with_script(SLEEPER, &[]);
+    home.profile("coder");
+    let log = home.path().join("logs/boot.log");
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    let is_told = |year: u32| {
+        let line = format!("{year}-06-01T00:00:00+0000 profile=coder prior_state=running action=started\n");
+        fs::write(&log, line).unwrap();
+        explained(&home)["events"].to_string().contains("action=started")
+    };
+    assert!(!is_told(2001), "the profile was not there yet");
+    assert!(is_told(2101));
+}
+
+#[test]
 fn events_are_listed_newest_first_and_the_commands_to_run_harm_nothing() {
     let home = killed();
     let said = explained(&home);

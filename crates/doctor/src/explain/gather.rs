@@ -8,7 +8,7 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_paths::by_path;
 use gatevisor_slot::survivors::members::Rule;
 use gatevisor_slot::survivors::process as survivors;
-use gatevisor_sys::file::lasting_identity;
+use gatevisor_sys::file::{born_s, lasting_identity};
 use gatevisor_sys::proc;
 use gatevisor_wire::member::Member;
 
@@ -100,7 +100,8 @@ fn marked(manager: &ScandirManager, name: &ProfileName) -> Vec<(i32, String)> {
     members.into_iter().map(|process| (process.pid, process.words())).collect()
 }
 
-/// Returns what the last logged reconciliation did with a gateway, and when.
+/// Returns what the last logged reconciliation did with a gateway, and when. What it did with that
+/// of an earlier profile of this name is nothing about this one.
 fn reconciled(manager: &ScandirManager, name: &ProfileName) -> Option<(String, String)> {
     let path = manager.home().root().join(&manager.agent().gateway.boot_log);
     let bytes = read_bounded(&path, BOOT_LOG_BYTES).ok()??;
@@ -108,6 +109,11 @@ fn reconciled(manager: &ScandirManager, name: &ProfileName) -> Option<(String, S
     let line = text.lines().rev().find(|line| is_about(line, name))?;
     let (at, action) = line.split_once(' ')?;
     let at = jiff::fmt::strtime::parse(BOOT_LOG_TIME, at).ok()?.to_timestamp().ok()?;
+    let place = by_path::directory(&manager.home().profile_dir(name)).ok();
+    let born_s = place.filter(|_| !name.is_root()).and_then(|place| born_s(place, ""));
+    if born_s.is_some_and(|born_s| at.as_second() < born_s) {
+        return None;
+    }
     Some((at.to_string(), action.to_owned()))
 }
 
