@@ -239,6 +239,7 @@ fn what_the_last_looks_missed_is_told_beside_any_cause() {
             reason: Some("no answer".to_owned()),
             policy: "restart",
             status: None,
+            start_deadline_ms: 120_000,
         });
     };
     let words = "2 looks in a row found nothing that shows that it works: no answer";
@@ -271,6 +272,7 @@ fn that_nobody_watches_a_gateway_is_told_in_every_state_in_which_it_is_up() {
                 reason: Some("no watcher of gateways runs".to_owned()),
                 policy: "restart",
                 status: None,
+                start_deadline_ms: 120_000,
             });
         };
         assert_eq!(causes(unwatched), expected, "{state:?}");

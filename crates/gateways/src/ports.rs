@@ -6,6 +6,7 @@
 //! An agent whose port is taken says so in its log only, and ends with an exit code that it uses
 //! for much else.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use gatevisor_paths::by_path;
 use gatevisor_slot::answerer::{ServiceProcesses, SocketHolder, Whose};
+use gatevisor_slot::survivors::process::AllProcesses;
 use gatevisor_sys::file::lasting_identity;
 use gatevisor_sys::tcp::{Socket, Sockets};
 use gatevisor_wire::Pid;
@@ -44,12 +46,16 @@ impl fmt::Display for HeldPort {
 
 /// The ports of gateways, compared with the sockets of one moment.
 #[derive(Debug)]
-pub struct PortTable(Sockets);
+pub struct PortTable {
+    sockets: Sockets,
+    /// All processes, which are looked for when the main process of a gateway has not its port.
+    processes: OnceCell<Option<AllProcesses>>,
+}
 
 impl PortTable {
     /// Returns the table of this moment. Where it cannot be seen, no port is held.
     pub fn now() -> Self {
-        Self(Sockets::now().unwrap_or_default())
+        Self { sockets: Sockets::now().unwrap_or_default(), processes: OnceCell::new() }
     }
 
     /// Returns a port that a profile's gateway wants and another process has, with that process.
@@ -67,7 +73,7 @@ impl PortTable {
         let environment = process.map(environment_of).unwrap_or_default();
         let mut wanted = wanted_ports::wanted_with(manager.home(), manager.agent(), name, &environment);
         wanted.sort_unstable_by_key(|wanted| wanted.port);
-        wanted.retain(|wanted| self.0.on_port(wanted.port).next().is_some());
+        wanted.retain(|wanted| self.sockets.on_port(wanted.port).next().is_some());
         let service = name.service_entry();
         if wanted.is_empty() {
             return None;
@@ -85,22 +91,23 @@ impl PortTable {
 
     /// Returns who has a port, or an address of it, that a gateway which is up should have.
     fn beside(&self, own: &mut ServiceProcesses, wanted: &WantedPort) -> Option<SocketHolder> {
-        let mut another = |sockets: &[Socket]| match own.whose(sockets) {
+        let all = || self.processes.get_or_init(|| AllProcesses::now().ok()).as_ref();
+        let mut another = |sockets: &[Socket]| match own.whose_among(sockets, all) {
             Whose::Another(holder) => Ok(Some(holder)),
             Whose::Unknown(_) => Ok(None),
             Whose::Own => Err(()),
         };
         if let Some(address) = wanted.address {
-            return another(&self.0.listeners(address)).ok().flatten();
+            return another(&self.sockets.listeners(address)).ok().flatten();
         }
         let each: Result<Vec<_>, ()> =
-            self.0.on_port(wanted.port).map(|socket| another(std::slice::from_ref(socket))).collect();
+            self.sockets.on_port(wanted.port).map(|socket| another(std::slice::from_ref(socket))).collect();
         each.ok()?.into_iter().flatten().next()
     }
 
     /// Returns who has a port of a gateway that is not up.
     fn instead(&self, manager: &ScandirManager, service: &str, port: u16) -> Option<SocketHolder> {
-        let socket = self.0.on_port(port).next()?;
+        let socket = self.sockets.on_port(port).next()?;
         let scandir = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, ""));
         let scandir = scandir.unwrap_or_default();
         let own = Member { scandir: scandir.as_bytes(), supervisor: 0, name: service.as_bytes() };

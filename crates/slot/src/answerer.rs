@@ -25,7 +25,7 @@ use crate::group;
 use crate::log::GATEWAY_PREFIX;
 use crate::os;
 use crate::survivors::members::{Known, Rule};
-use crate::survivors::process::{ServiceMark, all};
+use crate::survivors::process::{AllProcesses, ServiceMark};
 
 /// A process other than the service's that has a socket. It is displayed as words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl ServiceProcesses {
         let identity = by_path::directory(scandir).and_then(|scandir| lasting_identity(scandir, ""));
         let mark = identity.map(|scandir| {
             let member = Member { scandir: scandir.as_bytes(), supervisor: 0, name: name.as_bytes() };
-            member.assignment().split_off(member::VARIABLE.len().saturating_add(1))
+            member.value()
         });
         let leader = Process::of(pid).map(|process| (process.pid, process.began));
         Self { leader, mark: mark.unwrap_or_default(), known: None }
@@ -142,13 +142,36 @@ impl ServiceProcesses {
         }
     }
 
+    /// Returns the same by processes that were found before, where these tell it. So one look at all
+    /// processes does for many services. Only that the sockets are the service's is believed: a
+    /// process may have begun since.
+    pub fn whose_among<'a>(
+        &mut self,
+        sockets: &[Socket],
+        all: impl FnOnce() -> Option<&'a AllProcesses>,
+    ) -> Whose {
+        let marked = || all().map(|all| self.marked(all)).ok_or_else(|| io::ErrorKind::NotFound.into());
+        match self.look_at(sockets, marked) {
+            Whose::Own => Whose::Own,
+            Whose::Another(_) | Whose::Unknown(_) => self.whose(sockets),
+        }
+    }
+
     fn look(&self, sockets: &[Socket]) -> Whose {
+        self.look_at(sockets, || AllProcesses::now().map(|all| self.marked(&all)))
+    }
+
+    fn look_at(
+        &self,
+        sockets: &[Socket],
+        all: impl FnOnce() -> io::Result<Vec<(Process, ServiceMark)>>,
+    ) -> Whose {
         let no_proc = || Whose::Unknown("there is no /proc".to_owned());
         let Some(leader) = self.leader else { return no_proc() };
         if is_held_by(leader, sockets) {
             return Whose::Own;
         }
-        let Ok(processes) = self.processes() else { return no_proc() };
+        let Ok(processes) = all() else { return no_proc() };
         let rule = Rule { leader: Some(leader), ..Rule::default() };
         let mut own = rule.members(&processes);
         own.retain(|process| process.began >= leader.1);
@@ -173,15 +196,15 @@ impl ServiceProcesses {
     }
 
     /// Returns every process, and whether its environment says that it belongs to the service.
-    fn processes(&self) -> io::Result<Vec<(Process, ServiceMark)>> {
+    fn marked(&self, all: &AllProcesses) -> Vec<(Process, ServiceMark)> {
         let group = self.leader.and_then(|(pid, _)| group::name_of(pid));
-        let mut processes = all(&self.member(), group.as_deref())?;
+        let mut processes = all.marked(&self.member(), group.as_deref());
         if self.mark.is_empty() {
             for (_, mark) in &mut processes {
                 *mark = ServiceMark::None;
             }
         }
-        Ok(processes)
+        processes
     }
 }
 
@@ -249,6 +272,34 @@ mod tests {
         drop(in_flight);
         let whose = of_running().whose(&hidden);
         assert_eq!(whose, Whose::Unknown("the socket was closed meanwhile".to_owned()));
+    }
+
+    #[test]
+    fn one_look_at_all_processes_does_for_many_services_and_a_process_of_later_is_found_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = Sockets::now().unwrap().listeners(listener.local_addr().unwrap());
+        let own = i32::try_from(std::process::id()).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let before = AllProcesses::now().unwrap();
+        let of_running = || ServiceProcesses::of_running(own, place.path(), "gateway-a");
+        let unneeded = || unreachable!("the main process has it");
+        assert_eq!(of_running().whose_among(&sockets, unneeded), Whose::Own);
+        rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+        let mark = std::ffi::OsString::from(String::from_utf8(of_running().mark).unwrap());
+        let mut child =
+            std::process::Command::new("sleep").arg("1000").env(member::VARIABLE, mark).spawn().unwrap();
+        drop(listener);
+        let now = AllProcesses::now().unwrap();
+        let mut looks = 0;
+        let found = [&now, &now, &before].map(|all| {
+            of_running().whose_among(&sockets, || {
+                looks += 1;
+                Some(all)
+            })
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((found, looks), ([Whose::Own, Whose::Own, Whose::Own], 3));
     }
 
     /// Sends a listener to a socket that nobody reads, so that no process has a descriptor of it.

@@ -23,8 +23,13 @@ pub struct Member<'a> {
 impl<'a> Member<'a> {
     /// Returns `VARIABLE=value`.
     pub fn assignment(&self) -> Vec<u8> {
+        [VARIABLE.as_bytes(), b"=", &self.value()].concat()
+    }
+
+    /// Returns the value of the variable, which [`Self::parse`] reads.
+    pub fn value(&self) -> Vec<u8> {
         let supervisor = self.supervisor.to_string();
-        [VARIABLE.as_bytes(), b"=", self.scandir, b"/", supervisor.as_bytes(), b"/", self.name].concat()
+        [self.scandir, b"/", supervisor.as_bytes(), b"/", self.name].concat()
     }
 
     /// Parses a value of the variable.

@@ -25,7 +25,7 @@ use gatevisor_wire::tai::Tai64n;
 
 use crate::commands::Caller;
 use crate::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
-use gatevisor_gateways::inspect;
+use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::live;
 use gatevisor_gateways::manager::{ScandirManager, observe_directory};
 use gatevisor_gateways::profile::ProfileName;
@@ -199,16 +199,22 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
     let reports = inspect::reports(manager, &observed);
     let all = observed.into_iter().zip(reports).zip(places);
     all.map(|((observed, report), (path, refusal))| {
-        let start_deadline_s = start_deadline_s(&path, report.pid);
+        let start_deadline_s = start_deadline_s(&path, &report);
         ServiceFact { path, observed, report, refusal, start_deadline_s }
     })
     .collect()
 }
 
-/// Returns for how many seconds this run of a service may show nothing.
-fn start_deadline_s(service: &Path, pid: Option<i32>) -> u64 {
-    let own = pid.and_then(|pid| live::of_service(service, pid)).and_then(|live| live.settings());
-    own.unwrap_or_default().start_deadline_ms.div_ceil(1000)
+/// Returns for how many seconds this run of a service may show nothing. Of one that is followed, its
+/// report tells; of another, it matters until it has shown something.
+fn start_deadline_s(service: &Path, report: &ServiceReport) -> u64 {
+    let starting = report.pid.filter(|_| report.state == ServiceState::Starting);
+    let own = || live::of_service(service, starting?)?.settings();
+    let ms = match &report.live {
+        Some(live) => live.start_deadline_ms,
+        None => own().unwrap_or_default().start_deadline_ms,
+    };
+    ms.div_ceil(1000)
 }
 
 /// Returns why nobody watches whether the gateways of a scandir work, if somebody should.

@@ -71,6 +71,9 @@ pub struct LiveReport {
     pub policy: &'static str,
     /// What it reports by `sd_notify` that it is doing.
     pub status: Option<String>,
+    /// For how many milliseconds it may show nothing after its start.
+    #[serde(skip)]
+    pub start_deadline_ms: u64,
 }
 
 impl LiveReport {
@@ -117,6 +120,7 @@ impl LiveReport {
             reason: Some(reason),
             policy: policy.word(),
             status: None,
+            start_deadline_ms: 0,
         }
     }
 
@@ -129,6 +133,7 @@ impl LiveReport {
             reason: record.reason,
             policy: policy.word(),
             status: None,
+            start_deadline_ms: 0,
         })
     }
 }
@@ -151,12 +156,13 @@ pub fn of_service(service: &Path, pid: i32) -> Option<Live> {
 pub fn look(scandir: &Path, service: &str, pid: i32, up_s: u64) -> Option<LiveReport> {
     let directory = scandir.join(service);
     let live = of_service(&directory, pid)?;
-    let policy = live.settings()?.policy;
+    let settings = live.settings()?;
+    let (policy, start_deadline_ms) = (settings.policy, settings.start_deadline_ms);
     if policy == LivePolicy::Off {
         return None;
     }
     let status = live.notify.then(|| said_of(&directory, pid)?.status).flatten();
-    Some(LiveReport { status, ..judged(scandir, service, pid, up_s, policy) })
+    Some(LiveReport { status, start_deadline_ms, ..judged(scandir, service, pid, up_s, policy) })
 }
 
 /// Returns what the watcher reports about a service, if that counts.

@@ -5,6 +5,7 @@
 //!
 //! **Source:** proc(5).
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io;
 
@@ -27,20 +28,73 @@ pub enum ServiceMark {
     None,
 }
 
-/// Returns what a process's environment, and its control group if the service has one, tell about
-/// `service`.
-///
-/// Leaving a group of the supervisor's requires the supervisor's rights, but every process may
-/// clear its environment.
-fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> ServiceMark {
-    if own_group.is_some() && group::name_of(pid).as_deref() == own_group {
-        return ServiceMark::This;
+/// A process, with what tells which service it is of, as far as we may look into it.
+#[derive(Debug)]
+struct SeenProcess {
+    process: Process,
+    may_look: bool,
+    /// The service variable in its environment, which is read when it is needed.
+    variable: OnceCell<Option<Vec<u8>>>,
+    /// The name of its control group, which is read when it is needed.
+    group: OnceCell<Option<String>>,
+}
+
+impl SeenProcess {
+    /// Returns what its environment, and its control group if the service has one, tell about
+    /// `service`.
+    ///
+    /// Leaving a group of the supervisor's requires the supervisor's rights, but every process may
+    /// clear its environment.
+    fn mark(&self, service: &Member<'_>, own_group: Option<&str>) -> ServiceMark {
+        if !self.may_look {
+            return ServiceMark::None;
+        }
+        let pid = self.process.pid;
+        let group = || self.group.get_or_init(|| group::name_of(pid)).as_deref();
+        if own_group.is_some() && group() == own_group {
+            return ServiceMark::This;
+        }
+        let variable = self.variable.get_or_init(|| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            Member::in_environment(&environment).map(|member| member.value())
+        });
+        match variable.as_deref().and_then(Member::parse) {
+            Some(member) if member.is_of(service) => ServiceMark::This,
+            Some(_) => ServiceMark::Other,
+            None => ServiceMark::None,
+        }
     }
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    match Member::in_environment(&environment) {
-        Some(member) if member.is_of(service) => ServiceMark::This,
-        Some(_) => ServiceMark::Other,
-        None => ServiceMark::None,
+}
+
+/// The processes of one moment, of which any number of services can be told. Each is looked into
+/// once.
+#[derive(Debug)]
+pub struct AllProcesses(Vec<SeenProcess>);
+
+impl AllProcesses {
+    /// Returns every process that has not ended.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn now() -> io::Result<Self> {
+        let user = rustix::process::geteuid().as_raw();
+        let mut all = Vec::new();
+        for pid in proc::numbers()? {
+            // The environments of other users' processes cannot be seen, so nothing is lost by not
+            // trying.
+            let owner = statat(CWD, format!("/proc/{pid}"), AtFlags::SYMLINK_NOFOLLOW);
+            let Some(process) = Process::of(pid) else { continue };
+            let may_look = user == 0 || owner.is_ok_and(|owner| owner.st_uid == user);
+            let (variable, group) = (OnceCell::new(), OnceCell::new());
+            all.push(SeenProcess { process, may_look, variable, group });
+        }
+        if all.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(Self(all)) }
+    }
+
+    /// Returns each with its mark if we may look into it. `group` is the control group of the
+    /// service, if it has one.
+    pub fn marked(&self, service: &Member<'_>, group: Option<&str>) -> Vec<(Process, ServiceMark)> {
+        self.0.iter().map(|seen| (seen.process.clone(), seen.mark(service, group))).collect()
     }
 }
 
@@ -50,18 +104,5 @@ fn mark(pid: i32, service: &Member<'_>, own_group: Option<&str>) -> ServiceMark 
 /// # Errors
 /// There is no `/proc`.
 pub fn all(service: &Member<'_>, group: Option<&str>) -> io::Result<Vec<(Process, ServiceMark)>> {
-    let user = rustix::process::geteuid().as_raw();
-    let mut all = Vec::new();
-    for pid in proc::numbers()? {
-        // The environments of other users' processes cannot be seen, so nothing is lost by not
-        // trying.
-        let owner = statat(CWD, format!("/proc/{pid}"), AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_uid);
-        let Some(process) = Process::of(pid) else { continue };
-        let may_look = user == 0 || owner.is_ok_and(|owner| owner == user);
-        all.push((process, if may_look { mark(pid, service, group) } else { ServiceMark::None }));
-    }
-    if all.is_empty() {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    Ok(all)
+    Ok(AllProcesses::now()?.marked(service, group))
 }
