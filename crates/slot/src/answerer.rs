@@ -142,9 +142,9 @@ impl ServiceProcesses {
         }
     }
 
-    /// Returns the same by processes that were found before, where these tell it. So one look at all
-    /// processes does for many services. Only that the sockets are the service's is believed: a
-    /// process may have begun since.
+    /// Returns the same by processes that were found before, where these tell it. So one look at
+    /// all processes does for many services. Only that the sockets are the service's is believed:
+    /// a process may have begun since.
     pub fn whose_among<'a>(
         &mut self,
         sockets: &[Socket],

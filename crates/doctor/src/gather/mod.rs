@@ -205,8 +205,8 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
     .collect()
 }
 
-/// Returns for how many seconds this run of a service may show nothing. Of one that is followed, its
-/// report tells; of another, it matters until it has shown something.
+/// Returns for how many seconds this run of a service may show nothing. Of one that is followed,
+/// its report tells; of another, it matters until it has shown something.
 fn start_deadline_s(service: &Path, report: &ServiceReport) -> u64 {
     let starting = report.pid.filter(|_| report.state == ServiceState::Starting);
     let own = || live::of_service(service, starting?)?.settings();
