@@ -187,7 +187,10 @@ impl Fleet {
             Some(service) if service.is_excused() => {
                 "; while that lasts, it is not ended, for at most ten minutes"
             }
-            _ if self.machine => "; so are most others, so it is the machine, and none is ended",
+            // One that a signal has stopped is ended all the same.
+            Some(service) if self.machine && service.blameless => {
+                "; so are most others, so it is the machine, and none is ended"
+            }
             _ if self.is_queued(name, now) => "; others are being started, so it waits",
             _ => "",
         }

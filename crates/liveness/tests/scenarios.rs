@@ -473,6 +473,24 @@ fn gateways_that_a_signal_has_stopped_do_not_make_the_machine_blamed() {
 }
 
 #[test]
+fn a_gateway_that_a_signal_has_stopped_is_not_said_to_be_spared_with_those_that_are() {
+    let mut scene = Scene::new();
+    scene.check(
+        "  0 a,b,c up 70  => a starting, b starting, c starting
+           5 a,b,c alive  => a live, b live, c live
+          15 a,b miss     => a live/1, b live/1, machine 2 of 3
+          15 c stopped    => c live/1
+          25 a,b miss     => a live/2, b live/2
+          25 c stopped    => c live/2
+          35 a,b miss     => a unresponsive/3, b unresponsive/3
+          35 c stopped    => c unresponsive/3, collect c",
+    );
+    let why = |name| scene.fleet.why_not_ended(name, Attended(35_000));
+    assert_eq!(why("a"), "; so are most others, so it is the machine, and none is ended");
+    assert_eq!(why("c"), "");
+}
+
+#[test]
 fn a_gateway_that_has_been_silent_for_long_does_not_make_the_machine_blamed_for_the_next_one() {
     let mut scene = Scene::with(LiveSettings { policy: LivePolicy::Warn, ..SETTINGS });
     scene.check(
