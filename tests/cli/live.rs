@@ -102,8 +102,8 @@ fn a_gateway_that_is_ended_because_it_does_not_work_has_not_ended_by_itself_what
     assert!(!home.says("gateway status coder").ok().contains("by itself"));
     let metrics = home.says("metrics").ok();
     for (cause, count) in [("itself", 0), ("command", 1)] {
-        let line = format!("profile=\"coder\",cause=\"{cause}\"}} {count}.0");
-        assert!(metrics.lines().any(|said| said.ends_with(&line)), "{line} in {metrics}");
+        let series = format!("profile=\"coder\",cause=\"{cause}\"}} {count}.0");
+        assert!(metrics.lines().any(|line| line.ends_with(&series)), "{series} in {metrics}");
     }
 }
 

@@ -80,6 +80,22 @@ fn a_home_has_one_supervisor_whatever_its_scandir_and_none_that_was_killed_block
     // The gateway has not ended with it, and nothing on the other scandir would end it.
     let left = home.run(["--scandir", second, "up", "--quiet"]).refused(103);
     assert!(left.contains(&format!("--scandir {first} up` ends what it left")), "{left}");
+    // The note in a copy of the home is about the other one.
+    let copy = home.beside("copy");
+    let copied = std::process::Command::new("cp").arg("-a").arg(home.path()).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let on_the_copy = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+        command.arg("--home").arg(&copy).arg("--agent").arg(home.agent().unwrap());
+        home.spawn({
+            command.args(["--scandir", second]).args(words);
+            command
+        })
+        .ended(WAIT_LIMIT)
+        .ok()
+    };
+    assert!(on_the_copy(&["up", "--detach", "--quiet"]).contains("supervising in the background"));
+    on_the_copy(&["down"]);
     home.up();
     assert!(orphan.is_gone());
     home.down();

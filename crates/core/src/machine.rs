@@ -53,8 +53,8 @@ pub struct Machine {
     failure: Option<Box<str>>,
     /// The cause of the last death, if its exit code or signal does not tell it.
     cause: Option<&'static str>,
-    /// Whether the last process asked for a restart so often that it has to wait.
-    asks_too_often: bool,
+    /// Why the start after the last death has to wait, if not because of the death.
+    wait_reason: Option<&'static str>,
     /// The leftovers of an earlier supervision that did not end in order, until they are ended.
     inherited: Option<Leftover>,
     /// The process that died and whose leftovers must be ended before the next start.
@@ -89,7 +89,7 @@ impl Machine {
             starts: Starts::default(),
             failure: None,
             cause: None,
-            asks_too_often: false,
+            wait_reason: None,
             inherited: None,
             bereaved: None,
             question: None,
@@ -246,7 +246,7 @@ impl Machine {
 
     /// Returns what is to be said of the last death, or of the wait after it.
     fn reason(&self) -> Option<&'static str> {
-        self.cause.or(self.asks_too_often.then_some(policy::ASKS_TOO_OFTEN))
+        self.cause.or(self.wait_reason)
     }
 
     fn write_policy(

@@ -40,10 +40,11 @@ use crate::out;
 /// attempts.
 const ATTEMPTS: u32 = 10;
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// The file in the home with the scandir of the last supervisor, its mode, and its most bytes.
+/// The file in the home with a mark of the home and the scandir of its last supervisor, the file's
+/// mode, and its most bytes.
 const SCANDIR: &str = ".gatevisor-scandir";
 const MODE: Mode = Mode::from_raw_mode(0o644);
-const PATH_BYTES: usize = 4096;
+const NOTE_BYTES: usize = 4096 + 64;
 /// The most bytes of `/proc/PID/cgroup` that are read.
 const CGROUP_BYTES: usize = 64 << 10;
 /// How many digits the number of a container has, and how many of them are shown.
@@ -78,13 +79,17 @@ pub fn claim(context: &CommandContext) -> Result<Result<HeldHomeLock, String>, C
 /// # Errors
 /// The last one was killed, and its gateways still run on another scandir.
 fn follow(home: &OpenHome, scandir: &Path) -> Result<(), CommandError> {
-    let mut buffer = [0; PATH_BYTES];
+    // In a copy of a home, the note is that of the other home.
+    let Some(mark) = file::birth_mark(home, "") else { return Ok(()) };
+    let note = [mark.as_bytes(), b"\n", scandir.as_os_str().as_bytes()].concat();
+    let mut buffer = [0; NOTE_BYTES];
     let noted = file::read_small(home, SCANDIR, &mut buffer).unwrap_or_default();
-    let last = Path::new(OsStr::from_bytes(noted));
-    if last == scandir {
+    if noted == note {
         return Ok(());
     }
-    if let Some(pid) = left_on(last) {
+    let last = noted.strip_prefix(mark.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n"));
+    let last = last.map(|path| Path::new(OsStr::from_bytes(path)));
+    if let Some((pid, last)) = last.and_then(|last| left_on(last).map(|pid| (pid, last))) {
         let (root, last) = (quote(home.path()), quote(last));
         let message = format!(
             "the last supervisor of this home was killed, and process {pid} of it still runs; \
@@ -92,8 +97,7 @@ fn follow(home: &OpenHome, scandir: &Path) -> Result<(), CommandError> {
         );
         return Err(CommandError::new(Exit::AlreadySupervised, message));
     }
-    let bytes = scandir.as_os_str().as_bytes();
-    if let Err(errno) = file::replace(home, SCANDIR, ".gatevisor-scandir.new", bytes, MODE) {
+    if let Err(errno) = file::replace(home, SCANDIR, ".gatevisor-scandir.new", &note, MODE) {
         let file = home.path().join(SCANDIR);
         out::warn(&format!("cannot write down the scandir in `{}`: {errno}", file.display()));
     }

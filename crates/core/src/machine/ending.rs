@@ -92,7 +92,7 @@ impl Machine {
         self.status.changed = now.wall;
         let was_wanted = self.status.want_up;
         self.cause = (self.starts.killer == Killer::Kernel).then_some(memory::OUT_OF_MEMORY);
-        self.asks_too_often = false;
+        self.wait_reason = None;
         self.history.ran(policy, now.tick.since(since));
         if self.starts.is_signalled {
             // What it requests now, a signal that somebody had sent may have asked it for.
@@ -146,7 +146,7 @@ impl Machine {
     /// Returns when the next start may come that the service itself requested, and notes whether it
     /// has to wait.
     pub(super) fn requested(&mut self, now: Now, wait_ms: u64) -> Tick {
-        self.asks_too_often = wait_ms > 0;
+        self.wait_reason = (wait_ms > 0).then_some(policy::ASKS_TOO_OFTEN);
         now.tick.after(wait_ms)
     }
 
