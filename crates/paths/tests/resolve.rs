@@ -342,7 +342,7 @@ fn what_permission_is_refused_for_is_kept_also_on_a_way_that_leads_up_again() {
     write(&at("home/closed/file"), "x");
     fs::create_dir(at("home/beside")).unwrap();
     fs::set_permissions(temp.path(), Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(at("home/closed"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at("home/closed"), Permissions::from_mode(0o0)).unwrap();
     let was_root = is_root();
     if was_root {
         // This thread has the rights of nobody from now on.

@@ -105,13 +105,14 @@ fn a_restart_that_any_signal_may_have_asked_for_does_not_count_as_asked_again_an
         for pid in 70..90 {
             let policy = if pid == 70 { String::new() } else { format!("policy-running#0+{}, ", pid - 70) };
             let sent = sent.replace("PID", &pid.to_string());
-            scenario += &format!(
+            let life = format!(
                 "0 forked {pid}     => nothing
                 0 spawned           => {policy}status-up, u
                 0 control {byte}    => {sent}
                 0 exited 75         => close-readiness, record-death, spawn-finish {pid} (exitcode 75)
                 0 finish-absent     => status-down+!, dD, spawn-run\n",
             );
+            scenario.push_str(&life);
         }
         check(&scenario);
     }
