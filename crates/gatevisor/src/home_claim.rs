@@ -13,7 +13,7 @@
 //! So a file in the home tells which scandir that was.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -136,25 +136,29 @@ fn holder(home: &Path) -> Option<Holder> {
 }
 
 fn refused(home: &Path) -> CommandError {
-    let holder = holder(home);
-    let by = match &holder {
-        Some(holder) => format!("process {} (`{}`){}", holder.pid, holder.name, place(holder.pid)),
-        None => "a process that cannot be seen from here, such as one of another container".to_owned(),
-    };
     let lock = home.join(volume::FILE);
-    let mut message =
-        format!("whoever holds `{}` runs the gateways of this home, and that is {by}", lock.display());
-    match holder.and_then(|holder| scandir_of(&words_of(holder.pid))) {
-        Some(scandir) => {
-            let (home, quoted) = (quote(home), quote(&scandir));
-            let _ = write!(
-                message,
-                ", on the scandir `{}`; `gatevisor --home {home} --scandir {quoted} down` ends it",
-                scandir.display()
-            );
+    let holder = holder(home);
+    let words = holder.as_ref().map(|holder| words_of(holder.pid)).unwrap_or_default();
+    let (by, place) = match holder {
+        Some(holder) => (format!("process {} (`{}`)", holder.pid, holder.name), place(holder.pid)),
+        None => {
+            ("a process that cannot be seen from here, such as one of another container".to_owned(), None)
         }
-        None => message.push_str("; end that first, or name another home with --home"),
-    }
+    };
+    // The paths of a container are its own.
+    let is_in_container = matches!(place, Some(ProcessPlace::Container(_)));
+    let what_to_do = match scandir_of(&words).filter(|_| !is_in_container) {
+        Some(scandir) => {
+            let shown = scandir.display();
+            let (home, scandir) = (quote(home), quote(&scandir));
+            format!(", on the scandir `{shown}`; `gatevisor --home {home} --scandir {scandir} down` ends it")
+        }
+        None => "; end that first, or name another home with --home".to_owned(),
+    };
+    let place = place.map_or_else(String::new, |place| place.to_string());
+    let lock = lock.display();
+    let message =
+        format!("whoever holds `{lock}` runs the gateways of this home, and that is {by}{place}{what_to_do}");
     CommandError::new(Exit::AlreadySupervised, message)
 }
 
@@ -165,26 +169,42 @@ fn scandir_of(words: &[String]) -> Option<PathBuf> {
     words.last().filter(|_| is_ups).map(PathBuf::from)
 }
 
-/// Returns where a process runs, if that is a unit or a container other than ours.
-fn place(pid: i32) -> String {
+/// Where a process runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ProcessPlace {
+    /// In the container with this number, which is shortened.
+    Container(String),
+    /// In this unit of systemd.
+    Unit(String),
+}
+
+impl fmt::Display for ProcessPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(number) => write!(f, " of the container {number}"),
+            Self::Unit(name) => write!(f, " of the unit `{name}`"),
+        }
+    }
+}
+
+/// Returns where a process runs, if that is another unit or container than ours.
+fn place(pid: i32) -> Option<ProcessPlace> {
     let read = |process: &str| {
         let path = PathBuf::from(format!("/proc/{process}/cgroup"));
-        let bytes = read_bounded(&path, CGROUP_BYTES).ok().flatten().unwrap_or_default();
+        let bytes = read_bounded(&path, CGROUP_BYTES).ok().flatten()?;
         place_in(&String::from_utf8_lossy(&bytes))
     };
-    let found = read(&pid.to_string());
-    if found == read("self") { String::new() } else { found }
+    read(&pid.to_string()).filter(|found| read("self").as_ref() != Some(found))
 }
 
 /// Returns the unit or the container in the text of `/proc/PID/cgroup`.
-fn place_in(cgroup: &str) -> String {
-    let path = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).max_by_key(|path| path.len());
-    let parts = || path.unwrap_or_default().rsplit('/');
-    if let Some(container) = parts().find_map(container_in) {
-        return format!(" of the container {container}");
-    }
-    let unit = parts().find(|part| part.ends_with(".service"));
-    unit.map_or_else(String::new, |unit| format!(" of the unit `{unit}`"))
+fn place_in(cgroup: &str) -> Option<ProcessPlace> {
+    let path = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).max_by_key(|path| path.len())?;
+    let container = path.rsplit('/').find_map(container_in);
+    let unit = || path.rsplit('/').find(|part| part.ends_with(".service"));
+    container
+        .map(|number| ProcessPlace::Container(number.to_owned()))
+        .or_else(|| unit().map(|name| ProcessPlace::Unit(name.to_owned())))
 }
 
 /// Returns the number of a container, shortened, from a part of a group's path. Engines put a word
@@ -203,19 +223,18 @@ mod tests {
     fn a_process_is_in_a_container_or_a_unit_or_in_nothing_that_has_a_name() {
         let id = "0123456789abcdef".repeat(4);
         let unit = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/gatevisor-home.service\n";
+        let container = " of the container 0123456789ab";
         for (text, expected) in [
             (unit.to_owned(), " of the unit `gatevisor-home.service`"),
             ("0::/user.slice/user-1000.slice/session-3.scope\n".to_owned(), ""),
-            (format!("0::/system.slice/docker-{id}.scope\n"), " of the container 0123456789ab"),
-            (
-                format!("12:pids:/docker/{id}\n1:name=systemd:/docker/{id}\n"),
-                " of the container 0123456789ab",
-            ),
-            (format!("0::/kubepods/pod1/cri-containerd-{id}.scope/x\n"), " of the container 0123456789ab"),
+            (format!("0::/system.slice/docker-{id}.scope\n"), container),
+            (format!("12:pids:/docker/{id}\n1:name=systemd:/docker/{id}\n"), container),
+            (format!("0::/kubepods/pod1/cri-containerd-{id}.scope/x\n"), container),
             ("0::/\n".to_owned(), ""),
             (String::new(), ""),
         ] {
-            assert_eq!(place_in(&text), expected, "{text}");
+            let found = place_in(&text).map_or_else(String::new, |place| place.to_string());
+            assert_eq!(found, expected, "{text}");
         }
     }
 
