@@ -148,14 +148,14 @@ struct Truth(BTreeMap<String, Value>);
 impl Truth {
     fn of(home: &Home) -> Self {
         let names = ["coder", "writer", "default"];
-        Self(names.map(|name| (name.to_owned(), home.report(name)["state"].clone())).into())
+        Self(names.map(|name| (name.to_owned(), home.report(name).get("state").cloned().unwrap())).into())
     }
 
     /// Returns whether an object claims of a gateway or a supervisor only what is so, or nothing.
     fn allows(&self, object: &Value) -> bool {
         match object.get("state") {
             Some(state) if state != "unknown" => {
-                object["profile"].as_str().and_then(|name| self.0.get(name)) == Some(state)
+                object.get("profile").and_then(Value::as_str).and_then(|name| self.0.get(name)) == Some(state)
             }
             _ => UNKNOWN.iter().all(|name| object.get(name).is_none_or(Value::is_null)),
         }

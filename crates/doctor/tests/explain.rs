@@ -207,20 +207,18 @@ fn a_full_disk_comes_before_what_rests_on_a_record_that_is_missing() {
         down(s);
         s.recorded = Ok(desired("stopped"));
     };
-    let cases: [(&dyn Fn(&mut Subject), &str, &str); 4] = [
-        (&down, "told-down", "disk-full, told-down"),
-        (&behind, "runs-though-stopped", "disk-full, runs-though-stopped"),
-        (&never, "never-asked-for", "disk-full, never-asked-for"),
-        (&stopped, "stopped-on-purpose", "stopped-on-purpose, disk-full"),
-    ];
-    for (wrong, without, with) in cases {
-        assert_eq!(causes(|s| wrong(s)), without);
-        let both = |s: &mut Subject| {
+    let both = |wrong: &dyn Fn(&mut Subject)| {
+        let with = causes(|s| {
             wrong(s);
             full(s);
-        };
-        assert_eq!(causes(both), with);
-    }
+        });
+        (causes(wrong), with)
+    };
+    let said = |without: &str, with: &str| (without.to_owned(), with.to_owned());
+    assert_eq!(both(&down), said("told-down", "disk-full, told-down"));
+    assert_eq!(both(&behind), said("runs-though-stopped", "disk-full, runs-though-stopped"));
+    assert_eq!(both(&never), said("never-asked-for", "disk-full, never-asked-for"));
+    assert_eq!(both(&stopped), said("stopped-on-purpose", "stopped-on-purpose, disk-full"));
     let first = explained(|s| {
         down(s);
         full(s);

@@ -37,8 +37,17 @@ pub struct CommandContext {
     told: Option<PathBuf>,
     /// The definition that this command was given, in whatever way.
     named: Option<PathBuf>,
-    /// Whether homes remember their definition. In a container, it belongs to the image.
-    remembers: bool,
+    /// Where a definition is kept for later commands.
+    kept_in: KeptIn,
+}
+
+/// Where a definition is kept for later commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeptIn {
+    /// The home remembers it.
+    Home,
+    /// It belongs to the image of this container.
+    Image,
 }
 
 /// Returns the definition of this machine, if there is one.
@@ -90,7 +99,8 @@ impl CommandContext {
         if missing == MissingHome::IsRefused {
             must_exist(&home, common, &agent)?;
         }
-        let remembers = container_scandir().is_none();
+        let kept_in = if container_scandir().is_some() { KeptIn::Image } else { KeptIn::Home };
+        let remembers = kept_in == KeptIn::Home;
         // This comes after the change of user: the files of the home's owner are read and used with
         // the owner's rights.
         let recalled = if remembers && named.is_none() { recall(home.root())? } else { None };
@@ -118,7 +128,7 @@ impl CommandContext {
         let told = common.agent.clone().or(found);
         let named = named.or_else(|| told.clone());
         let json = common.json;
-        Ok(Self { manager, selected, is_selected, operator_is_root, json, program, told, named, remembers })
+        Ok(Self { manager, selected, is_selected, operator_is_root, json, program, told, named, kept_in })
     }
 
     /// Returns the same for a supervisor that is about to begin; its environment decides about the
@@ -129,8 +139,8 @@ impl CommandContext {
         let (selected, program) = (self.selected.clone(), self.program.clone());
         let (is_selected, operator_is_root, json) = (self.is_selected, self.operator_is_root, self.json);
         let (told, named) = (self.told.clone(), self.named.clone());
-        let remembers = self.remembers;
-        Self { manager, selected, is_selected, operator_is_root, json, program, told, named, remembers }
+        let kept_in = self.kept_in;
+        Self { manager, selected, is_selected, operator_is_root, json, program, told, named, kept_in }
     }
 
     /// Returns the error that there is nothing of a kind, or that nobody can tell: a look at the
@@ -150,10 +160,14 @@ impl CommandContext {
         as_seen(self.manager.refused_looks(), outcome)
     }
 
+    fn home_remembers(&self) -> bool {
+        self.kept_in == KeptIn::Home
+    }
+
     /// Makes the home remember the definition that this command was given, for all later commands.
     /// Returns whether there was anything to remember.
     pub fn remember(&self) -> bool {
-        let Some(told) = self.told.as_deref().filter(|_| self.remembers) else { return false };
+        let Some(told) = self.told.as_deref().filter(|_| self.home_remembers()) else { return false };
         let home = self.manager.home().root();
         match remember::remember(home, told) {
             Ok(Remembered::New) => {}
@@ -173,7 +187,7 @@ impl CommandContext {
 
     /// Warns if this command was given a definition other than the one that the home remembers.
     pub fn warn_of_another(&self) {
-        let Some(told) = self.named.as_deref().filter(|_| self.remembers) else { return };
+        let Some(told) = self.named.as_deref().filter(|_| self.home_remembers()) else { return };
         if let Some(other) = remember::differs(self.manager.home().root(), told) {
             out::warn(&format!(
                 "the home `{}` is used with the agent definition `{}`, and this command with `{}`",
@@ -190,7 +204,7 @@ impl CommandContext {
         let home = self.manager.home().root();
         let mut words = format!("--home {}", home.display());
         let knows = |told: &Path| {
-            self.remembers
+            self.home_remembers()
                 && remember::recall(home).is_ok_and(|known| known.is_some())
                 && remember::differs(home, told).is_none()
         };
@@ -353,7 +367,7 @@ pub fn profile_name(name: impl AsRef<OsStr>) -> Result<ProfileName, CommandError
 mod tests {
     use super::*;
 
-    fn given(agent: &str, remembers: bool) -> CommandContext {
+    fn given(agent: &str, kept_in: KeptIn) -> CommandContext {
         let definition = AgentDefinition::built_in().unwrap();
         let home = Home::resolve(Some(Path::new("/h")), &definition, &|_| None).unwrap();
         let manager = ScandirManager::new(definition, home, "/s".into(), "/gatevisor".into());
@@ -366,19 +380,19 @@ mod tests {
             program: "/gatevisor".into(),
             told: Some(agent.into()),
             named: Some(agent.into()),
-            remembers,
+            kept_in,
         }
     }
 
     #[test]
     fn other_commands_are_told_the_same_definition_also_in_a_container() {
         let here = std::env::current_dir().unwrap();
-        for remembers in [true, false] {
-            let context = given("hermes", remembers);
+        for kept_in in [KeptIn::Home, KeptIn::Image] {
+            let context = given("hermes", kept_in);
             assert_eq!(context.words(), ["/h", "/s", "hermes"].map(OsString::from));
             assert_eq!(context.options(), "--home /h --agent hermes");
             let file = here.join("own.toml");
-            let context = given("own.toml", remembers);
+            let context = given("own.toml", kept_in);
             assert_eq!(context.words().last(), Some(&file.clone().into_os_string()));
             assert_eq!(context.options(), format!("--home /h --agent {}", file.display()));
         }

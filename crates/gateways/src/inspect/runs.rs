@@ -110,8 +110,8 @@ mod tests {
         }
     }
 
-    fn span(since: u64, until: Option<u64>) -> Option<LineSpan> {
-        Some(LineSpan { since: at(since), until: until.map(at) })
+    fn span(since: u64, until: Option<u64>) -> LineSpan {
+        LineSpan { since: at(since), until: until.map(at) }
     }
 
     #[test]
@@ -121,13 +121,16 @@ mod tests {
             (lines.ended, lines.present)
         };
         // An earlier supervisor's gateway wrote before the supervisor of now began.
-        assert_eq!(lines(&[120], None, Some(100)), (span(100, None), None));
-        assert_eq!(lines(&[120], Some(130), Some(100)), (span(100, Some(130)), span(120, None)));
-        assert_eq!(lines(&[110, 120], None, Some(100)), (span(110, None), None));
+        assert_eq!(lines(&[120], None, Some(100)), (Some(span(100, None)), None));
+        assert_eq!(lines(&[120], Some(130), Some(100)), (Some(span(100, Some(130))), Some(span(120, None))));
+        assert_eq!(lines(&[110, 120], None, Some(100)), (Some(span(110, None)), None));
         // The last death was under an earlier supervisor.
-        assert_eq!(lines(&[80, 90], Some(130), Some(100)), (span(80, Some(130)), span(100, None)));
-        assert_eq!(lines(&[], Some(130), Some(100)), (None, span(100, None)));
-        assert_eq!(lines(&[], Some(130), None), (None, span(129, None)), "nobody knows the supervisor");
+        assert_eq!(
+            lines(&[80, 90], Some(130), Some(100)),
+            (Some(span(80, Some(130))), Some(span(100, None)))
+        );
+        assert_eq!(lines(&[], Some(130), Some(100)), (None, Some(span(100, None))));
+        assert_eq!(lines(&[], Some(130), None), (None, Some(span(129, None))), "nobody knows the supervisor");
         assert_eq!(lines(&[], None, Some(100)), (None, None), "it never ran");
     }
 
@@ -137,6 +140,6 @@ mod tests {
         assert_eq!(RunLines::of(&observed, None).ended, None, "nothing bounds its lines");
         observed.policy = Some(PublishedPolicy { ran_ms: Some(4000), ..PublishedPolicy::default() });
         let lines = RunLines::of(&observed, None);
-        assert_eq!((lines.ended, lines.latest()), (span(115, None), span(115, None)));
+        assert_eq!((lines.ended, lines.latest()), (Some(span(115, None)), Some(span(115, None))));
     }
 }
