@@ -5,7 +5,8 @@
     bench/liveness.py --part boot --gateways 500 --parallel 16
 
   freeze   A signal stops one gateway, and another one blocks its own event loop. Seconds until each is `unresponsive`,
-           and until a new process of it works, with the default settings.
+           and until a new process of it works, with the default settings. Two others freeze before they first show
+           life: a signal stops one, and one blocks and ignores SIGTERM.
   cost     N idle gateways (100): processor time of the watcher, and how often the supervisor wakes up, with and without
            liveness.
   load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): the number of restarts,
@@ -32,16 +33,24 @@ import tempfile
 import time
 
 AGENT = r'''
-import asyncio, hashlib, json, os, pathlib, sys, time
+import asyncio, hashlib, json, os, pathlib, signal, sys, time
 home, port = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+def asked(what):
+    there = (home / what).exists()
+    (home / what).unlink(missing_ok=True)
+    return there
+if asked("stop-at-start"):
+    os.kill(os.getpid(), signal.SIGSTOP)
+if asked("block-at-start"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(1e6)
 busy = os.environ.get("BENCH_BUSY") == "1"
 async def beats():
     while True:
         new = home / ".beat"
         new.write_text(json.dumps({"pid": os.getpid(), "at": time.time()}))
         new.rename(home / "beat")
-        if (home / "block").exists():
-            (home / "block").unlink()
+        if asked("block"):
             time.sleep(1e6)
         await asyncio.sleep(5)
 async def answer(reader, writer):
@@ -213,9 +222,24 @@ def freeze(program, _options):
             evidence = len(list((bed.home / "profiles" / name / "logs/incidents").iterdir()))
             result(f"{how}: unresponsive after", f"{found:.0f} s")
             result(f"{how}: works again after", f"{found + again:.0f} s, with {evidence} incident")
-        others = len(bed.restarted()) - 2
-        result("false restarts of the three others", others)
+        freeze_starts(bed)
+        others = len(bed.restarted()) - 4
+        result("false restarts of the other one", others)
         return others == 0
+
+
+def freeze_starts(bed):
+    for name, file, how in [("g002", "stop-at-start", "stopped by a signal"), ("g003", "block-at-start", "blocked")]:
+        asked = bed.home / "profiles" / name / file
+        asked.touch()
+        os.kill(bed.record(name)["pid"], signal.SIGTERM)
+        bed.until("the start", lambda: not asked.exists())
+        bed.until("the record of the start", lambda: bed.record(name).get("state") == "starting")
+        pid = bed.record(name)["pid"]
+        found = bed.until("detection", lambda: bed.record(name).get("state") == "unresponsive")
+        again = bed.until("recovery", lambda: (bed.record(name).get("state"), bed.record(name).get("pid") != pid) == ("live", True))
+        result(f"{how} before it showed life: unresponsive after", f"{found:.0f} s")
+        result(f"{how} before it showed life: works again after", f"{found + again:.0f} s")
 
 
 def cost(program, options):

@@ -24,10 +24,7 @@ use rustix::{
     io::Errno,
     process::{Flock, FlockType, fcntl_getlk},
 };
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    path::Path,
-};
+use std::path::Path;
 
 /// Bytes for the first line of `run`, of which the kernel reads 255.
 const HEAD_ROOM: usize = 256;
@@ -78,6 +75,17 @@ impl ServiceDir {
     /// without a process that makes a control group.
     pub fn is_executed_directly(&self) -> bool {
         self.is_interpreted() == Some(false) && !self.has(files::CGROUP)
+    }
+
+    /// Has `inotify` report when an interpreter of the service's `run` may have finished, and
+    /// returns the watch; `None` if `run` is another program's, or if there is nothing to watch.
+    pub fn watch_exec(&self, inotify: &Inotify) -> Option<i32> {
+        if self.is_interpreted() == Some(false) {
+            return None;
+        }
+        let what = WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
+        let data = self.open(files::DATA, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        by_path::watch_opened(inotify, data, what).ok()
     }
 
     /// Returns whether our interpreter reads the service's `run`, if that can be found out.
@@ -138,37 +146,6 @@ fn is_stand_in(line: &[u8]) -> bool {
     STAND_INS.iter().any(|(verb, place)| {
         words.get(1) == Some(verb) && words.get(*place).is_some_and(|word| word.ends_with(b"run"))
     })
-}
-
-/// Reports that an interpreter of a service's `run` may have finished.
-#[derive(Debug)]
-pub struct ExecWatch {
-    inotify: Inotify,
-}
-
-impl ExecWatch {
-    /// Begins to watch; `None` if `run` is another program's, or if there is nothing to watch.
-    pub fn of(dir: &ServiceDir) -> Option<Self> {
-        if dir.is_interpreted() == Some(false) {
-            return None;
-        }
-        let inotify = Inotify::new().ok()?;
-        let what = WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
-        let data = dir.open(files::DATA, OFlags::PATH | OFlags::DIRECTORY).ok()?;
-        by_path::watch_opened(&inotify, data, what).ok()?;
-        Some(Self { inotify })
-    }
-
-    /// Discards the reports since the last call, and returns whether there were any.
-    pub fn drain(&self) -> bool {
-        self.inotify.drain()
-    }
-}
-
-impl AsFd for ExecWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
-    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ mod waiting;
 
 pub use descriptors::{RaisedLimit, room_for};
 pub use dir::{SendError, ServiceDir, StatusError};
-pub use exec_watch::{ExecProgress, ExecWatch};
+pub use exec_watch::ExecProgress;
 pub use listener::Listener;
 pub use open::HeldDir;
 pub use refusal_watch::RefusalWatch;

@@ -14,27 +14,23 @@ use gatevisor_wire::files;
 
 use crate::{ServiceDir, engine::Interests, open};
 
-/// Watches for what a supervisor does without sending an event.
+/// Watches for the end of a supervisor.
 #[derive(Debug)]
 pub struct SupervisorWatch {
     /// The control FIFO, opened for writing. An error on it means that it has no reader any more.
     control: Option<OwnedFd>,
-    published: Option<Inotify>,
 }
 
 impl SupervisorWatch {
     /// Begins to watch, as far as this user may.
     pub fn of(dir: &ServiceDir) -> Self {
-        Self { control: dir.control().ok().flatten(), published: published(dir) }
+        Self { control: dir.control().ok().flatten() }
     }
 
-    /// Adds the descriptors that report a publication and the end of the supervisor.
+    /// Adds the descriptor that reports the end of the supervisor.
     pub fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
         if let Some(control) = &self.control {
             interests.closed(control.as_fd());
-        }
-        if let Some(published) = &self.published {
-            interests.readable(published.as_fd());
         }
     }
 
@@ -42,16 +38,13 @@ impl SupervisorWatch {
     pub fn is_gone(&self) -> bool {
         self.control.as_ref().is_some_and(|control| !open::is_read(control))
     }
-
-    /// Discards the reports.
-    pub fn drain(&self) {
-        self.published.as_ref().map(Inotify::drain);
-    }
 }
 
-fn published(dir: &ServiceDir) -> Option<Inotify> {
-    let watch = Inotify::new().ok()?;
-    let what = WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
-    by_path::watch(&watch, dir.path().join(files::SUPERVISE), what).ok()?;
-    Some(watch)
+impl ServiceDir {
+    /// Has `inotify` report what the service's supervisor publishes, and returns the watch, if this
+    /// user may look there.
+    pub fn watch_published(&self, inotify: &Inotify) -> Option<i32> {
+        let what = WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
+        by_path::watch(inotify, self.path().join(files::SUPERVISE), what).ok()
+    }
 }

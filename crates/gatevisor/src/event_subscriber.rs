@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::engine::Interests;
-use gatevisor_client::{ExecProgress, ExecWatch, Listener, ScanDir, ServiceDir, StatusError};
+use gatevisor_client::{ExecProgress, Listener, ScanDir, ServiceDir, StatusError};
 use gatevisor_gateways::live;
 use gatevisor_gateways::manager::LookError;
 use gatevisor_gateways::profile::ProfileName;
@@ -25,7 +25,7 @@ use gatevisor_wire::status::Status;
 use rustix::fs::fstat;
 
 use crate::exit::{CommandError, Exit};
-use crate::pauses::{Pause, PauseWatch};
+use crate::pauses::{Pause, ServiceFilesWatch};
 
 /// The owners of polled descriptors: the scandir, a service, or neither.
 const SCANDIR: usize = 0;
@@ -56,7 +56,6 @@ pub enum Happened {
 struct SubscribedService {
     dir: ServiceDir,
     listener: Listener,
-    exec: Option<ExecWatch>,
     /// Whether its interpreter is up and may still become the command.
     is_starting: bool,
     /// The process whose wait for its turn was reported.
@@ -64,20 +63,14 @@ struct SubscribedService {
 }
 
 impl SubscribedService {
-    /// Adds the descriptors that wake it.
+    /// Adds the descriptor that wakes it.
     fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
         interests.readable(self.listener.as_fd());
-        if let Some(exec) = &self.exec {
-            interests.readable(exec.as_fd());
-        }
     }
 
     /// Returns the events since the last call, in order.
     fn take(&mut self) -> Vec<Happened> {
         let mut happened = Vec::new();
-        if let Some(exec) = &self.exec {
-            exec.drain();
-        }
         loop {
             while let Ok(Some(event)) = self.listener.try_next() {
                 self.receive(event, &mut happened);
@@ -135,7 +128,7 @@ pub struct EventSubscriber {
     listeners: BTreeMap<ServiceName, SubscribedService>,
     /// The watcher's last reports.
     live: BTreeMap<ServiceName, Liveness>,
-    pauses: PauseWatch,
+    files: ServiceFilesWatch,
     /// Services whose directories were removed, and whose supervision has not ended yet.
     leaving: Vec<(ServiceName, SubscribedService)>,
 }
@@ -148,8 +141,8 @@ impl EventSubscriber {
         })?;
         let listeners = BTreeMap::new();
         let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
-        let (beside, pauses) = (None, PauseWatch::new());
-        let mut subscriber = Self { scandir, only, watch, beside, listeners, live, pauses, leaving };
+        let (beside, files) = (None, ServiceFilesWatch::new());
+        let mut subscriber = Self { scandir, only, watch, beside, listeners, live, files, leaving };
         subscriber.subscribe()?;
         // The states at the beginning are not events.
         subscriber.news();
@@ -171,8 +164,8 @@ impl EventSubscriber {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut interests = Interests::default();
         interests.of(SCANDIR).readable(self.watch.as_fd());
-        if let Some(pauses) = self.pauses.descriptor() {
-            interests.of(BESIDE).readable(pauses);
+        if let Some(files) = self.files.descriptor() {
+            interests.of(BESIDE).readable(files);
         }
         if let Some(beside) = &self.beside {
             interests.of(BESIDE).readable(beside.as_fd());
@@ -192,7 +185,7 @@ impl EventSubscriber {
                 on_event(name, happened)?;
             }
         }
-        for (name, pause) in self.pauses.take() {
+        for (name, pause) in self.files.take() {
             on_event(&name, Happened::Pause(pause))?;
         }
         // Once its directory is removed with the FIFO in it, nobody can send another event.
@@ -225,7 +218,7 @@ impl EventSubscriber {
                 )
             };
             let is_held = |state| matches!(state, Liveness::Paused | Liveness::Traced);
-            if before == Some(Liveness::Paused) && !is_held(state) && self.pauses.goes_on(name) {
+            if before == Some(Liveness::Paused) && !is_held(state) && self.files.goes_on(name) {
                 news.push((name.clone(), Happened::Pause(Pause::Continued)));
             }
             if before != Some(state)
@@ -275,7 +268,7 @@ impl EventSubscriber {
         };
         let left = self.listeners.extract_if(.., |name, service| !is_there(name, service));
         let left: Vec<(ServiceName, SubscribedService)> = left.collect();
-        left.iter().for_each(|(name, _)| self.pauses.remove(name));
+        left.iter().for_each(|(name, _)| self.files.remove(name));
         self.leaving.extend(left);
         for (name, path) in services {
             let of_interest = self.only.is_empty()
@@ -287,20 +280,17 @@ impl EventSubscriber {
             // Without an event directory, nobody supervises it yet. It is tried again when the
             // scandir changes.
             let dir = ServiceDir::new(path);
-            self.pauses.add(&name, &dir);
+            self.files.add(&name, &dir);
             match Listener::subscribe(&dir) {
                 Ok(listener) => {
-                    let exec = ExecWatch::of(&dir);
                     may_be_followed(&name, &dir)?;
-                    self.listeners.insert(
-                        name,
-                        SubscribedService { dir, listener, exec, is_starting: false, queued: None },
-                    );
+                    self.listeners
+                        .insert(name, SubscribedService { dir, listener, is_starting: false, queued: None });
                 }
                 Err(error) if is_refused_gateway(&name, &error) => {
                     return Err(LookError::at(&dir.event_path(), error).into());
                 }
-                Err(_) => self.pauses.remove(&name),
+                Err(_) => self.files.remove(&name),
             }
         }
         Ok(())

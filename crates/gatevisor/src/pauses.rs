@@ -1,7 +1,8 @@
-//! *Lives here:* noticing that gateways were paused or continued, which a supervisor only writes
-//! into their status.
+//! *Lives here:* noticing what no event tells of: that gateways were paused or continued, which a
+//! supervisor only writes into their status, and that an interpreter may have finished.
 //!
-//! *Does not live here:* the events that a supervisor sends (`event_subscriber`).
+//! *Does not live here:* the events that a supervisor sends, and looking whether an interpreter has
+//! become the command (`event_subscriber`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,44 +24,47 @@ pub enum Pause {
     Continued,
 }
 
-/// Watches the status files of several services with one instance of inotify.
-pub struct PauseWatch {
+/// Watches the files of several services with one instance of inotify, because a user may have few
+/// of them.
+pub struct ServiceFilesWatch {
     inotify: Option<Inotify>,
     services: BTreeMap<ServiceName, PausableService>,
 }
 
-/// A service whose status file is watched.
+/// A service whose files are watched, as far as they may be.
 struct PausableService {
-    watch: i32,
+    supervise: Option<i32>,
+    exec: Option<i32>,
     dir: ServiceDir,
     status: Option<Status>,
     /// Whether it is paused, as was reported last.
     is_paused: bool,
 }
 
-impl PauseWatch {
+impl ServiceFilesWatch {
     /// Returns a watch on no service.
     pub fn new() -> Self {
         Self { inotify: Inotify::new().ok(), services: BTreeMap::new() }
     }
 
-    /// Begins to watch a service, if its status may be looked at.
+    /// Begins to watch a service.
     pub fn add(&mut self, name: &ServiceName, dir: &ServiceDir) {
         let Some(inotify) = &self.inotify else { return };
         // A file that is replaced atomically is renamed into place.
         let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
-        let Ok(watch) = supervise.and_then(|it| by_path::watch_opened(inotify, it, what)) else { return };
+        let supervise = supervise.and_then(|it| by_path::watch_opened(inotify, it, what)).ok();
+        let exec = dir.watch_exec(inotify);
         let status = dir.status().ok();
         let is_paused = status.as_ref().is_some_and(status_view::is_paused);
-        let service = PausableService { watch, dir: dir.clone(), status, is_paused };
+        let service = PausableService { supervise, exec, dir: dir.clone(), status, is_paused };
         self.services.insert(name.clone(), service);
     }
 
     /// Watches a service no more.
     pub fn remove(&mut self, name: &ServiceName) {
         if let (Some(inotify), Some(service)) = (&self.inotify, self.services.remove(name)) {
-            inotify.remove(service.watch);
+            service.supervise.into_iter().chain(service.exec).for_each(|watch| inotify.remove(watch));
         }
     }
 
@@ -69,7 +73,7 @@ impl PauseWatch {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
-    /// Returns what has happened since the last call.
+    /// Returns which services were paused or continued since the last call.
     pub fn take(&mut self) -> Vec<(ServiceName, Pause)> {
         let Some(inotify) = &self.inotify else { return Vec::new() };
         let (mut changed, mut is_loss) = (BTreeSet::new(), false);
@@ -78,7 +82,10 @@ impl PauseWatch {
             changed.insert(change.watch);
         });
         let services = self.services.iter_mut();
-        let changed = services.filter(|(_, service)| is_loss || changed.contains(&service.watch));
+        let is_changed = |service: &PausableService| {
+            is_loss || service.supervise.is_some_and(|watch| changed.contains(&watch))
+        };
+        let changed = services.filter(|(_, service)| is_changed(service));
         changed.filter_map(|(name, service)| Some((name.clone(), service.look()?))).collect()
     }
 

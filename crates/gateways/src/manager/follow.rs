@@ -23,7 +23,7 @@ use gatevisor_wire::wait::WaitStatus;
 use rustix::io::Errno;
 
 pub(super) use follower::{Follower, RecordedStop};
-use news::RecordNews;
+use news::FollowNews;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,9 +91,8 @@ pub(super) fn follow_all(
     deadline: Option<Instant>,
     done: &mut dyn FnMut(usize, io::Result<FollowEnd>),
 ) {
-    let services = followers.iter().map(Follower::directory);
     // No other aim is reached by evidence.
-    let news = matches!(aim, Aim::Started(_)).then(|| RecordNews::of(services)).flatten();
+    let news = FollowNews::of(followers, matches!(aim, Aim::Started(_)));
     let shared = news.as_ref().map(|news| news as &dyn SharedNews);
     let news = news.as_ref();
     let followed = followers.iter_mut().map(|follower| AimedFollower { follower, aim, news });
@@ -131,11 +130,11 @@ pub(super) fn follow_all_while_queued(
     }
 }
 
-/// A gateway, its aim, and what reports evidence of it.
+/// A gateway, its aim, and what reports news of it.
 struct AimedFollower<'a> {
     follower: &'a mut Follower,
     aim: Aim,
-    news: Option<&'a RecordNews>,
+    news: Option<&'a FollowNews>,
 }
 
 impl Waiting for AimedFollower<'_> {
@@ -146,7 +145,7 @@ impl Waiting for AimedFollower<'_> {
     }
 
     fn step(&mut self, woken: Woken) -> Option<Self::End> {
-        self.follower.expect_news(self.news.is_some_and(RecordNews::is_watching));
+        self.follower.expect_news(self.news.is_some_and(FollowNews::reports_records));
         self.follower.step(self.aim, woken).transpose()
     }
 

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_client::engine::{Interests, Woken};
 use gatevisor_client::status_view::{self, StateName};
-use gatevisor_client::{
-    ExecProgress, ExecWatch, Listener, RefusalWatch, ScanDir, ServiceDir, SupervisorWatch,
-};
+use gatevisor_client::{ExecProgress, Listener, RefusalWatch, ScanDir, ServiceDir, SupervisorWatch};
+use gatevisor_sys::inotify::Inotify;
 use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
@@ -50,7 +49,6 @@ pub(in crate::manager) struct Follower {
     /// Whether the process of the beginning has died.
     died: bool,
     scan: Option<Scan>,
-    exec: Option<ExecWatch>,
     /// The supervisor, if it was there at the beginning.
     supervisor: Option<SupervisorWatch>,
     /// When to look again although nothing was reported.
@@ -95,7 +93,6 @@ impl Follower {
 
     /// Takes over a listener that was there before the slot could be seen.
     pub(in crate::manager) fn with(dir: ServiceDir, listener: Listener) -> Self {
-        let exec = ExecWatch::of(&dir);
         Self {
             dir,
             listener,
@@ -104,7 +101,6 @@ impl Follower {
             signalled: None,
             died: false,
             scan: None,
-            exec,
             supervisor: None,
             due: None,
             up_since: None,
@@ -133,6 +129,13 @@ impl Follower {
     /// Notes whether news of the evidence wakes this follower.
     pub(super) const fn expect_news(&mut self, wakes: bool) {
         self.has_news = wakes;
+    }
+
+    /// Has `inotify` report what is written without an event: the mark of the interpreter, and the
+    /// publications of a supervisor that was there at the beginning. Returns the watches.
+    pub(super) fn watch(&self, inotify: &Inotify) -> impl Iterator<Item = i32> {
+        let published = self.supervisor.as_ref().and_then(|_| self.dir.watch_published(inotify));
+        self.dir.watch_exec(inotify).into_iter().chain(published)
     }
 
     /// Returns the service directory.
@@ -166,9 +169,6 @@ impl Follower {
         if let Some(scan) = &self.scan {
             interests.readable(scan.refusals.as_fd());
         }
-        if let Some(exec) = &self.exec {
-            interests.readable(exec.as_fd());
-        }
         if let Some(supervisor) = &self.supervisor {
             supervisor.interests(interests);
         }
@@ -181,15 +181,10 @@ impl Follower {
 
     /// Handles what has happened. Returns the end if following has ended.
     pub(super) fn step(&mut self, aim: Aim, woken: Woken) -> io::Result<Option<FollowEnd>> {
-        if let Some(exec) = &self.exec {
-            exec.drain();
-        }
-        if let Some(supervisor) = &self.supervisor {
-            supervisor.drain();
-            // A supervisor that was killed sends no event.
-            if (woken.first || woken.closed) && supervisor.is_gone() {
-                return Ok(Some(FollowEnd::Gone));
-            }
+        // A supervisor that was killed sends no event.
+        let is_gone = || self.supervisor.as_ref().is_some_and(SupervisorWatch::is_gone);
+        if (woken.first || woken.closed) && is_gone() {
+            return Ok(Some(FollowEnd::Gone));
         }
         if let Some(end) = self.look(aim) {
             return Ok(Some(end));

@@ -1,74 +1,107 @@
-//! *Lives here:* noticing, for all gateways that are followed together, whose record the watcher of
-//! gateways has published.
+//! *Lives here:* noticing, for all gateways that are followed together, what was written of which:
+//! its record by the watcher of gateways, its publications by its supervisor, and the mark of its
+//! interpreter.
 //!
-//! *Does not live here:* what the record says (`evidence`).
+//! *Does not live here:* what was written (`evidence`, `follower`).
 //!
-//! All records are in one directory. If each follower watched it, the news of one would wake all,
-//! and a start of many would take a time that grows with the square of their number.
+//! One instance of inotify serves all followers, because a user may have few of them. All records
+//! are in one directory. If each follower watched it, the news of one would wake all, and a start
+//! of many would take a time that grows with the square of their number.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use gatevisor_client::engine::SharedNews;
 use gatevisor_paths::by_path;
-use gatevisor_sys::inotify::{Inotify, WatchFlags};
+use gatevisor_sys::inotify::{FileChange, Inotify, WatchFlags};
 
+use super::Follower;
 use crate::live;
 
-/// Reports whose record was published.
-pub(super) struct RecordNews {
-    directory: PathBuf,
-    indexes: HashMap<OsString, usize>,
-    /// Missing while there is no such directory: nobody has watched these gateways yet.
-    inotify: OnceCell<Inotify>,
+/// Reports of which gateways something was written.
+pub(super) struct FollowNews {
+    inotify: Inotify,
+    /// The follower of each directory that is watched.
+    watches: HashMap<i32, usize>,
+    records: Option<RecordsWatch>,
 }
 
-impl RecordNews {
-    /// Begins to watch the records of services, which are in one scandir; `None` if there are none.
-    pub fn of<'a>(services: impl Iterator<Item = &'a Path>) -> Option<Self> {
-        let mut scandir = None;
-        let mut indexes = HashMap::new();
-        for (index, service) in services.enumerate() {
-            scandir = scandir.or_else(|| service.parent());
-            indexes.extend(service.file_name().map(|name| (name.to_owned(), index)));
+/// The watch on the records of the watcher of gateways.
+struct RecordsWatch {
+    directory: PathBuf,
+    /// The follower of each service.
+    services: HashMap<OsString, usize>,
+    /// Missing while there is no such directory: nobody has watched these gateways yet.
+    watch: Cell<Option<i32>>,
+}
+
+impl FollowNews {
+    /// Begins to watch for followers, whose services are in one scandir; with `by_evidence` also
+    /// their records. Returns `None` if nothing can be watched.
+    pub fn of(followers: &[Follower], by_evidence: bool) -> Option<Self> {
+        let inotify = Inotify::new().ok()?;
+        let mut watches = HashMap::new();
+        for (index, follower) in followers.iter().enumerate() {
+            watches.extend(follower.watch(&inotify).map(|watch| (watch, index)));
         }
-        let news = Self { directory: live::directory(scandir?), indexes, inotify: OnceCell::new() };
-        news.watch();
+        let records = if by_evidence { RecordsWatch::of(followers) } else { None };
+        let news = Self { inotify, watches, records };
+        news.watch_records();
         Some(news)
     }
 
-    /// Returns whether news will be reported.
-    pub fn is_watching(&self) -> bool {
-        self.inotify.get().is_some()
+    /// Returns whether a new record will be reported.
+    pub fn reports_records(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| records.watch.get().is_some())
     }
 
-    fn watch(&self) -> Option<&Inotify> {
-        if self.inotify.get().is_none() {
-            let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
-            let inotify = Inotify::new().ok()?;
-            by_path::watch(&inotify, &self.directory, what).ok()?;
-            let _ = self.inotify.set(inotify);
+    fn watch_records(&self) {
+        let Some(records) = self.records.as_ref().filter(|records| records.watch.get().is_none()) else {
+            return;
+        };
+        let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
+        records.watch.set(by_path::watch(&self.inotify, &records.directory, what).ok());
+    }
+
+    fn follower_of(&self, change: &FileChange<'_>) -> Option<usize> {
+        match &self.records {
+            Some(records) if records.watch.get() == Some(change.watch) => {
+                records.services.get(change.name?).copied()
+            }
+            _ => self.watches.get(&change.watch).copied(),
         }
-        self.inotify.get()
     }
 }
 
-impl SharedNews for RecordNews {
+impl RecordsWatch {
+    fn of(followers: &[Follower]) -> Option<Self> {
+        let directory = live::directory(followers.first()?.directory().parent()?);
+        let services = followers.iter().enumerate();
+        let services =
+            services.filter_map(|(index, one)| Some((one.directory().file_name()?.to_owned(), index)));
+        Some(Self { directory, services: services.collect(), watch: Cell::new(None) })
+    }
+}
+
+impl SharedNews for FollowNews {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.watch().map(AsFd::as_fd)
+        self.watch_records();
+        Some(self.inotify.as_fd())
     }
 
     fn take(&self) -> Vec<usize> {
-        let mut out = Vec::new();
-        let Some(inotify) = self.inotify.get() else { return out };
-        let _ = inotify.read(|change| match change.name {
-            _ if change.is_loss() => out.extend(self.indexes.values()),
-            Some(name) => out.extend(self.indexes.get(name)),
-            None => {}
+        let (mut out, mut is_loss) = (Vec::new(), false);
+        let _ = self.inotify.read(|change| {
+            is_loss |= change.is_loss();
+            out.extend(self.follower_of(&change));
         });
+        if is_loss {
+            out.extend(self.watches.values());
+            out.extend(self.records.iter().flat_map(|records| records.services.values()));
+        }
         out.sort_unstable();
         out.dedup();
         out
@@ -78,29 +111,48 @@ impl SharedNews for RecordNews {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gatevisor_client::ServiceDir;
     use gatevisor_sys::file;
     use rustix::fs::{Mode, OFlags};
     use std::fs;
 
+    /// Returns how many instances of inotify this process has.
+    fn instances() -> usize {
+        let links = fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| fs::read_link(entry.path()));
+        links.flatten().filter(|link| link.to_string_lossy().contains("inotify")).count()
+    }
+
     #[test]
-    fn a_record_is_news_for_its_own_service_alone() {
+    fn a_hundred_followers_have_one_instance_of_inotify_and_each_has_its_own_news() {
         let place = tempfile::tempdir().unwrap();
-        let services: Vec<PathBuf> = (0..100).map(|index| place.path().join(format!("g{index}"))).collect();
-        let news = RecordNews::of(services.iter().map(PathBuf::as_path)).unwrap();
-        assert!(news.descriptor().is_none() && !news.is_watching(), "nobody has published anything");
-        fs::create_dir(place.path().join(live::DIRECTORY)).unwrap();
-        assert!(news.descriptor().is_some() && news.is_watching());
-        let directory = by_path::open(&place.path().join(live::DIRECTORY), OFlags::DIRECTORY).unwrap();
-        let publish = |name: &str| {
+        let before = instances();
+        let followers: Vec<Follower> = (0..100)
+            .map(|index| {
+                let slot = place.path().join(format!("g{index}"));
+                for directory in ["event", "supervise", "data"] {
+                    fs::create_dir_all(slot.join(directory)).unwrap();
+                }
+                fs::write(slot.join("run"), "#!/usr/bin/gatevisor service\n").unwrap();
+                Follower::new(ServiceDir::new(slot)).unwrap()
+            })
+            .collect();
+        let news = FollowNews::of(&followers, true).unwrap();
+        assert_eq!(instances() - before, 1);
+        assert!(!news.reports_records(), "nobody has published anything");
+        let records = place.path().join(live::DIRECTORY);
+        fs::create_dir(&records).unwrap();
+        assert!(news.descriptor().is_some() && news.reports_records());
+        let publish = |directory: &std::path::Path, name: &str| {
+            let directory = by_path::open(directory, OFlags::DIRECTORY).unwrap();
             file::publish(&directory, name, ".new", b"{}", Mode::from_raw_mode(0o644)).unwrap();
         };
         for (name, expected) in [("g7", vec![7]), ("g7", vec![7]), (".watcher", vec![]), ("g99", vec![99])] {
-            publish(name);
+            publish(&records, name);
             assert_eq!(news.take(), expected, "{name}");
         }
-        publish("g3");
-        publish("g1");
+        publish(&place.path().join("g3/supervise"), "policy");
+        fs::write(place.path().join("g1/data/started"), "").unwrap();
         assert_eq!(news.take(), [1, 3]);
-        assert!(RecordNews::of(std::iter::empty()).is_none());
+        assert_eq!(news.take(), [0; 0]);
     }
 }
