@@ -268,7 +268,9 @@ impl EventSubscriber {
         };
         let left = self.listeners.extract_if(.., |name, service| !is_there(name, service));
         let left: Vec<(ServiceName, SubscribedService)> = left.collect();
-        left.iter().for_each(|(name, _)| self.files.remove(name));
+        for (name, _) in &left {
+            self.files.remove(name);
+        }
         self.leaving.extend(left);
         for (name, path) in services {
             let of_interest = self.only.is_empty()

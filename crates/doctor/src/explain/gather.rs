@@ -109,7 +109,7 @@ fn reconciled(manager: &ScandirManager, name: &ProfileName) -> Option<(String, S
     let line = text.lines().rev().find(|line| is_about(line, name))?;
     let (at, action) = line.split_once(' ')?;
     let at = jiff::fmt::strtime::parse(BOOT_LOG_TIME, at).ok()?.to_timestamp().ok()?;
-    let place = by_path::directory(&manager.home().profile_dir(name)).ok();
+    let place = by_path::directory(manager.home().profile_dir(name)).ok();
     let born_s = place.filter(|_| !name.is_root()).and_then(|place| born_s(place, ""));
     if born_s.is_some_and(|born_s| at.as_second() < born_s) {
         return None;
