@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
+use gatevisor_client::ServiceDir;
 use gatevisor_client::engine::{self, Interests, SharedNews, Waiting, Woken};
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::Pid;
@@ -92,7 +93,8 @@ pub(super) fn follow_all(
     done: &mut dyn FnMut(usize, io::Result<FollowEnd>),
 ) {
     // No other aim is reached by evidence.
-    let news = FollowNews::of(followers, matches!(aim, Aim::Started(_)));
+    let services: Vec<(&ServiceDir, bool)> = followers.iter().map(Follower::service).collect();
+    let news = FollowNews::of(&services, matches!(aim, Aim::Started(_)));
     let shared = news.as_ref().map(|news| news as &dyn SharedNews);
     let news = news.as_ref();
     let followed = followers.iter_mut().map(|follower| AimedFollower { follower, aim, news });

@@ -5,13 +5,11 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_client::engine::{Interests, Woken};
 use gatevisor_client::status_view::{self, StateName};
 use gatevisor_client::{ExecProgress, Listener, RefusalWatch, ScanDir, ServiceDir, SupervisorWatch};
-use gatevisor_sys::inotify::Inotify;
 use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
@@ -131,16 +129,9 @@ impl Follower {
         self.has_news = wakes;
     }
 
-    /// Has `inotify` report what is written without an event: the mark of the interpreter, and the
-    /// publications of a supervisor that was there at the beginning. Returns the watches.
-    pub(super) fn watch(&self, inotify: &Inotify) -> impl Iterator<Item = i32> {
-        let published = self.supervisor.as_ref().and_then(|_| self.dir.watch_published(inotify));
-        self.dir.watch_exec(inotify).into_iter().chain(published)
-    }
-
-    /// Returns the service directory.
-    pub(super) fn directory(&self) -> &Path {
-        self.dir.path()
+    /// Returns the service, and whether a supervisor had it at the beginning.
+    pub(super) const fn service(&self) -> (&ServiceDir, bool) {
+        (&self.dir, self.supervisor.is_some())
     }
 
     /// Returns the status at the beginning.

@@ -14,11 +14,11 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
+use gatevisor_client::ServiceDir;
 use gatevisor_client::engine::SharedNews;
 use gatevisor_paths::by_path;
 use gatevisor_sys::inotify::{FileChange, Inotify, WatchFlags};
 
-use super::Follower;
 use crate::live;
 
 /// Reports of which gateways something was written.
@@ -39,15 +39,17 @@ struct RecordsWatch {
 }
 
 impl FollowNews {
-    /// Begins to watch for followers, whose services are in one scandir; with `by_evidence` also
-    /// their records. Returns `None` if nothing can be watched.
-    pub fn of(followers: &[Follower], by_evidence: bool) -> Option<Self> {
+    /// Begins to watch services, which are in one scandir, each with whether a supervisor has it;
+    /// with `by_evidence` also their records. Returns `None` if nothing can be watched.
+    pub fn of(services: &[(&ServiceDir, bool)], by_evidence: bool) -> Option<Self> {
         let inotify = Inotify::new().ok()?;
         let mut watches = HashMap::new();
-        for (index, follower) in followers.iter().enumerate() {
-            watches.extend(follower.watch(&inotify).map(|watch| (watch, index)));
+        for (index, (dir, is_supervised)) in services.iter().enumerate() {
+            let published = if *is_supervised { dir.watch_published(&inotify) } else { None };
+            let found = dir.watch_exec(&inotify).into_iter().chain(published);
+            watches.extend(found.map(|watch| (watch, index)));
         }
-        let records = if by_evidence { RecordsWatch::of(followers) } else { None };
+        let records = if by_evidence { RecordsWatch::of(services) } else { None };
         let news = Self { inotify, watches, records };
         news.watch_records();
         Some(news)
@@ -77,11 +79,11 @@ impl FollowNews {
 }
 
 impl RecordsWatch {
-    fn of(followers: &[Follower]) -> Option<Self> {
-        let directory = live::directory(followers.first()?.directory().parent()?);
-        let services = followers.iter().enumerate();
+    fn of(services: &[(&ServiceDir, bool)]) -> Option<Self> {
+        let directory = live::directory(services.first()?.0.path().parent()?);
+        let services = services.iter().enumerate();
         let services =
-            services.filter_map(|(index, one)| Some((one.directory().file_name()?.to_owned(), index)));
+            services.filter_map(|(index, (dir, _))| Some((dir.path().file_name()?.to_owned(), index)));
         Some(Self { directory, services: services.collect(), watch: Cell::new(None) })
     }
 }
@@ -111,7 +113,6 @@ impl SharedNews for FollowNews {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatevisor_client::ServiceDir;
     use gatevisor_sys::file;
     use rustix::fs::{Mode, OFlags};
     use std::fs;
@@ -123,20 +124,21 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_followers_have_one_instance_of_inotify_and_each_has_its_own_news() {
+    fn a_hundred_services_are_watched_with_one_instance_of_inotify_and_each_has_its_own_news() {
         let place = tempfile::tempdir().unwrap();
         let before = instances();
-        let followers: Vec<Follower> = (0..100)
+        let slots: Vec<ServiceDir> = (0..100)
             .map(|index| {
                 let slot = place.path().join(format!("g{index}"));
-                for directory in ["event", "supervise", "data"] {
+                for directory in ["supervise", "data"] {
                     fs::create_dir_all(slot.join(directory)).unwrap();
                 }
                 fs::write(slot.join("run"), "#!/usr/bin/gatevisor service\n").unwrap();
-                Follower::new(ServiceDir::new(slot)).unwrap()
+                ServiceDir::new(slot)
             })
             .collect();
-        let news = FollowNews::of(&followers, true).unwrap();
+        let services: Vec<(&ServiceDir, bool)> = slots.iter().map(|slot| (slot, true)).collect();
+        let news = FollowNews::of(&services, true).unwrap();
         assert_eq!(instances() - before, 1);
         assert!(!news.reports_records(), "nobody has published anything");
         let records = place.path().join(live::DIRECTORY);
