@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, StatxFlags, fstat, openat, renameat,
@@ -58,6 +59,12 @@ pub fn birth_mark(parent: impl AsFd, name: impl Arg) -> Option<String> {
 /// Returns when a file was made, in seconds since 1970, if its file system knows that.
 pub fn born_s(parent: impl AsFd, name: impl Arg) -> Option<i64> {
     birth(parent, name).map(|(_, seconds, _)| seconds)
+}
+
+/// Returns when a file was made, if its file system knows that.
+pub fn born(parent: impl AsFd, name: impl Arg) -> Option<SystemTime> {
+    let (_, seconds, nanoseconds) = birth(parent, name)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(u64::try_from(seconds).ok()?, nanoseconds))
 }
 
 /// Returns a file's number, and when it was made, in seconds and nanoseconds since 1970.

@@ -18,7 +18,9 @@ mod state;
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
+use gatevisor_sys::file::born;
 use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::exit::{Exit, ExitError};
@@ -185,7 +187,7 @@ impl<'a> ReportSources<'a> {
         let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, self.now)
             .keeping(kept.as_ref())
             .older(is_older)
-            .writing(RunLines::of(observed, self.supervisor_began));
+            .writing(RunLines::of(observed, [self.supervisor_began, made(manager, observed)]));
         let (live, restarted) = followed(manager, &report);
         let running = observed.profile.as_ref().zip(report.pid.filter(|_| report.is_up()));
         let drained = running.and_then(|(name, pid)| drain::look(manager, name, pid));
@@ -206,6 +208,13 @@ impl<'a> ReportSources<'a> {
         let held = looks.then(|| self.ports.held(manager, name, process)).flatten();
         report.without_port(held.as_ref())
     }
+}
+
+/// Returns when the profile of a gateway was made, if that is known. The default profile is the
+/// home, which no other had before.
+fn made(manager: &ScandirManager, observed: &Observed) -> Option<SystemTime> {
+    let name = observed.profile.as_ref().filter(|name| !name.is_root())?;
+    born(by_path::directory(manager.home().profile_dir(name)).ok()?, "")
 }
 
 /// Returns what the watcher of gateways knows of a service, and why it last ended a process of it.

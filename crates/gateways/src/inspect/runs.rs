@@ -36,19 +36,20 @@ pub struct RunLines {
 }
 
 impl RunLines {
-    /// Returns what bounds the lines of a gateway, whose supervisor began then, if that is known.
+    /// Returns what bounds the lines of a gateway. Its supervisor and its profile began at the
+    /// moments `beginnings`, as far as these are known.
     ///
-    /// A run begins after the death before it, and after its supervisor. If neither is known, when
-    /// its supervisor learned of it bounds it.
-    pub(super) fn of(observed: &Observed, supervisor_began: Option<SystemTime>) -> Self {
+    /// A run begins after the death before it, and after its supervisor and its profile. If none of
+    /// these is known, when its supervisor learned of it bounds it.
+    pub(super) fn of(observed: &Observed, beginnings: [Option<SystemTime>; 2]) -> Self {
         let mut deaths = observed.deaths.iter().rev().filter_map(|death| moment(death.at));
         let (last, previous) = (deaths.next(), deaths.next());
         let status = observed.status.filter(Status::is_up);
         let executed = status.and_then(|status| moment(status.changed));
         let ran = observed.policy.as_ref().and_then(|policy| policy.ran_ms).map(Duration::from_millis);
         let latest = |death: Option<SystemTime>, end: Option<SystemTime>| {
-            let supervisor = supervisor_began.filter(|began| end.is_none_or(|end| *began <= end));
-            death.into_iter().chain(supervisor).max()
+            let before = |began: &SystemTime| end.is_none_or(|end| *began <= end);
+            death.into_iter().chain(beginnings.into_iter().flatten().filter(before)).max()
         };
         let ended = last.and_then(|died| {
             let learned = || died.checked_sub(ran?)?.checked_sub(SLACK);
@@ -56,7 +57,7 @@ impl RunLines {
             Some(LineSpan { since, until: executed })
         });
         let learned = || executed?.checked_sub(SLACK);
-        let present = status.and_then(|_| latest(last, None).or_else(learned));
+        let present = status.and_then(|_| latest(last, executed).or_else(learned));
         Self { ended, present: present.map(|since| LineSpan { since, until: None }) }
     }
 
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn a_run_begins_after_the_death_before_it_and_after_its_supervisor() {
         let lines = |deaths: &[u64], up, supervisor: Option<u64>| {
-            let lines = RunLines::of(&observed(deaths, up), supervisor.map(at));
+            let lines = RunLines::of(&observed(deaths, up), [supervisor.map(at), None]);
             (lines.ended, lines.present)
         };
         // An earlier supervisor's gateway wrote before the supervisor of now began.
@@ -135,11 +136,20 @@ mod tests {
     }
 
     #[test]
+    fn a_run_begins_after_its_profile_was_made_also_where_another_had_its_name() {
+        let lines = |deaths: &[u64], up| RunLines::of(&observed(deaths, up), [Some(at(100)), Some(at(110))]);
+        assert_eq!(lines(&[120], None).latest(), Some(span(110, None)));
+        assert_eq!(lines(&[], Some(130)).latest(), Some(span(110, None)));
+        // Its directory was restored while it ran.
+        assert_eq!(lines(&[], Some(105)).latest(), Some(span(100, None)));
+    }
+
+    #[test]
     fn a_run_of_which_nothing_else_is_known_began_when_its_supervisor_learned_of_it() {
         let mut observed = observed(&[120], None);
-        assert_eq!(RunLines::of(&observed, None).ended, None, "nothing bounds its lines");
+        assert_eq!(RunLines::of(&observed, [None, None]).ended, None, "nothing bounds its lines");
         observed.policy = Some(PublishedPolicy { ran_ms: Some(4000), ..PublishedPolicy::default() });
-        let lines = RunLines::of(&observed, None);
+        let lines = RunLines::of(&observed, [None, None]);
         assert_eq!((lines.ended, lines.latest()), (Some(span(115, None)), Some(span(115, None))));
     }
 }
