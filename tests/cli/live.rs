@@ -160,7 +160,7 @@ fn a_process_that_a_signal_has_stopped_is_well_nowhere_even_if_nobody_follows_it
     home.profile("coder");
     home.want_running("coder");
     home.up_quietly();
-    home.until("coder", gatevisor_client::Condition::Up);
+    home.until_state("coder", "up");
     home.says("health coder").ok();
     processes::signal(home.pid("coder"), Signal::STOP);
     let report = home.until_state("coder", "unresponsive");
