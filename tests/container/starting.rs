@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::engine::{Container, HERMES, Start, container, docker, minimal, skipped, unique};
+use crate::support::waiting;
 
 /// Checks at once whether the supervisor works, and as whom the command runs.
 const LOOK: &str = "/command/s6-svstat /run/service/main-hermes >/dev/null && echo supervised; id -u; touch $HERMES_HOME/x && echo writable";
@@ -204,6 +205,9 @@ fn the_minimal_image_supervises_without_a_shell() {
     let up = ["/command/s6-svwait", "-u", "-t", "30000", "/run/service/gateway-default"];
     let wanted = ["/usr/local/bin/gatevisor", "gateway", "start"];
     let until_there = ["/usr/local/bin/gatevisor", "status", "--json"];
+    let supervises = ["/usr/local/bin/gatevisor", "health", "--supervisor"];
+    // It has no shell that could say when it has booted.
+    waiting::polled_slowly("the supervisor", || (container.exec(&supervises).code == 0).then_some(()));
     let started = container.exec(&wanted);
     assert_eq!(started.code, 0, "{started:?}; {:?}; {}", container.exec(&until_there), container.said());
     container.exec(&up).ok();
