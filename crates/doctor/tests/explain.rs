@@ -195,6 +195,23 @@ fn a_gateway_that_is_down_on_purpose_is_not_explained_by_its_last_death() {
 }
 
 #[test]
+fn of_a_copied_profile_the_evidence_is_that_it_was_copied() {
+    let explanation = explained(|s| {
+        seen(s, StateName::Down, |_| {});
+        let origin = DesiredOrigin::unknown("its state file is a copy of that of the profile writer");
+        s.recorded = Ok(Recorded { origin, ..desired("stopped") });
+    });
+    let (first, unknown) = (&explanation.causes[0], &explanation.unknown);
+    assert_eq!(first.cause.word(), "stopped-by-unknown");
+    assert!(
+        first.evidence.ends_with("says stopped, and its state file is a copy of that of the profile writer"),
+        "{first:?}"
+    );
+    let said = "who set its desired state: its state file is a copy of that of the profile writer";
+    assert_eq!(*unknown, [said]);
+}
+
+#[test]
 fn a_full_disk_comes_before_what_rests_on_a_record_that_is_missing() {
     let full = |s: &mut Subject| s.facts.disks = vec![disk(1000, 0)];
     let down = |s: &mut Subject| seen(s, StateName::Down, |_| {});

@@ -66,7 +66,9 @@ fn by_record(subject: &Subject) -> Vec<Cause> {
         }
         Some(word) if !recorded.origin.desired_by_another => {
             let what = format!("its desired state is {word}, and nothing tells who set it");
-            let evidence = format!("`{file}` says so, {}", said_by(&recorded.origin));
+            let why = recorded.origin.desired_unknown.as_deref();
+            let why = why.unwrap_or("it is not recorded who said so");
+            let evidence = format!("`{file}` says {word}, and {why}");
             vec![Cause::new(CauseKind::StoppedByUnknown, what, evidence)]
         }
         Some(word) => {
