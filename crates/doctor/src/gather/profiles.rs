@@ -110,5 +110,5 @@ fn log(path: PathBuf) -> LogDirectory {
         // Whoever may not look does not know of anything wrong.
         Err(_) => (Some(true), true),
     };
-    LogDirectory { is_open, is_directory, path }
+    LogDirectory { path, is_open, is_directory }
 }
