@@ -106,6 +106,35 @@ fn a_home_has_one_supervisor_whatever_its_scandir_and_none_that_was_killed_block
 }
 
 #[test]
+fn a_scandir_that_another_home_has_now_keeps_no_home_that_had_it_before_from_another() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    let (shared, other, sleeper) = (home.beside("shared"), home.beside("other"), home.beside("sleeper"));
+    std::fs::write(&sleeper, "exec sleep 1000\n").unwrap();
+    let shared = shared.to_str().unwrap();
+    home.up_with(["--scandir", shared, "up"]);
+    home.running().until_says("coder");
+    home.down();
+    let on_the_other = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+        command.arg("--home").arg(&other).arg("--agent").arg(home.agent().unwrap());
+        home.spawn({
+            command.args(["--scandir", shared]).args(words).env("AGENT_SCRIPT", &sleeper);
+            command
+        })
+        .ended(WAIT_LIMIT)
+        .ok()
+    };
+    std::fs::create_dir(&other).unwrap();
+    on_the_other(&["up", "--detach", "--quiet"]);
+    on_the_other(&["profile", "create", "writer", "--start"]);
+    home.says("up --detach --quiet").ok();
+    home.says("down").ok();
+    on_the_other(&["down"]);
+}
+
+#[test]
 fn whoever_has_the_lock_of_a_home_is_named_to_an_up_and_no_other_home_is_kept_from_it() {
     let mut home = Home::with_script(ALONE, &[]);
     home.profile("coder");

@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gatevisor_boot::volume::{self, HeldHomeLock};
+use gatevisor_client::ScanDir;
 use gatevisor_doctor::facts::Holder;
 use gatevisor_doctor::{lock_holder, quote, words_of};
 use gatevisor_gateways::profile::ProfileName;
@@ -105,9 +106,15 @@ fn follow(home: &OpenHome, scandir: &Path) -> Result<(), CommandError> {
 }
 
 /// Returns a process that a killed supervisor of a scandir has left, if there is one.
+///
+/// If a supervisor runs there now, it has ended what was left, and is one of another home: nobody
+/// else has the lock of this one.
 fn left_on(scandir: &Path) -> Option<i32> {
     let directory = by_path::directory(scandir).ok()?;
     by_path::look_itself(scandir.join(files::SVSCAN_UNFINISHED)).ok()?;
+    if ScanDir::new(scandir).running().unwrap_or(true) {
+        return None;
+    }
     let identity = file::lasting_identity(&directory, "").ok()?;
     by_path::names(scandir).ok()?.into_iter().find_map(|(name, _)| {
         ProfileName::of_service(name.as_bytes())?;
