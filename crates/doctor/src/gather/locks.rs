@@ -63,10 +63,29 @@ pub fn holder_of(file: &OwnedFd) -> Option<Holder> {
     let inode = format!(":{}", stat.st_ino);
     let whole = format!("{:02x}:{:02x}{inode}", major(stat.st_dev), minor(stat.st_dev));
     let text = read_bounded(Path::new("/proc/locks"), LOCKS_BYTES).ok()??;
-    let text = String::from_utf8_lossy(&text);
+    holder_by(&String::from_utf8_lossy(&text), &whole, &inode)
+}
+
+/// Returns the holder of a lock by the text of `/proc/locks`. That names who took it, who may have
+/// ended since and left it to another, and the number may be a later process's by now.
+fn holder_by(text: &str, whole: &str, inode: &str) -> Option<Holder> {
     // Layered file systems show different device numbers here and there.
-    let with = |end: &str| text.lines().find_map(|line| holder(holder_in(line, end)?));
-    with(&whole).or_else(|| with(&inode)).or_else(|| heir(&whole, &inode))
+    let named = |end: &str| {
+        let pids = text.lines().filter_map(|line| holder_in(line, end));
+        pids.filter(|pid| has(*pid, whole, inode) != Some(false)).find_map(holder)
+    };
+    named(whole).or_else(|| named(inode)).or_else(|| heir(whole, inode))
+}
+
+/// Returns whether a process has the lock through an open file; `None` if we may not look.
+fn has(pid: i32, whole: &str, inode: &str) -> Option<bool> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?.flatten();
+    let mut texts = files.filter_map(|file| read_bounded(&file.path(), LOCKS_BYTES).ok().flatten());
+    Some(texts.any(|text| {
+        let text = String::from_utf8_lossy(&text);
+        let mut locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
+        locks.any(|line| holder_in(line, whole).or_else(|| holder_in(line, inode)).is_some())
+    }))
 }
 
 /// Returns the process that has a lock through an open file which it got from a process that is
@@ -76,18 +95,8 @@ fn heir(whole: &str, inode: &str) -> Option<Holder> {
     let processes = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
     let others = processes.filter(|path| path.file_name().is_some_and(|name| name.to_str() != Some(&own)));
     // Only processes into which we may look count.
-    for process in others {
-        for file in fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten() {
-            let text = read_bounded(&file.path(), LOCKS_BYTES).ok().flatten().unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            let mut locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
-            if locks.any(|line| holder_in(line, whole).or_else(|| holder_in(line, inode)).is_some()) {
-                let pid = process.file_name()?.to_str()?.parse().ok()?;
-                return holder(pid);
-            }
-        }
-    }
-    None
+    let mut pids = others.filter_map(|path| path.file_name()?.to_str()?.parse::<i32>().ok());
+    pids.find(|pid| has(*pid, whole, inode) == Some(true)).and_then(holder)
 }
 
 /// Returns the holder that a line of `/proc/locks` names, if the line's file ends with `end`.
@@ -198,5 +207,23 @@ mod tests {
         if let Some(holder) = holder_of(&looked) {
             assert_eq!(holder.pid, i32::try_from(std::process::id()).unwrap());
         }
+    }
+
+    #[test]
+    fn a_process_that_has_the_number_of_whoever_took_a_lock_and_left_it_to_another_is_no_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("lock")).unwrap();
+        flock(&file, FlockOperation::LockExclusive).unwrap();
+        let inode = format!(":{}", fstat(&file).unwrap().st_ino);
+        let mut later = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let by = |pid: u32| {
+            let line = format!("1: FLOCK  ADVISORY  WRITE {pid} 08:01{inode} 0 EOF");
+            holder_by(&line, &inode, &inode).and_then(|holder| u32::try_from(holder.pid).ok())
+        };
+        let own = std::process::id();
+        let found = (by(own), by(later.id()));
+        later.kill().unwrap();
+        later.wait().unwrap();
+        assert_eq!(found, (Some(own), None));
     }
 }
