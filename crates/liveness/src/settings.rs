@@ -52,7 +52,7 @@ impl Default for LiveSettings {
     fn default() -> Self {
         Self {
             policy: LivePolicy::default(),
-            start_deadline_ms: 120_000,
+            start_deadline_ms: 100_000,
             interval_ms: 10_000,
             misses: 4,
             grace_ms: 10_000,
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_gateway_that_shows_nothing_is_unresponsive_at_the_latest_when_its_start_and_the_misses_are_over() {
         let settings = LiveSettings::default();
-        assert_eq!((settings.misses_ms(), settings.silent_start_ms()), (40_000, 160_000));
+        assert_eq!((settings.misses_ms(), settings.silent_start_ms()), (40_000, 140_000));
         let endless = LiveSettings { interval_ms: u64::MAX, ..settings };
         assert_eq!(endless.silent_start_ms(), u64::MAX);
     }

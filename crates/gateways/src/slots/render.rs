@@ -273,7 +273,7 @@ mod tests {
 
         [live]
         policy = "${GATEVISOR_LIVE:-restart}"
-        start-deadline-ms = "${GATEVISOR_LIVE_START_DEADLINE_MS:-120000}"
+        start-deadline-ms = "${GATEVISOR_LIVE_START_DEADLINE_MS:-100000}"
         interval-ms = "${GATEVISOR_LIVE_INTERVAL_MS:-10000}"
         misses = "${GATEVISOR_LIVE_MISSES:-4}"
         grace-ms = "${GATEVISOR_LIVE_GRACE_MS:-10000}"
