@@ -67,6 +67,11 @@ fn a_home_has_one_supervisor_whatever_its_scandir_and_none_that_was_killed_block
         let said = home.run(["--scandir", second, "up", last]).refused(103);
         assert!(said.contains(&by) && said.contains(&format!("--scandir {first} down` ends it")), "{said}");
     }
+    let lock = home.path().join(".gatevisor.lock");
+    std::fs::rename(&lock, home.beside("lock")).unwrap();
+    let unlocked = home.run(["--scandir", second, "up", "--quiet"]).refused(103);
+    assert!(unlocked.contains(&format!("--scandir {first} down` ends it")), "{unlocked}");
+    std::fs::rename(home.beside("lock"), &lock).unwrap();
     assert!(!std::path::Path::new(second).exists());
     // Nobody proposes there what would be refused.
     let doctor = home.run(["--scandir", second, "doctor"]).out;

@@ -27,8 +27,8 @@ use gatevisor_paths::{OpenHome, by_path};
 use gatevisor_slot::survivors::members::Rule;
 use gatevisor_slot::survivors::process as survivors;
 use gatevisor_sys::file;
-use gatevisor_wire::files;
 use gatevisor_wire::member::Member;
+use gatevisor_wire::{Pid, files};
 use rustix::event::{Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -46,6 +46,8 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const SCANDIR: &str = ".gatevisor-scandir";
 const MODE: Mode = Mode::from_raw_mode(0o644);
 const NOTE_BYTES: usize = 4096 + 64;
+/// The most bytes of `/proc/PID/environ` that are read.
+const ENVIRONMENT_BYTES: usize = 4 << 20;
 /// The most bytes of `/proc/PID/cgroup` that are read.
 const CGROUP_BYTES: usize = 64 << 10;
 /// How many digits the number of a container has, and how many of them are shown.
@@ -66,7 +68,7 @@ pub fn claim(context: &CommandContext) -> Result<Result<HeldHomeLock, String>, C
         taken.map(|lock| (lock, home))
     });
     match taken {
-        Ok((Some(lock), home)) => follow(&home, context.manager.scandir()).map(|()| Ok(lock)),
+        Ok((Some(lock), home)) => follow(&home, context).map(|()| Ok(lock)),
         Ok((None, _)) => Err(refused(root)),
         Err(why) => {
             let home = root.display();
@@ -78,8 +80,10 @@ pub fn claim(context: &CommandContext) -> Result<Result<HeldHomeLock, String>, C
 /// Notes the scandir of the supervisor that is about to begin.
 ///
 /// # Errors
-/// The last one was killed, and its gateways still run on another scandir.
-fn follow(home: &OpenHome, scandir: &Path) -> Result<(), CommandError> {
+/// The last one was killed, and its gateways still run on another scandir; or it runs there, and
+/// its lock was removed or replaced.
+fn follow(home: &OpenHome, context: &CommandContext) -> Result<(), CommandError> {
+    let scandir = context.manager.scandir();
     // In a copy of a home, the note is that of the other home.
     let Some(mark) = file::birth_mark(home, "") else { return Ok(()) };
     let note = [mark.as_bytes(), b"\n", scandir.as_os_str().as_bytes()].concat();
@@ -90,6 +94,15 @@ fn follow(home: &OpenHome, scandir: &Path) -> Result<(), CommandError> {
     }
     let last = noted.strip_prefix(mark.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n"));
     let last = last.map(|path| Path::new(OsStr::from_bytes(path)));
+    if let Some((pid, last)) = last.and_then(|last| Some((of_this_home(last, home, context)?, last))) {
+        let (root, lock, last) = (quote(home.path()), home.path().join(volume::FILE), quote(last));
+        let message = format!(
+            "process {pid} supervises this home, although its lock `{}` was removed or replaced; \
+             `gatevisor --home {root} --scandir {last} down` ends it",
+            lock.display()
+        );
+        return Err(CommandError::new(Exit::AlreadySupervised, message));
+    }
     if let Some((pid, last)) = last.and_then(|last| left_on(last).map(|pid| (pid, last))) {
         let (root, last) = (quote(home.path()), quote(last));
         let message = format!(
@@ -105,10 +118,17 @@ fn follow(home: &OpenHome, scandir: &Path) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Returns a process that a killed supervisor of a scandir has left, if there is one.
-///
-/// If a supervisor runs there now, it has ended what was left, and is one of another home: nobody
-/// else has the lock of this one.
+/// Returns the supervisor of a scandir, if `up` became it with this home.
+fn of_this_home(scandir: &Path, home: &OpenHome, context: &CommandContext) -> Option<Pid> {
+    let pid = ScanDir::new(scandir).holder()?;
+    let environment = read_bounded(Path::new(&format!("/proc/{pid}/environ")), ENVIRONMENT_BYTES).ok()??;
+    let variable = context.manager.agent().home_variable();
+    let of_home = [variable.as_bytes(), b"=", home.path().as_os_str().as_bytes()].concat();
+    environment.split(|byte| *byte == 0).any(|set| set == of_home).then_some(pid)
+}
+
+/// Returns a process that a killed supervisor of a scandir has left, if there is one. If a
+/// supervisor runs there now, it has ended what was left.
 fn left_on(scandir: &Path) -> Option<i32> {
     let directory = by_path::directory(scandir).ok()?;
     by_path::look_itself(scandir.join(files::SVSCAN_UNFINISHED)).ok()?;
