@@ -80,7 +80,7 @@ fn a_gateway_that_is_ended_because_it_does_not_work_has_not_ended_by_itself_what
     let script = "trap 'exit 7' TERM; until test -e \"$2/silent\"; do date +%s%N >\"$2/beat\"; sleep 0.1; done; \
                   while :; do sleep 0.1; done";
     let live = "[gateway.live]\npolicy = \"restart\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 60000\n\
-                heartbeat = { file = \"{profile-home}/beat\", max-age-ms = 1000 }\n\n[gateway.exit-meanings]";
+                heartbeat = { file = \"{profile-home}/beat\", max-age-ms = 3000 }\n\n[gateway.exit-meanings]";
     let mut home = Home::with_script(script, &[("[gateway.exit-meanings]", live)]);
     home.profile("coder");
     home.want_running("coder");
