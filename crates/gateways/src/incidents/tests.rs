@@ -29,6 +29,15 @@ impl Bed {
         Self { home, child, times: Times { part: Duration::from_mins(5), all: Duration::from_mins(5) } }
     }
 
+    /// Returns a bed whose leader and its child have both executed `sleep`, which no event tells.
+    fn sleeping() -> Self {
+        let bed = Self::new(SLEEPER);
+        let leader = bed.pid().get();
+        let sleeps = |process: &Process| process.session == leader && process.command == b"sleep";
+        polled("two processes that sleep", || proc::all().filter(sleeps).count() == 2);
+        bed
+    }
+
     fn pid(&self) -> Pid {
         Pid::new(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
@@ -80,6 +89,16 @@ impl Drop for Bed {
     }
 }
 
+/// Looks a hundred times a second, for half a minute at most.
+fn polled(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "waited for {what}");
+        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        let _ = rustix::event::poll(&mut [], Some(&pause));
+    }
+}
+
 const SLEEPER: &str = "sleep 3600 & echo up; exec sleep 3601";
 
 fn text(incident: &Incident, part: &str) -> String {
@@ -92,7 +111,7 @@ fn missing<'a>(incident: &'a Incident, part: &str) -> Option<&'a str> {
 
 #[test]
 fn an_incident_has_the_processes_their_threads_files_memory_log_and_probes() {
-    let bed = Bed::new(SLEEPER);
+    let bed = Bed::sleeping();
     let incident = bed.collect(None, &|out| drop(out.write_all(b"the last line\n"))).unwrap();
     assert_eq!((incident.name.as_str(), incident.reason.as_str()), ("coder", "no answer, 3 misses"));
     assert_eq!(incident.path, bed.home.path().join("logs/incidents/20261128T100000.000Z-coder"));
@@ -163,13 +182,8 @@ fn what_the_command_leaves_behind_in_its_group_is_ended_when_its_time_is_over() 
         assert_eq!(missing(&incident, "evidence.txt"), Some("it did not come in time"));
         return;
     };
-    let deadline = Instant::now() + Duration::from_mins(1);
     // If the first process reaps nobody, an ended process may stay for ever.
-    while proc::all().any(|process| process.session == group) {
-        assert!(Instant::now() < deadline, "the group {group} is still there");
-        let _ =
-            rustix::event::poll(&mut [], Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 }));
-    }
+    polled("the end of the group", || !proc::all().any(|process| process.session == group));
 }
 
 #[test]
