@@ -4,6 +4,7 @@
 //! same for the process that runs beside the supervisor, which does not report that it works.
 //! *Does not live here:* the process, its pipes, and what happens to unread bytes.
 
+use gatevisor_wire::signal;
 use gatevisor_wire::wait::WaitStatus;
 
 use crate::restart::{History, RestartDecision, RestartPolicy};
@@ -20,8 +21,6 @@ const MAX_FAILING_PAUSE_MS: u64 = 10_000;
 /// For this many milliseconds without a daemon that works, one that was killed before it worked
 /// counts as ended by others. Later it counts as unable to work, because its services may wait.
 const KILLED_BY_OTHERS_MS: u64 = 60_000;
-/// SIGKILL, which no program sends to itself because of its own faults.
-const SIGKILL: u8 = 9;
 
 /// Milliseconds after which a process that reports nothing is believed to work.
 const SEEMS_TO_WORK_MS: u64 = 30_000;
@@ -124,15 +123,13 @@ impl LogDaemonHistory {
     /// about the next one then.
     fn was_killed(&self, now: Tick, how: WaitStatus) -> bool {
         let is_soon = self.without_since.is_none_or(|since| now.since(since) < KILLED_BY_OTHERS_MS);
-        is_soon && how.signal() == Some(SIGKILL)
+        is_soon && how.signal() == Some(signal::KILL)
     }
 
     /// Returns when to start the next daemon. It may work if this one `could_work`.
     fn restart_at(&mut self, now: Tick, could_work: bool) -> Tick {
         let most = if could_work { MAX_PAUSE_MS } else { MAX_FAILING_PAUSE_MS };
-        if self.works {
-            self.failures = 0;
-        } else if !could_work {
+        if !could_work {
             self.failures = self.failures.saturating_add(1);
         }
         self.works = false;
