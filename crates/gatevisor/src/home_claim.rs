@@ -25,7 +25,7 @@ use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::{open_lock, read_bounded};
 use gatevisor_paths::{OpenHome, by_path};
 use gatevisor_slot::survivors::members::Rule;
-use gatevisor_slot::survivors::process as survivors;
+use gatevisor_slot::survivors::process::AllProcesses;
 use gatevisor_sys::file;
 use gatevisor_wire::member::Member;
 use gatevisor_wire::{Pid, files};
@@ -136,11 +136,11 @@ fn left_on(scandir: &Path) -> Option<i32> {
         return None;
     }
     let identity = file::lasting_identity(&directory, "").ok()?;
+    let all = AllProcesses::now().ok()?;
     by_path::names(scandir).ok()?.into_iter().find_map(|(name, _)| {
         ProfileName::of_service(name.as_bytes())?;
         let service = Member { scandir: identity.as_bytes(), supervisor: 0, name: name.as_bytes() };
-        let all = survivors::all(&service, None).ok()?;
-        Rule::default().members(&all).first().map(|process| process.pid)
+        Rule::default().members(&all.marked(&service, None)).first().map(|process| process.pid)
     })
 }
 

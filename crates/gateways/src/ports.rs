@@ -9,7 +9,6 @@
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -17,6 +16,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::answerer::{ServiceProcesses, SocketHolder, Whose};
 use gatevisor_slot::survivors::process::AllProcesses;
 use gatevisor_sys::file::lasting_identity;
+use gatevisor_sys::proc;
 use gatevisor_sys::tcp::{Socket, Sockets};
 use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
@@ -129,7 +129,7 @@ fn running(manager: &ScandirManager, name: &ProfileName) -> Option<i32> {
 
 /// Returns the environment with which a process was started, if we may look into it.
 fn environment_of(pid: i32) -> Vec<(String, OsString)> {
-    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let bytes = proc::environment(pid);
     let assignment = |entry: &[u8]| {
         let at = entry.iter().position(|&byte| byte == b'=')?;
         let (name, value) = (entry.get(..at)?, entry.get(at.checked_add(1)?..)?);
@@ -156,6 +156,7 @@ pub(crate) fn variables(manager: &ScandirManager, name: &ProfileName) -> Vec<(St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::net::TcpListener;
     use std::time::SystemTime;
 

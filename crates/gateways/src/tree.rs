@@ -9,7 +9,6 @@
 //! reads it, and processes whose environment does not come in time are left out.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -155,7 +154,7 @@ fn marked(scandir: &Path, pids: Vec<i32>, leaders: &[Leader]) -> BTreeMap<i32, M
     let (say, said) = mpsc::channel();
     let reader = std::thread::Builder::new().spawn(move || {
         for pid in pids {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let environment = proc::environment(pid);
             let Some(member) = Member::in_environment(&environment) else { continue };
             let is_of_here = member.scandir == identity.as_bytes();
             if say.send((pid, is_of_here.then(|| member.name.to_vec()))).is_err() {

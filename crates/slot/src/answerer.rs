@@ -11,7 +11,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -51,7 +50,7 @@ impl SocketHolder {
 
     fn process(process: &Process, own: &Member<'_>) -> Self {
         let called = process.called();
-        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let environment = proc::environment(process.pid);
         let member = Member::in_environment(&environment).filter(|member| member.scandir == own.scandir);
         let words = match member {
             Some(member) if member.name == own.name => {

@@ -145,6 +145,12 @@ pub fn state(pid: i32) -> Option<char> {
     StatLine::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.state()
 }
 
+/// Returns the environment with which a process was started: assignments that each end with a null
+/// byte. It is empty if we may not look into the process.
+pub fn environment(pid: i32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
+}
+
 /// Returns whether a signal has stopped a process, as far as that can be seen.
 pub fn is_stopped_by_signal(pid: i32) -> bool {
     state(pid) == Some('T')

@@ -6,7 +6,6 @@
 //! **Source:** proc(5).
 
 use std::cell::OnceCell;
-use std::fs;
 use std::io;
 
 use gatevisor_sys::proc;
@@ -55,7 +54,7 @@ impl SeenProcess {
             return ServiceMark::This;
         }
         let variable = self.variable.get_or_init(|| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let environment = proc::environment(pid);
             Member::in_environment(&environment).map(|member| member.value())
         });
         match variable.as_deref().and_then(Member::parse) {
