@@ -7,6 +7,7 @@ mod drain;
 mod import;
 mod metrics;
 mod profile;
+mod times;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use drain::{DrainOptions, DrainedControl, RestartOptions, ThenOption};
 pub use import::Import;
 pub use metrics::MetricsOptions;
 pub use profile::{EnvCommand, NewVariables, ProfileCommand};
+use times::{seconds, window};
 
 /// One static program that brings up, watches and keeps every gateway of your AI agents
 #[derive(Debug, Parser)]
@@ -302,8 +304,8 @@ pub struct Down {
     #[arg(long)]
     pub no_wait: bool,
     /// Give up waiting after this long
-    #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
-    pub timeout: Option<u32>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(), conflicts_with = "no_wait")]
+    pub timeout: Option<Duration>,
 }
 
 /// What to generate anew.
@@ -355,16 +357,8 @@ pub struct ControlOptions {
     #[arg(long, value_name = "SECONDS", value_parser = window, conflicts_with = "no_wait")]
     pub window: Option<Duration>,
     /// Give up waiting after this long
-    #[arg(long, value_name = "SECONDS")]
-    pub timeout: Option<u32>,
-}
-
-/// Returns a time of seconds, which may have a fraction.
-fn window(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().map_err(|_| "a number of seconds is expected".to_owned())?;
-    let longest = Duration::from_hours(1);
-    let window = Duration::try_from_secs_f64(seconds).ok().filter(|window| *window <= longest);
-    window.ok_or_else(|| "0 to 3600 seconds are possible".to_owned())
+    #[arg(long, value_name = "SECONDS", value_parser = seconds())]
+    pub timeout: Option<Duration>,
 }
 
 /// What can be done with gateways.
@@ -489,8 +483,8 @@ pub struct Wait {
     #[arg(long, group = "condition")]
     pub down: bool,
     /// Give up after this long
-    #[arg(long, value_name = "SECONDS")]
-    pub timeout: Option<u32>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds())]
+    pub timeout: Option<Duration>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! *Lives here:* the common part of these verbs.
 //! *Does not live here:* the verbs (`gateway`), and the steps before them (`drain`).
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use gatevisor_gateways::manager::{
     ControlError, Done, GatewayRequest, GatewayVerb, RestartOutcome, ServiceManager, StopOutcome, WaitFor,
@@ -77,8 +77,7 @@ impl Commanded<'_> {
             (false, true) => WaitFor::Ready,
             (false, false) => WaitFor::Started,
         };
-        let timeout = target.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-        let (reason, window) = (target.reason.clone(), target.window);
+        let (reason, timeout, window) = (target.reason.clone(), target.timeout, target.window);
         let request = GatewayRequest { reason, wait, timeout, window, ..GatewayRequest::here(&command) };
         let began = SystemTime::now();
         interrupt::say_how_far(&context.manager, verb, names, context.json);

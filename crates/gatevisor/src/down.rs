@@ -59,8 +59,7 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
         );
         return DONE;
     };
-    let timeout = options.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    if !ends(&context.manager, &held, timeout)? {
+    if !ends(&context.manager, &held, options.timeout)? {
         let left = still_up(&context.manager);
         return Err(CommandError::new(
             Exit::TimedOut,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use gatevisor_gateways::drain::{DrainThen, HeldDrain};
 use gatevisor_gateways::lifecycle::{self, NewGateway};
@@ -23,7 +23,6 @@ use crate::{drain_wait, last_lines, out, profile_env, withdrawal};
 pub fn run(context: &CommandContext, verb: args::ProfileCommand) -> Outcome {
     match verb {
         args::ProfileCommand::Create { name, start, reason, timeout, variables, create: _ } => {
-            let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
             let request = GatewayRequest { reason, timeout, ..GatewayRequest::here("profile create") };
             create(context, &name, start, &request, &variables)
         }

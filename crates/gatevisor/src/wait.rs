@@ -21,8 +21,7 @@ pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
     let names = chosen(context, &options.choice, NameScope::Slots, Unnamed::Selected)?;
     // One deadline counts for all, however many there are and however few are waited for at the
     // same time.
-    let timeout = options.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     if let [name] = names.as_slice() {
         return wait_for(context, options, name, deadline);
     }

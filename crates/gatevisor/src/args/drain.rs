@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::times::limit;
 use super::{Choice, ControlOptions};
 
 /// Which gateways to stop or restart, and whether to drain them first.
@@ -64,15 +65,4 @@ pub enum ThenOption {
     Restart,
     /// Nothing: keep it from new work until the time is over
     Nothing,
-}
-
-/// Returns a time of at most a day, with a unit or in seconds.
-fn limit(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<u32>().ok().map(|seconds| Duration::from_secs(seconds.into()));
-    let with_unit =
-        || text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
-    let limit =
-        seconds.or_else(with_unit).ok_or_else(|| "a time such as `90s` or `10m` is expected".to_owned())?;
-    let is_possible = (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&limit);
-    if is_possible { Ok(limit) } else { Err("`1s` to `24h` are possible".to_owned()) }
 }

@@ -3,10 +3,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::Choice;
+use super::times::seconds;
 
 /// What can be done with profiles.
 #[derive(Debug, Subcommand)]
@@ -26,8 +28,8 @@ pub enum ProfileCommand {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         /// Give up waiting for the start after this long
-        #[arg(long, requires = "start", value_name = "SECONDS")]
-        timeout: Option<u32>,
+        #[arg(long, requires = "start", value_name = "SECONDS", value_parser = seconds())]
+        timeout: Option<Duration>,
         /// What its file of variables sets
         #[command(flatten)]
         variables: NewVariables,
