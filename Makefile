@@ -59,6 +59,10 @@ dist-test: ## Test what make dist has built: checksums, tarball, package, crates
 deploy-test: ## Use the files of deploy/: compose on the engine, Kubernetes and systemd as far as they can be checked
 	@exec scripts/deploy-test.sh
 
+.PHONY: prometheus-test
+prometheus-test: build ## Have Debian's Prometheus read the metrics, and try the alert rules
+	@exec scripts/prometheus-test.sh
+
 .PHONY: fmt
 fmt: ## Format the source
 	cargo fmt --all
