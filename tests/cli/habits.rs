@@ -61,7 +61,7 @@ fn each_command_that_the_page_of_habits_names_works() {
             let running = home.start_uncounted(&words);
             // `events` says nothing before something happens.
             if words[0] == "events" {
-                crate::listening::until_subscribed(&home, "coder");
+                crate::listening::until_subscribed(&running, &home, "coder");
                 home.says("restart coder").ok();
             }
             running.until_out(command, |out| (!out.is_empty()).then_some(()));

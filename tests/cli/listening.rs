@@ -24,15 +24,14 @@ fn sleeping(names: &[&str]) -> Home {
     home
 }
 
-/// Waits until a gateway has a subscriber besides the test's own.
-pub fn until_subscribed(home: &Home, profile: &str) {
+/// Waits until a command that runs has subscribed to a gateway. `up` and the watcher of gateways
+/// are subscribers too, so it is not enough that there is one.
+pub fn until_subscribed(running: &Running, home: &Home, profile: &str) {
     let events = home.slot(profile).event_path();
-    waiting::until(&events, "a listener", || {
-        let entries = std::fs::read_dir(&events).unwrap().flatten();
-        entries
-            .map(|entry| entry.file_name())
-            .any(|name| name.to_string_lossy().starts_with("ftrig1"))
-            .then_some(())
+    waiting::polled("a subscription", || {
+        let subscriptions = events.canonicalize().ok()?.join("ftrig1");
+        let subscriptions = subscriptions.to_str()?;
+        processes::descriptors(running.pid()).iter().any(|fd| fd.contains(subscriptions)).then_some(())
     });
 }
 
@@ -54,7 +53,7 @@ fn a_watched_table_shows_a_change_when_it_happens() {
     let watching = home.start(["status", "--watch"]);
     let pid = home.pid("coder").to_string();
     watching.until_out("the first table", |out| out.contains(&pid).then_some(()));
-    until_subscribed(&home, "coder");
+    until_subscribed(&watching, &home, "coder");
     home.says("gateway stop coder").ok();
     watching.until_out("the change", |out| {
         let last = out.rsplit("\n\n").next()?;
@@ -96,7 +95,7 @@ fn a_watched_table_of_objects_has_one_a_line_and_no_escape_codes() {
     let home = sleeping(&["coder"]);
     let watching = home.start(["status", "--watch", "--json", "coder"]);
     watching.until_out("the first object", |out| (!objects(out).is_empty()).then_some(()));
-    until_subscribed(&home, "coder");
+    until_subscribed(&watching, &home, "coder");
     home.says("gateway stop coder").ok();
     let out = watching.until_out("the change", |out| {
         objects(out).iter().any(|object| object["state"] == "down").then(|| out.to_owned())
@@ -109,14 +108,10 @@ fn events_name_each_death_and_each_start() {
     let home = sleeping(&["coder", "writer"]);
     let all = home.start(["events", "--json"]);
     let writer = home.start(["events", "writer"]);
-    until_subscribed(&home, "writer");
-    until_subscribed(&home, "coder");
     // Both commands must have subscribed: a stop and a start of writer appear in each.
-    waiting::polled("both listen", || {
-        let names = std::fs::read_dir(home.slot("writer").event_path()).unwrap().flatten();
-        (names.filter(|name| name.file_name().to_string_lossy().starts_with("ftrig1")).count() == 2)
-            .then_some(())
-    });
+    until_subscribed(&all, &home, "coder");
+    until_subscribed(&all, &home, "writer");
+    until_subscribed(&writer, &home, "writer");
     processes::signal(home.pid("coder"), Signal::KILL);
     let died = until_event(&all, "coder", "died");
     assert_eq!((&died["service"], &died["byte"]), (&"gateway-coder".into(), &"d".into()), "{died}");
@@ -133,18 +128,9 @@ fn events_name_each_death_and_each_start() {
 fn events_shows_gateways_that_come_later() {
     let home = sleeping(&[]);
     let all = home.start(["events", "--json"]);
-    waiting::polled("it listens", || {
-        let events = home.slot("default").event_path();
-        (std::fs::read_dir(events).unwrap().flatten().next().is_some()).then_some(())
-    });
+    until_subscribed(&all, &home, "default");
     home.run(["profile", "create", "late"]).ok();
-    waiting::polled("it listens to the new one", || {
-        let entries = std::fs::read_dir(home.slot("late").event_path()).unwrap().flatten();
-        entries
-            .map(|entry| entry.file_name())
-            .any(|name| name.to_string_lossy().starts_with("ftrig1"))
-            .then_some(())
-    });
+    until_subscribed(&all, &home, "late");
     home.says("gateway start late").ok();
     until_event(&all, "late", "up");
     home.says("profile delete --yes late").ok();
@@ -157,11 +143,11 @@ fn wait_ends_with_0_once_it_is_so() {
     home.says("wait --up coder").ok();
     home.says("-p coder wait --up").ok();
     let down = home.start(["wait", "--down", "coder"]);
-    until_subscribed(&home, "coder");
+    until_subscribed(&down, &home, "coder");
     home.says("gateway stop coder").ok();
     assert_eq!(down.ended(WAIT_LIMIT).code, Some(0));
     let up = home.start(["wait", "--up", "coder", "--timeout", "20"]);
-    until_subscribed(&home, "coder");
+    until_subscribed(&up, &home, "coder");
     home.says("gateway start coder").ok();
     assert_eq!(up.ended(WAIT_LIMIT).code, Some(0));
 }
@@ -203,7 +189,7 @@ fn wait_ends_with_102_when_the_supervisor_goes() {
     let mut home = sleeping(&["coder"]);
     home.says("gateway stop coder").ok();
     let up = home.start(["wait", "--up", "coder"]);
-    until_subscribed(&home, "coder");
+    until_subscribed(&up, &home, "coder");
     home.down();
     let said = home.redact(&up.ended(WAIT_LIMIT).refused(102));
     insta::assert_snapshot!(said, @"gatevisor: error: no supervisor is running for `coder` (`HOME/run/service`); `gatevisor up` starts one");
@@ -214,7 +200,7 @@ fn wait_ends_with_102_when_the_supervisor_goes() {
 fn events_say_that_a_supervisor_that_goes_releases_its_gateways() {
     let mut home = sleeping(&["coder"]);
     let all = home.start(["events", "--json"]);
-    until_subscribed(&home, "coder");
+    until_subscribed(&all, &home, "coder");
     home.running().signal(Signal::INT);
     until_event(&all, "coder", "died");
     until_event(&all, "coder", "released");

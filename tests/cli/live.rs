@@ -424,7 +424,7 @@ fn events_tell_that_a_gateway_was_paused_and_that_it_goes_on_whether_or_not_it_i
     let until_told = |what: &str, count: usize| {
         events.until_out(what, |out| (out.matches(what).count() >= count).then_some(()));
     };
-    crate::listening::until_subscribed(&home, "coder");
+    crate::listening::until_subscribed(&events, &home, "coder");
     for round in 1..=2 {
         home.slot("coder").send(&[Control::Signal(ControlSignal::Stop)]).unwrap();
         until_told("coder paused", round);
@@ -438,7 +438,7 @@ fn events_tell_that_a_paused_gateway_was_continued_by_hand() {
     let home = wanted("warn");
     let pid = home.pid("coder");
     let events = home.start(["events", "coder"]);
-    crate::listening::until_subscribed(&home, "coder");
+    crate::listening::until_subscribed(&events, &home, "coder");
     home.slot("coder").send(&[Control::Signal(ControlSignal::Stop)]).unwrap();
     until(&home, "that it is paused", |report| live_state(report) == Some("paused"));
     events.until_out("that it is paused", |out| out.contains("coder paused").then_some(()));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::home::Home;
+use crate::support::WAIT_LIMIT;
 use crate::support::processes::{self, Held};
-use crate::support::{WAIT_LIMIT, waiting};
 
 /// Holds a lock as long as it lives. A second instance beside it is recorded in `twice`.
 const ALONE: &str =
@@ -287,12 +287,9 @@ fn a_command_that_waits_for_a_gateway_learns_at_once_that_the_supervisor_was_kil
     let waiting = ["gateway start coder --ready --timeout 6000", "wait --ready coder"];
     let waiting = waiting.map(|line| (line, home.start_uncounted(line.split(' '))));
     // Each command has subscribed when it waits.
-    let event = home.slot("coder").event_path();
-    crate::support::waiting::polled("two who wait", || {
-        let listeners = std::fs::read_dir(&event).unwrap().flatten();
-        (listeners.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"ftrig1")).count() >= 2)
-            .then_some(())
-    });
+    for (_, running) in &waiting {
+        crate::listening::until_subscribed(running, &home, "coder");
+    }
     home.kill_supervisor();
     for (line, running) in waiting {
         let ran = running.ended(crate::support::WAIT_LIMIT);
@@ -310,10 +307,7 @@ fn who_waits_for_a_gateway_whose_slot_is_removed_is_told_that_and_not_that_nobod
     home.up_quietly();
     home.until_state("coder", "down");
     let waits = home.start("wait coder --up --timeout 60".split(' '));
-    waiting::polled("it listens", || {
-        let events = std::fs::read_dir(home.slot("coder").event_path()).ok()?;
-        events.flatten().any(|name| name.file_name().to_string_lossy().starts_with("ftrig1")).then_some(())
-    });
+    crate::listening::until_subscribed(&waits, &home, "coder");
     home.says("gateway unregister coder").ok();
     let said = waits.ended(WAIT_LIMIT).refused(1);
     assert!(said.contains("the gateway of `coder` is not registered"), "{said}");

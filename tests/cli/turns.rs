@@ -98,10 +98,7 @@ fn a_gateway_that_waits_for_its_turn_can_be_stopped_and_is_told_in_the_events() 
     }
     until(&home, 2, 0);
     let events = home.start(["events", "--json"]);
-    waiting::polled("it listens", || {
-        let events = fs::read_dir(home.slot("c").event_path()).ok()?;
-        events.flatten().any(|name| name.file_name().to_string_lossy().starts_with("ftrig1")).then_some(())
-    });
+    crate::listening::until_subscribed(&events, &home, "c");
     home.says("gateway start c --no-wait").ok();
     until(&home, 2, 1);
     events.until_out("a start that waits", |out| {

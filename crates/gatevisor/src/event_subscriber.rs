@@ -131,6 +131,8 @@ pub struct EventSubscriber {
     files: ServiceFilesWatch,
     /// Services whose directories were removed, and whose supervision has not ended yet.
     leaving: Vec<(ServiceName, SubscribedService)>,
+    /// Whether nothing was received yet. What happened before the scandir was watched wakes nobody.
+    is_new: bool,
 }
 
 impl EventSubscriber {
@@ -142,12 +144,28 @@ impl EventSubscriber {
         let listeners = BTreeMap::new();
         let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
         let (beside, files) = (None, ServiceFilesWatch::new());
-        let mut subscriber = Self { scandir, only, watch, beside, listeners, live, files, leaving };
-        subscriber.subscribe()?;
-        // The states at the beginning are not events.
-        subscriber.news();
-        subscriber.queued();
+        let mut subscriber =
+            Self { scandir, only, watch, beside, listeners, live, files, leaving, is_new: true };
+        subscriber.begin()?;
         Ok(subscriber)
+    }
+
+    /// Subscribes for the first time. The states at the beginning are not events, but whatever
+    /// happens once there is a subscription is one. So they are read first.
+    fn begin(&mut self) -> Result<(), CommandError> {
+        let services = ScanDir::new(&self.scandir).services().unwrap_or_default();
+        let said =
+            |(name, _)| Some((ServiceName::clone(&name), live::said(&self.scandir, &name.to_string())?));
+        self.live = services.into_iter().filter_map(said).collect();
+        let turns = turns::turns(&self.scandir);
+        self.subscribe()?;
+        for turn in turns.waiting() {
+            let name = ServiceName::new(turn.service.as_bytes()).ok();
+            if let Some(service) = name.and_then(|name| self.listeners.get_mut(&name)) {
+                service.queued = Some(turn.pid);
+            }
+        }
+        Ok(())
     }
 
     /// Sets a descriptor that ends each wait for events when it can be read.
@@ -161,6 +179,8 @@ impl EventSubscriber {
         timeout: Option<Duration>,
         mut on_event: impl FnMut(&ServiceName, Happened) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
+        let is_new = std::mem::take(&mut self.is_new);
+        let timeout = if is_new { Some(Duration::ZERO) } else { timeout };
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut interests = Interests::default();
         interests.of(SCANDIR).readable(self.watch.as_fd());
@@ -178,7 +198,7 @@ impl EventSubscriber {
         let woken = interests
             .poll(OWNERS, until)
             .map_err(|errno| CommandError::new(Exit::System, format!("cannot wait for events: {errno}")))?;
-        let changed = woken.get(SCANDIR).is_some_and(|scandir| scandir.readable);
+        let changed = is_new || woken.get(SCANDIR).is_some_and(|scandir| scandir.readable);
         let leaving = self.leaving.iter_mut().map(|(name, service)| (&*name, service));
         for (name, service) in self.listeners.iter_mut().chain(leaving) {
             for happened in service.take() {
@@ -204,8 +224,7 @@ impl EventSubscriber {
     }
 
     /// Returns the new states that the watcher of gateways reports. That a gateway works is only
-    /// reported after a problem, or if it was paused and no command of its supervisor's continued
-    /// it.
+    /// reported after a problem.
     fn news(&mut self) -> Vec<(ServiceName, Happened)> {
         let mut news = Vec::new();
         for name in self.listeners.keys() {
@@ -218,8 +237,9 @@ impl EventSubscriber {
                 )
             };
             let is_held = |state| matches!(state, Liveness::Paused | Liveness::Traced);
-            if before == Some(Liveness::Paused) && !is_held(state) && self.files.goes_on(name) {
-                news.push((name.clone(), Happened::Pause(Pause::Continued)));
+            if before != Some(state) {
+                let pause = self.files.compare(name, is_held(state));
+                news.extend(pause.map(|pause| (name.clone(), Happened::Pause(pause))));
             }
             if before != Some(state)
                 && (is_problem(state) || (state == Liveness::Live && before.is_some_and(is_problem)))

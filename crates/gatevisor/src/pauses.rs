@@ -89,10 +89,18 @@ impl ServiceFilesWatch {
         changed.filter_map(|(name, service)| Some((name.clone(), service.look()?))).collect()
     }
 
-    /// Notes that a service goes on although no command of its supervisor's continued it. Returns
-    /// whether it was paused.
-    pub fn goes_on(&mut self, name: &ServiceName) -> bool {
-        self.services.get_mut(name).is_some_and(|service| std::mem::take(&mut service.is_paused))
+    /// Compares a service with what the watcher of gateways says of it. A process that continues by
+    /// hand, or stops later than its supervisor has said so, changes no file of the supervisor.
+    pub fn compare(&mut self, name: &ServiceName, is_said_to_be_held: bool) -> Option<Pause> {
+        let service = self.services.get_mut(name)?;
+        service.status = service.dir.status().ok();
+        // What the watcher says may be older than the last command.
+        let is_paused = service.status.as_ref().is_some_and(status_view::is_paused);
+        if is_paused != is_said_to_be_held || is_paused == service.is_paused {
+            return None;
+        }
+        service.is_paused = is_paused;
+        Some(if is_paused { Pause::Paused } else { Pause::Continued })
     }
 }
 

@@ -164,10 +164,8 @@ impl Pump {
                 if let Some(size) = self.user.size() {
                     let _ = tcsetwinsize(&self.master, size);
                 }
-                if !self.user.is_raw() {
-                    // It is in the background of its own terminal then, which sends it no signal.
-                    RelayOrder::Signal(number).send(&self.monitor);
-                }
+                // The pty signals only its foreground, where the command may not be, or not yet.
+                RelayOrder::Signal(number).send(&self.monitor);
             }
             SIGCONT => self.go_on(),
             // These come from writing to a terminal or from our being in the background, which does
