@@ -270,6 +270,14 @@ fn a_profile_is_found_that_two_gateways_serve_or_whose_gateway_is_unknown() {
     let unknown =
         |report: &mut ServiceReport| report.topology_problem = Some("`/h/x` is not YAML".to_owned());
     assert_snapshot!(found(with(unknown)), @"topology warning coder: it is not known which gateway should serve coder: `/h/x` is not YAML; what was known last counts, if anything was => -");
+    let default = |facts: &mut Facts| {
+        let mut fact = service("gateway-default", StateName::Down, |_| {});
+        unknown(&mut fact.report);
+        facts.services = vec![fact];
+    };
+    assert!(found(default).contains(
+        "topology warning default: it is not known whether the gateway of default should serve other profiles: `/h/x` is not YAML; "
+    ));
 }
 
 #[test]

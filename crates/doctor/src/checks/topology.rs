@@ -30,7 +30,11 @@ fn twice(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
 fn unknown(service: &ServiceFact) -> Option<Finding> {
     let name = service.observed.profile.as_ref()?;
     let why = service.report.topology_problem.as_ref()?;
-    let what = format!("it is not known which gateway should serve {name}");
+    let what = if name.is_root() {
+        format!("it is not known whether the gateway of {name} should serve other profiles")
+    } else {
+        format!("it is not known which gateway should serve {name}")
+    };
     let why = format!("{why}; what was known last counts, if anything was");
     Some(Finding::new(Check::Topology, Severity::Warning, &what, &why).of(name))
 }

@@ -108,6 +108,21 @@ pub fn decide(
     decided(last_if(problem.as_ref(), last, ServedFrom::default()), problem)
 }
 
+/// Returns the decision for the root profile, whose gateway serves it in any case. Its problem is
+/// what cannot be told of any other profile, whatever that one's own settings are.
+pub(super) fn decide_root(
+    topology: &TopologyDefinition,
+    version: Result<&ProgramVersion, &str>,
+    answer: &dyn Fn(SettingsOwner, &SettingDefinition) -> SettingAnswer,
+) -> DecidedProfile {
+    let of_any = |of, setting: &SettingDefinition| match of {
+        SettingsOwner::Server => answer(of, setting),
+        SettingsOwner::Profile => SettingAnswer::Silent,
+    };
+    let problem = decide(topology, version, None, &of_any).problem;
+    DecidedProfile { problem, ..DecidedProfile::default() }
+}
+
 /// Returns what was known last where there is a problem and anything was known.
 fn last_if(problem: Option<&String>, last: Option<ServedFrom>, decided: ServedFrom) -> ServedFrom {
     last.filter(|_| problem.is_some()).unwrap_or(decided)
@@ -232,6 +247,34 @@ mod tests {
         // What is not asked does not matter.
         let unasked = (SettingsOwner::Server, TOP, SettingAnswer::Unknown("x".to_owned()));
         assert_eq!(decided(Some("0.22.2"), None, &[unasked]).problem, None);
+    }
+
+    #[test]
+    fn the_root_profile_serves_itself_and_is_said_not_to_know_whether_it_serves_the_others() {
+        use SettingsOwner::{Profile, Server};
+        let topology = AgentDefinition::built_in().unwrap().topology;
+        let (old, new) = (ProgramVersion::find("0.19.0").unwrap(), ProgramVersion::find("0.22.2").unwrap());
+        for (version, broken, expected) in [
+            (Ok(&old), Some((Server, TOP)), Some("broken")),
+            (Ok(&old), None, None),
+            // This version does not ask for it.
+            (Ok(&new), Some((Server, TOP)), None),
+            // Settings of its own say nothing of the others.
+            (Ok(&new), Some((Profile, STANDALONE)), None),
+            (Err("unknown"), None, Some("unknown")),
+        ] {
+            let decided = decide_root(&topology, version, &|of, setting| match broken {
+                Some((owner, name)) if owner == of && name == shown(setting) => {
+                    SettingAnswer::Unknown("broken".to_owned())
+                }
+                _ => SettingAnswer::Silent,
+            });
+            let expected = DecidedProfile {
+                problem: expected.map(str::to_owned),
+                ..DecidedProfile::default()
+            };
+            assert_eq!(decided, expected, "{version:?} {broken:?}");
+        }
     }
 
     #[test]

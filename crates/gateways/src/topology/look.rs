@@ -13,7 +13,7 @@ use gatevisor_slot::dotenv;
 use serde_json::Value;
 
 use super::config::{self, ConfigValue};
-use super::decide::{DecidedProfile, SettingAnswer, decide};
+use super::decide::{DecidedProfile, SettingAnswer, decide, decide_root};
 use super::kept::KeptSetting;
 use super::known::KnownTopology;
 use super::program;
@@ -134,15 +134,21 @@ impl<'a> TopologyReader<'a> {
         self.agent.topology.version.is_none() || self.installed().is_some()
     }
 
-    /// Returns which gateway serves a profile.
+    /// Returns which gateway serves a profile. That of the root profile serves itself; of it, the
+    /// problem is what leaves open whether it serves the others.
     pub fn decide(&self, name: &ProfileName) -> DecidedProfile {
         let topology = &self.agent.topology;
-        if name.is_root() || !self.agent.default_profile.gateway || topology.rules.is_empty() {
+        if !self.agent.default_profile.gateway || topology.rules.is_empty() {
             return DecidedProfile::default();
         }
         let last = self.known.as_ref().and_then(|known| known.profiles.get(name.as_str()).copied());
         let version = self.version().unwrap_or(Err("nothing says how to find the version"));
-        let decided = decide(topology, version, last, &|of, setting| self.answer(of, name, setting));
+        let answer = |of, setting: &SettingDefinition| self.answer(of, name, setting);
+        let decided = if name.is_root() {
+            decide_root(topology, version, &answer)
+        } else {
+            decide(topology, version, last, &answer)
+        };
         let unknown = || self.version_problem().map(str::to_owned);
         DecidedProfile { problem: decided.problem.or_else(unknown), ..decided }
     }
