@@ -63,6 +63,30 @@ fn a_gateway_that_listens_is_starting_until_it_says_so_and_degraded_with_the_nam
 }
 
 #[test]
+fn a_gateway_whose_channels_never_worked_is_degraded_with_their_names_and_ready_once_they_work() {
+    set_wait_limit(std::time::Duration::from_mins(1));
+    let ready = "restart-codes = [75]\n\
+        ready = { http = \"http://127.0.0.1:${PORT}/readyz\", interval-ms = 200 }";
+    let changes = [("[gateway.exit-meanings]", LIVE), ("restart-codes = [75]", ready)];
+    let mut home = Home::with_script(SERVER, &changes);
+    let _port = home.profile("coder");
+    put(&home, "started", "");
+    put(&home, "failing", "telegram");
+    home.want_running("coder");
+    home.up_quietly();
+    let report = until(&home, "channels that do not work", "degraded");
+    let said = (&report["state"], &report["reason"], &report["ready"]);
+    assert_eq!(said, (&"degraded".into(), &"failing: telegram".into(), &false.into()), "{report}");
+    assert_eq!(home.says("health coder").ok(), "coder: degraded: failing: telegram\n");
+    let page = home.says("explain coder").ok();
+    assert!(page.contains("(degraded): failing: telegram; since "), "{page}");
+    let found = home.says("doctor").out;
+    assert!(found.contains("coder works, and says itself that something is wrong"), "{found}");
+    fs::remove_file(home.profile_dir("coder").join("failing")).unwrap();
+    home.until_report("coder", "that it is ready", |report| report["state"] == "ready");
+}
+
+#[test]
 fn a_gateway_that_was_ended_because_it_did_not_respond_is_started_again_although_it_ends_as_if_on_purpose() {
     set_wait_limit(std::time::Duration::from_mins(1));
     let script = "echo begins; : > \"$2/alive\"; trap 'kill $!; exit 0' TERM; sleep 1000 & wait";

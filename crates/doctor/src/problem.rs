@@ -44,6 +44,8 @@ pub enum ServiceProblem {
     NotLive,
     /// A signal has stopped its process, and its supervisor does not know that.
     Stopped,
+    /// It works, and reports itself that something is wrong.
+    Degraded,
     /// It runs, and has not said for too long that it is ready.
     NeverReady,
     /// It runs, and the last look at it found nothing that shows that it works.
@@ -70,6 +72,7 @@ impl ServiceProblem {
             | Self::Paused
             | Self::NotLive
             | Self::Stopped
+            | Self::Degraded
             | Self::NeverReady
             | Self::MayNotWork => false,
         }
@@ -96,6 +99,7 @@ pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
         StateName::Paused => Some(ServiceProblem::Paused),
         _ if service.report.live.as_ref().is_some_and(LiveReport::is_bad) => Some(ServiceProblem::NotLive),
         _ if service.report.state == ServiceState::Unresponsive => Some(ServiceProblem::Stopped),
+        _ if service.report.state == ServiceState::Degraded => Some(ServiceProblem::Degraded),
         StateName::Starting if is_late(service) => Some(ServiceProblem::NeverReady),
         _ if service.report.live.as_ref().is_some_and(|live| live.missed().is_some()) => {
             Some(ServiceProblem::MayNotWork)

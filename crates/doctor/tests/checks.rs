@@ -11,7 +11,7 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_doctor::facts::*;
 use gatevisor_doctor::{Finding, examine};
 use gatevisor_gateways::agent::ServedFrom;
-use gatevisor_gateways::inspect::{ServedReport, ServiceReport};
+use gatevisor_gateways::inspect::{ServedReport, ServiceReport, ServiceState};
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_slot::home_lock::Standing;
@@ -278,6 +278,22 @@ fn a_profile_is_found_that_two_gateways_serve_or_whose_gateway_is_unknown() {
     assert!(found(default).contains(
         "topology warning default: it is not known whether the gateway of default should serve other profiles: `/h/x` is not YAML; "
     ));
+}
+
+#[test]
+fn a_gateway_is_found_that_says_itself_that_something_is_wrong_whether_or_not_it_is_ready() {
+    for state in [StateName::Ready, StateName::Starting] {
+        let degraded = |facts: &mut Facts| {
+            let mut fact = service("gateway-coder", state.clone(), |_| {});
+            fact.report.state = ServiceState::Degraded;
+            fact.report.reason = Some("failing: telegram".to_owned());
+            fact.report.updownfor = Some(1000);
+            facts.services = vec![fact];
+        };
+        let said = "the gateway of coder works, and says itself that something is wrong: failing: telegram";
+        let expected = format!("crash warning coder: {said} => gatevisor logs -n 50 coder");
+        assert_eq!(found(degraded), expected, "{state:?}");
+    }
 }
 
 #[test]

@@ -295,6 +295,31 @@ fn that_nobody_watches_a_gateway_is_told_in_every_state_in_which_it_is_up() {
 }
 
 #[test]
+fn what_a_gateway_says_of_itself_is_the_cause_although_it_works_also_before_it_is_ready() {
+    let degraded = |state: StateName| {
+        explained(move |s| {
+            seen(s, state.clone(), |_| {});
+            s.facts.services[0].report.live = Some(LiveReport {
+                state: LiveState::all().find(|state| state.word() == "degraded").unwrap(),
+                since: Some("2026-11-29T12:00:00Z".to_owned()),
+                evidence: Some("http".to_owned()),
+                misses: 0,
+                reason: Some("failing: telegram".to_owned()),
+                policy: "restart",
+                status: None,
+                start_deadline_ms: 120_000,
+            });
+        })
+    };
+    for state in [StateName::Up, StateName::Ready, StateName::Starting] {
+        let found = degraded(state.clone());
+        let first = &found.causes[0];
+        let said = (first.cause.word(), first.evidence.as_str());
+        assert_eq!(said, ("degraded", "failing: telegram; since 2026-11-29T12:00:00Z"), "{state:?}");
+    }
+}
+
+#[test]
 fn only_what_is_a_gateways_own_keeps_it_from_being_explained() {
     let unseen = |name: &str, path: &str| {
         let (name, path) = (name.parse().unwrap(), path.into());

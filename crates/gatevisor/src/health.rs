@@ -157,7 +157,8 @@ pub fn of_gateways(context: &CommandContext, choice: &Choice) -> Outcome {
         // What nobody can tell comes before what is known to be bad: it may be worse.
         all_healthy = all_healthy.zip(healthy).map(|(all, this)| all && this);
         let reason = report.reason.as_deref().or(unknown).or(report.problem.as_deref());
-        let reason = reason.filter(|_| healthy != Some(true));
+        let is_degraded = report.state == ServiceState::Degraded;
+        let reason = reason.filter(|_| healthy != Some(true) || is_degraded);
         let missed = report.live.as_ref().and_then(LiveReport::missed);
         let reason = reason.or(missed.as_deref());
         if context.json {

@@ -103,6 +103,12 @@ fn of_the_present(facts: &Facts, service: &ServiceFact, problem: ServiceProblem)
             "its supervisor did not send the signal, and does not know of it".to_owned(),
             tool(facts, service, "-c"),
         ),
+        ServiceProblem::Degraded => (
+            Severity::Warning,
+            format!("{name} works, and says itself that something is wrong"),
+            reason(service),
+            look(facts, service),
+        ),
         ServiceProblem::NeverReady => (
             Severity::Warning,
             format!("{name} has not said in {} s that it is ready", report.updownfor.unwrap_or(0)),

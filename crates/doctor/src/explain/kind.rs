@@ -72,6 +72,8 @@ kinds! {
     Traced = "traced",
     /// It is up but does not work: its evidence has been missing for a while.
     Unresponsive = "unresponsive",
+    /// It works, and reports itself that something is wrong.
+    Degraded = "degraded",
     /// It is up, and nobody watches whether it works.
     NotWatched = "not-watched",
     /// It takes no new work, because somebody drains it.

@@ -84,7 +84,7 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         CauseKind::Frozen => vec![tool("-c"), about(&["gateway", "restart"])],
         CauseKind::Unresponsive => vec![about(&["incidents", "--collect"]), about(&["gateway", "restart"])],
         CauseKind::EndedAsUnresponsive => vec![about(&["incidents"])],
-        CauseKind::Traced | CauseKind::NotReadyYet => vec![logs()],
+        CauseKind::Traced | CauseKind::Degraded | CauseKind::NotReadyYet => vec![logs()],
         CauseKind::NotWatched => vec![caller.command(["doctor"])],
         CauseKind::DiskFull => fix(Check::Disk),
         CauseKind::NotLogged => fix(Check::Log),

@@ -125,7 +125,8 @@ impl ServiceState {
             (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Unresponsive)) => {
                 Self::Unresponsive
             }
-            (Self::Up | Self::Ready, LiveState::Said(Liveness::Degraded)) => Self::Degraded,
+            // What keeps it from being ready is what it says of itself.
+            (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Degraded)) => Self::Degraded,
             (Self::Up | Self::Ready, LiveState::Said(Liveness::Draining)) => Self::Draining,
             (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Traced)) => Self::Traced,
             _ => self,

@@ -92,6 +92,11 @@ impl LiveReport {
         matches!(self.state, LiveState::Said(Liveness::Unresponsive))
     }
 
+    /// Returns whether it works and reports itself that something is wrong.
+    pub const fn is_degraded(&self) -> bool {
+        matches!(self.state, LiveState::Said(Liveness::Degraded))
+    }
+
     /// Returns whether it has shown that it works, and still does.
     pub const fn has_shown(&self) -> bool {
         matches!(self.state, LiveState::Said(Liveness::Live | Liveness::Degraded | Liveness::Draining))

@@ -269,10 +269,8 @@ mod tests {
                 }
                 _ => SettingAnswer::Silent,
             });
-            let expected = DecidedProfile {
-                problem: expected.map(str::to_owned),
-                ..DecidedProfile::default()
-            };
+            let expected =
+                DecidedProfile { problem: expected.map(str::to_owned), ..DecidedProfile::default() };
             assert_eq!(decided, expected, "{version:?} {broken:?}");
         }
     }

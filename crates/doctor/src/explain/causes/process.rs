@@ -75,6 +75,7 @@ fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
             Some(Cause::new(CauseKind::Stopping, what, format!("process {} is still there", pid(report))))
         }
         _ if report.live.as_ref().is_some_and(LiveReport::is_unresponsive) => unresponsive(report),
+        _ if report.live.as_ref().is_some_and(LiveReport::is_degraded) => degraded(report),
         // A gateway that dies again and again is starting most of the time.
         Some(StateName::Starting) if !keeps_dying(subject) => Some(starting(subject, report)),
         _ => draining(report),
@@ -96,6 +97,15 @@ fn unresponsive(report: &ServiceReport) -> Option<Cause> {
     let reason = live.reason.clone().unwrap_or_else(|| "its watcher says so".to_owned());
     let since = live.since.as_deref().unwrap_or("an unknown time");
     Some(Cause::new(CauseKind::Unresponsive, what, format!("{reason}; since {since}")))
+}
+
+/// Returns that it reports itself that something is wrong with it.
+fn degraded(report: &ServiceReport) -> Option<Cause> {
+    let live = report.live.as_ref()?;
+    let what = "it works, and says itself that something is wrong";
+    let reason = live.reason.clone().unwrap_or_else(|| "it does not say what".to_owned());
+    let since = live.since.as_deref().unwrap_or("an unknown time");
+    Some(Cause::new(CauseKind::Degraded, what, format!("{reason}; since {since}")))
 }
 
 /// Returns that nobody can tell whether it works, because no watcher reports.
