@@ -3,10 +3,10 @@
 # part of `make test`.
 #
 #   scripts/soak.sh               all of it, some hours
-#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile, dist
+#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile, dist, drain
 #
-# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 set how much of each is done, and
-# LOAD=no leaves it to others to keep the machine busy. The result is in target/soak/TIME.log: first
+# RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 RESTARTS=200 set how much of each
+# is done, and LOAD=no leaves it to others to keep the machine busy. The result is in target/soak/TIME.log: first
 # a line for each part, then everything that was printed.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"

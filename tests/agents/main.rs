@@ -7,6 +7,7 @@
 
 #[path = "../support/home.rs"]
 mod home;
+mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
 mod trial;

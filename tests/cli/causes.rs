@@ -32,6 +32,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "not-watched",
         "cli::keeper::where_nobody_watches_the_gateways_that_is_said_wherever_somebody_asks_whether_all_is_well",
     ),
+    (
+        "degraded",
+        "cli::health::a_gateway_whose_channels_never_worked_is_degraded_with_their_names_and_ready_once_they_work",
+    ),
     ("queued", "cli::turns::so_many_gateways_are_starting_at_a_time_and_the_others_wait_and_say_so"),
     (
         "draining",

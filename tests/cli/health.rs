@@ -67,7 +67,9 @@ fn a_gateway_whose_channels_never_worked_is_degraded_with_their_names_and_ready_
     set_wait_limit(std::time::Duration::from_mins(1));
     let ready = "restart-codes = [75]\n\
         ready = { http = \"http://127.0.0.1:${PORT}/readyz\", interval-ms = 200 }";
-    let changes = [("[gateway.exit-meanings]", LIVE), ("restart-codes = [75]", ready)];
+    // A busy machine answers some looks too late.
+    let live = LIVE.replace("interval-ms", "misses = 100\ninterval-ms");
+    let changes = [("[gateway.exit-meanings]", &*live), ("restart-codes = [75]", ready)];
     let mut home = Home::with_script(SERVER, &changes);
     let _port = home.profile("coder");
     put(&home, "started", "");
@@ -77,6 +79,8 @@ fn a_gateway_whose_channels_never_worked_is_degraded_with_their_names_and_ready_
     let report = until(&home, "channels that do not work", "degraded");
     let said = (&report["state"], &report["reason"], &report["ready"]);
     assert_eq!(said, (&"degraded".into(), &"failing: telegram".into(), &false.into()), "{report}");
+    let ran = home.says("gateway start coder --ready --timeout 1");
+    assert!(ran.code == Some(99) && ran.err.contains("it is starting (failing: telegram)"), "{ran:?}");
     assert_eq!(home.says("health coder").ok(), "coder: degraded: failing: telegram\n");
     let page = home.says("explain coder").ok();
     assert!(page.contains("(degraded): failing: telegram; since "), "{page}");

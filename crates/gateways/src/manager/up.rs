@@ -27,6 +27,7 @@ use crate::agent::ServedFrom;
 use crate::desired::{self, Desired, DesiredState};
 use crate::files;
 use crate::inspect::queued_words;
+use crate::live;
 use crate::ports;
 use crate::profile::ProfileName;
 use crate::slots::{self, ForeignScandir, PublishError};
@@ -336,12 +337,20 @@ impl ScandirManager {
             FollowEnd::Gone => Err(ControlError::SupervisorGone { name }),
             FollowEnd::TimedOut(state) => {
                 let dir = self.slot(&name);
-                let why = queued(&dir).map(queued_words).or_else(|| dir.not_ready());
+                let why = queued(&dir).map(queued_words);
+                let why = why.or_else(|| self.says_wrong(&name)).or_else(|| dir.not_ready());
                 let why = why.filter(|_| state == StateName::Starting);
                 let state = why.map_or_else(|| state.to_string(), |why| format!("{state} ({why})"));
                 Err(ControlError::TimedOut { verb, name, after: told.elapsed(), state })
             }
         }
+    }
+
+    /// Returns what a gateway that works says itself that is wrong with it.
+    fn says_wrong(&self, name: &ProfileName) -> Option<String> {
+        let pid = self.slot(name).status().ok()?.pid?;
+        let live = live::look(&self.scandir, &name.service_entry(), pid.get(), 0)?;
+        live.reason.clone().filter(|_| live.is_degraded())
     }
 
     /// Returns an error if root would make a slot in somebody else's scandir.
