@@ -19,16 +19,8 @@ fn assert_one_of_each(home: &Home, names: &[&str]) {
     }
 }
 
-#[test]
-fn up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway() {
-    let mut home = Home::with_script(ALONE, &[]);
-    home.profile("coder");
-    home.profile("writer");
-    home.want_running("coder");
-    home.want_running("writer");
-    home.up();
-    let names = ["coder", "writer"];
-    let orphans = names.map(|name| Held::of(home.pid(name)).unwrap());
+/// Kills the supervisor, and waits until nothing of it is left but the gateways.
+fn kill_supervisor_and_its_helpers(home: &mut Home, names: &[&str]) {
     let others = processes::children(home.running().pid());
     let others: Vec<Held> = others
         .into_iter()
@@ -39,6 +31,19 @@ fn up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway() {
     for held in &others {
         held.until_gone("a watcher, a greeter or a log daemon of a supervisor that was killed");
     }
+}
+
+#[test]
+fn up_after_a_killed_up_ends_what_that_left_and_runs_one_of_each_gateway() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.profile("writer");
+    home.want_running("coder");
+    home.want_running("writer");
+    home.up();
+    let names = ["coder", "writer"];
+    let orphans = names.map(|name| Held::of(home.pid(name)).unwrap());
+    kill_supervisor_and_its_helpers(&mut home, &names);
     assert!(orphans.iter().all(|held| !held.is_gone()), "a gateway does not end with its supervisor");
     home.up();
     assert!(orphans.iter().all(Held::is_gone));
@@ -228,6 +233,53 @@ fn a_gateway_whose_profile_vanished_while_nobody_supervised_it_is_ended_by_the_n
         format!("reconcile: gateway-coder: ended process {pid} (sleep 3600), left by an earlier supervisor");
     assert!(out.contains(&said), "{out}");
     home.down();
+}
+
+/// Kills the supervisor of a gateway, has something done to what that left, and starts another one.
+fn up_after(what: impl FnOnce(&Home)) {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.profile("writer");
+    home.want_running("coder");
+    home.want_running("writer");
+    home.up_quietly();
+    let names = ["coder", "writer"];
+    for name in names {
+        home.until_logged(name, "begins");
+    }
+    let orphans = names.map(|name| Held::of(home.pid(name)).unwrap());
+    let pid = home.pid("coder");
+    kill_supervisor_and_its_helpers(&mut home, &names);
+    what(&home);
+    let explained = home.says("explain coder").ok();
+    let says = format!("(orphan): process {pid} (");
+    assert!(explained.contains(&says) && explained.contains(" up\n"), "{explained}");
+    let said = home.says("up --detach --quiet").ok();
+    assert!(said.contains(&format!("reconcile: gateway-coder: ended process {pid} (")), "{said}");
+    for name in names {
+        home.until_logged(name, "begins");
+        home.until_state(name, "up");
+    }
+    for held in &orphans {
+        held.until_gone("what the supervisor left that was killed");
+    }
+    assert_one_of_each(&home, &names);
+    home.says("down").ok();
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_ended_by_the_next_up_although_the_scandir_was_removed() {
+    up_after(|home| std::fs::remove_dir_all(home.scandir()).unwrap());
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_ended_by_the_next_up_although_the_scandir_was_moved() {
+    up_after(|home| std::fs::rename(home.scandir(), home.beside("moved")).unwrap());
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_ended_by_the_next_up_although_a_slot_was_removed() {
+    up_after(|home| std::fs::remove_dir_all(home.slot("coder").path()).unwrap());
 }
 
 fn is_payload(pid: i32) -> bool {

@@ -10,9 +10,9 @@
 //! it is free. So only a supervisor that is seen to run is believed at once.
 //!
 //! The gateways of a killed one go on running. On the same scandir, the next supervisor ends them.
-//! So a file in the home tells which scandir that was.
+//! So a file in the home tells which scandir that was (`gatevisor_gateways::earlier`). If that has
+//! been removed or moved since, the reconciliation before the next supervisor ends them.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,12 @@ use gatevisor_boot::volume::{self, HeldHomeLock};
 use gatevisor_client::ScanDir;
 use gatevisor_doctor::facts::Holder;
 use gatevisor_doctor::{lock_holder, quote, words_of};
-use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::earlier::{self, LastScandir};
 use gatevisor_gateways::{open_lock, read_bounded};
 use gatevisor_paths::{OpenHome, by_path};
-use gatevisor_slot::survivors::members::Rule;
-use gatevisor_slot::survivors::process::AllProcesses;
-use gatevisor_sys::file;
-use gatevisor_wire::member::Member;
+use gatevisor_sys::proc;
 use gatevisor_wire::{Pid, files};
 use rustix::event::{Timespec, poll};
-use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::context::CommandContext;
@@ -41,24 +37,41 @@ use crate::out;
 /// attempts.
 const ATTEMPTS: u32 = 10;
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// The file in the home with a mark of the home and the scandir of its last supervisor, the file's
-/// mode, and its most bytes.
-const SCANDIR: &str = ".gatevisor-scandir";
-const MODE: Mode = Mode::from_raw_mode(0o644);
-const NOTE_BYTES: usize = 4096 + 64;
-/// The most bytes of `/proc/PID/environ` that are read.
-const ENVIRONMENT_BYTES: usize = 4 << 20;
 /// The most bytes of `/proc/PID/cgroup` that are read.
 const CGROUP_BYTES: usize = 64 << 10;
 /// How many digits the number of a container has, and how many of them are shown.
 const CONTAINER_DIGITS: usize = 64;
 const SHOWN_DIGITS: usize = 12;
 
+/// The lock of a home, taken for a supervisor that is about to begin.
+pub struct HomeClaim {
+    lock: HeldHomeLock,
+    home: OpenHome,
+    /// The scandir of the last supervisor, which nobody can have now.
+    pub last: Option<LastScandir>,
+}
+
+impl HomeClaim {
+    /// Notes the scandir of the supervisor that is about to begin, and returns the lock.
+    pub fn follow(self, scandir: &Path) -> HeldHomeLock {
+        let noted = LastScandir::at(scandir).and_then(|now| {
+            if self.last.as_ref() == Some(&now) { Ok(()) } else { Ok(now.write(&self.home)?) }
+        });
+        if let Err(error) = noted {
+            let file = LastScandir::file_in(self.home.path());
+            out::warn(&format!("cannot write down the scandir in `{}`: {error}", file.display()));
+        }
+        self.lock
+    }
+}
+
 /// Takes the lock of the home. The inner error is a warning: that is impossible, and why.
 ///
 /// # Errors
-/// A process has it, which runs the gateways of the home.
-pub fn claim(context: &CommandContext) -> Result<Result<HeldHomeLock, String>, CommandError> {
+/// A process has it, which runs the gateways of the home; or it was removed or replaced, and the
+/// last supervisor still runs them; or the last one was killed, and its gateways still run on
+/// another scandir.
+pub fn claim(context: &CommandContext) -> Result<Result<HomeClaim, String>, CommandError> {
     let root = context.manager.home().root();
     let opened = OpenHome::open(root).map_err(|error| error.to_string());
     let taken = opened.and_then(|home| {
@@ -68,7 +81,13 @@ pub fn claim(context: &CommandContext) -> Result<Result<HeldHomeLock, String>, C
         taken.map(|lock| (lock, home))
     });
     match taken {
-        Ok((Some(lock), home)) => follow(&home, context).map(|()| Ok(lock)),
+        Ok((Some(lock), home)) => {
+            let last = LastScandir::noted(&home);
+            if let Some(last) = &last {
+                refuse_if_it_runs(last, &home, context)?;
+            }
+            Ok(Ok(HomeClaim { lock, home, last }))
+        }
         Ok((None, _)) => Err(refused(root)),
         Err(why) => {
             let home = root.display();
@@ -77,71 +96,63 @@ pub fn claim(context: &CommandContext) -> Result<Result<HeldHomeLock, String>, C
     }
 }
 
-/// Notes the scandir of the supervisor that is about to begin.
-///
-/// # Errors
-/// The last one was killed, and its gateways still run on another scandir; or it runs there, and
-/// its lock was removed or replaced.
-fn follow(home: &OpenHome, context: &CommandContext) -> Result<(), CommandError> {
-    let scandir = context.manager.scandir();
-    // In a copy of a home, the note is that of the other home.
-    let Some(mark) = file::birth_mark(home, "") else { return Ok(()) };
-    let note = [mark.as_bytes(), b"\n", scandir.as_os_str().as_bytes()].concat();
-    let mut buffer = [0; NOTE_BYTES];
-    let noted = file::read_small(home, SCANDIR, &mut buffer).unwrap_or_default();
-    if noted == note {
+/// Returns an error if the last supervisor of the home still runs, or if it was killed and its
+/// gateways run on another scandir, which still exists.
+fn refuse_if_it_runs(
+    last: &LastScandir,
+    home: &OpenHome,
+    context: &CommandContext,
+) -> Result<(), CommandError> {
+    let is_gone = last.is_gone();
+    let is_elsewhere = last.path != context.manager.scandir();
+    // The lock of this scandir tells whether a supervisor has it.
+    if !is_gone && !is_elsewhere {
         return Ok(());
     }
-    let last = noted.strip_prefix(mark.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n"));
-    let last = last.map(|path| Path::new(OsStr::from_bytes(path)));
-    if let Some((pid, last)) = last.and_then(|last| Some((of_this_home(last, home, context)?, last))) {
-        let (root, lock, last) = (quote(home.path()), home.path().join(volume::FILE), quote(last));
-        let message = format!(
+    let (root, scandir) = (quote(home.path()), quote(&last.path));
+    let lock = home.path().join(volume::FILE);
+    let taken = |message: String| Err(CommandError::new(Exit::AlreadySupervised, message));
+    let is_of_this_home = |pid: &i32| is_of_home(*pid, home, context);
+    let holder = ScanDir::new(&last.path).holder().map(Pid::get).filter(|_| is_elsewhere);
+    if let Some(pid) = holder.filter(is_of_this_home) {
+        return taken(format!(
             "process {pid} supervises this home, although its lock `{}` was removed or replaced; \
-             `gatevisor --home {root} --scandir {last} down` ends it",
+             `gatevisor --home {root} --scandir {scandir} down` ends it",
             lock.display()
-        );
-        return Err(CommandError::new(Exit::AlreadySupervised, message));
+        ));
     }
-    if let Some((pid, last)) = last.and_then(|last| left_on(last).map(|pid| (pid, last))) {
-        let (root, last) = (quote(home.path()), quote(last));
-        let message = format!(
-            "the last supervisor of this home was killed, and process {pid} of it still runs; \
-             `gatevisor --home {root} --scandir {last} up` ends what it left, and then `down` ends that"
-        );
-        return Err(CommandError::new(Exit::AlreadySupervised, message));
+    let left = earlier::left_of(&[last.identity.clone()]).unwrap_or_default();
+    if let Some(pid) = left.iter().filter_map(|left| left.service.supervisor).find(is_of_this_home) {
+        return taken(format!(
+            "process {pid} supervises this home, although its lock `{}` was removed or replaced, and its \
+             scandir {scandir}, too; `kill {pid}` ends it and its gateways in order",
+            lock.display()
+        ));
     }
-    if let Err(errno) = file::replace(home, SCANDIR, ".gatevisor-scandir.new", &note, MODE) {
-        let file = home.path().join(SCANDIR);
-        out::warn(&format!("cannot write down the scandir in `{}`: {errno}", file.display()));
+    match left.iter().flat_map(|left| &left.service.processes).next() {
+        // What is left of a scandir that has gone, nobody but us would end.
+        Some(process) if !is_gone && was_killed(&last.path) => taken(format!(
+            "the last supervisor of this home was killed, and process {} of it still runs; \
+             `gatevisor --home {root} --scandir {scandir} up` ends what it left, and then `down` ends that",
+            process.pid
+        )),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// Returns the supervisor of a scandir, if `up` became it with this home.
-fn of_this_home(scandir: &Path, home: &OpenHome, context: &CommandContext) -> Option<Pid> {
-    let pid = ScanDir::new(scandir).holder()?;
-    let environment = read_bounded(Path::new(&format!("/proc/{pid}/environ")), ENVIRONMENT_BYTES).ok()??;
+/// Returns whether a process is a supervisor that `up` became with this home.
+fn is_of_home(pid: i32, home: &OpenHome, context: &CommandContext) -> bool {
+    let environment = proc::environment(pid);
     let variable = context.manager.agent().home_variable();
     let of_home = [variable.as_bytes(), b"=", home.path().as_os_str().as_bytes()].concat();
-    environment.split(|byte| *byte == 0).any(|set| set == of_home).then_some(pid)
+    environment.split(|byte| *byte == 0).any(|set| set == of_home)
 }
 
-/// Returns a process that a killed supervisor of a scandir has left, if there is one. If a
-/// supervisor runs there now, it has ended what was left.
-fn left_on(scandir: &Path) -> Option<i32> {
-    let directory = by_path::directory(scandir).ok()?;
-    by_path::look_itself(scandir.join(files::SVSCAN_UNFINISHED)).ok()?;
-    if ScanDir::new(scandir).running().unwrap_or(true) {
-        return None;
-    }
-    let identity = file::lasting_identity(&directory, "").ok()?;
-    let all = AllProcesses::now().ok()?;
-    by_path::names(scandir).ok()?.into_iter().find_map(|(name, _)| {
-        ProfileName::of_service(name.as_bytes())?;
-        let service = Member { scandir: identity.as_bytes(), supervisor: 0, name: name.as_bytes() };
-        Rule::default().members(&all.marked(&service, None)).first().map(|process| process.pid)
-    })
+/// Returns whether the last supervisor of a scandir was killed. If one runs there now, it has ended
+/// what that one left.
+fn was_killed(scandir: &Path) -> bool {
+    by_path::look_itself(scandir.join(files::SVSCAN_UNFINISHED)).is_ok()
+        && !ScanDir::new(scandir).running().unwrap_or(true)
 }
 
 fn take(home: &OpenHome) -> Result<Option<HeldHomeLock>, Errno> {

@@ -330,6 +330,7 @@ impl<'a> ContainerBoot<'a> {
                     scandir: &places.scandir,
                     interpreter: program,
                     container_argv: &argv,
+                    earlier: None,
                     elsewhere,
                     variable: &|name| lookup(name).map(OsStr::to_owned),
                     now: Zoned::now(),

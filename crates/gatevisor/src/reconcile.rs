@@ -26,7 +26,7 @@ pub fn run(context: &CommandContext, dry_run: bool) -> Outcome {
         let error = ReconcileError::Supervised { scandir: context.manager.scandir().to_owned() };
         return Err(CommandError::from(error));
     }
-    let report = perform(context, dry_run)?;
+    let report = perform(context, dry_run, None)?;
     drop(claim);
     if context.json {
         for action in &report.actions {
@@ -78,8 +78,13 @@ pub fn claim(context: &CommandContext) -> Result<ScandirClaim, CommandError> {
     }
 }
 
-/// Reconciles, and returns the results.
-pub fn perform(context: &CommandContext, dry_run: bool) -> Result<ReconcileReport, CommandError> {
+/// Reconciles, and returns the results. `earlier` identifies the scandir of the home's last
+/// supervisor, if the home is locked.
+pub fn perform(
+    context: &CommandContext,
+    dry_run: bool,
+    earlier: Option<&str>,
+) -> Result<ReconcileReport, CommandError> {
     let manager = &context.manager;
     let settings = ReconcileSettings {
         agent: manager.agent(),
@@ -87,6 +92,7 @@ pub fn perform(context: &CommandContext, dry_run: bool) -> Result<ReconcileRepor
         scandir: manager.scandir(),
         interpreter: &context.program,
         container_argv: &[],
+        earlier,
         elsewhere: false,
         variable: &variable,
         now: Zoned::now(),

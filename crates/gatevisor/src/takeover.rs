@@ -306,6 +306,7 @@ fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Command
         scandir: manager.scandir(),
         interpreter: &program,
         container_argv: &[],
+        earlier: None,
         elsewhere: false,
         variable: &|name| environment::get(variables, name).map(OsStr::to_owned),
         now: Zoned::now(),

@@ -37,16 +37,18 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     }
     // The lock of the home comes first. It is never given up, so nobody who comes between can take
     // the scandir's lock, which the supervisor takes anew.
-    let home_lock = home_claim::claim(context)?;
+    let home_claim = home_claim::claim(context)?;
     let claim = reconcile::claim(context)?;
     if matches!(claim, ScandirClaim::Taken) {
         return Err(taken(context));
     }
     // Said here, because where no scandir can be made either, nothing runs twice.
-    let home_lock = home_lock.map_err(|warning| out::warn(&warning)).ok();
+    let home_claim = home_claim.map_err(|warning| out::warn(&warning)).ok();
     context.remember();
     let context = &context.at_boot();
-    let report = reconcile::perform(context, false)?;
+    let earlier = home_claim.as_ref().and_then(|claim| claim.last.as_ref());
+    let report = reconcile::perform(context, false, earlier.map(|last| &*last.identity))?;
+    let home_lock = home_claim.map(|claim| claim.follow(context.manager.scandir()));
     for line in report.lines() {
         // It is no reason not to supervise if nobody reads it.
         let _ = out::line(format_args!("{line}"));

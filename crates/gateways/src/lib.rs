@@ -8,6 +8,7 @@
 //!   it runs (`watch`);
 //! - what is done: starts, stops and restarts (`manager`), drains (`drain`), a gateway's request
 //!   for its own restart (`ticket`);
+//! - what is left of a supervisor that was killed (`earlier`);
 //! - what is seen: reports (`inspect`), evidence that gateways work (`live`), and what is collected
 //!   when one does not (`incidents`).
 //!
@@ -21,6 +22,7 @@
 pub mod agent;
 pub mod desired;
 pub mod drain;
+pub mod earlier;
 pub mod files;
 pub mod incidents;
 pub mod inspect;

@@ -6,15 +6,13 @@ use std::path::Path;
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_paths::by_path;
-use gatevisor_slot::survivors::members::Rule;
-use gatevisor_slot::survivors::process as survivors;
-use gatevisor_sys::file::{born_s, lasting_identity};
+use gatevisor_sys::file::born_s;
 use gatevisor_sys::proc;
-use gatevisor_wire::member::Member;
 
 use super::subject::{EndedByWatcher, Subject};
 use crate::gather::{DoctorSettings, gather as gather_facts};
 use gatevisor_gateways::desired;
+use gatevisor_gateways::earlier::{self, LeftGateway};
 use gatevisor_gateways::incidents::{self, Incident};
 use gatevisor_gateways::inspect::{InspectError, LineSpan, served_by};
 use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
@@ -63,10 +61,11 @@ pub(super) fn gather(
     };
     subject.process = subject.report().and_then(|report| proc::state(report.pid?));
     if !subject.facts.supervision.is_supervised() {
-        subject.orphans = marked(manager, name);
+        // A supervisor on another scandir may have it.
+        subject.orphans = marked(manager, name, |left| left.service.supervisor.is_none());
     } else if let Some(StateName::Waiting { .. }) = subject.state() {
         let ender = subject.report().and_then(|report| report.pid);
-        subject.leftovers = marked(manager, name);
+        subject.leftovers = marked(manager, name, |_| true);
         subject.leftovers.retain(|(pid, _)| Some(*pid) != ender);
     }
     let ended = subject.report().and_then(|report| report.lines.ended);
@@ -88,16 +87,15 @@ fn incidents(manager: &ScandirManager, name: &ProfileName) -> Vec<Incident> {
 }
 
 /// Returns the processes that bear the mark of a gateway, as far as we may look at them.
-fn marked(manager: &ScandirManager, name: &ProfileName) -> Vec<(i32, String)> {
-    let identity = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, ""));
-    let Ok(scandir) = identity else {
-        return Vec::new();
-    };
-    let entry = name.service_entry();
-    let service = Member { scandir: scandir.as_bytes(), supervisor: 0, name: entry.as_bytes() };
-    let all = survivors::all(&service, None).unwrap_or_default();
-    let members = Rule::default().members(&all);
-    members.into_iter().map(|process| (process.pid, process.words())).collect()
+fn marked(
+    manager: &ScandirManager,
+    name: &ProfileName,
+    counts: impl Fn(&LeftGateway) -> bool,
+) -> Vec<(i32, String)> {
+    let scandirs = earlier::scandirs_of(manager.scandir(), manager.home().root());
+    let all = earlier::left_of(&scandirs).unwrap_or_default().into_iter();
+    let its = all.filter(|left| left.name == *name && !left.service.is_logger() && counts(left));
+    its.flat_map(|left| left.words()).collect()
 }
 
 /// Returns what the last logged reconciliation did with a gateway, and when. What it did with that

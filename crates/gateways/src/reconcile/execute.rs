@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gatevisor_paths::by_path;
 use gatevisor_slot::survivors::end_vanished;
+use gatevisor_slot::survivors::left::{self, LeftService};
 use gatevisor_sys::file;
 use gatevisor_wire::Pid;
 use gatevisor_wire::exit::error_chain;
@@ -20,8 +21,10 @@ use serde_json::Value;
 use super::gather::refuse_if_supervised;
 use super::plan::ReconcileSteps;
 use super::{ProfileAction, ReconcileError, ReconcileReport, ReconcileSettings, ReconciledProfile, boot_log};
+use crate::agent::Survivors;
 use crate::desired;
 use crate::drain;
+use crate::earlier::{self, LastScandir, LeftGateway};
 use crate::files::{is_leftover, read_bounded, remove_tree, sweep};
 use crate::planned_stop_marker;
 use crate::profile::ProfileName;
@@ -30,6 +33,9 @@ use crate::ticket;
 
 /// The bytes of a stale file that are read.
 const STALE_BYTES: usize = 1 << 16;
+/// How long a process that an earlier supervisor left has after `SIGTERM`, where the definition
+/// sets no time. The supervisor gives as much (`gatevisor-core`, `launch`).
+const LEFT_GRACE: Duration = Duration::from_secs(10);
 
 /// Carries out the steps, and returns the results.
 ///
@@ -44,6 +50,7 @@ pub(super) fn execute(
     fs::create_dir_all(settings.scandir)
         .map_err(|source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source })?;
     let mut report = ReconcileReport::default();
+    let left = end_left(settings, &mut report);
     for entry in steps.sweep {
         report.ended.extend(end_orphan(settings, &entry));
         match sweep_entry(settings.scandir, &entry) {
@@ -59,7 +66,7 @@ pub(super) fn execute(
         migrate(settings, &mut report.warnings);
     }
     for action in steps.actions {
-        let action = act(settings, action, &mut report.warnings);
+        let action = act(settings, held_back(action, &left), &mut report.warnings);
         report.actions.push(action);
     }
     sweep_profiles(settings);
@@ -85,6 +92,51 @@ fn append_to_boot_log(settings: &ReconcileSettings<'_>, report: &mut ReconcileRe
     if let Err(error) = boot_log::append(settings, &report.actions, &mut report.warnings) {
         let file = &settings.agent.gateway.boot_log;
         report.warnings.push(format!("cannot write the boot log `{file}`: {}", error_chain(&error)));
+    }
+}
+
+/// Ends what an earlier supervisor left of gateways of which the next one knows nothing: its
+/// scandir is another one, or their slots have gone. Returns what could not be ended.
+fn end_left(settings: &ReconcileSettings<'_>, report: &mut ReconcileReport) -> Vec<(ProfileName, String)> {
+    let now = LastScandir::at(settings.scandir).map(|now| now.identity).unwrap_or_default();
+    if settings.elsewhere || (settings.earlier.is_none() && !slots::follows_a_killed_one(settings.scandir)) {
+        return Vec::new();
+    }
+    let mut scandirs = vec![now.clone()];
+    scandirs.extend(settings.earlier.filter(|earlier| *earlier != now).map(str::to_owned));
+    let is_unknown = |left: &LeftGateway| {
+        left.service.supervisor.is_none()
+            && (left.service.scandir != now
+                || slots::orphaned_status(settings.scandir, &left.name.service_entry()).is_none())
+    };
+    let left = earlier::left_of(&scandirs).unwrap_or_default().into_iter().filter(is_unknown);
+    let services: Vec<LeftService> = left.map(|left| left.service).collect();
+    let gateway = &settings.agent.gateway;
+    let grace = match gateway.stop_timeout_ms {
+        0 => LEFT_GRACE,
+        own => Duration::from_millis(own),
+    };
+    let mut kept = Vec::new();
+    for (entry, outcome) in left::end(&services, grace, gateway.survivors == Survivors::Kill) {
+        let shown = String::from_utf8_lossy(&entry);
+        report.ended.extend(outcome.ended.into_iter().map(|line| format!("{shown}: {line}")));
+        let name = ProfileName::of_service(&entry);
+        kept.extend(outcome.left.into_iter().filter_map(|line| Some((name.clone()?, line))));
+    }
+    kept
+}
+
+/// Returns what to do with a profile of which a process is left that cannot be ended: its gateway
+/// is not started beside that.
+fn held_back(action: ReconciledProfile, left: &[(ProfileName, String)]) -> ReconciledProfile {
+    let is_its = |(name, _): &&(ProfileName, String)| action.name.as_ref() == Some(name);
+    match left.iter().find(is_its) {
+        Some((_, why)) if action.action == ProfileAction::Started => ReconciledProfile {
+            action: ProfileAction::Registered,
+            reason: Some(format!("{why}, so it is not started")),
+            ..action
+        },
+        _ => action,
     }
 }
 

@@ -28,6 +28,9 @@ pub struct ReconcileSettings<'a> {
     pub interpreter: &'a Path,
     /// The command of the container; empty outside of one.
     pub container_argv: &'a [String],
+    /// The identifier of the scandir of the home's last supervisor, if nobody can have that home
+    /// now: what runs of its gateways is ended.
+    pub earlier: Option<&'a str>,
     /// Whether the gateways of this home run in another container. Then none is started, and
     /// nothing of theirs is changed.
     pub elsewhere: bool,
@@ -126,7 +129,7 @@ pub struct ReconcileReport {
     pub skipped: Option<String>,
     /// Entries of the scandir that were removed, or would be.
     pub swept: Vec<String>,
-    /// What was ended of gateways whose slots went away, one line each.
+    /// What was ended of gateways that an earlier supervisor left, one line each.
     pub ended: Vec<String>,
     /// Warnings about what concerns no single profile.
     pub warnings: Vec<String>,

@@ -159,13 +159,24 @@ pub fn replace(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Option<P
 /// Returns the last status of a slot whose supervisor was killed. The next supervisor must know
 /// which process it left.
 pub(crate) fn orphaned_status(scandir: &Path, name: &str) -> Option<Vec<u8>> {
+    if !follows_a_killed_one(scandir) {
+        return None;
+    }
     let scandir = open_directory(scandir).ok()?;
-    let (svscan, unfinished) = place(scandir.as_fd(), files::SVSCAN_UNFINISHED).ok()?;
-    statat(&svscan, unfinished, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let slot = file::open_directory(&scandir, name).ok()?;
     let supervise = file::open_directory(slot, files::SUPERVISE).ok()?;
     let mut buffer = [0; STATUS_BYTES];
     file::read_small(supervise, "status", &mut buffer).ok().map(<[u8]>::to_vec)
+}
+
+/// Returns whether the last supervisor of a scandir did not end in order.
+pub(crate) fn follows_a_killed_one(scandir: &Path) -> bool {
+    let is_noted = || {
+        let scandir = open_directory(scandir).ok()?;
+        let (svscan, unfinished) = place(scandir.as_fd(), files::SVSCAN_UNFINISHED).ok()?;
+        statat(&svscan, unfinished, AtFlags::SYMLINK_NOFOLLOW).ok()
+    };
+    is_noted().is_some()
 }
 
 fn stage(scandir: &Path, slot: &SlotFiles) -> io::Result<Staging> {

@@ -47,13 +47,18 @@ pub(super) struct SurvivorEnding {
 }
 
 impl SurvivorEnding {
+    /// In a program that does nothing else, `SIGTERM` means that everything is to be killed at once.
+    pub(super) fn of_program() -> Self {
+        Self { kill_now: SignalFd::new(&[signal::SIGTERM]).ok(), ..Self::new() }
+    }
+
+    /// In a program that goes on afterwards, every signal keeps its meaning.
     pub(super) fn new() -> Self {
-        let kill_now = SignalFd::new(&[signal::SIGTERM]).ok();
         Self {
             held: BTreeMap::new(),
             seen: BTreeMap::new(),
             refused: BTreeMap::new(),
-            kill_now,
+            kill_now: None,
             is_killing: false,
         }
     }

@@ -109,7 +109,7 @@ pub fn allot<T: Copy>(processes: &[&Process], own: impl Fn(usize) -> Membership<
 }
 
 /// Returns the process itself and all its ancestors.
-pub fn ancestors(all: &[(Process, ServiceMark)], pid: i32) -> BTreeSet<Known> {
+pub fn ancestors<T>(all: &[(Process, T)], pid: i32) -> BTreeSet<Known> {
     let mut line = BTreeSet::new();
     let mut at = pid;
     while let Some((process, _)) = all.iter().find(|(process, _)| process.pid == at)

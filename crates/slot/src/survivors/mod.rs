@@ -10,6 +10,7 @@
 //! command to their own service and have recorded that (`data/asked-by`).
 
 mod ending;
+pub mod left;
 pub mod members;
 pub mod process;
 
@@ -163,7 +164,7 @@ fn look(request: &EndRequest) -> Result<Vec<(Process, ServiceMark)>, NoProc> {
 fn end_survivors(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
     let mut rule = Rule { dead_leader: request.pid, ..Rule::default() };
     rule.exempt = asked_by(request);
-    let mut ending = SurvivorEnding::new();
+    let mut ending = SurvivorEnding::of_program();
     end_members(request, &rule, request.grace, &mut ending)?;
     if let Ok((data, name)) = note_of_askers() {
         let _ = rustix::fs::unlinkat(data, name, AtFlags::empty());
@@ -199,7 +200,7 @@ fn end_members(
 fn end_orphan(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
     let all = look(request)?;
     let leaders = leaders(request, &all);
-    let mut ending = SurvivorEnding::new();
+    let mut ending = SurvivorEnding::of_program();
     let first = down_signal();
     end_processes(&leaders, first, request.grace, &mut ending);
     let kills_survivors =
@@ -215,7 +216,7 @@ fn end_orphan(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
 fn end_reader(request: &EndRequest) -> Result<SurvivorEnding, NoProc> {
     let all = look(request)?;
     let leaders = leaders(request, &all);
-    let mut ending = SurvivorEnding::new();
+    let mut ending = SurvivorEnding::of_program();
     end_processes(&leaders, None, request.grace, &mut ending);
     Ok(ending)
 }

@@ -53,15 +53,20 @@ impl SeenProcess {
         if own_group.is_some() && group() == own_group {
             return ServiceMark::This;
         }
-        let variable = self.variable.get_or_init(|| {
-            let environment = proc::environment(pid);
-            Member::in_environment(&environment).map(|member| member.value())
-        });
-        match variable.as_deref().and_then(Member::parse) {
+        match self.variable().and_then(Member::parse) {
             Some(member) if member.is_of(service) => ServiceMark::This,
             Some(_) => ServiceMark::Other,
             None => ServiceMark::None,
         }
+    }
+
+    /// Returns the service variable in its environment, if we may look at that.
+    fn variable(&self) -> Option<&[u8]> {
+        let read = || {
+            let environment = proc::environment(self.process.pid);
+            Member::in_environment(&environment).map(|member| member.value())
+        };
+        self.may_look.then(|| self.variable.get_or_init(read).as_deref()).flatten()
     }
 }
 
@@ -88,6 +93,11 @@ impl AllProcesses {
             all.push(SeenProcess { process, may_look, variable, group });
         }
         if all.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(Self(all)) }
+    }
+
+    /// Returns each with the service variable in its environment, if we may look at that.
+    pub(super) fn with_variables(&self) -> Vec<(Process, Option<&[u8]>)> {
+        self.0.iter().map(|seen| (seen.process.clone(), seen.variable())).collect()
     }
 
     /// Returns each with its mark if we may look into it. `group` is the control group of the

@@ -1,0 +1,146 @@
+//! *Lives here:* the note in a home about the scandir of its last supervisor, and what still runs
+//! of its gateways although that supervisor was killed.
+//!
+//! *Does not live here:* ending it (`reconcile`); the rule by which a process belongs to a service
+//! (`gatevisor-slot`, `survivors`).
+//!
+//! A process's mark names the scandir by its identity. A scandir that was removed or moved has
+//! another one than whatever has its path now. So the note keeps the identity, too.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use gatevisor_paths::{OpenHome, by_path};
+use gatevisor_slot::survivors::left::{self, LeftService};
+use gatevisor_sys::file;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use crate::profile::ProfileName;
+
+/// The file in the home with a mark of the home, the identity and the path of the scandir of its
+/// last supervisor; the file's mode, and its most bytes.
+const FILE: &str = ".gatevisor-scandir";
+const NEW_FILE: &str = ".gatevisor-scandir.new";
+const MODE: Mode = Mode::from_raw_mode(0o644);
+const BYTES: usize = 4096 + 128;
+
+/// The scandir of the last supervisor of a home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastScandir {
+    /// Its path.
+    pub path: PathBuf,
+    /// What distinguishes it from every other directory of this machine.
+    pub identity: String,
+}
+
+impl LastScandir {
+    /// Returns the scandir at a path.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be looked at.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let identity = file::lasting_identity(by_path::directory(path)?, "")?;
+        Ok(Self { path: path.to_owned(), identity })
+    }
+
+    /// Returns the one that a home notes. In a copy of a home, the note is that of the other home.
+    pub fn noted(home: &OpenHome) -> Option<Self> {
+        let mark = file::birth_mark(home, "")?;
+        let mut buffer = [0; BYTES];
+        Self::parse(&mark, file::read_small(home, FILE, &mut buffer).ok()?)
+    }
+
+    /// Returns the one that the home at a path notes.
+    pub fn noted_at(home: &Path) -> Option<Self> {
+        Self::noted(&OpenHome::open(home).ok()?)
+    }
+
+    fn parse(mark: &str, note: &[u8]) -> Option<Self> {
+        let rest = note.strip_prefix(mark.as_bytes())?.strip_prefix(b"\n")?;
+        let mut parts = rest.splitn(2, |byte| *byte == b'\n');
+        let identity = str::from_utf8(parts.next()?).ok()?.to_owned();
+        let path = Path::new(OsStr::from_bytes(parts.next()?)).to_owned();
+        Some(Self { path, identity })
+    }
+
+    fn note(&self, mark: &str) -> Vec<u8> {
+        let path = self.path.as_os_str().as_bytes();
+        [mark.as_bytes(), b"\n", self.identity.as_bytes(), b"\n", path].concat()
+    }
+
+    /// Notes it in a home. A home whose file system knows no birth times gets no note.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn write(&self, home: &OpenHome) -> Result<(), Errno> {
+        let Some(mark) = file::birth_mark(home, "") else { return Ok(()) };
+        file::replace(home, FILE, NEW_FILE, &self.note(&mark), MODE)
+    }
+
+    /// Returns the path of the note in a home.
+    pub fn file_in(home: &Path) -> PathBuf {
+        home.join(FILE)
+    }
+
+    /// Returns whether another directory has its path now, or none.
+    pub fn is_gone(&self) -> bool {
+        Self::at(&self.path).ok().as_ref() != Some(self)
+    }
+}
+
+/// What runs of one gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftGateway {
+    /// The gateway.
+    pub name: ProfileName,
+    /// Its processes.
+    pub service: LeftService,
+}
+
+impl LeftGateway {
+    /// Returns its processes with their commands, for people.
+    pub fn words(&self) -> Vec<(i32, String)> {
+        self.service.processes.iter().map(|process| (process.pid, process.words())).collect()
+    }
+}
+
+/// Returns what runs of the gateways of scandirs, and of their loggers, whoever started it. One
+/// look at all processes is enough for all of them.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn left_of(scandirs: &[String]) -> io::Result<Vec<LeftGateway>> {
+    let of = |service: LeftService| {
+        let name = ProfileName::of_service(service.directory())?;
+        Some(LeftGateway { name, service })
+    };
+    Ok(left::find(scandirs)?.into_iter().filter_map(of).collect())
+}
+
+/// Returns the identifiers of a scandir and of the one that a home notes.
+pub fn scandirs_of(scandir: &Path, home: &Path) -> Vec<String> {
+    let now = LastScandir::at(scandir).ok().map(|scandir| scandir.identity);
+    let mut all: Vec<String> = now.into_iter().collect();
+    let last = LastScandir::noted_at(home).map(|last| last.identity);
+    all.extend(last.filter(|last| !all.contains(last)));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_what_is_read_and_a_copy_of_a_home_has_no_note() {
+        let last = LastScandir { path: PathBuf::from("/a\nb/service"), identity: "1.2.3".to_owned() };
+        let note = last.note("77.1.2");
+        assert_eq!(LastScandir::parse("77.1.2", &note), Some(last));
+        assert_eq!(LastScandir::parse("77.1.3", &note), None);
+        for text in ["", "77.1.2", "77.1.2\n", "77.1.2\n1.2.3"] {
+            assert_eq!(LastScandir::parse("77.1.2", text.as_bytes()), None, "{text:?}");
+        }
+    }
+}
