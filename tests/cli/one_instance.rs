@@ -245,6 +245,7 @@ fn up_after(what: impl FnOnce(&Home)) {
     home.up_quietly();
     let names = ["coder", "writer"];
     for name in names {
+        home.until_state(name, "up");
         home.until_logged(name, "begins");
     }
     let orphans = names.map(|name| Held::of(home.pid(name)).unwrap());
