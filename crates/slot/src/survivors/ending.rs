@@ -47,7 +47,7 @@ pub(super) struct SurvivorEnding {
 }
 
 impl SurvivorEnding {
-    /// In a program that does nothing else, `SIGTERM` means that everything is to be killed at once.
+    /// In a program that does nothing else, `SIGTERM` means that everything is killed at once.
     pub(super) fn of_program() -> Self {
         Self { kill_now: SignalFd::new(&[signal::SIGTERM]).ok(), ..Self::new() }
     }
