@@ -30,7 +30,7 @@ const BYTES: usize = 4096 + 128;
 /// The scandir of the last supervisor of a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastScandir {
-    /// Its path.
+    /// Where it was when it was noted.
     pub path: PathBuf,
     /// What distinguishes it from every other directory of this machine.
     pub identity: String,
