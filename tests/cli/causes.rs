@@ -168,7 +168,7 @@ fn a_gateway_that_was_ended_because_it_did_not_work_is_explained_so() {
     fs::write(home.profile_dir("coder").join("seen"), "").unwrap();
     waiting::polled("another process", || {
         let report = home.report("coder");
-        (report["pid"].is_number() && report["pid"] != pid && report["state"] == "up").then_some(())
+        (report["pid"].is_number() && report["pid"] != pid && report["up"] == true).then_some(())
     });
     let causes = explained(&home)["causes"].clone();
     let causes = causes.as_array().unwrap();

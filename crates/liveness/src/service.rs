@@ -380,8 +380,18 @@ impl FollowedService {
         }
         self.kind = Some(kind);
         if self.state != Liveness::Unresponsive {
-            (self.state, self.since) = (Liveness::Unresponsive, self.first_miss.unwrap_or(now));
+            (self.state, self.since) = (Liveness::Unresponsive, self.missed_since(now));
         }
+    }
+
+    /// Returns since when it has not shown what it should have. Nothing was due from a start whose
+    /// time was not over, unless a signal had stopped it.
+    fn missed_since(&self, now: Attended) -> Attended {
+        let first = self.first_miss.unwrap_or(now);
+        if self.has_worked() || self.may_be_silent(now) {
+            return first;
+        }
+        first.max(self.began.plus(self.settings.start_deadline_ms))
     }
 
     /// Counts a look that found nothing.

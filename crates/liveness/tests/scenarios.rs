@@ -235,6 +235,22 @@ fn a_gateway_that_showed_evidence_in_an_earlier_life_must_do_so_by_its_start_dea
 }
 
 #[test]
+fn a_start_that_shows_nothing_is_unresponsive_since_its_deadline_and_a_stopped_one_since_its_first_miss() {
+    let since = |scene: &Scene| scene.fleet.service("a").unwrap().since();
+    let mut scene = Scene::new();
+    scene.check("0 a up 70 => a starting\n 1 a miss\n 50 a miss\n 61 a miss => a unresponsive/3");
+    assert_eq!(since(&scene), Attended(60_000), "nothing was due before");
+    let mut scene = Scene::new();
+    scene.check(
+        " 0 a up 70   => a starting
+         20 a stopped => a starting/1
+         30 a stopped => a starting/2
+         40 a stopped => a unresponsive/3",
+    );
+    assert_eq!(since(&scene), Attended(20_000));
+}
+
+#[test]
 fn the_looks_at_a_start_count_only_since_it_could_have_shown_something() {
     let mut scene = Scene { proven: true, ..Scene::new() };
     scene.check(

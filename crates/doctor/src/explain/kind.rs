@@ -82,7 +82,7 @@ kinds! {
     Queued = "queued",
     /// It is up, and another process has a port that it needs.
     PortNotOwn = "port-not-its-own",
-    /// It is up, and has not announced its readiness yet.
+    /// It is up, and has not announced its readiness or shown that it works yet.
     NotReadyYet = "not-ready-yet",
     /// The leftovers of an earlier run are being ended first.
     EndingLeftovers = "ending-leftovers",

@@ -12,11 +12,11 @@ use crate::live::LiveState;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceState {
-    /// Up: its command was executed. Nothing reports whether it works.
+    /// Up: its command was executed. Nothing reports whether it works, or what does has shown that.
     Up,
     /// Up, and it is known to be ready.
     Ready,
-    /// Its command is about to be executed, or was executed and is not ready yet.
+    /// Its command is about to be executed, or was executed and has not shown yet that it works.
     Starting,
     /// Down, and it will be started again.
     BackingOff,
@@ -125,6 +125,7 @@ impl ServiceState {
             (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Unresponsive)) => {
                 Self::Unresponsive
             }
+            (Self::Up, LiveState::Said(Liveness::Starting)) => Self::Starting,
             // What keeps it from being ready is what it says of itself.
             (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Degraded)) => Self::Degraded,
             (Self::Up | Self::Ready, LiveState::Said(Liveness::Draining)) => Self::Draining,
@@ -151,6 +152,22 @@ impl From<&StateName> for ServiceState {
             StateName::Waiting { .. } => Self::Waiting,
             StateName::Asking { .. } => Self::Asking,
             StateName::Unknown => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_show_that_it_works_is_starting_until_it_does_unless_it_said_itself_that_it_is_ready() {
+        let starting = LiveState::Said(Liveness::Starting);
+        assert_eq!(ServiceState::Up.followed(starting), ServiceState::Starting);
+        assert!(!ServiceState::Up.followed(starting).works());
+        assert_eq!(ServiceState::Ready.followed(starting), ServiceState::Ready);
+        for live in [LiveState::Said(Liveness::Live), LiveState::Said(Liveness::Up), LiveState::Unknown] {
+            assert_eq!(ServiceState::Up.followed(live), ServiceState::Up, "{live:?}");
         }
     }
 }

@@ -167,7 +167,12 @@ pub fn look(scandir: &Path, service: &str, pid: i32, up_s: u64) -> Option<LiveRe
         return None;
     }
     let status = live.notify.then(|| said_of(&directory, pid)?.status).flatten();
-    Some(LiveReport { status, start_deadline_ms, ..judged(scandir, service, pid, up_s, policy) })
+    let mut report = judged(scandir, service, pid, up_s, policy);
+    if report.state == LiveState::Said(Liveness::Starting) && !live.looks() {
+        // There is nothing that could show that its start is over.
+        report.state = LiveState::Said(Liveness::Up);
+    }
+    Some(LiveReport { status, start_deadline_ms, ..report })
 }
 
 /// Returns what the watcher reports about a service, if that counts.
@@ -317,10 +322,14 @@ mod tests {
         fs::create_dir_all(&data).unwrap();
         let pid = i32::try_from(std::process::id()).unwrap();
         let settings = |pid: i32, more: &str| fs::write(data.join("live"), format!("# pid {pid}\n{more}"));
+        let beats_file = "heartbeat = { file = \"beat\" }\n";
         let word = |up_s| look(scandir, "a", pid, up_s).map(|report| report.state.word());
         assert_eq!(word(100), None, "nobody follows it");
-        settings(pid, "").unwrap();
+        settings(pid, beats_file).unwrap();
         assert_eq!((word(1), word(100)), (Some("starting"), Some("unknown")), "there is no watcher");
+        settings(pid, "").unwrap();
+        assert_eq!(word(1), Some("up"), "nothing could show that its start is over");
+        settings(pid, beats_file).unwrap();
         let mut publisher = Publisher::new(scandir).unwrap().unwrap();
         publisher.beat().unwrap();
         assert_eq!(word(100), Some("unknown"), "it has not looked yet");
@@ -338,11 +347,11 @@ mod tests {
             assert_eq!(word(100), Some(expected), "{record:?}");
         }
         publisher.record("a", &good).unwrap();
-        settings(pid + 1, "").unwrap();
+        settings(pid + 1, beats_file).unwrap();
         assert_eq!(word(100), None, "that was of another life");
         settings(pid, "policy = \"off\"\n").unwrap();
         assert_eq!(word(100), None, "nobody is to follow it");
-        settings(pid, "").unwrap();
+        settings(pid, beats_file).unwrap();
         let beats = |ms: u64| {
             let pulse = WatcherPulse { epoch, pid: 7, beat_ms: ms };
             fs::write(scandir.join(".live/.watcher"), pulse.encode()).unwrap();

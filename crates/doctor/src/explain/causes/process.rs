@@ -9,7 +9,7 @@ use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;
 use crate::explain::subject::Subject;
 use crate::problem::{self, ServiceProblem};
-use gatevisor_gateways::inspect::{self, ServiceReport};
+use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::live::{LiveReport, LiveState};
 
 /// The kernel's letters for a process that a signal has stopped, and for one that a debugger has
@@ -78,6 +78,7 @@ fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
         _ if report.live.as_ref().is_some_and(LiveReport::is_degraded) => degraded(report),
         // A gateway that dies again and again is starting most of the time.
         Some(StateName::Starting) if !keeps_dying(subject) => Some(starting(subject, report)),
+        _ if report.state == ServiceState::Starting && !keeps_dying(subject) => Some(silent_start(report)),
         _ => draining(report),
     };
     held.into_iter().chain(port(report)).chain(phase).chain(not_watched(report)).collect()
@@ -156,6 +157,18 @@ fn starting(subject: &Subject, report: &ServiceReport) -> Cause {
         format!("process {} has not executed the command yet", pid(report))
     };
     Cause::new(CauseKind::NotReadyYet, "it has been started, and is not ready yet", evidence)
+}
+
+/// Returns that nothing has shown so far that a start is over, of one of which only its watcher can
+/// tell that.
+fn silent_start(report: &ServiceReport) -> Cause {
+    let may_be_silent = report.live.as_ref().map_or(0, |live| live.start_deadline_ms.div_ceil(1000));
+    let evidence = format!(
+        "process {} is there for {} s, and may show nothing for {may_be_silent} s",
+        pid(report),
+        report.updownfor.unwrap_or(0)
+    );
+    Cause::new(CauseKind::NotReadyYet, "it has been started, and has not shown yet that it works", evidence)
 }
 
 /// Returns what its supervisor waits for before the next start.
