@@ -33,8 +33,9 @@ pub(super) enum Aim {
     Supervised,
     /// Its command is executed.
     Up,
-    /// There is evidence that it works: it is ready or live. If nothing reports either, or only the
-    /// gateway itself does, it has stayed up for this time.
+    /// There is evidence that it works: it is ready or, if nothing reports that, live. If nothing
+    /// reports either, or only the gateway itself says that it is ready, it has stayed up for this
+    /// time.
     Started(Duration),
     /// A probe has found that it works, or it has said so itself and has stayed up for this time.
     Ready(Duration),
@@ -92,9 +93,9 @@ pub(super) fn follow_all(
     deadline: Option<Instant>,
     done: &mut dyn FnMut(usize, io::Result<FollowEnd>),
 ) {
-    // No other aim is reached by evidence.
+    // Evidence says nothing of any other aim.
     let services: Vec<(&ServiceDir, bool)> = followers.iter().map(Follower::service).collect();
-    let news = FollowNews::of(&services, matches!(aim, Aim::Started(_)));
+    let news = FollowNews::of(&services, matches!(aim, Aim::Started(_) | Aim::Ready(_)));
     let shared = news.as_ref().map(|news| news as &dyn SharedNews);
     let news = news.as_ref();
     let followed = followers.iter_mut().map(|follower| AimedFollower { follower, aim, news });
@@ -103,11 +104,12 @@ pub(super) fn follow_all(
 
 /// Follows many gateways for `timeout`. Waits longer for a gateway whose start is still queued.
 pub(super) fn follow_all_while_queued(
-    followers: Vec<Follower>,
+    mut followers: Vec<Follower>,
     aim: Aim,
     timeout: Duration,
     done: &mut dyn FnMut(usize, io::Result<FollowEnd>),
 ) {
+    followers.iter_mut().for_each(Follower::bound);
     let mut left: Vec<(usize, Follower)> = followers.into_iter().enumerate().collect();
     while !left.is_empty() {
         let (indices, mut followers): (Vec<usize>, Vec<Follower>) = left.into_iter().unzip();
@@ -179,6 +181,7 @@ impl Follower {
         first: Duration,
         timeout: Duration,
     ) -> io::Result<FollowEnd> {
+        self.bound();
         let mut end = self.follow(aim, Some(after(first)))?;
         while matches!(end, FollowEnd::TimedOut(_)) && self.has_to_wait() {
             end = self.follow(aim, Some(after(timeout)))?;

@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ScanSendError, SendError, ServiceDir};
 use gatevisor_paths::by_path;
 use gatevisor_wire::Pid;
@@ -18,7 +17,6 @@ use gatevisor_wire::scan::ScanCommand;
 
 use super::errors::{ControlError, GatewayVerb, RegisterError};
 use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, RecordedStop, after};
-use super::observe::queued;
 use super::{
     ANSWER_TIMEOUT, Done, GRACE, GatewayRequest, Registered, RestartOutcome, ScandirManager, StartOutcome,
     WaitFor, restart_control, withdraw,
@@ -26,8 +24,7 @@ use super::{
 use crate::agent::ServedFrom;
 use crate::desired::{self, Desired, DesiredState};
 use crate::files;
-use crate::inspect::queued_words;
-use crate::live;
+use crate::inspect;
 use crate::ports;
 use crate::profile::ProfileName;
 use crate::slots::{self, ForeignScandir, PublishError};
@@ -336,21 +333,17 @@ impl ScandirManager {
             FollowEnd::Refused(reason) => Err(ControlError::Refused { name, reason }),
             FollowEnd::Gone => Err(ControlError::SupervisorGone { name }),
             FollowEnd::TimedOut(state) => {
-                let dir = self.slot(&name);
-                let why = queued(&dir).map(queued_words);
-                let why = why.or_else(|| self.says_wrong(&name)).or_else(|| dir.not_ready());
-                let why = why.filter(|_| state == StateName::Starting);
-                let state = why.map_or_else(|| state.to_string(), |why| format!("{state} ({why})"));
+                let state = self.state_now(&name).unwrap_or_else(|| state.to_string());
                 Err(ControlError::TimedOut { verb, name, after: told.elapsed(), state })
             }
         }
     }
 
-    /// Returns what a gateway that works says itself that is wrong with it.
-    fn says_wrong(&self, name: &ProfileName) -> Option<String> {
-        let pid = self.slot(name).status().ok()?.pid?;
-        let live = live::look(&self.scandir, &name.service_entry(), pid.get(), 0)?;
-        live.reason.clone().filter(|_| live.is_degraded())
+    /// Returns the state of a gateway and the reason for it, as its report has them.
+    fn state_now(&self, name: &ProfileName) -> Option<String> {
+        let report = inspect::inspect(self, name).ok()?;
+        let reason = report.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        Some(format!("{}{reason}", report.state.words()))
     }
 
     /// Returns an error if root would make a slot in somebody else's scandir.

@@ -4,7 +4,7 @@
 //! follows from it (`follower`).
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatevisor_liveness::Liveness;
 use gatevisor_wire::Pid;
@@ -34,6 +34,8 @@ pub(super) struct LiveEvidence {
     pid: Pid,
     /// How long it may take until it shows that it works.
     deadline: Duration,
+    /// Since when it has been waited for.
+    since: Instant,
 }
 
 impl LiveEvidence {
@@ -45,7 +47,7 @@ impl LiveEvidence {
         let deadline = Duration::from_millis(live.settings()?.silent_start_ms()).saturating_add(LATE);
         let (scandir, name) = service.parent().zip(service.file_name())?;
         let service = name.to_string_lossy().into_owned();
-        Some(Self { scandir: scandir.to_owned(), service, pid, deadline })
+        Some(Self { scandir: scandir.to_owned(), service, pid, deadline, since: Instant::now() })
     }
 
     /// Returns whether it is that of this process.
@@ -56,6 +58,11 @@ impl LiveEvidence {
     /// Returns how long after its start it may take until it shows that it works.
     pub const fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// Returns for how much longer it is waited for, at the most.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_sub(self.since.elapsed())
     }
 
     /// Returns what is known of a process that has been up for so long.

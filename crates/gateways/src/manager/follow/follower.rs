@@ -53,6 +53,8 @@ pub(in crate::manager) struct Follower {
     due: Option<Instant>,
     /// The process that is followed, and when it was first seen to be the command.
     up_since: Option<(Pid, Instant)>,
+    /// The process that was seen before it became the command.
+    before_command: Option<Pid>,
     was_announced: bool,
     /// Its start waited for its turn when that was asked last.
     was_queued: bool,
@@ -64,6 +66,10 @@ pub(in crate::manager) struct Follower {
     stopped: Option<RecordedStop>,
     /// What the watcher of gateways knows of the process, if it is followed.
     evidence: Option<LiveEvidence>,
+    /// Whether the process has shown nothing so far, and it is too early to blame it.
+    may_show: bool,
+    /// Whether to wait no longer for evidence than the watcher of gateways needs to judge.
+    is_bounded: bool,
     /// Whether news of the evidence wakes this follower.
     has_news: bool,
 }
@@ -102,12 +108,15 @@ impl Follower {
             supervisor: None,
             due: None,
             up_since: None,
+            before_command: None,
             was_announced: false,
             was_queued: false,
             was_wanted: false,
             unwanted_since: None,
             stopped: None,
             evidence: None,
+            may_show: false,
+            is_bounded: false,
             has_news: false,
         }
     }
@@ -122,6 +131,11 @@ impl Follower {
         // If the supervisor publishes no refusals, there is nothing to listen to.
         let listening = RefusalWatch::listen(&scandir).ok().zip(ServiceName::new(service.as_bytes()).ok());
         self.scan = listening.map(|(refusals, name)| Scan { scandir, name, refusals });
+    }
+
+    /// From now on, evidence is waited for as long as the watcher needs to judge, and no longer.
+    pub(super) const fn bound(&mut self) {
+        self.is_bounded = true;
     }
 
     /// Notes whether news of the evidence wakes this follower.
@@ -282,11 +296,16 @@ impl Follower {
             return self.look_at_attempt(&status);
         };
         let ExecProgress::Command(announcer) = self.dir.progress(pid) else {
+            self.before_command = Some(pid);
             self.due = Instant::now().checked_add(LOOK_AGAIN);
             return None;
         };
-        let (known, since) = *self.up_since.get_or_insert_with(|| (pid, began(&status)));
-        let since = if known == pid { since } else { began(&status) };
+        let since = match self.up_since {
+            Some((known, since)) if known == pid => since,
+            // It may have waited for its turn before it became the command.
+            _ if self.before_command == Some(pid) => Instant::now(),
+            _ => began(&status),
+        };
         self.up_since = Some((pid, since));
         match aim {
             Aim::Up | Aim::UpAtLast => Some(FollowEnd::Up(Some(pid))),
@@ -302,13 +321,14 @@ impl Follower {
                 None
             }
             _ if status.ready && announcer != Announcer::Nobody => Some(FollowEnd::Ready(Some(pid))),
-            Aim::Started(window) if announcer == Announcer::Nobody => {
-                self.look_for_evidence(pid, since, window)
-            }
             Aim::Ready(_) | Aim::ReadyAtLast if announcer == Announcer::Nobody => {
                 Some(FollowEnd::NeverReady(Some(pid)))
             }
-            Aim::Supervised | Aim::Started(_) | Aim::Ready(_) | Aim::ReadyAtLast => None,
+            Aim::Started(window) | Aim::Ready(window) => {
+                let is_enough = announcer == Announcer::Nobody;
+                self.look_for_evidence(pid, since, is_enough.then_some(window))
+            }
+            Aim::Supervised | Aim::ReadyAtLast => None,
         }
     }
 
@@ -334,28 +354,36 @@ impl Follower {
         is_recorded || (self.was_wanted && since.elapsed() >= LOOK_AGAIN)
     }
 
-    /// Returns the end if a process that announces nothing has shown that it works or, if nobody
-    /// looks for that, has stayed up for the window.
-    fn look_for_evidence(&mut self, pid: Pid, since: Instant, window: Duration) -> Option<FollowEnd> {
+    /// Returns the end if the evidence of a process tells one. With a window, evidence that it works
+    /// is enough or, if nobody looks for that, that it has stayed up for the window. Without, its
+    /// readiness is waited for as well, and the evidence only tells that this is in vain.
+    fn look_for_evidence(&mut self, pid: Pid, since: Instant, window: Option<Duration>) -> Option<FollowEnd> {
         if self.evidence.as_ref().is_none_or(|evidence| !evidence.is_of(pid)) {
             self.evidence = LiveEvidence::of(self.dir.path(), pid);
         }
         let up = since.elapsed();
         let shown = self.evidence.as_ref().map_or(Shown::Unwatched, |evidence| evidence.look(up));
-        match shown {
-            Shown::Works => Some(FollowEnd::Live(Some(pid))),
-            Shown::Not(reason) => Some(FollowEnd::Unresponsive(reason)),
-            Shown::Unwatched if up >= window => Some(FollowEnd::Up(Some(pid))),
-            Shown::Unwatched => {
-                self.due = since.checked_add(window);
-                None
+        self.may_show = shown == Shown::NotYet;
+        let left = self.evidence.as_ref().map(LiveEvidence::left).filter(|_| self.is_bounded);
+        let look_again = if self.has_news { LOOK_AT_WATCHER } else { LOOK_AGAIN };
+        match (shown, window) {
+            (Shown::Works, Some(_)) => return Some(FollowEnd::Live(Some(pid))),
+            (Shown::Not(reason), _) => return Some(FollowEnd::Unresponsive(reason)),
+            (Shown::Unwatched, Some(window)) if up >= window => return Some(FollowEnd::Up(Some(pid))),
+            (Shown::NotYet, _) if left.is_some_and(|left| left.is_zero()) => {
+                return Some(FollowEnd::TimedOut(self.state()));
             }
-            Shown::NotYet => {
-                let wait = if self.has_news { LOOK_AT_WATCHER } else { LOOK_AGAIN };
+            (Shown::Unwatched, Some(window)) => self.due = since.checked_add(window),
+            (Shown::NotYet, _) => {
+                let wait = left.map_or(look_again, |left| left.min(look_again));
                 self.due = Instant::now().checked_add(wait);
-                None
             }
+            (Shown::Works | Shown::Unwatched, None) if self.evidence.is_some() => {
+                self.due = Instant::now().checked_add(look_again);
+            }
+            (Shown::Works | Shown::Unwatched, None) => {}
         }
+        None
     }
 
     /// Returns the end if the supervisor could not even execute `run`. It sends no event then.
@@ -385,7 +413,7 @@ impl Follower {
     pub(super) fn has_to_wait(&mut self) -> bool {
         let is_queued = queued(&self.dir).is_some();
         let may_show = self.up_since.zip(self.evidence.as_ref()).is_some_and(|((pid, since), evidence)| {
-            evidence.is_of(pid) && since.elapsed() < evidence.deadline()
+            self.may_show && evidence.is_of(pid) && since.elapsed() < evidence.deadline()
         });
         std::mem::replace(&mut self.was_queued, is_queued) || is_queued || may_show
     }
@@ -410,13 +438,14 @@ fn is_stopped(status: &Status, pid: Pid) -> bool {
     !status_view::is_paused(status) && is_stopped_by_signal(pid.get())
 }
 
-/// Returns what an exit code of our interpreter means.
+/// Returns what an exit code of our interpreter means, where it has left no text: a command may end
+/// with the same code at once.
 fn never_ran(code: u8) -> String {
     let what = match code {
-        127 => "the command does not exist",
-        126 => "the command cannot be executed",
+        127 => "the command does not exist, or has ended so itself",
+        126 => "the command cannot be executed, or has ended so itself",
         100 => "its slot's `run` says something that cannot be meant",
-        _ => "a step before the command failed",
+        _ => "a step before the command failed, or the command has ended so itself",
     };
     format!("exit {code}: {what}")
 }
