@@ -80,7 +80,7 @@ fn a_gateway_whose_channels_never_worked_is_degraded_with_their_names_and_ready_
     let said = (&report["state"], &report["reason"], &report["ready"]);
     assert_eq!(said, (&"degraded".into(), &"failing: telegram".into(), &false.into()), "{report}");
     let ran = home.says("gateway start coder --ready --timeout 1");
-    assert!(ran.code == Some(99) && ran.err.contains("it is starting (failing: telegram)"), "{ran:?}");
+    assert!(ran.code == Some(99) && ran.err.contains("it is degraded (failing: telegram)"), "{ran:?}");
     assert_eq!(home.says("health coder").ok(), "coder: degraded: failing: telegram\n");
     let page = home.says("explain coder").ok();
     assert!(page.contains("(degraded): failing: telegram; since "), "{page}");

@@ -64,6 +64,16 @@ fn a_gateway_that_a_signal_has_stopped_is_ended_with_evidence_and_works_again() 
 }
 
 #[test]
+fn to_wait_for_a_sign_of_life_goes_on_while_the_watcher_replaces_a_gateway() {
+    let home = wanted("restart");
+    let pid = home.pid("coder");
+    processes::signal(pid, Signal::STOP);
+    home.says("wait coder --live --timeout 60").ok();
+    let report = home.report("coder");
+    assert!(report["pid"] != pid && report["live_restart"]["pid"] == pid, "{report}");
+}
+
+#[test]
 fn a_gateway_that_runs_and_does_nothing_any_more_is_ended_and_works_again() {
     let home = wanted("restart");
     let pid = home.pid("coder");
@@ -350,8 +360,8 @@ fn a_gateway_that_says_in_its_state_file_that_it_drains_or_is_not_well_is_shown_
         fs::rename(file.with_extension("new"), &file).unwrap();
         let report = until(&home, text, |report| live_state(report) == Some(live));
         assert_eq!(report["state"], state, "{report}");
+        home.says("wait coder --live --timeout 60").ok();
     }
-    home.says("wait coder --live --timeout 60").ok();
 }
 
 #[test]

@@ -60,7 +60,12 @@ fn until_live_state(home: &Home, expected: &str) {
 fn a_start_returns_when_the_gateway_shows_that_it_works_and_not_after_the_start_window() {
     let home = beating(600_000);
     let start = home.start(["gateway", "start", "coder"]);
-    until_live_state(&home, "starting");
+    let report = home.until_report("coder", "its command", |report| report["up"] == true);
+    let states = (&report["state"], &report["live"]["state"]);
+    assert_eq!(states, (&"starting".into(), &"starting".into()), "{report}");
+    let health = home.says("health coder");
+    assert_eq!((health.code, &*health.out), (Some(1), "coder: starting\n"), "{health:?}");
+    crate::explain::assert_first(&home, "not-ready-yet", "and may show nothing for 600 s");
     fs::write(home.profile_dir("coder").join("go"), "").unwrap();
     let said = start.ended(LIMIT).ok();
     assert!(said.starts_with("coder: live (pid "), "{said}");
@@ -101,6 +106,22 @@ fn a_gateway_that_shows_nothing_until_its_start_deadline_has_failed_to_start_and
     let ran = home.says("gateway restart coder");
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("does not show that it works: heartbeat: "), "{ran:?}");
+}
+
+#[test]
+fn a_start_that_a_probe_and_the_watcher_wait_for_fails_as_soon_as_the_watcher_calls_it_unresponsive() {
+    let live = "[gateway.live]\ninterval-ms = 200\nmisses = 2\nstart-deadline-ms = 500\n\
+                http = { url = \"http://127.0.0.1:${PORT:-8700}/health\" }\n\n[gateway.exit-meanings]";
+    set_wait_limit(LIMIT);
+    let changes = [("[gateway.exit-meanings]", live), ("stop-timeout-ms", READY)];
+    let mut home = Home::with_script("exec sleep 1000", &changes);
+    let _port = home.profile("coder");
+    home.up_quietly();
+    home.until_supervised("coder");
+    let said = home.start(["gateway", "start", "coder"]).ended(LIMIT).refused(1);
+    assert!(said.contains("failed to start") && said.contains("http: "), "{said}");
+    let report = home.report("coder");
+    assert_eq!(report["state"], "unresponsive", "{report}");
 }
 
 /// Starts gateways that never are ready, and returns when that of coder is up.

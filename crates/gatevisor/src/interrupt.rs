@@ -10,7 +10,6 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use gatevisor_gateways::inspect::{self, ServiceReport};
-use gatevisor_gateways::live::LiveReport;
 use gatevisor_gateways::manager::{GatewayVerb, ScandirManager};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_sys::signal::{SIGINT, SIGTERM, SignalFd};
@@ -160,7 +159,7 @@ fn is_there(verb: GatewayVerb, before: Option<i32>, report: &ServiceReport) -> b
 
 /// Returns whether a gateway shows that it works.
 fn shows(report: &ServiceReport) -> bool {
-    report.ready == Some(true) || report.live.as_ref().is_some_and(LiveReport::has_shown)
+    report.ready == Some(true) || report.is_live() == Some(true)
 }
 
 /// Returns how far the command has come with one gateway.

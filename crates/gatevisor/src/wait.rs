@@ -100,25 +100,30 @@ fn wait_for(
 /// How often to check that the watcher still reports: no event tells that it stopped.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Waits until a gateway that is up has shown that it works.
+/// Waits until a gateway that is up has shown that it works. One that ends meanwhile and is started
+/// again is waited for, however often that happens.
 fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Instant>) -> Outcome {
     // The subscription comes before the first look, so that no change between them is missed.
     let mut subscriber = EventSubscriber::open(context.manager.scandir(), vec![name.clone()])?;
+    let (mut followed, mut untold_of) = (None, None);
     loop {
         let report = status::row(context, name)?;
         if report.up == Some(false) {
-            let state = report.state.words();
-            return Err(CommandError::new(
-                Exit::No,
-                format!("the gateway of {name} is not up any more: it is {state}"),
-            ));
-        }
-        match report.live.as_ref().map(|live| live.state) {
-            // The kernel tells at once that a signal has stopped its process.
-            Some(_) if report.state == ServiceState::Unresponsive => {}
-            Some(LiveState::Said(Liveness::Live | Liveness::Degraded)) => return DONE,
-            Some(LiveState::Said(Liveness::Up)) | None => return Err(untold(name)),
-            Some(_) => {}
+            if !comes_again(&report, followed) {
+                return Err(is_over(name, &report));
+            }
+        } else {
+            followed = report.pid.or(followed);
+            match (report.is_live(), report.live.as_ref().map(|live| live.state)) {
+                (Some(true), _) => return DONE,
+                // Another process may have replaced it between the looks at both.
+                (None, None | Some(LiveState::Said(Liveness::Up))) if untold_of != report.pid => {
+                    untold_of = report.pid;
+                    continue;
+                }
+                (None, None | Some(LiveState::Said(Liveness::Up))) => return Err(untold(name)),
+                (Some(false), _) | (None, Some(_)) => {}
+            }
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
@@ -131,13 +136,34 @@ fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Ins
     }
 }
 
+/// Returns whether a gateway that is not up is started again; `followed` is the process that was up
+/// last.
+fn comes_again(report: &ServiceReport, followed: Option<i32>) -> bool {
+    let ended = report.live_restart.as_ref().map(|ended| ended.pid);
+    match report.state {
+        ServiceState::NotSupervised | ServiceState::Served => false,
+        // Its supervisor takes an exit code of 0 for an end on purpose. If the watcher has ended it,
+        // the watcher starts it again.
+        ServiceState::Down | ServiceState::Failed => {
+            let is_ended_by_watcher = ended.is_some() && ended == followed;
+            is_ended_by_watcher && report.exitcode == Some(0) && report.is_wanted() == Some(true)
+        }
+        _ => report.is_wanted() != Some(false),
+    }
+}
+
+fn is_over(name: &ProfileName, report: &ServiceReport) -> CommandError {
+    let reason = report.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    let state = report.state.words();
+    CommandError::new(Exit::No, format!("the gateway of {name} is not up any more: it is {state}{reason}"))
+}
+
 /// Returns what is known of a gateway that has not shown that it works, as the end of a sentence.
 fn found_so_far(report: &ServiceReport) -> String {
-    let Some(live) = &report.live else { return String::new() };
-    let (word, reason) = match report.state {
+    let (word, reason) = match &report.live {
         // The watcher may not have noticed yet.
-        ServiceState::Unresponsive => (report.state.words(), &report.reason),
-        _ => (live.state.word(), &live.reason),
+        Some(live) if report.state != ServiceState::Unresponsive => (live.state.word(), &live.reason),
+        _ => (report.state.words(), &report.reason),
     };
     let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
     format!("; it is {word}{reason}")

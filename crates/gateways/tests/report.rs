@@ -9,8 +9,10 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_gateways::AgentDefinition;
 use gatevisor_gateways::desired::{DesiredOrigin, Prior, Provenance, Recorded};
 use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
+use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::tree::Usage;
+use gatevisor_liveness::Liveness;
 use gatevisor_wire::Pid;
 use gatevisor_wire::fail_code::FailCode;
 use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
@@ -274,6 +276,35 @@ fn a_gateway_that_was_never_started_has_no_age_and_no_exit_code() {
     let never = Status { paused: true, ..status(0, false, WaitStatus::default()) };
     let report = report(&observed(StateName::Down, Some(never)), "stopped");
     assert_eq!((report.updownfor, report.exitcode, &report.signal), (Some(0), None, &None));
+}
+
+#[test]
+fn a_gateway_whose_process_is_seen_to_do_nothing_is_not_live_whatever_its_watcher_said_last() {
+    let up = observed(StateName::Up, Some(status(41, true, WaitStatus::exited(0))));
+    let mut report = report(&up, "running");
+    assert_eq!(report.is_live(), None, "nobody looks");
+    let live = |state| LiveReport {
+        state: LiveState::Said(state),
+        since: None,
+        evidence: None,
+        misses: 0,
+        reason: None,
+        policy: "warn",
+        status: None,
+        start_deadline_ms: 1,
+    };
+    for (said, expected) in [
+        (Liveness::Starting, None),
+        (Liveness::Live, Some(true)),
+        (Liveness::Draining, Some(true)),
+        (Liveness::Unresponsive, Some(false)),
+    ] {
+        report.live = Some(live(said));
+        assert_eq!(report.is_live(), expected, "{said:?}");
+    }
+    report.live = Some(live(Liveness::Live));
+    report.state = ServiceState::Unresponsive;
+    assert_eq!(report.is_live(), Some(false));
 }
 
 #[test]

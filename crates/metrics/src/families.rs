@@ -173,7 +173,7 @@ fn states() -> Vec<ServiceMetric> {
                 "Whether it has shown that it works; left out if that is not known.",
                 None,
             ),
-            |report| live(report).map(number).map(one).unwrap_or_default(),
+            |report| optional(report.is_live().map(number)),
         ),
         (
             Heading::gauge("service_in_state", "Time since it came up or went down.", Some(Unit::Seconds)),
@@ -258,12 +258,6 @@ fn usage() -> Vec<ServiceMetric> {
             supervised(report, number(report.log_problem.is_none()))
         }),
     ]
-}
-
-/// Returns whether a service has shown that it works; `None` if that is not known.
-fn live(report: &ServiceReport) -> Option<bool> {
-    let live = report.live.as_ref()?;
-    (live.has_shown() || live.is_unresponsive()).then(|| live.has_shown())
 }
 
 /// Returns a value without labels.
