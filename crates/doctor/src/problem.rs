@@ -12,6 +12,9 @@ use gatevisor_gateways::inspect::{self, ServiceState};
 use gatevisor_gateways::live::LiveReport;
 use gatevisor_gateways::profile::ProfileName;
 
+/// Why a service is down of which [`is_kept_by_down_file`].
+pub const DOWN_FILE: &str = "a `down` file keeps it down, and nobody has told its supervisor to start it";
+
 /// The number of deaths from which on a service counts as one that keeps dying.
 const MANY: usize = 3;
 /// The milliseconds within which they must happen, if the supervisor does not count consecutive
@@ -82,8 +85,12 @@ impl ServiceProblem {
 /// Returns the problem of a service, if it has one.
 pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
     let deaths = in_a_row(facts, service);
+    // What the watcher has found is worse than that a probe gets no answer so far.
+    let is_unresponsive = service.report.live.as_ref().is_some_and(LiveReport::is_unresponsive);
     match &service.observed.state {
-        StateName::Starting if service.observed.not_ready.is_some() => Some(ServiceProblem::NotReady),
+        StateName::Starting if service.observed.not_ready.is_some() && !is_unresponsive => {
+            Some(ServiceProblem::NotReady)
+        }
         _ if service.report.port_held.is_some() => Some(ServiceProblem::PortTaken),
         StateName::NotSupervised => None,
         _ if service.report.state == ServiceState::Served => None,
@@ -110,6 +117,13 @@ pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
         StateName::Down if is_missed(facts, service) => Some(ServiceProblem::Missed),
         _ => None,
     }
+}
+
+/// Returns whether a service that is down was never started because of its `down` file, so that
+/// nobody has told its supervisor anything.
+pub fn is_kept_by_down_file(service: &ServiceFact) -> bool {
+    let never_ran = service.observed.status.is_some_and(|status| status.never_started());
+    never_ran && service.observed.normally_up == Some(false)
 }
 
 /// Returns how often the service died in a row, or within a minute if the supervisor does not

@@ -12,6 +12,7 @@ use gatevisor_doctor::facts::*;
 use gatevisor_doctor::{Finding, examine};
 use gatevisor_gateways::agent::ServedFrom;
 use gatevisor_gateways::inspect::{ServedReport, ServiceReport, ServiceState};
+use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_slot::home_lock::Standing;
@@ -385,6 +386,33 @@ fn a_log_whose_lines_are_not_kept_is_found() {
     assert_eq!(fix(|f| log(f).is_open = None), "mkdir -p -- /h/logs/coder");
 }
 
+#[test]
+fn a_start_that_the_watcher_calls_unresponsive_does_not_respond_whatever_its_probe_says() {
+    let starting = |said: &'static str, held: Option<&'static str>| {
+        short(move |facts| {
+            let mut service = service("gateway-coder", StateName::Starting, |o| {
+                o.not_ready = Some("no answer".to_owned());
+            });
+            service.report.port_held = held.map(str::to_owned);
+            service.report.live = Some(LiveReport {
+                state: LiveState::all().find(|state| state.word() == said).unwrap(),
+                since: None,
+                evidence: None,
+                misses: 0,
+                reason: Some("http: no answer".to_owned()),
+                policy: "warn",
+                status: None,
+                start_deadline_ms: 1,
+            });
+            facts.services = vec![service];
+        })
+    };
+    for held in [None, Some("port 1 is held by process 9")] {
+        assert_eq!(starting("starting", held), "crash warning coder", "{held:?}");
+        assert_eq!(starting("unresponsive", held), "crash error coder", "{held:?}");
+    }
+}
+
 /// Makes its last change of state a recent one.
 fn just_now(observed: &mut Observed) {
     observed.status.as_mut().unwrap().changed = moment(5);
@@ -433,6 +461,11 @@ fn gateways_that_do_not_stay_up_are_found() {
     assert_eq!(under_s6(1, [61, 30, 3]), "supervisor note -");
     assert_eq!(under_s6(75, [59, 30, 3]), "supervisor note -", "requested restarts are no failures");
     assert_snapshot!(found(state(StateName::Down, |_| {})), @"crash warning coder: the gateway of coder is down although it is desired running: its supervisor was told otherwise, and nothing records by whom => gatevisor gateway start coder");
+    let never_ran = |o: &mut Observed| {
+        o.normally_up = Some(false);
+        o.status.as_mut().unwrap().paused = true;
+    };
+    assert_snapshot!(found(state(StateName::Down, never_ran)), @"crash warning coder: the gateway of coder is down although it is desired running: a `down` file keeps it down, and nobody has told its supervisor to start it => gatevisor gateway start coder");
     assert_snapshot!(found(state(StateName::Paused, |_| {})), @"crash warning coder: the gateway of coder is paused: somebody sent it SIGSTOP through its supervisor => gatevisor s6 s6-svc -c /s/gateway-coder");
     assert_eq!(short(state(StateName::Finishing, |_| {})), "");
     let other = |facts: &mut Facts| {

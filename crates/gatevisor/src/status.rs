@@ -264,7 +264,8 @@ fn notes(report: &ServiceReport) -> Vec<Text> {
     if let Some(ticket) = report.asked_restart.as_ref().filter(|ticket| ticket.is_pending()) {
         note(AnsiColor::Yellow, ticket.words());
     }
-    if let Some(held) = report.port_held.as_ref().filter(|_| report.is_up()) {
+    let is_the_reason = |held: &str| shown_reason(report).is_some_and(|reason| reason.contains(held));
+    if let Some(held) = report.port_held.as_ref().filter(|held| report.is_up() && !is_the_reason(held)) {
         note(AnsiColor::Red, held.clone());
     }
     if let Some(why) = liveness_words::unknown(report) {

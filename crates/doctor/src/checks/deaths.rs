@@ -76,7 +76,11 @@ fn of_the_past(facts: &Facts, service: &ServiceFact, problem: ServiceProblem) ->
         ServiceProblem::Missed => (
             Severity::Warning,
             format!("{name} is down although it is desired running"),
-            "its supervisor was told otherwise, and nothing records by whom".to_owned(),
+            if problem::is_kept_by_down_file(service) {
+                problem::DOWN_FILE.to_owned()
+            } else {
+                "its supervisor was told otherwise, and nothing records by whom".to_owned()
+            },
             start(facts, service),
         ),
         _ => return None,

@@ -85,9 +85,8 @@ fn against(subject: &Subject) -> Vec<Cause> {
     if problem::of(&subject.facts, service) != Some(ServiceProblem::Missed) {
         return Vec::new();
     }
-    let never_ran = service.observed.status.is_some_and(|status| status.never_started());
-    if never_ran && service.observed.normally_up == Some(false) {
-        let what = "a `down` file keeps it down, and nobody has told its supervisor to start it";
+    if problem::is_kept_by_down_file(service) {
+        let what = problem::DOWN_FILE;
         let evidence = format!("`{}`", crate::finding::shown(&service.path.join("down")));
         return vec![Cause::new(CauseKind::DownFile, what, evidence)];
     }
