@@ -411,8 +411,9 @@ fn a_gateway_that_falls_silent_on_a_contended_processor_is_unresponsive_everywhe
     let health = home.says("health coder");
     assert_eq!(health.code, Some(1), "{health:?}");
     assert!(health.out.contains("coder: unresponsive: heartbeat: "), "{health:?}");
-    let found = crate::doctor::finding(&home, "crash", Some("coder"));
-    assert!(found["what"].as_str().unwrap().contains("does not respond"), "{found}");
+    // The age of the heartbeat in the reason is another one with each look.
+    let found = home.says("doctor").out;
+    assert!(found.contains("coder runs, and does not respond"), "{found}");
     crate::explain::assert_first(&home, "unresponsive", "heartbeat: ");
     let late = home.says("wait coder --live --timeout 1");
     assert_eq!(late.code, Some(99), "{late:?}");
