@@ -142,8 +142,8 @@ fn comes_again(report: &ServiceReport, followed: Option<i32>) -> bool {
     let ended = report.live_restart.as_ref().map(|ended| ended.pid);
     match report.state {
         ServiceState::NotSupervised | ServiceState::Served => false,
-        // Its supervisor takes an exit code of 0 for an end on purpose. If the watcher has ended it,
-        // the watcher starts it again.
+        // Its supervisor takes an exit code of 0 for an end on purpose. If the watcher has ended
+        // it, the watcher starts it again.
         ServiceState::Down | ServiceState::Failed => {
             let is_ended_by_watcher = ended.is_some() && ended == followed;
             is_ended_by_watcher && report.exitcode == Some(0) && report.is_wanted() == Some(true)

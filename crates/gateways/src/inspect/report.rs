@@ -193,8 +193,8 @@ impl ServiceReport {
         is_seen.then(|| self.state.works() && !self.live.as_ref().is_some_and(LiveReport::is_unknown))
     }
 
-    /// Returns whether it has shown that it works, and still does; `None` if that is not known. What
-    /// is seen of its process counts, too: the watcher may not have noticed it yet.
+    /// Returns whether it has shown that it works, and still does; `None` if that is not known.
+    /// What is seen of its process counts, too: the watcher may not have noticed it yet.
     pub fn is_live(&self) -> Option<bool> {
         let live = self.live.as_ref()?;
         let is_unresponsive = self.state == ServiceState::Unresponsive || live.is_unresponsive();

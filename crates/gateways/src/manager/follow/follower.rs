@@ -354,9 +354,9 @@ impl Follower {
         is_recorded || (self.was_wanted && since.elapsed() >= LOOK_AGAIN)
     }
 
-    /// Returns the end if the evidence of a process tells one. With a window, evidence that it works
-    /// is enough or, if nobody looks for that, that it has stayed up for the window. Without, its
-    /// readiness is waited for as well, and the evidence only tells that this is in vain.
+    /// Returns the end if the evidence of a process tells one. With a window, evidence that it
+    /// works is enough or, if nobody looks for that, that it has stayed up for the window. Without,
+    /// its readiness is waited for as well, and the evidence only tells that this is in vain.
     fn look_for_evidence(&mut self, pid: Pid, since: Instant, window: Option<Duration>) -> Option<FollowEnd> {
         if self.evidence.as_ref().is_none_or(|evidence| !evidence.is_of(pid)) {
             self.evidence = LiveEvidence::of(self.dir.path(), pid);
