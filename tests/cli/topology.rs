@@ -12,6 +12,7 @@ use gatevisor_client::Condition;
 use rustix::process::Signal;
 
 use crate::home::Home;
+use crate::listening::until_subscribed;
 use crate::support::{set_wait_limit, waiting};
 
 /// Returns a home with coder and writer, who shall run, and with this script as the program, which
@@ -176,6 +177,32 @@ fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it
     // The stop has taken it out, so another one is asked to be served anew.
     let ran = home.says("gateway restart writer --timeout 2");
     assert!(ran.code == Some(1) && ran.err.contains(" s still lists it"), "{ran:?}");
+}
+
+#[test]
+fn events_tell_when_a_gateway_begins_to_serve_a_profile_and_when_and_why_it_ends() {
+    set_wait_limit(Duration::from_mins(2));
+    let listed = SERVER.replace("served=", "[ -e \"$HERMES_HOME/alone\" ] && served='[]' || served=");
+    let mut home = home(&listed);
+    home.up_with(["up"]);
+    until_served(&home, "coder");
+    let pid = home.pid("default");
+    let events = home.start(["events", "coder"]);
+    until_subscribed(&events, &home, "coder");
+    // The gateway takes coder out of those that it serves.
+    fs::write(home.profile_dir("coder").join("gateway.parked"), "").unwrap();
+    fs::write(home.path().join("alone"), "").unwrap();
+    let said = events.until_says(" not served: taken out of the profiles that default serves\n");
+    assert!(!said.contains("writer") && !said.contains("default served"), "{said}");
+    fs::remove_file(home.profile_dir("coder").join("gateway.parked")).unwrap();
+    fs::remove_file(home.path().join("alone")).unwrap();
+    events.until_says(&format!(" coder served: by default (pid {pid})\n"));
+    // No file is written when it is stopped.
+    home.says("gateway stop default").ok();
+    events.until_says(" coder not served: default serves it, and is not up\n");
+    home.says("gateway start default").ok();
+    let pid = home.pid("default");
+    events.until_says(&format!(" coder served: by default (pid {pid})\n"));
 }
 
 #[test]

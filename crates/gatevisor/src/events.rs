@@ -15,6 +15,7 @@ use crate::event_subscriber::{EventSubscriber, Happened};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::out::{self, Text};
 use crate::pauses::Pause;
+use crate::served_watch::{ServedChange, ServedWatch};
 use crate::status;
 
 /// Prints events until the reader goes or somebody presses Ctrl-C.
@@ -29,14 +30,18 @@ pub fn run(context: &CommandContext, choice: &Choice) -> Outcome {
             ),
         ));
     }
+    let mut served = ServedWatch::new(&context.manager, only.clone());
     let mut subscriber = EventSubscriber::open(context.manager.scandir(), only)?;
+    subscriber.wake_on(served.descriptor());
     loop {
         subscriber.receive(None, |name, happened| print(context, name, happened))?;
+        for (profile, change) in served.take() {
+            print_served(context, &profile, change)?;
+        }
     }
 }
 
 fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Result<(), CommandError> {
-    let now = Timestamp::now();
     let profile = ProfileName::of_service(name.as_bytes());
     let (word, colour, event) = words(happened);
     // The event does not tell that the kernel killed it.
@@ -47,7 +52,8 @@ fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Re
         return out::json(&json!({
             "cause": cause,
             "queued": queued,
-            "time": now.to_string(),
+            "served": null,
+            "time": Timestamp::now().to_string(),
             "service": name.to_string(),
             "profile": profile.as_ref().map(ProfileName::as_str),
             "event": word,
@@ -55,9 +61,42 @@ fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Re
         }));
     }
     let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
-    let line = Text::from(format_args!("{} {shown} ", now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")));
     let before = queued.map(|before| format!("{before} before it"));
-    let because = cause.or(before).map_or_else(String::new, |why| format!(": {why}"));
+    line(&shown, (word, colour), cause.or(before))
+}
+
+/// Prints that the gateway of another profile serves a profile, or does so no more.
+fn print_served(
+    context: &CommandContext,
+    profile: &ProfileName,
+    change: ServedChange,
+) -> Result<(), CommandError> {
+    let (word, colour, pid, cause) = match change {
+        ServedChange::Served(pid) => ("served", AnsiColor::Green, Some(pid), None),
+        ServedChange::NotServed(why) => ("not served", AnsiColor::Yellow, None, why),
+    };
+    let by = ProfileName::root();
+    if context.json {
+        return out::json(&json!({
+            "cause": cause,
+            "queued": null,
+            "served": pid.map(|pid| json!({ "by": by, "pid": pid })),
+            "time": Timestamp::now().to_string(),
+            "service": profile.service_entry(),
+            "profile": profile,
+            "event": word,
+            "byte": null,
+        }));
+    }
+    let by = pid.map(|pid| format!("by {by} (pid {pid})"));
+    line(profile.as_str(), (word, colour), cause.or(by))
+}
+
+/// Prints a line for people.
+fn line(name: &str, (word, colour): (&str, AnsiColor), why: Option<String>) -> Result<(), CommandError> {
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    let because = why.map_or_else(String::new, |why| format!(": {why}"));
+    let line = Text::from(format_args!("{now} {name} "));
     out::line(line.styled(out::colour(colour), word).and(because))
 }
 

@@ -3,7 +3,7 @@
 //! *Lives here:* finding out under which name we are called, the command line (`args`), and
 //! printing (`out`, `logs`); the order of a container's boot (`init`), and what needs several
 //! crates at once: the long-lived processes beside a supervisor (`takeover`, `live`), the stream of
-//! all events (`event_subscriber`), waiting for drains (`drain_wait`), the machine's service
+//! all events (`event_subscriber`, `served_watch`), waiting for drains (`drain_wait`), the machine's service
 //! manager (`host_service`).
 //! *Does not live here:* supervision, profiles, slots and logs; each crate has its own header.
 //!
@@ -56,6 +56,7 @@ mod reconcile;
 mod reload;
 mod remedy;
 mod screen;
+mod served_watch;
 mod standard_input;
 mod startup_progress;
 mod status;

@@ -42,7 +42,10 @@ pub(crate) use report::STOPPED;
 pub use report::{ServiceReport, asks_too_often, queued_words};
 pub use runs::{LineSpan, RunLines};
 pub(crate) use served::ServerState;
-pub use served::{PlatformReport, ServedReport, by as served_by};
+pub use served::{
+    PlatformReport, ServedReport, all as served_now, by as served_by, file as serving_file,
+    why_not as why_not_served,
+};
 pub use state::ServiceState;
 
 /// Why nothing can be reported.

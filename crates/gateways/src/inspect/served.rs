@@ -3,7 +3,12 @@
 //!
 //! *Does not live here:* which gateway should serve it (see [`crate::topology`]).
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use gatevisor_paths::by_path;
 use gatevisor_wire::Pid;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -65,6 +70,13 @@ impl ServerState {
         Some(served.iter().any(|served| served == name.as_str()))
     }
 
+    /// Returns the other profiles that it serves.
+    fn names(&self, topology: &TopologyDefinition) -> impl Iterator<Item = ProfileName> {
+        let served = topology.served_profiles.as_ref().and_then(|key| self.state.get(key)?.as_array());
+        let names = served.into_iter().flatten().filter_map(|name| name.as_str()?.parse().ok());
+        names.filter(|name: &ProfileName| !name.is_root())
+    }
+
     /// Returns why it serves only its own profile, if it says so.
     pub(crate) fn alone_reason(&self, topology: &TopologyDefinition) -> Option<String> {
         text(self.state.get(topology.alone_reason.as_ref()?)?)
@@ -99,6 +111,29 @@ impl ServerState {
 pub fn by(manager: &ScandirManager, name: &ProfileName) -> Option<ProfileName> {
     let server = ServerState::read(manager)?;
     server.report(&manager.agent().topology, name).map(|served| served.by)
+}
+
+/// Returns the profiles that the gateway of another one serves now, each with that one's process.
+pub fn all(manager: &ScandirManager) -> BTreeMap<ProfileName, i32> {
+    let Some(server) = ServerState::read(manager) else { return BTreeMap::new() };
+    server.names(&manager.agent().topology).map(|name| (name, server.pid.get())).collect()
+}
+
+/// Returns the file in which a gateway says whom it serves; `None` if none serves others.
+pub fn file(manager: &ScandirManager) -> Option<PathBuf> {
+    manager.agent().topology.served_profiles.as_ref()?;
+    let file = &manager.agent().gateway.state_file;
+    Some(manager.home().profile_dir(&ProfileName::root()).join(file))
+}
+
+/// Returns why no other gateway serves a profile, if a reason is known.
+pub fn why_not(manager: &ScandirManager, name: &ProfileName) -> Option<String> {
+    let place = manager.home().profile_dir(name);
+    if by_path::directory(&place).is_err_and(|errno| errno == Errno::NOENT) {
+        return Some("the profile has gone".to_owned());
+    }
+    let server = ServerState::read(manager);
+    why_down(manager, server.as_ref(), manager.topology().decide(name).from)
 }
 
 /// Returns the process of a profile's own gateway, if it is up. What a supervisor that has gone
