@@ -283,6 +283,59 @@ fn what_a_killed_supervisor_left_is_ended_by_the_next_up_although_a_slot_was_rem
     up_after(|home| std::fs::remove_dir_all(home.slot("coder").path()).unwrap());
 }
 
+#[test]
+fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_state("coder", "up");
+    let pid = home.pid("coder");
+    home.kill_supervisor();
+    let named = format!("coder (process {pid})");
+    let said = home.says("down").refused(1);
+    let how =
+        format!("left what still runs: {named}; `gatevisor up` ends that and starts the gateways again");
+    assert!(said.contains(&how) && said.contains(&format!("`kill {pid}` only ends it")), "{said}");
+    let doctor = home.says("doctor").out;
+    assert!(doctor.contains(&format!("what it left still runs: {named}")), "{doctor}");
+    let orphan = Held::of(pid).unwrap();
+    processes::signal(pid, Signal::TERM);
+    orphan.until_gone("what was left");
+    assert_eq!(home.says("down").ok(), "no supervisor was running\n");
+}
+
+#[test]
+fn a_supervisor_whose_scandir_was_removed_is_named_everywhere_and_down_ends_it() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_state("coder", "up");
+    std::fs::rename(home.scandir(), home.beside("moved")).unwrap();
+    let pid = home.running().pid();
+    let named = format!("process {pid} supervises this home");
+    let status = home.says("status");
+    assert!(status.err.contains(&named) && status.err.contains("`gatevisor down` ends it"), "{status:?}");
+    let doctor = home.says("doctor");
+    assert_eq!(doctor.code, Some(1), "{doctor:?}");
+    assert!(doctor.out.contains(&named) && doctor.out.contains(" down\n"), "{doctor:?}");
+    let explained = home.says("explain coder").ok();
+    assert!(explained.contains(&named) && explained.contains(" down\n"), "{explained}");
+    let refused = home.says("up --quiet").refused(103);
+    assert!(refused.contains(&format!("process {pid}")) && refused.contains(" down` ends it"), "{refused}");
+    let down = home.says("down").ok();
+    assert!(
+        down.contains(&format!("the supervisor has ended, and every gateway before it (pid {pid})")),
+        "{down}"
+    );
+    assert_eq!(home.ended().code, Some(0));
+    home.up_quietly();
+    home.until_state("coder", "up");
+    home.down();
+    assert_one_of_each(&home, &["coder"]);
+}
+
 fn is_payload(pid: i32) -> bool {
     std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x003600\0")
 }

@@ -62,6 +62,8 @@ pub struct Facts {
     pub locks: Vec<HeldLock>,
     /// Files that name a process.
     pub pid_files: Vec<PidFile>,
+    /// What runs of which gateway although its supervisor was killed, where nobody supervises.
+    pub left: Vec<(ProfileName, i32)>,
 }
 
 impl Facts {
@@ -140,7 +142,10 @@ pub struct Supervision {
     pub program: Option<String>,
     /// The supervisor's process, where it can be told.
     pub pid: Option<i32>,
-    /// That process, if a signal or a debugger has stopped it.
+    /// The supervisor that holds the lock of the home for this scandir, which was removed or moved
+    /// since.
+    pub lost: Option<i32>,
+    /// The supervisor's process, if a signal or a debugger has stopped it.
     pub stopped: Option<i32>,
     /// Why nobody watches whether the gateways work, where somebody should.
     pub unwatched: Option<String>,
@@ -166,6 +171,15 @@ impl Supervision {
     /// Returns whether a supervisor runs on the scandir.
     pub fn is_supervised(&self) -> bool {
         self.presence == Presence::Supervised
+    }
+
+    /// Returns what has become of the supervisor that has lost this scandir, if there is one.
+    pub fn lost_words(&self) -> Option<String> {
+        Some(format!(
+            "process {} supervises this home, and its scandir was removed or moved while it ran: it starts \
+             nothing here, and `gatevisor up` is refused until it has ended",
+            self.lost?
+        ))
     }
 
     /// Returns whether it is known that no supervisor runs on the scandir.

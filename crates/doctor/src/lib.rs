@@ -26,7 +26,10 @@ use facts::{Facts, Presence};
 pub use checks::examine;
 pub use commands::{Caller, quote};
 pub use finding::{Check, Finding, Severity};
-pub use gather::{DoctorSettings, SeenSupervisor, lock_holder, owner_of, words_of};
+pub use gather::{
+    DoctorSettings, SeenSupervisor, lock_holder, lost_supervisor, owner_of, scandir_of, sees_our_files,
+    words_of,
+};
 
 /// The findings, and what was examined.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,35 +1,45 @@
 //! `gatevisor down`: ends the supervisor of a home, and all its gateways, in order.
 //!
-//! *Lives here:* telling the supervisor, and waiting for its end. *Does not live here:* the order
+//! *Lives here:* telling the supervisor, and waiting for its end; saying what runs without one. *Does not live here:* the order
 //! in which a supervisor ends its services (`gatevisor_core`). No desired state is changed.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::ScanDir;
+use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect;
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_wire::Pid;
 use gatevisor_wire::scan::ScanCommand;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 
 use crate::args;
 use crate::container_scandir::container_scandir;
 use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
-use crate::{interrupt, out};
+use crate::home_claim::{self, OtherSupervisor};
+use crate::{interrupt, out, supervise};
 
 /// How often a message tells for which gateways the supervisor still waits.
 const SAY_EVERY: Duration = Duration::from_secs(5);
+const ENDED: &str = "the supervisor has ended, and every gateway before it";
 
 /// Ends the supervisor. It is no error if there is none.
 pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     let scandir = ScanDir::new(context.manager.scandir());
+    scandir.outlive(supervise::outlived_by());
     if !context.supervisor_running()? {
-        return tell(context, None, "no supervisor was running");
+        return match home_claim::other_supervisor(context) {
+            Some(other) if other.is_lost || other.scandir == scandir.path() => {
+                end_by_signal(context, options, other.pid)
+            }
+            Some(other) => Err(elsewhere(context, &other)),
+            None => nobody(context),
+        };
     }
     if container_scandir().as_deref() == Some(scandir.path()) {
         return Err(CommandError::new(
@@ -42,13 +52,7 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     // The process is opened before the command, so that its end cannot be missed.
     let held =
         pid.and_then(|pid| pidfd_open(rustix::process::Pid::from_raw(pid.get())?, PidfdFlags::empty()).ok());
-    if !options.no_wait {
-        let manager = context.manager.clone();
-        interrupt::on_signal(move || {
-            out::say(format_args!("interrupted; the supervisor goes on stopping{}", still_up(&manager)));
-            true
-        });
-    }
+    say_when_interrupted(context, options);
     scandir.send(&[ScanCommand::Terminate]).map_err(|error| CommandError::of(Exit::System, &error))?;
     if options.no_wait {
         return tell(context, pid, "the supervisor is stopping everything in order");
@@ -59,14 +63,90 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
         );
         return DONE;
     };
-    if !ends(&context.manager, &held, options.timeout)? {
-        let left = still_up(&context.manager);
-        return Err(CommandError::new(
-            Exit::TimedOut,
-            format!("the supervisor has not ended in time; it goes on stopping{left}"),
-        ));
+    until_ended(context, options, &held)?;
+    tell(context, pid, ENDED)
+}
+
+/// Ends a supervisor that has lost its scandir, so that no command reaches it there.
+fn end_by_signal(context: &CommandContext, options: &args::Down, pid: i32) -> Outcome {
+    let failed = |errno: Errno| {
+        CommandError::new(
+            Exit::System,
+            format!("cannot end the supervisor (process {pid}): {errno}; end it as its user or as root"),
+        )
+    };
+    let process = rustix::process::Pid::from_raw(pid).ok_or_else(|| failed(Errno::SRCH))?;
+    let held = match pidfd_open(process, PidfdFlags::empty()) {
+        Ok(held) => held,
+        Err(Errno::SRCH) => return tell(context, Pid::new(pid), ENDED),
+        Err(errno) => return Err(failed(errno)),
+    };
+    // The descriptor is of the process that was seen only if that is still there.
+    if home_claim::other_supervisor(context).is_none_or(|other| other.pid != pid) {
+        return tell(context, Pid::new(pid), ENDED);
     }
-    tell(context, pid, "the supervisor has ended, and every gateway before it")
+    say_when_interrupted(context, options);
+    pidfd_send_signal(&held, Signal::TERM).map_err(failed)?;
+    if options.no_wait {
+        return tell(context, Pid::new(pid), "the supervisor is stopping everything in order");
+    }
+    until_ended(context, options, &held)?;
+    tell(context, Pid::new(pid), ENDED)
+}
+
+/// Returns the error for a supervisor on another scandir.
+fn elsewhere(context: &CommandContext, other: &OtherSupervisor) -> CommandError {
+    let (scandir, words) = (context.manager.scandir().display(), other.words(context));
+    CommandError::new(Exit::No, format!("no supervisor was running on `{scandir}`, but {words}"))
+}
+
+/// Says that there was no supervisor. It is an error if one that was killed left something that
+/// runs.
+fn nobody(context: &CommandContext) -> Outcome {
+    let manager = &context.manager;
+    let scandirs = earlier::scandirs_of(manager.scandir(), manager.home().root());
+    let left = earlier::left_of(&scandirs).unwrap_or_default();
+    let mains = left.iter().filter(|left| !left.service.is_logger());
+    let leaders: Vec<_> =
+        mains.flat_map(|left| left.service.leaders.iter().map(|process| (&left.name, process.pid))).collect();
+    if leaders.is_empty() {
+        return tell(context, None, "no supervisor was running");
+    }
+    let named: Vec<String> = leaders.iter().map(|(name, pid)| format!("{name} (process {pid})")).collect();
+    let pids: Vec<String> = leaders.iter().map(|(_, pid)| pid.to_string()).collect();
+    Err(CommandError::new(
+        Exit::No,
+        format!(
+            "no supervisor was running, but one that was killed left what still runs: {}; `gatevisor up` ends \
+             that and starts the gateways again, and `kill {}` only ends it",
+            named.join(", "),
+            pids.join(" ")
+        ),
+    ))
+}
+
+/// On Ctrl-C, says that the supervisor goes on.
+fn say_when_interrupted(context: &CommandContext, options: &args::Down) {
+    if options.no_wait {
+        return;
+    }
+    let manager = context.manager.clone();
+    interrupt::on_signal(move || {
+        out::say(format_args!("interrupted; the supervisor goes on stopping{}", still_up(&manager)));
+        true
+    });
+}
+
+/// Waits for the end of the supervisor, as long as the options say.
+fn until_ended(context: &CommandContext, options: &args::Down, held: &OwnedFd) -> Result<(), CommandError> {
+    if ends(&context.manager, held, options.timeout)? {
+        return Ok(());
+    }
+    let left = still_up(&context.manager);
+    Err(CommandError::new(
+        Exit::TimedOut,
+        format!("the supervisor has not ended in time; it goes on stopping{left}"),
+    ))
 }
 
 /// Returns whether a process ends in time; tells meanwhile for which gateways it waits.

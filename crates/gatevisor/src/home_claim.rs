@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use gatevisor_boot::volume::{self, HeldHomeLock};
 use gatevisor_client::ScanDir;
 use gatevisor_doctor::facts::Holder;
-use gatevisor_doctor::{lock_holder, quote, words_of};
+use gatevisor_doctor::{lock_holder, lost_supervisor, quote, scandir_of, sees_our_files, words_of};
 use gatevisor_gateways::earlier::{self, LastScandir};
 use gatevisor_gateways::{open_lock, read_bounded};
 use gatevisor_paths::{OpenHome, by_path};
@@ -155,6 +155,56 @@ fn was_killed(scandir: &Path) -> bool {
         && !ScanDir::new(scandir).running().unwrap_or(true)
 }
 
+/// A supervisor that runs the gateways of a home, although nobody supervises the scandir in
+/// question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherSupervisor {
+    /// Its process.
+    pub pid: i32,
+    /// Its scandir.
+    pub scandir: PathBuf,
+    /// Whether its scandir was removed or moved while it ran. Nobody reaches it there, and a signal
+    /// ends it in order.
+    pub is_lost: bool,
+}
+
+impl OtherSupervisor {
+    /// Returns what it does and what to do, as the second half of a sentence that says that nobody
+    /// supervises the scandir in question.
+    pub fn words(&self, context: &CommandContext) -> String {
+        let (pid, here) = (self.pid, context.manager.scandir());
+        let (home, scandir) = (quote(context.manager.home().root()), quote(&self.scandir));
+        if self.is_lost {
+            format!("process {pid} supervises this home and has lost its scandir; `gatevisor down` ends it")
+        } else if self.scandir == here {
+            format!("process {pid} is about to supervise it, or about to end")
+        } else {
+            format!(
+                "process {pid} supervises this home on another scandir; `gatevisor --home {home} --scandir \
+                 {scandir} down` ends it"
+            )
+        }
+    }
+}
+
+/// Returns the supervisor that runs the gateways of a home whose scandir nobody supervises, if it
+/// can be seen from here.
+pub fn other_supervisor(context: &CommandContext) -> Option<OtherSupervisor> {
+    let home = context.manager.home().root();
+    let holder = holder(home).map(|holder| holder.pid).filter(|pid| sees_our_files(*pid));
+    if let Some((pid, scandir)) = holder.and_then(|pid| Some((pid, scandir_of(&words_of(pid))?))) {
+        let is_lost = lost_supervisor(home) == Some(pid);
+        return Some(OtherSupervisor { pid, scandir, is_lost });
+    }
+    // Without the lock, its gateways tell.
+    let home = OpenHome::open(home).ok()?;
+    let last = LastScandir::noted(&home).filter(LastScandir::is_gone)?;
+    let left = earlier::left_of(&[last.identity]).unwrap_or_default();
+    let mut supervisors = left.iter().filter_map(|left| left.service.supervisor);
+    let pid = supervisors.find(|pid| is_of_home(*pid, &home, context))?;
+    Some(OtherSupervisor { pid, scandir: last.path, is_lost: true })
+}
+
 fn take(home: &OpenHome) -> Result<Option<HeldHomeLock>, Errno> {
     for _ in 0..ATTEMPTS {
         if let Some(lock) = volume::try_take(home)? {
@@ -198,13 +248,6 @@ fn refused(home: &Path) -> CommandError {
     let message =
         format!("whoever holds `{lock}` runs the gateways of this home, and that is {by}{place}{what_to_do}");
     CommandError::new(Exit::AlreadySupervised, message)
-}
-
-/// Returns the scandir of a supervisor that `up` became, from its command line.
-fn scandir_of(words: &[String]) -> Option<PathBuf> {
-    let is_ups =
-        words.get(1).is_some_and(|verb| verb == "supervise") && !words.iter().any(|word| word == "--");
-    words.last().filter(|_| is_ups).map(PathBuf::from)
 }
 
 /// Where a process runs.
@@ -273,18 +316,6 @@ mod tests {
         ] {
             let found = place_in(&text).map_or_else(String::new, |place| place.to_string());
             assert_eq!(found, expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_scandir_of_a_supervisor_is_its_last_word_unless_others_follow() {
-        let scandir = |line: &str| {
-            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            scandir_of(&words)
-        };
-        assert_eq!(scandir("gatevisor supervise --grace-ms 30000 /s"), Some("/s".into()));
-        for line in ["gatevisor supervise --command-fd 3 /s -- main-wrapper.sh", "gatevisor up", "flock"] {
-            assert_eq!(scandir(line), None, "{line}");
         }
     }
 }

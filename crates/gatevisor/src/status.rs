@@ -15,7 +15,7 @@ use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, BOLD, DIM, Text, TextTable, colour};
 use crate::screen::Screen;
 use crate::units::{milliseconds, size, span};
-use crate::{explain, liveness_words, summary};
+use crate::{explain, home_claim, liveness_words, summary};
 
 /// The columns of the table.
 const HEAD: [&str; 9] =
@@ -105,10 +105,10 @@ fn show(context: &CommandContext, only: &[ProfileName], is_wide: bool) -> Outcom
 /// Reports what concerns all gateways of the table.
 pub fn say_standing(context: &CommandContext, is_supervised: bool) {
     if !is_supervised {
-        out::say(format_args!(
-            "no supervisor is running on `{}`; `gatevisor up` starts one",
-            context.manager.scandir().display()
-        ));
+        let scandir = context.manager.scandir().display();
+        let what_to_do = home_claim::other_supervisor(context)
+            .map_or_else(|| "`gatevisor up` starts one".to_owned(), |other| other.words(context));
+        out::say(format_args!("no supervisor is running on `{scandir}`; {what_to_do}"));
     }
     let standing = context.manager.standing();
     if !standing.allows() {

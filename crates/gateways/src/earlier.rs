@@ -87,7 +87,11 @@ impl LastScandir {
 
     /// Returns whether another directory has its path now, or none.
     pub fn is_gone(&self) -> bool {
-        Self::at(&self.path).ok().as_ref() != Some(self)
+        match Self::at(&self.path) {
+            Ok(now) => now != *self,
+            // Who may not look does not know.
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
     }
 }
 

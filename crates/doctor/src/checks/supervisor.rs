@@ -24,6 +24,10 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         many => format!("{many} gateways are desired running, and nobody starts them"),
     };
     let nobody = |what: &str| match facts.home_taken() {
+        _ if supervision.lost.is_some() => {
+            let why = supervision.lost_words().unwrap_or_default();
+            finding(severity, what, &format!("{consequence}; {why}")).fix(facts.caller.command(["down"]))
+        }
         Some(lock) => finding(Severity::Note, what, &lock.runs_gateways()),
         None => finding(severity, what, &explained(facts, &consequence)).fix(facts.caller.command(["up"])),
     };
@@ -45,6 +49,13 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
 
 /// Returns the consequence together with the problem of the container, if this is one.
 fn explained(facts: &Facts, consequence: &str) -> String {
+    if !facts.left.is_empty() {
+        let named = facts.left.iter().map(|(name, pid)| format!("{name} (process {pid})"));
+        return format!(
+            "{consequence}; the last supervisor was killed, and what it left still runs: {}",
+            named.collect::<Vec<_>>().join(", ")
+        );
+    }
     let supervision = &facts.supervision;
     match (supervision.marker, &supervision.first) {
         (Some(marker), Some(first)) if !matches!(&**first, "gatevisor" | "s6-svscan") => format!(

@@ -58,6 +58,9 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         | CauseKind::Stopping
         | CauseKind::FinishRuns => Vec::new(),
         CauseKind::ServedByAnother => of_served(subject),
+        CauseKind::NoSupervisor if subject.facts.supervision.lost.is_some() => {
+            vec![caller.command(["down"]), caller.command(["up"])]
+        }
         CauseKind::Orphan | CauseKind::NoSupervisor => vec![caller.command(["up"])],
         CauseKind::StoppedOnPurpose
         | CauseKind::StoppedByAnother

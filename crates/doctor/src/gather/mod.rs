@@ -6,6 +6,7 @@
 //! a profile's owner are followed only with that owner's rights.
 
 mod locks;
+mod lost;
 mod memory;
 mod places;
 pub(crate) mod process;
@@ -25,6 +26,7 @@ use gatevisor_wire::tai::Tai64n;
 
 use crate::commands::Caller;
 use crate::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
+use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::live;
 use gatevisor_gateways::manager::{ScandirManager, observe_directory};
@@ -32,6 +34,7 @@ use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::{ContainerRole, role};
 
 pub use locks::holder_of as lock_holder;
+pub use lost::{lost_supervisor, scandir_of, sees_our_files};
 pub use process::words as words_of;
 
 /// The entry point of a container's image, if that is this program.
@@ -126,6 +129,7 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
     let pid_files = locks::pid_files(manager, &profiles);
     let disks = places::disks(manager, settings.is_container);
     add_refused(manager, &mut unread);
+    let left = if supervision.is_unsupervised() { left(manager) } else { Vec::new() };
     Facts {
         caller: settings.caller.clone(),
         definition: manager.agent().doctor.clone(),
@@ -144,7 +148,16 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
         disks,
         locks,
         pid_files,
+        left,
     }
+}
+
+/// Returns what runs of which gateway although its supervisor was killed.
+fn left(manager: &ScandirManager) -> Vec<(ProfileName, i32)> {
+    let scandirs = earlier::scandirs_of(manager.scandir(), manager.home().root());
+    let all = earlier::left_of(&scandirs).unwrap_or_default().into_iter();
+    let orphans = all.filter(|left| left.service.supervisor.is_none() && !left.service.is_logger());
+    orphans.filter_map(|left| Some((left.name, left.service.leaders.first()?.pid))).collect()
 }
 
 /// Adds what else may not be looked at: an error may have become "there is none" on its way here.
@@ -225,10 +238,12 @@ fn unwatched(scandir: &Path, services: &[ServiceFact]) -> Option<String> {
 
 fn supervision(settings: &DoctorSettings<'_>, services: &[ServiceFact]) -> Supervision {
     let SeenSupervisor { presence, program, pid } = settings.seen.clone();
+    let is_supervised = presence == Presence::Supervised;
     let standing = settings.manager.standing();
     let command = if settings.is_container { process::words(1) } else { Vec::new() };
     Supervision {
         unwatched: unwatched(settings.manager.scandir(), services),
+        lost: lost_supervisor(settings.manager.home().root()).filter(|_| !is_supervised),
         stopped: pid.filter(|pid| proc::state(*pid).is_some_and(|state| "Tt".contains(state))),
         scandir: settings.manager.scandir().to_owned(),
         presence,

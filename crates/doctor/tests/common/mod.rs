@@ -120,6 +120,7 @@ pub fn well() -> Facts {
         operator_is_root: false,
         uid: 7,
         supervision: Supervision {
+            lost: None,
             scandir: "/s".into(),
             presence: Presence::Supervised,
             program: Some("gatevisor".to_owned()),
@@ -144,6 +145,7 @@ pub fn well() -> Facts {
         disks: vec![disk(1000, 500)],
         locks: Vec::new(),
         pid_files: Vec::new(),
+        left: Vec::new(),
     }
 }
 

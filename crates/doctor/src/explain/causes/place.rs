@@ -92,6 +92,10 @@ pub(super) fn supervisor(subject: &Subject) -> Vec<Cause> {
         Presence::Unsupervised => format!("nobody holds the lock of the scandir `{scandir}`"),
         Presence::Supervised | Presence::Unknown(_) => return Vec::new(),
     };
+    if let Some(words) = supervision.lost_words() {
+        let what = "its supervisor has lost the scandir, so nobody starts it";
+        return vec![Cause::new(CauseKind::NoSupervisor, what, words)];
+    }
     if let Some(lock) = subject.facts.home_taken() {
         let what = "the gateways of this home run elsewhere: no supervisor runs here";
         return vec![Cause::new(CauseKind::RunsElsewhere, what, lock.runs_gateways())];
