@@ -1,7 +1,8 @@
 //! `gatevisor down`: ends the supervisor of a home, and all its gateways, in order.
 //!
-//! *Lives here:* telling the supervisor, and waiting for its end; saying what runs without one. *Does not live here:* the order
-//! in which a supervisor ends its services (`gatevisor_core`). No desired state is changed.
+//! *Lives here:* telling the supervisor, and waiting for its end; saying what runs without one.
+//! *Does not live here:* the order in which a supervisor ends its services (`gatevisor_core`). No
+//! desired state is changed.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};

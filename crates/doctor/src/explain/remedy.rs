@@ -32,6 +32,14 @@ fn of_served(subject: &Subject) -> Vec<String> {
     vec![caller.about(&["gateway", verb], name)]
 }
 
+/// Returns how the home gets a supervisor. One that has lost its scandir has to end first.
+fn supervised_again(subject: &Subject) -> Vec<String> {
+    let caller = &subject.facts.caller;
+    let is_lost = subject.facts.supervision.lost.is_some();
+    let verbs = if is_lost { &["down", "up"][..] } else { &["up"] };
+    verbs.iter().map(|verb| caller.command([*verb])).collect()
+}
+
 fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
     let caller = &subject.facts.caller;
     let about = |verbs: &[&str]| caller.about(verbs, &subject.name);
@@ -58,10 +66,7 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         | CauseKind::Stopping
         | CauseKind::FinishRuns => Vec::new(),
         CauseKind::ServedByAnother => of_served(subject),
-        CauseKind::NoSupervisor if subject.facts.supervision.lost.is_some() => {
-            vec![caller.command(["down"]), caller.command(["up"])]
-        }
-        CauseKind::Orphan | CauseKind::NoSupervisor => vec![caller.command(["up"])],
+        CauseKind::Orphan | CauseKind::NoSupervisor => supervised_again(subject),
         CauseKind::StoppedOnPurpose
         | CauseKind::StoppedByAnother
         | CauseKind::StoppedByUnknown
