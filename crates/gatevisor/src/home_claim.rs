@@ -161,7 +161,7 @@ fn was_killed(scandir: &Path) -> bool {
 pub struct OtherSupervisor {
     /// Its process.
     pub pid: i32,
-    /// Its scandir.
+    /// The scandir that its command line names.
     pub scandir: PathBuf,
     /// Whether its scandir was removed or moved while it ran. Nobody reaches it there, and a signal
     /// ends it in order.
