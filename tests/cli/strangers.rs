@@ -184,6 +184,20 @@ fn of_a_home_that_a_user_may_not_enter_nothing_is_told_as_missing() {
 }
 
 #[test]
+fn where_the_agent_is_looked_for_in_a_home_that_a_user_may_not_enter_the_home_is_named() {
+    if !is_root() {
+        return;
+    }
+    let mut home = Home::with_agent(&[]);
+    home.tell_agent(None);
+    mode(&home.beside(""), 0o755);
+    mode(home.path(), 0o700);
+    let said = as_a_stranger(&home, "profile list").refused(111);
+    let expected = format!("cannot read the profiles in `{}`: Permission denied", home.path().display());
+    assert!(said.contains(&expected), "{said}");
+}
+
+#[test]
 fn of_a_scandir_that_a_user_may_not_enter_nothing_is_told_as_missing() {
     let seeing = ["profile list", "incidents coder", "agents"];
     closed(|home| vec![home.scandir()], &seeing);

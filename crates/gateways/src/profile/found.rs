@@ -29,8 +29,9 @@ pub fn found_in(home: &Home, usual: &AgentDefinition) -> Result<Option<&'static 
 }
 
 fn has_profiles(home: &Home, agent: &AgentDefinition) -> Result<bool, ListProfilesError> {
-    let path = home.root().join(&agent.profile.marker);
-    let is_marked = look::exists(&path).map_err(|source| ListProfilesError { path, source })?;
+    // What cannot be looked at is the home: whether it has this agent's file is not known.
+    let unseen = |source| ListProfilesError { path: home.root().to_owned(), source };
+    let is_marked = look::exists(&home.root().join(&agent.profile.marker)).map_err(unseen)?;
     Ok(is_marked || !scan(home, agent)?.is_empty())
 }
 
