@@ -16,6 +16,8 @@ use crate::manager::Observed;
 
 /// By how much later than a command was executed its supervisor may have learned of that.
 const SLACK: Duration = Duration::from_secs(1);
+/// By how much later than a death a line of the run that died may be stamped.
+const STAMPED: Duration = Duration::from_millis(100);
 
 /// The moments between which a run of a gateway wrote its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,9 @@ impl RunLines {
     /// moments `beginnings`, as far as these are known.
     ///
     /// A run begins after the death before it, and after its supervisor and its profile. If none of
-    /// these is known, when its supervisor learned of it bounds it.
+    /// these is known, when its supervisor learned of it bounds it. Where its supervisor has paused
+    /// before it, it begins a little later: the last lines of the run before are stamped in that
+    /// pause.
     pub(super) fn of(observed: &Observed, beginnings: [Option<SystemTime>; 2]) -> Self {
         let mut deaths = observed.deaths.iter().rev().filter_map(|death| moment(death.at));
         let (last, previous) = (deaths.next(), deaths.next());
@@ -51,12 +55,15 @@ impl RunLines {
             let before = |began: &SystemTime| end.is_none_or(|end| *began <= end);
             death.into_iter().chain(beginnings.into_iter().flatten().filter(before)).max()
         };
+        let failures = observed.policy.as_ref().map_or(0, |policy| policy.failures);
         let ended = last.and_then(|died| {
-            let learned = || died.checked_sub(ran?)?.checked_sub(SLACK);
-            let since = latest(previous, last).or_else(learned)?;
+            let began = ran.and_then(|ran| died.checked_sub(ran));
+            let previous = previous.map(|death| after_pause(death, began.filter(|_| failures > 1)));
+            let since = latest(previous, last).or_else(|| began?.checked_sub(SLACK))?;
             Some(LineSpan { since, until: executed })
         });
         let learned = || executed?.checked_sub(SLACK);
+        let last = last.map(|death| after_pause(death, executed.filter(|_| failures > 0)));
         let present = status.and_then(|_| latest(last, executed).or_else(learned));
         Self { ended, present: present.map(|since| LineSpan { since, until: None }) }
     }
@@ -70,6 +77,13 @@ impl RunLines {
     pub fn since_ended(&self) -> Option<LineSpan> {
         self.ended.map(|ended| LineSpan { until: None, ..ended }).or(self.present)
     }
+}
+
+/// Returns the moment after a death from which on lines are of the next run. If its supervisor has
+/// paused between the two, it learned at `began` that the next run had begun.
+fn after_pause(death: SystemTime, began: Option<SystemTime>) -> SystemTime {
+    let pause = began.and_then(|began| began.duration_since(death).ok()).unwrap_or_default();
+    death.checked_add(STAMPED.min(pause / 2)).unwrap_or(death)
 }
 
 fn moment(at: Tai64n) -> Option<SystemTime> {
@@ -142,6 +156,24 @@ mod tests {
         assert_eq!(lines(&[], Some(130)).latest(), Some(span(110, None)));
         // Its directory was restored while it ran.
         assert_eq!(lines(&[], Some(105)).latest(), Some(span(100, None)));
+    }
+
+    #[test]
+    fn a_run_that_began_after_a_pause_has_no_line_of_the_run_before_it_that_was_stamped_in_the_pause() {
+        let lines = |failures, up| {
+            let policy = PublishedPolicy { ran_ms: Some(4000), failures, ..PublishedPolicy::default() };
+            let observed = Observed { policy: Some(policy), ..observed(&[110, 120], up) };
+            RunLines::of(&observed, [Some(at(100)), None])
+        };
+        let later = |seconds| at(seconds) + STAMPED;
+        assert_eq!(lines(2, None).ended, Some(LineSpan { since: later(110), until: None }));
+        assert_eq!(lines(1, Some(121)).present, Some(LineSpan { since: later(120), until: None }));
+        // Nothing tells of a pause: the next run may have begun at once.
+        assert_eq!(lines(1, None).ended, Some(span(110, None)));
+        assert_eq!(lines(0, Some(121)).present, Some(span(120, None)));
+        // A pause may be short.
+        assert_eq!(after_pause(at(10), Some(at(10) + STAMPED)), at(10) + STAMPED / 2);
+        assert_eq!(after_pause(at(10), Some(at(9))), at(10), "a clock was set");
     }
 
     #[test]
