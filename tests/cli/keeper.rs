@@ -142,3 +142,31 @@ fn that_a_signal_has_stopped_the_supervisor_is_said_at_once_by_those_who_are_ask
     crate::doctor::fix(&home, &found);
     home.says("health --supervisor").ok();
 }
+
+#[test]
+fn commands_say_at_once_that_a_signal_has_stopped_the_supervisor_and_how_it_goes_on() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.plant("writer");
+    home.up_quietly();
+    home.says("gateway start coder").ok();
+    let supervisor = home.running().pid();
+    home.running().signal(Signal::STOP);
+    waiting::polled("that it is stopped", || {
+        processes::stat(supervisor).is_some_and(|stat| stat.state == 'T').then_some(())
+    });
+    let what = format!("a signal has stopped the supervisor (process {supervisor})");
+    let next = format!("`kill -CONT {supervisor}` continues it");
+    // No limit: a command that waits for it would not end.
+    for line in ["gateway stop coder --timeout 6000", "gateway start writer --timeout 6000", "down"] {
+        let ran = home.says(line);
+        assert!(
+            ran.code == Some(99) && ran.err.contains(&what) && ran.err.contains(&next),
+            "{line}: {ran:?}"
+        );
+    }
+    let ran = home.says("up");
+    assert!(ran.code == Some(103) && ran.err.contains(&next) && !ran.err.contains("ends it"), "{ran:?}");
+    home.running().signal(Signal::CONT);
+    assert_eq!(home.ended().code, Some(0));
+}

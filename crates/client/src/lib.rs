@@ -44,5 +44,6 @@ pub use scandir::{OURS, ScanDir, ScanSendError};
 pub use supervisor_watch::SupervisorWatch;
 pub use unsupervised::{Unsupervised, wait_supervised};
 pub use waiting::{
-    Condition, Quantifier, WaitError, Waited, WaitedTogether, Waiter, act, act_all, wait, wait_together,
+    Beside, Condition, Quantifier, WaitError, Waited, WaitedTogether, Waiter, act, act_all, act_all_beside,
+    wait, wait_together,
 };

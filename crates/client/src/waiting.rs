@@ -38,7 +38,8 @@ pub fn act(
     deadline: Option<Instant>,
 ) -> Result<Waited, WaitError> {
     let mut outcome = Ok(Waited::TimedOut);
-    act_on(std::slice::from_ref(dir), commands, cond, deadline, &mut |_, result| outcome = result);
+    let mut done = |_: usize, result: Outcome| outcome = result;
+    act_on(std::slice::from_ref(dir), commands, cond, deadline, Beside::default(), &mut done);
     outcome
 }
 
@@ -55,8 +56,30 @@ pub fn act_all(
     deadline: Option<Instant>,
     on_progress: &mut dyn FnMut(usize, Waited),
 ) -> Vec<Result<Waited, WaitError>> {
+    act_all_beside(dirs, commands, cond, deadline, Beside::default(), on_progress)
+}
+
+/// What a caller does while it waits for what it has requested.
+#[derive(Default)]
+pub struct Beside<'a> {
+    /// Called when all commands are sent.
+    pub on_sent: Option<&'a mut dyn FnMut()>,
+    /// Returns whether the service with this index need not be waited for any longer, which counts
+    /// as if the deadline had passed. Asked at the beginning, and every second at the least.
+    pub gives_up: Option<&'a dyn Fn(usize) -> bool>,
+}
+
+/// Does the same as [`act_all`], and something else beside.
+pub fn act_all_beside(
+    dirs: &[ServiceDir],
+    commands: &[Control],
+    cond: Condition,
+    deadline: Option<Instant>,
+    beside: Beside<'_>,
+    on_progress: &mut dyn FnMut(usize, Waited),
+) -> Vec<Result<Waited, WaitError>> {
     let mut outcomes: Vec<Outcome> = dirs.iter().map(|_| Ok(Waited::TimedOut)).collect();
-    act_on(dirs, commands, cond, deadline, &mut |index, outcome| {
+    act_on(dirs, commands, cond, deadline, beside, &mut |index, outcome| {
         if let Ok(waited) = outcome {
             on_progress(index, waited);
         }
@@ -135,7 +158,7 @@ impl Waiter {
     }
 
     fn run(&mut self, goal: Goal, deadline: Option<Instant>) -> Outcome {
-        let one = TrackedGoal { tracked: &mut self.tracked, goal };
+        let one = TrackedGoal::new(&mut self.tracked, goal);
         engine::wait_one(one, deadline).unwrap_or(Ok(Waited::TimedOut))
     }
 }
@@ -146,6 +169,7 @@ fn act_on(
     commands: &[Control],
     cond: Condition,
     deadline: Option<Instant>,
+    beside: Beside<'_>,
     done: &mut dyn FnMut(usize, Outcome),
 ) {
     // Only a request to be down can be obeyed without an event.
@@ -163,7 +187,14 @@ fn act_on(
     for tracked in &mut all {
         tracked.send(commands);
     }
-    let goals = all.iter_mut().enumerate().map(|(index, tracked)| TrackedGoal { tracked, goal: goal(index) });
+    if let Some(on_sent) = beside.on_sent {
+        on_sent();
+    }
+    let goals = all.iter_mut().enumerate().map(|(index, tracked)| {
+        let mut one = TrackedGoal::new(tracked, goal(index));
+        one.gives_up = beside.gives_up.map(|gives_up| (gives_up, index));
+        one
+    });
     let mut goals: Vec<TrackedGoal<'_>> = goals.collect();
     let shared = changes.as_ref().map(|changes| changes as &dyn SharedNews);
     engine::wait_each_with(&mut goals, shared, deadline, done);

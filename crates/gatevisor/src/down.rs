@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use gatevisor_client::ScanDir;
 use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect;
-use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_gateways::manager::{STOPPED_FOR, ScandirManager};
 use gatevisor_wire::Pid;
 use gatevisor_wire::scan::ScanCommand;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -56,7 +56,10 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     say_when_interrupted(context, options);
     scandir.send(&[ScanCommand::Terminate]).map_err(|error| CommandError::of(Exit::System, &error))?;
     if options.no_wait {
-        return tell(context, pid, "the supervisor is stopping everything in order");
+        return match context.manager.stopped_supervisor() {
+            Some(pid) => tell(context, Some(pid), &interrupt::stopped_words(pid)),
+            None => tell(context, pid, "the supervisor is stopping everything in order"),
+        };
     }
     let Some(held) = held else {
         out::warn(
@@ -133,7 +136,10 @@ fn say_when_interrupted(context: &CommandContext, options: &args::Down) {
     }
     let manager = context.manager.clone();
     interrupt::on_signal(move || {
-        out::say(format_args!("interrupted; the supervisor goes on stopping{}", still_up(&manager)));
+        out::say(match manager.stopped_supervisor() {
+            Some(pid) => format!("interrupted; {}", interrupt::stopped_words(pid)),
+            None => format!("interrupted; the supervisor goes on stopping{}", still_up(&manager)),
+        });
         true
     });
 }
@@ -143,6 +149,9 @@ fn until_ended(context: &CommandContext, options: &args::Down, held: &OwnedFd) -
     if ends(&context.manager, held, options.timeout)? {
         return Ok(());
     }
+    if let Some(pid) = context.manager.stopped_supervisor() {
+        return Err(CommandError::new(Exit::TimedOut, interrupt::stopped_words(pid)));
+    }
     let left = still_up(&context.manager);
     Err(CommandError::new(
         Exit::TimedOut,
@@ -150,14 +159,18 @@ fn until_ended(context: &CommandContext, options: &args::Down, held: &OwnedFd) -
     ))
 }
 
-/// Returns whether a process ends in time; tells meanwhile for which gateways it waits.
+/// Returns whether a process ends in time; tells meanwhile for which gateways it waits. One that a
+/// signal has stopped does not.
 fn ends(manager: &ScandirManager, held: &OwnedFd, timeout: Option<Duration>) -> Result<bool, CommandError> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut longest = STOPPED_FOR;
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let wait = left.unwrap_or(SAY_EVERY).min(SAY_EVERY);
+        let wait = left.unwrap_or(longest).min(longest);
         match poll(&mut [PollFd::new(held, PollFlags::IN)], Timespec::try_from(wait).ok().as_ref()) {
             Ok(0) if left.is_some_and(|left| left <= wait) => return Ok(false),
+            Ok(0) if manager.stopped_supervisor().is_some() => return Ok(false),
+            Ok(0) if longest < SAY_EVERY => longest = SAY_EVERY,
             Ok(0) => out::say(format_args!("waiting for the supervisor{}", still_up(manager))),
             Ok(_) => return Ok(true),
             Err(Errno::INTR) => {}

@@ -14,6 +14,7 @@ use gatevisor_gateways::manager::{GatewayVerb, ScandirManager};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_sys::signal::{SIGINT, SIGTERM, SignalFd};
 use gatevisor_term::stream;
+use gatevisor_wire::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
@@ -132,8 +133,13 @@ impl InterruptedCommand {
     }
 
     fn say(&self) {
-        out::say("interrupted; the request stands, and the supervisor carries it out");
         let reports = inspect::inspect_each(&self.manager, &self.names);
+        let stands = reports.iter().flatten().all(|report| is_told(self.verb, report));
+        out::say(match self.manager.stopped_supervisor() {
+            Some(pid) => format!("interrupted; {}", stopped_words(pid)),
+            None if stands => "interrupted; the request stands, and the supervisor carries it out".to_owned(),
+            None => "interrupted".to_owned(),
+        });
         for (index, (name, report)) in self.names.iter().zip(reports).enumerate() {
             let so_far = match report {
                 Ok(report) => so_far(self.verb, self.before.get(index).copied().flatten(), &report),
@@ -162,12 +168,29 @@ fn shows(report: &ServiceReport) -> bool {
     report.ready == Some(true) || report.is_live() == Some(true)
 }
 
+/// Returns what is to be done about a supervisor that a signal has stopped.
+pub fn stopped_words(pid: Pid) -> String {
+    format!(
+        "a signal has stopped the supervisor (process {pid}), which carries this out when it goes on; `kill -CONT \
+         {pid}` continues it"
+    )
+}
+
+/// Returns whether the supervisor wants of a gateway what the command wants.
+fn is_told(verb: GatewayVerb, report: &ServiceReport) -> bool {
+    report.wantedup != Some(verb == GatewayVerb::Stop)
+}
+
 /// Returns how far the command has come with one gateway.
 fn so_far(verb: GatewayVerb, before: Option<i32>, report: &ServiceReport) -> String {
     let state = ShownState(report);
     match verb {
-        GatewayVerb::Start if report.wantedup == Some(false) => format!("not told to start; it is {state}"),
-        GatewayVerb::Stop if report.wantedup == Some(true) => format!("not told to stop; it is {state}"),
+        GatewayVerb::Start | GatewayVerb::Restart if !is_told(verb, report) => {
+            format!("its supervisor wants it down now; it is {state}")
+        }
+        GatewayVerb::Stop if !is_told(verb, report) => {
+            format!("its supervisor wants it up now; it is {state}")
+        }
         GatewayVerb::Restart if report.pid.is_some() && report.pid == before => {
             format!("not restarted yet; it is {state}")
         }

@@ -17,6 +17,7 @@ use std::sync::mpsc::{Sender, channel};
 use gatevisor_boot::environment::{self, Variable};
 use gatevisor_boot::volume::{self, HeldHomeLock, LockFile, LockFileWatch};
 use gatevisor_client::ServiceDir;
+use gatevisor_gateways::desired::Desired;
 use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::reconcile::{ProfileAction, ReconcileSettings, take_over};
 use gatevisor_gateways::watch::ProfileWatcher;
@@ -318,8 +319,10 @@ fn start(manager: &ScandirManager, variables: &[Variable]) -> Result<(), Command
     let wanted = report.actions.iter().filter(|action| action.action == ProfileAction::Started);
     for name in wanted.filter_map(|action| action.name.as_ref()) {
         let slot = ServiceDir::new(manager.scandir().join(name.service_entry()));
-        if let Err(error) = slot.send(&[Control::Up]) {
-            out::warn(&CommandError::of(Exit::System, &error).message);
+        match slot.send(&[Control::Up]) {
+            // A command may have stopped it since its desired state was read.
+            Ok(()) => manager.settle(name, Desired::Running, None),
+            Err(error) => out::warn(&CommandError::of(Exit::System, &error).message),
         }
     }
     Ok(())

@@ -110,13 +110,13 @@ fn taken(context: &CommandContext) -> CommandError {
     let pid = ScanDir::new(scandir).holder().map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let gateways = inspect::survey(&context.manager).unwrap_or_default();
     let what = summary::of(&gateways).map_or_else(String::new, |words| format!(", with {words}"));
+    let next = match context.manager.stopped_supervisor() {
+        Some(pid) => format!("a signal has stopped it, and `kill -CONT {pid}` continues it"),
+        None => "`gatevisor status` shows what it does, and `gatevisor down` ends it".to_owned(),
+    };
     CommandError::new(
         Exit::AlreadySupervised,
-        format!(
-            "another supervisor{pid} already runs on `{}`{what}; `gatevisor status` shows what it does, and \
-             `gatevisor down` ends it",
-            scandir.display()
-        ),
+        format!("another supervisor{pid} already runs on `{}`{what}; {next}", scandir.display()),
     )
 }
 

@@ -3,10 +3,12 @@
 //! *Lives here:* what Ctrl-C means meanwhile. *Does not live here:* removing one
 //! (`gatevisor_gateways`), and what is said of it (`gateway`, `profile`).
 
+use gatevisor_gateways::desired::Desired;
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_paths::by_path;
 use gatevisor_wire::control::Control;
+use jiff::Timestamp;
 
 use crate::context::CommandContext;
 use crate::each::{self, Interruption};
@@ -23,7 +25,7 @@ pub fn each(
     let manager = context.manager.clone();
     let is_wanted = |name: &&ProfileName| manager.slot(name).status().is_ok_and(|status| status.want_up);
     let wanted = names.iter().filter(is_wanted).cloned().collect();
-    each::at_once_until(context, names, Withdrawal { manager, wanted }, job)
+    each::at_once_until(context, names, Withdrawal { manager, wanted, began: Timestamp::now() }, job)
 }
 
 /// Slots that are being removed.
@@ -31,6 +33,8 @@ struct Withdrawal {
     manager: ScandirManager,
     /// Those whose gateways were wanted up.
     wanted: Vec<ProfileName>,
+    /// When the command began.
+    began: Timestamp,
 }
 
 impl Interruption for Withdrawal {
@@ -44,6 +48,8 @@ impl Interruption for Withdrawal {
         }
         match self.manager.slot(name).send(&[Control::Up]) {
             Ok(()) => {
+                // Another command may have stopped it meanwhile.
+                self.manager.settle(name, Desired::Running, Some(self.began));
                 "nothing of it was removed, and its gateway is started again when it has ended".to_owned()
             }
             Err(error) => format!("nothing of it was removed, and its gateway is down: {error}"),

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::entries;
 use gatevisor_gateways::desired::{
-    Desired, DesiredState, MAX_BYTES, Provenance, RecordError, migrate, overwritten, read, record,
+    Desired, DesiredState, MAX_BYTES, Provenance, RecordError, migrate, overwritten, read, read_commanded,
+    record, record_for_another, record_now, record_unless_newer,
 };
 use gatevisor_wire::exit::ExitError as _;
 use insta::assert_snapshot;
@@ -53,6 +54,36 @@ fn a_first_desired_state_makes_the_file() {
     assert_eq!(recording.warning, None);
     assert_snapshot!(masked(dir.path()), @r#"{"desired_state":"running","desired_by":{"uid":1000,"user":"alice","command":"gatevisor stop","pid":42,"state":"running","profile":"default","profile_mark":"MARK"},"desired_at":"2026-05-28T20:26:40.123Z","updated_at":1780000000}"#);
     assert_eq!(entries(dir.path()), [".gateway_state.json.lock", FILE]);
+}
+
+#[test]
+fn desired_states_have_times_in_the_order_in_which_they_were_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = |desired| record_now(dir.path(), FILE, desired_state(desired), true).unwrap().0;
+    let all: Vec<Timestamp> = (0..50).map(|_| record(Desired::Running).at).collect();
+    assert!(all.is_sorted_by(|one, next| one.as_millisecond() < next.as_millisecond()), "{all:?}");
+    // A time far in the future is nobody's of now.
+    let far = Timestamp::now().checked_add(jiff::SignedDuration::from_hours(1)).unwrap();
+    drop(gatevisor_gateways::desired::record(
+        dir.path(),
+        FILE,
+        &DesiredState { at: far, ..desired_state(Desired::Running) },
+    ));
+    assert!(record(Desired::Stopped).at < far);
+}
+
+#[test]
+fn an_older_desired_state_does_not_replace_a_newer_one_of_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = desired_state(Desired::Stopped);
+    let newer = DesiredState { at: Timestamp::from_millisecond(1_780_000_000_124).unwrap(), ..old.clone() };
+    drop(record(dir.path(), FILE, &DesiredState { desired: Desired::Running, ..newer.clone() }).unwrap());
+    assert_eq!(record_unless_newer(dir.path(), FILE, &old).unwrap(), None);
+    assert!(!record_for_another(dir.path(), FILE, Desired::Stopped, old.at).unwrap());
+    assert_eq!(read_commanded(dir.path(), FILE).unwrap(), (Desired::Running, newer.at));
+    assert!(record_unless_newer(dir.path(), FILE, &newer).unwrap().is_some());
+    assert!(record_for_another(dir.path(), FILE, Desired::Running, newer.at).unwrap());
+    assert_eq!(read_commanded(dir.path(), FILE), None, "another program said so");
 }
 
 #[test]

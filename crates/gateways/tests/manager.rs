@@ -17,11 +17,12 @@ use common::{WAIT_LIMIT, World, agent, free_port, http_agent, name, request};
 use gatevisor_gateways::agent::PlannedStop;
 use gatevisor_gateways::inspect::{self, ServiceState};
 use gatevisor_gateways::manager::{
-    ControlError, RegisterError, Registered, RestartOutcome, StartOutcome, StopOutcome, Unregistered,
-    WaitFor, WaitOutcome, WaitUntil,
+    ControlError, GatewayRequest, RegisterError, Registered, RestartOutcome, StartOutcome, StopOutcome,
+    Unregistered, WaitFor, WaitOutcome, WaitUntil,
 };
 use gatevisor_gateways::{AgentDefinition, ServiceManager};
 use gatevisor_wire::exit::ExitError as _;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 const SLEEP: [&str; 2] = ["sleep", "1000"];
 const STUBBORN: [&str; 3] = ["sh", "-c", "trap '' TERM; while :; do read x </dev/zero; done"];
@@ -352,6 +353,38 @@ fn a_desired_state_survives_a_gateway_that_puts_an_older_one_back_while_it_ends(
     assert_eq!(world.manager.stop(&coder, &request(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
     assert_eq!(world.state(&coder)["desired_state"], "stopped");
     assert_eq!(world.state(&coder)["mark"], 1, "the gateway must have overwritten it");
+}
+
+#[test]
+fn a_stop_that_a_start_overtakes_says_so_at_once_and_names_who_started_it() {
+    let mut agent = trapping("echo got >got; read x <go");
+    agent.gateway.stop_timeout_ms = 600_000;
+    let world = World::supervised(agent);
+    let coder = world.profile("coder");
+    let home = world.manager.home().profile_dir(&coder);
+    for fifo in ["got", "go"] {
+        mknodat(CWD, home.join(fifo), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+    world.start_and_receive(&coder);
+    let unlimited = || GatewayRequest { timeout: None, ..request(WaitFor::Up) };
+    let stopped = thread::scope(|scope| {
+        let stop = scope.spawn(|| world.manager.stop(&coder, &unlimited()));
+        assert_eq!(std::fs::read_to_string(home.join("got")).unwrap(), "got\n");
+        drop(world.manager.start(&coder, &request(WaitFor::Nothing)).unwrap());
+        stop.join().unwrap()
+    });
+    let error = stopped.unwrap_err();
+    assert!(matches!(error, ControlError::Started { .. }), "{error:?}");
+    let expected = "the stop of `coder` was given up, because the gateway was started meanwhile: \
+                    its desired state is now running, said by ";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    // Nobody is there for the next process, so no FIFO may hold it up.
+    for fifo in ["started", "got"] {
+        std::fs::remove_file(home.join(fifo)).unwrap();
+    }
+    std::fs::write(home.join("go"), "\n").unwrap();
+    std::fs::remove_file(home.join("go")).unwrap();
+    std::fs::write(home.join("go"), "\n").unwrap();
 }
 
 #[test]

@@ -96,7 +96,15 @@ fn commands_that_fail_say_what_failed_why_and_what_to_do() {
         },
         ControlError::Failed { name: name.clone(), reason: "exit 78: configuration error".to_owned() },
         ControlError::Refused { name: name.clone(), reason: "others may write to it".into() },
-        ControlError::SupervisorGone { name },
+        ControlError::SupervisorGone { name: name.clone() },
+        ControlError::Stopped { verb: GatewayVerb::Restart, name: name.clone(), by: "BY".into() },
+        ControlError::Started { name: name.clone(), by: "BY".into() },
+        ControlError::SupervisorStopped {
+            verb: GatewayVerb::Stop,
+            name,
+            pid: gatevisor_wire::Pid::new(77).unwrap(),
+            state: "up".into(),
+        },
     ];
     assert_snapshot!(all.iter().map(|e| show(e.exit_code(), e)).collect::<Vec<_>>().join("\n"), @r"
         1 there is no profile `coder` in `/opt/data/profiles`; `gatevisor profile create coder` makes one
@@ -123,6 +131,9 @@ fn commands_that_fail_say_what_failed_why_and_what_to_do() {
         1 the gateway of `coder` failed for good: exit 78: configuration error; fix that, then start it again
         111 the supervisor refuses the slot of `coder`: others may write to it; the desired state is recorded
         102 the supervisor of `coder` went away; the desired state is recorded and takes effect at the next `gatevisor up`
+        1 the restart of `coder` was given up, because the gateway was stopped meanwhile: BY
+        1 the stop of `coder` was given up, because the gateway was started meanwhile: BY
+        99 gave up waiting for the stop of `coder`, because a signal has stopped the supervisor (process 77): it carries the request out when it goes on; `kill -CONT 77` continues it (the last that it said of the gateway: up)
         ");
 }
 

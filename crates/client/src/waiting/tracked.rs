@@ -12,7 +12,11 @@ use rustix::io::Errno;
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
 };
+
+/// How often a caller is asked whether it gives up.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What ends the wait for one service.
 #[derive(Debug, Clone, Copy)]
@@ -300,13 +304,31 @@ fn has_given_up(dir: &ServiceDir) -> bool {
 }
 
 /// A service, with the goal of the wait for it.
-#[derive(Debug)]
 pub(super) struct TrackedGoal<'a> {
-    pub(super) tracked: &'a mut Tracked,
-    pub(super) goal: Goal,
+    tracked: &'a mut Tracked,
+    goal: Goal,
+    /// Tells whether the caller gives up waiting for the service with this index.
+    pub(super) gives_up: Option<(&'a dyn Fn(usize) -> bool, usize)>,
+    /// When to ask that again.
+    due: Option<Instant>,
 }
 
-impl TrackedGoal<'_> {
+impl<'a> TrackedGoal<'a> {
+    pub(super) const fn new(tracked: &'a mut Tracked, goal: Goal) -> Self {
+        Self { tracked, goal, gives_up: None, due: None }
+    }
+
+    /// Returns whether the caller gives up.
+    fn is_given_up(&mut self) -> bool {
+        let Some((gives_up, index)) = self.gives_up else { return false };
+        let now = Instant::now();
+        if self.due.is_some_and(|due| now < due) {
+            return false;
+        }
+        self.due = now.checked_add(ASK_AGAIN);
+        gives_up(index)
+    }
+
     fn decide(&mut self, woken: Woken) -> Result<Option<Waited>, WaitError> {
         let (tracked, goal) = (&mut *self.tracked, self.goal);
         let mut waited = if woken.first { tracked.begin(goal)? } else { None };
@@ -328,7 +350,12 @@ impl Waiting for TrackedGoal<'_> {
     }
 
     fn step(&mut self, woken: Woken) -> Option<Outcome> {
-        self.decide(woken).transpose()
+        let decided = self.decide(woken).transpose();
+        decided.or_else(|| self.is_given_up().then_some(Ok(Waited::TimedOut)))
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     fn late(&mut self) -> Outcome {

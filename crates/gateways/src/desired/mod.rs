@@ -23,9 +23,10 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use lock::lock as lock_beside;
 pub use lock::stuck_locks;
-pub use read::{Prior, ReadStateError, Recorded, is_stopped, read};
+pub use read::{Prior, ReadStateError, Recorded, is_stopped, read, read_commanded};
 pub use write::{
-    RecordError, Recording, forget, migrate, overwritten, record, record_at_once, record_for_another,
+    RecordError, Recording, forget, migrate, overwritten, record, record_for_another, record_now,
+    record_unless_newer,
 };
 
 /// The most bytes that a state file may have.

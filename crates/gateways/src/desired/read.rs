@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -153,6 +154,20 @@ pub fn read(directory: &Path, name: &str) -> Result<Option<Recorded>, ReadStateE
 /// that cannot be read or understood does not.
 pub fn is_stopped(directory: &Path, name: &str) -> bool {
     read(directory, name).ok().flatten().is_some_and(|recorded| recorded.prior.is_stopped())
+}
+
+/// Returns the desired state that one of our commands has recorded, and when; `None` if another
+/// program has set it, if nothing tells who has, or if the file cannot be read.
+pub fn read_commanded(directory: &Path, name: &str) -> Option<(Desired, Timestamp)> {
+    commanded(&read_object(&directory.join(name)).ok()??, &ProfilePlace::of(directory))
+}
+
+pub(super) fn commanded(object: &Map<String, Value>, place: &ProfilePlace) -> Option<(Desired, Timestamp)> {
+    let origin = origin(object, place);
+    origin.desired_by?;
+    let desired = object.get("desired_state")?.as_str()?;
+    let desired = [Desired::Running, Desired::Stopped].into_iter().find(|one| one.word() == desired)?;
+    Some((desired, origin.desired_at?.parse().ok()?))
 }
 
 /// Returns the object that a state file holds.

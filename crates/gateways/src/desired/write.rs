@@ -9,11 +9,12 @@
 //!
 //! **Source:** SM-8, L-19, invariant *A desired state acknowledged to a user is on disk*.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use rustix::fs::{AtFlags, statat, unlinkat};
 use rustix::io::Errno;
 use serde_json::{Map, Value};
@@ -22,12 +23,14 @@ use gatevisor_wire::exit::{Exit, ExitError};
 
 use super::lock::lock;
 use super::origin::ProfilePlace;
-use super::read::{ReadStateError, read_object};
+use super::read::{ReadStateError, commanded, read_object};
 use super::{Desired, DesiredState, MAX_BYTES, bounded};
 use crate::files::{commit, open_directory, rename_new, write_beside};
 
 /// How many invalid files are kept beside the file.
 const INVALID_KEPT: u32 = 10;
+/// By how much the clock may have gone back while desired states keep their order.
+const CLOCK_STEP: SignedDuration = SignedDuration::from_mins(1);
 
 /// What recording a desired state did besides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,34 +91,63 @@ impl ExitError for RecordError {
 /// invalid file is moved aside and never destroyed.
 pub fn record(directory: &Path, name: &str, desired_state: &DesiredState) -> Result<Recording, RecordError> {
     update(directory, name, true, &|object| put(object, directory, desired_state))
+        .map(Option::unwrap_or_default)
 }
 
-/// Does what [`record`] does, but fails at once if another writer holds the lock. For callers that
-/// must not wait.
-pub fn record_at_once(
+/// Does what [`record`] does with the time of this very moment, and returns what is recorded. So
+/// the times of desired states are in the order in which they were recorded.
+///
+/// Without `may_wait`, it fails at once if another writer holds the lock.
+pub fn record_now(
+    directory: &Path,
+    name: &str,
+    desired_state: DesiredState,
+    may_wait: bool,
+) -> Result<(DesiredState, Recording), RecordError> {
+    let at = Cell::new(desired_state.at);
+    let put = |object: &mut Map<String, Value>| {
+        at.set(later_than(object, Timestamp::now()));
+        put(object, directory, &DesiredState { at: at.get(), ..desired_state.clone() })
+    };
+    let recording = update(directory, name, may_wait, &put)?.unwrap_or_default();
+    Ok((DesiredState { at: at.get(), ..desired_state }, recording))
+}
+
+/// Does what [`record`] does, unless a newer desired state of a command is recorded; then returns
+/// `None`.
+pub fn record_unless_newer(
     directory: &Path,
     name: &str,
     desired_state: &DesiredState,
-) -> Result<Recording, RecordError> {
-    update(directory, name, false, &|object| put(object, directory, desired_state))
+) -> Result<Option<Recording>, RecordError> {
+    let place = ProfilePlace::of(directory);
+    update(directory, name, true, &|object| {
+        !is_newer(object, &place, desired_state.at) && put(object, directory, desired_state)
+    })
 }
 
 /// Records what another program desires but did not write down itself. Nobody knows who asked, or
-/// why.
+/// why. Returns whether it is recorded: it is not if a command has recorded a desired state after
+/// `since`.
 pub fn record_for_another(
     directory: &Path,
     name: &str,
     desired: Desired,
-    at: Timestamp,
-) -> Result<(), RecordError> {
+    since: Timestamp,
+) -> Result<bool, RecordError> {
+    let place = ProfilePlace::of(directory);
     let put = |object: &mut Map<String, Value>| {
+        if is_newer(object, &place, since) {
+            return false;
+        }
         for key in ["desired_by", "desired_reason", "desired_at"] {
             object.shift_remove(key);
         }
         object.insert("desired_state".to_owned(), Value::from(desired.word()));
-        object.insert("updated_at".to_owned(), Value::from(at.as_second()));
+        object.insert("updated_at".to_owned(), Value::from(Timestamp::now().as_second()));
+        true
     };
-    update(directory, name, true, &put).map(drop)
+    update(directory, name, true, &put).map(|recording| recording.is_some())
 }
 
 /// Records that the root profile shall run, because the container's command used to be the gateway.
@@ -155,6 +187,7 @@ pub fn forget(directory: &Path, name: &str, keys: &[&str]) -> Result<(), RecordE
         for key in keys {
             object.shift_remove(*key);
         }
+        true
     };
     update(directory, name, false, &change).map(drop)
 }
@@ -170,12 +203,14 @@ pub fn overwritten(directory: &Path, name: &str, desired_state: &DesiredState) -
     object.get("desired_at").and_then(Value::as_str).is_none_or(|at| at < ours.as_str())
 }
 
+/// Changes a state file, unless `change` returns that nothing is to be changed; then returns
+/// `None`.
 fn update(
     directory: &Path,
     name: &str,
     may_wait: bool,
-    change: &dyn Fn(&mut Map<String, Value>),
-) -> Result<Recording, RecordError> {
+    change: &dyn Fn(&mut Map<String, Value>) -> bool,
+) -> Result<Option<Recording>, RecordError> {
     let path = directory.join(name);
     let parent = open_home(directory)?;
     let _lock = locked(parent.as_fd(), &path, may_wait)?;
@@ -184,15 +219,31 @@ fn update(
         Err(error) if error.is_content() => (Map::new(), Some(error)),
         Err(error) => return Err(RecordError::Read(error)),
     };
-    change(&mut object);
+    if !change(&mut object) {
+        return Ok(None);
+    }
     let aside = replace(parent.as_fd(), name, &path, &object, invalid.as_ref())?;
     let warning = invalid.zip(aside).map(|(error, aside)| {
         format!("{}, so it was moved aside to `{aside}` and begun afresh", error.reason(&format!("`{name}`")))
     });
-    Ok(Recording { warning })
+    Ok(Some(Recording { warning }))
 }
 
-fn put(object: &mut Map<String, Value>, directory: &Path, desired_state: &DesiredState) {
+/// Returns whether a command has recorded a desired state after a moment.
+fn is_newer(object: &Map<String, Value>, place: &ProfilePlace, since: Timestamp) -> bool {
+    commanded(object, place).is_some_and(|(_, at)| at > rounded(since))
+}
+
+/// Returns the time for a desired state that is recorded now. It is later than that of the record
+/// which it replaces, also within the same millisecond and where the clock went back a little.
+fn later_than(object: &Map<String, Value>, now: Timestamp) -> Timestamp {
+    let last = object.get("desired_at").and_then(Value::as_str).and_then(|at| at.parse::<Timestamp>().ok());
+    let Some(next) = last.and_then(|last| last.checked_add(1.millisecond()).ok()) else { return now };
+    let is_soon = now.checked_add(CLOCK_STEP).is_ok_and(|limit| next <= limit);
+    if is_soon { now.max(next) } else { now }
+}
+
+fn put(object: &mut Map<String, Value>, directory: &Path, desired_state: &DesiredState) -> bool {
     let by = &desired_state.by;
     let mut provenance = Map::new();
     provenance.insert("uid".to_owned(), Value::from(by.uid));
@@ -223,6 +274,12 @@ fn put(object: &mut Map<String, Value>, directory: &Path, desired_state: &Desire
     }
     object.insert("desired_at".to_owned(), Value::from(stamp(desired_state.at)));
     object.insert("updated_at".to_owned(), Value::from(desired_state.at.as_second()));
+    true
+}
+
+/// Returns a time as it is recorded.
+fn rounded(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
 /// Returns a time in RFC 3339, UTC, to the millisecond.

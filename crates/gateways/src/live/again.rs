@@ -13,7 +13,7 @@ use gatevisor_liveness::Life;
 use gatevisor_wire::control::Control;
 use gatevisor_wire::policy::{ENDED_ON_PURPOSE, RestartPhase};
 
-use crate::desired;
+use crate::desired::{self, Desired};
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
@@ -40,6 +40,10 @@ impl EndedHere {
                 if !is_stopped(manager, service) {
                     // If nobody reads it, there is no supervisor that could start it.
                     let _ = dir.send(&[Control::Up]);
+                    // A command may have stopped it since that was looked at.
+                    if let Some(name) = ProfileName::of_service(service.as_bytes()) {
+                        manager.settle(&name, Desired::Running, None);
+                    }
                 }
             }
             // Its supervisor has not decided yet, or starts it by itself.

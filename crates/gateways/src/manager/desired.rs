@@ -37,9 +37,9 @@ impl ScandirManager {
         desired: Desired,
         request: &GatewayRequest,
     ) -> Result<(DesiredState, Vec<String>), RecordError> {
-        let desired_state = desired_state_of(desired, request);
-        let recording =
-            desired::record(&self.home.profile_dir(name), &self.agent.gateway.state_file, &desired_state)?;
+        let (home, file) = (self.home.profile_dir(name), &self.agent.gateway.state_file);
+        let (desired_state, recording) =
+            desired::record_now(&home, file, desired_state_of(desired, request), true)?;
         Ok((desired_state, recording.warning.into_iter().collect()))
     }
 
@@ -54,8 +54,8 @@ impl ScandirManager {
         if !desired::overwritten(&home, file, desired_state) {
             return;
         }
-        match desired::record(&home, file, desired_state) {
-            Ok(recording) => warnings.extend(recording.warning),
+        match desired::record_unless_newer(&home, file, desired_state) {
+            Ok(recording) => warnings.extend(recording.and_then(|recording| recording.warning)),
             Err(error) => warnings.push(format!(
                 "the gateway overwrote the desired state, and it cannot be recorded again: {error}"
             )),
@@ -80,20 +80,21 @@ impl ScandirManager {
     ) -> Result<(DesiredState, Vec<String>), ControlError> {
         self.check_profile(name)?;
         let desired = if verb == GatewayVerb::Stop { Desired::Stopped } else { Desired::Running };
-        let running = self.supervisor_running()?;
+        self.supervisor_running()?;
         let recorded = self.record(name, desired, request).map_err(|source| ControlError::Record {
             verb,
             name: name.clone(),
             source,
         })?;
-        if running { Ok(recorded) } else { Err(self.no_supervisor(name, desired)) }
+        // One that has begun meanwhile may have read the record before.
+        if self.supervisor_running()? { Ok(recorded) } else { Err(self.no_supervisor(name, desired)) }
     }
 
     /// Records the desired state for a stop if that is possible at once, and returns the warnings.
     ///
     /// A full disk, a read-only file system or a lock that somebody holds must not keep anybody
     /// from stopping a gateway. The returned `false` means that the desired state must be recorded
-    /// when the gateway is down.
+    /// when the supervisor was told.
     pub(super) fn desired_state_to_stop(
         &self,
         name: &ProfileName,
@@ -107,27 +108,26 @@ impl ScandirManager {
         if !self.has_slot(name)? {
             return Err(self.not_registered(name));
         }
-        let desired_state = desired_state_of(Desired::Stopped, request);
-        let recorded = desired::record_at_once(
-            &self.home.profile_dir(name),
-            &self.agent.gateway.state_file,
-            &desired_state,
-        );
-        let (is_kept, warning) = match recorded {
-            Ok(recording) => (true, recording.warning),
-            Err(_) => (false, None),
-        };
-        Ok((desired_state, is_kept, warning.into_iter().collect()))
+        let (home, file) = (self.home.profile_dir(name), &self.agent.gateway.state_file);
+        match desired::record_now(&home, file, desired_state_of(Desired::Stopped, request), false) {
+            Ok((desired_state, recording)) => {
+                Ok((desired_state, true, recording.warning.into_iter().collect()))
+            }
+            // Later than what whoever holds the lock is recording.
+            Err(_) => Ok((desired_state_of(Desired::Stopped, request), false, Vec::new())),
+        }
     }
 
-    /// Records the desired state for a stop that has been carried out.
+    /// Records the desired state for a stop whose supervisor was told, unless another command has
+    /// recorded one since it was asked for.
     pub(super) fn keep_stopped(
         &self,
         name: &ProfileName,
         desired_state: &DesiredState,
     ) -> Result<Vec<String>, RecordError> {
         let (home, file) = (self.home.profile_dir(name), &self.agent.gateway.state_file);
-        desired::record(&home, file, desired_state).map(|recording| recording.warning.into_iter().collect())
+        let recording = desired::record_unless_newer(&home, file, desired_state)?;
+        Ok(recording.and_then(|recording| recording.warning).into_iter().collect())
     }
 
     /// Tells a gateway that the signal which follows is a planned stop, if the agent has a file for

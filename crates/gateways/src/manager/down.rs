@@ -2,17 +2,20 @@
 //!
 //! *Does not live here:* removing their slots (see `withdraw`).
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::{Duration, Instant};
 
-use gatevisor_client::{Condition, SendError, ServiceDir, WaitError, Waited, act_all, status_view};
+use gatevisor_client::{
+    Beside, Condition, SendError, ServiceDir, WaitError, Waited, act_all_beside, status_view,
+};
 use gatevisor_wire::control::Control;
 
 use super::errors::{ControlError, GatewayVerb};
 use super::follow::after;
-use super::{Done, GatewayRequest, ScandirManager, StopOutcome, WaitFor};
+use super::{Done, GatewayRequest, STOPPED_FOR, ScandirManager, StopOutcome, WaitFor};
 use crate::agent::ServedFrom;
-use crate::desired::{Desired, DesiredState};
+use crate::desired::{Desired, DesiredState, RecordError};
 use crate::planned_stop_marker;
 use crate::profile::ProfileName;
 
@@ -23,8 +26,8 @@ struct Stopping<'a> {
     was_down: bool,
     desired_state: DesiredState,
     /// Whether the desired state is recorded.
-    is_kept: bool,
-    warnings: Vec<String>,
+    is_kept: Cell<bool>,
+    warnings: RefCell<Vec<String>>,
 }
 
 /// What was begun for one of many.
@@ -64,11 +67,9 @@ impl ScandirManager {
                 }
             })
             .collect();
-        let own = begun.iter().filter_map(Begun::own);
-        let dirs: Vec<ServiceDir> = own.map(|stopping| stopping.dir.clone()).collect();
-        let timeout = request.timeout.unwrap_or_else(|| self.stop_timeout());
+        let own: Vec<&Stopping<'_>> = begun.iter().filter_map(Begun::own).collect();
         let told = Instant::now();
-        let mut answers = tell_down(&dirs, request.wait, timeout).into_iter();
+        let mut answers = self.tell_down(&own, request).into_iter();
         let waited = told.elapsed();
         let finish = |begun: Begun<'_>| match begun {
             Begun::Served(done) => done,
@@ -99,7 +100,14 @@ impl ScandirManager {
             warnings
                 .push(format!("the desired state is recorded, but nothing is stopped elsewhere: {standing}"));
         }
-        Ok(Stopping { name, dir, was_down, desired_state, is_kept, warnings })
+        Ok(Stopping {
+            name,
+            dir,
+            was_down,
+            desired_state,
+            is_kept: Cell::new(is_kept),
+            warnings: RefCell::new(warnings),
+        })
     }
 
     /// Returns what is to be said before the gateway that serves other profiles is stopped.
@@ -118,25 +126,20 @@ impl ScandirManager {
     /// Says how it went, when what could not be kept before is kept or cannot be.
     fn finish_stop(
         &self,
-        mut stopping: Stopping<'_>,
+        stopping: Stopping<'_>,
         answer: Answer,
         waited: Duration,
     ) -> Result<Done<StopOutcome>, ControlError> {
-        let kept = if stopping.is_kept {
-            Ok(Vec::new())
-        } else {
-            self.keep_stopped(stopping.name, &stopping.desired_state)
-        };
+        let kept = if stopping.is_kept.get() { Ok(()) } else { self.keep_told(&stopping) };
         let name = stopping.name.clone();
-        let stopped = self.outcome_of_stop(&mut stopping, answer, waited);
+        let stopped = self.outcome_of_stop(&stopping, answer, waited);
         match (kept, stopped) {
-            (Ok(mut more), Ok(outcome)) => {
-                let mut warnings = stopping.warnings;
-                warnings.append(&mut more);
+            (Ok(()), Ok(outcome)) => {
+                let mut warnings = stopping.warnings.into_inner();
                 self.confirm(&name, &stopping.desired_state, &mut warnings);
                 Ok(Done { outcome, warnings })
             }
-            (Ok(_), Err(error)) => Err(error),
+            (Ok(()), Err(error)) => Err(error),
             (Err(source), Ok(_)) => Err(ControlError::StoppedForNow { name, source }),
             (Err(source), Err(stop)) => {
                 Err(ControlError::NeitherStoppedNorKept { name, stop: Box::new(stop), source })
@@ -146,12 +149,11 @@ impl ScandirManager {
 
     fn outcome_of_stop(
         &self,
-        stopping: &mut Stopping<'_>,
+        stopping: &Stopping<'_>,
         answer: Answer,
         waited: Duration,
     ) -> Result<StopOutcome, ControlError> {
-        let Stopping { name, dir, was_down, .. } = stopping;
-        let (name, was_down) = (*name, *was_down);
+        let Stopping { name, ref dir, was_down, .. } = *stopping;
         let outcome = match answer {
             Ok(_) if was_down => StopOutcome::WasDown,
             Ok(None) => StopOutcome::Told,
@@ -159,10 +161,11 @@ impl ScandirManager {
             Ok(Some(Waited::SupervisorGone)) => {
                 return Err(ControlError::SupervisorGone { name: name.clone() });
             }
+            Ok(Some(Waited::TimedOut)) if self.is_superseded(stopping) => {
+                return Err(ControlError::Started { by: self.started_by(name), name: name.clone() });
+            }
             Ok(Some(Waited::TimedOut)) => {
-                let state = status_view::observe(dir).state.to_string();
-                let (verb, name) = (GatewayVerb::Stop, name.clone());
-                return Err(ControlError::TimedOut { verb, name, after: waited, state });
+                return Err(self.late_stop(name, dir, waited));
             }
             Err(WaitError::Missing { .. }) => return Err(self.not_registered(name)),
             Err(WaitError::Send(SendError::NotSupervised { .. })) => {
@@ -180,14 +183,68 @@ impl ScandirManager {
         }
         Ok(outcome)
     }
-}
 
-/// Tells supervisors to bring services down for good, and waits for all of them at once.
-fn tell_down(dirs: &[ServiceDir], wait: WaitFor, timeout: Duration) -> Vec<Answer> {
-    let down = [Control::DownAndDisable];
-    if wait == WaitFor::Nothing {
-        return dirs.iter().map(|dir| dir.send(&down).map(|()| None).map_err(WaitError::from)).collect();
+    /// Tells supervisors to bring gateways down for good, and waits for all of them at once, except
+    /// for those that another command has started since.
+    fn tell_down(&self, all: &[&Stopping<'_>], request: &GatewayRequest) -> Vec<Answer> {
+        let dirs: Vec<ServiceDir> = all.iter().map(|stopping| stopping.dir.clone()).collect();
+        let down = [Control::DownAndDisable];
+        let mut settle = || {
+            for stopping in all {
+                // Whoever has the lock mostly gives it back soon. If not, it is tried again when
+                // the gateway is down.
+                if !stopping.is_kept.get() {
+                    let _ = self.keep_told(stopping);
+                }
+                self.settle(stopping.name, Desired::Stopped, Some(stopping.desired_state.at));
+            }
+        };
+        if request.wait == WaitFor::Nothing {
+            let send = |dir: &ServiceDir| dir.send(&down).map(|()| None).map_err(WaitError::from);
+            let answers = dirs.iter().map(send).collect();
+            settle();
+            return answers;
+        }
+        let told = Instant::now();
+        let gives_up = |index: usize| {
+            let is_superseded = all.get(index).is_some_and(|stopping| self.is_superseded(stopping));
+            // One that is stopped for a moment only is not worth a word.
+            is_superseded || (told.elapsed() >= STOPPED_FOR && self.stopped_supervisor().is_some())
+        };
+        let beside = Beside { on_sent: Some(&mut settle), gives_up: Some(&gives_up) };
+        let deadline = Some(after(request.timeout.unwrap_or_else(|| self.stop_timeout())));
+        let answers = act_all_beside(&dirs, &down, Condition::Finished, deadline, beside, &mut |_, _| {});
+        answers.into_iter().map(|answer| answer.map(Some)).collect()
     }
-    let answers = act_all(dirs, &down, Condition::Finished, Some(after(timeout)), &mut |_, _| {});
-    answers.into_iter().map(|answer| answer.map(Some)).collect()
+
+    /// Records the desired state of a stop that was told before it could be recorded.
+    fn keep_told(&self, stopping: &Stopping<'_>) -> Result<(), RecordError> {
+        let warnings = self.keep_stopped(stopping.name, &stopping.desired_state)?;
+        stopping.warnings.borrow_mut().extend(warnings);
+        stopping.is_kept.set(true);
+        // A start that came before this stop may have told its supervisor after it, and has found
+        // nothing newer in the record.
+        self.settle(stopping.name, Desired::Running, None);
+        Ok(())
+    }
+
+    /// Returns whether another command has recorded since that the gateway shall run.
+    fn is_superseded(&self, stopping: &Stopping<'_>) -> bool {
+        let since = Some(stopping.desired_state.at);
+        self.commanded_since(stopping.name, since) == Some(Desired::Running)
+    }
+
+    /// Returns why a gateway is not down in time.
+    fn late_stop(&self, name: &ProfileName, dir: &ServiceDir, after: Duration) -> ControlError {
+        let (verb, name) = (GatewayVerb::Stop, name.clone());
+        let state = status_view::observe(dir).state.to_string();
+        if let Some(pid) = self.stopped_supervisor() {
+            return ControlError::SupervisorStopped { verb, name, pid, state };
+        }
+        // Somebody who recorded nothing.
+        if dir.status().is_ok_and(|status| status.want_up) {
+            return ControlError::Started { by: self.started_by(&name), name };
+        }
+        ControlError::TimedOut { verb, name, after, state }
+    }
 }

@@ -20,6 +20,15 @@ impl ScandirManager {
         }
     }
 
+    /// Returns who started a gateway, as far as that is recorded.
+    pub(super) fn started_by(&self, name: &ProfileName) -> String {
+        let recorded = desired::read(&self.home.profile_dir(name), &self.agent.gateway.state_file);
+        match recorded.ok().flatten().filter(|recorded| recorded.prior.starts()) {
+            Some(recorded) => format!("its desired state is now running{}", recorded.origin),
+            None => "somebody told its supervisor so, and recorded no desired state".to_owned(),
+        }
+    }
+
     /// Returns how a gateway last exited and what that means, if something is known of it.
     pub(super) fn last_exit(&self, name: &ProfileName) -> Option<String> {
         let observed = self.observe(name).ok()??;

@@ -23,7 +23,7 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
 use rustix::io::Errno;
 
-pub(super) use follower::{Follower, RecordedStop};
+pub(super) use follower::{Follower, RecordedMeanwhile};
 use news::FollowNews;
 
 /// What is waited for.
@@ -72,6 +72,8 @@ pub(super) enum FollowEnd {
     Refused(String),
     /// Its supervisor went away.
     Gone,
+    /// A signal has stopped its supervisor, this process, which published this state last.
+    SupervisorStopped(Pid, StateName),
     /// The deadline passed in this state.
     TimedOut(StateName),
 }

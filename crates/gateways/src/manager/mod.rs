@@ -11,9 +11,11 @@ mod errors;
 mod follow;
 mod look;
 mod observe;
+mod pending;
 mod requests;
 mod scandir;
 mod served;
+mod settle;
 mod starts;
 mod up;
 mod withdraw;
@@ -42,6 +44,8 @@ pub use scandir::ScandirManager;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much longer than the time after which its supervisor kills it a gateway may take to be gone.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// How long a supervisor must have been stopped by a signal before nobody waits for it any longer.
+pub const STOPPED_FOR: Duration = Duration::from_secs(1);
 
 /// What a command waits for before it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

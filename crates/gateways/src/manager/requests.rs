@@ -14,8 +14,8 @@ use super::errors::{
 };
 use super::follow::Aim;
 use super::observe::observed;
+use super::pending::{SlotStart, Was};
 use super::scandir::ScandirManager;
-use super::up::Was;
 use super::{
     Done, GatewayRequest, LookError, Observed, Registered, RestartOutcome, ServiceManager, StartOutcome,
     StopOutcome, Unregistered, WaitOutcome, WaitUntil, withdraw,
@@ -50,20 +50,21 @@ impl ServiceManager for ScandirManager {
             });
         }
         self.may_register(name)?;
-        let mut warnings = Vec::new();
+        let (mut warnings, mut since) = (Vec::new(), None);
         if start && self.supervisor_running()? {
-            let (_, said) = self
+            let (desired_state, said) = self
                 .record(name, Desired::Running, request)
                 .map_err(|source| RegisterError::Record { name: name.clone(), source })?;
-            warnings = said;
+            (warnings, since) = (said, Some(desired_state.at));
         }
         if start && from != ServedFrom::Own {
-            self.publish(name, false, request)?;
+            self.publish(name, SlotStart::Down, request)?;
             let start = |source| RegisterError::Start { name: name.clone(), source: Box::new(source) };
             let done = self.start(name, request).map_err(start)?;
             warnings.extend(done.warnings);
             return Ok(Done { outcome: done.outcome.into(), warnings });
         }
+        let start = if start { SlotStart::Up { since } } else { SlotStart::Down };
         Ok(Done { outcome: self.publish(name, start, request)?, warnings })
     }
 

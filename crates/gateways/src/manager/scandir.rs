@@ -15,7 +15,8 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ScanDir, ServiceDir, Waited, look};
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
-use gatevisor_sys::proc::Process;
+use gatevisor_sys::proc::{Process, is_stopped_by_signal};
+use gatevisor_wire::Pid;
 use gatevisor_wire::exit::error_chain;
 
 use super::errors::{GatewayWaitError, ListServicesError};
@@ -122,6 +123,14 @@ impl ScandirManager {
         self.scan().program()
     }
 
+    /// Returns the supervisor of the scandir if it is ours and a signal has stopped it, so that it
+    /// does nothing until it goes on. (Under s6-svscan, every service has a supervisor of its own.)
+    pub fn stopped_supervisor(&self) -> Option<Pid> {
+        let scan = self.scan();
+        let stopped = scan.holder().filter(|pid| is_stopped_by_signal(pid.get()));
+        stopped.filter(|_| scan.is_ours())
+    }
+
     /// Returns when the process that supervises the scandir began, if that is known.
     pub fn supervisor_began(&self) -> Option<SystemTime> {
         let began = Process::of(self.scan().holder()?.get())?.began_unix_ms();
@@ -202,7 +211,7 @@ impl ScandirManager {
                 Ok(WaitOutcome::Failed { reason: ended.how.map(|how| how.to_string()) })
             }
             FollowEnd::Gone => Err(self.not_supervised(name)),
-            FollowEnd::TimedOut(_) => Ok(WaitOutcome::TimedOut),
+            FollowEnd::TimedOut(_) | FollowEnd::SupervisorStopped(..) => Ok(WaitOutcome::TimedOut),
         }
     }
 

@@ -16,12 +16,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::errors::{ControlError, GatewayVerb, GatewayWaitError};
-use super::up::{Pending, Was};
+use super::pending::{Pending, Was};
 use super::{
     ANSWER_TIMEOUT, Done, GatewayRequest, ScandirManager, StartOutcome, StopOutcome, WaitFor, WaitOutcome,
 };
 use crate::agent::ServedFrom;
-use crate::desired::{self, Prior};
+use crate::desired::{self, Desired, Prior};
 use crate::inspect::ServerState;
 use crate::profile::{self, ProfileName};
 use crate::topology::{ControlRequest, KnownTopology, ParkChange, TopologyReader, request};
@@ -83,12 +83,14 @@ impl ScandirManager {
                 refused(format!("{why}; {all}"))
             })?;
         }
-        let root = ProfileName::root();
+        let (root, since) = (ProfileName::root(), Some(desired_state.at));
         let mut pending =
             self.tell_up(GatewayVerb::Start, &root, request, (Some(desired_state), warnings))?;
+        // The gateway that serves it runs for it, also if that one's own desired state is stopped,
+        // but not if it was stopped after this request.
+        self.settle(&root, Desired::Running, since);
         pending.server = Some(root);
-        // The gateway that serves it runs for it, also if that one's own desired state is stopped.
-        Ok(pending.unless(self.recorded_stop(name)))
+        Ok(pending.unless(self.recorded_meanwhile(name, since)))
     }
 
     /// Starts or restarts many. Those that the gateway of the root profile serves are served anew
@@ -136,7 +138,9 @@ impl ScandirManager {
         let deadline = request.timeout.map(super::follow::after);
         let desired_state = pending.desired_state.clone();
         let of_root = self.finish_own(GatewayVerb::Start, &root, request, pending).map_err(|error| {
-            if matches!(error, ControlError::Stopped { .. }) && self.recorded_stop(name)() {
+            let is_stopped =
+                || desired::is_stopped(&self.home.profile_dir(name), &self.agent.gateway.state_file);
+            if matches!(error, ControlError::Stopped { .. }) && is_stopped() {
                 return ControlError::Stopped { verb, by: self.stopped_by(name), name: name.clone() };
             }
             error

@@ -60,7 +60,9 @@ impl ScandirManager {
                 FollowedStart::Failed { reason: how.and_then(|how| self.meant(name, how)) }
             }
             Ok(FollowEnd::Refused(reason)) => FollowedStart::Failed { reason: Some(reason) },
-            Ok(FollowEnd::TimedOut(state)) => FollowedStart::Late { state },
+            Ok(FollowEnd::TimedOut(state) | FollowEnd::SupervisorStopped(_, state)) => {
+                FollowedStart::Late { state }
+            }
             Ok(FollowEnd::Gone) | Err(_) => FollowedStart::NotSupervised,
         }
     }

@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::{ScanSendError, SendError, ServiceDir};
 use gatevisor_paths::by_path;
-use gatevisor_wire::Pid;
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::files::{EVENT, EVENT_MODE};
 use gatevisor_wire::scan::ScanCommand;
+use jiff::Timestamp;
 
 use super::errors::{ControlError, GatewayVerb, RegisterError};
-use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, RecordedStop, after};
+use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, RecordedMeanwhile, after};
+use super::pending::{Pending, SlotStart, Was};
 use super::{
-    ANSWER_TIMEOUT, Done, GRACE, GatewayRequest, Registered, RestartOutcome, ScandirManager, StartOutcome,
-    WaitFor, restart_control, withdraw,
+    ANSWER_TIMEOUT, Done, GRACE, GatewayRequest, Registered, ScandirManager, StartOutcome, WaitFor,
+    restart_control, withdraw,
 };
 use crate::agent::ServedFrom;
 use crate::desired::{self, Desired, DesiredState};
@@ -28,63 +29,6 @@ use crate::inspect;
 use crate::ports;
 use crate::profile::ProfileName;
 use crate::slots::{self, ForeignScandir, PublishError};
-
-/// A gateway whose supervisor was told something, and that is waited for.
-pub(super) struct Pending {
-    /// None where it is left as it is.
-    pub(super) desired_state: Option<DesiredState>,
-    warnings: Vec<String>,
-    follower: Option<Follower>,
-    /// When its supervisor was told.
-    told: Instant,
-    was: Was,
-    /// The profile whose gateway was told, where that is another one.
-    pub(super) server: Option<ProfileName>,
-}
-
-impl Pending {
-    /// From now on, it is also an end that somebody has recorded the desired state to be down.
-    pub(super) fn unless(mut self, stopped: RecordedStop) -> Self {
-        if let Some(follower) = &mut self.follower {
-            follower.unless(stopped);
-        }
-        self
-    }
-}
-
-/// What a gateway was when its supervisor was told.
-pub(super) enum Was {
-    Up(Option<Pid>),
-    Down,
-    /// It had no slot. Registering it had this result.
-    Absent(Registered),
-}
-
-impl Was {
-    /// Returns that the gateway was up before if the start has not changed its process.
-    fn unless_same(&self, started: StartOutcome) -> StartOutcome {
-        match (self, started) {
-            (Self::Up(was), StartOutcome::Up(pid) | StartOutcome::Live(pid) | StartOutcome::Ready(pid))
-                if *was == pid =>
-            {
-                StartOutcome::WasUp(pid)
-            }
-            _ => started,
-        }
-    }
-
-    /// Returns the outcome of a restart.
-    pub(super) const fn restarted(self, started: StartOutcome) -> RestartOutcome {
-        match (self, started) {
-            (Self::Down | Self::Absent(_), started) => RestartOutcome::WasDown(started),
-            (Self::Up(_), StartOutcome::Told) => RestartOutcome::Told,
-            (Self::Up(_), StartOutcome::Live(pid)) => RestartOutcome::Live(pid),
-            (Self::Up(_), StartOutcome::Ready(pid)) => RestartOutcome::Ready(pid),
-            (Self::Up(_), StartOutcome::Up(pid) | StartOutcome::WasUp(pid)) => RestartOutcome::Up(pid),
-            (Self::Up(_), StartOutcome::Served(pid)) => RestartOutcome::Served(pid),
-        }
-    }
-}
 
 impl ScandirManager {
     pub(super) fn start_timeout(&self, wait: WaitFor) -> Duration {
@@ -115,10 +59,19 @@ impl ScandirManager {
         self.agent.gateway.ready.is_some() || self.agent.gateway.live.is_some()
     }
 
-    /// Returns what tells whether it is recorded that a gateway shall be down.
-    pub(super) fn recorded_stop(&self, name: &ProfileName) -> RecordedStop {
+    /// Returns what tells which desired state of a gateway was recorded after `since`.
+    pub(super) fn recorded_meanwhile(
+        &self,
+        name: &ProfileName,
+        since: Option<Timestamp>,
+    ) -> RecordedMeanwhile {
         let (home, file) = (self.home.profile_dir(name), self.agent.gateway.state_file.clone());
-        Box::new(move || desired::is_stopped(&home, &file))
+        let (manager, of_supervisor, name) = (self.clone(), self.clone(), name.clone());
+        RecordedMeanwhile {
+            is_stopped: Box::new(move || desired::is_stopped(&home, &file)),
+            is_another: Box::new(move || manager.commanded_since(&name, since).is_some()),
+            stopped_supervisor: Box::new(move || of_supervisor.stopped_supervisor()),
+        }
     }
 
     /// Records that a gateway shall run, and tells its supervisor, for a start or a restart.
@@ -139,8 +92,22 @@ impl ScandirManager {
             return self.begin_served(verb, name, request);
         }
         let (desired_state, warnings) = self.desired_state(verb, name, request)?;
+        self.carry_up(verb, name, request, (desired_state, warnings))
+    }
+
+    /// Tells the supervisor of a gateway what was recorded, or what another command has recorded
+    /// since.
+    pub(super) fn carry_up(
+        &self,
+        verb: GatewayVerb,
+        name: &ProfileName,
+        request: &GatewayRequest,
+        (desired_state, warnings): (DesiredState, Vec<String>),
+    ) -> Result<Pending, ControlError> {
+        let since = Some(desired_state.at);
         let pending = self.tell_up(verb, name, request, (Some(desired_state), warnings))?;
-        Ok(pending.unless(self.recorded_stop(name)))
+        self.settle(name, Desired::Running, since);
+        Ok(pending.unless(self.recorded_meanwhile(name, since)))
     }
 
     /// Tells the supervisor of a gateway that it should run, after that was recorded.
@@ -156,7 +123,8 @@ impl ScandirManager {
         // cannot be, it still starts, and the watcher says why.
         let _ = self.adopt(name);
         if !self.has_slot(name)? {
-            let done = self.publish(name, true, request).map_err(|error| unregistered(name, error))?;
+            let start = SlotStart::Up { since: desired_state.as_ref().map(|desired_state| desired_state.at) };
+            let done = self.publish(name, start, request).map_err(|error| unregistered(name, error))?;
             let was = Was::Absent(done);
             let told = Instant::now();
             return Ok(Pending { desired_state, warnings, follower: None, told, was, server: None });
@@ -221,6 +189,10 @@ impl ScandirManager {
                 FollowEnd::Supervised => {}
                 FollowEnd::Refused(reason) => {
                     return Err(ControlError::Refused { name: name.clone(), reason });
+                }
+                FollowEnd::TimedOut(state) if let Some(pid) = self.stopped_supervisor() => {
+                    let (name, state) = (name.clone(), state.to_string());
+                    return Err(ControlError::SupervisorStopped { verb, name, pid, state });
                 }
                 _ => return Err(gone()),
             }
@@ -332,6 +304,9 @@ impl ScandirManager {
             }
             FollowEnd::Refused(reason) => Err(ControlError::Refused { name, reason }),
             FollowEnd::Gone => Err(ControlError::SupervisorGone { name }),
+            FollowEnd::SupervisorStopped(pid, state) => {
+                Err(ControlError::SupervisorStopped { verb, name, pid, state: state.to_string() })
+            }
             FollowEnd::TimedOut(state) => {
                 let state = self.state_now(&name).unwrap_or_else(|| state.to_string());
                 Err(ControlError::TimedOut { verb, name, after: told.elapsed(), state })
@@ -369,17 +344,18 @@ impl ScandirManager {
             }
         }
         self.learned_gateway(name);
-        self.publish_slot(name, false, &GatewayRequest::here("register"), yields)
+        self.publish_slot(name, SlotStart::Down, &GatewayRequest::here("register"), yields)
     }
 
-    /// Publishes a slot, and waits until a supervisor has taken it. With `up`, waits as requested.
+    /// Publishes a slot, and waits until a supervisor has taken it. If it starts up, waits as
+    /// requested.
     pub(super) fn publish(
         &self,
         name: &ProfileName,
-        up: bool,
+        start: SlotStart,
         request: &GatewayRequest,
     ) -> Result<Registered, RegisterError> {
-        self.publish_slot(name, up, request, false)
+        self.publish_slot(name, start, request, false)
     }
 
     /// Returns whether the agent's own command is about to publish a slot for this profile.
@@ -423,7 +399,7 @@ impl ScandirManager {
     fn publish_slot(
         &self,
         name: &ProfileName,
-        up: bool,
+        start: SlotStart,
         request: &GatewayRequest,
         yields: bool,
     ) -> Result<Registered, RegisterError> {
@@ -432,7 +408,7 @@ impl ScandirManager {
         if !self.supervisor_running()? {
             return Err(no_supervisor());
         }
-        let published = self.publish_files(name, up, yields)?;
+        let published = self.publish_files(name, start != SlotStart::Down, yields)?;
         let mut follower = Follower::with(ServiceDir::new(published.path), published.listener);
         follower.expect_scan(self.scan(), &name.service_entry());
         let told = Instant::now();
@@ -453,8 +429,9 @@ impl ScandirManager {
                 _ => RegisterError::NotTaken { name, scandir, after },
             });
         }
+        let SlotStart::Up { since } = start else { return Ok(Registered::Down) };
+        self.settle(name, Desired::Running, since);
         match request.wait {
-            _ if !up => return Ok(Registered::Down),
             WaitFor::Nothing => return Ok(Registered::Starting),
             WaitFor::Up | WaitFor::Started | WaitFor::Ready => {}
         }

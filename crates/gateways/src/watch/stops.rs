@@ -83,7 +83,7 @@ impl AsFd for Stops {
 }
 
 /// Makes a stop that another program announced the desired state, and returns whether there was
-/// one.
+/// one. A command that wants something else meanwhile has the last word.
 ///
 /// # Errors
 /// The desired state could not be recorded. The gateway stays down nevertheless, until its
@@ -100,6 +100,7 @@ pub(super) fn honour(manager: &ScandirManager, name: &ProfileName) -> Result<boo
     if !is_meant {
         return Ok(false);
     }
+    let since = Timestamp::now();
     let deadline = || {
         let timeout = Duration::from_millis(agent.gateway.stop_timeout_ms).saturating_add(GRACE);
         Instant::now().checked_add(timeout)
@@ -112,12 +113,11 @@ pub(super) fn honour(manager: &ScandirManager, name: &ProfileName) -> Result<boo
     let _ = dir.send(&[Control::DownAndDisable]);
     let _ = wait(&dir, Condition::Finished, deadline());
     // At its end, the gateway writes the same file, so this comes afterwards.
-    let file = &agent.gateway.state_file;
-    desired::record_for_another(&home, file, Desired::Stopped, Timestamp::now()).map(|()| true).map_err(
-        |error| {
-            format!("the gateway of {name} was stopped by another program, and that is not kept: {error}")
-        },
-    )
+    let recorded = desired::record_for_another(&home, &agent.gateway.state_file, Desired::Stopped, since);
+    manager.settle(name, Desired::Stopped, Some(since));
+    recorded.map_err(|error| {
+        format!("the gateway of {name} was stopped by another program, and that is not kept: {error}")
+    })
 }
 
 /// Returns whether an announcement is from another program, and about the gateway that is up.

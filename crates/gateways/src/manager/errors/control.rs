@@ -209,6 +209,29 @@ pub enum ControlError {
         /// Who stopped it, as far as that is known.
         by: String,
     },
+    /// Somebody started the gateway that was being stopped.
+    #[error("the stop of `{name}` was given up, because the gateway was started meanwhile: {by}")]
+    Started {
+        /// The profile.
+        name: ProfileName,
+        /// Who started it, as far as that is known.
+        by: String,
+    },
+    /// A signal has stopped the supervisor, so nothing happens. It was told.
+    #[error(
+        "gave up waiting for the {verb} of `{name}`, because a signal has stopped the supervisor (process {pid}): it carries \
+         the request out when it goes on; `kill -CONT {pid}` continues it (the last that it said of the gateway: {state})"
+    )]
+    SupervisorStopped {
+        /// The command that was asked for.
+        verb: GatewayVerb,
+        /// The profile.
+        name: ProfileName,
+        /// The supervisor.
+        pid: gatevisor_wire::Pid,
+        /// The state that it published last.
+        state: String,
+    },
     /// The gateway failed for good.
     #[error("the gateway of `{name}` failed for good: {reason}; fix that, then start it again")]
     Failed {
@@ -248,6 +271,7 @@ impl ExitError for ControlError {
             | Self::NeverReady { .. }
             | Self::Unresponsive { .. }
             | Self::Stopped { .. }
+            | Self::Started { .. }
             | Self::Failed { .. } => Exit::No,
             Self::NoSupervisor { .. } | Self::SupervisorGone { .. } => Exit::NotSupervised,
             Self::Look(error) => error.exit(),
@@ -255,7 +279,7 @@ impl ExitError for ControlError {
             Self::NeitherStoppedNorKept { stop, .. } => stop.exit(),
             Self::Register { source, .. } => source.exit(),
             Self::System { .. } | Self::Refused { .. } => Exit::System,
-            Self::TimedOut { .. } => Exit::TimedOut,
+            Self::TimedOut { .. } | Self::SupervisorStopped { .. } => Exit::TimedOut,
         }
     }
 }
@@ -265,6 +289,9 @@ impl ControlError {
     fn in_short(&self) -> String {
         match self {
             Self::TimedOut { after, state, .. } => format!("it is {state} after {} s", after.as_secs()),
+            Self::SupervisorStopped { pid, .. } => {
+                format!("its supervisor, process {pid}, is stopped by a signal")
+            }
             Self::SupervisorGone { .. } | Self::NoSupervisor { .. } => "its supervisor went away".to_owned(),
             Self::System { source, .. } => source.to_string(),
             other => other.to_string(),

@@ -24,6 +24,7 @@ use gatevisor_wire::wait::WaitStatus;
 use super::evidence::{LiveEvidence, Shown};
 use super::{Aim, FollowEnd, GatewayEnd};
 use crate::inspect::STOPPED;
+use crate::manager::STOPPED_FOR;
 use crate::manager::observe::{fail_codes, queued, restart_codes};
 
 /// How long to wait for the report that a command was executed before looking again. The slot may
@@ -32,6 +33,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often to look whether the watcher of gateways still reports, where its news wakes the
 /// follower. No event tells that it has ended.
 const LOOK_AT_WATCHER: Duration = Duration::from_secs(10);
+/// How often to look whether a signal has stopped the supervisor.
+const LOOK_AT_SUPERVISOR: Duration = Duration::from_secs(2);
 
 /// Follows one gateway.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
@@ -62,8 +65,10 @@ pub(in crate::manager) struct Follower {
     was_wanted: bool,
     /// Since when its supervisor has been seen not to want it up.
     unwanted_since: Option<Instant>,
-    /// Returns whether its desired state, as it is recorded, is to be down.
-    stopped: Option<RecordedStop>,
+    /// What other commands record meanwhile.
+    meanwhile: Option<RecordedMeanwhile>,
+    /// When to look whether a signal has stopped the supervisor: it could not say so.
+    look_at_supervisor: Option<Instant>,
     /// What the watcher of gateways knows of the process, if it is followed.
     evidence: Option<LiveEvidence>,
     /// Whether the process has shown nothing so far, and it is too early to blame it.
@@ -74,8 +79,15 @@ pub(in crate::manager) struct Follower {
     has_news: bool,
 }
 
-/// Tells whether it is recorded that a gateway shall be down.
-pub(in crate::manager) type RecordedStop = Box<dyn Fn() -> bool + Send>;
+/// Tells what is recorded of a gateway that is being brought up.
+pub(in crate::manager) struct RecordedMeanwhile {
+    /// Returns whether its desired state is to be down.
+    pub is_stopped: Box<dyn Fn() -> bool + Send>,
+    /// Returns whether another command has recorded a desired state meanwhile, whichever.
+    pub is_another: Box<dyn Fn() -> bool + Send>,
+    /// Returns the supervisor if a signal has stopped it.
+    pub stopped_supervisor: Box<dyn Fn() -> Option<Pid> + Send>,
+}
 
 /// A scan that was requested.
 struct Scan {
@@ -113,7 +125,8 @@ impl Follower {
             was_queued: false,
             was_wanted: false,
             unwanted_since: None,
-            stopped: None,
+            meanwhile: None,
+            look_at_supervisor: None,
             evidence: None,
             may_show: false,
             is_bounded: false,
@@ -122,8 +135,9 @@ impl Follower {
     }
 
     /// From now on, it is also an end that somebody has recorded the desired state to be down.
-    pub(in crate::manager) fn unless(&mut self, stopped: RecordedStop) {
-        self.stopped = Some(stopped);
+    pub(in crate::manager) fn unless(&mut self, meanwhile: RecordedMeanwhile) {
+        self.meanwhile = Some(meanwhile);
+        self.look_at_supervisor = Instant::now().checked_add(STOPPED_FOR);
     }
 
     /// Listens for a refusal too. Call this before requesting the scan.
@@ -180,8 +194,8 @@ impl Follower {
     }
 
     /// Returns when to look although nothing was reported.
-    pub(super) const fn due(&self) -> Option<Instant> {
-        self.due
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.into_iter().chain(self.look_at_supervisor).min()
     }
 
     /// Handles what has happened. Returns the end if following has ended.
@@ -206,7 +220,19 @@ impl Follower {
             }
         }
         // An event tells that something changed, so the state is looked at once more.
-        Ok(self.look(aim))
+        Ok(self.look(aim).or_else(|| self.supervisor_stopped()))
+    }
+
+    /// Returns the end if a signal has stopped the supervisor.
+    fn supervisor_stopped(&mut self) -> Option<FollowEnd> {
+        let meanwhile = self.meanwhile.as_ref()?;
+        let now = Instant::now();
+        if self.look_at_supervisor.is_none_or(|due| now < due) {
+            return None;
+        }
+        self.look_at_supervisor = now.checked_add(LOOK_AT_SUPERVISOR);
+        let pid = (meanwhile.stopped_supervisor)()?;
+        Some(FollowEnd::SupervisorStopped(pid, self.state()))
     }
 
     fn take_event(&mut self, aim: Aim, event: ServiceEvent) -> Option<FollowEnd> {
@@ -265,6 +291,11 @@ impl Follower {
         }
         // Somebody stopped the gateway or the supervisor. That is no failure of the gateway.
         if self.dir.status().is_ok_and(|status| !status.want_up) {
+            return None;
+        }
+        // Another command has ended it with its signal: what comes next is waited for.
+        let is_another = || self.meanwhile.as_ref().is_some_and(|meanwhile| (meanwhile.is_another)());
+        if how.is_some_and(|how| how.signal().is_some()) && is_another() {
             return None;
         }
         // A refusal that may pass is not yet the end either.
@@ -350,7 +381,7 @@ impl Follower {
             return false;
         }
         // One that failed for good is not wanted up either. The event that tells so comes soon.
-        let is_recorded = self.stopped.as_ref().is_some_and(|is_stopped| is_stopped());
+        let is_recorded = self.meanwhile.as_ref().is_some_and(|meanwhile| (meanwhile.is_stopped)());
         is_recorded || (self.was_wanted && since.elapsed() >= LOOK_AGAIN)
     }
 
