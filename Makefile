@@ -141,8 +141,9 @@ soak: ## Repeat rare cases for hours: races, killed leaders, attacks, liveness u
 ##@ Measuring
 
 .PHONY: bench
-bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec, if they are installed
-	@bench/supervision.py
+bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec; writes docs/benchmarks.md
+	@scripts/setup.sh bench
+	@bench/supervision.py --write
 
 .PHONY: bench-logs
 bench-logs: build ## Measure logging beside s6-log, svlogd, multilog and cat

@@ -27,7 +27,8 @@ import subprocess
 import tempfile
 import time
 
-from supervision import ROOT, S6, Gatevisor, Marks, family, sweep
+from measures import Marks, build_payload, family, sweep
+from peers import S6, Core
 
 OTHER = 12345
 FLOODS = ("none", "commands", "restarts", "slots")
@@ -59,7 +60,7 @@ def is_heard(slot):
 
 def flood(peer, kind, slot):
     """Floods until it is killed."""
-    if os.geteuid() == 0 and peer.name == "gatevisor":
+    if os.geteuid() == 0 and isinstance(peer, Core):
         os.setgid(OTHER)
         os.setuid(OTHER)
     if kind == "restarts":
@@ -110,7 +111,7 @@ def measure(kind, samples, payload, same_user):
             svscan = peer.scandir / ".s6-svscan"
             svscan.mkdir()
             os.mkfifo(svscan / "control", 0o600)
-            if peer.name == "gatevisor":
+            if isinstance(peer, Core):
                 os.chown(svscan / "control", 0, OTHER)
                 os.chmod(svscan / "control", 0o620)
                 own = [calm, calm / "run", calm / "down"] if same_user else []
@@ -151,7 +152,7 @@ def measure(kind, samples, payload, same_user):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 process.wait()
-                sweep(payload)
+                sweep()
                 marks.close()
     return times
 
@@ -163,11 +164,10 @@ def main():
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("only root can be two users")
-    peers = [Gatevisor] + ([S6] if shutil.which("s6-svscan") else [])
+    peers = [Core] + ([S6] if shutil.which("s6-svscan") else [])
     build = pathlib.Path(tempfile.mkdtemp(prefix="gvpayload"))
     build.chmod(0o755)
-    payload = build / "payload"
-    subprocess.run(["cc", "-O2", "-static", "-o", payload, ROOT / "bench" / "payload.c"], check=True)
+    payload = build_payload(build)
     try:
         times = {kind.name: measure(kind, options.samples, payload, options.same_user) for kind in peers}
     finally:

@@ -52,6 +52,9 @@ check_s6() {
 }
 
 check_peers() {
+    have musl-gcc || want "a C library for small static programs, which are what is supervised" musl-tools
+    have runsvdir || want "runit, which ours is compared with" runit
+    have supervisord || want "supervisord, which ours is compared with" supervisor
     have svlogd || want "runit's logger, which ours is compared with (svlogd)" runit
     have multilog || want "daemontools' logger, which ours is compared with (multilog)" daemontools
 }

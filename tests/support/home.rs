@@ -352,6 +352,10 @@ impl Home {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         self.adopt(self.spawn(command));
         self.until_running();
+        // It scans after it has opened its FIFO. What is made meanwhile is found without a command.
+        if self.slot("default").path().exists() {
+            self.until_supervised("default");
+        }
     }
 
     fn until_running(&self) {
@@ -501,11 +505,15 @@ impl Home {
         self.until_report(profile, state, |report| report["state"] == state)
     }
 
-    /// Returns the process of a gateway that is up.
+    /// Returns the process of a gateway that is up. A process may run before its supervisor has
+    /// written so, and then the status still names the process before it, or none.
     #[track_caller]
     pub fn pid(&self, profile: &str) -> i32 {
-        let status = self.slot(profile).status().expect("it has a status");
-        status.pid.expect("it is up").get()
+        let slot = self.slot(profile);
+        waiting::polled("a process that is up", || {
+            let pid = slot.status().expect("it has a status").pid?.get();
+            processes::stat(pid).is_some_and(|stat| stat.state != 'Z').then_some(pid)
+        })
     }
 
     /// Waits until a gateway's log holds these words.

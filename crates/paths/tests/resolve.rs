@@ -275,6 +275,31 @@ fn a_file_system_that_a_user_answers_for_is_never_asked() {
 }
 
 #[test]
+fn a_mount_that_takes_the_place_of_another_is_judged_anew() {
+    if !may_mount("a_mount_that_takes_the_place_of_another_is_judged_anew") {
+        return;
+    }
+    let temp = Bed::new();
+    let path = temp.path().join("volume");
+    fs::create_dir(&path).unwrap();
+    let home = directory(temp.path());
+    for _ in 0..3 {
+        tmpfs(&path);
+        assert!(opened(Resolver::READING, &home, "volume").is_ok());
+        rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).unwrap();
+        // The kernel gives it the number that has become free.
+        let Some(answers) = mute(&path, AGENT, "") else {
+            println!("not shown: no file system can be mounted that a program answers for");
+            return;
+        };
+        let found = opened(Resolver::READING, &home, "volume");
+        assert_eq!(found, refused("volume", RefusalReason::OtherMount));
+        rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).unwrap();
+        drop(answers);
+    }
+}
+
+#[test]
 fn a_file_is_made_where_the_path_leads_and_not_through_a_link() {
     let temp = tempfile::tempdir().unwrap();
     let at = |path: &str| temp.path().join(path);

@@ -1,7 +1,7 @@
 //! Who is responsible for a mount.
 //!
-//! *Lives here:* reading the kernel's table of mounts. *Does not live here:* telling mounts apart
-//! (`look`).
+//! *Lives here:* reading the kernel's table of mounts, once as long as it does not change.
+//! *Does not live here:* telling mounts apart (`look`).
 //!
 //! Only the operator, or the engine, mounts file systems where this process sees them. There is one
 //! exception: a user's own program that serves a file system (FUSE), which a helper mounts for that
@@ -10,20 +10,67 @@
 //!
 //! **Source:** `proc_pid_mountinfo(5)`, mount.fuse(8), `user_id`.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use rustix::process::geteuid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, geteuid, getpid};
 
 /// The kernel's table of mounts.
 const TABLE: &str = "/proc/self/mountinfo";
 
+thread_local! {
+    /// The table as it was read last. A command asks for each directory on each path.
+    static KNOWN: RefCell<Option<KnownTable>> = const { RefCell::new(None) };
+}
+
+/// What the table says, as long as the kernel reports no change of it.
+struct KnownTable {
+    /// The process that opened it. After fork(2), the kernel would report a change to only one of
+    /// the two processes.
+    owner: Pid,
+    ours: u32,
+    file: File,
+    operators: Vec<u64>,
+}
+
+impl KnownTable {
+    fn read() -> Option<Self> {
+        // The kernel reports each change after the opening, so also one while it is read.
+        let mut file = File::open(TABLE).ok()?;
+        let mut table = Vec::new();
+        file.read_to_end(&mut table).ok()?;
+        let ours = geteuid().as_raw();
+        let operators = operators_in(&String::from_utf8_lossy(&table), ours);
+        Some(Self { owner: getpid(), ours, file, operators })
+    }
+
+    /// Returns whether it says what the kernel's table says now.
+    fn is_current(&self) -> bool {
+        let mut changes = [PollFd::new(&self.file, PollFlags::PRI)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let is_same = matches!(poll(&mut changes, Some(&now)), Ok(0));
+        is_same && self.owner == getpid() && self.ours == geteuid().as_raw()
+    }
+}
+
 /// Returns whether a mount is the operator's. A mount that is not in the table is not.
 pub fn is_operators(mount: u64) -> bool {
-    let table = std::fs::read(TABLE).unwrap_or_default();
-    is_operators_in(&String::from_utf8_lossy(&table), mount, geteuid().as_raw())
+    KNOWN.with_borrow_mut(|known| {
+        let is_in = |table: &Option<KnownTable>| {
+            table.as_ref().is_some_and(|table| table.is_current() && table.operators.contains(&mount))
+        };
+        // Some kernels report no change, so what is not in the table is looked for once more.
+        is_in(known) || {
+            *known = KnownTable::read();
+            known.as_ref().is_some_and(|table| table.operators.contains(&mount))
+        }
+    })
 }
 
 /// Returns the mount points below a directory, in the table's order; none if there is no `/proc`.
@@ -55,12 +102,11 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
     Some(OsString::from_vec(path).into())
 }
 
-fn is_operators_in(table: &str, mount: u64, ours: u32) -> bool {
-    let number = |line: &&str| line.split(' ').next().and_then(|word| word.parse().ok()) == Some(mount);
-    table
-        .lines()
-        .find(number)
-        .is_some_and(|line| answering_user(line).is_none_or(|uid| [0, ours].contains(&uid)))
+/// Returns the mounts of a table that are the operator's or our own.
+fn operators_in(table: &str, ours: u32) -> Vec<u64> {
+    let is_trusted = |line: &&str| answering_user(line).is_none_or(|uid| [0, ours].contains(&uid));
+    let number = |line: &str| line.split(' ').next().and_then(|word| word.parse().ok());
+    table.lines().filter(is_trusted).filter_map(number).collect()
 }
 
 /// Returns the user whose program serves the file system in a line of the table, if one does.
@@ -78,7 +124,7 @@ fn answering_user(line: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_operators_in;
+    use super::operators_in;
 
     const TABLE: &str = "\
 24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -90,9 +136,8 @@ mod tests {
 
     #[test]
     fn a_file_system_that_a_user_answers_for_is_not_the_operators() {
-        let theirs = |mount| is_operators_in(TABLE, mount, 0);
-        assert_eq!([24, 31, 32, 33, 34, 99].map(theirs), [true, false, true, true, false, false]);
-        assert!(is_operators_in(TABLE, 31, 1000), "one's own program one may wait for");
+        assert_eq!(operators_in(TABLE, 0), [24, 32, 33]);
+        assert!(operators_in(TABLE, 1000).contains(&31), "one's own program one may wait for");
     }
 
     #[test]
