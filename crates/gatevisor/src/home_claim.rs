@@ -121,7 +121,7 @@ fn refuse_if_it_runs(
             lock.display()
         ));
     }
-    let left = earlier::left_of(&[last.identity.clone()]).unwrap_or_default();
+    let left = earlier::left_of(std::slice::from_ref(&last.identity)).unwrap_or_default();
     if let Some(pid) = left.iter().filter_map(|left| left.service.supervisor).find(is_of_this_home) {
         return taken(format!(
             "process {pid} supervises this home, although its lock `{}` was removed or replaced, and its \
