@@ -256,7 +256,7 @@ fn health_of_gateways_is_that_they_run_where_they_should() {
     assert_eq!(health(&["default"]).fails(1), "default: down\n");
     container.hermes("gateway start").ok();
     container.waits("-u", "gateway-default");
-    container.exec(&["gatevisor", "wait", "default", "--live", "--timeout", "60"]).ok();
+    container.exec(&["gatevisor", "wait", "default", "--live", "--timeout", "120"]).ok();
     assert!(health(&["default"]).ok().starts_with("default: "));
     assert!(health(&[]).ok().starts_with("default: "));
     let json = health(&["--json"]);
