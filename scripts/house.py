@@ -80,6 +80,7 @@ OTHER_LOOKS = {
     "client/src/exec_watch.rs": "what the kernel tells of a process",
     "client/src/listener.rs": "it makes a FIFO; a refusal is its error",
     "doctor/src/gather/locks.rs": "what the kernel tells of a process",
+    "doctor/src/gather/lost.rs": "what the kernel tells of a process",
     "doctor/src/gather/memory.rs": "what the kernel tells of a control group",
     "doctor/src/gather/mod.rs": "this program, and marks of the image in /",
     "gateways/src/agent/remember.rs": "a refusal is its error",

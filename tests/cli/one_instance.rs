@@ -76,6 +76,8 @@ fn a_home_has_one_supervisor_whatever_its_scandir_and_none_that_was_killed_block
     std::fs::rename(&lock, home.beside("lock")).unwrap();
     let unlocked = home.run(["--scandir", second, "up", "--quiet"]).refused(103);
     assert!(unlocked.contains(&format!("--scandir {first} down` ends it")), "{unlocked}");
+    let down = home.run(["--scandir", second, "down"]).refused(1);
+    assert!(down.contains(&format!("--scandir {first} down` ends it")), "{down}");
     std::fs::rename(home.beside("lock"), &lock).unwrap();
     assert!(!std::path::Path::new(second).exists());
     // Nobody proposes there what would be refused.
@@ -306,13 +308,30 @@ fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
 }
 
 #[test]
+fn a_supervisor_whose_scandir_was_moved_is_named_everywhere_and_down_ends_it() {
+    down_after(|home| std::fs::rename(home.scandir(), home.beside("moved")).unwrap());
+}
+
+#[test]
 fn a_supervisor_whose_scandir_was_removed_is_named_everywhere_and_down_ends_it() {
+    down_after(|home| {
+        let files = home.scandir().join(".s6-svscan");
+        // A watcher may write there at the same time.
+        crate::support::waiting::polled("the supervisor's files are removed", || {
+            let _ = std::fs::remove_dir_all(&files);
+            (!files.exists()).then_some(())
+        });
+    });
+}
+
+/// Takes the scandir from a supervisor, and has it ended.
+fn down_after(what: impl FnOnce(&Home)) {
     let mut home = Home::with_script(ALONE, &[]);
     home.profile("coder");
     home.want_running("coder");
     home.up_quietly();
     home.until_state("coder", "up");
-    std::fs::rename(home.scandir(), home.beside("moved")).unwrap();
+    what(&home);
     let pid = home.running().pid();
     let named = format!("process {pid} supervises this home");
     let status = home.says("status");

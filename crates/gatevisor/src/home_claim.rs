@@ -16,6 +16,7 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use gatevisor_boot::volume::{self, HeldHomeLock};
 use gatevisor_client::ScanDir;
@@ -129,7 +130,8 @@ fn refuse_if_it_runs(
             lock.display()
         ));
     }
-    match left.iter().flat_map(|left| &left.service.processes).next() {
+    let orphans = left.iter().filter(|left| left.service.supervisor.is_none());
+    match orphans.flat_map(|left| &left.service.processes).next() {
         // What is left of a scandir that has gone, nobody but us would end.
         Some(process) if !is_gone && was_killed(&last.path) => taken(format!(
             "the last supervisor of this home was killed, and process {} of it still runs; \
@@ -196,13 +198,22 @@ pub fn other_supervisor(context: &CommandContext) -> Option<OtherSupervisor> {
         let is_lost = lost_supervisor(home) == Some(pid);
         return Some(OtherSupervisor { pid, scandir, is_lost });
     }
-    // Without the lock, its gateways tell.
+    // Its lock may have been removed. Then the scandir that it noted tells, and its gateways do.
     let home = OpenHome::open(home).ok()?;
-    let last = LastScandir::noted(&home).filter(LastScandir::is_gone)?;
-    let left = earlier::left_of(&[last.identity]).unwrap_or_default();
-    let mut supervisors = left.iter().filter_map(|left| left.service.supervisor);
-    let pid = supervisors.find(|pid| is_of_home(*pid, &home, context))?;
-    Some(OtherSupervisor { pid, scandir: last.path, is_lost: true })
+    let last = LastScandir::noted(&home)?;
+    let pid = living(&last, &home, context)?;
+    Some(OtherSupervisor { pid, is_lost: last.is_gone(), scandir: last.path })
+}
+
+/// Returns the supervisor of a home on the scandir that it notes, if that lives.
+fn living(last: &LastScandir, home: &OpenHome, context: &CommandContext) -> Option<i32> {
+    let holder = ScanDir::new(&last.path).holder().map(Pid::get);
+    let of_gateways = || {
+        let left = earlier::left_of(slice::from_ref(&last.identity)).unwrap_or_default();
+        left.into_iter().filter_map(|left| left.service.supervisor).collect::<Vec<i32>>()
+    };
+    let is_its = |pid: &i32| is_of_home(*pid, home, context);
+    holder.filter(is_its).or_else(|| of_gateways().into_iter().find(is_its))
 }
 
 fn take(home: &OpenHome) -> Result<Option<HeldHomeLock>, Errno> {
