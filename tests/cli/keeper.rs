@@ -27,6 +27,16 @@ fn until_live(home: &Home) {
     });
 }
 
+/// Stops the supervisor by a signal, and returns its process when that has happened.
+fn stopped_supervisor(home: &Home) -> i32 {
+    let supervisor = home.running().pid();
+    home.running().signal(Signal::STOP);
+    waiting::polled("that it is stopped", || {
+        processes::stat(supervisor).is_some_and(|stat| stat.state == 'T').then_some(())
+    });
+    supervisor
+}
+
 /// Returns the process of the watcher of gateways.
 fn watcher(home: &Home) -> Option<i32> {
     let line = fs::read_to_string(home.scandir().join(".live/.watcher")).ok()?;
@@ -129,11 +139,7 @@ fn that_a_signal_has_stopped_the_supervisor_is_said_at_once_by_those_who_are_ask
     let mut home = followed();
     home.up_quietly();
     until_live(&home);
-    let supervisor = home.running().pid();
-    home.running().signal(Signal::STOP);
-    waiting::polled("that it is stopped", || {
-        processes::stat(supervisor).is_some_and(|stat| stat.state == 'T').then_some(())
-    });
+    let supervisor = stopped_supervisor(&home);
     let health = home.says("health --supervisor");
     assert_eq!((health.code, health.out.trim()), (Some(1), "the supervisor is stopped by a signal"));
     let found = crate::doctor::finding(&home, "supervisor", None);
@@ -150,11 +156,7 @@ fn commands_say_at_once_that_a_signal_has_stopped_the_supervisor_and_how_it_goes
     home.plant("writer");
     home.up_quietly();
     home.says("gateway start coder").ok();
-    let supervisor = home.running().pid();
-    home.running().signal(Signal::STOP);
-    waiting::polled("that it is stopped", || {
-        processes::stat(supervisor).is_some_and(|stat| stat.state == 'T').then_some(())
-    });
+    let supervisor = stopped_supervisor(&home);
     let what = format!("a signal has stopped the supervisor (process {supervisor})");
     let next = format!("`kill -CONT {supervisor}` continues it");
     // No limit: a command that waits for it would not end.
@@ -169,4 +171,31 @@ fn commands_say_at_once_that_a_signal_has_stopped_the_supervisor_and_how_it_goes
     assert!(ran.code == Some(103) && ran.err.contains(&next) && !ran.err.contains("ends it"), "{ran:?}");
     home.running().signal(Signal::CONT);
     assert_eq!(home.ended().code, Some(0));
+}
+
+#[test]
+fn a_gateway_that_has_ended_under_a_stopped_supervisor_is_not_said_to_be_starting() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up();
+    let pid = home.pid("coder");
+    let supervisor = stopped_supervisor(&home);
+    processes::signal(pid, Signal::KILL);
+    waiting::polled("that it has ended", || {
+        processes::stat(pid).is_some_and(|stat| stat.state == 'Z').then_some(())
+    });
+    let kill = format!("kill -CONT {supervisor}");
+    let report = home.report("coder");
+    assert_eq!(report["state"], "unresponsive", "{report}");
+    let reason = report["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("its process has ended") && reason.ends_with(&format!("`{kill}` continues it")),
+        "{reason}"
+    );
+    assert_eq!(home.says("health coder").code, Some(1));
+    crate::explain::assert_first(&home, "supervisor-stopped", "is stopped by a signal");
+    assert_eq!(crate::explain::explained(&home)["commands"][0], *kill);
+    home.running().signal(Signal::CONT);
+    home.until_report("coder", "another process", |report| report["pid"] != pid && report["up"] == true);
 }

@@ -156,6 +156,11 @@ pub fn is_stopped_by_signal(pid: i32) -> bool {
     state(pid) == Some('T')
 }
 
+/// Returns whether a process has ended, as far as that can be seen; it may not be reaped yet.
+pub fn has_ended(pid: i32) -> bool {
+    state(pid).is_none_or(|state| "ZX".contains(state))
+}
+
 /// Returns the numbers of all visible processes, in the kernel's order.
 ///
 /// # Errors

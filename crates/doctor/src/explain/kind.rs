@@ -68,6 +68,8 @@ kinds! {
     Paused = "paused",
     /// A signal has stopped its process, and its supervisor does not know that.
     Frozen = "frozen",
+    /// Its process has ended, and a signal has stopped its supervisor, which does not know that.
+    SupervisorStopped = "supervisor-stopped",
     /// A debugger has stopped its process.
     Traced = "traced",
     /// It is up but does not work: its evidence has been missing for a while.
@@ -146,6 +148,7 @@ impl CauseKind {
     pub(super) const fn check(self) -> Option<Check> {
         match self {
             Self::NoSupervisor
+            | Self::SupervisorStopped
             | Self::Orphan
             | Self::NotAllowedToLook
             | Self::RunsElsewhere

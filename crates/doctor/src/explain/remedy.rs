@@ -78,7 +78,7 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         | CauseKind::WindowsText
         | CauseKind::EnvironmentBad
         | CauseKind::CannotStart => vec![start()],
-        CauseKind::LockLost => fix(Check::Supervisor),
+        CauseKind::LockLost | CauseKind::SupervisorStopped => fix(Check::Supervisor),
         CauseKind::DesiredUnreadable => fix(Check::DesiredState),
         CauseKind::RunsThoughStopped => vec![start(), about(&["gateway", "stop"])],
         CauseKind::NotRegistered if subject.is_wanted() => vec![start()],

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_sys::file::born;
-use gatevisor_sys::proc::is_stopped_by_signal;
+use gatevisor_sys::proc::{has_ended, is_stopped_by_signal};
 use gatevisor_wire::Pid;
 use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::tai::Tai64n;
@@ -152,6 +152,8 @@ struct ReportSources<'a> {
     now: Tai64n,
     supervisor: Option<String>,
     supervisor_began: Option<SystemTime>,
+    /// The supervisor, if a signal has stopped it.
+    stopped_supervisor: Option<Pid>,
     standing: Standing,
     topology: TopologyReader<'a>,
     server: Option<ServerState>,
@@ -166,6 +168,7 @@ impl<'a> ReportSources<'a> {
             now: Tai64n::now_from(SystemTime::now()),
             supervisor: manager.supervisor_program(),
             supervisor_began: manager.supervisor_began(),
+            stopped_supervisor: manager.stopped_supervisor(),
             standing: manager.standing(),
             topology: manager.topology(),
             server: ServerState::read(manager),
@@ -195,7 +198,9 @@ impl<'a> ReportSources<'a> {
         let running = observed.profile.as_ref().zip(report.pid.filter(|_| report.is_up()));
         let drained = running.and_then(|(name, pid)| drain::look(manager, name, pid));
         let is_stopped = report.pid.is_some_and(is_stopped_by_signal);
-        report.followed(live, restarted).draining(drained).stopped_by_signal(is_stopped)
+        let unseen = self.stopped_supervisor.filter(|_| report.pid.is_some_and(has_ended));
+        let report = report.followed(live, restarted).draining(drained).stopped_by_signal(is_stopped);
+        report.ended_unseen(unseen)
     }
 
     /// Adds who serves the profile, and who keeps its port from it.

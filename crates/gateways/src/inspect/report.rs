@@ -275,6 +275,22 @@ impl ServiceReport {
         self
     }
 
+    /// Returns the report of a service whose process has ended, if a signal has stopped its
+    /// supervisor, this process, which would have noticed.
+    #[must_use]
+    pub(super) fn ended_unseen(mut self, supervisor: Option<gatevisor_wire::Pid>) -> Self {
+        if let Some(supervisor) =
+            supervisor.filter(|_| self.state.stops() || self.state == ServiceState::Unresponsive)
+        {
+            self.state = ServiceState::Unresponsive;
+            self.reason = Some(format!(
+                "its process has ended, and a signal has stopped the supervisor (process {supervisor}): \
+                 `kill -CONT {supervisor}` continues it"
+            ));
+        }
+        self
+    }
+
     /// Returns the report of a service that somebody drains, or nobody does.
     #[must_use]
     pub(super) fn draining(mut self, drain: Option<DrainReport>) -> Self {

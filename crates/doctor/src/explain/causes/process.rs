@@ -18,9 +18,14 @@ use gatevisor_gateways::live::{LiveReport, LiveState};
 /// **Source:** proc(5), `/proc/pid/stat`, field 3.
 const STOPPED: char = 'T';
 const TRACED: char = 't';
+/// Those of a process that has ended.
+const ENDED: [char; 2] = ['Z', 'X'];
 
 pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     let Some(report) = subject.report() else { return Vec::new() };
+    if let Some(cause) = ended_unseen(subject, report) {
+        return vec![cause];
+    }
     let cause = match subject.state() {
         Some(StateName::Paused) => {
             let what = "it is paused: somebody had its supervisor send it SIGSTOP";
@@ -43,6 +48,21 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
         _ => return Vec::new(),
     };
     vec![cause]
+}
+
+/// Returns that its process has ended, if a signal has stopped its supervisor, which would know.
+fn ended_unseen(subject: &Subject, report: &ServiceReport) -> Option<Cause> {
+    let supervisor = subject.facts.supervision.stopped?;
+    report.pid?;
+    if subject.process.is_some_and(|state| !ENDED.contains(&state)) {
+        return None;
+    }
+    let what = format!(
+        "its process has ended, and its supervisor (process {supervisor}), which would start it again or say \
+         how it ended, is stopped by a signal"
+    );
+    let evidence = format!("the kernel says so of both, and the status names process {}", pid(report));
+    Some(Cause::new(CauseKind::SupervisorStopped, what, evidence))
 }
 
 /// Returns that leftovers are being ended. Only processes that were found are said to be some.
