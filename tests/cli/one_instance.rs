@@ -286,6 +286,28 @@ fn what_a_killed_supervisor_left_is_ended_by_the_next_up_although_a_slot_was_rem
 }
 
 #[test]
+fn what_another_user_says_about_the_last_scandir_is_no_reason_to_end_a_process() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until("coder", gatevisor_client::Condition::Up);
+    let pid = home.pid("coder");
+    home.kill_supervisor();
+    std::fs::remove_dir_all(home.scandir()).unwrap();
+    let note = home.path().join(".gatevisor-scandir");
+    let theirs = Some(12_345);
+    std::os::unix::fs::chown(&note, theirs, theirs).unwrap();
+    let said = home.says("up --quiet").refused(103);
+    assert!(said.contains(&format!("`kill {pid}` ends it")), "{said}");
+    assert!(processes::stat(pid).is_some_and(|stat| stat.state != 'Z'), "it was ended");
+    processes::signal(pid, rustix::process::Signal::KILL);
+}
+
+#[test]
 fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
     let mut home = Home::with_script(ALONE, &[]);
     home.profile("coder");

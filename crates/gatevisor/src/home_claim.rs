@@ -138,6 +138,13 @@ fn refuse_if_it_runs(
              `gatevisor --home {root} --scandir {scandir} up` ends what it left, and then `down` ends that",
             process.pid
         )),
+        Some(process) if is_gone && !last.is_trusted => taken(format!(
+            "process {} of an earlier supervisor still runs, and `{}`, which names its scandir, is another \
+             user's, so that nothing of it is ended; `kill {}` ends it",
+            process.pid,
+            LastScandir::file_in(home.path()).display(),
+            process.pid
+        )),
         _ => Ok(()),
     }
 }

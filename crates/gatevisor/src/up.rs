@@ -47,6 +47,8 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     context.remember();
     let context = &context.at_boot();
     let earlier = home_claim.as_ref().and_then(|claim| claim.last.as_ref());
+    // What an agent writes is no reason to end processes that are not its own.
+    let earlier = earlier.filter(|last| last.is_trusted);
     let report = reconcile::perform(context, false, earlier.map(|last| &*last.identity))?;
     let home_lock = home_claim.map(|claim| claim.follow(context.manager.scandir()));
     for line in report.lines() {

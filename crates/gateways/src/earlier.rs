@@ -12,10 +12,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use gatevisor_paths::{OpenHome, by_path};
+use gatevisor_paths::{OpenHome, by_path, is_trusted, look};
 use gatevisor_slot::survivors::left::{self, LeftService};
 use gatevisor_sys::file;
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::profile::ProfileName;
@@ -34,6 +34,8 @@ pub struct LastScandir {
     pub path: PathBuf,
     /// What distinguishes it from every other directory of this machine.
     pub identity: String,
+    /// Whether root or we say so. The owner of a home could name the scandir of somebody else.
+    pub is_trusted: bool,
 }
 
 impl LastScandir {
@@ -43,14 +45,16 @@ impl LastScandir {
     /// There is none, or it cannot be looked at.
     pub fn at(path: &Path) -> io::Result<Self> {
         let identity = file::lasting_identity(by_path::directory(path)?, "")?;
-        Ok(Self { path: path.to_owned(), identity })
+        Ok(Self { path: path.to_owned(), identity, is_trusted: true })
     }
 
     /// Returns the one that a home notes. In a copy of a home, the note is that of the other home.
     pub fn noted(home: &OpenHome) -> Option<Self> {
         let mark = file::birth_mark(home, "")?;
         let mut buffer = [0; BYTES];
-        Self::parse(&mark, file::read_small(home, FILE, &mut buffer).ok()?)
+        let opened = by_path::open_from(home, Path::new(FILE), OFlags::RDONLY | OFlags::NOFOLLOW).ok()?;
+        let is_trusted = is_trusted(look(&opened).ok()?.uid);
+        Self::parse(&mark, file::read_opened(&opened, || Ok(home), &mut buffer).ok()?, is_trusted)
     }
 
     /// Returns the one that the home at a path notes.
@@ -58,12 +62,12 @@ impl LastScandir {
         Self::noted(&OpenHome::open(home).ok()?)
     }
 
-    fn parse(mark: &str, note: &[u8]) -> Option<Self> {
+    fn parse(mark: &str, note: &[u8], is_trusted: bool) -> Option<Self> {
         let rest = note.strip_prefix(mark.as_bytes())?.strip_prefix(b"\n")?;
         let mut parts = rest.splitn(2, |byte| *byte == b'\n');
         let identity = str::from_utf8(parts.next()?).ok()?.to_owned();
         let path = Path::new(OsStr::from_bytes(parts.next()?)).to_owned();
-        Some(Self { path, identity })
+        Some(Self { path, identity, is_trusted })
     }
 
     fn note(&self, mark: &str) -> Vec<u8> {
@@ -88,7 +92,7 @@ impl LastScandir {
     /// Returns whether another directory has its path now, or none.
     pub fn is_gone(&self) -> bool {
         match Self::at(&self.path) {
-            Ok(now) => now != *self,
+            Ok(now) => now.identity != self.identity,
             // Who may not look does not know.
             Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }
@@ -139,12 +143,16 @@ mod tests {
 
     #[test]
     fn what_is_noted_is_what_is_read_and_a_copy_of_a_home_has_no_note() {
-        let last = LastScandir { path: PathBuf::from("/a\nb/service"), identity: "1.2.3".to_owned() };
+        let last = LastScandir {
+            path: PathBuf::from("/a\nb/service"),
+            identity: "1.2.3".to_owned(),
+            is_trusted: true,
+        };
         let note = last.note("77.1.2");
-        assert_eq!(LastScandir::parse("77.1.2", &note), Some(last));
-        assert_eq!(LastScandir::parse("77.1.3", &note), None);
+        assert_eq!(LastScandir::parse("77.1.2", &note, true), Some(last));
+        assert_eq!(LastScandir::parse("77.1.3", &note, true), None);
         for text in ["", "77.1.2", "77.1.2\n", "77.1.2\n1.2.3"] {
-            assert_eq!(LastScandir::parse("77.1.2", text.as_bytes()), None, "{text:?}");
+            assert_eq!(LastScandir::parse("77.1.2", text.as_bytes(), true), None, "{text:?}");
         }
     }
 }

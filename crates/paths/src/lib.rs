@@ -40,4 +40,5 @@ pub use home::{Authority, HomeError, OpenHome, Untrusted};
 pub use look::{FileInfo, look};
 pub use resolve::mounts_within;
 pub use resolve::{Links, Mounts, RefusalReason, ResolveError, Resolver};
+pub use trusted::is_trusted;
 pub use walk::Walker;
