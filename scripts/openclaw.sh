@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # Installs the real OpenClaw, with the Node that it needs, in the cache, once, and prints the
-# directory of its programs.
+# directory of its programs: openclaw.sh [VERSION], of which 2026.9.6 (the default) and 2026.9.5 are
+# known.
 #
 # The installation is complete only if its stamp says so, because the stamp is written last. A
 # second run at the same moment waits for the first. It takes 800 MB and a minute.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-openclaw='openclaw@2026.9.6'
+case ${1:-} in
+    '' | 2026.9.6) openclaw='openclaw@2026.9.6' ;;
+    # The last one before a change of the database, which it refuses afterwards.
+    2026.9.5) openclaw='openclaw@2026.9.5' ;;
+    *) die "OpenClaw $1 is not known here" 'known are: 2026.9.6 and 2026.9.5' ;;
+esac
 # OpenClaw refuses a Node before 24.16. That of most distributions is older.
 node='node@26'
 

@@ -7,10 +7,14 @@
 
 #[path = "../support/home.rs"]
 mod home;
+#[path = "../support/model.rs"]
+mod model;
 mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
 mod trial;
+mod turns;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,7 +35,6 @@ const SOON: &str = "GATEVISOR_LIVE_INTERVAL_MS=1000\nGATEVISOR_LIVE_MISSES=3\n";
 const ONE_EACH: &str = "one gateway a profile";
 const SIGUSR1: &str = "exit 75 on SIGUSR1";
 const MARKER: &str = "a file asks it to";
-const ONE_VERSION: &str = "not tried: only one version is known";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -65,12 +68,16 @@ fn openclaw() -> PathBuf {
 fn with_openclaw() -> Home {
     let mut home = Home::built_in();
     home.tell_agent(Some("openclaw".into()));
-    let programs = openclaw();
+    use_openclaw(&mut home, &openclaw());
+    home
+}
+
+/// Has the next commands find the programs of this directory.
+fn use_openclaw(home: &mut Home, programs: &Path) {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([programs.clone()].into_iter().chain(std::env::split_paths(&path)));
+    let path = std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path)));
     home.set("PATH", path.unwrap());
     home.set("OPENCLAW_BIN", programs.join("openclaw"));
-    home
 }
 
 /// Runs `openclaw gateway restart` for a profile, as somebody does who does not know Gatevisor. It
@@ -139,7 +146,7 @@ fn real_openclaw_is_supervised_from_its_start_to_a_killed_supervisor() {
     trial.does_not_drain("does not apply: it drains when it is stopped");
     trial.stops();
     trial.loses_its_supervisor();
-    trial.is("upgrade", ONE_VERSION);
+    trial.is("upgrade", "from 2026.9.5; the way back is refused");
     assert_eq!(trial.home.report("writer")["state"], "down");
     trial.ends();
 }

@@ -4,69 +4,20 @@
 //! lets it. So each restart is asked for in the middle of turns, whatever the machine does.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::home::{Home, Port};
+use crate::model::{Model, turn};
 use crate::support::{set_wait_limit, waiting};
 use crate::{WAIT_LIMIT, patient, stopped, with_hermes};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
+/// What it is called in requests.
+const AGENT: &str = "hermes-agent";
 const GATEWAYS: [&str; 4] = ["one", "two", "three", "four"];
-
-/// The model, which ends with this value.
-struct Model {
-    process: Child,
-    directory: tempfile::TempDir,
-    port: Port,
-}
-
-impl Model {
-    fn start() -> Self {
-        let (directory, port) = (tempfile::tempdir().unwrap(), Port::free());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/hermes/model.py");
-        let number = port.number.to_string();
-        let mut command = Command::new("/usr/bin/env");
-        command.arg("python3").arg(script).arg(number).arg(directory.path()).stdin(Stdio::null());
-        let process = command.stdout(Stdio::null()).spawn().unwrap();
-        waiting::polled("the model", || TcpStream::connect((Ipv4Addr::LOCALHOST, port.number)).ok());
-        Self { process, directory, port }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Lets it answer nothing until `release`.
-    fn hold(&self) {
-        fs::write(self.file("hold"), "").unwrap();
-    }
-
-    fn release(&self) {
-        fs::remove_file(self.file("hold")).unwrap();
-    }
-
-    /// Waits until somebody has said this to it.
-    fn until_asked(&self, words: &str) {
-        let asked = || fs::read_to_string(self.file("asked")).unwrap_or_default();
-        waiting::polled(&format!("the question `{words}`"), || {
-            asked().lines().any(|line| line.contains(words)).then_some(())
-        });
-    }
-}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// Makes a profile whose gateway answers over HTTP and asks the model.
 fn profile(home: &Home, name: &str, model: &Model) -> Port {
@@ -84,26 +35,6 @@ fn profile(home: &Home, name: &str, model: &Model) -> Port {
     );
     fs::write(directory.join("config.yaml"), config).unwrap();
     port
-}
-
-/// Begins a turn; its end is what the gateway answered.
-fn turn(port: u16, words: String) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let body = format!(
-            "{{\"model\": \"hermes-agent\", \"messages\": [{{\"role\": \"user\", \"content\": \"{words}\"}}]}}"
-        );
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_mins(3))).unwrap();
-        let head = format!(
-            "POST /v1/chat/completions HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let mut answer = String::new();
-        let sent = stream.write_all(format!("{head}{body}").as_bytes());
-        let _ = sent.and_then(|()| stream.read_to_string(&mut answer));
-        answer
-    })
 }
 
 fn marker(home: &Home, name: &str) -> PathBuf {
@@ -127,8 +58,11 @@ fn real_hermes_loses_no_turn_in_twenty_restarts_in_the_middle_of_turns() {
     for round in 0..rounds() {
         model.hold();
         let words = |name: &str| format!("round {round} of {name}.");
-        let turns: Vec<_> =
-            GATEWAYS.iter().zip(&ports).map(|(name, port)| turn(port.number, words(name))).collect();
+        let turns: Vec<_> = GATEWAYS
+            .iter()
+            .zip(&ports)
+            .map(|(name, port)| turn(port.number, KEY.to_owned(), AGENT, words(name)))
+            .collect();
         for name in GATEWAYS {
             model.until_asked(&words(name));
         }
@@ -170,7 +104,7 @@ fn real_hermes_is_cut_off_at_the_limit_and_told_so_and_takes_work_again_after_a_
     waiting::polled("that it takes no work", || {
         (home.report("coder")["drain"]["stage"] == "idle").then_some(())
     });
-    let refused = turn(port.number, "refused".to_owned()).join().unwrap();
+    let refused = turn(port.number, KEY.to_owned(), AGENT, "refused".to_owned()).join().unwrap();
     assert!(refused.contains(" 503 ") && refused.contains("drain"), "{refused}");
     command.signal(Signal::KILL);
     command.ended(WAIT_LIMIT);
@@ -179,7 +113,7 @@ fn real_hermes_is_cut_off_at_the_limit_and_told_so_and_takes_work_again_after_a_
 
     // A turn that takes too long is cut off, and that is told.
     model.hold();
-    let cut = turn(port.number, "too long.".to_owned());
+    let cut = turn(port.number, KEY.to_owned(), AGENT, "too long.".to_owned());
     model.until_asked("too long.");
     let old = home.pid("coder");
     let ran = patient(&home, "gateway restart coder --drain=3s --ready --timeout 120");

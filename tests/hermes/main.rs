@@ -9,6 +9,8 @@
 mod drain;
 #[path = "../support/home.rs"]
 mod home;
+#[path = "../support/model.rs"]
+mod model;
 #[path = "../support/mod.rs"]
 mod support;
 mod topology;

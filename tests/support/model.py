@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A model that answers when it may, for tests: as much of an OpenAI-compatible server as Hermes asks for.
+"""A model that answers when it may, for tests: as much of an OpenAI-compatible server as agents ask for.
 
 Usage: model.py PORT DIRECTORY
 
 No question is answered while there is a file DIRECTORY/hold. Each question is a line of DIRECTORY/asked as soon as it
-comes: the last thing that the user said. The answer repeats that, so that each turn has an answer of its own.
+comes: what the user said. The answer repeats the last of it, so that each turn has an answer of its own.
 """
 
 import http.server
@@ -30,7 +30,7 @@ def answer_of(request):
     said = [text_of(message.get("content")) for message in request.get("messages", []) if message.get("role") == "user"]
     last = said[-1] if said else ""
     with WRITING, open(DIRECTORY / "asked", "a") as asked:
-        asked.write(last.replace("\n", " ") + "\n")
+        asked.write(" ".join(said).replace("\n", " ") + "\n")
     while (DIRECTORY / "hold").exists():
         NEVER.wait(LOOK_S)
     words = "you said: " + last
