@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use gatevisor_client::Listener;
+use gatevisor_client::Subscription;
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::event::ServiceEvent;
 use rustix::process::Signal;
@@ -139,7 +139,7 @@ fn a_directory_that_s6_log_writes_is_printed_and_followed() {
     let script = format!("#!/bin/sh\nexec s6-log n100 s4096 T '{}'\n", directory.display());
     fs::write(slot.join("log/run"), script).unwrap();
     let logger = gatevisor_client::ServiceDir::new(slot.join("log"));
-    let mut events = Listener::subscribe(&logger).unwrap();
+    let mut events = Subscription::subscribe(&logger).unwrap();
     logger.send(&[Control::Signal(ControlSignal::Kill)]).unwrap();
     while events.next(Some(soon())).unwrap().expect("the logger comes up again") != ServiceEvent::Up {}
     let following = home.start(["logs", "-f", "-n", "all", "coder"]);

@@ -8,7 +8,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use gatevisor_client::{Listener, ServiceDir};
+use gatevisor_client::{ServiceDir, Subscription};
 use gatevisor_wire::files;
 use gatevisor_wire::policy::PublishedPolicy;
 use gatevisor_wire::status::Status;
@@ -161,7 +161,8 @@ impl<'a> Builder<'a> {
         }
         let at = self.world.scandir().join(&self.name);
         let listener = |entry: &str| {
-            Listener::subscribe(&ServiceDir::new(self.path.join(entry))).expect("events can be listened to")
+            Subscription::subscribe(&ServiceDir::new(self.path.join(entry)))
+                .expect("events can be listened to")
         };
         let mut logger_name = self.name.clone();
         logger_name.push("/log");
@@ -213,7 +214,7 @@ pub fn still_served(service: &mut Service) {
 pub struct Service {
     name: OsString,
     pub dir: ServiceDir,
-    listener: Listener,
+    listener: Subscription,
     /// All events received so far, for messages.
     received: String,
     said: PathBuf,
@@ -222,7 +223,7 @@ pub struct Service {
 }
 
 impl Service {
-    fn new(name: &OsStr, path: PathBuf, listener: Listener, said: &Path) -> Self {
+    fn new(name: &OsStr, path: PathBuf, listener: Subscription, said: &Path) -> Self {
         Self {
             name: name.to_owned(),
             dir: ServiceDir::new(path),

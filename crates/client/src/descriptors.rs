@@ -4,7 +4,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors needed for one service: its listener, the listener's fifodir, its control FIFO.
+/// Descriptors needed for one service: its subscriber, the subscriber's fifodir, its control FIFO.
 const DESCRIPTORS: usize = 3;
 /// An estimate of the descriptors that a program has open besides.
 const OTHERS: u64 = 128;

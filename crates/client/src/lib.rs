@@ -1,6 +1,6 @@
 //! The work of any client of a scandir: sending commands, reading states, and waiting for events.
 //!
-//! *Lives here:* service directories and scandirs as a client sees them, listeners in `event/`,
+//! *Lives here:* service directories and scandirs as a client sees them, subscribers in `event/`,
 //! waiting for states of one service or of many with one poll (`waiting`), whether a command was
 //! executed, and the words for what a service is doing.
 //!
@@ -22,9 +22,9 @@ mod descriptors;
 mod dir;
 pub mod engine;
 mod exec_watch;
-mod listener;
 pub mod look;
 mod open;
+mod subscription;
 
 mod refusal_watch;
 mod scandir;
@@ -37,10 +37,10 @@ mod waiting;
 pub use descriptors::{RaisedLimit, room_for};
 pub use dir::{SendError, ServiceDir, StatusError};
 pub use exec_watch::ExecProgress;
-pub use listener::Listener;
 pub use open::HeldDir;
 pub use refusal_watch::RefusalWatch;
 pub use scandir::{OURS, ScanDir, ScanSendError};
+pub use subscription::Subscription;
 pub use supervisor_watch::SupervisorWatch;
 pub use unsupervised::{Unsupervised, wait_supervised};
 pub use waiting::{

@@ -1,7 +1,7 @@
 //! *Lives here:* noticing that the supervisor of a service has gone, or has published something
 //! without an event.
 //!
-//! *Does not live here:* events (`listener`), and what was published.
+//! *Does not live here:* events (`subscription`), and what was published.
 //!
 //! **Source:** pipe(7): writing to a pipe that nobody reads is an error, and poll(2) reports it;
 //! inotify(7).

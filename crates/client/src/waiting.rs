@@ -27,7 +27,7 @@ pub fn wait(dir: &ServiceDir, cond: Condition, deadline: Option<Instant>) -> Res
 
 /// Sends commands, and waits until they have brought the service into the requested state.
 ///
-/// The listener exists before the commands are sent, so no event is missed. After `d` or `D`, the
+/// The subscriber exists before the commands are sent, so no event is missed. After `d` or `D`, the
 /// service counts as down only once its status also says that it is wanted down, so that a restart
 /// that was due cannot come in between. If the client may not look into `supervise/`, being down is
 /// enough, as for `s6-svc -wd`.
@@ -46,8 +46,8 @@ pub fn act(
 /// Does the same as `act` for each of many services, with one poll for all, and returns the
 /// outcomes in the same order.
 ///
-/// All listeners exist before the first command is sent. `on_progress` is called with the index and
-/// the outcome of each service that could be waited for, as soon as the outcome is known. Each
+/// All subscribers exist before the first command is sent. `on_progress` is called with the index
+/// and the outcome of each service that could be waited for, as soon as the outcome is known. Each
 /// service needs three descriptors; if the soft limit is too low, it is raised meanwhile.
 pub fn act_all(
     dirs: &[ServiceDir],

@@ -4,16 +4,16 @@
 
 mod common;
 
-use common::{DOWN, Fake, listeners, notify, service, soon, up};
+use common::{DOWN, Fake, notify, service, soon, subscriptions, up};
 use gatevisor_client::{
-    Condition, Listener, Quantifier, ScanDir, ScanSendError, SendError, ServiceDir, StatusError, WaitError,
-    Waited, WaitedTogether, Waiter, act,
+    Condition, Quantifier, ScanDir, ScanSendError, SendError, ServiceDir, StatusError, Subscription,
+    WaitError, Waited, WaitedTogether, Waiter, act,
     status_view::{StateName, observe},
     wait, wait_together,
 };
 use gatevisor_wire::{
     control::{Control, ControlSignal},
-    event::{ServiceEvent, is_listener_name},
+    event::{ServiceEvent, is_subscriber_name},
     files,
     policy::{AskedFor, PublishedPolicy, RestartPhase},
     scan::ScanCommand,
@@ -42,65 +42,65 @@ fn said(error: &dyn Error, hint: Option<&str>) -> String {
     hint.map_or(text.clone(), |hint| format!("{text} ({hint})"))
 }
 
-fn listener(event: &std::path::Path) -> std::io::Result<Listener> {
-    Listener::in_fifodir(gatevisor_paths::by_path::directory(event)?)
+fn subscription(event: &std::path::Path) -> std::io::Result<Subscription> {
+    Subscription::in_fifodir(gatevisor_paths::by_path::directory(event)?)
 }
 
 #[test]
-fn a_listener_is_a_fifo_that_notifiers_find_and_is_gone_when_dropped() {
+fn a_subscriber_is_a_fifo_that_notifiers_find_and_is_gone_when_dropped() {
     let dir = TempDir::new().unwrap();
-    let mut listener = listener(dir.path()).unwrap();
-    let made = listeners(dir.path());
+    let mut subscription = subscription(dir.path()).unwrap();
+    let made = subscriptions(dir.path());
     assert_eq!(made.len(), 1);
-    assert_eq!(made[0].file_name(), Some(listener.name()));
-    assert!(is_listener_name(listener.name().as_bytes()));
+    assert_eq!(made[0].file_name(), Some(subscription.name()));
+    assert!(is_subscriber_name(subscription.name().as_bytes()));
     assert!(made[0].metadata().unwrap().file_type().is_fifo());
 
-    assert_eq!(listener.try_next().unwrap(), None);
-    assert_eq!(listener.next(Some(Instant::now())).unwrap(), None);
+    assert_eq!(subscription.try_next().unwrap(), None);
+    assert_eq!(subscription.next(Some(Instant::now())).unwrap(), None);
     // What is no event is skipped.
     assert_eq!(notify(dir.path(), b"s?u\0U"), 1);
-    assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::SupervisionStarted));
-    assert_eq!(listener.try_next().unwrap(), Some(ServiceEvent::Up));
-    assert_eq!(listener.try_next().unwrap(), Some(ServiceEvent::Ready));
+    assert_eq!(subscription.next(soon()).unwrap(), Some(ServiceEvent::SupervisionStarted));
+    assert_eq!(subscription.try_next().unwrap(), Some(ServiceEvent::Up));
+    assert_eq!(subscription.try_next().unwrap(), Some(ServiceEvent::Ready));
     // The notifier has closed its end, and that is no end of file.
-    assert_eq!(listener.try_next().unwrap(), None);
+    assert_eq!(subscription.try_next().unwrap(), None);
 
-    drop(listener);
-    assert_eq!(listeners(dir.path()).len(), 0);
+    drop(subscription);
+    assert_eq!(subscriptions(dir.path()).len(), 0);
 }
 
 #[test]
-fn a_listener_waits_for_its_event() {
+fn a_subscriber_waits_for_its_event() {
     let dir = TempDir::new().unwrap();
-    let mut listener = listener(dir.path()).unwrap();
+    let mut subscription = subscription(dir.path()).unwrap();
     let event = dir.path().to_owned();
     let notifier = thread::spawn(move || notify(&event, b"D"));
-    assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::Finished));
+    assert_eq!(subscription.next(soon()).unwrap(), Some(ServiceEvent::Finished));
     assert_eq!(notifier.join().unwrap(), 1);
 }
 
 #[test]
-fn a_listener_is_removed_from_a_directory_that_was_renamed() {
+fn a_subscriber_is_removed_from_a_directory_that_was_renamed() {
     let parent = TempDir::new().unwrap();
     let (before, after) = (parent.path().join("before"), parent.path().join("after"));
     fs::create_dir(&before).unwrap();
-    let mut listener = listener(&before).unwrap();
+    let mut subscription = subscription(&before).unwrap();
     fs::rename(&before, &after).unwrap();
     assert_eq!(notify(&after, b"s"), 1);
-    assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::SupervisionStarted));
-    drop(listener);
-    assert_eq!(listeners(&after).len(), 0);
+    assert_eq!(subscription.next(soon()).unwrap(), Some(ServiceEvent::SupervisionStarted));
+    drop(subscription);
+    assert_eq!(subscriptions(&after).len(), 0);
 }
 
 #[test]
-fn two_listeners_each_receive_every_event() {
+fn two_subscribers_each_receive_every_event() {
     let dir = TempDir::new().unwrap();
-    let mut both = [listener(dir.path()).unwrap(), listener(dir.path()).unwrap()];
+    let mut both = [subscription(dir.path()).unwrap(), subscription(dir.path()).unwrap()];
     assert_eq!(notify(dir.path(), b"dD"), 2);
-    for listener in &mut both {
-        assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::Died));
-        assert_eq!(listener.next(soon()).unwrap(), Some(ServiceEvent::Finished));
+    for subscription in &mut both {
+        assert_eq!(subscription.next(soon()).unwrap(), Some(ServiceEvent::Died));
+        assert_eq!(subscription.next(soon()).unwrap(), Some(ServiceEvent::Finished));
     }
 }
 
@@ -254,11 +254,11 @@ fn the_deadline_ends_waiting() {
 }
 
 #[test]
-fn a_wait_that_is_over_leaves_no_listener() {
+fn a_wait_that_is_over_leaves_no_subscriber() {
     let (_parent, fake) = fake(&DOWN);
     assert_eq!(wait(&fake.dir, Condition::Down, soon()).unwrap(), Waited::Reached);
     assert_eq!(wait(&fake.dir, Condition::Up, Some(Instant::now())).unwrap(), Waited::TimedOut);
-    assert_eq!(listeners(&fake.dir.event_path()).len(), 0);
+    assert_eq!(subscriptions(&fake.dir.event_path()).len(), 0);
 }
 
 #[test]

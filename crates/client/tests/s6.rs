@@ -5,7 +5,7 @@ mod common;
 
 use common::{Scan, Supervised, end, polled, script, soon, until, until_event};
 use gatevisor_client::{
-    Condition, Listener, ScanDir, SendError, ServiceDir, Waited, Waiter, act, act_all,
+    Condition, ScanDir, SendError, ServiceDir, Subscription, Waited, Waiter, act, act_all,
     status_view::{StateName, observe},
     wait,
 };
@@ -80,9 +80,9 @@ fn every_death_is_in_the_tally() {
     let dir = s6.add("service", "exit 3", down);
     assert_eq!(dir.deaths(), []);
     for _ in 0..2 {
-        let mut listener = Listener::subscribe(&dir).unwrap();
+        let mut subscription = Subscription::subscribe(&dir).unwrap();
         dir.send(&[Control::Once]).unwrap();
-        until_event(&mut listener, ServiceEvent::Finished);
+        until_event(&mut subscription, ServiceEvent::Finished);
     }
     let deaths = dir.deaths();
     assert_eq!(deaths.len(), 2);
@@ -130,8 +130,8 @@ fn a_permanent_failure_ends_waiting_for_readiness() {
 fn a_service_that_dies_again_and_again_is_down_only_once_it_is_wanted_down() {
     let s6 = Scan::start();
     let dir = s6.add("service", "exit 1", nothing);
-    let mut listener = Listener::subscribe(&dir).unwrap();
-    until_event(&mut listener, ServiceEvent::Finished);
+    let mut subscription = Subscription::subscribe(&dir).unwrap();
+    until_event(&mut subscription, ServiceEvent::Finished);
     // Between two deaths s6 waits a second, and no event answers the command.
     assert_eq!(act(&dir, &[Control::Down], Condition::Finished, soon()).unwrap(), Waited::Reached);
     let status = dir.status().unwrap();
@@ -156,9 +156,9 @@ fn what_a_service_is_doing_has_a_name() {
             down(dir);
             fs::create_dir(dir.join("data")).unwrap();
         });
-    let mut listener = Listener::subscribe(&broken).unwrap();
+    let mut subscription = Subscription::subscribe(&broken).unwrap();
     broken.send(&[Control::Once]).unwrap();
-    until_event(&mut listener, ServiceEvent::Finished);
+    until_event(&mut subscription, ServiceEvent::Finished);
     let seen = observe(&broken);
     assert_eq!(seen.start_error.as_deref(), Some("executing: no such file (errno 2)"));
     // It is wanted down, so it is not started again.
@@ -180,15 +180,15 @@ fn what_a_service_is_doing_has_a_name() {
         fs::write(dir.join(files::TIMEOUT_FINISH), "9000\n").unwrap();
         down(dir);
     });
-    let mut listener = Listener::subscribe(&finishing).unwrap();
+    let mut subscription = Subscription::subscribe(&finishing).unwrap();
     finishing.send(&[Control::Once]).unwrap();
-    until_event(&mut listener, ServiceEvent::Died);
+    until_event(&mut subscription, ServiceEvent::Died);
     let seen = observe(&finishing);
     assert_eq!(seen.state, StateName::Finishing);
     let script = seen.status.unwrap().pid.unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(script.get()).unwrap(), Signal::KILL)
         .unwrap();
-    until_event(&mut listener, ServiceEvent::Finished);
+    until_event(&mut subscription, ServiceEvent::Finished);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_directory_that_is_renamed_into_the_scandir_is_waited_for_until_it_is_superv
     // `add` subscribes in the staged directory, renames it, and waits.
     let dir = s6.add("service", FOREVER, nothing);
     assert_eq!(wait(&dir, Condition::Up, soon()).unwrap(), Waited::Reached);
-    assert_eq!(common::listeners(&dir.event_path()), [] as [std::path::PathBuf; 0]);
+    assert_eq!(common::subscriptions(&dir.event_path()), [] as [std::path::PathBuf; 0]);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_directory_that_is_removed_is_waited_for_until_its_supervisor_has_let_go() {
     assert_eq!(waiter.released(soon()).unwrap(), Waited::Reached);
     assert!(!hidden.supervised().unwrap());
     drop(waiter);
-    assert_eq!(common::listeners(&hidden.event_path()), [] as [std::path::PathBuf; 0]);
+    assert_eq!(common::subscriptions(&hidden.event_path()), [] as [std::path::PathBuf; 0]);
 }
 
 #[test]

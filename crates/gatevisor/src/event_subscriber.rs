@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_client::engine::Interests;
-use gatevisor_client::{ExecProgress, Listener, ScanDir, ServiceDir, StatusError};
+use gatevisor_client::{ExecProgress, ScanDir, ServiceDir, StatusError, Subscription};
 use gatevisor_gateways::live;
 use gatevisor_gateways::manager::LookError;
 use gatevisor_gateways::profile::ProfileName;
@@ -55,7 +55,7 @@ pub enum Happened {
 /// A service with a subscription.
 struct SubscribedService {
     dir: ServiceDir,
-    listener: Listener,
+    subscription: Subscription,
     /// Whether its interpreter is up and may still become the command.
     is_starting: bool,
     /// The process whose wait for its turn was reported.
@@ -65,14 +65,14 @@ struct SubscribedService {
 impl SubscribedService {
     /// Adds the descriptor that wakes it.
     fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
-        interests.readable(self.listener.as_fd());
+        interests.readable(self.subscription.as_fd());
     }
 
     /// Returns the events since the last call, in order.
     fn take(&mut self) -> Vec<Happened> {
         let mut happened = Vec::new();
         loop {
-            while let Ok(Some(event)) = self.listener.try_next() {
+            while let Ok(Some(event)) = self.subscription.try_next() {
                 self.receive(event, &mut happened);
             }
             if !self.is_starting || !self.has_become() {
@@ -80,7 +80,7 @@ impl SubscribedService {
             }
             // Unless another event came meanwhile, the last event's process is the one that became
             // the command.
-            if let Ok(Some(event)) = self.listener.try_next() {
+            if let Ok(Some(event)) = self.subscription.try_next() {
                 self.receive(event, &mut happened);
             } else {
                 self.is_starting = false;
@@ -125,7 +125,7 @@ pub struct EventSubscriber {
     watch: Inotify,
     /// A descriptor that wakes the receiver, too.
     beside: Option<OwnedFd>,
-    listeners: BTreeMap<ServiceName, SubscribedService>,
+    subscriptions: BTreeMap<ServiceName, SubscribedService>,
     /// The watcher's last reports.
     live: BTreeMap<ServiceName, Liveness>,
     files: ServiceFilesWatch,
@@ -141,11 +141,11 @@ impl EventSubscriber {
         let watch = watch(scandir).map_err(|errno| {
             CommandError::new(Exit::System, format!("cannot watch `{}`: {errno}", scandir.display()))
         })?;
-        let listeners = BTreeMap::new();
+        let subscriptions = BTreeMap::new();
         let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
         let (beside, files) = (None, ServiceFilesWatch::new());
         let mut subscriber =
-            Self { scandir, only, watch, beside, listeners, live, files, leaving, is_new: true };
+            Self { scandir, only, watch, beside, subscriptions, live, files, leaving, is_new: true };
         subscriber.begin()?;
         Ok(subscriber)
     }
@@ -161,7 +161,7 @@ impl EventSubscriber {
         self.subscribe()?;
         for turn in turns.waiting() {
             let name = ServiceName::new(turn.service.as_bytes()).ok();
-            if let Some(service) = name.and_then(|name| self.listeners.get_mut(&name)) {
+            if let Some(service) = name.and_then(|name| self.subscriptions.get_mut(&name)) {
                 service.queued = Some(turn.pid);
             }
         }
@@ -191,7 +191,7 @@ impl EventSubscriber {
             interests.of(BESIDE).readable(beside.as_fd());
         }
         interests.of(SERVICES);
-        let services = self.listeners.values().chain(self.leaving.iter().map(|(_, service)| service));
+        let services = self.subscriptions.values().chain(self.leaving.iter().map(|(_, service)| service));
         for service in services {
             service.interests(&mut interests);
         }
@@ -200,7 +200,7 @@ impl EventSubscriber {
             .map_err(|errno| CommandError::new(Exit::System, format!("cannot wait for events: {errno}")))?;
         let changed = is_new || woken.get(SCANDIR).is_some_and(|scandir| scandir.readable);
         let leaving = self.leaving.iter_mut().map(|(name, service)| (&*name, service));
-        for (name, service) in self.listeners.iter_mut().chain(leaving) {
+        for (name, service) in self.subscriptions.iter_mut().chain(leaving) {
             for happened in service.take() {
                 on_event(name, happened)?;
             }
@@ -209,7 +209,7 @@ impl EventSubscriber {
             on_event(&name, Happened::Pause(pause))?;
         }
         // Once its directory is removed with the FIFO in it, nobody can send another event.
-        self.leaving.retain(|(_, service)| fstat(&service.listener).is_ok_and(|stat| stat.st_nlink > 0));
+        self.leaving.retain(|(_, service)| fstat(&service.subscription).is_ok_and(|stat| stat.st_nlink > 0));
         if changed {
             self.watch.drain();
             self.subscribe()?;
@@ -227,7 +227,7 @@ impl EventSubscriber {
     /// reported after a problem.
     fn news(&mut self) -> Vec<(ServiceName, Happened)> {
         let mut news = Vec::new();
-        for name in self.listeners.keys() {
+        for name in self.subscriptions.keys() {
             let Some(state) = live::said(&self.scandir, &name.to_string()) else { continue };
             let before = self.live.insert(name.clone(), state);
             let is_problem = |state| {
@@ -257,7 +257,7 @@ impl EventSubscriber {
         let mut news = Vec::new();
         for (before, turn) in turns.waiting().enumerate() {
             let Ok(name) = ServiceName::new(turn.service.as_bytes()) else { continue };
-            let Some(service) = self.listeners.get_mut(&name) else { continue };
+            let Some(service) = self.subscriptions.get_mut(&name) else { continue };
             if service.queued.replace(turn.pid) != Some(turn.pid) {
                 news.push((name, before));
             }
@@ -283,10 +283,10 @@ impl EventSubscriber {
         let is_there = |name: &ServiceName, service: &mut SubscribedService| {
             let path = services.iter().find(|(known, _)| known == name).map(|(_, path)| path);
             path.is_some_and(|path| {
-                by_path::look_itself(path.join("event").join(service.listener.name())).is_ok()
+                by_path::look_itself(path.join("event").join(service.subscription.name())).is_ok()
             })
         };
-        let left = self.listeners.extract_if(.., |name, service| !is_there(name, service));
+        let left = self.subscriptions.extract_if(.., |name, service| !is_there(name, service));
         let left: Vec<(ServiceName, SubscribedService)> = left.collect();
         for (name, _) in &left {
             self.files.remove(name);
@@ -296,18 +296,20 @@ impl EventSubscriber {
             let of_interest = self.only.is_empty()
                 || ProfileName::of_service(name.as_bytes())
                     .is_some_and(|profile| self.only.contains(&profile));
-            if !of_interest || self.listeners.contains_key(&name) {
+            if !of_interest || self.subscriptions.contains_key(&name) {
                 continue;
             }
             // Without an event directory, nobody supervises it yet. It is tried again when the
             // scandir changes.
             let dir = ServiceDir::new(path);
             self.files.add(&name, &dir);
-            match Listener::subscribe(&dir) {
-                Ok(listener) => {
+            match Subscription::subscribe(&dir) {
+                Ok(subscription) => {
                     may_be_followed(&name, &dir)?;
-                    self.listeners
-                        .insert(name, SubscribedService { dir, listener, is_starting: false, queued: None });
+                    self.subscriptions.insert(
+                        name,
+                        SubscribedService { dir, subscription, is_starting: false, queued: None },
+                    );
                 }
                 Err(error) if is_refused_gateway(&name, &error) => {
                     return Err(LookError::at(&dir.event_path(), error).into());

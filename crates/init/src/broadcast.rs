@@ -1,6 +1,6 @@
-//! Sends events to the listeners of an event fifodir, to a few at a time if there are many.
+//! Sends events to the subscribers of an event fifodir, to a few at a time if there are many.
 //!
-//! *Lives here:* the order of listeners, and their limit.
+//! *Lives here:* the order of subscribers, and their limit.
 //! *Does not live here:* which events are sent.
 //!
 //! **Source:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
@@ -12,18 +12,18 @@ use std::rc::Rc;
 
 use gatevisor_core::fair::{Counts, FairQueue};
 use gatevisor_sys::{Errno, file};
-use gatevisor_wire::event::{ServiceEvent, is_listener_name};
+use gatevisor_wire::event::{ServiceEvent, is_subscriber_name};
 use gatevisor_wire::files;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Stat, fstat, openat, seek, unlinkat};
 
 use crate::id::Id;
 use crate::stderr_log::say;
 
-/// The most listeners that one broadcast reaches.
-const MAX_LISTENERS: usize = 1000;
+/// The most subscribers that one broadcast reaches.
+const MAX_SUBSCRIBERS: usize = 1000;
 /// The most entries of a fifodir that one broadcast looks at.
 const MAX_ENTRIES: usize = 16_384;
-/// Bytes of directory entries in one slice of a broadcast: two or three dozens of listeners.
+/// Bytes of directory entries in one slice of a broadcast: two or three dozens of subscribers.
 const SLICE_BYTES: usize = 2048;
 /// The slices that are done at once: one with entries, and one that shows that there are no more.
 const SLICES_AT_ONCE: usize = 2;
@@ -65,21 +65,21 @@ pub(crate) struct Broadcasts {
     tellings: HashMap<Id, std::collections::VecDeque<Telling>>,
 }
 
-/// Whether a broadcast reaches every listener of a fifodir.
+/// Whether a broadcast reaches every subscriber of a fifodir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// Everybody receives it, now or later.
     Everybody,
-    /// The fifodir has more entries or listeners than the limit.
+    /// The fifodir has more entries or subscribers than the limit.
     CutShort,
 }
 
 impl Broadcasts {
-    /// Writes `events` to every listener below `dir`/event, and removes listeners that nobody
+    /// Writes `events` to every subscriber below `dir`/event, and removes subscribers that nobody
     /// reads.
     ///
-    /// Never waits: a listener whose pipe is full misses the events. If there are many listeners,
-    /// the rest receive the events later, in the same order.
+    /// Never waits: a subscriber whose pipe is full misses the events. If there are many
+    /// subscribers, the rest receive the events later, in the same order.
     pub(crate) fn begin(&mut self, id: Id, owner: u32, dir: impl AsFd, events: &[ServiceEvent]) -> Reach {
         let mut bytes = ([0_u8; 8], 0);
         for (place, event) in bytes.0.iter_mut().zip(events) {
@@ -144,7 +144,7 @@ impl Broadcasts {
 }
 
 impl Telling {
-    /// Writes to the next few listeners.
+    /// Writes to the next few subscribers.
     fn go_on(&mut self) -> BroadcastProgress {
         if self.looked_at == 0 && seek(&*self.event, SeekFrom::Start(0)).is_err() {
             return BroadcastProgress::Done;
@@ -157,10 +157,10 @@ impl Telling {
             self.looked_at = self.looked_at.saturating_add(1);
             let may_be = matches!(entry.file_type(), FileType::Fifo | FileType::Unknown);
             let name = entry.file_name();
-            if may_be && is_listener_name(name.to_bytes()) && tell(&*self.event, name, bytes) {
+            if may_be && is_subscriber_name(name.to_bytes()) && tell(&*self.event, name, bytes) {
                 self.reached = self.reached.saturating_add(1);
             }
-            if self.reached >= MAX_LISTENERS || self.looked_at >= MAX_ENTRIES {
+            if self.reached >= MAX_SUBSCRIBERS || self.looked_at >= MAX_ENTRIES {
                 return BroadcastProgress::CutShort;
             }
             // Entries that were read but not looked at would be lost.
@@ -180,9 +180,9 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
             // A file that is not a FIFO, such as a hard link to somebody else's file, is neither
             // written to nor removed. A FIFO with another kind of name may be one whose reader
             // takes commands from it.
-            let is_listener =
+            let is_subscriber =
                 |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_fifo() && stat.st_nlink == 1;
-            if !fstat(&fd).is_ok_and(is_listener) {
+            if !fstat(&fd).is_ok_and(is_subscriber) {
                 return false;
             }
             rustix::io::write(&fd, bytes) == Err(Errno::PIPE)
@@ -196,10 +196,10 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
     !gone
 }
 
-/// Reports that not all listeners received the events.
+/// Reports that not all subscribers received the events.
 pub(crate) fn say_crowded(name: &str) {
     say!(
-        "warning: {name}: `event` has more than {MAX_LISTENERS} listeners or {MAX_ENTRIES} entries; the rest receives \
+        "warning: {name}: `event` has more than {MAX_SUBSCRIBERS} subscribers or {MAX_ENTRIES} entries; the rest receives \
          nothing"
     );
 }

@@ -72,7 +72,7 @@ pub(crate) struct SupervisedService {
     /// The name of its control group, if it was started in one.
     group: Option<CString>,
     readiness: Option<ReadinessPipe>,
-    /// Whether it was reported that not all of its listeners receive events.
+    /// Whether it was reported that not all of its subscribers receive events.
     is_crowded: bool,
     /// The deadline of its machine.
     alarm: Alarm,
@@ -261,7 +261,7 @@ impl SupervisedService {
         is_ready
     }
 
-    /// Notes that not all of its listeners receive events; returns whether that is new.
+    /// Notes that not all of its subscribers receive events; returns whether that is new.
     pub(crate) fn becomes_crowded(&mut self) -> bool {
         !std::mem::replace(&mut self.is_crowded, true)
     }

@@ -183,7 +183,7 @@ impl Supervisor {
             self.iterate();
         }
         Self::reap_last();
-        // The last events go to as many listeners as this allows.
+        // The last events go to as many subscribers as this allows.
         for _ in 0..LAST_SLICES {
             if !self.broadcasts.are_busy() {
                 break;

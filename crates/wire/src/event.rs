@@ -1,5 +1,5 @@
-//! *Lives here:* the events that a supervisor sends to listeners, and the names of listeners' FIFOs
-//! in `event/`.
+//! *Lives here:* the events that a supervisor sends to subscribers, and the names of subscribers'
+//! FIFOs in `event/`.
 //!
 //! *Does not live here:* sending and receiving them.
 
@@ -8,14 +8,14 @@ use crate::{
     tai::{HEX_SIZE, Tai64n},
 };
 
-/// The beginning of every listener's FIFO name, for notifiers old and new.
+/// The beginning of every subscriber's FIFO name, for notifiers old and new.
 const PREFIX: &[u8; 8] = b"ftrig1:@";
-/// The number of random characters at the end of a listener's FIFO name.
+/// The number of random characters at the end of a subscriber's FIFO name.
 pub const RANDOM_SIZE: usize = 6;
-/// Length of the name of a listener's FIFO: `ftrig1:@`, 24 digits, `:`, 6 random characters.
+/// Length of the name of a subscriber's FIFO: `ftrig1:@`, 24 digits, `:`, 6 random characters.
 pub const NAME_SIZE: usize = PREFIX.len() + HEX_SIZE + 1 + RANDOM_SIZE;
 
-/// An event of a service, as listeners receive it.
+/// An event of a service, as subscribers receive it.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-supervise.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl ServiceEvent {
         Self::SupervisionEnded,
     ];
 
-    /// Returns the byte that listeners read.
+    /// Returns the byte that subscribers read.
     pub const fn byte(self) -> u8 {
         match self {
             Self::SupervisionStarted => b's',
@@ -67,11 +67,11 @@ impl ServiceEvent {
     }
 }
 
-/// Returns the name of a listener's FIFO made at `at`, with six random characters.
+/// Returns the name of a subscriber's FIFO made at `at`, with six random characters.
 ///
 /// The characters should be letters or digits. Of other characters, only `/` and NUL, which no file
 /// name can hold, are replaced (by `_`).
-pub fn listener_name(at: Tai64n, random: [u8; RANDOM_SIZE]) -> [u8; NAME_SIZE] {
+pub fn subscriber_name(at: Tai64n, random: [u8; RANDOM_SIZE]) -> [u8; NAME_SIZE] {
     let random = random.map(|byte| if matches!(byte, b'/' | 0) { b'_' } else { byte });
     join([PREFIX, &at.hex(), b":", &random])
 }
@@ -79,13 +79,13 @@ pub fn listener_name(at: Tai64n, random: [u8; RANDOM_SIZE]) -> [u8; NAME_SIZE] {
 /// Returns whether a notifier writes to an entry of this name in `event/`.
 ///
 /// **Source:** s6 2.11 `ftrigw_notifyb_nosig`, which looks at the prefix and the length.
-pub fn is_listener_name(name: &[u8]) -> bool {
+pub fn is_subscriber_name(name: &[u8]) -> bool {
     name.len() == NAME_SIZE && name.starts_with(PREFIX)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ServiceEvent, is_listener_name, listener_name};
+    use super::{ServiceEvent, is_subscriber_name, subscriber_name};
     use crate::tai::Tai64n;
 
     #[test]
@@ -101,10 +101,10 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_named_by_time_and_chance() {
-        let name = listener_name(Tai64n::from_unix(0, 1), *b"aZ09/\0");
+    fn a_subscriber_is_named_by_time_and_chance() {
+        let name = subscriber_name(Tai64n::from_unix(0, 1), *b"aZ09/\0");
         assert_eq!(name.escape_ascii().to_string(), "ftrig1:@400000000000002500000001:aZ09__");
-        assert!(is_listener_name(&name));
+        assert!(is_subscriber_name(&name));
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
             ".ftrig1:@40000000000000250000001:aZ09__",
             "ftrig2:@400000000000002500000001:aZ09__",
         ] {
-            assert!(!is_listener_name(name.as_bytes()), "{name}");
+            assert!(!is_subscriber_name(name.as_bytes()), "{name}");
         }
     }
 }

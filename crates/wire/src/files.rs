@@ -35,7 +35,7 @@ pub const FLAG_NEWPIDNS: &str = "flag-newpidns";
 pub const LOCK_FD: &str = "lock-fd";
 /// The event fifodir.
 pub const EVENT: &str = "event";
-/// Mode of the event fifodir: its group may make listeners, nobody else may list them.
+/// Mode of the event fifodir: its group may make subscribers, nobody else may list them.
 pub const EVENT_MODE: u32 = 0o3730;
 /// Directory of the supervisor's own files.
 pub const SUPERVISE: &str = "supervise";

@@ -173,9 +173,9 @@ proptest! {
     }
 
     #[test]
-    fn every_listener_name_that_is_made_is_recognized(at in stamps(), random in any::<[u8; 6]>()) {
-        let name = event::listener_name(at, random);
-        prop_assert!(event::is_listener_name(&name));
+    fn every_subscriber_name_that_is_made_is_recognized(at in stamps(), random in any::<[u8; 6]>()) {
+        let name = event::subscriber_name(at, random);
+        prop_assert!(event::is_subscriber_name(&name));
         prop_assert!(!name.contains(&b'/') && !name.contains(&0));
         prop_assert_eq!(Tai64n::parse_hex(&name[7..32]), Some(at));
     }

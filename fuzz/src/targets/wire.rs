@@ -86,7 +86,7 @@ pub fn event_bytes(bytes: &[u8]) {
             assert_eq!(event.byte(), byte);
         }
     }
-    if event::is_listener_name(bytes) {
+    if event::is_subscriber_name(bytes) {
         assert_eq!(bytes.len(), 39);
         assert!(bytes.starts_with(b"ftrig1:@"));
     }

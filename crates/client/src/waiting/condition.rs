@@ -82,7 +82,7 @@ pub enum WaitError {
         /// The path of the service directory.
         dir: PathBuf,
     },
-    /// No listener can be made.
+    /// No subscriber can be made.
     #[error("cannot listen for events in `{}`", dir.display())]
     Subscribe {
         /// The path of the event fifodir.
@@ -91,7 +91,7 @@ pub enum WaitError {
         #[source]
         source: io::Error,
     },
-    /// The listener cannot be read.
+    /// The subscriber cannot be read.
     #[error("cannot read the events from `{}`", dir.display())]
     Listen {
         /// The path of the event fifodir.

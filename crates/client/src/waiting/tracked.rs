@@ -6,7 +6,7 @@
 
 use super::condition::{Condition, Known, Outcome, WaitError, Waited};
 use crate::engine::{Interests, Waiting, Woken};
-use crate::{Listener, ServiceDir, StatusError, open};
+use crate::{ServiceDir, StatusError, Subscription, open};
 use gatevisor_wire::{control::Control, event::ServiceEvent, policy::RestartPhase, status::Status};
 use rustix::io::Errno;
 use std::{
@@ -52,7 +52,7 @@ pub(super) struct Tracked {
     /// Why its status is unknown, which matters for some goals only.
     unreadable: Option<StatusError>,
     /// `None` if there is no event fifodir, because no supervisor has ever had the service.
-    listener: Option<Listener>,
+    subscription: Option<Subscription>,
     control: ControlReader,
     /// `None` if the status does not tell and no event has come yet.
     known: Option<Known>,
@@ -64,8 +64,8 @@ pub(super) struct Tracked {
 
 impl Tracked {
     pub(super) fn subscribe(dir: &ServiceDir) -> Self {
-        let (listener, failure) = match Listener::subscribe(dir) {
-            Ok(listener) => (Some(listener), None),
+        let (subscription, failure) = match Subscription::subscribe(dir) {
+            Ok(subscription) => (Some(subscription), None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let missing = (!dir.is_there()).then(|| WaitError::Missing { dir: dir.path().into() });
                 (None, missing)
@@ -79,7 +79,7 @@ impl Tracked {
             dir: dir.clone(),
             failure,
             unreadable: None,
-            listener,
+            subscription,
             control,
             known: None,
             has_failed: false,
@@ -131,12 +131,12 @@ impl Tracked {
     /// # Errors
     /// The answer is unknown, or something other than a FIFO has the name of the control FIFO.
     pub(super) fn is_supervised(&self) -> Result<bool, WaitError> {
-        Ok(self.listener.is_some() && !matches!(find_reader(&self.dir)?, ControlReader::Absent))
+        Ok(self.subscription.is_some() && !matches!(find_reader(&self.dir)?, ControlReader::Absent))
     }
 
     /// Takes the next event that has arrived.
     pub(super) fn next_event(&mut self) -> Result<Option<ServiceEvent>, WaitError> {
-        let event = self.listener.as_mut().map_or(Ok(None), Listener::try_next);
+        let event = self.subscription.as_mut().map_or(Ok(None), Subscription::try_next);
         let event = event.map_err(|source| WaitError::Listen { dir: self.dir.event_path(), source })?;
         self.known = event.and_then(Known::after).or(self.known);
         match event {
@@ -167,15 +167,15 @@ impl Tracked {
     /// Adds the descriptor on which events arrive, and the control FIFO if the end of its reader
     /// matters.
     pub(super) fn interests<'a>(&'a self, watches_reader: bool, interests: &mut Interests<'a>) {
-        if let Some(listener) = &self.listener {
-            interests.readable(listener.as_fd());
+        if let Some(subscription) = &self.subscription {
+            interests.readable(subscription.as_fd());
         }
         if let (true, ControlReader::Present(control)) = (watches_reader, &self.control) {
             interests.closed(control.as_fd());
         }
     }
 
-    /// Looks at everything once, after the listener exists.
+    /// Looks at everything once, after the subscriber exists.
     fn begin(&mut self, goal: Goal) -> Result<Option<Waited>, WaitError> {
         if let Some(error) = self.failure.take() {
             return Err(error);
@@ -191,7 +191,7 @@ impl Tracked {
                 Goal::Become(_) | Goal::Settle(_) => return Ok(Some(Waited::SupervisorGone)),
             }
         }
-        if self.listener.is_none() && !matches!(goal, Goal::Released) {
+        if self.subscription.is_none() && !matches!(goal, Goal::Released) {
             let source = Errno::NOENT.into();
             return Err(WaitError::Subscribe { dir: self.dir.event_path(), source });
         }

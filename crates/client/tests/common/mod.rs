@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
-use gatevisor_client::{Listener, ServiceDir, Waited, Waiter};
+use gatevisor_client::{ServiceDir, Subscription, Waited, Waiter};
 use gatevisor_wire::{
     Pid,
     control::{Control, ControlSignal},
@@ -50,7 +50,7 @@ pub fn script(path: &Path, body: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Makes a service directory with its event fifodir, so that a listener can be there before the
+/// Makes a service directory with its event fifodir, so that a subscriber can be there before the
 /// supervisor.
 pub fn service(path: &Path, run: &str) -> ServiceDir {
     fs::create_dir(path).unwrap();
@@ -166,8 +166,8 @@ impl Drop for Supervised {
 }
 
 /// Waits for one event, whatever comes before it.
-pub fn until_event(listener: &mut Listener, expected: ServiceEvent) {
-    while listener.next(soon()).unwrap().expect("an event in time") != expected {}
+pub fn until_event(subscription: &mut Subscription, expected: ServiceEvent) {
+    while subscription.next(soon()).unwrap().expect("an event in time") != expected {}
 }
 
 /// Waits until the status of a real service is as requested, for states that no event announces.
@@ -250,7 +250,7 @@ impl Fake {
         fs::rename(&new, &path).unwrap();
     }
 
-    /// Tells every listener, as a notifier does; returns how many there were.
+    /// Tells every subscriber, as a notifier does; returns how many there were.
     pub fn tell(&self, events: &[ServiceEvent]) -> usize {
         let bytes: Vec<u8> = events.iter().map(|event| event.byte()).collect();
         notify(&self.dir.event_path(), &bytes)
@@ -272,18 +272,18 @@ impl Fake {
     }
 }
 
-/// Returns the names of the listeners in an event fifodir, half-made ones included.
-pub fn listeners(event: &Path) -> Vec<PathBuf> {
+/// Returns the names of the subscribers in an event fifodir, half-made ones included.
+pub fn subscriptions(event: &Path) -> Vec<PathBuf> {
     fs::read_dir(event).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Writes to every listener that is complete; returns how many there were.
+/// Writes to every subscriber that is complete; returns how many there were.
 pub fn notify(event: &Path, bytes: &[u8]) -> usize {
     let mut count = 0;
-    for fifo in listeners(event) {
-        if event::is_listener_name(fifo.file_name().unwrap().as_bytes()) {
+    for fifo in subscriptions(event) {
+        if event::is_subscriber_name(fifo.file_name().unwrap().as_bytes()) {
             let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-            // A listener that is no longer needed may go at any moment.
+            // A subscriber that is no longer needed may go at any moment.
             let told = fs::OpenOptions::new().write(true).custom_flags(nonblock).open(fifo);
             if told.and_then(|mut fifo| fifo.write_all(bytes)).is_ok() {
                 count += 1;

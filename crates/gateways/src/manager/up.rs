@@ -409,7 +409,7 @@ impl ScandirManager {
             return Err(no_supervisor());
         }
         let published = self.publish_files(name, start != SlotStart::Down, yields)?;
-        let mut follower = Follower::with(ServiceDir::new(published.path), published.listener);
+        let mut follower = Follower::with(ServiceDir::new(published.path), published.subscription);
         follower.expect_scan(self.scan(), &name.service_entry());
         let told = Instant::now();
         if let Err(source) = self.scan().send(&[ScanCommand::Rescan]) {

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use gatevisor_client::{Listener, ServiceDir};
+use gatevisor_client::{ServiceDir, Subscription};
 use gatevisor_paths::{Authority, HomeError, OpenHome, Untrusted};
 use gatevisor_sys::file;
 use gatevisor_wire::files;
@@ -29,7 +29,7 @@ pub struct Published {
     /// Where the slot is.
     pub path: PathBuf,
     /// Receives every event of the slot.
-    pub listener: Listener,
+    pub subscription: Subscription,
 }
 
 /// Why a slot was not published. Nothing of it remains.
@@ -121,9 +121,9 @@ pub fn publish(scandir: &Path, name: &str, files: &SlotFiles) -> Result<Publishe
     let write = |source| PublishError::Write { path: path.clone(), source };
     let staging = stage(scandir, files).map_err(write)?;
     let staged = ServiceDir::new(staging.path());
-    let listener = Listener::subscribe(&staged).map_err(write)?;
+    let subscription = Subscription::subscribe(&staged).map_err(write)?;
     match staging.publish(name) {
-        Ok(_) => Ok(Published { path, listener }),
+        Ok(_) => Ok(Published { path, subscription }),
         Err(Errno::EXIST) => Err(PublishError::Exists { path }),
         Err(errno) => Err(write(errno.into())),
     }

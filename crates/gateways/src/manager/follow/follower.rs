@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_client::engine::{Interests, Woken};
 use gatevisor_client::status_view::{self, StateName};
-use gatevisor_client::{ExecProgress, Listener, RefusalWatch, ScanDir, ServiceDir, SupervisorWatch};
+use gatevisor_client::{ExecProgress, RefusalWatch, ScanDir, ServiceDir, Subscription, SupervisorWatch};
 use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
@@ -40,7 +40,7 @@ const LOOK_AT_SUPERVISOR: Duration = Duration::from_secs(2);
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 pub(in crate::manager) struct Follower {
     dir: ServiceDir,
-    listener: Listener,
+    subscription: Subscription,
     before: Option<Status>,
     /// Whether the process that was up at the beginning does not count, only a later one.
     again: bool,
@@ -99,19 +99,19 @@ struct Scan {
 impl Follower {
     /// Subscribes. No event from now on is missed.
     pub(in crate::manager) fn new(dir: ServiceDir) -> io::Result<Self> {
-        let listener = Listener::subscribe(&dir)?;
+        let subscription = Subscription::subscribe(&dir)?;
         let before = dir.status().ok();
         // If the gateway is up, its event came before we subscribed.
         let was_announced = before.is_some_and(|status| status.is_up() && status.want_up);
         let supervisor = Some(SupervisorWatch::of(&dir));
-        Ok(Self { before, supervisor, was_announced, ..Self::with(dir, listener) })
+        Ok(Self { before, supervisor, was_announced, ..Self::with(dir, subscription) })
     }
 
-    /// Takes over a listener that was there before the slot could be seen.
-    pub(in crate::manager) fn with(dir: ServiceDir, listener: Listener) -> Self {
+    /// Takes over a subscriber that was there before the slot could be seen.
+    pub(in crate::manager) fn with(dir: ServiceDir, subscription: Subscription) -> Self {
         Self {
             dir,
-            listener,
+            subscription,
             before: None,
             again: false,
             signalled: None,
@@ -184,7 +184,7 @@ impl Follower {
 
     /// Adds the descriptors and processes that wake this follower.
     pub(super) fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
-        interests.readable(self.listener.as_fd());
+        interests.readable(self.subscription.as_fd());
         if let Some(scan) = &self.scan {
             interests.readable(scan.refusals.as_fd());
         }
@@ -214,7 +214,7 @@ impl Follower {
             let unknown = || "it does not say why".to_owned();
             return Ok(Some(FollowEnd::Refused(scandir.refusal(name).unwrap_or_else(unknown))));
         }
-        while let Some(event) = self.listener.try_next()? {
+        while let Some(event) = self.subscription.try_next()? {
             if let Some(end) = self.take_event(aim, event) {
                 return Ok(Some(end));
             }

@@ -1,4 +1,4 @@
-//! *Lives here:* one listener in an event fifodir: its FIFO from creation to removal, and the
+//! *Lives here:* one subscriber in an event fifodir: its FIFO from creation to removal, and the
 //! events that arrive.
 //!
 //! *Does not live here:* what the events mean for a wait (`waiting`).
@@ -28,7 +28,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// The characters in the names of listeners' FIFOs.
+/// The characters in the names of subscribers' FIFOs.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// The owner reads and writes; a notifier may write, whichever user it runs as.
 const MODE: Mode = Mode::from_raw_mode(0o622);
@@ -41,28 +41,28 @@ const ROOM: usize = 256;
 ///
 /// **Source:** <https://skarnet.org/software/s6/ftrig.html>, `ftrig1_make` of s6 2.11.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Subscription {
     fifo: OwnedFd,
-    entry: ListenerFifo,
+    entry: SubscriptionFifo,
     received: VecDeque<u8>,
 }
 
 /// An entry of a directory that is unlinked on drop.
 #[derive(Debug)]
-struct ListenerFifo {
+struct SubscriptionFifo {
     dir: OwnedFd,
     name: Vec<u8>,
 }
 
-impl Drop for ListenerFifo {
+impl Drop for SubscriptionFifo {
     fn drop(&mut self) {
         // A notifier that finds no reader removes the FIFO, too. In either case it is gone.
         let _ = unlinkat(&self.dir, OsStr::from_bytes(&self.name), AtFlags::empty());
     }
 }
 
-impl Listener {
-    /// Makes a listener in the event fifodir of a service.
+impl Subscription {
+    /// Makes a subscriber in the event fifodir of a service.
     ///
     /// The system's: `NotFound` if there is no such fifodir, `PermissionDenied` for a user who may
     /// not make entries in it.
@@ -72,13 +72,13 @@ impl Listener {
         Self::in_fifodir(service.open(files::EVENT, OFlags::PATH | OFlags::DIRECTORY)?)
     }
 
-    /// Makes a listener in an opened fifodir.
+    /// Makes a subscriber in an opened fifodir.
     pub fn in_fifodir(dir: OwnedFd) -> io::Result<Self> {
-        let name = event::listener_name(Tai64n::now_from(SystemTime::now()), random()?);
+        let name = event::subscriber_name(Tai64n::now_from(SystemTime::now()), random()?);
         // Notifiers skip names with a dot, so they never find a FIFO that nobody reads yet.
         let dotted = [b".", &name[..]].concat();
         mkfifoat(&dir, OsStr::from_bytes(&dotted), Mode::RUSR | Mode::WUSR)?;
-        let mut entry = ListenerFifo { dir, name: dotted };
+        let mut entry = SubscriptionFifo { dir, name: dotted };
         // It is opened for writing, too: while there is a writer, there is no end of file. Linux
         // allows both on one descriptor.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -142,7 +142,7 @@ impl Listener {
     }
 }
 
-impl AsFd for Listener {
+impl AsFd for Subscription {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fifo.as_fd()
     }
