@@ -21,7 +21,7 @@ pub use crate::parse_error::{MAX_BYTES, ParseError};
 
 /// Default milliseconds between two readiness probes.
 pub const DEFAULT_INTERVAL_MS: u64 = 250;
-/// Default milliseconds after which the prober gives up.
+/// Default milliseconds after which a service is late to be ready.
 pub const DEFAULT_TIMEOUT_MS: u64 = 120_000;
 
 /// The settings in `run`: how to become the service.
@@ -174,7 +174,7 @@ pub struct Ready {
     /// Milliseconds between two probes.
     #[serde(default = "default_interval", skip_serializing_if = "is_default_interval")]
     pub interval_ms: u64,
-    /// Milliseconds after which the prober gives up. Then the service is never ready.
+    /// Milliseconds after which the service is late to be ready. It is asked less often then.
     #[serde(default = "default_timeout", skip_serializing_if = "is_default_timeout")]
     pub timeout_ms: u64,
 }

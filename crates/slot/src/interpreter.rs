@@ -31,7 +31,7 @@ use crate::identity::{RunAs, decide};
 use crate::live::{Live, Number};
 use crate::lookups::{Lookups, expanded};
 use crate::notify::Receiver;
-use crate::probe::ReadinessProbe;
+use crate::probe::{LATE_INTERVAL_MS, ReadinessProbe};
 use crate::readiness::Readiness;
 use crate::turns::{self, SeeStart, TurnRules};
 use crate::{http, notify, os, readiness, restart_reason};
@@ -325,7 +325,8 @@ impl Lookups {
         let url = expanded("ready.http", &ready.http, &lookup)?;
         let target = http::parse_url(&url.to_string_lossy())
             .map_err(|error| FailedStart::plain("expanding ready.http", &error, Exit::System))?;
-        let probe = ReadinessProbe { target, interval_ms: ready.interval_ms, timeout_ms: ready.timeout_ms };
+        let (interval_ms, timeout_ms) = (ready.interval_ms, ready.timeout_ms);
+        let probe = ReadinessProbe { target, interval_ms, timeout_ms, late_interval_ms: LATE_INTERVAL_MS };
         Ok(Readiness::Probed(probe, notify))
     }
 }

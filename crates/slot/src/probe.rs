@@ -22,6 +22,8 @@ use crate::http::{self, HttpTarget};
 
 /// Milliseconds after which one attempt is given up.
 const ATTEMPT_MS: u64 = 5_000;
+/// The usual [`ReadinessProbe::late_interval_ms`].
+pub(crate) const LATE_INTERVAL_MS: u64 = 10_000;
 /// The bytes of an answer in which its status must be.
 const ANSWER: usize = 64;
 /// The most milliseconds for reading the rest of an answer, and the most bytes of it.
@@ -34,6 +36,8 @@ pub(crate) struct ReadinessProbe {
     pub target: HttpTarget,
     pub interval_ms: u64,
     pub timeout_ms: u64,
+    /// The least milliseconds between two attempts once `timeout_ms` are over.
+    pub late_interval_ms: u64,
 }
 
 /// How a wait ended.
@@ -67,8 +71,8 @@ impl ReadinessProbe {
     ///
     /// Returns whether it did. `service` is a pidfd; when it becomes readable, probing ends at
     /// once. `judge` tells whether the listening sockets are the service's. `tell` receives the
-    /// reason why the service is not ready although something answers, or because the prober gives
-    /// up.
+    /// reason why the service is not ready although something answers, or that its time is over.
+    /// After that it is asked less often, because it may become ready yet.
     pub fn run(
         &self,
         service: impl AsFd,
@@ -78,9 +82,11 @@ impl ReadinessProbe {
     ) -> bool {
         let service = service.as_fd();
         let end = monotonic_ms().saturating_add(self.timeout_ms);
+        let mut is_late = false;
         loop {
             for address in &self.target.addresses {
-                let limit = monotonic_ms().saturating_add(ATTEMPT_MS).min(end);
+                let limit = monotonic_ms().saturating_add(ATTEMPT_MS);
+                let limit = if is_late { limit } else { limit.min(end) };
                 let attempt = attempt(*address, &self.target.request, service, limit, judge);
                 match attempt.unwrap_or(Attempt::NotYet) {
                     Attempt::Ready(connection) => {
@@ -93,21 +99,25 @@ impl ReadinessProbe {
                     Attempt::NotYet => {}
                 }
             }
-            let next = monotonic_ms().saturating_add(self.interval_ms);
-            if next >= end {
-                tell(self.given_up());
-                return false;
+            let now = monotonic_ms();
+            if !is_late && now.saturating_add(self.interval_ms) >= end {
+                tell(self.too_late());
+                is_late = true;
             }
+            let least = if is_late { self.late_interval_ms } else { 0 };
+            let next = now.saturating_add(self.interval_ms.max(least));
             if wait(service, None, next) != ProbeWait::TimedOut {
                 return false;
             }
         }
     }
 
-    fn given_up(&self) -> String {
+    fn too_late(&self) -> String {
         let address = self.target.addresses.first().map_or_else(String::new, ToString::to_string);
         let seconds = self.timeout_ms.div_ceil(1000);
-        format!("it did not say on {address} within {seconds} s that it is ready, and is not asked any more")
+        format!(
+            "it did not say on {address} within {seconds} s that it is ready, and is asked less often now"
+        )
     }
 }
 
@@ -239,10 +249,17 @@ mod tests {
     use gatevisor_wire::member::Member;
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
     fn probe(url: &str, timeout_ms: u64) -> ReadinessProbe {
-        ReadinessProbe { target: http::parse_url(url).unwrap(), interval_ms: 5, timeout_ms }
+        ReadinessProbe {
+            target: http::parse_url(url).unwrap(),
+            interval_ms: 5,
+            timeout_ms,
+            late_interval_ms: 5,
+        }
     }
 
     fn pipe() -> (OwnedFd, OwnedFd) {
@@ -327,16 +344,36 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_never_answers_is_given_up() {
+    fn a_service_that_is_ready_later_than_it_should_be_is_ready() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let is_late = Arc::new(AtomicBool::new(false));
+        let said_late = Arc::clone(&is_late);
+        let thread = std::thread::spawn(move || {
+            loop {
+                let (mut stream, _) = listener.accept().unwrap();
+                // A connection whose time is over is closed without a request.
+                let is_asked = stream.read(&mut [0; 512]).is_ok_and(|length| length > 0);
+                let is_ready = is_late.load(Ordering::SeqCst);
+                let status = if is_ready { "200 OK" } else { "503 Starting" };
+                let is_said = stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).is_ok();
+                if is_asked && is_said && is_ready {
+                    // Who answers must be there until that was looked at.
+                    return (stream, listener);
+                }
+            }
+        });
         let (alive, _service) = pipe();
         let (told, notify) = pipe();
-        let start = Instant::now();
-        assert!(!run(&probe(&format!("http://127.0.0.1:{port}/"), 40), &alive, &notify));
-        assert!(start.elapsed() < Duration::from_secs(5));
-        assert_eq!(notified(&told), b"");
+        let probe = probe(&format!("http://127.0.0.1:{port}/"), 40);
+        let mut tell = |why: String| {
+            if why.contains("within 1 s that it is ready, and is asked less often now") {
+                said_late.store(true, Ordering::SeqCst);
+            }
+        };
+        assert!(probe.run(&alive, &notify, &mut |_| Whose::Own, &mut tell));
+        assert_eq!(notified(&told), b"\n");
+        drop(thread.join().unwrap());
     }
 
     #[test]
@@ -387,13 +424,17 @@ mod tests {
                 let _ = stream.read(&mut [0; 1]);
                 usize::from(length > 0)
             });
-            let (alive, _service) = pipe();
+            let (alive, service) = pipe();
             let (told, notify) = pipe();
-            let (mut said, mut looks) = (Vec::new(), verdicts.iter());
+            let (mut said, mut looks, mut service) = (Vec::new(), verdicts.iter(), Some(service));
             let mut judge = |_: &[Socket]| looks.next().cloned().unwrap_or(Whose::Own);
             let once =
                 ReadinessProbe { interval_ms: 60_000, ..probe(&format!("http://127.0.0.1:{port}/"), 60_000) };
-            let is_ready = once.run(&alive, &notify, &mut judge, &mut |why| said.push(why));
+            // It is not asked a second time.
+            let is_ready = once.run(&alive, &notify, &mut judge, &mut |why| {
+                said.push(why);
+                service = None;
+            });
             assert_eq!((is_ready, thread.join().unwrap()), (expected, asked), "{verdicts:?}");
             assert_eq!(notified(&told), if expected { &b"\n"[..] } else { b"" });
             assert_eq!(said.is_empty(), expected, "{said:?}");
