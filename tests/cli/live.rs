@@ -68,6 +68,10 @@ fn to_wait_for_a_sign_of_life_goes_on_while_the_watcher_replaces_a_gateway() {
     let home = wanted("restart");
     let pid = home.pid("coder");
     processes::signal(pid, Signal::STOP);
+    // The kernel may stop it a little later, and the watcher may have killed it by then.
+    waiting::polled("that it is held", || {
+        processes::stat(pid).is_none_or(|stat| "TZX".contains(stat.state)).then_some(())
+    });
     home.says("wait coder --live --timeout 60").ok();
     let report = home.report("coder");
     assert!(report["pid"] != pid && report["live_restart"]["pid"] == pid, "{report}");

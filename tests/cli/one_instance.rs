@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::home::Home;
 use crate::support::WAIT_LIMIT;
 use crate::support::processes::{self, Held};
+use crate::support::waiting;
 
 /// Holds a lock as long as it lives. A second instance beside it is recorded in `twice`.
 const ALONE: &str =
@@ -237,6 +238,14 @@ fn a_gateway_whose_profile_vanished_while_nobody_supervised_it_is_ended_by_the_n
     home.down();
 }
 
+/// Removes a directory in which a watcher that is about to end may still write.
+fn remove(path: &std::path::Path) {
+    waiting::polled("that it is removed", || {
+        let _ = std::fs::remove_dir_all(path);
+        (!path.exists()).then_some(())
+    });
+}
+
 /// Kills the supervisor of a gateway, has something done to what that left, and starts another one.
 fn up_after(what: impl FnOnce(&Home)) {
     let mut home = Home::with_script(ALONE, &[]);
@@ -272,7 +281,7 @@ fn up_after(what: impl FnOnce(&Home)) {
 
 #[test]
 fn what_a_killed_supervisor_left_is_ended_by_the_next_up_although_the_scandir_was_removed() {
-    up_after(|home| std::fs::remove_dir_all(home.scandir()).unwrap());
+    up_after(|home| remove(&home.scandir()));
 }
 
 #[test]
@@ -282,7 +291,7 @@ fn what_a_killed_supervisor_left_is_ended_by_the_next_up_although_the_scandir_wa
 
 #[test]
 fn what_a_killed_supervisor_left_is_ended_by_the_next_up_although_a_slot_was_removed() {
-    up_after(|home| std::fs::remove_dir_all(home.slot("coder").path()).unwrap());
+    up_after(|home| remove(home.slot("coder").path()));
 }
 
 #[test]
@@ -296,8 +305,8 @@ fn what_another_user_says_about_the_last_scandir_is_no_reason_to_end_a_process()
     home.up_quietly();
     home.until("coder", gatevisor_client::Condition::Up);
     let pid = home.pid("coder");
-    home.kill_supervisor();
-    std::fs::remove_dir_all(home.scandir()).unwrap();
+    kill_supervisor_and_its_helpers(&mut home, &["coder"]);
+    remove(&home.scandir());
     let note = home.path().join(".gatevisor-scandir");
     let theirs = Some(12_345);
     std::os::unix::fs::chown(&note, theirs, theirs).unwrap();

@@ -82,12 +82,14 @@ fn end_by_signal(context: &CommandContext, options: &args::Down, pid: i32) -> Ou
     let process = rustix::process::Pid::from_raw(pid).ok_or_else(|| failed(Errno::SRCH))?;
     let held = match pidfd_open(process, PidfdFlags::empty()) {
         Ok(held) => held,
-        Err(Errno::SRCH) => return tell(context, Pid::new(pid), ENDED),
+        Err(Errno::SRCH) => return nobody(context),
         Err(errno) => return Err(failed(errno)),
     };
     // The descriptor is of the process that was seen only if that is still there.
-    if home_claim::other_supervisor(context).is_none_or(|other| other.pid != pid) {
-        return tell(context, Pid::new(pid), ENDED);
+    match home_claim::other_supervisor(context) {
+        Some(other) if other.pid == pid => {}
+        Some(other) => return Err(elsewhere(context, &other)),
+        None => return nobody(context),
     }
     say_when_interrupted(context, options);
     pidfd_send_signal(&held, Signal::TERM).map_err(failed)?;

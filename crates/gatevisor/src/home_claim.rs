@@ -53,6 +53,12 @@ pub struct HomeClaim {
 }
 
 impl HomeClaim {
+    /// Returns the lock. The note stays, so that the next supervisor, too, looks for what the last
+    /// one left.
+    pub fn keep(self) -> HeldHomeLock {
+        self.lock
+    }
+
     /// Notes the scandir of the supervisor that is about to begin, and returns the lock.
     pub fn follow(self, scandir: &Path) -> HeldHomeLock {
         let noted = LastScandir::at(scandir).and_then(|now| {
@@ -105,7 +111,10 @@ fn refuse_if_it_runs(
     context: &CommandContext,
 ) -> Result<(), CommandError> {
     let is_gone = last.is_gone();
-    let is_elsewhere = last.path != context.manager.scandir();
+    // The same directory may be named in two ways.
+    let here = LastScandir::at(context.manager.scandir());
+    let is_elsewhere =
+        here.map_or(last.path != context.manager.scandir(), |here| here.identity != last.identity);
     // The lock of this scandir tells whether a supervisor has it.
     if !is_gone && !is_elsewhere {
         return Ok(());
@@ -154,7 +163,8 @@ fn is_of_home(pid: i32, home: &OpenHome, context: &CommandContext) -> bool {
     let environment = proc::environment(pid);
     let variable = context.manager.agent().home_variable();
     let of_home = [variable.as_bytes(), b"=", home.path().as_os_str().as_bytes()].concat();
-    environment.split(|byte| *byte == 0).any(|set| set == of_home)
+    // Whoever writes the note cannot write the command line of somebody else's process.
+    scandir_of(&words_of(pid)).is_some() && environment.split(|byte| *byte == 0).any(|set| set == of_home)
 }
 
 /// Returns whether the last supervisor of a scandir was killed. If one runs there now, it has ended

@@ -51,6 +51,8 @@ impl<'a> ServedWatch<'a> {
     pub fn take(&mut self) -> Vec<(ProfileName, ServedChange)> {
         let Some(inotify) = &self.inotify else { return Vec::new() };
         inotify.drain();
+        // The slot may have been made or replaced since.
+        watch_root(self.manager, inotify);
         let now = self.now();
         let before = std::mem::replace(&mut self.served, now);
         let told = |(name, pid): (ProfileName, Option<i32>)| {
@@ -78,12 +80,17 @@ fn watch(manager: &ScandirManager) -> Option<Inotify> {
     // It is replaced by another one, or rewritten.
     let what = WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR;
     by_path::watch(&inotify, file.parent()?, what).ok()?;
-    let supervise =
-        manager.slot(&ProfileName::root()).open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
-    // Where there is none yet, its start has the file rewritten.
-    let _ =
-        supervise.map(|it| by_path::watch_opened(&inotify, it, WatchFlags::MOVED_TO | WatchFlags::ONLYDIR));
+    watch_root(manager, &inotify);
     Some(inotify)
+}
+
+/// Watches the status of the root profile's gateway. Where there is none yet, its start has the
+/// state file rewritten. A directory that is watched already stays so.
+fn watch_root(manager: &ScandirManager, inotify: &Inotify) {
+    let slot = manager.slot(&ProfileName::root());
+    if let Ok(supervise) = slot.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY) {
+        let _ = by_path::watch_opened(inotify, supervise, WatchFlags::MOVED_TO | WatchFlags::ONLYDIR);
+    }
 }
 
 /// Returns the profiles that another process serves than before, each with that process; none for

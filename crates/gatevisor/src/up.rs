@@ -50,7 +50,9 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     // What an agent writes is no reason to end processes that are not its own.
     let earlier = earlier.filter(|last| last.is_trusted);
     let report = reconcile::perform(context, false, earlier.map(|last| &*last.identity))?;
-    let home_lock = home_claim.map(|claim| claim.follow(context.manager.scandir()));
+    let home_lock = home_claim.map(|claim| {
+        if report.is_held_back { claim.keep() } else { claim.follow(context.manager.scandir()) }
+    });
     for line in report.lines() {
         // It is no reason not to supervise if nobody reads it.
         let _ = out::line(format_args!("{line}"));

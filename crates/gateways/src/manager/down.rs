@@ -241,8 +241,9 @@ impl ScandirManager {
         if let Some(pid) = self.stopped_supervisor() {
             return ControlError::SupervisorStopped { verb, name, pid, state };
         }
-        // Somebody who recorded nothing.
-        if dir.status().is_ok_and(|status| status.want_up) {
+        // Somebody who recorded nothing. A supervisor that had no time yet to read the command has
+        // not been told otherwise.
+        if after >= STOPPED_FOR && dir.status().is_ok_and(|status| status.want_up) {
             return ControlError::Started { by: self.started_by(&name), name };
         }
         ControlError::TimedOut { verb, name, after, state }

@@ -51,6 +51,7 @@ pub(super) fn execute(
         .map_err(|source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source })?;
     let mut report = ReconcileReport::default();
     let left = end_left(settings, &mut report);
+    report.is_held_back = !left.is_empty();
     for entry in steps.sweep {
         report.ended.extend(end_orphan(settings, &entry));
         match sweep_entry(settings.scandir, &entry) {

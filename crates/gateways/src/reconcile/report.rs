@@ -131,6 +131,8 @@ pub struct ReconcileReport {
     pub swept: Vec<String>,
     /// What was ended of gateways that an earlier supervisor left, one line each.
     pub ended: Vec<String>,
+    /// Whether something that an earlier supervisor left could not be ended.
+    pub is_held_back: bool,
     /// Warnings about what concerns no single profile.
     pub warnings: Vec<String>,
 }
