@@ -129,6 +129,28 @@ fn a_gateway_that_does_not_say_that_it_drains_is_not_taken_for_idle() {
 }
 
 #[test]
+fn a_command_that_comes_while_a_gateway_drains_decides_what_follows() {
+    let home = with_marker();
+    show(&home, "draining", 2);
+    let pid = home.pid("coder");
+    let stops = started(&home, "gateway stop coder --drain=600");
+    home.says("gateway start coder --no-wait").ok();
+    show(&home, "draining", 0);
+    let ran = stops.ended(in_time());
+    let why = "was given up, because the gateway was started meanwhile";
+    assert!(ran.code == Some(1) && ran.err.contains(why), "{ran:?}");
+    assert_eq!((home.pid("coder"), &home.report("coder")["desired_state"]), (pid, &"running".into()));
+    until_asked_no_more(&home);
+    show(&home, "draining", 2);
+    let restarts = started(&home, "gateway restart coder --drain=600");
+    home.says("gateway stop coder").ok();
+    let ran = restarts.ended(in_time());
+    let why = "was given up, because the gateway was stopped meanwhile";
+    assert!(ran.code == Some(1) && ran.err.contains(why), "{ran:?}");
+    home.until_state("coder", "down");
+}
+
+#[test]
 fn ctrl_c_undoes_a_drain_and_nothing_follows() {
     let home = with_marker();
     let pid = home.pid("coder");

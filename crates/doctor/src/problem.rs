@@ -102,7 +102,8 @@ pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
         _ if inspect::asks_too_often(&service.observed) && !is_stable(facts, service) => {
             Some(ServiceProblem::AsksTooOften)
         }
-        StateName::BackingOff { .. } => Some(ServiceProblem::HasDied),
+        // Before its first start, its status looks so, too.
+        StateName::BackingOff { .. } if !never_ran(service) => Some(ServiceProblem::HasDied),
         StateName::Paused => Some(ServiceProblem::Paused),
         _ if service.report.live.as_ref().is_some_and(LiveReport::is_bad) => Some(ServiceProblem::NotLive),
         _ if service.report.state == ServiceState::Unresponsive => Some(ServiceProblem::Stopped),
@@ -122,8 +123,12 @@ pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
 /// Returns whether a service that is down was never started because of its `down` file, so that
 /// nobody has told its supervisor anything.
 pub fn is_kept_by_down_file(service: &ServiceFact) -> bool {
-    let never_ran = service.observed.status.is_some_and(|status| status.never_started());
-    never_ran && service.observed.normally_up == Some(false)
+    never_ran(service) && service.observed.normally_up == Some(false)
+}
+
+/// Returns whether its present supervisor has not started it yet.
+fn never_ran(service: &ServiceFact) -> bool {
+    service.observed.status.is_some_and(|status| status.never_started())
 }
 
 /// Returns how often the service died in a row, or within a minute if the supervisor does not

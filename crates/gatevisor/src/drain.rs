@@ -74,16 +74,22 @@ fn follow(
     drained: DrainedGateways,
     others: Vec<ProfileName>,
 ) -> (Outcome, bool) {
-    let DrainedGateways { held, not_up, served, refused, cancelled_by } = drained;
+    let DrainedGateways { held, not_up, served, refused, cancelled_by, since } = drained;
     let mut results: BTreeMap<ProfileName, each::Result> = BTreeMap::new();
     let not_up = not_up.into_iter().map(|name| (name.clone(), DrainError::NotUp { name }));
     results.extend(refused.into_iter().chain(not_up).map(|(name, error)| (name, Err(error.into()))));
     let mut next = others;
     for drain in &held {
-        say(context, drain, verb.is_none());
-        match without_sequel(drain, verb, cancelled_by) {
-            Some(result) => drop(results.insert(drain.name().clone(), result)),
-            None => next.push(drain.name().clone()),
+        let name = drain.name();
+        // Nothing was recorded of what is to follow, so a later command would be lost.
+        let overruled = || context.manager.overruled(name, verb?, since).map(|error| Err(error.into()));
+        let result = overruled().or_else(|| {
+            say(context, drain, verb.is_none());
+            without_sequel(drain, verb, cancelled_by)
+        });
+        match result {
+            Some(result) => drop(results.insert(name.clone(), result)),
+            None => next.push(name.clone()),
         }
     }
     for (name, by) in served {

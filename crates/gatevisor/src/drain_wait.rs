@@ -11,6 +11,7 @@ use gatevisor_gateways::drain::{self, DrainError, DrainOrder, DrainThen, HeldDra
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::{DrainEnd, DrainStage};
 use gatevisor_sys::signal::{SIGHUP, SIGINT, SIGTERM, SignalFd};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::context::CommandContext;
@@ -35,6 +36,8 @@ pub struct DrainedGateways {
     pub refused: Vec<(ProfileName, DrainError)>,
     /// The signal that ended the wait.
     pub cancelled_by: Option<i32>,
+    /// When it began. A command that comes later decides.
+    pub since: Timestamp,
 }
 
 /// Has gateways drained before they are deleted or renewed, for no longer than one may take to
@@ -81,7 +84,7 @@ pub fn wait_for(context: &CommandContext, names: &[ProfileName], order: &DrainOr
     // watcher.
     let heeded = interrupt::heeded(&[SIGINT, SIGTERM, SIGHUP]);
     let signals = SignalFd::new(&heeded).ok();
-    let mut drained = DrainedGateways::default();
+    let mut drained = DrainedGateways { since: Timestamp::now(), ..DrainedGateways::default() };
     for name in names {
         match HeldDrain::begin(&context.manager, name, order) {
             Ok(held) => drained.held.push(held),

@@ -73,7 +73,7 @@ const BY_PATH: [&str; 32] = [
 const ROOTS_OWN: [&str; 4] = ["/proc", "/dev/", "/sys/", "/etc/"];
 
 /// Who goes where a whole path leads all the same, and why that is no danger.
-const LED_ALL_THE_SAME: [(&str, &str); 28] = [
+const LED_ALL_THE_SAME: [(&str, &str); 29] = [
     ("applets/src/contenv.rs", "a directory that is named on the command line, as s6 defines it"),
     ("applets/src/exec_line.rs", "a script that is executed as whoever runs it"),
     ("applets/src/links.rs", "an operator's own directory, named on the command line"),
@@ -95,6 +95,7 @@ const LED_ALL_THE_SAME: [(&str, &str); 28] = [
     ("gatevisor/src/reconcile.rs", "done as the user who decides what is in the home"),
     ("gatevisor/src/up.rs", "done as the user who decides what is in the home"),
     ("gateways/src/agent/remember.rs", "a definition that an operator names, or noted as this user"),
+    ("doctor/src/gather/lost.rs", "what the kernel tells of a process"),
     ("doctor/src/gather/memory.rs", "what the kernel tells of a control group"),
     ("doctor/src/gather/mod.rs", "this program, and marks of the image's in /"),
     ("gateways/src/incidents/processes.rs", "what the kernel tells of a process"),

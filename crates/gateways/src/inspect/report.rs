@@ -197,7 +197,9 @@ impl ServiceReport {
     /// What is seen of its process counts, too: the watcher may not have noticed it yet.
     pub fn is_live(&self) -> Option<bool> {
         let live = self.live.as_ref()?;
-        let is_unresponsive = self.state == ServiceState::Unresponsive || live.is_unresponsive();
+        // What is paused does nothing, whatever it showed before.
+        let is_still = matches!(self.state, ServiceState::Unresponsive | ServiceState::Paused);
+        let is_unresponsive = is_still || live.is_unresponsive();
         (is_unresponsive || live.has_shown()).then_some(!is_unresponsive)
     }
 

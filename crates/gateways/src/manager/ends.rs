@@ -3,14 +3,30 @@
 //! *Does not live here:* noticing that it ended (see `follow`).
 
 use gatevisor_wire::wait::WaitStatus;
+use jiff::Timestamp;
 
-use super::{ScandirManager, ServiceManager};
-use crate::desired;
+use super::{ControlError, GatewayVerb, ScandirManager, ServiceManager};
+use crate::desired::{self, Desired};
 use crate::inspect::{meaning, served_by};
 use crate::ports::PortTable;
 use crate::profile::ProfileName;
 
 impl ScandirManager {
+    /// Returns why a stop or restart is given up that was asked for at a moment and comes later:
+    /// another command has recorded since that the gateway shall do something else.
+    pub fn overruled(&self, name: &ProfileName, verb: GatewayVerb, since: Timestamp) -> Option<ControlError> {
+        match (verb, self.commanded_since(name, Some(since))?) {
+            (GatewayVerb::Stop, Desired::Running) => {
+                Some(ControlError::Started { by: self.started_by(name), name: name.clone() })
+            }
+            (GatewayVerb::Start | GatewayVerb::Restart, Desired::Stopped) => {
+                Some(ControlError::Stopped { verb, by: self.stopped_by(name), name: name.clone() })
+            }
+            (GatewayVerb::Stop, Desired::Stopped)
+            | (GatewayVerb::Start | GatewayVerb::Restart, Desired::Running) => None,
+        }
+    }
+
     /// Returns who stopped a gateway, as far as that is recorded.
     pub(super) fn stopped_by(&self, name: &ProfileName) -> String {
         let recorded = desired::read(&self.home.profile_dir(name), &self.agent.gateway.state_file);
