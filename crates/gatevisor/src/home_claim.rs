@@ -23,6 +23,7 @@ use gatevisor_client::ScanDir;
 use gatevisor_doctor::facts::Holder;
 use gatevisor_doctor::{lock_holder, lost_supervisor, quote, scandir_of, sees_our_files, words_of};
 use gatevisor_gateways::earlier::{self, LastScandir};
+use gatevisor_gateways::reconcile::ReconcileReport;
 use gatevisor_gateways::{open_lock, read_bounded};
 use gatevisor_paths::{OpenHome, by_path};
 use gatevisor_sys::proc;
@@ -53,14 +54,18 @@ pub struct HomeClaim {
 }
 
 impl HomeClaim {
-    /// Returns the lock. The note stays, so that the next supervisor, too, looks for what the last
-    /// one left.
-    pub fn keep(self) -> HeldHomeLock {
-        self.lock
+    /// Returns the scandir whose processes may be ended. What an agent writes is no reason to end
+    /// processes that are not its own.
+    pub fn earlier(&self) -> Option<&str> {
+        self.last.as_ref().filter(|last| last.is_trusted).map(|last| &*last.identity)
     }
 
-    /// Notes the scandir of the supervisor that is about to begin, and returns the lock.
-    pub fn follow(self, scandir: &Path) -> HeldHomeLock {
+    /// Notes the scandir of the supervisor that is about to begin, and returns the lock. If something
+    /// that the last one left could not be ended, its note stays, so that the next one finds that.
+    pub fn follow(self, scandir: &Path, report: &ReconcileReport) -> HeldHomeLock {
+        if report.is_held_back {
+            return self.lock;
+        }
         let noted = LastScandir::at(scandir).and_then(|now| {
             if self.last.as_ref() == Some(&now) { Ok(()) } else { Ok(now.write(&self.home)?) }
         });

@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::args;
 use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::home_claim::HomeClaim;
 use crate::reconcile::ScandirClaim;
 use crate::startup_progress::Ending;
 use crate::{detach, home_claim, out, reconcile, startup_progress, summary, supervise, watch};
@@ -46,13 +47,8 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     let home_claim = home_claim.map_err(|warning| out::warn(&warning)).ok();
     context.remember();
     let context = &context.at_boot();
-    let earlier = home_claim.as_ref().and_then(|claim| claim.last.as_ref());
-    // What an agent writes is no reason to end processes that are not its own.
-    let earlier = earlier.filter(|last| last.is_trusted);
-    let report = reconcile::perform(context, false, earlier.map(|last| &*last.identity))?;
-    let home_lock = home_claim.map(|claim| {
-        if report.is_held_back { claim.keep() } else { claim.follow(context.manager.scandir()) }
-    });
+    let report = reconcile::perform(context, false, home_claim.as_ref().and_then(HomeClaim::earlier))?;
+    let home_lock = home_claim.map(|claim| claim.follow(context.manager.scandir(), &report));
     for line in report.lines() {
         // It is no reason not to supervise if nobody reads it.
         let _ = out::line(format_args!("{line}"));
