@@ -60,8 +60,9 @@ impl HomeClaim {
         self.last.as_ref().filter(|last| last.is_trusted).map(|last| &*last.identity)
     }
 
-    /// Notes the scandir of the supervisor that is about to begin, and returns the lock. If something
-    /// that the last one left could not be ended, its note stays, so that the next one finds that.
+    /// Notes the scandir of the supervisor that is about to begin, and returns the lock. If
+    /// something that the last one left could not be ended, its note stays, so that the next one
+    /// finds that.
     pub fn follow(self, scandir: &Path, report: &ReconcileReport) -> HeldHomeLock {
         if report.is_held_back {
             return self.lock;
