@@ -36,6 +36,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "degraded",
         "cli::health::a_gateway_whose_channels_never_worked_is_degraded_with_their_names_and_ready_once_they_work",
     ),
+    (
+        "supervisor-stopped",
+        "cli::keeper::a_gateway_that_has_ended_under_a_stopped_supervisor_is_not_said_to_be_starting",
+    ),
     ("queued", "cli::turns::so_many_gateways_are_starting_at_a_time_and_the_others_wait_and_say_so"),
     (
         "draining",

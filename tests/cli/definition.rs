@@ -176,7 +176,9 @@ fn reload_restarts_a_process_that_an_earlier_reload_has_left_as_it_was() {
 fn reload_of_the_selected_profile_leaves_the_others_alone() {
     let home = up();
     home.plant("writer");
-    home.says("gateway register writer").ok();
+    // Whoever watches the profiles may be quicker.
+    home.says("gateway register writer");
+    home.until_supervised("writer");
     fs::write(home.beside("agent.toml"), edited(&home)).unwrap();
     let said = home.says("-p writer reload").ok();
     assert!(said.contains("writer: rendered anew") && !said.contains("coder"), "{said}");

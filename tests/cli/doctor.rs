@@ -129,6 +129,8 @@ fn where_all_is_well_one_line_says_what_was_looked_at() {
     let _port = home.profile("coder");
     home.want_running("coder");
     home.up();
+    // The directory of its log is made at its first byte.
+    home.until_logged("coder", "answers on port");
     let before = home.listing();
     let ran = home.says("doctor");
     assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
@@ -161,6 +163,8 @@ fn a_home_that_nobody_supervises_is_supervised_again() {
     // The command supervises in the foreground, so it does not end.
     home.adopt(home.spawn(shell(&home, "exec ", &found)));
     home.until("coder", Condition::Up);
+    let pulse = home.scandir().join(".live/.watcher");
+    waiting::polled("the watcher", || pulse.exists().then_some(()));
     gone(&home, "supervisor", None);
     home.down();
     let found = finding(&home, "supervisor", None);
@@ -256,7 +260,8 @@ fn a_slot_that_the_supervisor_refuses_is_made_anew() {
     chmod(&open, 0o777);
     fs::rename(open, home.scandir().join("gateway-open")).unwrap();
     home.rescan();
-    home.running().until_warns("gateway-open");
+    let refused = home.scandir().join(".s6-svscan/refused/gateway-open");
+    waiting::polled("the refusal", || refused.exists().then_some(()));
     let found = fixes(&home, "slot", Some("open"), "error");
     assert!(text(&found, "why").starts_with("others than its owner may write to it (mode 0777)"), "{found}");
     home.until_state("open", "down");

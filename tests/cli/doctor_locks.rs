@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::doctor::{finding, findings, fix, fixes, gone, matching, sleeping, text};
 use crate::home::Home;
 use crate::support::processes::Held;
+use crate::support::waiting;
 
 /// A process that holds a lock until it is killed.
 struct Holder(Child);
@@ -47,6 +48,8 @@ fn a_lock_that_keeps_desired_states_from_being_recorded_is_let_go() {
     let lock = home.profile_dir("coder").join(".gateway_state.json.lock");
     let script = "exec 9>\"$1\"; flock 9; echo held; exec sleep 1000";
     let mut holder = Holder::new("bash", &["-c", script, "-", lock.to_str().unwrap()]);
+    let comm = format!("/proc/{}/comm", holder.0.id());
+    waiting::polled("its last command", || fs::read(&comm).ok().filter(|comm| comm == b"sleep\n"));
     let all = findings(&home);
     let found = matching(&all, "lock", Some("coder")).unwrap_or_else(|| panic!("{all:#?}"));
     assert_eq!((&found["severity"], &found["path"]), (&"error".into(), &lock.to_str().unwrap().into()));

@@ -22,7 +22,10 @@ const MARKER: &str = "[gateway.drain.marker]\nfile = \"drain.json\"\ncontent = '
 fn draining_as(drain: &str) -> Home {
     set_wait_limit(Duration::from_mins(1));
     let meanings = format!("{drain}\n[gateway.exit-meanings]");
-    let mut home = Home::with_script("exec sleep 1000", &[("[gateway.exit-meanings]", &meanings)]);
+    // What follows a drain may wait for it nearly as long as a stop may take.
+    let changes =
+        [("[gateway.exit-meanings]", &*meanings), ("stop-timeout-ms = 5000", "stop-timeout-ms = 60000")];
+    let mut home = Home::with_script("exec sleep 1000", &changes);
     home.profile("coder");
     home.want_running("coder");
     home.up_quietly();
@@ -239,6 +242,9 @@ fn the_next_start_of_the_supervisor_undoes_what_is_left_whoever_asked() {
     let mut home = with_marker();
     show(&home, "draining", 1);
     let command = started(&home, "gateway drain coder --for 1h");
+    // It would undo that itself if it saw the gateway end.
+    command.signal(Signal::STOP);
+    processes::until_state(command.pid(), "T");
     home.kill_everything();
     command.ended(in_time());
     assert!(marker(&home).exists());

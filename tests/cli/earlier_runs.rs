@@ -34,6 +34,8 @@ fn what_a_gateway_that_fails_wrote_in_an_earlier_run_explains_nothing() {
     let home = after_an_earlier_run("exit 5");
     let failed = |report: &serde_json::Value| report["next_start_in_ms"].as_u64() > Some(5000);
     home.until_report("coder", "that it waits for a minute", failed);
+    // The lines that are shown are those of the second of two attempts.
+    until_file(&home.log_file("coder"), "both runs", |text| text.matches("now").count() == 2);
     for line in ["explain coder", "--json explain coder", "gateway status coder", "status coder"] {
         let said = home.says(line).ok();
         assert!(!said.contains("earlier run") && !said.contains("key-refused"), "{line}: {said}");
@@ -49,6 +51,7 @@ fn what_a_gateway_that_fails_wrote_in_an_earlier_run_explains_nothing() {
 #[test]
 fn of_a_gateway_that_is_up_only_lines_of_its_present_run_are_shown() {
     let home = after_an_earlier_run("exec sleep 1000");
+    home.until_state("coder", "up");
     let said = home.says("status coder").ok();
     assert!(said.contains(" now") && !said.contains("earlier run"), "{said}");
 }

@@ -160,7 +160,7 @@ fn a_gateway_that_ends_after_the_start_window_was_started() {
     // The gateway ends when the test tells it to, after the window.
     let script = "until test -e \"$2/end\"; do sleep 0.05; done; exit 3";
     let mut home =
-        Home::with_script(script, &[PATIENT, ("stop-timeout-ms", "start-window-ms = 200\nstop-timeout-ms")]);
+        Home::with_script(script, &[PATIENT, ("stop-timeout-ms", "start-window-ms = 5000\nstop-timeout-ms")]);
     home.profile("coder");
     home.up();
     home.says("gateway start coder").ok();

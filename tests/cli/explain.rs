@@ -568,6 +568,7 @@ fn older() -> Home {
 fn finishing() -> Home {
     let home = wanted(Home::with_script(SLEEPER, &[]), "up");
     executable(&home.slot("coder").path().join("finish"), "#!/bin/sh\nexec sleep 1000\n");
+    fs::write(home.slot("coder").path().join("timeout-finish"), "10000\n").unwrap();
     processes::signal(home.pid("coder"), Signal::KILL);
     home.until_state("coder", "finishing");
     home
@@ -575,7 +576,8 @@ fn finishing() -> Home {
 
 fn silent() -> Home {
     let mut home = Home::with_script(SLEEPER, &[READY]);
-    home.profile("coder");
+    // Nobody else may answer there.
+    std::mem::forget(home.profile("coder"));
     home.want_running("coder");
     home.up_quietly();
     home.until_report("coder", "the command", |report| report["up"] == true && report["state"] == "starting");

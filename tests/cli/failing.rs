@@ -61,8 +61,8 @@ fn a_missing_command_fails_to_start_and_the_start_says_at_which_stage_and_why() 
     assert!(row.contains("executing"), "{row}");
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("failed to start") && details.contains("errno 2"), "{details}");
-    let log = fs::read_to_string(home.log_file("coder")).unwrap();
-    assert!(log.contains("executing") && log.contains("(errno 2)"), "{log}");
+    let log = home.until_logged("coder", "(errno 2)");
+    assert!(log.contains("executing"), "{log}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_restriction_that_cannot_be_had_is_strictly_a_reason_not_to_start_that_statu
     assert!(shown.contains(why), "{shown}");
 
     let mut home = Home::with_agent(&[(PATIENT.0, rest)]);
-    home.profile("coder");
+    let _port = home.profile("coder");
     home.up();
     home.says("gateway start coder --ready").ok();
     home.until_logged("coder", "warning: it runs without `limits.nofile = 64:4000000000`: ");

@@ -58,7 +58,7 @@ fn what_ran_under_pm2_runs_here_with_its_arguments_directory_and_variables() {
     let log = home.until_logged("my-bot", "<c'd>");
     assert!(log.contains("s3 cret'\"$x"), "{log}");
     assert!(log.contains("<--x><a b><c'd>"), "{log}");
-    assert_eq!(home.report("sleeper")["state"], "down");
+    home.until_state("sleeper", "down");
 }
 
 #[test]

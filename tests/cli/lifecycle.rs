@@ -315,14 +315,14 @@ fn all_goes_on_when_one_fails_and_its_exit_code_is_the_worst() {
 #[test]
 fn all_start_together_and_stop_together() {
     let names = ["a", "b", "c", "d", "e", "f"];
-    let home = up_with(DEAF, &[("stop-timeout-ms = 5000", "stop-timeout-ms = 2000")], &names);
+    let home = up_with(DEAF, &[], &names);
     for name in names {
         home.until_logged(name, "deaf\n");
     }
     let began = Instant::now();
     home.says("gateway stop --all").ok();
     let took = began.elapsed();
-    assert!(took.as_secs() < 8, "each of six had two seconds to end, and that is not twelve: {took:?}");
+    assert!(took.as_secs() < 25, "each of six had five seconds to end, and that is not thirty: {took:?}");
 }
 
 #[test]

@@ -126,6 +126,7 @@ fn where_the_policy_is_to_warn_one_that_does_not_respond_is_told_everywhere_and_
     let home = wanted("warn");
     let pid = home.pid("coder");
     let events = home.start(["events", "coder"]);
+    crate::listening::until_subscribed(&events, &home, "coder");
     processes::signal(pid, Signal::STOP);
     let report =
         until(&home, "that it does not respond", |report| live_state(report) == Some("unresponsive"));
@@ -194,6 +195,7 @@ fn nobody_is_told_that_a_gateway_works_whose_process_a_signal_has_stopped_a_mome
     let home = wanted("warn");
     let pid = home.pid("coder");
     processes::signal(pid, Signal::STOP);
+    processes::until_state(pid, "T");
     // The watcher still says that it is live.
     let start = home.says("gateway start coder");
     assert_eq!(start.code, Some(1), "{start:?}");

@@ -303,7 +303,8 @@ fn what_another_user_says_about_the_last_scandir_is_no_reason_to_end_a_process()
     home.profile("coder");
     home.want_running("coder");
     home.up_quietly();
-    home.until("coder", gatevisor_client::Condition::Up);
+    // Before it is its command, it ends with its supervisor.
+    home.until_logged("coder", "begins");
     let pid = home.pid("coder");
     kill_supervisor_and_its_helpers(&mut home, &["coder"]);
     remove(&home.scandir());

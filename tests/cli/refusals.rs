@@ -31,7 +31,8 @@ fn a_profile_that_exists_is_not_made_again() {
     profile create coder --start: gatevisor: error: profile `coder` already exists in `HOME/profiles`
     profile create writer: gatevisor: error: profile `writer` already exists in `HOME/profiles`
     ");
-    home.up();
+    // Without watchers, nobody else has files in the slots for a moment.
+    home.up_alone();
     assert_eq!(refused(&home, 1, &lines), said);
     assert_snapshot!(refused(&home, 100, &["profile create default", "profile delete --yes default"]), @"
     profile create default: gatevisor: error: profile `default` is the home itself and always exists; choose another name
@@ -70,7 +71,8 @@ fn a_profile_that_does_not_exist_is_refused_by_every_command() {
     logs -f ghost: gatevisor: error: there is no profile `ghost` in `HOME/profiles`; `gatevisor profile list` shows those that exist
     logs -f coder ghost: gatevisor: error: there is no profile `ghost` in `HOME/profiles`; `gatevisor profile list` shows those that exist
     ");
-    home.up();
+    // Without watchers, nobody else has files in the slots for a moment.
+    home.up_alone();
     assert_eq!(refused(&home, 1, &lines), said);
     assert_snapshot!(refused(&home, 1, &["wait --up ghost"]), @"wait --up ghost: gatevisor: error: there is no profile `ghost` in `HOME/profiles`; `gatevisor profile list` shows those that exist");
 }

@@ -53,6 +53,8 @@ fn what_the_environment_and_a_profile_hold_is_on_no_command_line_and_in_nothing_
         home.running().err(),
     ];
     assert!(!all.concat().contains(SECRET), "{all:?}");
+    // It is tried again and again, and each attempt has processes and files that go again.
+    home.says("gateway stop broken").ok();
     let lines: Vec<Vec<u8>> = processes::children(home.running().pid())
         .into_iter()
         .chain([home.running().pid()])

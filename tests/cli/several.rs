@@ -65,12 +65,13 @@ fn ctrl_c_while_gateways_are_waited_for_says_which_have_come_and_which_have_not(
 #[test]
 fn ctrl_c_while_a_gateway_does_not_stop_says_that_it_is_stopping() {
     let mut home = Home::with_script(
-        "trap '' TERM; while :; do sleep 1; done",
+        "trap '' TERM; echo deaf; while :; do sleep 1; done",
         &[("stop-timeout-ms = 5000", "stop-timeout-ms = 600000")],
     );
     home.profile("coder");
     home.up_quietly();
     home.says("gateway start coder").ok();
+    home.until_logged("coder", "deaf");
     let waiting = home.start_uncounted("gateway stop coder --timeout 6000".split(' '));
     home.until_report("coder", "told", |report| report["wantedup"] == false);
     waiting.signal(Signal::INT);

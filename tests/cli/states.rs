@@ -87,13 +87,14 @@ fn backing_off_is_a_gateway_that_keeps_dying_and_shows_the_time_left() {
 
 #[test]
 fn failed_to_start_is_a_gateway_that_ends_within_its_start_window_too() {
-    let home = wanted(Home::with_script("echo no key >&2; exit 3", &[PATIENT]));
+    let window = ("stop-timeout-ms", "start-window-ms = 60000\nstop-timeout-ms");
+    let home = wanted(Home::with_script("echo no key >&2; exit 3", &[PATIENT, window]));
     let report = home.until_report("coder", "a pause", |report| {
         report["state"] == "failed-to-start"
             && report["next_start_in_ms"].as_u64().is_some_and(|left| left > 30_000)
     });
     let reason = report["reason"].as_str().unwrap();
-    assert!(reason.starts_with("ended 0.") && reason.ends_with(" s after its start: exit 3"), "{report}");
+    assert!(reason.starts_with("ended ") && reason.ends_with(" s after its start: exit 3"), "{report}");
     assert!(shown(&home).starts_with("failed to start, again in "), "{}", shown(&home));
     home.until_logged("coder", "no key");
     let details = home.says("gateway status coder").ok();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::home::Home;
-use crate::support::processes::{self, Held};
+use crate::support::processes::Held;
 
 /// A gateway with a child, and with a process in the background: in another session, and orphaned.
 const FAMILY: &str = "sleep 3601 &\n(setsid sh -c 'echo $$ >\"$0/away\"; exec sleep 3602' \"$2\" &)\n\
@@ -17,9 +17,11 @@ fn family() -> (Home, Held) {
     home.until_logged("coder", "begins");
     let away = std::fs::read_to_string(home.profile_dir("coder").join("away")).unwrap();
     let away = away.trim().parse().unwrap();
-    // The process has this name once it has executed the program.
-    crate::support::waiting::polled("the sleeper in the background", || {
-        processes::describe(away).contains("3602").then_some(())
+    // A process has its name once it has executed the program.
+    crate::support::waiting::polled("three sleepers", || {
+        let lines = home.processes().into_iter().map(|pid| std::fs::read(format!("/proc/{pid}/cmdline")));
+        let sleepers = lines.flatten().filter(|line| line.starts_with(b"sleep\x00360"));
+        (sleepers.count() == 3).then_some(())
     });
     (home, Held::of(away).unwrap())
 }

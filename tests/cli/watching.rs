@@ -35,6 +35,9 @@ fn nothing_is_kept_of_which_gateway_served_a_profile_that_another_program_remove
     home.profile("coder");
     home.up();
     home.until_supervised("coder");
+    // The watcher has begun once it has made a slot. What vanished before that it never knew.
+    home.plant("late");
+    home.until_supervised("late");
     let known = home.path().join(".gatevisor-topology");
     fs::write(&known, r#"{"profiles": {"coder": "server", "writer": "server"}}"#).unwrap();
     fs::remove_dir_all(home.profile_dir("coder")).unwrap();

@@ -373,7 +373,7 @@ impl Home {
         let children = processes::children(self.running().pid()).into_iter();
         let mut keepers = children.filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).nth(1) == Some(b"beside")
+            line.split(|byte| *byte == 0).nth(1) == Some(b"beside") && has_executed(*pid)
         });
         keepers.next().filter(|_| keepers.next().is_none())
     }
@@ -523,6 +523,16 @@ impl Home {
     }
 }
 
+/// Returns whether a process has executed a program. What a keeper keeps was only forked.
+///
+/// **Source:** `proc_pid_stat(5)`, `flags`; `PF_FORKNOEXEC` in the kernel's `sched.h`.
+fn has_executed(pid: i32) -> bool {
+    const FORKED_ONLY: u32 = 0x40;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & FORKED_ONLY == 0)
+}
+
 impl Drop for Home {
     fn drop(&mut self) {
         let mut ended_well = true;
@@ -536,7 +546,7 @@ impl Drop for Home {
                 eprintln!("the supervisor printed:\n{}\nand said:\n{}", running.out(), running.err());
             }
         }
-        let left = if std::thread::panicking() { Vec::new() } else { self.left(Duration::from_secs(5)) };
+        let left = if std::thread::panicking() { Vec::new() } else { self.left(WAIT_LIMIT) };
         for held in self.processes().into_iter().filter_map(Held::of) {
             held.kill();
         }

@@ -18,6 +18,7 @@ use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::policy;
 use gatevisor_wire::tai::Tai64n;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::context::CommandContext;
 use crate::logs;
@@ -30,6 +31,9 @@ const OURS: &[u8] = b"gatevisor: ";
 const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 /// After this long without a write, everything counts as written.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// How long until it is looked again whether the directory of a log is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Returns the last lines that a gateway wrote in a run. If its bounds are not known, there are
 /// none, because they might be another run's.
@@ -82,13 +86,25 @@ fn last(directory: Directory, since: Option<SystemTime>, until: Option<SystemTim
 
 /// Waits until nothing is written in a directory any more, but not for long.
 fn until_quiet(directory: &Path) {
-    let Ok(watch) = watch(directory) else { return };
-    let now = Instant::now();
-    let Some(end) = now.checked_add(WRITTEN_WITHIN) else { return };
+    let Some(end) = Instant::now().checked_add(WRITTEN_WITHIN) else { return };
+    let Some(watch) = watch_by(directory, end) else { return };
     let mut wait = WRITTEN_WITHIN;
     while poll_for(&watch, wait) {
         watch.drain();
         wait = QUIET.min(end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Watches a directory as soon as it is there. The log daemon makes it at the first byte.
+fn watch_by(directory: &Path, end: Instant) -> Option<Inotify> {
+    loop {
+        match watch(directory) {
+            Ok(watch) => return Some(watch),
+            Err(Errno::NOENT) if Instant::now() < end => {
+                let _ = poll(&mut [], Timespec::try_from(LOOK_AGAIN).ok().as_ref());
+            }
+            Err(_) => return None,
+        }
     }
 }
 

@@ -11,16 +11,16 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{WAIT_LIMIT, World, agent, free_port, http_agent, name, request};
 use gatevisor_gateways::agent::PlannedStop;
-use gatevisor_gateways::inspect::{self, ServiceState};
+use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::manager::{
     ControlError, GatewayRequest, RegisterError, Registered, RestartOutcome, StartOutcome, StopOutcome,
     Unregistered, WaitFor, WaitOutcome, WaitUntil,
 };
-use gatevisor_gateways::{AgentDefinition, ServiceManager};
+use gatevisor_gateways::{AgentDefinition, ProfileName, ServiceManager};
 use gatevisor_wire::exit::ExitError as _;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -35,6 +35,19 @@ fn trapping(what: &str) -> AgentDefinition {
     let mut agent = agent(&["sh", "-c", &script.replace('$', "$$")], "");
     agent.gateway.directory = Some("{profile-home}".to_owned());
     agent
+}
+
+/// Waits until a gateway has this state: its finish script may run still, or its next attempt.
+fn until_state(world: &World, name: &ProfileName, state: ServiceState) -> ServiceReport {
+    let deadline = Instant::now() + WAIT_LIMIT;
+    loop {
+        let report = inspect::inspect(&world.manager, name).unwrap();
+        if report.state == state {
+            return report;
+        }
+        assert!(Instant::now() < deadline, "{report:?}");
+        thread::yield_now();
+    }
 }
 
 fn alive(pid: i32) -> bool {
@@ -99,7 +112,7 @@ fn of_twenty_registrations_at_once_one_wins_and_the_others_say_so() {
 #[test]
 fn an_http_gateway_is_ready_when_its_start_returns() {
     let world = World::supervised(http_agent());
-    let (coder, port) = (world.profile("coder"), free_port());
+    let (coder, (port, _held)) = (world.profile("coder"), free_port());
     let home = world.manager.home().profile_dir(&coder);
     std::fs::write(home.join(".env"), format!("PORT={port}\n")).unwrap();
     let done = world.manager.start(&coder, &request(WaitFor::Ready)).unwrap();
@@ -121,7 +134,12 @@ fn an_http_gateway_is_ready_when_its_start_returns() {
     assert_eq!(world.manager.stop(&coder, &request(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     let log = world.manager.home().root().join("logs/gateways/coder/current");
-    assert!(std::fs::read_to_string(log).unwrap().contains("leaving: SIGTERM"));
+    // The logger is a process of its own.
+    let deadline = Instant::now() + WAIT_LIMIT;
+    while !std::fs::read_to_string(&log).unwrap_or_default().contains("leaving: SIGTERM") {
+        assert!(Instant::now() < deadline, "its last line is not in the log");
+        thread::yield_now();
+    }
 }
 
 #[test]
@@ -267,8 +285,8 @@ fn a_gateway_that_fails_for_good_says_why() {
     let error = world.manager.start(&coder, &request(WaitFor::Ready)).unwrap_err();
     insta::assert_snapshot!(error, @"the gateway of `coder` failed for good: exit 78: will not be retried; fix that, then start it again");
     assert_eq!(error.exit_code(), 1);
-    let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!((report.state, report.exitcode), (ServiceState::Failed, Some(78)));
+    let report = until_state(&world, &coder, ServiceState::Failed);
+    assert_eq!(report.exitcode, Some(78));
     assert_eq!(report.reason.as_deref(), Some("exit 78: will not be retried"));
     // Our supervisor says that it failed; of s6 that cannot be known, so there the time is over.
     let waited = world.manager.wait(&coder, WaitUntil::Up, Some(Duration::ZERO)).unwrap();
@@ -283,8 +301,7 @@ fn a_command_that_cannot_be_executed_is_named_with_its_stage() {
     let error = world.manager.start(&coder, &request(WaitFor::Ready)).unwrap_err();
     assert!(matches!(error, ControlError::FailedToStart { .. }), "{error}");
     insta::assert_snapshot!(error, @"the gateway of `coder` failed to start: executing: `/nonexistent/program`: No such file or directory; is the path right, and the interpreter in its first line there? (errno 2); it is tried again with growing pauses");
-    let report = inspect::inspect(&world.manager, &coder).unwrap();
-    assert_eq!(report.state, ServiceState::FailedToStart);
+    until_state(&world, &coder, ServiceState::FailedToStart);
     assert_eq!(world.manager.stop(&coder, &request(WaitFor::Up)).unwrap().outcome, StopOutcome::Down);
 }
 

@@ -34,7 +34,7 @@ use tempfile::TempDir;
 /// The latest moment at which an event of a test may come.
 #[expect(clippy::unnecessary_wraps, reason = "deadlines are optional")]
 pub fn soon() -> Option<Instant> {
-    Some(Instant::now() + Duration::from_secs(10))
+    Some(Instant::now() + Duration::from_mins(1))
 }
 
 /// Starts a program of s6, or says what is missing.

@@ -6,7 +6,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::expect_used, reason = "a test that cannot be set up fails")]
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,7 @@ use std::time::Duration;
 use gatevisor_gateways::manager::{GatewayRequest, WaitFor};
 use gatevisor_gateways::{AgentDefinition, Home, ProfileName, ScandirManager, ServiceManager};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 use tempfile::TempDir;
 
 /// How long a test waits for anything at the most.
@@ -69,9 +71,15 @@ pub fn request(wait: WaitFor) -> GatewayRequest {
     }
 }
 
-/// Returns a port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("loopback must work").port()
+/// Returns a port that nobody else gets while the descriptor is open. Nobody listens there, so a
+/// server that allows the reuse of addresses can take it.
+pub fn free_port() -> (u16, OwnedFd) {
+    let held = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .expect("a socket must be possible");
+    sockopt::set_socket_reuseaddr(&held, true).expect("it must be possible");
+    bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("loopback must work");
+    let address = getsockname(&held).expect("it is bound");
+    (SocketAddrV4::try_from(address).expect("it is IPv4").port(), held)
 }
 
 /// Everything of one test.
