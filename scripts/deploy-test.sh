@@ -277,7 +277,8 @@ END
     until_ok 30 'a gateway under the unit of the package' said '1 of 1 services up, 0 ready'
     inside systemctl disable --now "$unit"
     as_alice systemctl --user enable --now gatevisor.service
-    says 'coder +up ' as_alice gatevisor --home /home/alice/.hermes status
+    coder_is_up() { (says 'coder +up ' as_alice gatevisor --home /home/alice/.hermes status); }
+    until_ok 30 "a gateway under alice's own manager" coder_is_up
     as_alice systemctl --user disable --now gatevisor.service
     docker rm --force --volumes "$machine" >/dev/null
 }

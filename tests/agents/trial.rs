@@ -88,6 +88,12 @@ impl Trial {
         processes::signal(old, Signal::KILL);
         let report = self.again(old);
         assert_eq!(report["deaths"][0]["signal"], "SIGKILL", "{report}");
+        // It may be ready a moment before it handles signals; when it has shown that it works, it
+        // does.
+        support::waiting::polled("evidence that it works", || {
+            let report = self.home.report(self.profile);
+            matches!(report["live"]["state"].as_str(), Some("live" | "degraded")).then_some(())
+        });
         self.is("crash", "started again");
     }
 

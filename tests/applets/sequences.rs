@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::inotify::WatchFlags;
 
 use crate::both::{Ran, our_command, run};
-use crate::support::{World, waiting};
+use crate::support::{World, processes, waiting};
 
 /// Runs a tool from any directory, with a variable in its environment that no service may get.
 fn asked(name: &str, options: &str, dir: &Path) -> Ran {
@@ -66,7 +66,9 @@ fn a_slot_is_registered_started_restarted_stopped_and_unregistered_and_its_name_
         told("up", &slot);
         let first = pid(&slot).unwrap();
         done("s6-svc", "-t", &slot);
-        waiting::polled("another process", || pid(&slot).filter(|&pid| pid != first));
+        let again = waiting::polled("another process", || pid(&slot).filter(|&pid| pid != first));
+        // Nothing of it writes into the slot any more.
+        waiting::polled("its program", || processes::describe(again).contains("sleep 3600").then_some(()));
         let environment = waiting::polled("its environment", || {
             fs::read_to_string(slot.join("env")).ok().filter(|text| text.contains("PATH="))
         });

@@ -7,8 +7,11 @@ use crate::home::{Home, until_file};
 /// What only the earlier run writes.
 const EARLIER: &str = "401 unauthorized: the earlier run";
 
-/// Ends once, so that one death is known of a gateway that is up.
-const ONCE: &str = "test -e \"$2/once\" && exec sleep 1000; touch \"$2/once\"; exit 5";
+/// Ends once, so that one death is known of a gateway that is up. Its lines have been stamped by
+/// then: the next run begins at once, and what is stamped after that counts as written by it.
+const ONCE: &str = "test -e \"$2/once\" && exec sleep 1000; touch \"$2/once\"; \
+    until grep -qFf \"$GATEVISOR_TEST_HOME/words\" \"$GATEVISOR_TEST_HOME/home/logs/gateways/coder/current\"; \
+    do sleep 0.05; done; exit 5";
 
 /// Returns a home whose gateway wrote this in an earlier run of its supervisor, and writes nothing
 /// now. In both runs it ends at once and then waits for a minute, or stays up.

@@ -248,7 +248,7 @@ cases! {
         service.receive("su");
         signal(service.pid(), Signal::KILL);
         service.receive("dD");
-        let died = service.status().changed;
+        let died = service.dir.deaths()[0].at;
         service.receive("u");
         let rested = service.status().changed.since(died).unwrap();
         assert!(rested >= Duration::from_millis(990), "it rested {rested:?}");

@@ -214,7 +214,10 @@ cases! {
         let mut service = bed.service("web").stays().place_without_subscriber();
         let status = service.path("supervise/status");
         waiting::until(service.dir.path(), "supervise", || service.path("supervise").exists().then_some(()));
-        waiting::until(&service.path("supervise"), "the status", || status.exists().then_some(()));
+        let control = service.path("supervise/control");
+        waiting::until(&service.path("supervise"), "the status and the FIFO", || {
+            (status.exists() && control.exists()).then_some(())
+        });
         let mode = |entry: &str| fs::metadata(service.path(entry)).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode("event"), 0o3730);
         assert_eq!(mode("supervise"), 0o700);

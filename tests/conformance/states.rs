@@ -238,6 +238,7 @@ cases! {
             // Everything has happened before the supervisor looks, and it sees the other service's
             // death first.
             bed.signal(Signal::STOP);
+            processes::until_state(bed.pid(), "T");
             other.send("O");
             processes::signal(other.pid(), Signal::KILL);
             other_dying.until_gone("the other service");

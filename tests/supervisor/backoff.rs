@@ -92,7 +92,7 @@ fn delays_differ_by_a_tenth_at_the_most_and_between_services() {
 fn the_next_start_does_not_come_before_the_time_that_was_published() {
     let world = World::started();
     let mut service =
-        world.service("web").run("exit 1").data("backoff-first", 700).data("backoff-max", 700).place();
+        world.service("web").run("exit 1").data("backoff-first", 3000).data("backoff-max", 3000).place();
     service.receive("sudDudD");
     let policy = service.until_policy("the delay", |policy| policy.until.is_some());
     service.receive("u");
@@ -219,7 +219,7 @@ fn with_the_timing_of_s6_a_dead_service_rests_for_a_second() {
     service.receive("su");
     service.pass("go", "1");
     service.receive("dD");
-    let died = service.until_status("the death", |status| !status.is_up()).changed;
+    let died = service.dir.deaths()[0].at;
     service.receive("u");
     let up = service.status().changed;
     assert!(up.since(died).unwrap().as_millis() >= 1000, "{died:?} {up:?}");

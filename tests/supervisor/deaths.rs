@@ -159,7 +159,7 @@ fn a_finish_script_that_takes_too_long_is_killed() {
         .service("web")
         .stays()
         .finish("trap '' TERM HUP INT; echo $$ > pid; read line < never")
-        .file("timeout-finish", "300\n")
+        .file("timeout-finish", "3000\n")
         .gate("never")
         .place();
     service.receive("su");

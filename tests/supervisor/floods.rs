@@ -240,7 +240,7 @@ fn a_thousand_listeners_receive_an_event_and_the_log_says_that_there_are_more() 
     assert!(!world.said().contains("`event` has"), "{}", world.said());
     listeners.extend((1900..2200).map(listen));
     service.send("k");
-    world.until_said("web: `event` has more than 1000 listeners");
+    world.until_said("web: `event` has more than 1000 subscribers");
     still_served(&mut neighbour);
 }
 

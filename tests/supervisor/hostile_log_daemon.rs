@@ -42,6 +42,10 @@ def taken(number):
 daemon = next(int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_own_daemon(pid))
 "#;
 
+/// A user of this test alone: its program looks for the log daemon of its user on the whole
+/// machine.
+const ALONE: u32 = 23_469;
+
 /// Places a service of the owner whose log the daemon writes, with a `run` that waits for its
 /// daemon.
 fn attacker(world: &World, program: &str) -> Service {
@@ -51,7 +55,7 @@ fn attacker(world: &World, program: &str) -> Service {
         .executable("run", &format!("{PRELUDE}{program}"))
         .prepare(|dir| fs::create_dir_all(dir.join("log/lines")).unwrap())
         .executable("log/run", &log)
-        .owned_by(OWNER)
+        .owned_by(ALONE)
         .place();
     service.receive("su");
     service

@@ -4,8 +4,8 @@ use std::fs;
 
 use gatevisor_wire::log_error::LogError;
 
-use crate::support::World;
 use crate::support::service::Service;
+use crate::support::{World, waiting};
 
 /// Denies system calls to itself, and then becomes a program. `memfd` denies those for files in
 /// memory, `threads` those for threads, without which a log daemon cannot begin.
@@ -92,7 +92,9 @@ fn where_no_log_daemon_can_work_a_warning_says_so_and_no_service_is_blocked() {
     let said = world.until_said("cannot work");
     assert!(said.matches("a log daemon ended").count() <= 4, "{said}");
     let uid = rustix::process::geteuid().as_raw();
-    let note = fs::read(world.scandir().join(format!(".s6-svscan/logging/{uid}"))).unwrap();
+    // It is said an instant before it is noted.
+    let note = world.scandir().join(format!(".s6-svscan/logging/{uid}"));
+    let note = waiting::polled("the note", || fs::read(&note).ok());
     let reason = LogError::decode(&note).unwrap().reason;
     assert!(reason.contains("cannot work: it ended"), "{reason}");
     // The end does not wait for work that nobody can do. The grace is longer than the tests'

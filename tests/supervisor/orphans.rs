@@ -7,7 +7,7 @@ use std::process::Command;
 use gatevisor_wire::policy::RestartPhase;
 use rustix::process::Signal;
 
-use crate::support::processes::Held;
+use crate::support::processes::{self, Held};
 use crate::support::{World, output, soon, waiting};
 
 /// Holds a lock for its life; a second one beside it is noted in `twice`.
@@ -23,6 +23,7 @@ fn an_orphan_is_ended_before_another_one_is_started_and_a_message_says_so() {
     let mut service = world.service("web").run(ALONE).place();
     service.receive("su");
     let orphan = service.pid();
+    waiting::polled("its program", || processes::describe(orphan).contains("sleep 3600").then_some(()));
     let held = Held::of(orphan).unwrap();
     world.kill();
     assert!(!held.is_gone(), "a service does not end with its supervisor");
@@ -177,9 +178,13 @@ fn a_start_in_flight_whose_supervisor_was_killed_ends_before_its_exec() {
     let mut service = world.service("web").executable("run", &run).place();
     service.receive("su");
     service.until_lines("ran", 1);
-    let environment = fs::read(format!("/proc/{}/environ", service.pid())).unwrap();
-    let environment = String::from_utf8(environment).unwrap();
-    let mark = environment.split('\0').find_map(|one| one.strip_prefix("GATEVISOR_SERVICE=")).unwrap();
+    // In the middle of an exec, a process has no environment.
+    let mark = waiting::polled("its mark", || {
+        let environment = fs::read(format!("/proc/{}/environ", service.pid())).ok()?;
+        let mut variables = environment.split(|byte| *byte == 0);
+        let mark = variables.find_map(|one| one.strip_prefix(b"GATEVISOR_SERVICE="))?;
+        Some(String::from_utf8(mark.to_vec()).unwrap())
+    });
     // The process has no parent that waits for it, like a process whose supervisor was killed.
     let mut late = Command::new("./run");
     late.arg("web").current_dir(service.dir.path()).env("GATEVISOR_SERVICE", mark);

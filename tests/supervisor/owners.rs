@@ -45,7 +45,7 @@ fn everything_in_a_slot_runs_as_its_owner_with_the_owners_groups() {
     service.receive("dDu");
     service.logger().until_lines("log.who", 1);
     for who in ["run.who", "finish.who", "log/log.who"] {
-        assert_eq!(fs::read_to_string(service.path(who)).unwrap(), "12345 12345 12345\n", "{who}");
+        service.until_file(who, "its user", |text| text == "12345 12345 12345\n");
     }
 }
 

@@ -143,6 +143,7 @@ fn readiness_is_announced_before_the_death_however_late_the_supervisor_sees_both
     service.receive("su");
     let (pid, other_pid) = (service.pid(), other.pid());
     world.signal(Signal::STOP);
+    processes::until_state(world.pid(), "T");
     // A death comes first, so that the supervisor begins with reaping when it goes on.
     processes::signal(other_pid, Signal::KILL);
     until_dead(other_pid);

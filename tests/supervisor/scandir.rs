@@ -231,7 +231,8 @@ fn a_name_that_is_no_text_is_a_name_all_the_same() {
 fn the_files_that_clients_need_are_made_with_the_modes_of_s6() {
     let world = World::started();
     let service = world.service("web").stays().place_without_subscriber();
-    waiting::polled("a status", || service.dir.status().ok());
+    // The status is there before the FIFO.
+    waiting::polled("a supervisor", || service.dir.supervised().is_ok_and(|is| is).then_some(()));
     let mode = |entry: &str| fs::metadata(service.path(entry)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("event"), 0o3730);
     assert_eq!(mode("supervise"), 0o700);

@@ -103,8 +103,9 @@ fn a_service_that_ignores_the_signal_delays_only_what_its_own_user_stops_later()
     let supervisor = world.pid();
     let runs =
         |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x003600\0");
-    // The processes of `later` and of the command.
-    assert_eq!(children(supervisor).into_iter().filter(|&pid| runs(pid)).count(), 2);
+    waiting::polled("the processes of `later` and of the command", || {
+        (children(supervisor).into_iter().filter(|&pid| runs(pid)).count() == 2).then_some(())
+    });
     world.signal(Signal::TERM);
     assert_eq!(world.ended().code(), Some(0));
 }
@@ -190,7 +191,7 @@ fn services_go_down_at_the_same_time_not_one_after_the_other() {
 
 #[test]
 fn a_service_that_ignores_the_signal_is_killed_after_the_grace() {
-    let mut world = World::with(&["--grace-ms", "300"]);
+    let mut world = World::with(&["--grace-ms", "3000"]);
     world.start();
     let mut service = stubborn(&world, "web");
     let mut decent = world.service("decent").stays().place();

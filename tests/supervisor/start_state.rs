@@ -214,7 +214,8 @@ fn the_supervisor_has_limits_of_its_own_and_everything_it_starts_has_those_it_wa
     assert!(told.iter().all(|line| line == "200 7 123"), "{told:?}");
     // A log daemon has the files of many services open.
     let is_daemon = |pid: &i32| processes::describe(*pid).contains("logd");
-    let daemon = processes::children(world.pid()).into_iter().find(is_daemon).unwrap();
+    let daemon =
+        waiting::polled("a log daemon", || processes::children(world.pid()).into_iter().find(is_daemon));
     assert_eq!(limit(daemon, "Max open files"), format!("{files}:{files}"));
     assert!(!limit(daemon, "Max core file size").starts_with("1:"));
     assert_eq!(score(daemon), "123\n");

@@ -4,8 +4,8 @@
 use crate::attack::{Attack, attack};
 
 /// A service of another user, which needs three seconds to end, and then records that it had them.
-const BYSTANDER: &str = "cd \"$S\"; mkdir -p /srv/slow; chown 10001 /srv/slow; mkdir .slow; printf '#!/bin/bash\ntrap \"sleep 3; echo clean > /srv/slow/end; exit 0\" TERM\nwhile :; do sleep 0.1; done\n' > .slow/run; chmod 755 .slow/run; chown -R 10001:10001 .slow; mv .slow slow; py taken \"$S/slow\"; \
-                         s6 s6-svwait -t 20000 -u \"$S/slow\"";
+const BYSTANDER: &str = "cd \"$S\"; mkdir -p /srv/slow; chown 10001 /srv/slow; mkdir .slow; printf '#!/bin/bash\ntrap \"sleep 3; echo clean > /srv/slow/end; exit 0\" TERM\n: > /srv/slow/up\nwhile :; do sleep 0.1; done\n' > .slow/run; chmod 755 .slow/run; chown -R 10001:10001 .slow; mv .slow slow; py taken \"$S/slow\"; \
+                         s6 s6-svwait -t 20000 -u \"$S/slow\"; py until 30 test -e /srv/slow/up";
 const HAD_ITS_TIME: &str = "grep -q clean /srv/slow/end";
 
 /// Six services `deaf-N` of the attacker. The script runs in the directory of each, and makes its
