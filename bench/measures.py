@@ -10,7 +10,6 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PLACE = pathlib.Path("/tmp/.gatevisor-bench")
-TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
 class Marks:
@@ -91,15 +90,6 @@ def smaps(pid, *keys):
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in text.splitlines() if line.split(":")[0] in keys)
-
-
-def processor_ms(pid):
-    """Returns the processor time of a process and of its children that it has waited for."""
-    try:
-        stat = pathlib.Path("/proc", str(pid), "stat").read_text(errors="replace").rsplit(")", 1)[1].split()
-    except OSError:
-        return 0
-    return sum(map(int, stat[11:15])) * TICK_MS
 
 
 def descriptors(pid):

@@ -6,8 +6,7 @@
 Each figure is the median of R rounds, in each of which every supervisor has its turn:
   start      from executing the supervisor to the first instruction of the last of N services, all logged
   × floor    the same, divided by plain fork+exec of the same program in the same round
-  processor  processor time of all processes that are not services, until two seconds after that
-  memory     proportional and private memory of the same processes; a service: what N services add to one, divided
+  memory     proportional and private memory of all processes that are not services; a service: what N services add to one, divided
   open files descriptors of the same processes for a service
   crash      from SIGKILL of a service that has run for two seconds to the first instruction of its next process:
              the median and the 99th percentile of 10 deaths in each round
@@ -37,7 +36,7 @@ import tempfile
 import time
 
 import peers
-from measures import (ROOT, Marks, build_payload, descriptors, family, is_payload, processor_ms, smaps, sweep, switches,
+from measures import (ROOT, Marks, build_payload, descriptors, family, is_payload, smaps, sweep, switches,
                       until_gone)
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -49,7 +48,7 @@ CALLS = 20
 SETTLE_S = 2
 FLOOR, FLOOR_LOGGED = "fork+exec", "fork+exec, each with an s6-log"
 COLUMNS = {
-    "start_ms": "start, ms", "times": "× floor", "processor_ms": "processor, ms", "crash_ms": "crash, ms",
+    "start_ms": "start, ms", "times": "× floor", "crash_ms": "crash, ms",
     "crash_p99_ms": "crash p99, ms", "register_ms": "register, ms", "idle_switches": "idle", "stop_ms": "stop, ms",
     "gone_ms": "all gone, ms",
 }
@@ -118,7 +117,6 @@ def measure(kind, services, payload, with_calls=False):
             figures = {"start_ms": (marks.wait(services) - began) / 1e6}
             select.select([], [], [], SETTLE_S)
             own = [pid for pid in family(process.pid) if not is_payload(pid)]
-            figures["processor_ms"] = sum(map(processor_ms, own))
             figures["pss_kb"] = sum(smaps(pid, "Pss") for pid in own)
             figures["private_kb"] = sum(smaps(pid, "Private_Clean", "Private_Dirty") for pid in own)
             figures["files"] = sum(map(descriptors, own))
