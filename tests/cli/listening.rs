@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
+use gatevisor_wire::control::{Control, ControlSignal};
 use rustix::process::Signal;
 use rustix::termios::Winsize;
 use serde_json::Value;
@@ -134,6 +135,10 @@ fn events_shows_gateways_that_come_later() {
     until_subscribed(&all, &home, "late");
     home.says("gateway start late").ok();
     until_event(&all, "late", "up");
+    home.slot("late").send(&[Control::Signal(ControlSignal::Stop)]).unwrap();
+    until_event(&all, "late", "paused");
+    home.slot("late").send(&[Control::Signal(ControlSignal::Continue)]).unwrap();
+    until_event(&all, "late", "continued");
     home.says("profile delete --yes late").ok();
     until_event(&all, "late", "down");
 }

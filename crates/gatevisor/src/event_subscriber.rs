@@ -199,13 +199,19 @@ impl EventSubscriber {
             .poll(OWNERS, until)
             .map_err(|errno| CommandError::new(Exit::System, format!("cannot wait for events: {errno}")))?;
         let changed = is_new || woken.get(SCANDIR).is_some_and(|scandir| scandir.readable);
+        // Read before the services look, so that whatever happens after their look wakes us again.
+        let pauses = self.files.take();
         let leaving = self.leaving.iter_mut().map(|(name, service)| (&*name, service));
         for (name, service) in self.subscriptions.iter_mut().chain(leaving) {
-            for happened in service.take() {
+            let happened = service.take();
+            if !happened.is_empty() {
+                self.files.complete(name);
+            }
+            for happened in happened {
                 on_event(name, happened)?;
             }
         }
-        for (name, pause) in self.files.take() {
+        for (name, pause) in pauses {
             on_event(&name, Happened::Pause(pause))?;
         }
         // Once its directory is removed with the FIFO in it, nobody can send another event.

@@ -50,15 +50,23 @@ impl ServiceFilesWatch {
     /// Begins to watch a service.
     pub fn add(&mut self, name: &ServiceName, dir: &ServiceDir) {
         let Some(inotify) = &self.inotify else { return };
-        // A file that is replaced atomically is renamed into place.
-        let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-        let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
-        let supervise = supervise.and_then(|it| by_path::watch_opened(inotify, it, what)).ok();
+        let supervise = watch_status(inotify, dir);
         let exec = dir.watch_exec(inotify);
         let status = dir.status().ok();
-        let is_paused = status.as_ref().is_some_and(status_view::is_paused);
+        let is_paused = status.as_ref().is_some_and(is_paused_process);
         let service = PausableService { supervise, exec, dir: dir.clone(), status, is_paused };
         self.services.insert(name.clone(), service);
+    }
+
+    /// Watches the status of a service that had none when it was added: it was supervised after
+    /// that.
+    pub fn complete(&mut self, name: &ServiceName) {
+        if let (Some(inotify), Some(service)) = (&self.inotify, self.services.get_mut(name))
+            && service.supervise.is_none()
+        {
+            service.supervise = watch_status(inotify, &service.dir);
+            service.status = service.dir.status().ok();
+        }
     }
 
     /// Watches a service no more.
@@ -95,7 +103,7 @@ impl ServiceFilesWatch {
         let service = self.services.get_mut(name)?;
         service.status = service.dir.status().ok();
         // What the watcher says may be older than the last command.
-        let is_paused = service.status.as_ref().is_some_and(status_view::is_paused);
+        let is_paused = service.status.as_ref().is_some_and(is_paused_process);
         if is_paused != is_said_to_be_held || is_paused == service.is_paused {
             return None;
         }
@@ -104,18 +112,35 @@ impl ServiceFilesWatch {
     }
 }
 
+/// Returns whether a supervisor has paused a process. Before the first start, the same flag means
+/// that there was none.
+fn has_paused_flag(status: &Status) -> bool {
+    status.paused && status.pid.is_some()
+}
+
+fn is_paused_process(status: &Status) -> bool {
+    has_paused_flag(status) && status_view::is_paused(status)
+}
+
+fn watch_status(inotify: &Inotify, dir: &ServiceDir) -> Option<i32> {
+    // A file that is replaced atomically is renamed into place.
+    let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+    let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
+    supervise.and_then(|it| by_path::watch_opened(inotify, it, what)).ok()
+}
+
 impl PausableService {
     fn look(&mut self) -> Option<Pause> {
         let status = self.dir.status().ok();
         let before = std::mem::replace(&mut self.status, status);
-        let has_flag = |status: Option<Status>| status.is_some_and(|status| status.paused);
+        let has_flag = |status: Option<Status>| status.is_some_and(|status| has_paused_flag(&status));
         let pid = |status: Option<Status>| status.and_then(|status| status.pid);
         let is_same = pid(before) == pid(status);
         let was_paused = std::mem::take(&mut self.is_paused) && is_same;
         // The kernel may stop the process a little later than its supervisor says so. Somebody may
         // also have continued it by hand, which leaves the status as it is.
         let is_new = !has_flag(before) || !is_same;
-        let is_held = || is_new || status.as_ref().is_some_and(status_view::is_paused);
+        let is_held = || is_new || status.as_ref().is_some_and(is_paused_process);
         self.is_paused = has_flag(status) && (was_paused || is_held());
         match (was_paused, self.is_paused) {
             (false, true) => Some(Pause::Paused),
