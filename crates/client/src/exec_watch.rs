@@ -14,12 +14,14 @@ use gatevisor_paths::by_path;
 use gatevisor_sys::{
     file,
     inotify::{Inotify, WatchFlags},
+    proc,
 };
 use gatevisor_wire::{
     Pid, files,
     started::{Announcer, StartMark},
 };
 use rustix::{
+    event::{Timespec, poll},
     fs::{CWD, OFlags},
     io::Errno,
     process::{Flock, FlockType, fcntl_getlk},
@@ -31,6 +33,10 @@ const HEAD_ROOM: usize = 256;
 /// Bytes for the mark and the remains of a longer one after it.
 const MARK_ROOM: usize = 128;
 const CMDLINE_ROOM: usize = 512;
+/// How often a process without a command line is looked at, and how long after each look the next
+/// one comes. An exec takes some microseconds between the two.
+const EXEC_LOOKS: u32 = 50;
+const EXEC_LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// The verbs of our program when it stands in for a command that it will become, each with the
 /// position of `./run` after it.
 const STAND_INS: [(&[u8], usize); 2] = [(b"service", 2), (b"in-group", 4)];
@@ -121,15 +127,22 @@ impl ServiceDir {
 /// Returns whether a process is a command, according to its command line; `None` if there is no
 /// `/proc`.
 fn is_executed(pid: Pid) -> Option<bool> {
-    let mut buffer = [0; CMDLINE_ROOM];
-    match file::read_small(CWD, format!("/proc/{pid}/cmdline"), &mut buffer) {
-        // It is longer than any of ours.
-        Ok(line) if line.len() >= CMDLINE_ROOM => Some(true),
-        // The command line of a process that is ending is empty.
-        Ok(line) => Some(!line.is_empty() && !is_stand_in(line)),
-        // The process is gone, or nothing can be found out about any process.
-        Err(_) => Path::new("/proc/self").exists().then_some(false),
+    let (mut buffer, path) = ([0; CMDLINE_ROOM], format!("/proc/{pid}/cmdline"));
+    for _ in 0..EXEC_LOOKS {
+        match file::read_small(CWD, &*path, &mut buffer) {
+            // It is longer than any of ours.
+            Ok(line) if line.len() >= CMDLINE_ROOM => return Some(true),
+            Ok(line) if !line.is_empty() => return Some(!is_stand_in(line)),
+            // The command line of a process that is ending is empty.
+            Ok(_) if proc::state(pid.get()).is_none_or(|state| "ZX".contains(state)) => return Some(false),
+            // So is that of a process in the middle of an exec, which closes the mark before it has
+            // the new one. Nothing would wake anybody after that.
+            Ok(_) => drop(poll(&mut [], Some(&EXEC_LOOK_AGAIN))),
+            // The process is gone, or nothing can be found out about any process.
+            Err(_) => return Path::new("/proc/self").exists().then_some(false),
+        }
     }
+    Some(false)
 }
 
 /// Returns whether the process that a service has in place of a finish script ends what the service

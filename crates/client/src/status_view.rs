@@ -238,7 +238,7 @@ pub fn is_paused(status: &Status) -> bool {
     status.paused && status.pid.is_none_or(is_stopped)
 }
 
-/// Looks at a service directory once. Never waits.
+/// Looks at a service directory once. Waits for nothing but the end of an exec that is under way.
 pub fn observe(dir: &ServiceDir) -> Observation {
     // If the directory cannot be opened, each look at it reports that.
     let dir = &dir.held().unwrap_or_else(|_| dir.clone());
