@@ -134,7 +134,7 @@ fn is_executed(pid: Pid) -> Option<bool> {
             Ok(line) if line.len() >= CMDLINE_ROOM => return Some(true),
             Ok(line) if !line.is_empty() => return Some(!is_stand_in(line)),
             // The command line of a process that is ending is empty.
-            Ok(_) if proc::state(pid.get()).is_none_or(|state| "ZX".contains(state)) => return Some(false),
+            Ok(_) if proc::has_ended(pid.get()) => return Some(false),
             // So is that of a process in the middle of an exec, which closes the mark before it has
             // the new one. Nothing would wake anybody after that.
             Ok(_) => drop(poll(&mut [], Some(&EXEC_LOOK_AGAIN))),

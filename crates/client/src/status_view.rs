@@ -232,10 +232,11 @@ pub struct Observation {
 }
 
 /// Returns whether a service is paused: its supervisor has paused it, and nobody has continued it
-/// behind its supervisor's back. If the process cannot be seen, its supervisor is believed.
+/// behind its supervisor's back. If the process cannot be seen, its supervisor is believed. Before
+/// the first start there is none, and the flag means that ([`Status::never_started`]).
 pub fn is_paused(status: &Status) -> bool {
     let is_stopped = |pid: Pid| Process::of(pid.get()).is_none_or(|process| process.is_stopped);
-    status.paused && status.pid.is_none_or(is_stopped)
+    status.paused && status.pid.is_some_and(is_stopped)
 }
 
 /// Looks at a service directory once. Waits for nothing but the end of an exec that is under way.
@@ -272,7 +273,10 @@ pub fn observe(dir: &ServiceDir) -> Observation {
     let state = match &looked {
         _ if is_refused => StateName::Unknown,
         Ok(_) => {
-            let status = status.map(|status| Status { paused: is_paused(&status), ..status });
+            let status = status.map(|status| match status.pid {
+                Some(_) => Status { paused: is_paused(&status), ..status },
+                None => status,
+            });
             StateName::of(supervised, status.as_ref(), policy.as_ref(), progress, start_error.as_deref())
                 .unless_ending_survivors(status.as_ref())
         }

@@ -8,12 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use gatevisor_client::{ServiceDir, status_view};
-use gatevisor_paths::by_path;
-use gatevisor_sys::inotify::{Inotify, WatchFlags};
-use gatevisor_wire::files;
+use gatevisor_sys::inotify::Inotify;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
-use rustix::fs::OFlags;
 
 /// What has happened to a service that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +47,10 @@ impl ServiceFilesWatch {
     /// Begins to watch a service.
     pub fn add(&mut self, name: &ServiceName, dir: &ServiceDir) {
         let Some(inotify) = &self.inotify else { return };
-        let supervise = watch_status(inotify, dir);
+        let supervise = dir.watch_published(inotify);
         let exec = dir.watch_exec(inotify);
         let status = dir.status().ok();
-        let is_paused = status.as_ref().is_some_and(is_paused_process);
+        let is_paused = status.as_ref().is_some_and(status_view::is_paused);
         let service = PausableService { supervise, exec, dir: dir.clone(), status, is_paused };
         self.services.insert(name.clone(), service);
     }
@@ -64,7 +61,7 @@ impl ServiceFilesWatch {
         if let (Some(inotify), Some(service)) = (&self.inotify, self.services.get_mut(name))
             && service.supervise.is_none()
         {
-            service.supervise = watch_status(inotify, &service.dir);
+            service.supervise = service.dir.watch_published(inotify);
             service.status = service.dir.status().ok();
         }
     }
@@ -103,7 +100,7 @@ impl ServiceFilesWatch {
         let service = self.services.get_mut(name)?;
         service.status = service.dir.status().ok();
         // What the watcher says may be older than the last command.
-        let is_paused = service.status.as_ref().is_some_and(is_paused_process);
+        let is_paused = service.status.as_ref().is_some_and(status_view::is_paused);
         if is_paused != is_said_to_be_held || is_paused == service.is_paused {
             return None;
         }
@@ -112,35 +109,18 @@ impl ServiceFilesWatch {
     }
 }
 
-/// Returns whether a supervisor has paused a process. Before the first start, the same flag means
-/// that there was none.
-fn has_paused_flag(status: &Status) -> bool {
-    status.paused && status.pid.is_some()
-}
-
-fn is_paused_process(status: &Status) -> bool {
-    has_paused_flag(status) && status_view::is_paused(status)
-}
-
-fn watch_status(inotify: &Inotify, dir: &ServiceDir) -> Option<i32> {
-    // A file that is replaced atomically is renamed into place.
-    let what = WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-    let supervise = dir.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY);
-    supervise.and_then(|it| by_path::watch_opened(inotify, it, what)).ok()
-}
-
 impl PausableService {
     fn look(&mut self) -> Option<Pause> {
         let status = self.dir.status().ok();
         let before = std::mem::replace(&mut self.status, status);
-        let has_flag = |status: Option<Status>| status.is_some_and(|status| has_paused_flag(&status));
+        let has_flag = |status: Option<Status>| status.is_some_and(|it| it.paused && !it.never_started());
         let pid = |status: Option<Status>| status.and_then(|status| status.pid);
         let is_same = pid(before) == pid(status);
         let was_paused = std::mem::take(&mut self.is_paused) && is_same;
         // The kernel may stop the process a little later than its supervisor says so. Somebody may
         // also have continued it by hand, which leaves the status as it is.
         let is_new = !has_flag(before) || !is_same;
-        let is_held = || is_new || status.as_ref().is_some_and(is_paused_process);
+        let is_held = || is_new || status.as_ref().is_some_and(status_view::is_paused);
         self.is_paused = has_flag(status) && (was_paused || is_held());
         match (was_paused, self.is_paused) {
             (false, true) => Some(Pause::Paused),

@@ -11,8 +11,6 @@ use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_paths::by_path;
 use gatevisor_sys::inotify::{Inotify, WatchFlags};
-use gatevisor_wire::files;
-use rustix::fs::OFlags;
 
 /// What has changed for a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +49,8 @@ impl<'a> ServedWatch<'a> {
     pub fn take(&mut self) -> Vec<(ProfileName, ServedChange)> {
         let Some(inotify) = &self.inotify else { return Vec::new() };
         inotify.drain();
-        // The slot may have been made or replaced since.
-        watch_root(self.manager, inotify);
+        // The slot may have been made or replaced since. What is watched already stays so.
+        self.manager.slot(&ProfileName::root()).watch_published(inotify);
         let now = self.now();
         let before = std::mem::replace(&mut self.served, now);
         let told = |(name, pid): (ProfileName, Option<i32>)| {
@@ -80,17 +78,9 @@ fn watch(manager: &ScandirManager) -> Option<Inotify> {
     // It is replaced by another one, or rewritten.
     let what = WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR;
     by_path::watch(&inotify, file.parent()?, what).ok()?;
-    watch_root(manager, &inotify);
+    // Where there is none yet, its start has the file rewritten.
+    manager.slot(&ProfileName::root()).watch_published(&inotify);
     Some(inotify)
-}
-
-/// Watches the status of the root profile's gateway. Where there is none yet, its start has the
-/// state file rewritten. A directory that is watched already stays so.
-fn watch_root(manager: &ScandirManager, inotify: &Inotify) {
-    let slot = manager.slot(&ProfileName::root());
-    if let Ok(supervise) = slot.open(files::SUPERVISE, OFlags::PATH | OFlags::DIRECTORY) {
-        let _ = by_path::watch_opened(inotify, supervise, WatchFlags::MOVED_TO | WatchFlags::ONLYDIR);
-    }
 }
 
 /// Returns the profiles that another process serves than before, each with that process; none for

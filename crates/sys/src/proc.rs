@@ -158,7 +158,12 @@ pub fn is_stopped_by_signal(pid: i32) -> bool {
 
 /// Returns whether a process has ended, as far as that can be seen; it may not be reaped yet.
 pub fn has_ended(pid: i32) -> bool {
-    state(pid).is_none_or(|state| "ZX".contains(state))
+    state(pid).is_none_or(is_ended)
+}
+
+/// Returns whether a [`state`] is that of a process that has ended.
+pub const fn is_ended(state: char) -> bool {
+    matches!(state, 'Z' | 'X')
 }
 
 /// Returns the numbers of all visible processes, in the kernel's order.

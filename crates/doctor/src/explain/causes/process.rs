@@ -11,6 +11,7 @@ use crate::explain::subject::Subject;
 use crate::problem::{self, ServiceProblem};
 use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::live::{LiveReport, LiveState};
+use gatevisor_sys::proc;
 
 /// The kernel's letters for a process that a signal has stopped, and for one that a debugger has
 /// stopped.
@@ -18,8 +19,6 @@ use gatevisor_gateways::live::{LiveReport, LiveState};
 /// **Source:** proc(5), `/proc/pid/stat`, field 3.
 const STOPPED: char = 'T';
 const TRACED: char = 't';
-/// Those of a process that has ended.
-const ENDED: [char; 2] = ['Z', 'X'];
 
 pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     let Some(report) = subject.report() else { return Vec::new() };
@@ -54,7 +53,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
 fn ended_unseen(subject: &Subject, report: &ServiceReport) -> Option<Cause> {
     let supervisor = subject.facts.supervision.stopped?;
     report.pid?;
-    if subject.process.is_some_and(|state| !ENDED.contains(&state)) {
+    if subject.process.is_some_and(|state| !proc::is_ended(state)) {
         return None;
     }
     let what = format!(
