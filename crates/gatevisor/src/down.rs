@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::ScanDir;
-use gatevisor_gateways::earlier::{self, LeftGateway};
+use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect;
 use gatevisor_gateways::manager::{STOPPED_FOR, ScandirManager};
 use gatevisor_wire::Pid;
@@ -110,12 +110,11 @@ fn elsewhere(context: &CommandContext, other: &OtherSupervisor) -> CommandError 
 /// runs.
 fn nobody(context: &CommandContext) -> Outcome {
     let manager = &context.manager;
-    let scandirs = earlier::scandirs_of(manager.scandir(), manager.home().root());
-    let left = earlier::left_of(&scandirs).unwrap_or_default();
-    let is_left = |left: &&LeftGateway| left.service.supervisor.is_none() && !left.service.is_logger();
-    let mains = left.iter().filter(is_left);
-    let leaders: Vec<_> =
-        mains.flat_map(|left| left.service.leaders.iter().map(|process| (&left.name, process.pid))).collect();
+    let left = earlier::gateways_left(manager.scandir(), manager.home().root());
+    let orphans = left.iter().filter(|left| left.is_orphan());
+    let leaders: Vec<_> = orphans
+        .flat_map(|left| left.service.leaders.iter().map(|process| (&left.name, process.pid)))
+        .collect();
     if leaders.is_empty() {
         return tell(context, None, "no supervisor was running");
     }

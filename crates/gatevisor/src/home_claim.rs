@@ -24,10 +24,10 @@ use gatevisor_doctor::facts::Holder;
 use gatevisor_doctor::{lock_holder, lost_supervisor, quote, scandir_of, sees_our_files, words_of};
 use gatevisor_gateways::earlier::{self, LastScandir};
 use gatevisor_gateways::reconcile::ReconcileReport;
-use gatevisor_gateways::{open_lock, read_bounded};
-use gatevisor_paths::{OpenHome, by_path};
+use gatevisor_gateways::{open_lock, read_bounded, slots};
+use gatevisor_paths::OpenHome;
 use gatevisor_sys::proc;
-use gatevisor_wire::{Pid, files};
+use gatevisor_wire::Pid;
 use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 
@@ -50,7 +50,7 @@ pub struct HomeClaim {
     lock: HeldHomeLock,
     home: OpenHome,
     /// The scandir of the last supervisor, which nobody can have now.
-    pub last: Option<LastScandir>,
+    last: Option<LastScandir>,
 }
 
 impl HomeClaim {
@@ -137,7 +137,7 @@ fn refuse_if_it_runs(
             lock.display()
         ));
     }
-    let left = earlier::left_of(std::slice::from_ref(&last.identity)).unwrap_or_default();
+    let left = earlier::left_of(slice::from_ref(&last.identity)).unwrap_or_default();
     if let Some(pid) = left.iter().filter_map(|left| left.service.supervisor).find(is_of_this_home) {
         return taken(format!(
             "process {pid} supervises this home, although its lock `{}` was removed or replaced, and its \
@@ -145,7 +145,7 @@ fn refuse_if_it_runs(
             lock.display()
         ));
     }
-    let orphans = left.iter().filter(|left| left.service.supervisor.is_none());
+    let orphans = left.iter().filter(|left| left.is_orphan());
     match orphans.flat_map(|left| &left.service.processes).next() {
         // What is left of a scandir that has gone, nobody but us would end.
         Some(process) if !is_gone && was_killed(&last.path) => taken(format!(
@@ -176,8 +176,7 @@ fn is_of_home(pid: i32, home: &OpenHome, context: &CommandContext) -> bool {
 /// Returns whether the last supervisor of a scandir was killed. If one runs there now, it has ended
 /// what that one left.
 fn was_killed(scandir: &Path) -> bool {
-    by_path::look_itself(scandir.join(files::SVSCAN_UNFINISHED)).is_ok()
-        && !ScanDir::new(scandir).running().unwrap_or(true)
+    slots::follows_a_killed_one(scandir) && !ScanDir::new(scandir).running().unwrap_or(true)
 }
 
 /// A supervisor that runs the gateways of a home, although nobody supervises the scandir in

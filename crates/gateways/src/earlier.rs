@@ -109,6 +109,11 @@ pub struct LeftGateway {
 }
 
 impl LeftGateway {
+    /// Returns whether the supervisor that started it has gone, so that nobody looks after it.
+    pub const fn is_orphan(&self) -> bool {
+        self.service.supervisor.is_none()
+    }
+
     /// Returns its processes with their commands, for people.
     pub fn words(&self) -> Vec<(i32, String)> {
         self.service.processes.iter().map(|process| (process.pid, process.words())).collect()
@@ -128,8 +133,15 @@ pub fn left_of(scandirs: &[String]) -> io::Result<Vec<LeftGateway>> {
     Ok(left::find(scandirs)?.into_iter().filter_map(of).collect())
 }
 
+/// Returns what runs of the gateways of a scandir and of the one that a home notes, without their
+/// loggers; nothing if there is no `/proc`.
+pub fn gateways_left(scandir: &Path, home: &Path) -> Vec<LeftGateway> {
+    let all = left_of(&scandirs_of(scandir, home)).unwrap_or_default();
+    all.into_iter().filter(|left| !left.service.is_logger()).collect()
+}
+
 /// Returns the identifiers of a scandir and of the one that a home notes.
-pub fn scandirs_of(scandir: &Path, home: &Path) -> Vec<String> {
+fn scandirs_of(scandir: &Path, home: &Path) -> Vec<String> {
     let now = LastScandir::at(scandir).ok().map(|scandir| scandir.identity);
     let mut all: Vec<String> = now.into_iter().collect();
     let last = LastScandir::noted_at(home).map(|last| last.identity);

@@ -62,7 +62,7 @@ pub(super) fn gather(
     subject.process = subject.report().and_then(|report| proc::state(report.pid?));
     if !subject.facts.supervision.is_supervised() {
         // A supervisor on another scandir may have it.
-        subject.orphans = marked(manager, name, |left| left.service.supervisor.is_none());
+        subject.orphans = marked(manager, name, LeftGateway::is_orphan);
     } else if let Some(StateName::Waiting { .. }) = subject.state() {
         let ender = subject.report().and_then(|report| report.pid);
         subject.leftovers = marked(manager, name, |_| true);
@@ -92,9 +92,8 @@ fn marked(
     name: &ProfileName,
     counts: impl Fn(&LeftGateway) -> bool,
 ) -> Vec<(i32, String)> {
-    let scandirs = earlier::scandirs_of(manager.scandir(), manager.home().root());
-    let all = earlier::left_of(&scandirs).unwrap_or_default().into_iter();
-    let its = all.filter(|left| left.name == *name && !left.service.is_logger() && counts(left));
+    let all = earlier::gateways_left(manager.scandir(), manager.home().root()).into_iter();
+    let its = all.filter(|left| left.name == *name && counts(left));
     its.flat_map(|left| left.words()).collect()
 }
 

@@ -26,7 +26,7 @@ use gatevisor_wire::tai::Tai64n;
 
 use crate::commands::Caller;
 use crate::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
-use gatevisor_gateways::earlier;
+use gatevisor_gateways::earlier::{self, LeftGateway};
 use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::live;
 use gatevisor_gateways::manager::{ScandirManager, observe_directory};
@@ -154,10 +154,10 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
 
 /// Returns what runs of which gateway although its supervisor was killed.
 fn left(manager: &ScandirManager) -> Vec<(ProfileName, i32)> {
-    let scandirs = earlier::scandirs_of(manager.scandir(), manager.home().root());
-    let all = earlier::left_of(&scandirs).unwrap_or_default().into_iter();
-    let orphans = all.filter(|left| left.service.supervisor.is_none() && !left.service.is_logger());
-    orphans.filter_map(|left| Some((left.name, left.service.leaders.first()?.pid))).collect()
+    let all = earlier::gateways_left(manager.scandir(), manager.home().root()).into_iter();
+    all.filter(LeftGateway::is_orphan)
+        .filter_map(|left| Some((left.name, left.service.leaders.first()?.pid)))
+        .collect()
 }
 
 /// Adds what else may not be looked at: an error may have become "there is none" on its way here.

@@ -106,7 +106,7 @@ fn end_left(settings: &ReconcileSettings<'_>, report: &mut ReconcileReport) -> V
     let mut scandirs = vec![now.clone()];
     scandirs.extend(settings.earlier.filter(|earlier| *earlier != now).map(str::to_owned));
     let is_unknown = |left: &LeftGateway| {
-        left.service.supervisor.is_none()
+        left.is_orphan()
             && (left.service.scandir != now
                 || slots::orphaned_status(settings.scandir, &left.name.service_entry()).is_none())
     };

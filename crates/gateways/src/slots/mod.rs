@@ -8,8 +8,10 @@ mod publish;
 mod render;
 mod renew;
 
-pub use publish::{ForeignScandir, PublishError, Published, may_make_slots, publish, replace};
-pub(crate) use publish::{follows_a_killed_one, orphaned_status};
+pub(crate) use publish::orphaned_status;
+pub use publish::{
+    ForeignScandir, PublishError, Published, follows_a_killed_one, may_make_slots, publish, replace,
+};
 pub use render::{RenderSlotError, SlotFile, SlotFiles, render};
 pub use renew::{SlotChanges, SlotChangesError, adoption, changes, renew, runs_older};
 

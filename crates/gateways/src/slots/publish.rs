@@ -170,7 +170,7 @@ pub(crate) fn orphaned_status(scandir: &Path, name: &str) -> Option<Vec<u8>> {
 }
 
 /// Returns whether the last supervisor of a scandir did not end in order.
-pub(crate) fn follows_a_killed_one(scandir: &Path) -> bool {
+pub fn follows_a_killed_one(scandir: &Path) -> bool {
     let is_noted = || {
         let scandir = open_directory(scandir).ok()?;
         let (svscan, unfinished) = place(scandir.as_fd(), files::SVSCAN_UNFINISHED).ok()?;
