@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use lock::lock as lock_beside;
 pub use lock::stuck_locks;
+pub(crate) use read::is_later;
 pub use read::{Prior, ReadStateError, Recorded, is_stopped, read, read_commanded};
 pub use write::{
     RecordError, Recording, forget, migrate, overwritten, record, record_for_another, record_now,

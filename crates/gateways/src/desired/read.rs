@@ -162,6 +162,11 @@ pub fn read_commanded(directory: &Path, name: &str) -> Option<(Desired, Timestam
     commanded(&read_object(&directory.join(name)).ok()??, &ProfilePlace::of(directory))
 }
 
+/// Returns whether a recorded time is after a moment. Times are recorded to the millisecond.
+pub(crate) fn is_later(at: Timestamp, than: Timestamp) -> bool {
+    at.as_millisecond() > than.as_millisecond()
+}
+
 pub(super) fn commanded(object: &Map<String, Value>, place: &ProfilePlace) -> Option<(Desired, Timestamp)> {
     let origin = origin(object, place);
     origin.desired_by?;

@@ -23,7 +23,7 @@ use gatevisor_wire::exit::{Exit, ExitError};
 
 use super::lock::lock;
 use super::origin::ProfilePlace;
-use super::read::{ReadStateError, commanded, read_object};
+use super::read::{ReadStateError, commanded, is_later, read_object};
 use super::{Desired, DesiredState, MAX_BYTES, bounded};
 use crate::files::{commit, open_directory, rename_new, write_beside};
 
@@ -231,7 +231,7 @@ fn update(
 
 /// Returns whether a command has recorded a desired state after a moment.
 fn is_newer(object: &Map<String, Value>, place: &ProfilePlace, since: Timestamp) -> bool {
-    commanded(object, place).is_some_and(|(_, at)| at > rounded(since))
+    commanded(object, place).is_some_and(|(_, at)| is_later(at, since))
 }
 
 /// Returns the time for a desired state that is recorded now. It is later than that of the record
@@ -275,11 +275,6 @@ fn put(object: &mut Map<String, Value>, directory: &Path, desired_state: &Desire
     object.insert("desired_at".to_owned(), Value::from(stamp(desired_state.at)));
     object.insert("updated_at".to_owned(), Value::from(desired_state.at.as_second()));
     true
-}
-
-/// Returns a time as it is recorded.
-fn rounded(at: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
 /// Returns a time in RFC 3339, UTC, to the millisecond.

@@ -161,11 +161,9 @@ impl ScandirManager {
             Ok(Some(Waited::SupervisorGone)) => {
                 return Err(ControlError::SupervisorGone { name: name.clone() });
             }
-            Ok(Some(Waited::TimedOut)) if self.is_superseded(stopping) => {
-                return Err(ControlError::Started { by: self.started_by(name), name: name.clone() });
-            }
             Ok(Some(Waited::TimedOut)) => {
-                return Err(self.late_stop(name, dir, waited));
+                let overruled = self.overruled(name, GatewayVerb::Stop, stopping.desired_state.at);
+                return Err(overruled.unwrap_or_else(|| self.late_stop(name, dir, waited)));
             }
             Err(WaitError::Missing { .. }) => return Err(self.not_registered(name)),
             Err(WaitError::Send(SendError::NotSupervised { .. })) => {
@@ -206,8 +204,12 @@ impl ScandirManager {
             return answers;
         }
         let told = Instant::now();
+        let is_superseded = |stopping: &&Stopping<'_>| {
+            let since = Some(stopping.desired_state.at);
+            self.commanded_since(stopping.name, since) == Some(Desired::Running)
+        };
         let gives_up = |index: usize| {
-            let is_superseded = all.get(index).is_some_and(|stopping| self.is_superseded(stopping));
+            let is_superseded = all.get(index).is_some_and(is_superseded);
             // One that is stopped for a moment only is not worth a word.
             is_superseded || (told.elapsed() >= STOPPED_FOR && self.stopped_supervisor().is_some())
         };
@@ -228,12 +230,6 @@ impl ScandirManager {
         Ok(())
     }
 
-    /// Returns whether another command has recorded since that the gateway shall run.
-    fn is_superseded(&self, stopping: &Stopping<'_>) -> bool {
-        let since = Some(stopping.desired_state.at);
-        self.commanded_since(stopping.name, since) == Some(Desired::Running)
-    }
-
     /// Returns why a gateway is not down in time.
     fn late_stop(&self, name: &ProfileName, dir: &ServiceDir, after: Duration) -> ControlError {
         let (verb, name) = (GatewayVerb::Stop, name.clone());
@@ -244,7 +240,7 @@ impl ScandirManager {
         // Somebody who recorded nothing. A supervisor that had no time yet to read the command has
         // not been told otherwise.
         if after >= STOPPED_FOR && dir.status().is_ok_and(|status| status.want_up) {
-            return ControlError::Started { by: self.started_by(&name), name };
+            return ControlError::Started { by: self.told_by(&name, Desired::Running), name };
         }
         ControlError::TimedOut { verb, name, after, state }
     }

@@ -17,30 +17,24 @@ impl ScandirManager {
     pub fn overruled(&self, name: &ProfileName, verb: GatewayVerb, since: Timestamp) -> Option<ControlError> {
         match (verb, self.commanded_since(name, Some(since))?) {
             (GatewayVerb::Stop, Desired::Running) => {
-                Some(ControlError::Started { by: self.started_by(name), name: name.clone() })
+                Some(ControlError::Started { by: self.told_by(name, Desired::Running), name: name.clone() })
             }
-            (GatewayVerb::Start | GatewayVerb::Restart, Desired::Stopped) => {
-                Some(ControlError::Stopped { verb, by: self.stopped_by(name), name: name.clone() })
-            }
+            (GatewayVerb::Start | GatewayVerb::Restart, Desired::Stopped) => Some(ControlError::Stopped {
+                verb,
+                by: self.told_by(name, Desired::Stopped),
+                name: name.clone(),
+            }),
             (GatewayVerb::Stop, Desired::Stopped)
             | (GatewayVerb::Start | GatewayVerb::Restart, Desired::Running) => None,
         }
     }
 
-    /// Returns who stopped a gateway, as far as that is recorded.
-    pub(super) fn stopped_by(&self, name: &ProfileName) -> String {
+    /// Returns who told the supervisor of a gateway to do what is desired now, as far as that is
+    /// recorded.
+    pub(super) fn told_by(&self, name: &ProfileName, desired: Desired) -> String {
         let recorded = desired::read(&self.home.profile_dir(name), &self.agent.gateway.state_file);
-        match recorded.ok().flatten().filter(|recorded| recorded.prior.is_stopped()) {
-            Some(recorded) => format!("its desired state is now stopped{}", recorded.origin),
-            None => "somebody told its supervisor so, and recorded no desired state".to_owned(),
-        }
-    }
-
-    /// Returns who started a gateway, as far as that is recorded.
-    pub(super) fn started_by(&self, name: &ProfileName) -> String {
-        let recorded = desired::read(&self.home.profile_dir(name), &self.agent.gateway.state_file);
-        match recorded.ok().flatten().filter(|recorded| recorded.prior.starts()) {
-            Some(recorded) => format!("its desired state is now running{}", recorded.origin),
+        match recorded.ok().flatten().filter(|recorded| recorded.prior.word() == Some(desired.word())) {
+            Some(recorded) => format!("its desired state is now {}{}", desired.word(), recorded.origin),
             None => "somebody told its supervisor so, and recorded no desired state".to_owned(),
         }
     }

@@ -24,6 +24,7 @@ use super::follow::{Aim, FollowEnd, Follower, after};
 use super::observe::observed;
 use super::{GRACE, LookError, Observed, WaitOutcome, refused_looks};
 use crate::agent::{AgentDefinition, remember};
+use crate::desired::Desired;
 use crate::profile::{Home, ProfileName};
 use crate::slots;
 use crate::topology::of_installed;
@@ -201,7 +202,9 @@ impl ScandirManager {
                 Ok(WaitOutcome::Reached)
             }
             FollowEnd::Unresponsive(reason) => Ok(WaitOutcome::Failed { reason }),
-            FollowEnd::Stopped => Ok(WaitOutcome::Failed { reason: Some(self.stopped_by(name)) }),
+            FollowEnd::Stopped => {
+                Ok(WaitOutcome::Failed { reason: Some(self.told_by(name, Desired::Stopped)) })
+            }
             FollowEnd::NeverReady(_) => Ok(WaitOutcome::NeverReady),
             FollowEnd::FailedToStart(reason) | FollowEnd::Failed(reason) => {
                 Ok(WaitOutcome::Failed { reason })

@@ -141,7 +141,11 @@ impl ScandirManager {
             let is_stopped =
                 || desired::is_stopped(&self.home.profile_dir(name), &self.agent.gateway.state_file);
             if matches!(error, ControlError::Stopped { .. }) && is_stopped() {
-                return ControlError::Stopped { verb, by: self.stopped_by(name), name: name.clone() };
+                return ControlError::Stopped {
+                    verb,
+                    by: self.told_by(name, Desired::Stopped),
+                    name: name.clone(),
+                };
             }
             error
         })?;

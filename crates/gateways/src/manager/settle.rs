@@ -36,8 +36,7 @@ impl ScandirManager {
     /// Returns the desired state that a command has recorded after a moment.
     pub(super) fn commanded_since(&self, name: &ProfileName, since: Option<Timestamp>) -> Option<Desired> {
         let (desired, at) = self.commanded(name)?;
-        // Times are recorded to the millisecond.
-        since.is_none_or(|since| at.as_millisecond() > since.as_millisecond()).then_some(desired)
+        since.is_none_or(|since| desired::is_later(at, since)).then_some(desired)
     }
 
     /// Returns the desired state that a command has recorded, and when.
@@ -233,6 +232,12 @@ mod tests {
             Self { manager, name, control, _scan: scan, _place: place }
         }
 
+        /// Returns what a command has that waits for nothing.
+        fn parts(&self) -> (ScandirManager, ProfileName, GatewayRequest) {
+            let request = GatewayRequest { wait: WaitFor::Nothing, ..GatewayRequest::here("test") };
+            (self.manager.clone(), self.name.clone(), request)
+        }
+
         /// Returns the commands that were sent since.
         fn told(&mut self) -> String {
             let mut buffer = [0; 64];
@@ -244,8 +249,7 @@ mod tests {
     #[test]
     fn a_restart_that_is_told_after_a_newer_stop_is_followed_by_that_stop() {
         let mut it = Receiver::new();
-        let (manager, name) = (it.manager.clone(), it.name.clone());
-        let request = GatewayRequest { wait: WaitFor::Nothing, ..GatewayRequest::here("test") };
+        let (manager, name, request) = it.parts();
         let recorded = manager.desired_state(GatewayVerb::Restart, &name, &request).unwrap();
         drop(manager.stop(&name, &request).unwrap());
         assert_eq!(it.told(), "D");
@@ -257,8 +261,7 @@ mod tests {
     #[test]
     fn a_stop_that_could_not_be_recorded_at_first_is_told_again_after_an_older_start() {
         let mut it = Receiver::new();
-        let (manager, name) = (it.manager.clone(), it.name.clone());
-        let request = GatewayRequest { wait: WaitFor::Nothing, ..GatewayRequest::here("test") };
+        let (manager, name, request) = it.parts();
         let recorded = manager.desired_state(GatewayVerb::Start, &name, &request).unwrap();
         let (stopped, is_kept, _) = {
             let home = crate::files::open_directory(&manager.home.profile_dir(&name)).unwrap();
@@ -282,8 +285,7 @@ mod tests {
     #[test]
     fn what_another_program_records_is_not_followed() {
         let mut it = Receiver::new();
-        let (manager, name) = (it.manager.clone(), it.name.clone());
-        let request = GatewayRequest { wait: WaitFor::Nothing, ..GatewayRequest::here("test") };
+        let (manager, name, request) = it.parts();
         let recorded = manager.desired_state(GatewayVerb::Start, &name, &request).unwrap();
         let (home, file) = (manager.home.profile_dir(&name), &manager.agent.gateway.state_file);
         let since = recorded.0.at;
@@ -298,8 +300,7 @@ mod tests {
         use gatevisor_wire::wait::WaitStatus;
 
         let it = Receiver::new();
-        let (manager, name) = (it.manager.clone(), it.name.clone());
-        let nothing = GatewayRequest { wait: WaitFor::Nothing, ..GatewayRequest::here("test") };
+        let (manager, name, nothing) = it.parts();
         let ends = |is_another: bool| {
             let request = GatewayRequest {
                 wait: WaitFor::Started,

@@ -9,6 +9,7 @@ use gatevisor_client::status_view::StateName;
 
 use super::follow::{Aim, FollowEnd, Follower, GatewayEnd, follow_all_while_queued};
 use super::{FollowedStart, ScandirManager, WaitFor};
+use crate::desired::Desired;
 use crate::profile::ProfileName;
 
 /// How long gateways are followed at the least when all of them start at once.
@@ -48,7 +49,9 @@ impl ScandirManager {
         match end {
             Ok(FollowEnd::Ready(_)) => FollowedStart::Ready,
             Ok(FollowEnd::Live(_)) => FollowedStart::Live,
-            Ok(FollowEnd::Stopped) => FollowedStart::Failed { reason: Some(self.stopped_by(name)) },
+            Ok(FollowEnd::Stopped) => {
+                FollowedStart::Failed { reason: Some(self.told_by(name, Desired::Stopped)) }
+            }
             Ok(FollowEnd::Up(_) | FollowEnd::NeverReady(_) | FollowEnd::Supervised) => FollowedStart::Up,
             Ok(FollowEnd::Failed(reason)) => {
                 FollowedStart::Failed { reason: self.last_exit(name).or(reason) }

@@ -289,7 +289,9 @@ impl ScandirManager {
             FollowEnd::Unresponsive(reason) => {
                 Err(ControlError::Unresponsive { name, reason: reason.unwrap_or_else(unknown) })
             }
-            FollowEnd::Stopped => Err(ControlError::Stopped { verb, by: self.stopped_by(&name), name }),
+            FollowEnd::Stopped => {
+                Err(ControlError::Stopped { verb, by: self.told_by(&name, Desired::Stopped), name })
+            }
             FollowEnd::FailedToStart(reason) => {
                 Err(ControlError::FailedToStart { name, reason: reason.unwrap_or_else(unknown) })
             }
