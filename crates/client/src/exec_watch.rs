@@ -127,9 +127,9 @@ impl ServiceDir {
 /// Returns whether a process is a command, according to its command line; `None` if there is no
 /// `/proc`.
 fn is_executed(pid: Pid) -> Option<bool> {
-    let (mut buffer, path) = ([0; CMDLINE_ROOM], format!("/proc/{pid}/cmdline"));
+    let mut buffer = [0; CMDLINE_ROOM];
     for _ in 0..EXEC_LOOKS {
-        match file::read_small(CWD, &*path, &mut buffer) {
+        match file::read_small(CWD, format!("/proc/{pid}/cmdline"), &mut buffer) {
             // It is longer than any of ours.
             Ok(line) if line.len() >= CMDLINE_ROOM => return Some(true),
             Ok(line) if !line.is_empty() => return Some(!is_stand_in(line)),
