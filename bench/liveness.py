@@ -32,6 +32,8 @@ import sys
 import tempfile
 import time
 
+from measures import agent_definition, descriptors
+
 AGENT = r'''
 import asyncio, hashlib, json, os, pathlib, signal, sys, time
 home, port = pathlib.Path(sys.argv[1]), int(sys.argv[2])
@@ -70,27 +72,11 @@ async def main():
 asyncio.run(main())
 '''
 
-DEFINITION = '''
-name = "bench"
-[profile]
-marker = "agent.conf"
-[[profile.files]]
-path = "agent.conf"
-[gateway]
-command-default = ["false"]
-command-named = ["{python}", "{agent}", "{{profile-home}}", "${{PORT}}"]
-environment-files = ["{{profile-home}}/.env"]
-state-file = "gateway_state.json"
-log-directory = "${{BENCH_HOME}}/logs/{{profile}}"
-boot-log = "boot.log"
-stop-timeout-ms = 5000
-{more}
+FOLLOWED = '''
 [gateway.live]
-policy = "${{BENCH_POLICY:-restart}}"
-heartbeat = {{ file = "{{profile-home}}/beat" }}
-http = {{ url = "http://127.0.0.1:${{PORT}}/health" }}
-[default-profile]
-gateway = false
+policy = "${BENCH_POLICY:-restart}"
+heartbeat = { file = "{profile-home}/beat" }
+http = { url = "http://127.0.0.1:${PORT}/health" }
 '''
 
 
@@ -154,7 +140,8 @@ class Bed:
         root = pathlib.Path(self.place.name)
         self.home = root / "home"
         (root / "agent.py").write_text(AGENT)
-        text = DEFINITION.format(python=sys.executable, agent=root / "agent.py", more=more)
+        command = [sys.executable, str(root / "agent.py"), "{profile-home}", "${PORT}"]
+        text = agent_definition(command, f'environment-files = ["{{profile-home}}/.env"]\n{more}', FOLLOWED)
         (root / "agent.toml").write_text(text)
         self.names = [f"g{number:03}" for number in range(gateways)]
         for name, port in zip(self.names, free_ports(gateways)):
@@ -278,10 +265,6 @@ def load(program, options):
         result(f"{count} busy gateways on {options.processors} processors for {options.minutes:g} min",
                f"{len(false)} false restarts, {len(unresponsive)} seen unresponsive")
         return not false
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def boot(program, options):

@@ -31,6 +31,8 @@ import sys
 import tempfile
 import time
 
+from measures import smaps
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIZE, KEEP = 1_000_000, 10
 
@@ -45,11 +47,7 @@ def cpu_ns(pids):
 
 
 def pss_kb(pids):
-    total = 0
-    for pid in pids:
-        text = pathlib.Path("/proc", str(pid), "smaps_rollup").read_text()
-        total += int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1])
-    return total
+    return sum(smaps(pid, "Pss") for pid in pids)
 
 
 def last_bytes(file):

@@ -1,5 +1,6 @@
 """What the benchmarks of supervision read from the kernel: stamps of payloads, processes, memory, processor time."""
 
+import json
 import os
 import pathlib
 import select
@@ -45,8 +46,30 @@ class Marks:
         PLACE.unlink(missing_ok=True)
 
 
+def agent_definition(command, settings="", more=""):
+    """Returns the definition of an agent whose gateways run this command."""
+    return f"""
+name = "bench"
+[profile]
+marker = "agent.conf"
+[[profile.files]]
+path = "agent.conf"
+[gateway]
+command-default = ["false"]
+command-named = {json.dumps(command)}
+state-file = "gateway_state.json"
+log-directory = "${{BENCH_HOME}}/logs/{{profile}}"
+boot-log = "boot.log"
+stop-timeout-ms = 5000
+{settings}
+{more}
+[default-profile]
+gateway = false
+"""
+
+
 def build_payload(directory):
-    """Compiles the payload as a small static program; returns its path and how it was made."""
+    """Compiles the payload as a small static program, and returns its path."""
     payload = directory / "payload"
     subprocess.run(["musl-gcc", "-Os", "-static", "-s", "-o", payload, ROOT / "bench" / "payload.c"], check=True)
     return payload
@@ -77,7 +100,7 @@ def family(root):
 
 
 def is_payload(pid):
-    """Returns whether a process runs the payload: it waits in the only program of this size here."""
+    """Returns whether a process of a supervisor runs the payload, of which each service has a copy or which it names."""
     try:
         return pathlib.Path(os.readlink(f"/proc/{pid}/exe")).name in ("payload", "run")
     except OSError:
@@ -85,6 +108,7 @@ def is_payload(pid):
 
 
 def smaps(pid, *keys):
+    """Returns the sum of these kinds of memory of a process, in kB."""
     try:
         text = pathlib.Path("/proc", str(pid), "smaps_rollup").read_text()
     except OSError:

@@ -6,26 +6,9 @@ import shutil
 import signal
 import subprocess
 
-from measures import ROOT, is_payload, family
+from measures import ROOT, agent_definition, family, is_payload
 
 BINARY = (ROOT / "target" / "gatevisor").resolve()
-
-DEFINITION = """
-name = "bench"
-[profile]
-marker = "agent.conf"
-[[profile.files]]
-path = "agent.conf"
-[gateway]
-command-default = ["false"]
-command-named = ["{payload}"]
-state-file = "gateway_state.json"
-log-directory = "${{BENCH_HOME}}/logs/{{profile}}"
-boot-log = "boot.log"
-stop-timeout-ms = 5000
-[default-profile]
-gateway = false
-"""
 
 
 class Peer:
@@ -56,9 +39,6 @@ class Peer:
         shutil.copy2(self.payload, place / "run")
         self.script(place / "log" / "run", self.log_script(name.strip(".")))
         return place
-
-    def environment(self):
-        return dict(os.environ)
 
     def log_script(self, name):
         raise NotImplementedError
@@ -113,7 +93,7 @@ class Up(Peer):
         self.home = work / "home"
         self.scandir = self.home / "run/service"
         self.agent = work / "agent.toml"
-        self.agent.write_text(DEFINITION.format(payload=payload))
+        self.agent.write_text(agent_definition([str(payload)]))
         self.words = [str(BINARY), "--home", str(self.home), "--agent", str(self.agent)]
 
     @classmethod
@@ -158,7 +138,7 @@ class S6(Peer):
     needs = "s6"
 
     def log_script(self, name):
-        # A static shell of its own is not needed to begin with: execline is what s6's users write.
+        # What users of s6 write, who have no need of a shell for this.
         return f"#!/usr/bin/execlineb -P\ns6-log n10 s1000000 T {self.logs}/{name}\n"
 
     def command(self):

@@ -13,8 +13,8 @@ Each figure is the median of R rounds, in each of which every supervisor has its
   register   from publishing one more service to its first instruction
   idle       context switches of the supervisor in two idle seconds
   stop       from SIGTERM until the supervisor has gone, and until everything below it has
-The commands are what users call, each a whole process, the median of 20 calls beside N services; `true`, called in the
-same way, is the floor. All services run the same small static program, which prints a line. Everything is on tmpfs.
+The commands are what users call, each a whole process, the median of 20 calls beside N services, or of 10 that ask or
+register; `true`, called in the same way, is the floor. All services run the same small static program, which prints a line. Everything is on tmpfs.
 
 Machines differ and are noisy: compare figures within one run, never across runs. With --write, the
 results replace the sections between the marks in docs/benchmarks.md.
@@ -112,7 +112,7 @@ def measure(kind, services, payload, with_calls=False):
         command = peer.command()
         began = time.monotonic_ns()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   start_new_session=True, env=peer.environment())
+                                   start_new_session=True)
         try:
             figures = {"start_ms": (marks.wait(services) - began) / 1e6}
             select.select([], [], [], SETTLE_S)
