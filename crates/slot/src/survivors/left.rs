@@ -190,26 +190,13 @@ fn sorted(ending: SurvivorEnding, whose: &BTreeMap<Known, Vec<u8>>) -> BTreeMap<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::survivors::process::listed;
 
     /// Each line is `pid parent session variable`, with `-` for no variable.
     fn found(lines: &str, own: i32) -> String {
-        let of = |line: &'static str| {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            let number = |at: usize| words[at].parse().unwrap();
-            let process = Process {
-                pid: number(0),
-                parent: number(1),
-                session: number(2),
-                began: 5,
-                command: Vec::new(),
-                cpu_ms: 0,
-                resident_pages: 0,
-                is_stopped: false,
-            };
-            (process, Some(words[3].as_bytes()).filter(|variable| *variable != b"-"))
-        };
-        let lines: &'static str = lines.to_owned().leak();
-        let all: Vec<_> = lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(of).collect();
+        let all = listed(lines).into_iter();
+        let all: Vec<_> =
+            all.map(|(process, word)| (process, (word != "-").then_some(word.as_bytes()))).collect();
         let scandirs = ["old".to_owned(), "new".to_owned()];
         let pids = |all: &[Process]| all.iter().map(|process| process.pid).collect::<Vec<_>>();
         let line = |left: &LeftService| {

@@ -123,30 +123,16 @@ pub fn ancestors<T>(all: &[(Process, T)], pid: i32) -> BTreeSet<Known> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::survivors::process::listed;
 
     /// Each line is `pid parent session mark`.
     fn list(lines: &str) -> Vec<(Process, ServiceMark)> {
-        let of = |line: &str| {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            let number = |n: usize| words[n].parse::<i32>().unwrap();
-            let mark = match words[3] {
-                "this" => ServiceMark::This,
-                "other" => ServiceMark::Other,
-                _ => ServiceMark::None,
-            };
-            let process = Process {
-                pid: number(0),
-                parent: number(1),
-                session: number(2),
-                began: 5,
-                command: Vec::new(),
-                cpu_ms: 0,
-                resident_pages: 0,
-                is_stopped: false,
-            };
-            (process, mark)
+        let mark = |word: &str| match word {
+            "this" => ServiceMark::This,
+            "other" => ServiceMark::Other,
+            _ => ServiceMark::None,
         };
-        lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(of).collect()
+        listed(lines).into_iter().map(|(process, word)| (process, mark(word))).collect()
     }
 
     fn members(rule: &Rule, lines: &str) -> Vec<i32> {

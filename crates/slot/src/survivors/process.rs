@@ -115,3 +115,18 @@ impl AllProcesses {
 pub fn all(service: &Member<'_>, group: Option<&str>) -> io::Result<Vec<(Process, ServiceMark)>> {
     Ok(AllProcesses::now()?.marked(service, group))
 }
+
+/// Returns the processes that lines name, for tests. Each line is `pid parent session word`.
+#[cfg(test)]
+pub(super) fn listed(lines: &str) -> Vec<(Process, &str)> {
+    fn of(line: &str) -> Option<(Process, &str)> {
+        let mut words = line.split_ascii_whitespace();
+        let mut number = || words.next()?.parse().ok();
+        let (pid, parent, session) = (number()?, number()?, number()?);
+        let (began, command, is_stopped) = (5, Vec::new(), false);
+        let process =
+            Process { pid, parent, session, began, command, cpu_ms: 0, resident_pages: 0, is_stopped };
+        Some((process, words.next()?))
+    }
+    lines.lines().filter(|line| !line.trim().is_empty()).map(|line| of(line).expect(line)).collect()
+}
