@@ -100,7 +100,7 @@ e2e: build ## Run the tests with the real Hermes
 		cargo nextest run --workspace --filterset 'test(real_hermes)'
 
 .PHONY: conformance
-conformance: ## Run the conformance cases on s6 and on us, and write docs/conformance.md
+conformance: ## Run the conformance cases on s6 and on us, and write docs/design/conformance.md
 	@exec scripts/conformance.sh
 
 .PHONY: differential
@@ -141,7 +141,7 @@ soak: ## Repeat rare cases for hours: races, killed leaders, attacks, liveness u
 ##@ Measuring
 
 .PHONY: bench
-bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec; writes docs/benchmarks.md
+bench: build ## Measure supervision beside s6, runit, supervisord and plain fork+exec; writes docs/design/benchmarks.md
 	@scripts/setup.sh bench
 	@bench/supervision.py --write
 
@@ -156,7 +156,7 @@ bench-floods: build ## Measure how long a command takes while another user flood
 	@bench/floods.py
 
 .PHONY: bench-liveness
-bench-liveness: build ## Measure how soon a frozen gateway works again, and what following 100 gateways costs; writes docs/live.md
+bench-liveness: build ## Measure how soon a frozen gateway works again, and what following 100 gateways costs; writes docs/reference/live.md
 	@bench/liveness.py --write
 
 .PHONY: bench-publish

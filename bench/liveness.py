@@ -17,7 +17,7 @@
 The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. The
 benchmark reads their records as any client does. Machines differ and are noisy: compare figures
 within one run, never across runs. Run `make build` first. With --write, the results replace the
-section "Measured" of docs/live.md, with the load of the machine while they were taken.
+section "Measured" of docs/reference/live.md, with the load of the machine while they were taken.
 """
 
 import argparse
@@ -80,7 +80,7 @@ http = { url = "http://127.0.0.1:${PORT}/health" }
 '''
 
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs/live.md"
+PAGE = pathlib.Path(__file__).parent.parent / "docs/reference/live.md"
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 RESULTS = []
 

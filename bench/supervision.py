@@ -17,7 +17,7 @@ The commands are what users call, each a whole process, the median of 20 calls b
 register; `true`, called in the same way, is the floor. All services run the same small static program, which prints a line. Everything is on tmpfs.
 
 Machines differ and are noisy: compare figures within one run, never across runs. With --write, the
-results replace the sections between the marks in docs/benchmarks.md.
+results replace the sections between the marks in docs/design/benchmarks.md.
 """
 
 import argparse
@@ -39,7 +39,7 @@ import peers
 from measures import (ROOT, Marks, build_payload, descriptors, family, is_payload, smaps, sweep, switches,
                       until_gone)
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGE = ROOT / "docs" / "design" / "benchmarks.md"
 BEGIN, END = "<!-- supervision:begin -->", "<!-- supervision:end -->"
 # How long supervised processes may outlive their supervisor before they count as left behind.
 GONE_WITHIN_S = 10

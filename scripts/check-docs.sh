@@ -184,6 +184,14 @@ check_links() {
     done < <(project_files | grep '[.]md$')
 }
 
+# Checks that docs/README.md links to every page below docs/.
+check_map() {
+    local page
+    while read -r page; do
+        grep -qF "](${page#docs/})" docs/README.md || wrong "docs/README.md does not link to $page"
+    done < <(project_files | grep '^docs/.*/')
+}
+
 # Checks that the table of exit codes in README.md has exactly the codes of the one documented enum.
 check_exit_codes() {
     local source=crates/wire/src/exit.rs documented real
@@ -232,24 +240,24 @@ check_tests() {
     done < <(project_files | grep '[.]md$')
 }
 
-# Checks that docs/attacks.md lists no attack twice, as a merge may do, and that SECURITY.md names
+# Checks that docs/design/attacks.md lists no attack twice, as a merge may do, and that SECURITY.md names
 # only attacks of the list. (That the list is complete, a test checks.)
 check_attacks() {
     local listed name
-    listed=$(sed -nE 's/^\| `([a-z0-9-]+)` \|.*/\1/p' docs/attacks.md | sort)
-    while read -r name; do wrong "docs/attacks.md lists $name twice"; done < <(uniq -d <<<"$listed")
+    listed=$(sed -nE 's/^\| `([a-z0-9-]+)` \|.*/\1/p' docs/design/attacks.md | sort)
+    while read -r name; do wrong "docs/design/attacks.md lists $name twice"; done < <(uniq -d <<<"$listed")
     while read -r name; do
-        wrong "SECURITY.md names the attack $name, which docs/attacks.md does not list"
+        wrong "SECURITY.md names the attack $name, which docs/design/attacks.md does not list"
     done < <(grep -oE '`([a-z0-9]+-){3,}[a-z0-9]+`' SECURITY.md | tr -d '`' | sort -u | comm -23 - <(uniq <<<"$listed"))
 }
 
-# Checks that docs/behaviour.md explains nothing twice, and that nothing cites a document outside of
+# Checks that docs/design/behaviour.md explains nothing twice, and that nothing cites a document outside of
 # this repository. (`scripts/house.py` checks which behaviours are cited.)
 check_codes() {
     local known code place
-    known=$(sed -nE 's/^- \*\*([A-Z]+[-.][0-9]+(-[0-9]+)?)\*\*: .*/\1/p' docs/behaviour.md | sort)
-    [[ -n $known ]] || wrong 'docs/behaviour.md explains no behaviour'
-    while read -r code; do wrong "docs/behaviour.md explains $code twice"; done < <(uniq -d <<<"$known")
+    known=$(sed -nE 's/^- \*\*([A-Z]+[-.][0-9]+(-[0-9]+)?)\*\*: .*/\1/p' docs/design/behaviour.md | sort)
+    [[ -n $known ]] || wrong 'docs/design/behaviour.md explains no behaviour'
+    while read -r code; do wrong "docs/design/behaviour.md explains $code twice"; done < <(uniq -d <<<"$known")
     while read -r place; do
         wrong "$place cites a document that is not in this repository"
     done < <(project_files | grep -vx 'scripts/check-docs.sh' | tr '\n' '\0' |
@@ -293,6 +301,7 @@ check_heads
 check_table
 check_hosts
 check_links
+check_map
 check_tests
 check_attacks
 check_exit_codes

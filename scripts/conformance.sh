@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the conformance cases on the four pairings of supervisor and tools, and writes
-# docs/conformance.md.
+# docs/design/conformance.md.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -52,7 +52,7 @@ version=$(dpkg-query --show --showformat='${Version}' s6 2>/dev/null || echo unk
 For people who ask how exactly Gatevisor follows s6. \`make conformance\` writes this page; do not
 edit it.
 
-The same cases ([\`tests/conformance\`](../tests/conformance)) run on four pairings of a supervisor
+The same cases ([\`tests/conformance\`](../../tests/conformance)) run on four pairings of a supervisor
 and its tools. The reference is s6 $version of Debian: a case that fails there is wrong. Our
 supervisor is \`gatevisor supervise --s6-timing\`, and our tools are \`gatevisor s6 NAME\`.
 
@@ -62,7 +62,7 @@ END
     skips
     printf '\n## Which cases are about what\n\n| entry of the protocol | cases |\n|---|---|\n'
     entries
-} >docs/conformance.md
+} >docs/design/conformance.md
 
 table
 exit "$code"

@@ -7,7 +7,7 @@ Rules:
   - no type name with two meanings
   - no comment that only repeats the name of what it describes, and no message with a run of blanks
   - no exit code that is written as a number
-  - each behaviour that is cited is in docs/behaviour.md, and each behaviour there is cited
+  - each behaviour that is cited is in docs/design/behaviour.md, and each behaviour there is cited
   - no function of more than FUNCTION_LINES lines (but for TABLES), no file of more than FILE_LINES lines
   - no comment and no line of a document of more than COMMENT_COLUMNS columns (tables and URLs may be wider, and so may
     what a program prints: blocks of code that begin with ```console)
@@ -392,11 +392,11 @@ def types_with_two_meanings(crates):
 
 
 def codes_cited_wrongly():
-    """Returns the behaviours of docs/behaviour.md that nothing cites, and those that are cited and not there."""
-    known = set(re.findall(r"(?m)^- \*\*([A-Z]+[-.][0-9]+(?:-[0-9]+)?)\*\*: ", (ROOT / "docs/behaviour.md").read_text()))
+    """Returns the behaviours of docs/design/behaviour.md that nothing cites, and those that are cited and not there."""
+    known = set(re.findall(r"(?m)^- \*\*([A-Z]+[-.][0-9]+(?:-[0-9]+)?)\*\*: ", (ROOT / "docs/design/behaviour.md").read_text()))
     cited = set()
     for name, text in own_text():
-        if name != "docs/behaviour.md":
+        if name != "docs/design/behaviour.md":
             for family, first, last in re.findall(r"\b([A-Z]+)-(\d+) to \1-(\d+)\b", text):
                 cited.update(f"{family}-{number}" for number in range(int(first), int(last) + 1))
             cited.update(re.findall(r"\b(?:[A-Z]+-\d+|[A-Z]\.\d+(?:-\d+)?)\b", text))

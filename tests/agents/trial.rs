@@ -1,6 +1,7 @@
 //! One agent, tried with every case of the list, one after the other, in one home.
 //!
-//! *Lives here:* the cases, and the table in `docs/agents.md` that the outcomes are compared with.
+//! *Lives here:* the cases, and the table in `docs/guides/agents.md` that the outcomes are
+//! compared with.
 //! *Does not live here:* the agents, and what is different for each (`main`).
 
 use std::fs;
@@ -158,7 +159,7 @@ impl Trial {
         assert_eq!(ran.code, Some(0), "{ran:?}");
         let cases: Vec<&str> = self.outcomes.iter().map(|(case, _)| *case).collect();
         assert_eq!(cases, CASES);
-        assert_eq!(documented(self.column), self.outcomes, "docs/agents.md says otherwise");
+        assert_eq!(documented(self.column), self.outcomes, "docs/guides/agents.md says otherwise");
     }
 }
 
@@ -170,7 +171,7 @@ fn family(pid: i32) -> Vec<i32> {
 
 /// Returns what the table in the documents says in a column.
 fn documented(column: &str) -> Vec<(&'static str, String)> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/agents.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides/agents.md");
     let text = fs::read_to_string(file).unwrap();
     let rows: Vec<Vec<&str>> = text
         .lines()

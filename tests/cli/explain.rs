@@ -686,13 +686,13 @@ fn plain(page: &str) -> Vec<String> {
 /// Asserts that the document shows exactly this page.
 #[track_caller]
 fn assert_documented(home: &Home, name: &str) {
-    let document = include_str!("../../docs/explain.md");
+    let document = include_str!("../../docs/reference/explain.md");
     let (_, rest) = document.split_once(&format!("<!-- {name}:begin -->\n```console\n")).unwrap();
     let (shown, _) = rest.split_once("```\n").unwrap();
     let shown = shown.strip_prefix("$ gatevisor explain coder\n").unwrap();
     let page = home.redact(&home.says("explain coder").ok());
     let page = page.replace("GATEVISOR --home HOME --agent TMP/agent.toml", "gatevisor");
-    assert_eq!(plain(&page), plain(shown), "docs/explain.md shows another page than:\n{page}");
+    assert_eq!(plain(&page), plain(shown), "docs/reference/explain.md shows another page than:\n{page}");
 }
 
 #[test]

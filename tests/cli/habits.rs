@@ -1,4 +1,4 @@
-//! `docs/habits.md`: what is said there to type, is typed here.
+//! `docs/guides/habits.md`: what is said there to type, is typed here.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::support::WAIT_LIMIT;
 
 /// Returns the commands in the last column of the tables.
 fn commands() -> BTreeSet<String> {
-    let text = include_str!("../../docs/habits.md");
+    let text = include_str!("../../docs/guides/habits.md");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | `"));
     let commands = rows.map(|(_, ours)| ours.split_once('`').unwrap().0.to_owned());
     commands.collect()

@@ -3,7 +3,7 @@
 //! A case is one function of a pairing, and `cases!` makes a test of it for each pairing. On s6
 //! with its own tools, every case is a statement about s6 2.11.3.2, so a case that fails there is
 //! wrong. If a case does not apply to a pairing, the table of names gives the reason.
-//! `make conformance` writes the counts to `docs/conformance.md`.
+//! `make conformance` writes the counts to `docs/design/conformance.md`.
 //!
 //! Nothing here waits for time to pass, except where s6's pause of one second is the subject.
 #![expect(

@@ -5,7 +5,7 @@
 /// may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Attack {
-    /// Its stable name, which docs/attacks.md lists.
+    /// Its stable name, which docs/design/attacks.md lists.
     pub name: &'static str,
     /// What root prepares because the attacker cannot: things that a kernel with fewer protections
     /// would let the attacker make.

@@ -3,8 +3,8 @@
 //!
 //! An attack is written once, as a row of a table in `attacks`. It is carried out in every bed:
 //! against a supervisor that is root, one that is another ordinary user, and PID 1 of a real
-//! container. After each attack, `check.py` checks whether anything broke. docs/attacks.md lists
-//! the attacks by their names.
+//! container. After each attack, `check.py` checks whether anything broke. docs/design/attacks.md
+//! lists the attacks by their names.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
 #[path = "../support/mod.rs"]

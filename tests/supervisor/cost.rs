@@ -14,8 +14,8 @@ use crate::support::{self, World, processes, waiting};
 /// The most system calls of the supervisor for a service whose log the daemon writes, from the look
 /// at its name to the last event.
 ///
-/// A change that needs more must have a reason, and change this number. docs/benchmarks.md cites
-/// it.
+/// A change that needs more must have a reason, and change this number. docs/design/benchmarks.md
+/// cites it.
 const CALLS_A_START: usize = 75;
 
 /// Calls that are not counted. How often the supervisor waits, finds nothing yet, must try again or

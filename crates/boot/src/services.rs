@@ -3,7 +3,7 @@
 //! *Lives here:* the content of their slots, and publishing them in a scandir without a supervisor.
 //! *Does not live here:* the slots of gateways (`gatevisor_gateways::slots`).
 //!
-//! **Source:** docs/behaviour.md, *Static services*.
+//! **Source:** docs/design/behaviour.md, *Static services*.
 
 use std::ffi::OsStr;
 use std::path::Path;

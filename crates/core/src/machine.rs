@@ -5,8 +5,8 @@
 //! *Does not live here:* when a restart is due (see [`crate::restart`]) and everything that touches
 //! the kernel.
 //!
-//! **Source:** s6-supervise(8) and its table of actions; the restart policy of docs/slot.md where
-//! the rules are native.
+//! **Source:** s6-supervise(8) and its table of actions; the restart policy of
+//! docs/reference/slot.md where the rules are native.
 
 mod asking;
 mod clearing;

@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_words_are_those_of_json() {
-        let page = include_str!("../../../docs/doctor.md");
+        let page = include_str!("../../../docs/reference/doctor.md");
         for check in Check::ALL {
             assert_eq!(serde_json::to_value(check).unwrap(), check.word());
             let row = format!("`{}`", check.word());

@@ -4,7 +4,7 @@
 //! *Lives here:* becoming it, and the part of its environment that describes the container.
 //! *Does not live here:* the meaning of the container's arguments (`gatevisor_boot::route`).
 //!
-//! **Source:** docs/behaviour.md, *The wrapper and the shim*; USER-1.
+//! **Source:** docs/design/behaviour.md, *The wrapper and the shim*; USER-1.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

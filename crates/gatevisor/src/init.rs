@@ -5,8 +5,8 @@
 //! *Does not live here:* the steps of the boot (`gatevisor-boot`), and everything after it
 //! (`gatevisor-init`).
 //!
-//! **Source:** docs/behaviour.md, from *Process 1 and the container's command* to *What a boot
-//! prepares*.
+//! **Source:** docs/design/behaviour.md, from *Process 1 and the container's command* to *What a
+//! boot prepares*.
 
 mod become_supervisor;
 mod home;

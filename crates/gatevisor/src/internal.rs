@@ -41,7 +41,7 @@ const COMMANDS: [InternalCommand; 16] = [
         name: "init",
         usage: "gatevisor init [--] [COMMAND [ARGUMENT…]]",
         about: "Boot a container and run its command; the entry point of an image, also called `/init`. Called by that name every
-argument is the command's. docs/hermes.md lists the variables that it reads.",
+argument is the command's. docs/guides/hermes.md lists the variables that it reads.",
         run: |words| crate::out::ended(init::run(words)),
     },
     InternalCommand {
@@ -60,7 +60,7 @@ argument is the command's. docs/hermes.md lists the variables that it reads.",
         name: "service",
         usage: "gatevisor service FILE [NAME]",
         about: "Become the command that FILE describes; the interpreter of `run` in a slot (`#!/usr/local/bin/gatevisor service`).
-docs/slot.md says what FILE may hold.",
+docs/reference/slot.md says what FILE may hold.",
         run: |words| gatevisor_slot::run_service(words.iter().cloned(), live::start_seen),
     },
     InternalCommand {

@@ -196,14 +196,17 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_word_of_its_own_and_a_row_in_the_document() {
-        let page = include_str!("../../../../docs/explain.md");
+        let page = include_str!("../../../../docs/reference/explain.md");
         for (index, kind) in CauseKind::ALL.iter().enumerate() {
             assert!(
                 !CauseKind::ALL[..index].iter().any(|other| other.word() == kind.word()),
                 "{kind:?} twice"
             );
             let row = format!("| `{}` |", kind.word());
-            assert!(page.lines().any(|line| line.starts_with(&row)), "docs/explain.md has no {row}");
+            assert!(
+                page.lines().any(|line| line.starts_with(&row)),
+                "docs/reference/explain.md has no {row}"
+            );
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::profile::SERVICE_PREFIX;
 /// What a definition says about containers of an agent. Paths are below the home unless they are
 /// absolute.
 ///
-/// **Source:** REC-2, REC-11; docs/behaviour.md, *What a boot prepares*, *Static services*, *The
-/// wrapper and the shim*.
+/// **Source:** REC-2, REC-11; docs/design/behaviour.md, *What a boot prepares*, *Static services*,
+/// *The wrapper and the shim*.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ContainerDefinition {

@@ -3,7 +3,7 @@
 //!
 //! *Does not live here:* asking and looking (`crate::drain`).
 //!
-//! **Source:** docs/drain.md.
+//! **Source:** docs/guides/drain.md.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

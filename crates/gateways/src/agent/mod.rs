@@ -6,7 +6,7 @@
 //! when a slot is made; `${VARIABLE}` is left for the moment when the gateway starts, so that
 //! nothing of the environment at registration is baked into a slot.
 //!
-//! **Source:** docs/agent.md; SLOT-4.
+//! **Source:** docs/reference/agent.md; SLOT-4.
 
 mod abilities;
 pub mod built_in;

@@ -170,10 +170,10 @@ mod tests {
 
     #[test]
     fn the_document_has_the_schema_of_the_types() {
-        let text = include_str!("../../../../docs/agent.schema.json");
-        let how = "`gatevisor agents schema > docs/agent.schema.json` writes it";
+        let text = include_str!("../../../../docs/reference/agent.schema.json");
+        let how = "`gatevisor agents schema > docs/reference/agent.schema.json` writes it";
         let same = serde_json::from_str::<Value>(text).is_ok_and(|known| bare(known) == bare(schema()));
-        assert!(same, "docs/agent.schema.json is older than the types: {how}");
+        assert!(same, "docs/reference/agent.schema.json is older than the types: {how}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub enum DrainError {
     /// The definition does not say how.
     #[error(
         "cannot drain the gateway of `{name}`: the agent definition of {agent} does not say how; \
-         `[gateway.drain]` would, see docs/drain.md"
+         `[gateway.drain]` would, see docs/guides/drain.md"
     )]
     NoDialect {
         /// The profile.

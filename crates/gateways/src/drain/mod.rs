@@ -9,7 +9,7 @@
 //! whatever way. So whoever finds a record whose lock is free undoes what it tells of: the watcher
 //! of gateways, the next command for that gateway, or the next start of a supervisor.
 //!
-//! **Source:** docs/drain.md.
+//! **Source:** docs/guides/drain.md.
 
 mod asking;
 mod error;

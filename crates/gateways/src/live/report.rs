@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_table_of_states_has_every_state_and_no_other() {
-        let text = include_str!("../../../../docs/live.md");
+        let text = include_str!("../../../../docs/reference/live.md");
         let states = inspect::ServiceState::ALL.into_iter().map(inspect::ServiceState::words);
         let all: BTreeSet<String> =
             states.chain(LiveState::all().map(LiveState::word)).map(str::to_owned).collect();

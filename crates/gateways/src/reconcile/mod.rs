@@ -5,7 +5,7 @@
 //! Facts are gathered, a plan is made from them without any I/O, and the plan is carried out. A
 //! broken profile is skipped with its reason, and stops no other.
 //!
-//! **Source:** docs/behaviour.md, *Reconciliation*; L-1, L-21.
+//! **Source:** docs/design/behaviour.md, *Reconciliation*; L-1, L-21.
 
 mod boot_log;
 mod execute;

@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* supervising it; deciding whether it shall run.
 //!
-//! **Source:** docs/slot.md; docs/behaviour.md, *Slots*.
+//! **Source:** docs/reference/slot.md; docs/design/behaviour.md, *Slots*.
 
 mod publish;
 mod render;

@@ -63,7 +63,7 @@ pub enum TicketError {
     /// Nothing tells when the turn is over.
     #[error(
         "cannot wait for the turn of the gateway of `{name}`: the agent definition of {agent} does not say how a \
-         gateway is drained; leave --after-turn out, or see docs/drain.md"
+         gateway is drained; leave --after-turn out, or see docs/guides/drain.md"
     )]
     NoTurns {
         /// The profile.

@@ -10,7 +10,7 @@
 //! the supervisor, sees whether that process is still there, and begins anew or writes down that it
 //! is done. The ticket stays in the home afterwards, with its outcome, for the next process.
 //!
-//! **Source:** docs/drain.md.
+//! **Source:** docs/guides/drain.md.
 
 mod brake;
 mod carry;

@@ -15,7 +15,7 @@
 //! gets none, because the slot of a profile that is being deleted goes first. If two make the same
 //! slot at once, the first one's counts, and the other finds it there.
 //!
-//! **Source:** L-4, L-5; docs/behaviour.md, *Decided*.
+//! **Source:** L-4, L-5; docs/design/behaviour.md, *Decided*.
 
 mod adoptions;
 mod stops;

@@ -8,7 +8,7 @@
 //! none of this unless a slot's `log/run` is such a script.
 //!
 //! **Source:** <https://skarnet.org/software/s6/s6-log.html>; intended differences are listed in
-//! `docs/applets.md`.
+//! `docs/reference/applets.md`.
 
 mod action_output;
 mod cutter;
