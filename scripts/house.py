@@ -42,7 +42,7 @@ SHOWN = 8
 RETIRED = (
     "wish wishes wished ears letter letters hear hears heard berth berths nursery desk outlet greet legacy successor "
     "voice witness unfiled doomed strays buried pace shares withhold withheld unsure blind doubt hurry patience verdict "
-    "becoming mend mends trouble troubles blanks settling unending trespass"
+    "becoming mend mends trouble troubles blanks settling unending trespass keeping talk"
 ).split()
 
 # The same in comments, messages and documents, where a part of a word is not enough.

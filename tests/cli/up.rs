@@ -30,9 +30,9 @@ fn up_shows_progress_the_table_and_what_to_type_next() {
         let output = Command::new("sh").arg("-c").arg(format!("{} --help", line.trim())).output().unwrap();
         assert!(output.status.success(), "what to type next does not work: {line}");
     }
-    let talk = home.running().err();
-    assert!(talk.contains("waiting for the 2 gateways of coder, writer"), "{talk}");
-    assert!(talk.contains("coder is ready after ") && talk.contains("writer is ready after "), "{talk}");
+    let log = home.running().err();
+    assert!(log.contains("waiting for the 2 gateways of coder, writer"), "{log}");
+    assert!(log.contains("coder is ready after ") && log.contains("writer is ready after "), "{log}");
 }
 
 #[test]

@@ -82,13 +82,13 @@ fn on_a_terminal_control_c_interrupts_the_command_and_job_control_works() {
         return;
     }
     // The terminal also shows what is typed, so the typed text differs from the printed text.
-    let talk: &[(&str, &[u8])] = &[
+    let dialogue: &[(&str, &[u8])] = &[
         ("begin> ", b"sh -c 'echo in fr\"\"ont; exec sleep 60'\n"),
         ("in front", b"\x03"),
         ("^C", b"echo back ag\"\"ain; exit 3\n"),
     ];
     let shell = ["env", "PS1=begin> ", "bash", "--norc", "-i"];
-    let (code, seen) = container().run_on_a_terminal(&shell, talk);
+    let (code, seen) = container().run_on_a_terminal(&shell, dialogue);
     assert!(seen.contains("back again") && !seen.contains("no job control"), "{seen}");
     assert_eq!(code, 3, "{seen}");
 }

@@ -158,8 +158,8 @@ impl Start {
 
     /// As `run`, with a terminal; returns the exit code and what the terminal showed.
     ///
-    /// For each pair of `talk` in turn, the second text is typed when the first one appears.
-    pub fn run_on_a_terminal(mut self, command: &[&str], talk: &[(&str, &[u8])]) -> (i32, String) {
+    /// For each pair of `dialogue` in turn, the second text is typed when the first one appears.
+    pub fn run_on_a_terminal(mut self, command: &[&str], dialogue: &[(&str, &[u8])]) -> (i32, String) {
         self.command = command.iter().map(|&word| word.into()).collect();
         let gone = Container { name: unique() };
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
@@ -181,8 +181,8 @@ impl Start {
         let mut child = support::spawn(&mut client).unwrap();
         drop(client);
         let mut terminal = File::from(terminal);
-        let (mut seen, mut buffer, mut talk) = (Vec::new(), [0; 4096], talk.iter());
-        let mut next = talk.next();
+        let (mut seen, mut buffer, mut dialogue) = (Vec::new(), [0; 4096], dialogue.iter());
+        let mut next = dialogue.next();
         let deadline = soon() + std::time::Duration::from_secs(40);
         loop {
             assert!(waiting::readable(&terminal, deadline), "{}", String::from_utf8_lossy(&seen));
@@ -191,7 +191,7 @@ impl Start {
             seen.extend(buffer.iter().take(length));
             while let Some((_, answer)) = next.filter(|(prompt, _)| shows(&seen, prompt)) {
                 std::io::Write::write_all(&mut terminal, answer).unwrap();
-                next = talk.next();
+                next = dialogue.next();
             }
         }
         (child.wait().unwrap().code().unwrap(), String::from_utf8_lossy(&seen).into_owned())

@@ -16,7 +16,7 @@ use gatevisor_gateways::manager::LookError;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::Liveness;
 use gatevisor_paths::by_path;
-use gatevisor_slot::turns;
+use gatevisor_slot::start_permits;
 use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::exit::COMMAND_NOT_REACHED;
@@ -157,12 +157,12 @@ impl EventSubscriber {
         let said =
             |(name, _)| Some((ServiceName::clone(&name), live::said(&self.scandir, &name.to_string())?));
         self.live = services.into_iter().filter_map(said).collect();
-        let turns = turns::turns(&self.scandir);
+        let permits = start_permits::all(&self.scandir);
         self.subscribe()?;
-        for turn in turns.waiting() {
-            let name = ServiceName::new(turn.service.as_bytes()).ok();
+        for permit in permits.waiting() {
+            let name = ServiceName::new(permit.service.as_bytes()).ok();
             if let Some(service) = name.and_then(|name| self.subscriptions.get_mut(&name)) {
-                service.queued = Some(turn.pid);
+                service.queued = Some(permit.pid);
             }
         }
         Ok(())
@@ -259,12 +259,12 @@ impl EventSubscriber {
     /// Returns the starts that have begun to wait for their turn, each with the number of starts
     /// before it.
     fn queued(&mut self) -> Vec<(ServiceName, usize)> {
-        let turns = turns::turns(&self.scandir);
+        let permits = start_permits::all(&self.scandir);
         let mut news = Vec::new();
-        for (before, turn) in turns.waiting().enumerate() {
-            let Ok(name) = ServiceName::new(turn.service.as_bytes()) else { continue };
+        for (before, permit) in permits.waiting().enumerate() {
+            let Ok(name) = ServiceName::new(permit.service.as_bytes()) else { continue };
             let Some(service) = self.subscriptions.get_mut(&name) else { continue };
-            if service.queued.replace(turn.pid) != Some(turn.pid) {
+            if service.queued.replace(permit.pid) != Some(permit.pid) {
                 news.push((name, before));
             }
         }
@@ -277,7 +277,7 @@ impl EventSubscriber {
         let flags = WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
         let moved = WatchFlags::MOVED_TO | flags;
         let _ = by_path::watch(&self.watch, live::directory(&self.scandir), moved);
-        let _ = by_path::watch(&self.watch, self.scandir.join(turns::DIRECTORY), moved);
+        let _ = by_path::watch(&self.watch, self.scandir.join(start_permits::DIRECTORY), moved);
         let services = ScanDir::new(&self.scandir).services().map_err(|error| {
             CommandError::new(
                 Exit::System,

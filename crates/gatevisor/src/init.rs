@@ -144,12 +144,13 @@ impl<'a> ContainerBoot<'a> {
         }
         self.search_paths()?;
         let limit = limits::of_a_step(&self.variables);
-        let places = self.places(limit)?;
+        let directories = self.directories(limit)?;
         let group = self.user.as_ref().map(|user| user.gid);
-        let left_out = environment::dump(&places.environment, &self.variables, group).map_err(|error| {
-            let path = places.environment.display();
-            CommandError::new(Exit::System, format!("cannot write the environment to `{path}`: {error}"))
-        })?;
+        let left_out =
+            environment::dump(&directories.environment, &self.variables, group).map_err(|error| {
+                let path = directories.environment.display();
+                CommandError::new(Exit::System, format!("cannot write the environment to `{path}`: {error}"))
+            })?;
         for name in left_out {
             let name = name.to_string_lossy();
             out::warn(&format!(
@@ -160,9 +161,9 @@ impl<'a> ContainerBoot<'a> {
         runtime_directories::mark();
         self.repair(limit)?;
         self.seed(limit)?;
-        self.hooks(&places)?;
-        self.slots(&places, limit)?;
-        Ok(self.become_supervisor(&places))
+        self.hooks(&directories)?;
+        self.slots(&directories, limit)?;
+        Ok(self.become_supervisor(&directories))
     }
 
     /// Reports the directories that only the agent's own programs search, and removes them from
@@ -223,7 +224,7 @@ impl<'a> ContainerBoot<'a> {
 
     /// Makes the run-time directories. An unprivileged user who may not use the usual ones gets
     /// separate ones.
-    fn places(&mut self, limit: Option<Duration>) -> Result<RuntimeDirectories, Stop> {
+    fn directories(&mut self, limit: Option<Duration>) -> Result<RuntimeDirectories, Stop> {
         let mut usual = RuntimeDirectories::below(Path::new(RUN));
         let user = self.user.as_ref();
         let error = match scandir::make(&mut usual, user, &mut self.runner, limit)? {
@@ -251,7 +252,7 @@ impl<'a> ContainerBoot<'a> {
     }
 
     /// Runs the image's hooks, and adopts their additions to the environment.
-    fn hooks(&mut self, places: &RuntimeDirectories) -> Result<(), Stop> {
+    fn hooks(&mut self, directories: &RuntimeDirectories) -> Result<(), Stop> {
         let found = hooks::find(Path::new(hooks::DIRECTORY)).unwrap_or_else(|error| {
             out::warn(&format!("cannot read `{}`: {error}", hooks::DIRECTORY));
             Vec::new()
@@ -271,7 +272,7 @@ impl<'a> ContainerBoot<'a> {
             out::warn(&format!("{failed}; the boot goes on"));
         }
         if !found.is_empty() {
-            match gatevisor_applets::container_environment(&places.environment) {
+            match gatevisor_applets::container_environment(&directories.environment) {
                 Ok(variables) => self.variables = variables,
                 Err(error) => out::warn(&format!("{error}; what hooks added to it is lost")),
             }
@@ -300,7 +301,7 @@ impl<'a> ContainerBoot<'a> {
     }
 
     /// Makes the slots of the gateways and of the other services, as the agent's user.
-    fn slots(&mut self, places: &RuntimeDirectories, limit: Option<Duration>) -> Result<(), Stop> {
+    fn slots(&mut self, directories: &RuntimeDirectories, limit: Option<Duration>) -> Result<(), Stop> {
         let argv: Vec<String> = self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let has_gateways = role(&self.agent, &argv) != ContainerRole::NoGateways;
         if !has_gateways {
@@ -327,7 +328,7 @@ impl<'a> ContainerBoot<'a> {
                 let settings = ReconcileSettings {
                     agent,
                     home: &home,
-                    scandir: &places.scandir,
+                    scandir: &directories.scandir,
                     interpreter: program,
                     container_argv: &argv,
                     earlier: None,
@@ -344,7 +345,7 @@ impl<'a> ContainerBoot<'a> {
                     }
                     Err(error) => i32::from(out::fail(&CommandError::from(error))),
                 };
-                out::warn_all(&services::publish(&others, &places.scandir, program, &lookup));
+                out::warn_all(&services::publish(&others, &directories.scandir, program, &lookup));
                 code
             })
         });

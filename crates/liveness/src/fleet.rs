@@ -146,7 +146,7 @@ impl Fleet {
     }
 
     /// Decides the next actions, after the looks of this wake-up.
-    pub fn turn(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
+    pub fn decide(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         self.judge(now, out);
         self.press(now, out);
         let mut in_flight = self.in_flight();

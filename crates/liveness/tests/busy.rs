@@ -192,7 +192,7 @@ impl World {
         for index in 0..self.gateways.len() {
             self.look(index, wake.now, &mut out);
         }
-        self.fleet.turn(wake.now, &mut out);
+        self.fleet.decide(wake.now, &mut out);
         for effect in out {
             match effect {
                 LiveEffect::Collect(name) => self.restarts.push((self.monotonic, name)),

@@ -42,7 +42,7 @@ impl Scene {
             for name in words[0].split(',') {
                 self.happen(now, name, words[1], words.get(2).copied(), &mut out);
             }
-            self.fleet.turn(now, &mut out);
+            self.fleet.decide(now, &mut out);
             let said: Vec<String> = out.iter().map(|effect| self.said(effect)).collect();
             assert_eq!(said.join(", "), expected.trim(), "{line}");
         }

@@ -304,13 +304,13 @@ fn a_directory_that_becomes_a_link_meanwhile_is_not_entered() {
         write(&at(&format!("tree/{n}/file")), "x");
     }
     let (top, tree) = (directory(temp.path()), directory(&at("tree")));
-    let mut turn = 0;
+    let mut round = 0;
     // Each time that an entry is about to be looked at, all the others have become links.
     let mut going = |_: &WalkProgress| {
-        let name = (turn % 50).to_string();
-        if turn < 200 {
-            turn += 1;
-            let _ = renameat(&tree, &*name, &top, format!("aside-{turn}"));
+        let name = (round % 50).to_string();
+        if round < 200 {
+            round += 1;
+            let _ = renameat(&tree, &*name, &top, format!("aside-{round}"));
             let _ = unlinkat(&tree, &*name, AtFlags::empty());
             symlink(at("outside"), at("tree").join(&name)).unwrap();
         }

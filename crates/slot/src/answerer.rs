@@ -44,7 +44,7 @@ impl SocketHolder {
     /// Returns the holder of a socket that is not of the service which `own` names.
     pub fn of(socket: &Socket, own: &Member<'_>) -> Self {
         let has = |pid: &i32| tcp::of_process(*pid).is_ok_and(|inodes| inodes.contains(&socket.inode));
-        let process = proc::numbers().ok().and_then(|mut all| all.find(has)).and_then(Process::of);
+        let process = proc::pids().ok().and_then(|mut all| all.find(has)).and_then(Process::of);
         process.map_or_else(|| Self::hidden(socket), |process| Self::process(&process, own))
     }
 

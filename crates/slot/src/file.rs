@@ -15,7 +15,7 @@ use crate::handoff::Handoff;
 use crate::live::{Live, Number};
 use crate::log::{LogFile, check_log};
 use crate::parse_error::{invalid, is_default};
-use crate::turns;
+use crate::start_permits;
 
 pub use crate::parse_error::{MAX_BYTES, ParseError};
 
@@ -225,7 +225,7 @@ pub(crate) fn check_service(file: &ServiceFile) -> Result<(), ParseError> {
     }
     check_restrictions(file)?;
     if let Some(number) = &file.start_parallel {
-        turns::check(number).map_err(|why| invalid("start-parallel", why))?;
+        start_permits::check(number).map_err(|why| invalid("start-parallel", why))?;
     }
     if file.ready.as_ref().is_some_and(|ready| ready.interval_ms == 0) {
         return Err(invalid("ready.interval-ms", "must be at least 1"));

@@ -33,7 +33,7 @@ use crate::lookups::{Lookups, expanded};
 use crate::notify::Receiver;
 use crate::probe::{LATE_INTERVAL_MS, ReadinessProbe};
 use crate::readiness::Readiness;
-use crate::turns::{self, SeeStart, TurnRules};
+use crate::start_permits::{self, PermitRules, SeeStart};
 use crate::{http, notify, os, readiness, restart_reason};
 
 /// Becomes the command that a `run` file describes. Returns only if that fails.
@@ -138,7 +138,7 @@ fn prepare(
     let confinement = Confinement::begin(&file)?;
     set_user(&file, owner)?;
     let mut lookups = Lookups::read(&file)?;
-    if wait_for_turn(&file, name, see, &lookups)? {
+    if wait_for_permit(&file, name, see, &lookups)? {
         // Everything that was read before may have changed during the wait.
         still_wanted(name)?;
         lookups = Lookups::read(&file)?;
@@ -156,7 +156,7 @@ fn prepare(
 ///
 /// A gateway that shows no evidence neither waits nor is waited for. The same holds for one with
 /// wrong settings; the error is reported when the settings are used.
-fn wait_for_turn(
+fn wait_for_permit(
     file: &ServiceFile,
     name: &str,
     see: SeeStart,
@@ -169,16 +169,16 @@ fn wait_for_turn(
             expanded("start-parallel", text, &|name| lookups.get(name))?.to_string_lossy().into_owned()
         }
     };
-    let Some(limit) = turns::limit(&limit) else {
+    let Some(limit) = start_permits::limit(&limit) else {
         let (stage, message) =
-            ("expanding start-parallel".to_owned(), format!("`{limit}`: {}", turns::wrong()));
+            ("expanding start-parallel".to_owned(), format!("`{limit}`: {}", start_permits::wrong()));
         return Err(FailedStart { stage, message, errno: None, exit: Exit::Usage });
     };
     let Some((unwatched_ms, longest_ms)) = lookups.start_span(file).filter(|_| limit > 0) else {
         return Ok(false);
     };
-    let rules = TurnRules { limit, unwatched_ms, longest_ms, see };
-    Ok(turns::take(name, &rules, &mut |before| {
+    let rules = PermitRules { limit, unwatched_ms, longest_ms, see };
+    Ok(start_permits::take(name, &rules, &mut |before| {
         os::say(&format!("gatevisor: {name}: queued, {before} before it: others are being started"));
     }))
 }

@@ -4,9 +4,9 @@
 //! expansion, dotenv files; and these programs:
 //! - the two interpreters: [`run_service`], which becomes the command that `run` describes, and
 //!   [`run_finish`], which distinguishes a permanent failure from a temporary one;
-//! - what the interpreter does before that: it waits for its turn to start ([`turns`]), checks who
-//!   has the home ([`home_lock`]), tells why it is started again ([`restart_reason`]) and restricts
-//!   itself ([`confine`]);
+//! - what the interpreter does before that: it waits for a permit to start
+//!   ([`start_permits`]), checks who has the home ([`home_lock`]), tells why it is started again
+//!   ([`restart_reason`]) and restricts itself ([`confine`]);
 //! - what it leaves beside the command: the prober (`probe`, [`http`], [`answerer`]) and the
 //!   receiver of the service's own reports ([`notify`]);
 //! - what the supervisor starts as a service's user, before a start or after a death
@@ -50,8 +50,8 @@ mod probe;
 mod readiness;
 pub mod render;
 pub mod restart_reason;
+pub mod start_permits;
 pub mod survivors;
-pub mod turns;
 
 pub use confine::settings::{Landlock, LimitName, ResourceLimit};
 pub use data_files::START_ERROR;

@@ -170,14 +170,14 @@ pub const fn is_ended(state: char) -> bool {
 ///
 /// # Errors
 /// There is no `/proc`.
-pub fn numbers() -> io::Result<impl Iterator<Item = i32>> {
+pub fn pids() -> io::Result<impl Iterator<Item = i32>> {
     let entries = fs::read_dir("/proc")?.flatten();
     Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
 /// Returns every visible process that has not ended; none if there is no `/proc`.
 pub fn all() -> impl Iterator<Item = Process> {
-    numbers().into_iter().flatten().filter_map(Process::of)
+    pids().into_iter().flatten().filter_map(Process::of)
 }
 
 /// Returns the last part of a path.

@@ -175,24 +175,25 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-    fn make(places: &RuntimeDirectories, agent: Option<&User>) {
-        if let OldScandir::Stays(_) = places.begin(agent).unwrap() {
-            let report = places.clear(agent).unwrap();
+    fn make(directories: &RuntimeDirectories, agent: Option<&User>) {
+        if let OldScandir::Stays(_) = directories.begin(agent).unwrap() {
+            let report = directories.clear(agent).unwrap();
             assert_eq!(report.problems, []);
         }
-        places.finish(agent).unwrap();
+        directories.finish(agent).unwrap();
     }
 
     #[test]
     fn places_are_made_anew_and_the_scandir_empty() {
         let root = tempfile::tempdir().unwrap();
-        let places = RuntimeDirectories::below(root.path());
-        make(&places, None);
-        fs::create_dir_all(places.scandir.join(".gateway-x.tmp/sub")).unwrap();
-        fs::write(places.scandir.join("file"), "").unwrap();
-        std::os::unix::fs::symlink(root.path().join("s6"), places.scandir.join("link")).unwrap();
-        make(&places, None);
-        let names: Vec<_> = fs::read_dir(&places.scandir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let directories = RuntimeDirectories::below(root.path());
+        make(&directories, None);
+        fs::create_dir_all(directories.scandir.join(".gateway-x.tmp/sub")).unwrap();
+        fs::write(directories.scandir.join("file"), "").unwrap();
+        std::os::unix::fs::symlink(root.path().join("s6"), directories.scandir.join("link")).unwrap();
+        make(&directories, None);
+        let names: Vec<_> =
+            fs::read_dir(&directories.scandir).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, [".s6-svscan"]);
         assert!(root.path().join("s6/basedir").is_dir());
     }
@@ -204,14 +205,14 @@ mod tests {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let places = RuntimeDirectories::below(root.path());
+        let directories = RuntimeDirectories::below(root.path());
         let agent = gatevisor_sys::user::lookup(b"10000").unwrap();
-        make(&places, Some(&agent));
-        let scandir = fs::metadata(&places.scandir).unwrap();
+        make(&directories, Some(&agent));
+        let scandir = fs::metadata(&directories.scandir).unwrap();
         assert_eq!((scandir.uid(), scandir.mode() & 0o777), (10_000, 0o755));
-        let svscan = fs::metadata(places.scandir.join(".s6-svscan")).unwrap();
+        let svscan = fs::metadata(directories.scandir.join(".s6-svscan")).unwrap();
         assert_eq!((svscan.uid(), svscan.mode() & 0o777), (0, 0o755));
-        let control = fs::metadata(places.scandir.join(".s6-svscan/control")).unwrap();
+        let control = fs::metadata(directories.scandir.join(".s6-svscan/control")).unwrap();
         assert!(control.file_type().is_fifo());
         assert_eq!((control.uid(), control.gid(), control.mode() & 0o777), (0, 10_000, 0o620));
     }
@@ -224,76 +225,76 @@ mod tests {
         }
         let root = tempfile::tempdir().unwrap();
         let run = root.path().join("run");
-        let places = RuntimeDirectories::below(&run);
+        let directories = RuntimeDirectories::below(&run);
         let agent = gatevisor_sys::user::lookup(b"10000").unwrap();
         let precious = root.path().join("precious");
         fs::create_dir_all(precious.join("inner")).unwrap();
         fs::write(precious.join("file"), "precious").unwrap();
         for place in ["service", "s6"] {
-            make(&places, Some(&agent));
+            make(&directories, Some(&agent));
             fs::rename(run.join(place), run.join(format!("moved-{place}"))).unwrap();
             std::os::unix::fs::symlink(&precious, run.join(place)).unwrap();
-            make(&places, Some(&agent));
+            make(&directories, Some(&agent));
             assert!(fs::symlink_metadata(run.join(place)).unwrap().is_dir());
             assert_eq!(fs::read(precious.join("file")).unwrap(), b"precious");
             assert_eq!(fs::read_dir(&precious).unwrap().count(), 2);
             assert_eq!(fs::metadata(&precious).unwrap().uid(), 0);
         }
         // Nor does a link in the scandir lead anywhere.
-        fs::create_dir(places.scandir.join("slot")).unwrap();
-        std::os::unix::fs::symlink(&precious, places.scandir.join("slot/data")).unwrap();
-        std::os::unix::fs::symlink(&precious, places.scandir.join("link")).unwrap();
-        make(&places, Some(&agent));
+        fs::create_dir(directories.scandir.join("slot")).unwrap();
+        std::os::unix::fs::symlink(&precious, directories.scandir.join("slot/data")).unwrap();
+        std::os::unix::fs::symlink(&precious, directories.scandir.join("link")).unwrap();
+        make(&directories, Some(&agent));
         assert_eq!(fs::read_dir(&precious).unwrap().count(), 2);
-        assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&directories.scandir).unwrap().count(), 1);
     }
 
     #[test]
     fn whatever_is_left_in_the_scandir_or_beside_it_the_places_are_made() {
         let root = tempfile::tempdir().unwrap();
-        let places = RuntimeDirectories::below(root.path());
-        make(&places, None);
+        let directories = RuntimeDirectories::below(root.path());
+        make(&directories, None);
         // Deeper than what is removed.
-        fs::create_dir_all(places.scandir.join(["d"; 600].join("/"))).unwrap();
-        make(&places, None);
-        assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
+        fs::create_dir_all(directories.scandir.join(["d"; 600].join("/"))).unwrap();
+        make(&directories, None);
+        assert_eq!(fs::read_dir(&directories.scandir).unwrap().count(), 1);
         // Every name that could be known beforehand.
         for attempt in 0..20 {
             fs::create_dir_all(root.path().join(format!(".service.{attempt}.not-ours/full"))).unwrap();
         }
-        fs::remove_dir_all(&places.scandir).unwrap();
-        std::os::unix::fs::symlink("/nowhere", &places.scandir).unwrap();
-        make(&places, None);
-        assert!(fs::symlink_metadata(&places.scandir).unwrap().is_dir());
+        fs::remove_dir_all(&directories.scandir).unwrap();
+        std::os::unix::fs::symlink("/nowhere", &directories.scandir).unwrap();
+        make(&directories, None);
+        assert!(fs::symlink_metadata(&directories.scandir).unwrap().is_dir());
     }
 
     #[test]
     fn many_things_in_the_scandir_are_all_removed() {
         let root = tempfile::tempdir().unwrap();
-        let places = RuntimeDirectories::below(root.path());
-        make(&places, None);
+        let directories = RuntimeDirectories::below(root.path());
+        make(&directories, None);
         for n in 0..1000 {
-            fs::create_dir_all(places.scandir.join(format!("s{n}/event"))).unwrap();
-            fs::write(places.scandir.join(format!("s{n}/run")), "").unwrap();
+            fs::create_dir_all(directories.scandir.join(format!("s{n}/event"))).unwrap();
+            fs::write(directories.scandir.join(format!("s{n}/run")), "").unwrap();
         }
-        fs::create_dir_all(places.scandir.join("a/".repeat(300))).unwrap();
-        make(&places, None);
-        assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
+        fs::create_dir_all(directories.scandir.join("a/".repeat(300))).unwrap();
+        make(&directories, None);
+        assert_eq!(fs::read_dir(&directories.scandir).unwrap().count(), 1);
     }
 
     #[test]
     fn what_was_in_the_scandir_is_moved_aside_in_one_step_and_removed_afterwards() {
         let root = tempfile::tempdir().unwrap();
-        let places = RuntimeDirectories::below(root.path());
-        assert_eq!(places.begin(None).unwrap(), OldScandir::None);
-        places.finish(None).unwrap();
-        fs::create_dir_all(places.scandir.join("slot/event")).unwrap();
+        let directories = RuntimeDirectories::below(root.path());
+        assert_eq!(directories.begin(None).unwrap(), OldScandir::None);
+        directories.finish(None).unwrap();
+        fs::create_dir_all(directories.scandir.join("slot/event")).unwrap();
         fs::create_dir(root.path().join(".service.mine")).unwrap();
-        assert_eq!(places.begin(None).unwrap(), OldScandir::Aside);
-        places.finish(None).unwrap();
-        assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 1);
+        assert_eq!(directories.begin(None).unwrap(), OldScandir::Aside);
+        directories.finish(None).unwrap();
+        assert_eq!(fs::read_dir(&directories.scandir).unwrap().count(), 1);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 4);
-        places.remove_old(|_| true);
+        directories.remove_old(|_| true);
         let mut left: Vec<_> =
             fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
@@ -303,31 +304,31 @@ mod tests {
     #[test]
     fn a_scandir_that_cannot_be_renamed_is_cleared_entry_by_entry() {
         let root = tempfile::tempdir().unwrap();
-        let places = RuntimeDirectories::below(root.path());
-        make(&places, None);
-        fs::create_dir_all(places.scandir.join("slot/event")).unwrap();
-        fs::write(places.scandir.join("file"), "").unwrap();
-        let report = places.clear(None).unwrap();
+        let directories = RuntimeDirectories::below(root.path());
+        make(&directories, None);
+        fs::create_dir_all(directories.scandir.join("slot/event")).unwrap();
+        fs::write(directories.scandir.join("file"), "").unwrap();
+        let report = directories.clear(None).unwrap();
         assert_eq!((report.progress.changed, report.problems), (3, Vec::new()));
-        assert_eq!(fs::read_dir(&places.scandir).unwrap().count(), 0);
-        places.remove_old(|_| true);
+        assert_eq!(fs::read_dir(&directories.scandir).unwrap().count(), 0);
+        directories.remove_old(|_| true);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
     }
 
     #[test]
     fn a_scandir_that_cannot_be_cleared_is_replaced_by_one_elsewhere_and_a_link_leads_to_it() {
         let root = tempfile::tempdir().unwrap();
-        let mut places = RuntimeDirectories::below(root.path());
-        make(&places, None);
-        places.move_elsewhere().unwrap();
-        places.finish(None).unwrap();
-        assert!(places.scandir.join(".s6-svscan").is_dir());
-        assert_eq!(fs::read_link(root.path().join("s6/scandir")).unwrap(), places.scandir);
+        let mut directories = RuntimeDirectories::below(root.path());
+        make(&directories, None);
+        directories.move_elsewhere().unwrap();
+        directories.finish(None).unwrap();
+        assert!(directories.scandir.join(".s6-svscan").is_dir());
+        assert_eq!(fs::read_link(root.path().join("s6/scandir")).unwrap(), directories.scandir);
         let again = RuntimeDirectories::below(root.path());
         make(&again, None);
         assert!(fs::symlink_metadata(root.path().join("s6/scandir")).is_err());
         // What the last life had there is removed as well.
-        let elsewhere = places.scandir.parent().unwrap();
+        let elsewhere = directories.scandir.parent().unwrap();
         again.remove_old(|_| true);
         assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
     }

@@ -139,7 +139,7 @@ fn standing(facts: &Facts) -> Option<Finding> {
             (Severity::Error, "gateways run here although this container does not hold the lock of the home")
         }
     };
-    let why = format!("{}{}", supervision.standing, keeping(supervision, running > 0));
+    let why = format!("{}{}", supervision.standing, keeper_state(supervision, running > 0));
     let finding = Finding::new(Check::Supervisor, severity, what, &why).at(&supervision.scandir);
     // It is killed, because it may be paused. Its supervisor starts it again, and it stops the
     // gateways or takes the lock.
@@ -149,7 +149,7 @@ fn standing(facts: &Facts) -> Option<Finding> {
 }
 
 /// Returns which program should have started the supervisor.
-fn keeping(supervision: &Supervision, gateways_run: bool) -> String {
+fn keeper_state(supervision: &Supervision, gateways_run: bool) -> String {
     let Some(keeper) = &supervision.keeper else {
         return "; no service of this container keeps or waits for it".to_owned();
     };

@@ -5,10 +5,10 @@
 //! Whatever is in place of a file, nothing here waits for it or reads all of a giant file. Links of
 //! a profile's owner are followed only with that owner's rights.
 
+mod home_paths;
 mod locks;
 mod lost;
 mod memory;
-mod places;
 pub(crate) mod process;
 mod profiles;
 
@@ -75,7 +75,7 @@ impl SeenSupervisor {
         let scan = ScanDir::new(scandir);
         let presence = match (scan.running(), by_path::look(scandir)) {
             (Ok(true), _) => Presence::Supervised,
-            (Ok(false) | Err(_), Err(error)) if places::is_missing(&error) => Presence::NoScandir,
+            (Ok(false) | Err(_), Err(error)) if home_paths::is_missing(&error) => Presence::NoScandir,
             (Ok(false), _) => Presence::Unsupervised,
             (Err(error), _) => Presence::Unknown(error.to_string()),
         };
@@ -124,10 +124,10 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
         HomeState::Unwritable(_) | HomeState::Writable => profiles::gather(manager, &mut unread),
     };
     let supervision = supervision(settings, &services);
-    let entries = places::entries(manager, &profiles, &groups_of(owner));
+    let entries = home_paths::entries(manager, &profiles, &groups_of(owner));
     let locks = locks::locks(manager, &profiles);
     let pid_files = locks::pid_files(manager, &profiles);
-    let disks = places::disks(manager, settings.is_container);
+    let disks = home_paths::disks(manager, settings.is_container);
     add_refused(manager, &mut unread);
     let left = if supervision.is_unsupervised() { left(manager) } else { Vec::new() };
     Facts {
@@ -180,12 +180,12 @@ fn home(manager: &ScandirManager, owner: (u32, u32)) -> HomeFact {
     let path = manager.home().root().to_owned();
     let state = match by_path::look(&path) {
         Ok(found) if found.is_directory() => {
-            places::refused(&path).map_or(HomeState::Writable, HomeState::Unwritable)
+            home_paths::refused(&path).map_or(HomeState::Writable, HomeState::Unwritable)
         }
         Ok(_) => HomeState::NotADirectory,
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => HomeState::NotADirectory,
         Err(error) if error.kind() == io::ErrorKind::NotFound => HomeState::Missing,
-        Err(error) => HomeState::Unwritable(places::why(&error)),
+        Err(error) => HomeState::Unwritable(home_paths::why(&error)),
     };
     HomeFact { path, state, owner }
 }
@@ -195,7 +195,7 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
     let scan = ScanDir::new(manager.scandir());
     let services = match scan.services() {
         Ok(services) => services,
-        Err(error) if places::is_missing(&error) => return Vec::new(),
+        Err(error) if home_paths::is_missing(&error) => return Vec::new(),
         Err(error) => {
             unread.push((manager.scandir().to_owned(), error.to_string()));
             return Vec::new();

@@ -10,7 +10,7 @@ use gatevisor_paths::by_path;
 use gatevisor_slot::dotenv;
 use gatevisor_wire::log_script::LogScript;
 
-use super::places;
+use super::home_paths;
 use crate::facts::{EnvironmentFile, LogDirectory, ProfileFact, Secret};
 use gatevisor_gateways::desired;
 use gatevisor_gateways::manager::ScandirManager;
@@ -58,7 +58,7 @@ fn fact(manager: &ScandirManager, profile: Profile) -> ProfileFact {
     ProfileFact {
         desired_state,
         state_file: home.join(file),
-        refused: places::refused(&home),
+        refused: home_paths::refused(&home),
         environment_path: files.last().cloned(),
         environment: files.into_iter().filter_map(environment).collect(),
         log: log_directory(manager, &name).map(log),
@@ -85,7 +85,14 @@ fn environment(path: PathBuf) -> Option<EnvironmentFile> {
     let mode = by_path::look(&path).map_or(0, |found| found.mode & 0o777);
     let has_mark = bytes.starts_with(gatevisor_wire::script::BYTE_ORDER_MARK);
     let values = dotenv::parse(&bytes).into_iter().map(|(name, value)| (name, Secret(value))).collect();
-    Some(EnvironmentFile { mode, is_reachable: places::is_reachable(&path), problem, has_mark, values, path })
+    Some(EnvironmentFile {
+        mode,
+        is_reachable: home_paths::is_reachable(&path),
+        problem,
+        has_mark,
+        values,
+        path,
+    })
 }
 
 /// Returns the directory of a gateway's log, according to its slot, or else according to the
@@ -106,7 +113,7 @@ fn log_directory(manager: &ScandirManager, name: &ProfileName) -> Option<PathBuf
 fn log(path: PathBuf) -> LogDirectory {
     let (is_open, is_directory) = match by_path::look_itself(&path) {
         Ok(found) => (Some(found.mode & OPEN == OPEN), found.is_directory()),
-        Err(error) if places::is_missing(&error) => (None, false),
+        Err(error) if home_paths::is_missing(&error) => (None, false),
         // Whoever may not look does not know of anything wrong.
         Err(_) => (Some(true), true),
     };

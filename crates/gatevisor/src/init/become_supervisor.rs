@@ -29,7 +29,7 @@ const COMM: &str = "s6-svscan";
 impl ContainerBoot<'_> {
     /// Makes the supervisor hold the lock, and records for every start of a gateway which file that
     /// is, because the home's owner may put another file in its place.
-    fn pass_lock(&self, places: &RuntimeDirectories) {
+    fn pass_lock(&self, directories: &RuntimeDirectories) {
         let held = match &self.lock {
             HomeLock::NotAsked => return,
             HomeLock::NotHeld => None,
@@ -39,7 +39,7 @@ impl ContainerBoot<'_> {
             },
         };
         let boot = home_lock::BootNote { held, home: self.home.clone() };
-        let written = OpenHome::open(&places.scandir).map_err(|error| error.to_string());
+        let written = OpenHome::open(&directories.scandir).map_err(|error| error.to_string());
         if let Err(why) = written.and_then(|scandir| boot.write(&scandir).map_err(|errno| errno.to_string()))
         {
             out::warn(&format!(
@@ -49,12 +49,12 @@ impl ContainerBoot<'_> {
     }
 
     /// Replaces this process by the supervisor. Returns only if that fails, with the reason.
-    pub(super) fn become_supervisor(mut self, places: &RuntimeDirectories) -> CommandError {
+    pub(super) fn become_supervisor(mut self, directories: &RuntimeDirectories) -> CommandError {
         let failed = |what: &dyn std::fmt::Display| {
             CommandError::new(Exit::System, format!("cannot become the supervisor: {what}"))
         };
         // Held until the supervisor ends, which this process becomes.
-        let _presence = presence::announce(&places.root).inspect_err(|error| {
+        let _presence = presence::announce(&directories.root).inspect_err(|error| {
             out::warn(&format!("`gatevisor health --supervisor` will see no supervisor: {error}"));
         });
         let (command, shown) = self.command();
@@ -64,7 +64,7 @@ impl ContainerBoot<'_> {
         };
         let home = enter::user_home(self.user.as_ref(), &self.home);
         environment::set(&mut self.variables, "HOME", home);
-        self.pass_lock(places);
+        self.pass_lock(directories);
         let grace = limits::grace_ms(&self.variables).to_string();
         let services = limits::max_services(&self.variables).to_string();
         let number = passed.as_raw_fd().to_string();
@@ -85,7 +85,7 @@ impl ContainerBoot<'_> {
         ]
         .map(OsStr::new)
         .to_vec();
-        argv.push(places.scandir.as_os_str());
+        argv.push(directories.scandir.as_os_str());
         argv.push(OsStr::new("--"));
         argv.extend(shown.iter().map(OsString::as_os_str));
         let argv: Result<Vec<CString>, _> =

@@ -1,7 +1,7 @@
 //! The run-time directories of a container, whatever an earlier life left in them.
 //!
 //! *Lives here:* the order of the attempts, who makes them, and the messages to the operator.
-//! *Does not live here:* each attempt (`gatevisor_boot::places`).
+//! *Does not live here:* each attempt (`gatevisor_boot::runtime_directories`).
 //!
 //! Usually the scandir is renamed and made anew, which takes no time. A child does the parts that
 //! take time, within a limit, so that a request to end is obeyed meanwhile. After the limit, the
@@ -27,64 +27,64 @@ const LOWEST: i32 = 19;
 /// Makes the run-time directories with an empty scandir. The scandir is elsewhere if its own place
 /// cannot be emptied.
 pub(super) fn make(
-    places: &mut RuntimeDirectories,
+    directories: &mut RuntimeDirectories,
     user: Option<&User>,
     runner: &mut ChildRunner,
     limit: Option<Duration>,
 ) -> Result<io::Result<()>, Stop> {
-    let old = match places.begin(user) {
+    let old = match directories.begin(user) {
         Ok(old) => old,
         Err(error) => return Ok(Err(error)),
     };
     let is_usable = match old {
         OldScandir::None | OldScandir::Aside => true,
-        OldScandir::Stays(reason) => is_cleared(places, user, reason, runner, limit)?,
+        OldScandir::Stays(reason) => is_cleared(directories, user, reason, runner, limit)?,
     };
-    let finished = finish(places, user, is_usable);
+    let finished = finish(directories, user, is_usable);
     if finished.is_ok() && old != OldScandir::None {
-        remove_later(places, user);
+        remove_later(directories, user);
     }
     Ok(finished)
 }
 
-fn finish(places: &mut RuntimeDirectories, user: Option<&User>, is_usable: bool) -> io::Result<()> {
-    let usual = places.scandir.clone();
-    let problem = match is_usable.then(|| places.finish(user)) {
+fn finish(directories: &mut RuntimeDirectories, user: Option<&User>, is_usable: bool) -> io::Result<()> {
+    let usual = directories.scandir.clone();
+    let problem = match is_usable.then(|| directories.finish(user)) {
         Some(Ok(())) => return Ok(()),
         Some(Err(error)) => format!(": {error}"),
         None => String::new(),
     };
-    places.move_elsewhere()?;
-    places.finish(user)?;
+    directories.move_elsewhere()?;
+    directories.finish(user)?;
     out::warn(&format!(
         "`{}` cannot be used in this life{problem}; services are in `{}`, where the agent's own command line does not look",
         usual.display(),
-        places.scandir.display()
+        directories.scandir.display()
     ));
     Ok(())
 }
 
 /// Lets a child empty the scandir; returns whether only mounts are left.
 fn is_cleared(
-    places: &RuntimeDirectories,
+    directories: &RuntimeDirectories,
     user: Option<&User>,
     reason: Errno,
     runner: &mut ChildRunner,
     limit: Option<Duration>,
 ) -> Result<bool, Stop> {
     let ended = runner.run(limit, || {
-        let report = match places.clear(user) {
+        let report = match directories.clear(user) {
             Ok(report) => report,
             Err(error) => {
-                out::warn(&format!("cannot empty `{}`: {error}", places.scandir.display()));
+                out::warn(&format!("cannot empty `{}`: {error}", directories.scandir.display()));
                 return 1;
             }
         };
         for mount in report.mounts {
-            out::warn(&format!("`{}` is another file system, and is left alone", shown(places, &mount)));
+            out::warn(&format!("`{}` is another file system, and is left alone", shown(directories, &mount)));
         }
         for problem in &report.problems {
-            out::warn(&format!("cannot remove `{}`: {}", shown(places, &problem.path), problem.why));
+            out::warn(&format!("cannot remove `{}`: {}", shown(directories, &problem.path), problem.why));
         }
         i32::from(!report.problems.is_empty())
     });
@@ -93,7 +93,7 @@ fn is_cleared(
         Err(error @ ChildError::TooLong(_)) => {
             out::warn(&format!(
                 "emptying `{}`, which could not be renamed ({reason}), {error} (`{}`)",
-                places.scandir.display(),
+                directories.scandir.display(),
                 limits::STEP_VARIABLE
             ));
             Ok(false)
@@ -102,30 +102,30 @@ fn is_cleared(
     }
 }
 
-fn shown(places: &RuntimeDirectories, path: &Path) -> String {
-    places.scandir.join(path).display().to_string()
+fn shown(directories: &RuntimeDirectories, path: &Path) -> String {
+    directories.scandir.join(path).display().to_string()
 }
 
 /// Starts a process that removes the scandirs of earlier lives while the container starts: first
 /// the agent's files as the agent, then the few of root's as root.
-fn remove_later(places: &RuntimeDirectories, user: Option<&User>) {
+fn remove_later(directories: &RuntimeDirectories, user: Option<&User>) {
     let job = || {
         signal::unblock_all();
         let _ = setpriority_process(None, LOWEST);
         let Some(user) = user else {
-            places.remove_old(|_| true);
+            directories.remove_old(|_| true);
             return 0;
         };
         let child = process::fork_child(|| {
             if user::assume(user).is_ok() {
-                places.remove_old(|_| true);
+                directories.remove_old(|_| true);
             }
             0
         });
         if let Ok(child) = child {
             let _ = waitpid(Some(child), WaitOptions::empty());
         }
-        places.remove_old_of_roots();
+        directories.remove_old_of_roots();
         0
     };
     if let Err(errno) = process::fork_beside(job) {

@@ -3,7 +3,7 @@
 //! *Does not live here:* reading the definition; rules that several parts of it share (`fault`).
 
 use gatevisor_slot::live::Live;
-use gatevisor_slot::turns;
+use gatevisor_slot::start_permits;
 
 use super::fault::{Fault, below, expandable, fault, file_name, variable};
 use super::{AgentDefinition, GatewayDefinition, Placeholders, SeedFile};
@@ -116,7 +116,7 @@ fn times(gateway: &GatewayDefinition) -> Result<(), Fault> {
     if gateway.start_window_ms > 0 {
         timeout("gateway.start-window-ms", gateway.start_window_ms)?;
     }
-    turns::check(&gateway.start_parallel).or_else(|why| fault("gateway.start-parallel", why))
+    start_permits::check(&gateway.start_parallel).or_else(|why| fault("gateway.start-parallel", why))
 }
 
 fn restart_signal(gateway: &GatewayDefinition) -> Result<(), Fault> {

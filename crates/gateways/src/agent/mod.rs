@@ -29,7 +29,7 @@ mod topology;
 use std::collections::BTreeMap;
 
 use gatevisor_slot::live::{Live, Number};
-use gatevisor_slot::turns;
+use gatevisor_slot::start_permits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -245,7 +245,7 @@ const fn default_start_window() -> u64 {
 }
 
 fn default_start_parallel() -> Number {
-    Number::Text(turns::AUTO.to_owned())
+    Number::Text(start_permits::AUTO.to_owned())
 }
 
 const fn default_stop_timeout() -> u64 {

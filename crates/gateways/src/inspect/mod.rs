@@ -9,7 +9,7 @@
 //! **Source:** s6-svstat(8), *Programmatic usage*.
 
 mod deaths;
-mod keeping;
+mod log_health;
 mod report;
 mod runs;
 mod served;
@@ -188,10 +188,10 @@ impl<'a> ReportSources<'a> {
         let pid = observed.status.and_then(|status| status.pid);
         let memory = pid.and_then(|pid| self.usage.get(&pid).copied());
         let desired_state = observed.profile.as_ref().map(|name| desired_state(manager, name));
-        let kept = keeping::log_error(&manager.scandir().join(&observed.service));
+        let kept = log_health::log_error(&manager.scandir().join(&observed.service));
         let is_older = observed.profile.as_ref().map_or(Some(false), |name| is_older(manager, name, pid));
         let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, self.now)
-            .keeping(kept.as_ref())
+            .with_log_error(kept.as_ref())
             .older(is_older)
             .writing(RunLines::of(observed, [self.supervisor_began, made(manager, observed)]));
         let (live, restarted) = followed(manager, &report);

@@ -155,7 +155,7 @@ impl ServiceReport {
 
     /// Returns the report of a service whose log daemon notes this error.
     #[must_use]
-    pub(super) fn keeping(mut self, log_error: Option<&LogError>) -> Self {
+    pub(super) fn with_log_error(mut self, log_error: Option<&LogError>) -> Self {
         // A service without a supervisor has no log daemon, so the note is old.
         let log_error = log_error.filter(|_| self.state != ServiceState::NotSupervised);
         self.log_problem = log_error.map(|log_error| log_error.reason.clone());

@@ -10,7 +10,7 @@ use gatevisor_liveness::{LivePolicy, Liveness};
 use gatevisor_paths::by_path;
 use gatevisor_slot::live::{self, Live};
 use gatevisor_slot::notify::{self, Said};
-use gatevisor_slot::turns::StartSeen;
+use gatevisor_slot::start_permits::StartSeen;
 use serde::{Serialize, Serializer};
 
 use super::publish::{beat_of, directory, last_restarted, record_of, seen_beat, seen_record};

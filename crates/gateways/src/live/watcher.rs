@@ -14,7 +14,7 @@ use gatevisor_client::{ServiceDir, status_view};
 use gatevisor_liveness::{
     Attended, Attention, EvidenceKind, Fleet, FollowedService, LiveEffect, LiveFinding, Liveness,
 };
-use gatevisor_slot::turns;
+use gatevisor_slot::start_permits;
 use gatevisor_sys::clock::{monotonic_ms, timespec};
 use jiff::Timestamp;
 use rustix::event::{PollFd, poll};
@@ -137,7 +137,7 @@ impl LiveWatcher {
         self.take_answers(now, &mut out);
         self.look(now, &mut out);
         self.reap(now, &mut out);
-        self.fleet.turn(now, &mut out);
+        self.fleet.decide(now, &mut out);
         for effect in out {
             self.perform(effect, now)?;
         }
@@ -165,7 +165,7 @@ impl LiveWatcher {
         // A scandir that cannot be read at the moment tells nothing about any gateway.
         let Ok(names) = self.manager.list() else { return };
         // Others may wait for the end of a start.
-        let some_wait = || turns::turns(self.manager.scandir()).waiting().next().is_some();
+        let some_wait = || start_permits::all(self.manager.scandir()).waiting().next().is_some();
         if self.gone.values().any(|since| now.since(*since) < SOON_MS) || some_wait() {
             self.scan = now.plus(SCAN_SOON_MS);
         }

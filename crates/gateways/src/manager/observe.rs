@@ -7,7 +7,7 @@ use std::path::Path;
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ExecProgress, ServiceDir, status_view};
-use gatevisor_slot::turns;
+use gatevisor_slot::start_permits;
 use gatevisor_wire::fail_code::FailCode;
 use rustix::fs::OFlags;
 
@@ -43,7 +43,7 @@ fn words<T>(dir: &ServiceDir, file: &'static str, parse: impl Fn(&[u8]) -> Optio
 
 /// Returns how many starts wait before a service's own, where that waits for its turn.
 pub(super) fn queued(dir: &ServiceDir) -> Option<usize> {
-    turns::before(dir.path().parent()?, dir.status().ok()?.pid?.get())
+    start_permits::before(dir.path().parent()?, dir.status().ok()?.pid?.get())
 }
 
 /// Returns what can be seen of one service directory.

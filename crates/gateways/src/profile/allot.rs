@@ -97,11 +97,11 @@ impl ExitError for AllotError {
 
 /// The right to choose a port: as long as it is held, nobody else chooses one.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct PortLock {
     _lock: Option<OwnedFd>,
 }
 
-impl Turn {
+impl PortLock {
     /// Waits for it, if a port is going to be chosen; the directory of profiles exists.
     pub(super) fn wait(home: &Home, agent: &AgentDefinition, own: &OwnVariables) -> Result<Self, AllotError> {
         if !own.needs_free_port(agent) {
@@ -130,13 +130,13 @@ impl OwnVariables {
         }
     }
 
-    /// Returns all variables of the new profile; `_turn` is held until the profile is there.
+    /// Returns all variables of the new profile; `_port_lock` is held until the profile is there.
     pub(super) fn complete(
         &self,
         home: &Home,
         agent: &AgentDefinition,
         others: impl Iterator<Item = ProfileName>,
-        _turn: &Turn,
+        _port_lock: &PortLock,
     ) -> Result<Assignments, AllotError> {
         let mut all = self.given.clone();
         let definition = agent.doctor.ports.first();

@@ -18,7 +18,7 @@ use gatevisor_wire::exit::{Exit, ExitError};
 use rustix::fs::{AtFlags, Mode, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
 
-use super::allot::{AllotError, OwnVariables, Turn};
+use super::allot::{AllotError, OwnVariables, PortLock};
 use super::home::{Home, PROFILES};
 use super::name::{ProfileName, shown};
 use crate::agent::{AgentDefinition, SeedFile};
@@ -238,16 +238,16 @@ pub fn create_with(
     let write = |source| CreateError::Write { name: name.clone(), path: home.profiles_dir(), source };
     let made = Ancestors::make(&home.profiles_dir()).map_err(write)?;
     // Held until the profile is there, so that the next one finds its port taken.
-    let turn = Turn::wait(home, agent, own)?;
+    let port_lock = PortLock::wait(home, agent, own)?;
     let others = list(home, agent)?.into_iter().map(|profile| profile.name);
-    let variables = own.complete(home, agent, others, &turn)?;
+    let variables = own.complete(home, agent, others, &port_lock)?;
     let staging = stage(home, agent, &variables).map_err(write)?;
     let published = staging.publish(name.as_str()).map_err(|errno| match errno {
         Errno::EXIST => exists(),
         errno => write(errno.into()),
     })?;
     drop(published);
-    drop(turn);
+    drop(port_lock);
     made.keep().map_err(write)?;
     open_directory(&home.profiles_dir()).and_then(|profiles| Ok(fsync(profiles)?)).map_err(write)?;
     let warning =

@@ -210,15 +210,15 @@ impl ProfileWatcher {
 
     /// Does what there is to do now, without waiting for new profiles to be complete.
     pub fn catch_up(&mut self) -> Result<(), WatchProfilesError> {
-        self.turn()?;
+        self.look_again()?;
         self.tracker.complete_all(self.now());
-        self.turn()
+        self.look_again()
     }
 
     /// Watches. Returns only if it cannot go on, with the reason.
     pub fn run(mut self) -> WatchProfilesError {
         loop {
-            if let Err(error) = self.turn().and_then(|()| self.wait()) {
+            if let Err(error) = self.look_again().and_then(|()| self.wait()) {
                 return error;
             }
         }
@@ -239,7 +239,7 @@ impl ProfileWatcher {
     }
 
     /// Looks at everything, and does what follows. What happens meanwhile is reported again.
-    fn turn(&mut self) -> Result<(), WatchProfilesError> {
+    fn look_again(&mut self) -> Result<(), WatchProfilesError> {
         let changed = self.subscription.take().map_err(|source| self.deaf(source))?;
         for name in changed.slots.iter().filter_map(|entry| profile_of(entry)) {
             self.made(name);

@@ -83,7 +83,7 @@ impl AllProcesses {
     pub fn now() -> io::Result<Self> {
         let user = rustix::process::geteuid().as_raw();
         let mut all = Vec::new();
-        for pid in proc::numbers()? {
+        for pid in proc::pids()? {
             // The environments of other users' processes cannot be seen, so nothing is lost by not
             // trying.
             let owner = statat(CWD, format!("/proc/{pid}"), AtFlags::SYMLINK_NOFOLLOW);

@@ -1,7 +1,7 @@
-//! Starts that take turns: the setting `start-parallel`. It limits how many gateways of a scandir
+//! Permits to start: the setting `start-parallel`. It limits how many gateways of a scandir
 //! start at the same time, because many starts at once on few processors are all late.
 //!
-//! *Lives here:* the setting, the file of the list, and waiting for a turn.
+//! *Lives here:* the setting, the file of the list, and waiting for a permit.
 //! *Does not live here:* who is next (`list`); whether a gateway works, which the caller finds out.
 //!
 //! The interpreter of `run` waits; neither the supervisor nor a watcher has a part in it. So a
@@ -29,7 +29,7 @@ use crate::os;
 
 mod list;
 
-pub use list::{StartSpan, StartTurn, StartTurns};
+pub use list::{StartPermit, StartPermits, StartSpan};
 
 /// The directory of the list in a scandir. Supervisors skip names that begin with a dot.
 pub const DIRECTORY: &str = ".turns";
@@ -50,9 +50,9 @@ const MOST: usize = 100_000;
 /// Milliseconds between two looks of the process that has waited longest; others look less often.
 const LOOK_MS: u64 = 25;
 const LONGEST_LOOK_MS: u64 = 1_000;
-/// Milliseconds after which a process that cannot change the list starts without a turn.
+/// Milliseconds after which a process that cannot change the list starts without a permit.
 const STUCK_MS: u64 = 5_000;
-/// Milliseconds after which a process starts without a turn, whatever the list says.
+/// Milliseconds after which a process starts without a permit, whatever the list says.
 const LONGEST_WAIT_MS: u64 = 3_600_000;
 
 /// What is known of a gateway that is starting.
@@ -99,23 +99,23 @@ pub(crate) fn wrong() -> String {
 }
 
 /// Returns the starts of a scandir that wait or are in progress, according to the list.
-pub fn turns(scandir: &Path) -> StartTurns {
+pub fn all(scandir: &Path) -> StartPermits {
     let opened = by_path::open(scandir, OFlags::RDONLY | OFlags::DIRECTORY)
         .and_then(|scandir| file::open_directory(&scandir, DIRECTORY));
-    let mut turns = opened.map(|directory| read(&directory).unwrap_or_default()).unwrap_or_default();
+    let mut permits = opened.map(|directory| read(&directory).unwrap_or_default()).unwrap_or_default();
     // A process that was killed while it waited stays in the list until the next start.
-    turns.0.retain(|turn| turn.span.is_some() || process(turn).is_some());
-    turns
+    permits.0.retain(|permit| permit.span.is_some() || process(permit).is_some());
+    permits
 }
 
 /// Returns how many starts wait before the one of this process; `None` if it does not wait.
 pub fn before(scandir: &Path, pid: i32) -> Option<usize> {
-    turns(scandir).before(pid)
+    all(scandir).before(pid)
 }
 
 /// The limit, how long this start counts, and the function that finds out about others.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TurnRules {
+pub(crate) struct PermitRules {
     pub limit: usize,
     /// Milliseconds for which it counts if nobody looks whether it works.
     pub unwatched_ms: u64,
@@ -123,7 +123,7 @@ pub(crate) struct TurnRules {
     pub see: SeeStart,
 }
 
-impl TurnRules {
+impl PermitRules {
     fn span(&self) -> StartSpan {
         let now = monotonic_ms();
         StartSpan {
@@ -135,15 +135,15 @@ impl TurnRules {
 
 /// Returns when the service whose directory is the working directory may start, and whether it had
 /// to wait. `tell` is called once, with the number of starts before it.
-pub(crate) fn take(service: &str, rules: &TurnRules, tell: &mut dyn FnMut(usize)) -> bool {
+pub(crate) fn take(service: &str, rules: &PermitRules, tell: &mut dyn FnMut(usize)) -> bool {
     let own = os::own_pid().map(Pid::get).and_then(Process::of);
-    let Some((own, place)) = own.zip(TurnPlace::here().ok()) else { return false };
+    let Some((own, place)) = own.zip(PermitDirectory::here().ok()) else { return false };
     let (mut has_waited, mut free_at) = (false, monotonic_ms());
     let until = free_at.saturating_add(LONGEST_WAIT_MS);
     while monotonic_ms() < until {
         let before = match place.attempt(service, &own, rules) {
-            Ok(Some(TurnTaken::Now)) | Err(_) => return has_waited,
-            Ok(Some(TurnTaken::Behind(before))) => {
+            Ok(Some(PermitAnswer::Now)) | Err(_) => return has_waited,
+            Ok(Some(PermitAnswer::Behind(before))) => {
                 free_at = monotonic_ms();
                 Some(before)
             }
@@ -159,20 +159,20 @@ pub(crate) fn take(service: &str, rules: &TurnRules, tell: &mut dyn FnMut(usize)
     has_waited
 }
 
-/// The result of asking for a turn.
-enum TurnTaken {
+/// The result of asking for a permit.
+enum PermitAnswer {
     Now,
     /// This many wait before this one.
     Behind(usize),
 }
 
 /// The place of the list.
-struct TurnPlace {
+struct PermitDirectory {
     scandir: PathBuf,
     directory: OwnedFd,
 }
 
-impl TurnPlace {
+impl PermitDirectory {
     /// Returns the place in the scandir that holds the working directory, if it belongs to this
     /// user.
     fn here() -> Result<Self, Errno> {
@@ -189,62 +189,67 @@ impl TurnPlace {
         is_own.then_some(Self { scandir, directory }).ok_or(Errno::PERM)
     }
 
-    /// Asks for a turn once; `None` if another process is just changing the list.
-    fn attempt(&self, service: &str, own: &Process, rules: &TurnRules) -> Result<Option<TurnTaken>, Errno> {
+    /// Asks for a permit once; `None` if another process is just changing the list.
+    fn attempt(
+        &self,
+        service: &str,
+        own: &Process,
+        rules: &PermitRules,
+    ) -> Result<Option<PermitAnswer>, Errno> {
         let Some(_lock) = file::lock(&self.directory, LOCK)? else { return Ok(None) };
         // Nobody waits for a list that is too long.
-        let Some(written) = read(&self.directory) else { return Ok(Some(TurnTaken::Now)) };
-        let mut turns = written.clone();
-        self.forget_what_is_over(&mut turns, rules);
-        if !turns.0.iter().any(|turn| turn.pid == own.pid && turn.began == own.began) {
+        let Some(written) = read(&self.directory) else { return Ok(Some(PermitAnswer::Now)) };
+        let mut permits = written.clone();
+        self.forget_what_is_over(&mut permits, rules);
+        if !permits.0.iter().any(|permit| permit.pid == own.pid && permit.began == own.began) {
             let (pid, began, service) = (own.pid, own.began, service.to_owned());
-            turns.0.push(StartTurn { pid, began, span: None, service, is_stopped: false });
+            permits.0.push(StartPermit { pid, began, span: None, service, is_stopped: false });
         }
-        let may_begin = turns.may_begin(own.pid, rules.limit);
+        let may_begin = permits.may_begin(own.pid, rules.limit);
         if may_begin {
-            turns.begin(own.pid, rules.span());
+            permits.begin(own.pid, rules.span());
         }
-        let text = turns.encode();
+        let text = permits.encode();
         if text != written.encode() {
             file::publish(&self.directory, LIST, NEW, text.as_bytes(), Mode::from_raw_mode(0o644))?;
         }
-        let before = turns.before(own.pid).unwrap_or_default();
-        Ok(Some(if may_begin { TurnTaken::Now } else { TurnTaken::Behind(before) }))
+        let before = permits.before(own.pid).unwrap_or_default();
+        Ok(Some(if may_begin { PermitAnswer::Now } else { PermitAnswer::Behind(before) }))
     }
 
     /// Removes the starts that are over. Of the waiting ones, only as many are checked as may
     /// start: the others do not matter yet.
-    fn forget_what_is_over(&self, turns: &mut StartTurns, rules: &TurnRules) {
+    fn forget_what_is_over(&self, permits: &mut StartPermits, rules: &PermitRules) {
         let mut waiting = 0_usize;
-        turns.0.retain_mut(|turn| {
-            if turn.span.is_none() && waiting >= rules.limit {
+        permits.0.retain_mut(|permit| {
+            if permit.span.is_none() && waiting >= rules.limit {
                 return true;
             }
-            let Some(process) = process(turn) else { return false };
-            turn.is_stopped = process.is_stopped;
-            let Some(span) = turn.span else {
-                let waits = !self.has_begun(turn);
-                waiting = waiting.saturating_add(usize::from(waits && !turn.is_stopped));
+            let Some(process) = process(permit) else { return false };
+            permit.is_stopped = process.is_stopped;
+            let Some(span) = permit.span else {
+                let waits = !self.has_begun(permit);
+                waiting = waiting.saturating_add(usize::from(waits && !permit.is_stopped));
                 return waits;
             };
-            !self.is_over(turn, span, rules.see)
+            !self.is_over(permit, span, rules.see)
         });
     }
 
-    /// Returns whether a process that is listed as waiting has gone on without a turn, because it
+    /// Returns whether a process that is listed as waiting has gone on without a permit, because it
     /// could not change the list.
-    fn has_begun(&self, turn: &StartTurn) -> bool {
+    fn has_begun(&self, permit: &StartPermit) -> bool {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let Ok(service) = by_path::open(self.scandir.join(&turn.service), flags) else { return false };
+        let Ok(service) = by_path::open(self.scandir.join(&permit.service), flags) else { return false };
         let mut buffer = [0; MARK_BYTES];
         let mark = file::read_small(&service, files::STARTED, &mut buffer).ok();
-        mark.and_then(StartMark::decode).is_some_and(|mark| mark.pid.get() == turn.pid)
+        mark.and_then(StartMark::decode).is_some_and(|mark| mark.pid.get() == permit.pid)
     }
 
-    fn is_over(&self, turn: &StartTurn, span: StartSpan, see: SeeStart) -> bool {
+    fn is_over(&self, permit: &StartPermit, span: StartSpan, see: SeeStart) -> bool {
         let now = monotonic_ms();
         now >= span.until_ms
-            || match see(&self.scandir.join(&turn.service), turn.pid) {
+            || match see(&self.scandir.join(&permit.service), permit.pid) {
                 StartSeen::Over => true,
                 StartSeen::NotYet => false,
                 StartSeen::Unwatched => now >= span.unwatched_until_ms,
@@ -253,15 +258,15 @@ impl TurnPlace {
 }
 
 /// Returns the process of a start, if it exists.
-fn process(turn: &StartTurn) -> Option<Process> {
-    Process::of(turn.pid).filter(|process| process.began == turn.began)
+fn process(permit: &StartPermit) -> Option<Process> {
+    Process::of(permit.pid).filter(|process| process.began == permit.began)
 }
 
 /// Returns the list, which is empty if it cannot be read; `None` if it is too long.
-fn read(directory: impl AsFd) -> Option<StartTurns> {
+fn read(directory: impl AsFd) -> Option<StartPermits> {
     let mut buffer = vec![0; MAX_BYTES];
     let bytes = file::read_small(directory, LIST, &mut buffer).unwrap_or_default();
-    (bytes.len() < MAX_BYTES).then(|| StartTurns::decode(bytes))
+    (bytes.len() < MAX_BYTES).then(|| StartPermits::decode(bytes))
 }
 
 /// Waits before another look: the more starts are before this one, the longer.
@@ -279,16 +284,16 @@ mod tests {
 
     use super::*;
 
-    /// Asks once for a turn, with a limit of one, in a scandir with this list; returns whether it
+    /// Asks once for a permit, with a limit of one, in a scandir with this list; returns whether it
     /// got one.
     fn attempt(scandir: &Path, list: &str) -> bool {
         fs::create_dir_all(scandir.join(DIRECTORY)).unwrap();
         fs::write(scandir.join(DIRECTORY).join(LIST), list).unwrap();
         let directory = file::open_directory(CWD, scandir.join(DIRECTORY)).unwrap();
-        let place = TurnPlace { scandir: scandir.to_owned(), directory };
-        let rules = TurnRules { limit: 1, unwatched_ms: 1, longest_ms: 1, see: |_, _| StartSeen::NotYet };
+        let place = PermitDirectory { scandir: scandir.to_owned(), directory };
+        let rules = PermitRules { limit: 1, unwatched_ms: 1, longest_ms: 1, see: |_, _| StartSeen::NotYet };
         let own = Process::of(std::process::id().cast_signed()).unwrap();
-        matches!(place.attempt("gateway-own", &own, &rules), Ok(Some(TurnTaken::Now)))
+        matches!(place.attempt("gateway-own", &own, &rules), Ok(Some(PermitAnswer::Now)))
     }
 
     #[test]

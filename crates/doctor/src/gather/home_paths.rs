@@ -76,22 +76,22 @@ fn disk(path: &Path) -> Option<Disk> {
 /// before its contents.
 pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups: &[u32]) -> Vec<OwnedEntry> {
     let root = manager.home().root();
-    let mut places: Vec<(PathBuf, Option<&ProfileName>)> = vec![
+    let mut paths: Vec<(PathBuf, Option<&ProfileName>)> = vec![
         (root.to_owned(), None),
         (manager.home().profiles_dir(), None),
         (root.join(&manager.agent().gateway.boot_log), None),
     ];
     for profile in profiles {
         let name = Some(&profile.name);
-        places.push((profile.home.clone(), name));
-        places.extend(profile.environment.iter().map(|file| (file.path.clone(), name)));
-        places.push((profile.state_file.clone(), name));
+        paths.push((profile.home.clone(), name));
+        paths.extend(profile.environment.iter().map(|file| (file.path.clone(), name)));
+        paths.push((profile.state_file.clone(), name));
         if let Some(log) = &profile.log {
             // The directories on the way to it count as well, because they are made with it.
             let way = log.path.ancestors().skip(1).take_while(|path| path.starts_with(root) && *path != root);
-            places.extend(way.map(|path| (path.to_owned(), None)));
-            places.push((log.path.clone(), name));
-            places.push((log.path.join("current"), name));
+            paths.extend(way.map(|path| (path.to_owned(), None)));
+            paths.push((log.path.clone(), name));
+            paths.push((log.path.join("current"), name));
         }
     }
     // A directory into which its owner may not look is not known to be a profile; a directory with
@@ -102,9 +102,9 @@ pub(super) fn entries(manager: &ScandirManager, profiles: &[ProfileFact], groups
         .filter(|(_, kind)| kind.is_dir())
         .filter_map(|(name, _)| Some((profiles_dir.join(&name), ProfileName::from_os(&name).ok()?)))
         .collect();
-    places.extend(closed.iter().map(|(path, name)| (path.clone(), Some(name))));
+    paths.extend(closed.iter().map(|(path, name)| (path.clone(), Some(name))));
     let mut seen = BTreeSet::new();
-    let mut entries: Vec<OwnedEntry> = places
+    let mut entries: Vec<OwnedEntry> = paths
         .into_iter()
         .filter(|(path, _)| seen.insert(path.clone()))
         .filter_map(|(path, profile)| entry(root, path, profile.cloned(), groups))
