@@ -10,6 +10,7 @@ mod home;
 mod support;
 
 mod agents;
+mod alerts;
 mod background;
 mod causes;
 mod completion;

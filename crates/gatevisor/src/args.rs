@@ -3,6 +3,7 @@
 //! *Does not live here:* what the verbs do.
 
 mod agents;
+mod alerts;
 mod drain;
 mod import;
 mod metrics;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use agents::AgentsCommand;
+pub use alerts::AlertsCommand;
 pub use drain::{DrainOptions, DrainedControl, RestartOptions, ThenOption};
 pub use import::Import;
 pub use metrics::MetricsOptions;
@@ -184,6 +186,12 @@ pub enum CliCommand {
     /// Without `--listen` they are printed once, as a textfile collector wants them.
     #[command(after_help = "Example: gatevisor metrics --listen 127.0.0.1:9465")]
     Metrics(MetricsOptions),
+    /// Check and try who is told when a gateway does not work
+    ///
+    /// The `[alerts]` of `gatevisor.toml` in the home say who is told of what. docs/alerts.md has
+    /// examples.
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Make a home from the file of another supervisor
     ///
     /// FILE is pm2's `dump.pm2` or `ecosystem.config.json`, or supervisord's `supervisord.conf`.

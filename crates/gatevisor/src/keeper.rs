@@ -33,6 +33,9 @@ pub struct Kept<'a> {
     pub job: Box<dyn Fn() -> i32 + 'a>,
     /// Returns a number that changes as long as it makes progress, where it shows that.
     pub pulse: Option<Box<dyn Fn() -> Option<u64> + 'a>>,
+    /// Returns whether there is anything for it to do, where that is not always so. It is asked
+    /// before each start; a process that has nothing left to do ends itself.
+    pub is_wanted: Option<Box<dyn Fn() -> bool + 'a>>,
 }
 
 /// Keeps these processes running. Does not return.
@@ -88,8 +91,13 @@ impl<'a> KeptProcess<'a> {
     /// Does what is due about it.
     fn step(&mut self, now_ms: u64, wake: WakeUp) {
         let Some(pid) = self.pid else {
-            if now_ms >= self.start_at_ms {
+            if now_ms < self.start_at_ms {
+                return;
+            }
+            if self.kept.is_wanted.as_ref().is_none_or(|is_wanted| is_wanted()) {
                 self.start(now_ms, wake.now);
+            } else {
+                self.start_at_ms = now_ms.saturating_add(LOOK_MS);
             }
             return;
         };

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use crate::container_scandir::variable;
 use crate::exit::{CommandError, Exit};
 use crate::keeper::{self, Kept};
-use crate::{last_lines, out};
+use crate::{alerts, last_lines, out};
 
 /// The most gateways that are ended and started at the same time.
 const PARALLEL: usize = 2;
@@ -26,7 +26,7 @@ const EVIDENCE_MS: u64 = 3_000;
 /// Has a process of its own keep the watcher running beside this process, as long as that runs.
 /// Returns that process.
 pub fn beside(manager: &ScandirManager) -> Result<Pid, CommandError> {
-    fork_beside(|| keeper::keep(&[kept(manager)]))
+    fork_beside(|| keeper::keep(&[kept(manager), alerts::kept(manager)]))
         .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
 }
 
@@ -46,7 +46,7 @@ pub fn ended(keeper: Pid) -> CommandError {
 /// Returns the watcher of gateways, for a keeper.
 pub fn kept(manager: &ScandirManager) -> Kept<'_> {
     let (job, pulse) = (Box::new(|| watch(manager)), Box::new(|| pulse(manager)));
-    Kept { what: "whether gateways work", job, pulse: Some(pulse) }
+    Kept { what: "whether gateways work", job, pulse: Some(pulse), is_wanted: None }
 }
 
 /// Returns a number that changes as long as the watcher of a scandir makes progress.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+mod alerts;
 mod applets;
 mod args;
 mod choice;
@@ -236,6 +237,7 @@ fn perform(context: &CommandContext, command: CliCommand, common: &args::Common)
         CliCommand::Explain { choice } => explain::run(context, common, &choice),
         CliCommand::Health { choice, .. } => health::of_gateways(context, &choice),
         CliCommand::Metrics(options) => metrics::run(context, &options),
+        CliCommand::Alerts(verb) => alerts::run(context, &verb),
         CliCommand::Logs(options) => logs::run(context, &options),
         CliCommand::Tree { choice } => tree::run(context, &choice),
         CliCommand::Incidents(options) => incidents::run(context, &options),

@@ -24,7 +24,7 @@ use crate::args::Common;
 use crate::context::{CommandContext, MissingHome};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::keeper::{self, Kept};
-use crate::{live, out};
+use crate::{alerts, live, out};
 
 /// The name of the service and of the verb.
 pub const NAME: &str = "profile-watcher";
@@ -64,8 +64,9 @@ pub fn run(words: &[OsString]) -> Outcome {
         ));
     }
     keeper::keep(&[
-        Kept { what: "the profiles", job: Box::new(|| watch(&context)), pulse: None },
+        Kept { what: "the profiles", job: Box::new(|| watch(&context)), pulse: None, is_wanted: None },
         live::kept(&context.manager),
+        alerts::kept(&context.manager),
     ])
 }
 

@@ -1,0 +1,22 @@
+//! When somebody is told that a gateway does not work, and in which words.
+//!
+//! *Lives here:* the settings, the decisions, the limits, the texts, and what programs are called
+//! with. Time is an argument. No I/O at all.
+//! *Does not live here:* looking at gateways, files, and running programs (the binary).
+//!
+//! *May depend on it:* the binary alone.
+#![forbid(unsafe_code)]
+
+mod delivery;
+mod machine;
+mod message;
+mod outbox;
+mod request;
+mod settings;
+
+pub use delivery::{Delivery, DeliveryOutcome};
+pub use machine::{AlertMachine, Finding, OpenProblem, Sighting, Subject, fullness};
+pub use message::{Message, News, Problem, What};
+pub use outbox::Outbox;
+pub use request::{Origin, SendRequest, requests as request};
+pub use settings::{AlertKind, AlertSettings, Destination, MAX_BYTES, Preset, SettingsProblem};

@@ -1,0 +1,276 @@
+//! *Lives here:* what is told of a gateway or a file system, by what was seen of it so far.
+//!
+//! *Does not live here:* looking, and how often anybody is told anything (`outbox`).
+//!
+//! A problem is told once, and so is its end. A problem that comes back soon after it was told is
+//! told again only if it is still there later. What somebody stopped or paused is no problem, and
+//! nobody is told that a problem ended so.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::{News, Problem, What};
+
+/// Milliseconds before the same problem of the same subject is told again.
+const AGAIN_MS: u64 = 600_000;
+/// So many restarts within so many milliseconds are a loop.
+const LOOP_RESTARTS: usize = 3;
+const LOOP_MS: u64 = 600_000;
+/// A gateway that waits for its restart for so many milliseconds does not work either.
+const RESTARTING_MS: u64 = 120_000;
+
+/// So many percent below the limit a file system is not nearly full any more.
+const FREE_PERCENT: u8 = 2;
+
+/// What something is told of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// The gateway of this profile.
+    Gateway(String),
+    /// What the gateway of this profile writes.
+    Log(String),
+    /// The file system of this path.
+    Disk(String),
+    /// Nothing in particular.
+    Nothing,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(name) | Self::Log(name) => write!(f, "the gateway of {name}"),
+            Self::Disk(path) => write!(f, "the file system of `{path}`"),
+            Self::Nothing => f.write_str("nothing"),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// It does what it is there for.
+    Works,
+    /// It has a problem, with the reason if that is known.
+    Wrong(Problem, Option<String>),
+    /// It has ended, and is about to be started again.
+    Restarting(Option<String>),
+    /// Nobody wants it to work.
+    Off,
+    /// Nobody can tell at the moment.
+    Unclear,
+}
+
+/// Returns what it means that so many percent of a file system are in use, if it is nearly full
+/// from `limit` on. It is not over before some are free again.
+pub fn fullness(used_percent: u8, limit: u8) -> Finding {
+    if used_percent >= limit {
+        Finding::Wrong(Problem::Disk, Some(format!("{used_percent} % are in use")))
+    } else if used_percent < limit.saturating_sub(FREE_PERCENT) {
+        Finding::Works
+    } else {
+        Finding::Unclear
+    }
+}
+
+/// What was found of one subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Of what.
+    pub subject: Subject,
+    /// What was found.
+    pub finding: Finding,
+    /// How often a gateway was started after it had ended by itself, if that is counted.
+    pub restarts: Option<u64>,
+}
+
+/// A problem of which somebody was told, and whose end nobody was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenProblem {
+    /// What has it.
+    pub subject: Subject,
+    /// The problem.
+    pub problem: Problem,
+}
+
+/// Decides what is told.
+#[derive(Debug, Default)]
+pub struct AlertMachine {
+    tracks: BTreeMap<Subject, Track>,
+}
+
+impl AlertMachine {
+    /// Returns a machine that knows which problems an earlier one told.
+    pub fn new(open: Vec<OpenProblem>) -> Self {
+        let track =
+            |open: OpenProblem| (open.subject, Track { told: Some(open.problem), ..Track::default() });
+        Self { tracks: open.into_iter().map(track).collect() }
+    }
+
+    /// Returns the news of everything that was seen now. What was not seen is forgotten.
+    pub fn step(&mut self, now_ms: u64, seen: Vec<Sighting>) -> Vec<News> {
+        let mut before = std::mem::take(&mut self.tracks);
+        let mut news = Vec::new();
+        for Sighting { subject, finding, restarts } in seen {
+            let mut track = before.remove(&subject).unwrap_or_default();
+            if let Some((what, reason)) = track.step(now_ms, finding, restarts) {
+                news.push(News { subject: subject.clone(), what, reason });
+            }
+            self.tracks.insert(subject, track);
+        }
+        news
+    }
+
+    /// Returns when it has to look again although nothing has happened, if it has.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.tracks.values().filter_map(Track::due_ms).min()
+    }
+
+    /// Returns the problems that were told and have not ended.
+    pub fn open(&self) -> Vec<OpenProblem> {
+        let open = |(subject, track): (&Subject, &Track)| {
+            Some(OpenProblem { subject: subject.clone(), problem: track.told? })
+        };
+        self.tracks.iter().filter_map(open).collect()
+    }
+}
+
+/// Returns for how many milliseconds a problem must last before it is told.
+const fn hold_ms(problem: Problem) -> u64 {
+    match problem {
+        Problem::Failed | Problem::CrashLoop | Problem::Disk => 0,
+        Problem::Unresponsive => 2_000,
+        Problem::LogGap => 5_000,
+    }
+}
+
+/// Returns for how many milliseconds something must work before its problem is over.
+const fn calm_ms(problem: Problem) -> u64 {
+    match problem {
+        Problem::Failed | Problem::Unresponsive => 3_000,
+        Problem::CrashLoop => 60_000,
+        Problem::LogGap => 30_000,
+        Problem::Disk => 0,
+    }
+}
+
+/// What is known of one subject.
+#[derive(Debug, Default)]
+struct Track {
+    /// The problem that was told.
+    told: Option<Problem>,
+    /// The problem that it has, and since when.
+    present: Option<(Problem, u64)>,
+    /// Since when it works.
+    works_since: Option<u64>,
+    /// Since when it waits for a restart.
+    restarting_since: Option<u64>,
+    /// When each problem was last told.
+    last_told: BTreeMap<Problem, u64>,
+    restarts: Option<u64>,
+    /// When it last restarted, the oldest first.
+    recent: Vec<u64>,
+}
+
+impl Track {
+    fn step(
+        &mut self,
+        now_ms: u64,
+        finding: Finding,
+        restarts: Option<u64>,
+    ) -> Option<(What, Option<String>)> {
+        self.count(now_ms, restarts);
+        match self.judged(now_ms, finding) {
+            Finding::Wrong(problem, reason) => {
+                self.works_since = None;
+                let since =
+                    self.present.filter(|(before, _)| *before == problem).map_or(now_ms, |(_, at)| at);
+                self.present = Some((problem, since));
+                (self.told != Some(problem) && now_ms >= self.tell_at(problem, since)).then(|| {
+                    self.told = Some(problem);
+                    self.last_told.insert(problem, now_ms);
+                    (What::Began(problem), reason)
+                })
+            }
+            Finding::Works => {
+                self.present = None;
+                let told = self.told?;
+                let since = *self.works_since.get_or_insert(now_ms);
+                (now_ms >= since.saturating_add(calm_ms(told))).then(|| {
+                    (self.told, self.works_since) = (None, None);
+                    (What::Recovered(told), None)
+                })
+            }
+            Finding::Off => {
+                (self.told, self.present, self.works_since) = (None, None, None);
+                self.recent.clear();
+                None
+            }
+            Finding::Restarting(_) | Finding::Unclear => {
+                (self.present, self.works_since) = (None, None);
+                None
+            }
+        }
+    }
+
+    /// Returns when a problem that is there since then may be told.
+    fn tell_at(&self, problem: Problem, since_ms: u64) -> u64 {
+        let again = self.last_told.get(&problem).map_or(0, |told| told.saturating_add(AGAIN_MS));
+        since_ms.saturating_add(hold_ms(problem)).max(again)
+    }
+
+    /// Notes how often it has restarted.
+    fn count(&mut self, now_ms: u64, restarts: Option<u64>) {
+        let new = self.restarts.zip(restarts).map_or(0, |(before, now)| now.saturating_sub(before));
+        let new = usize::try_from(new).unwrap_or(usize::MAX).min(LOOP_RESTARTS);
+        self.recent.extend(std::iter::repeat_n(now_ms, new));
+        let more = self.recent.len().saturating_sub(LOOP_RESTARTS);
+        self.recent.drain(..more);
+        self.restarts = restarts.or(self.restarts);
+    }
+
+    /// Returns what was found as a loop, if it is one.
+    fn judged(&mut self, now_ms: u64, finding: Finding) -> Finding {
+        let waits = matches!(finding, Finding::Restarting(_));
+        self.restarting_since = waits.then(|| self.restarting_since.unwrap_or(now_ms));
+        match finding {
+            Finding::Restarting(reason) if self.loops(now_ms) || self.waits_long(now_ms) => {
+                Finding::Wrong(Problem::CrashLoop, reason)
+            }
+            Finding::Works if self.loops(now_ms) && self.restarted_lately(now_ms) => {
+                let minutes = LOOP_MS / 60_000;
+                let said = format!("{LOOP_RESTARTS} restarts or more within {minutes} minutes");
+                Finding::Wrong(Problem::CrashLoop, Some(said))
+            }
+            finding => finding,
+        }
+    }
+
+    fn loops(&self, now_ms: u64) -> bool {
+        let first = self.recent.first().filter(|_| self.recent.len() >= LOOP_RESTARTS);
+        first.is_some_and(|first| now_ms.saturating_sub(*first) <= LOOP_MS)
+    }
+
+    fn waits_long(&self, now_ms: u64) -> bool {
+        self.restarting_since.is_some_and(|since| now_ms.saturating_sub(since) >= RESTARTING_MS)
+    }
+
+    fn restarted_lately(&self, now_ms: u64) -> bool {
+        let last = self.recent.last();
+        last.is_some_and(|last| now_ms.saturating_sub(*last) < calm_ms(Problem::CrashLoop))
+    }
+
+    fn due_ms(&self) -> Option<u64> {
+        let untold = self.present.filter(|(problem, _)| self.told != Some(*problem));
+        let tell = untold.map(|(problem, since)| self.tell_at(problem, since));
+        let over = self.works_since.zip(self.told).map(|(since, told)| since.saturating_add(calm_ms(told)));
+        let looping = self.present.is_some_and(|(problem, _)| problem == Problem::CrashLoop);
+        let calm = self.recent.last().filter(|_| looping && self.restarting_since.is_none());
+        let calm = calm.map(|last| last.saturating_add(calm_ms(Problem::CrashLoop)));
+        let long = self.restarting_since.filter(|_| self.present.is_none());
+        let long = long.map(|since| since.saturating_add(RESTARTING_MS));
+        [tell, over, calm, long].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,223 @@
+//! *Lives here:* the program that sends one message: its start, its end, and what that means.
+//!
+//! *Does not live here:* what it is called with (`gatevisor_alerts`), and when (`watch`).
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use gatevisor_alerts::{Destination, Message, Origin, SendRequest};
+use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_paths::by_path;
+use gatevisor_sys::clock::{monotonic_ms, timespec};
+use gatevisor_sys::environment::{self, GATEWAY_PATH, ProgramEnvironment};
+use gatevisor_sys::process::fork_beside;
+use gatevisor_sys::{file, program};
+use gatevisor_wire::exit::{Exit, ExitError};
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process_group, pidfd_open, setsid, waitpid,
+};
+
+use super::file::address_in;
+
+/// Milliseconds that a program may take for one message.
+const LIMIT_MS: u64 = 30_000;
+/// What is wrong where there is no curl.
+pub const NO_CURL: &str = "`curl` is not installed, which sends it";
+
+/// Returns how a message is sent to a destination; `name` is that of the home.
+pub fn request(
+    manager: &ScandirManager,
+    destination: &Destination,
+    message: &Message,
+    name: &str,
+) -> Result<SendRequest, String> {
+    let url = destination.url_file.as_deref().map(|file| address_in(manager.home(), file)).transpose()?;
+    let (home, at) = (manager.home().root().to_string_lossy(), Timestamp::now().to_string());
+    let origin = Origin { name, home: &home, at: &at };
+    gatevisor_alerts::request(destination, message, origin, url.as_deref())
+}
+
+/// Returns whether there is a program of this name where programs are looked for.
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| GATEWAY_PATH.into());
+    std::env::split_paths(&path).any(|directory| by_path::look(directory.join(name)).is_ok())
+}
+
+/// A program that sends a message.
+pub struct Sending {
+    pid: Pid,
+    ended: OwnedFd,
+    /// What it prints.
+    output: OwnedFd,
+    prints_code: bool,
+    until_ms: u64,
+    is_over: bool,
+}
+
+impl Sending {
+    /// Starts it in a directory. It leads a session of its own, so that all of it can be ended.
+    pub fn begin(request: &SendRequest, directory: &Path, now_ms: u64) -> Result<Self, String> {
+        Self::start(request, directory, now_ms).map_err(|errno| format!("it cannot be started: {errno}"))
+    }
+
+    fn start(request: &SendRequest, directory: &Path, now_ms: u64) -> Result<Self, Errno> {
+        // Files in memory, so that nobody waits for a pipe that is full or empty.
+        let input = memfd_create("alert", MemfdFlags::CLOEXEC)?;
+        file::write_all(&input, &request.input)?;
+        rustix::fs::seek(&input, rustix::fs::SeekFrom::Start(0))?;
+        let output = memfd_create("alert-output", MemfdFlags::CLOEXEC)?;
+        let pid = fork_beside(|| become_sender(request, directory, &input, &output))?;
+        let ended = pidfd_open(pid, PidfdFlags::empty())?;
+        let (prints_code, until_ms) = (request.prints_code, now_ms.saturating_add(LIMIT_MS));
+        Ok(Self { pid, ended, output, prints_code, until_ms, is_over: false })
+    }
+
+    /// Returns what can be read when it has ended.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+
+    /// Returns when it is given up.
+    pub const fn until_ms(&self) -> u64 {
+        self.until_ms
+    }
+
+    /// Returns what became of the message, once that is known.
+    pub fn step(&mut self, now_ms: u64) -> Option<Result<(), String>> {
+        match waitpid(Some(self.pid), WaitOptions::NOHANG) {
+            Ok(None) if now_ms < self.until_ms => None,
+            Ok(None) => Some(Err(format!("it did not end within {} s", LIMIT_MS / 1000))),
+            Ok(Some((_, status))) => {
+                self.is_over = true;
+                Some(self.meaning(status))
+            }
+            Err(errno) => Some(Err(errno.to_string())),
+        }
+    }
+
+    /// Waits until that is known.
+    pub fn wait(mut self) -> Result<(), String> {
+        loop {
+            let now_ms = monotonic_ms();
+            if let Some(result) = self.step(now_ms) {
+                return result;
+            }
+            let left = timespec(self.until_ms.saturating_sub(now_ms).max(1));
+            let _ = poll(&mut [PollFd::new(&self.ended, PollFlags::IN)], Some(&left));
+        }
+    }
+
+    fn meaning(&self, status: WaitStatus) -> Result<(), String> {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(0), _) => Ok(()),
+            (Some(code), _) if self.prints_code => Err(said_by_curl(code, &self.printed())),
+            (Some(code), _) => Err(format!("exit {code}")),
+            (None, signal) => Err(format!("ended by signal {}", signal.unwrap_or_default())),
+        }
+    }
+
+    /// Returns the beginning of what it printed.
+    fn printed(&self) -> String {
+        let mut bytes = [0; 16];
+        let length = rustix::io::pread(&self.output, &mut bytes, 0).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+            let _ = rustix::process::pidfd_send_signal(&self.ended, Signal::KILL);
+            let _ = waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
+}
+
+/// Becomes the program. Returns an exit code if that fails.
+fn become_sender(request: &SendRequest, directory: &Path, input: &OwnedFd, output: &OwnedFd) -> i32 {
+    let _ = setsid();
+    let place = by_path::open(directory, OFlags::RDONLY | OFlags::DIRECTORY);
+    let joined = rustix::stdio::dup2_stdin(input)
+        .and_then(|()| rustix::stdio::dup2_stdout(output))
+        .and_then(|()| place.and_then(rustix::process::fchdir));
+    if joined.is_err() {
+        return Exit::NotExecutable.status();
+    }
+    gatevisor_sys::signal::unblock_all();
+    let mut variables = environment::inherited(std::env::vars_os().collect());
+    for (name, value) in &request.variables {
+        environment::set(&mut variables, name, value.replace('\0', " "));
+    }
+    let argv: Vec<OsString> = request.argv.iter().map(OsString::from).collect();
+    match ProgramEnvironment::exactly(variables, GATEWAY_PATH) {
+        Ok(environment) => program::become_program(&argv, &environment).exit().status(),
+        Err(_) => Exit::NotExecutable.status(),
+    }
+}
+
+/// Returns what an exit code of curl and the code of the answer mean. What curl itself says may
+/// hold the address.
+///
+/// **Source:** curl(1), *EXIT CODES*.
+fn said_by_curl(exit: i32, printed: &str) -> String {
+    let is_answer =
+        printed.len() == 3 && printed != "000" && printed.bytes().all(|byte| byte.is_ascii_digit());
+    let meaning = match exit {
+        _ if is_answer => return format!("the answer is HTTP {printed}"),
+        6 => "the host is not known",
+        7 => "nobody answers there",
+        28 => "no answer came in time",
+        35 | 58 | 60 | 77 | 80 | 83 | 90 | 91 => "TLS cannot be had, or the certificate is not trusted",
+        127 => NO_CURL,
+        _ => return format!("curl ended with {exit}"),
+    };
+    meaning.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(script: &str) -> Result<(), String> {
+        let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let variables = vec![("GATEVISOR_ALERT_TITLE", "nas: a title".to_owned())];
+        let request = SendRequest { argv, input: b"{\"a\": 1}".to_vec(), variables, prints_code: false };
+        Sending::begin(&request, Path::new("/"), monotonic_ms())?.wait()
+    }
+
+    #[test]
+    fn a_program_reads_the_message_and_finds_its_heading() {
+        assert_eq!(
+            run(r#"[ "$(cat)" = '{"a": 1}' ] && [ "$GATEVISOR_ALERT_TITLE" = 'nas: a title' ]"#),
+            Ok(())
+        );
+        assert_eq!(run("exit 7"), Err("exit 7".to_owned()));
+        assert_eq!(run("kill -9 $$"), Err("ended by signal 9".to_owned()));
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_given_up_and_killed() {
+        let argv = ["sleep", "1000"].map(str::to_owned).to_vec();
+        let request = SendRequest { argv, input: Vec::new(), variables: Vec::new(), prints_code: false };
+        let mut sending = Sending::begin(&request, Path::new("/"), 0).unwrap();
+        assert_eq!(sending.step(LIMIT_MS - 1), None);
+        assert!(sending.step(LIMIT_MS).unwrap().unwrap_err().contains("30 s"));
+        let fd = sending.ended.try_clone().unwrap();
+        drop(sending);
+        let minute = timespec(60_000);
+        assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&minute)), Ok(1));
+    }
+
+    #[test]
+    fn what_curl_ended_with_is_said_in_words() {
+        assert_eq!(said_by_curl(22, "404"), "the answer is HTTP 404");
+        assert_eq!(said_by_curl(7, "000"), "nobody answers there");
+        assert_eq!(said_by_curl(99, "https://secret"), "curl ended with 99");
+    }
+}

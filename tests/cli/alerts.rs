@@ -1,0 +1,191 @@
+//! Who is told that a gateway does not work: once, again if that does not arrive, and without
+//! telling an address to anybody else.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::home::Home;
+use crate::support::{set_wait_limit, waiting};
+
+/// A secret part of every address here.
+const SECRET: &str = "very-secret";
+/// Fails for good as long as there is no file `well` in the profile.
+const SCRIPT: &str = "[ -e \"$2/well\" ] || exit 78; exec sleep 1000";
+
+/// What came: the path that was asked for, and the body.
+type Received = Arc<Mutex<Vec<(String, String)>>>;
+
+/// A server of HTTP that keeps what it receives. It refuses the first few requests.
+struct Receiver {
+    port: u16,
+    received: Received,
+}
+
+impl Receiver {
+    fn new(refused: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let received = Received::default();
+        let kept = Arc::clone(&received);
+        std::thread::spawn(move || {
+            for (count, stream) in listener.incoming().enumerate() {
+                let mut reader = BufReader::new(stream.unwrap());
+                let (mut head, mut length) = (String::new(), 0);
+                while reader.read_line(&mut head).unwrap() > 0 && !head.ends_with("\r\n\r\n") {
+                    let last = head.trim_end().lines().last().unwrap_or_default().to_ascii_lowercase();
+                    length =
+                        last.strip_prefix("content-length: ").map_or(length, |text| text.parse().unwrap());
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                kept.lock().unwrap().push((path, String::from_utf8(body).unwrap()));
+                let code = if count < refused { "503 Later" } else { "200 OK" };
+                let answer = format!("HTTP/1.1 {code}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                reader.into_inner().write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        Self { port, received }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/{SECRET}", self.port)
+    }
+
+    /// Waits for so many requests, and returns all that have come.
+    fn until(&self, count: usize) -> Vec<(String, String)> {
+        waiting::polled("requests", || {
+            let received = self.received.lock().unwrap();
+            (received.len() >= count).then(|| received.clone())
+        })
+    }
+}
+
+/// Writes the settings of a home, whole.
+fn write(home: &Home, text: &str) {
+    let new = home.path().join("new.toml");
+    fs::write(&new, text).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(new, home.path().join("gatevisor.toml")).unwrap();
+}
+
+fn webhook(url: &str) -> String {
+    format!(
+        "[alerts]\nname = \"nas\"\ndisk-full-percent = 99\n\n[[alerts.to]]\nkind = \"webhook\"\nurl = \"{url}\"\n"
+    )
+}
+
+/// Returns what the alerts of a body are: the event and the gateway.
+fn alerts(body: &str) -> Vec<(String, String)> {
+    let body: Value = serde_json::from_str(body).unwrap();
+    let word = |alert: &Value, key: &str| alert[key].as_str().unwrap_or_default().to_owned();
+    let all = body["alerts"].as_array().unwrap();
+    all.iter().map(|alert| (word(alert, "event"), word(alert, "gateway"))).collect()
+}
+
+#[test]
+fn a_gateway_that_fails_is_told_once_and_once_more_when_it_works_again() {
+    set_wait_limit(Duration::from_mins(2));
+    let receiver = Receiver::new(1);
+    let mut home = Home::with_script(SCRIPT, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    write(&home, &webhook(&receiver.url()));
+    home.up_quietly();
+    home.until_state("coder", "failed");
+    // The first attempt is refused, and the message is sent again.
+    let received = receiver.until(2);
+    assert_eq!(received[0].0, format!("/{SECRET}"));
+    for (_, body) in &received[..2] {
+        assert_eq!(alerts(body), [("failed".to_owned(), "coder".to_owned())], "{body}");
+    }
+    home.running().until_warns("an alert did not reach webhook at 127.0.0.1:");
+    fs::write(home.profile_dir("coder").join("well"), "").unwrap();
+    home.says("gateway start coder").ok();
+    let received = receiver.until(3);
+    assert_eq!(alerts(&received[2].1), [("recovered".to_owned(), "coder".to_owned())], "{received:?}");
+    let said = home.down().err;
+    assert_eq!(receiver.until(3).len(), 3, "nothing was told twice: {said}");
+    assert!(!said.contains(SECRET), "{said}");
+}
+
+#[test]
+fn a_supervisor_that_takes_over_does_not_tell_again_what_was_told() {
+    set_wait_limit(Duration::from_mins(2));
+    let receiver = Receiver::new(0);
+    let mut home = Home::with_script(SCRIPT, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_state("coder", "failed");
+    // Settings that come later count, too.
+    write(&home, &webhook(&receiver.url()));
+    receiver.until(1);
+    home.down();
+    home.up_quietly();
+    home.until_state("coder", "failed");
+    fs::write(home.profile_dir("coder").join("well"), "").unwrap();
+    home.says("gateway start coder").ok();
+    let told: Vec<_> = receiver.until(2).iter().flat_map(|(_, body)| alerts(body)).collect();
+    let expected = [("failed", "coder"), ("recovered", "coder")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn alerts_test_says_of_everybody_whether_a_message_arrived_and_no_address() {
+    let receiver = Receiver::new(0);
+    let home = Home::new();
+    assert_eq!(home.says("alerts test").code, Some(1));
+    let none = home.says("alerts check");
+    assert!(none.code == Some(1) && none.err.contains("does not exist"), "{none:?}");
+    let file = home.beside("told");
+    let command = format!(
+        "\n[[alerts.to]]\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"cat >{}\"]\n\
+         \n[[alerts.to]]\nkind = \"slack\"\nurl-file = \"address\"\n",
+        file.display()
+    );
+    write(&home, &format!("{}{command}", webhook(&receiver.url())));
+    let address = home.path().join("address");
+    fs::write(&address, format!("http://127.0.0.1:1/{SECRET}\n")).unwrap();
+    fs::set_permissions(&address, fs::Permissions::from_mode(0o600)).unwrap();
+    let ran = home.says("alerts test");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let webhook = format!("webhook at 127.0.0.1:{}: sent", receiver.port);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines, [&*webhook, "command /bin/sh: sent", "slack: not sent: nobody answers there"]);
+    assert_eq!(alerts(&receiver.until(1)[0].1)[0].0, "test");
+    assert_eq!(alerts(&fs::read_to_string(&file).unwrap())[0].0, "test");
+    let json = home.says("--json alerts test").out;
+    let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(first["sent"], true, "{json}");
+    let checked = home.says("alerts check").ok();
+    let kinds = "failed, unresponsive, recovered, crash-loop, disk, log-gap";
+    assert!(checked.contains(&format!("command /bin/sh: {kinds}\n")), "{checked}");
+    for text in [&ran.out, &ran.err, &json, &checked] {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+}
+
+#[test]
+fn settings_that_others_may_write_or_that_are_wrong_count_for_nothing() {
+    let home = Home::new();
+    write(&home, "[alerts]\nto = []\nname = 5\n");
+    let ran = home.says("alerts check");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.out.contains("gatevisor.toml:3: "), "{ran:?}");
+    let json = home.says("--json alerts check").out;
+    let problem: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!((&problem["valid"], &problem["line"]), (&false.into(), &3.into()), "{json}");
+    write(&home, &webhook("http://127.0.0.1:1/"));
+    fs::set_permissions(home.path().join("gatevisor.toml"), fs::Permissions::from_mode(0o622)).unwrap();
+    for verb in ["check", "test"] {
+        let ran = home.run(["alerts", verb]);
+        assert!(ran.code == Some(100) && ran.err.contains("others may write to it"), "{ran:?}");
+    }
+}
