@@ -84,23 +84,24 @@ fn webhook(url: &str) -> String {
 /// Returns what the alerts of a body are: the event and the gateway.
 fn alerts(body: &str) -> Vec<(String, String)> {
     let body: Value = serde_json::from_str(body).unwrap();
-    let word = |alert: &Value, key: &str| alert[key].as_str().unwrap_or_default().to_owned();
-    let all = body["alerts"].as_array().unwrap();
+    let word =
+        |alert: &Value, key: &str| alert.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let all = body.get("alerts").and_then(Value::as_array).unwrap();
     all.iter().map(|alert| (word(alert, "event"), word(alert, "gateway"))).collect()
 }
 
 #[test]
 fn a_gateway_that_fails_is_told_once_and_once_more_when_it_works_again() {
     set_wait_limit(Duration::from_mins(2));
-    let receiver = Receiver::new(1);
+    let server = Receiver::new(1);
     let mut home = Home::with_script(SCRIPT, &[]);
     home.profile("coder");
     home.want_running("coder");
-    write(&home, &webhook(&receiver.url()));
+    write(&home, &webhook(&server.url()));
     home.up_quietly();
     home.until_state("coder", "failed");
     // The first attempt is refused, and the message is sent again.
-    let received = receiver.until(2);
+    let received = server.until(2);
     assert_eq!(received[0].0, format!("/{SECRET}"));
     for (_, body) in &received[..2] {
         assert_eq!(alerts(body), [("failed".to_owned(), "coder".to_owned())], "{body}");
@@ -108,38 +109,38 @@ fn a_gateway_that_fails_is_told_once_and_once_more_when_it_works_again() {
     home.running().until_warns("an alert did not reach webhook at 127.0.0.1:");
     fs::write(home.profile_dir("coder").join("well"), "").unwrap();
     home.says("gateway start coder").ok();
-    let received = receiver.until(3);
+    let received = server.until(3);
     assert_eq!(alerts(&received[2].1), [("recovered".to_owned(), "coder".to_owned())], "{received:?}");
     let said = home.down().err;
-    assert_eq!(receiver.until(3).len(), 3, "nothing was told twice: {said}");
+    assert_eq!(server.until(3).len(), 3, "nothing was told twice: {said}");
     assert!(!said.contains(SECRET), "{said}");
 }
 
 #[test]
 fn a_supervisor_that_takes_over_does_not_tell_again_what_was_told() {
     set_wait_limit(Duration::from_mins(2));
-    let receiver = Receiver::new(0);
+    let server = Receiver::new(0);
     let mut home = Home::with_script(SCRIPT, &[]);
     home.profile("coder");
     home.want_running("coder");
     home.up_quietly();
     home.until_state("coder", "failed");
     // Settings that come later count, too.
-    write(&home, &webhook(&receiver.url()));
-    receiver.until(1);
+    write(&home, &webhook(&server.url()));
+    server.until(1);
     home.down();
     home.up_quietly();
     home.until_state("coder", "failed");
     fs::write(home.profile_dir("coder").join("well"), "").unwrap();
     home.says("gateway start coder").ok();
-    let told: Vec<_> = receiver.until(2).iter().flat_map(|(_, body)| alerts(body)).collect();
+    let told: Vec<_> = server.until(2).iter().flat_map(|(_, body)| alerts(body)).collect();
     let expected = [("failed", "coder"), ("recovered", "coder")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(told, expected);
 }
 
 #[test]
 fn alerts_test_says_of_everybody_whether_a_message_arrived_and_no_address() {
-    let receiver = Receiver::new(0);
+    let server = Receiver::new(0);
     let home = Home::new();
     assert_eq!(home.says("alerts test").code, Some(1));
     let none = home.says("alerts check");
@@ -150,16 +151,16 @@ fn alerts_test_says_of_everybody_whether_a_message_arrived_and_no_address() {
          \n[[alerts.to]]\nkind = \"slack\"\nurl-file = \"address\"\n",
         file.display()
     );
-    write(&home, &format!("{}{command}", webhook(&receiver.url())));
+    write(&home, &format!("{}{command}", webhook(&server.url())));
     let address = home.path().join("address");
     fs::write(&address, format!("http://127.0.0.1:1/{SECRET}\n")).unwrap();
     fs::set_permissions(&address, fs::Permissions::from_mode(0o600)).unwrap();
     let ran = home.says("alerts test");
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    let webhook = format!("webhook at 127.0.0.1:{}: sent", receiver.port);
+    let webhook = format!("webhook at 127.0.0.1:{}: sent", server.port);
     let lines: Vec<&str> = ran.out.lines().collect();
     assert_eq!(lines, [&*webhook, "command /bin/sh: sent", "slack: not sent: nobody answers there"]);
-    assert_eq!(alerts(&receiver.until(1)[0].1)[0].0, "test");
+    assert_eq!(alerts(&server.until(1)[0].1)[0].0, "test");
     assert_eq!(alerts(&fs::read_to_string(&file).unwrap())[0].0, "test");
     let json = home.says("--json alerts test").out;
     let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
@@ -167,6 +168,8 @@ fn alerts_test_says_of_everybody_whether_a_message_arrived_and_no_address() {
     let checked = home.says("alerts check").ok();
     let kinds = "failed, unresponsive, recovered, crash-loop, disk, log-gap";
     assert!(checked.contains(&format!("command /bin/sh: {kinds}\n")), "{checked}");
+    assert_eq!(home.says("alerts send gone").code, Some(1));
+    assert_eq!(server.until(3)[2].1.matches("\"text\":\"gone\"").count(), 2);
     for text in [&ran.out, &ran.err, &json, &checked] {
         assert!(!text.contains(SECRET), "{text}");
     }

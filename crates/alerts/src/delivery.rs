@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::message::Message;
+use crate::message::AlertMessage;
 
 /// The most messages that wait for one destination; the oldest give way.
 const WAITING: usize = 50;
@@ -28,7 +28,7 @@ pub enum DeliveryOutcome {
 /// The messages for one destination.
 #[derive(Debug, Default)]
 pub struct Delivery {
-    waiting: VecDeque<Message>,
+    waiting: VecDeque<AlertMessage>,
     attempts: u32,
     not_before_ms: u64,
     is_under_way: bool,
@@ -36,7 +36,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// Adds a message. Returns how many gave way to it.
-    pub fn add(&mut self, message: Message) -> usize {
+    pub fn add(&mut self, message: AlertMessage) -> usize {
         let mut dropped = 0;
         // The first one may be under way.
         while self.waiting.len() >= WAITING && self.waiting.remove(1).is_some() {
@@ -47,7 +47,7 @@ impl Delivery {
     }
 
     /// Returns the message to send now, if there is one. It is under way from then on.
-    pub fn begin(&mut self, now_ms: u64) -> Option<&Message> {
+    pub fn begin(&mut self, now_ms: u64) -> Option<&AlertMessage> {
         if self.is_under_way || now_ms < self.not_before_ms {
             return None;
         }
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_message_that_does_not_arrive_is_tried_again_more_and_more_seldom_and_then_given_up() {
         let mut delivery = Delivery::default();
-        delivery.add(Message::test());
+        delivery.add(AlertMessage::test());
         let (mut now_ms, mut waits) = (0, Vec::new());
         loop {
             assert!(delivery.begin(now_ms).is_some());
@@ -111,8 +111,8 @@ mod tests {
     #[test]
     fn after_a_message_has_arrived_the_next_one_is_tried_at_once() {
         let mut delivery = Delivery::default();
-        delivery.add(Message::test());
-        delivery.add(Message { left_out: 1, ..Message::test() });
+        delivery.add(AlertMessage::test());
+        delivery.add(AlertMessage { left_out: 1, ..AlertMessage::test() });
         assert!(delivery.begin(0).is_some());
         assert_eq!(delivery.end(false, 0), DeliveryOutcome::Again(5_000));
         assert_eq!(delivery.begin(5_000).map(|message| message.left_out), Some(0));
@@ -124,10 +124,10 @@ mod tests {
     fn what_waits_is_bounded_and_what_is_under_way_stays() {
         let mut delivery = Delivery::default();
         for number in 0..WAITING {
-            assert_eq!(delivery.add(Message { left_out: number, ..Message::test() }), 0);
+            assert_eq!(delivery.add(AlertMessage { left_out: number, ..AlertMessage::test() }), 0);
         }
         assert!(delivery.begin(0).is_some());
-        assert_eq!(delivery.add(Message { left_out: 1_000, ..Message::test() }), 1);
+        assert_eq!(delivery.add(AlertMessage { left_out: 1_000, ..AlertMessage::test() }), 1);
         delivery.end(true, 0);
         assert_eq!(delivery.begin(0).map(|message| message.left_out), Some(2));
     }

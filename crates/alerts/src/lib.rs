@@ -13,10 +13,12 @@ mod message;
 mod outbox;
 mod request;
 mod settings;
+mod subject;
 
 pub use delivery::{Delivery, DeliveryOutcome};
-pub use machine::{AlertMachine, Finding, OpenProblem, Sighting, Subject, fullness};
-pub use message::{Message, News, Problem, What};
+pub use machine::{AlertFinding, AlertMachine, OpenProblem, Sighting, fullness};
+pub use message::{AlertEvent, AlertMessage, AlertProblem, News};
 pub use outbox::Outbox;
-pub use request::{Origin, SendRequest, requests as request};
-pub use settings::{AlertKind, AlertSettings, Destination, MAX_BYTES, Preset, SettingsProblem};
+pub use request::{Origin, SendRequest, request};
+pub use settings::{AlertDestination, AlertKind, AlertSettings, MAX_BYTES, Preset, SettingsProblem};
+pub use subject::AlertSubject;

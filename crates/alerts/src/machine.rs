@@ -7,11 +7,11 @@
 //! nobody is told that a problem ended so.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::{News, Problem, What};
+use crate::message::{AlertEvent, AlertProblem, News};
+use crate::subject::AlertSubject;
 
 /// Milliseconds before the same problem of the same subject is told again.
 const AGAIN_MS: u64 = 600_000;
@@ -24,37 +24,13 @@ const RESTARTING_MS: u64 = 120_000;
 /// So many percent below the limit a file system is not nearly full any more.
 const FREE_PERCENT: u8 = 2;
 
-/// What something is told of.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Subject {
-    /// The gateway of this profile.
-    Gateway(String),
-    /// What the gateway of this profile writes.
-    Log(String),
-    /// The file system of this path.
-    Disk(String),
-    /// Nothing in particular.
-    Nothing,
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gateway(name) | Self::Log(name) => write!(f, "the gateway of {name}"),
-            Self::Disk(path) => write!(f, "the file system of `{path}`"),
-            Self::Nothing => f.write_str("nothing"),
-        }
-    }
-}
-
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum AlertFinding {
     /// It does what it is there for.
     Works,
     /// It has a problem, with the reason if that is known.
-    Wrong(Problem, Option<String>),
+    Wrong(AlertProblem, Option<String>),
     /// It has ended, and is about to be started again.
     Restarting(Option<String>),
     /// Nobody wants it to work.
@@ -65,13 +41,13 @@ pub enum Finding {
 
 /// Returns what it means that so many percent of a file system are in use, if it is nearly full
 /// from `limit` on. It is not over before some are free again.
-pub fn fullness(used_percent: u8, limit: u8) -> Finding {
+pub fn fullness(used_percent: u8, limit: u8) -> AlertFinding {
     if used_percent >= limit {
-        Finding::Wrong(Problem::Disk, Some(format!("{used_percent} % are in use")))
+        AlertFinding::Wrong(AlertProblem::Disk, Some(format!("{used_percent} % are in use")))
     } else if used_percent < limit.saturating_sub(FREE_PERCENT) {
-        Finding::Works
+        AlertFinding::Works
     } else {
-        Finding::Unclear
+        AlertFinding::Unclear
     }
 }
 
@@ -79,9 +55,9 @@ pub fn fullness(used_percent: u8, limit: u8) -> Finding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
     /// Of what.
-    pub subject: Subject,
+    pub subject: AlertSubject,
     /// What was found.
-    pub finding: Finding,
+    pub finding: AlertFinding,
     /// How often a gateway was started after it had ended by itself, if that is counted.
     pub restarts: Option<u64>,
 }
@@ -90,15 +66,15 @@ pub struct Sighting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenProblem {
     /// What has it.
-    pub subject: Subject,
-    /// The problem.
-    pub problem: Problem,
+    pub subject: AlertSubject,
+    /// What is wrong with it.
+    pub problem: AlertProblem,
 }
 
 /// Decides what is told.
 #[derive(Debug, Default)]
 pub struct AlertMachine {
-    tracks: BTreeMap<Subject, Track>,
+    tracks: BTreeMap<AlertSubject, Track>,
 }
 
 impl AlertMachine {
@@ -130,7 +106,7 @@ impl AlertMachine {
 
     /// Returns the problems that were told and have not ended.
     pub fn open(&self) -> Vec<OpenProblem> {
-        let open = |(subject, track): (&Subject, &Track)| {
+        let open = |(subject, track): (&AlertSubject, &Track)| {
             Some(OpenProblem { subject: subject.clone(), problem: track.told? })
         };
         self.tracks.iter().filter_map(open).collect()
@@ -138,21 +114,21 @@ impl AlertMachine {
 }
 
 /// Returns for how many milliseconds a problem must last before it is told.
-const fn hold_ms(problem: Problem) -> u64 {
+const fn hold_ms(problem: AlertProblem) -> u64 {
     match problem {
-        Problem::Failed | Problem::CrashLoop | Problem::Disk => 0,
-        Problem::Unresponsive => 2_000,
-        Problem::LogGap => 5_000,
+        AlertProblem::Failed | AlertProblem::CrashLoop | AlertProblem::Disk => 0,
+        AlertProblem::Unresponsive => 2_000,
+        AlertProblem::LogGap => 5_000,
     }
 }
 
 /// Returns for how many milliseconds something must work before its problem is over.
-const fn calm_ms(problem: Problem) -> u64 {
+const fn calm_ms(problem: AlertProblem) -> u64 {
     match problem {
-        Problem::Failed | Problem::Unresponsive => 3_000,
-        Problem::CrashLoop => 60_000,
-        Problem::LogGap => 30_000,
-        Problem::Disk => 0,
+        AlertProblem::Failed | AlertProblem::Unresponsive => 3_000,
+        AlertProblem::CrashLoop => 60_000,
+        AlertProblem::LogGap => 30_000,
+        AlertProblem::Disk => 0,
     }
 }
 
@@ -160,15 +136,15 @@ const fn calm_ms(problem: Problem) -> u64 {
 #[derive(Debug, Default)]
 struct Track {
     /// The problem that was told.
-    told: Option<Problem>,
+    told: Option<AlertProblem>,
     /// The problem that it has, and since when.
-    present: Option<(Problem, u64)>,
-    /// Since when it works.
+    present: Option<(AlertProblem, u64)>,
+    /// Since when it has worked without a pause.
     works_since: Option<u64>,
     /// Since when it waits for a restart.
     restarting_since: Option<u64>,
     /// When each problem was last told.
-    last_told: BTreeMap<Problem, u64>,
+    last_told: BTreeMap<AlertProblem, u64>,
     restarts: Option<u64>,
     /// When it last restarted, the oldest first.
     recent: Vec<u64>,
@@ -178,12 +154,12 @@ impl Track {
     fn step(
         &mut self,
         now_ms: u64,
-        finding: Finding,
+        finding: AlertFinding,
         restarts: Option<u64>,
-    ) -> Option<(What, Option<String>)> {
+    ) -> Option<(AlertEvent, Option<String>)> {
         self.count(now_ms, restarts);
         match self.judged(now_ms, finding) {
-            Finding::Wrong(problem, reason) => {
+            AlertFinding::Wrong(problem, reason) => {
                 self.works_since = None;
                 let since =
                     self.present.filter(|(before, _)| *before == problem).map_or(now_ms, |(_, at)| at);
@@ -191,24 +167,24 @@ impl Track {
                 (self.told != Some(problem) && now_ms >= self.tell_at(problem, since)).then(|| {
                     self.told = Some(problem);
                     self.last_told.insert(problem, now_ms);
-                    (What::Began(problem), reason)
+                    (AlertEvent::Began(problem), reason)
                 })
             }
-            Finding::Works => {
+            AlertFinding::Works => {
                 self.present = None;
                 let told = self.told?;
                 let since = *self.works_since.get_or_insert(now_ms);
                 (now_ms >= since.saturating_add(calm_ms(told))).then(|| {
                     (self.told, self.works_since) = (None, None);
-                    (What::Recovered(told), None)
+                    (AlertEvent::Recovered(told), None)
                 })
             }
-            Finding::Off => {
+            AlertFinding::Off => {
                 (self.told, self.present, self.works_since) = (None, None, None);
                 self.recent.clear();
                 None
             }
-            Finding::Restarting(_) | Finding::Unclear => {
+            AlertFinding::Restarting(_) | AlertFinding::Unclear => {
                 (self.present, self.works_since) = (None, None);
                 None
             }
@@ -216,7 +192,7 @@ impl Track {
     }
 
     /// Returns when a problem that is there since then may be told.
-    fn tell_at(&self, problem: Problem, since_ms: u64) -> u64 {
+    fn tell_at(&self, problem: AlertProblem, since_ms: u64) -> u64 {
         let again = self.last_told.get(&problem).map_or(0, |told| told.saturating_add(AGAIN_MS));
         since_ms.saturating_add(hold_ms(problem)).max(again)
     }
@@ -232,17 +208,17 @@ impl Track {
     }
 
     /// Returns what was found as a loop, if it is one.
-    fn judged(&mut self, now_ms: u64, finding: Finding) -> Finding {
-        let waits = matches!(finding, Finding::Restarting(_));
+    fn judged(&mut self, now_ms: u64, finding: AlertFinding) -> AlertFinding {
+        let waits = matches!(finding, AlertFinding::Restarting(_));
         self.restarting_since = waits.then(|| self.restarting_since.unwrap_or(now_ms));
         match finding {
-            Finding::Restarting(reason) if self.loops(now_ms) || self.waits_long(now_ms) => {
-                Finding::Wrong(Problem::CrashLoop, reason)
+            AlertFinding::Restarting(reason) if self.loops(now_ms) || self.waits_long(now_ms) => {
+                AlertFinding::Wrong(AlertProblem::CrashLoop, reason)
             }
-            Finding::Works if self.loops(now_ms) && self.restarted_lately(now_ms) => {
+            AlertFinding::Works if self.loops(now_ms) && self.restarted_lately(now_ms) => {
                 let minutes = LOOP_MS / 60_000;
                 let said = format!("{LOOP_RESTARTS} restarts or more within {minutes} minutes");
-                Finding::Wrong(Problem::CrashLoop, Some(said))
+                AlertFinding::Wrong(AlertProblem::CrashLoop, Some(said))
             }
             finding => finding,
         }
@@ -259,16 +235,16 @@ impl Track {
 
     fn restarted_lately(&self, now_ms: u64) -> bool {
         let last = self.recent.last();
-        last.is_some_and(|last| now_ms.saturating_sub(*last) < calm_ms(Problem::CrashLoop))
+        last.is_some_and(|last| now_ms.saturating_sub(*last) < calm_ms(AlertProblem::CrashLoop))
     }
 
     fn due_ms(&self) -> Option<u64> {
         let untold = self.present.filter(|(problem, _)| self.told != Some(*problem));
         let tell = untold.map(|(problem, since)| self.tell_at(problem, since));
         let over = self.works_since.zip(self.told).map(|(since, told)| since.saturating_add(calm_ms(told)));
-        let looping = self.present.is_some_and(|(problem, _)| problem == Problem::CrashLoop);
+        let looping = self.present.is_some_and(|(problem, _)| problem == AlertProblem::CrashLoop);
         let calm = self.recent.last().filter(|_| looping && self.restarting_since.is_none());
-        let calm = calm.map(|last| last.saturating_add(calm_ms(Problem::CrashLoop)));
+        let calm = calm.map(|last| last.saturating_add(calm_ms(AlertProblem::CrashLoop)));
         let long = self.restarting_since.filter(|_| self.present.is_none());
         let long = long.map(|since| since.saturating_add(RESTARTING_MS));
         [tell, over, calm, long].into_iter().flatten().min()

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::machine::Subject;
 use crate::settings::AlertKind;
+use crate::subject::AlertSubject;
 
 /// The most lines of a text.
 const LINES: usize = 20;
@@ -17,7 +17,7 @@ const REASON: usize = 300;
 /// What is wrong with something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Problem {
+pub enum AlertProblem {
     /// A gateway is down for good.
     Failed,
     /// A gateway does not respond.
@@ -30,7 +30,7 @@ pub enum Problem {
     LogGap,
 }
 
-impl Problem {
+impl AlertProblem {
     /// Returns the kind of alert that tells of it.
     pub const fn kind(self) -> AlertKind {
         match self {
@@ -55,29 +55,32 @@ impl Problem {
 
 /// What has become of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum AlertEvent {
     /// It has this problem.
-    Began(Problem),
+    Began(AlertProblem),
     /// It no longer has this problem.
-    Recovered(Problem),
+    Recovered(AlertProblem),
     /// Somebody tries whether alerts arrive.
     Test,
+    /// Somebody has everybody told this.
+    Said(String),
 }
 
-impl What {
-    /// Returns the kind of alert; none of a test, which everybody receives.
+impl AlertEvent {
+    /// Returns the kind of alert; none of what somebody says, which everybody receives.
     pub const fn kind(&self) -> Option<AlertKind> {
         match self {
             Self::Began(problem) => Some(problem.kind()),
             Self::Recovered(_) => Some(AlertKind::Recovered),
-            Self::Test => None,
+            Self::Test | Self::Said(_) => None,
         }
     }
 
     const fn word(&self) -> &'static str {
         match self.kind() {
             Some(kind) => kind.word(),
-            None => "test",
+            None if matches!(self, Self::Test) => "test",
+            None => "message",
         }
     }
 }
@@ -86,9 +89,9 @@ impl What {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
     /// Of what.
-    pub subject: Subject,
+    pub subject: AlertSubject,
     /// What has become of it.
-    pub what: What,
+    pub what: AlertEvent,
     /// Why, where that is known.
     pub reason: Option<String>,
 }
@@ -98,11 +101,12 @@ impl News {
     pub fn line(&self) -> String {
         let subject = &self.subject;
         let said = match &self.what {
-            What::Test => return "a test: alerts arrive".to_owned(),
-            What::Began(problem) => format!("{subject} {}", problem.words()),
-            What::Recovered(Problem::Disk) => format!("{subject} has room again"),
-            What::Recovered(Problem::LogGap) => format!("the lines of {subject} are kept again"),
-            What::Recovered(_) => format!("{subject} works again"),
+            AlertEvent::Test => return "a test: alerts arrive".to_owned(),
+            AlertEvent::Said(text) => return one_line(text, REASON),
+            AlertEvent::Began(problem) => format!("{subject} {}", problem.words()),
+            AlertEvent::Recovered(AlertProblem::Disk) => format!("{subject} has room again"),
+            AlertEvent::Recovered(AlertProblem::LogGap) => format!("the lines of {subject} are kept again"),
+            AlertEvent::Recovered(_) => format!("{subject} works again"),
         };
         match &self.reason {
             Some(reason) => format!("{said}: {}", one_line(reason, REASON)),
@@ -112,11 +116,12 @@ impl News {
 
     fn json(&self) -> Value {
         let (gateway, path) = match &self.subject {
-            Subject::Gateway(name) | Subject::Log(name) => (Some(name), None),
-            Subject::Disk(path) => (None, Some(path)),
-            Subject::Nothing => (None, None),
+            AlertSubject::Gateway(name) | AlertSubject::Log(name) => (Some(name), None),
+            AlertSubject::Disk(path) => (None, Some(path)),
+            AlertSubject::Nothing => (None, None),
         };
-        let of = if let What::Recovered(problem) = &self.what { Some(problem.kind().word()) } else { None };
+        let of =
+            if let AlertEvent::Recovered(problem) = &self.what { Some(problem.kind().word()) } else { None };
         json!({
             "event": self.what.word(),
             "gateway": gateway,
@@ -130,18 +135,26 @@ impl News {
 
 /// Everything that is told at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct AlertMessage {
     /// What is told, the oldest first.
     pub news: Vec<News>,
     /// How many more were left out, because there were too many.
     pub left_out: usize,
 }
 
-impl Message {
+impl AlertMessage {
     /// Returns the message that tries whether alerts arrive.
     pub fn test() -> Self {
-        let news = News { subject: Subject::Nothing, what: What::Test, reason: None };
-        Self { news: vec![news], left_out: 0 }
+        Self::of(AlertEvent::Test)
+    }
+
+    /// Returns the message with a text of somebody's.
+    pub fn said(text: String) -> Self {
+        Self::of(AlertEvent::Said(text))
+    }
+
+    fn of(what: AlertEvent) -> Self {
+        Self { news: vec![News { subject: AlertSubject::Nothing, what, reason: None }], left_out: 0 }
     }
 
     /// Returns the part that somebody wants to know; nothing if there is none.
@@ -154,7 +167,7 @@ impl Message {
 
     /// Returns whether it tells of anything but good news.
     pub fn is_bad(&self) -> bool {
-        self.news.iter().any(|news| matches!(news.what, What::Began(_)))
+        self.news.iter().any(|news| matches!(news.what, AlertEvent::Began(_) | AlertEvent::Said(_)))
     }
 
     /// Returns its heading, on one line. `name` is that of the home.
@@ -162,7 +175,7 @@ impl Message {
         let said = match &self.news[..] {
             [only] if self.left_out == 0 => News { reason: None, ..only.clone() }.line(),
             all => {
-                let bad = all.iter().filter(|news| matches!(news.what, What::Began(_))).count();
+                let bad = all.iter().filter(|news| matches!(news.what, AlertEvent::Began(_))).count();
                 let good = all.len().saturating_sub(bad);
                 let bad = bad.saturating_add(self.left_out);
                 let words = |count: usize, one: &str, many: &str| match count {
@@ -205,7 +218,7 @@ impl Message {
 /// Returns a text on one line of at most this many characters, without control characters. What
 /// an agent writes must not become another header or another command of a terminal.
 pub fn one_line(text: &str, most: usize) -> String {
-    let plain = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    let plain = text.chars().map(|character| if character.is_control() { ' ' } else { character });
     let mut line: String = plain.clone().take(most).collect();
     if plain.count() > most {
         line.push('…');
@@ -217,31 +230,33 @@ pub fn one_line(text: &str, most: usize) -> String {
 mod tests {
     use super::*;
 
-    fn news(name: &str, what: What, reason: Option<&str>) -> News {
-        News { subject: Subject::Gateway(name.to_owned()), what, reason: reason.map(str::to_owned) }
+    fn news(name: &str, what: AlertEvent, reason: Option<&str>) -> News {
+        News { subject: AlertSubject::Gateway(name.to_owned()), what, reason: reason.map(str::to_owned) }
     }
 
     #[test]
     fn one_thing_is_said_in_the_heading_and_several_are_counted() {
-        let failed = news("coder", What::Began(Problem::Failed), Some("exit 78\nat \u{1b}[31mstart"));
-        let one = Message { news: vec![failed.clone()], left_out: 0 };
+        let failed =
+            news("coder", AlertEvent::Began(AlertProblem::Failed), Some("exit 78\nat \u{1b}[31mstart"));
+        let one = AlertMessage { news: vec![failed.clone()], left_out: 0 };
         assert_eq!(one.title("nas"), "nas: the gateway of coder has failed");
         assert_eq!(one.text(), "the gateway of coder has failed: exit 78 at  [31mstart");
-        let well = news("writer", What::Recovered(Problem::CrashLoop), None);
-        let two = Message { news: vec![failed, well], left_out: 3 };
+        let well = news("writer", AlertEvent::Recovered(AlertProblem::CrashLoop), None);
+        let two = AlertMessage { news: vec![failed, well], left_out: 3 };
         assert_eq!(two.title("nas"), "nas: 4 problems, 1 recovery");
         assert!(two.text().ends_with("and 3 more: `gatevisor status` shows all"), "{}", two.text());
     }
 
     #[test]
     fn a_program_receives_what_happened_as_words_that_stay() {
-        let well = news("coder", What::Recovered(Problem::Unresponsive), None);
+        let well = news("coder", AlertEvent::Recovered(AlertProblem::Unresponsive), None);
         let full = News {
-            subject: Subject::Disk("/data".to_owned()),
-            what: What::Began(Problem::Disk),
+            subject: AlertSubject::Disk("/data".to_owned()),
+            what: AlertEvent::Began(AlertProblem::Disk),
             reason: Some("95 % used".to_owned()),
         };
-        let json = Message { news: vec![well, full], left_out: 0 }.json("nas", "/h", "2026-01-01T00:00:00Z");
+        let json =
+            AlertMessage { news: vec![well, full], left_out: 0 }.json("nas", "/h", "2026-01-01T00:00:00Z");
         assert_eq!(json["alerts"][0]["event"], "recovered");
         assert_eq!(json["alerts"][0]["recovered_from"], "unresponsive");
         assert_eq!(json["alerts"][0]["gateway"], "coder");
@@ -252,14 +267,14 @@ mod tests {
 
     #[test]
     fn somebody_who_wants_only_some_kinds_receives_only_these_and_every_test() {
-        let failed = news("coder", What::Began(Problem::Failed), None);
-        let both = Message {
-            news: vec![failed.clone(), news("b", What::Began(Problem::LogGap), None)],
+        let failed = news("coder", AlertEvent::Began(AlertProblem::Failed), None);
+        let both = AlertMessage {
+            news: vec![failed.clone(), news("b", AlertEvent::Began(AlertProblem::LogGap), None)],
             left_out: 0,
         };
         let only = both.of_kinds(&[AlertKind::Failed]).unwrap();
         assert_eq!(only.news, [failed]);
         assert_eq!(both.of_kinds(&[AlertKind::Recovered]), None);
-        assert!(Message::test().of_kinds(&[]).is_some());
+        assert!(AlertMessage::test().of_kinds(&[]).is_some());
     }
 }

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::machine::Subject;
-use crate::message::{Message, News, What};
+use crate::message::{AlertEvent, AlertMessage, News};
+use crate::subject::AlertSubject;
 
 /// Milliseconds between two messages, so that what happens at once is told at once.
 const APART_MS: u64 = 5_000;
@@ -26,7 +26,7 @@ pub struct Outbox {
     left_out: usize,
     not_before_ms: u64,
     /// What has a problem that somebody was told.
-    told: BTreeSet<Subject>,
+    told: BTreeSet<AlertSubject>,
     /// How many messages may be sent, in parts of `HOUR_MS` of one.
     credit: u64,
     counted_ms: u64,
@@ -35,7 +35,7 @@ pub struct Outbox {
 impl Outbox {
     /// Returns an outbox that lets this many messages out in an hour. An earlier one has told that
     /// these have a problem.
-    pub fn new(per_hour: u32, told: impl IntoIterator<Item = Subject>, now_ms: u64) -> Self {
+    pub fn new(per_hour: u32, told: impl IntoIterator<Item = AlertSubject>, now_ms: u64) -> Self {
         let per_hour = u64::from(per_hour).max(1);
         let credit = BURST.min(per_hour).saturating_mul(HOUR_MS);
         let (waiting, told) = (Vec::new(), told.into_iter().collect());
@@ -47,7 +47,7 @@ impl Outbox {
         for one in news {
             self.waiting.retain(|waiting| waiting.subject != one.subject);
             // If nobody was told of the problem, nobody need be told that it is over.
-            if matches!(one.what, What::Recovered(_)) && !self.told.contains(&one.subject) {
+            if matches!(one.what, AlertEvent::Recovered(_)) && !self.told.contains(&one.subject) {
                 continue;
             }
             if self.waiting.len() < WAITING {
@@ -59,7 +59,7 @@ impl Outbox {
     }
 
     /// Returns the message that may be sent now, if there is one.
-    pub fn take(&mut self, now_ms: u64) -> Option<Message> {
+    pub fn take(&mut self, now_ms: u64) -> Option<AlertMessage> {
         self.count(now_ms);
         if self.waiting.is_empty() || now_ms < self.not_before_ms || self.credit < HOUR_MS {
             return None;
@@ -69,12 +69,12 @@ impl Outbox {
         let news = std::mem::take(&mut self.waiting);
         for one in &news {
             match one.what {
-                What::Began(_) => drop(self.told.insert(one.subject.clone())),
-                What::Recovered(_) => drop(self.told.remove(&one.subject)),
-                What::Test => {}
+                AlertEvent::Began(_) => drop(self.told.insert(one.subject.clone())),
+                AlertEvent::Recovered(_) => drop(self.told.remove(&one.subject)),
+                AlertEvent::Test | AlertEvent::Said(_) => {}
             }
         }
-        Some(Message { news, left_out: std::mem::take(&mut self.left_out) })
+        Some(AlertMessage { news, left_out: std::mem::take(&mut self.left_out) })
     }
 
     /// Returns when the next message may be sent, if one waits.
@@ -97,16 +97,16 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Subject;
-    use crate::message::Problem;
+    use crate::message::AlertProblem;
+    use crate::subject::AlertSubject;
 
     fn failed(name: &str) -> News {
-        let subject = Subject::Gateway(name.to_owned());
-        News { subject, what: What::Began(Problem::Failed), reason: None }
+        let subject = AlertSubject::Gateway(name.to_owned());
+        News { subject, what: AlertEvent::Began(AlertProblem::Failed), reason: None }
     }
 
     fn well(name: &str) -> News {
-        News { what: What::Recovered(Problem::Failed), ..failed(name) }
+        News { what: AlertEvent::Recovered(AlertProblem::Failed), ..failed(name) }
     }
 
     #[test]

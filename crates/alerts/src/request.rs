@@ -9,8 +9,8 @@
 
 use serde_json::{Value, json};
 
-use crate::message::{Message, one_line};
-use crate::settings::{Destination, Preset, is_url};
+use crate::message::{AlertMessage, one_line};
+use crate::settings::{AlertDestination, Preset, is_url};
 
 /// Seconds that a request may take, and that a connection may.
 const REQUEST_S: u32 = 20;
@@ -36,13 +36,13 @@ pub struct SendRequest {
 pub struct Origin<'a> {
     /// The name of the home.
     pub name: &'a str,
-    /// The home.
+    /// The path of the home.
     pub home: &'a str,
     /// Now, in RFC 3339.
     pub at: &'a str,
 }
 
-impl Destination {
+impl AlertDestination {
     /// Returns what it is called in messages: never its address, at most the host of it.
     pub fn label(&self) -> String {
         let word = self.preset.word();
@@ -61,9 +61,9 @@ impl Destination {
 ///
 /// # Errors
 /// There is no usable address.
-pub fn requests(
-    destination: &Destination,
-    message: &Message,
+pub fn request(
+    destination: &AlertDestination,
+    message: &AlertMessage,
     origin: Origin<'_>,
     url: Option<&str>,
 ) -> Result<SendRequest, String> {
@@ -112,7 +112,9 @@ fn curl(url: &str, headers: &[String], body: &str) -> SendRequest {
         config.push_str(&line);
     };
     option("url", url);
-    headers.iter().for_each(|header| option("header", &one_line(header, 4_000)));
+    for header in headers {
+        option("header", &one_line(header, 4_000));
+    }
     option("data-raw", body);
     // `-q` comes first, so that no ~/.curlrc counts.
     let argv = ["curl", "-q", "--config", "-"].map(str::to_owned).to_vec();
@@ -122,14 +124,14 @@ fn curl(url: &str, headers: &[String], body: &str) -> SendRequest {
 /// Returns a value as curl reads it in a file of options.
 fn quoted(value: &str) -> String {
     let mut quoted = String::from("\"");
-    for letter in value.chars() {
-        match letter {
-            '"' | '\\' => quoted.extend(['\\', letter]),
+    for character in value.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             '\0' => {}
-            letter => quoted.push(letter),
+            character => quoted.push(character),
         }
     }
     quoted.push('"');
@@ -141,7 +143,7 @@ fn for_slack(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-fn command(destination: &Destination, json: &Value, title: String, text: String) -> SendRequest {
+fn command(destination: &AlertDestination, json: &Value, title: String, text: String) -> SendRequest {
     SendRequest {
         argv: destination.command.clone(),
         input: format!("{json}\n").into_bytes(),
@@ -150,14 +152,14 @@ fn command(destination: &Destination, json: &Value, title: String, text: String)
     }
 }
 
-fn mail(destination: &Destination, title: &str, text: &str) -> SendRequest {
+fn mail(destination: &AlertDestination, title: &str, text: &str) -> SendRequest {
     let header = |name: &str, value: &str| {
-        let plain = |letter: char| if letter.is_ascii() { letter } else { '?' };
+        let plain = |character: char| if character.is_ascii() { character } else { '?' };
         format!("{name}: {}\n", one_line(value, 500).chars().map(plain).collect::<String>())
     };
     let mut mail = header("To", destination.to.as_deref().unwrap_or_default());
     mail.extend(destination.from.as_deref().map(|from| header("From", from)));
-    mail.push_str(&header("Subject", title));
+    mail.push_str(&header("AlertSubject", title));
     mail.push_str("Auto-Submitted: auto-generated\nMIME-Version: 1.0\n");
     mail.push_str("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n");
     mail.push_str(text);
@@ -179,25 +181,28 @@ fn host(url: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Subject;
-    use crate::message::{News, Problem, What};
+    use crate::message::{AlertEvent, AlertProblem, News};
     use crate::settings::AlertSettings;
+    use crate::subject::AlertSubject;
 
     const ORIGIN: Origin<'_> = Origin { name: "nas", home: "/h", at: "2026-01-01T00:00:00Z" };
 
-    fn destination(text: &str) -> Destination {
+    fn destination(text: &str) -> AlertDestination {
         let settings = AlertSettings::parse(&format!("[[alerts.to]]\n{text}")).unwrap().unwrap();
         settings.to[0].clone()
     }
 
-    fn failed(reason: &str) -> Message {
-        let subject = Subject::Gateway("coder".to_owned());
+    fn failed(reason: &str) -> AlertMessage {
+        let subject = AlertSubject::Gateway("coder".to_owned());
         let reason = Some(reason.to_owned());
-        Message { news: vec![News { subject, what: What::Began(Problem::Failed), reason }], left_out: 0 }
+        AlertMessage {
+            news: vec![News { subject, what: AlertEvent::Began(AlertProblem::Failed), reason }],
+            left_out: 0,
+        }
     }
 
     fn input(text: &str, reason: &str) -> String {
-        let request = requests(&destination(text), &failed(reason), ORIGIN, None).unwrap();
+        let request = request(&destination(text), &failed(reason), ORIGIN, None).unwrap();
         assert!(request.argv.iter().all(|word| !word.contains("secret")), "{:?}", request.argv);
         String::from_utf8(request.input).unwrap()
     }
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn a_command_reads_json_and_finds_the_text_in_variables() {
         let of = destination("kind = \"command\"\ncommand = [\"notify\", \"--now\"]\n");
-        let request = requests(&of, &failed("exit 78"), ORIGIN, None).unwrap();
+        let request = request(&of, &failed("exit 78"), ORIGIN, None).unwrap();
         assert_eq!(request.argv, ["notify", "--now"]);
         let json: Value = serde_json::from_slice(&request.input).unwrap();
         assert_eq!(json["alerts"][0]["gateway"], "coder");
@@ -268,7 +273,7 @@ mod tests {
     #[test]
     fn an_address_of_a_file_must_be_one() {
         let of = destination("kind = \"slack\"\nurl-file = \"f\"\n");
-        let send = |url: Option<&str>| requests(&of, &failed("x"), ORIGIN, url).map(drop);
+        let send = |url: Option<&str>| request(&of, &failed("x"), ORIGIN, url).map(drop);
         assert_eq!(send(Some("https://h/x")), Ok(()));
         assert!(send(Some("h x")).is_err() && send(None).is_err());
     }

@@ -14,7 +14,7 @@ pub const MAX_BYTES: usize = 64 << 10;
 /// The most destinations.
 const DESTINATIONS: usize = 16;
 
-/// A kind of alert.
+/// What an alert tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AlertKind {
     /// A gateway is down for good.
@@ -61,9 +61,9 @@ pub struct SettingsProblem {
 /// An address or a header, which may be a secret. It shows itself to nobody.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(pub(crate) String);
+pub struct HiddenText(pub(crate) String);
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for HiddenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
     }
@@ -113,15 +113,15 @@ impl Preset {
 
 /// Who is told, and of what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
+pub struct AlertDestination {
     /// How.
     pub preset: Preset,
     /// Of which kinds of alert.
     pub kinds: Vec<AlertKind>,
-    pub(crate) url: Option<Secret>,
+    pub(crate) url: Option<HiddenText>,
     /// The file whose first line is the web address, where the settings do not hold it.
     pub url_file: Option<String>,
-    pub(crate) headers: Vec<Secret>,
+    pub(crate) headers: Vec<HiddenText>,
     pub(crate) chat: Option<String>,
     pub(crate) to: Option<String>,
     pub(crate) from: Option<String>,
@@ -138,7 +138,7 @@ pub struct AlertSettings {
     /// The most messages in an hour.
     pub most_per_hour: u32,
     /// Who is told.
-    pub to: Vec<Destination>,
+    pub to: Vec<AlertDestination>,
 }
 
 #[derive(Deserialize)]
@@ -161,10 +161,10 @@ struct RawAlerts {
 struct RawDestination {
     kind: Spanned<String>,
     on: Option<Vec<Spanned<String>>>,
-    url: Option<Spanned<Secret>>,
+    url: Option<Spanned<HiddenText>>,
     url_file: Option<String>,
     #[serde(default)]
-    headers: Vec<Secret>,
+    headers: Vec<HiddenText>,
     chat: Option<String>,
     to: Option<String>,
     from: Option<String>,
@@ -196,7 +196,7 @@ impl AlertSettings {
             problems.add(Some(raw.to.span()), what);
         }
         let to = raw.to.into_inner();
-        let to: Vec<Destination> = to.into_iter().filter_map(|raw| problems.destination(raw)).collect();
+        let to: Vec<AlertDestination> = to.into_iter().filter_map(|raw| problems.destination(raw)).collect();
         let settings = Self { name: raw.name, disk_full_percent, most_per_hour, to };
         problems.found.sort_by_key(|problem| problem.line);
         if problems.found.is_empty() { Ok(Some(settings)) } else { Err(problems.found) }
@@ -239,7 +239,7 @@ impl Problems<'_> {
         value.into_inner()
     }
 
-    fn destination(&mut self, raw: Spanned<RawDestination>) -> Option<Destination> {
+    fn destination(&mut self, raw: Spanned<RawDestination>) -> Option<AlertDestination> {
         let place = raw.span();
         let raw = raw.into_inner();
         let preset = Preset::ALL.into_iter().find(|preset| preset.word() == raw.kind.get_ref());
@@ -255,7 +255,7 @@ impl Problems<'_> {
         if let Some(url) = raw.url.as_ref().filter(|url| !is_url(&url.get_ref().0)) {
             self.add(Some(url.span()), "`url` begins with https:// or http://, and has no blanks");
         }
-        Some(Destination {
+        Some(AlertDestination {
             preset,
             kinds,
             url: raw.url.map(Spanned::into_inner),
@@ -271,12 +271,11 @@ impl Problems<'_> {
     fn kinds(&mut self, words: &[Spanned<String>]) -> Vec<AlertKind> {
         let mut kinds = Vec::new();
         for word in words {
-            match AlertKind::ALL.into_iter().find(|kind| kind.word() == word.get_ref()) {
-                Some(kind) => kinds.push(kind),
-                None => {
-                    let known = AlertKind::ALL.map(AlertKind::word).join(", ");
-                    self.add(Some(word.span()), format!("`on` has words of: {known}"));
-                }
+            if let Some(kind) = AlertKind::ALL.into_iter().find(|kind| kind.word() == word.get_ref()) {
+                kinds.push(kind);
+            } else {
+                let known = AlertKind::ALL.map(AlertKind::word).join(", ");
+                self.add(Some(word.span()), format!("`on` has words of: {known}"));
             }
         }
         kinds
@@ -311,7 +310,7 @@ fn missing(preset: Preset, raw: &RawDestination) -> Vec<String> {
 /// Returns whether a text can be the address of a destination.
 pub(crate) fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    rest.is_some_and(|rest| !rest.is_empty() && text.chars().all(|letter| letter.is_ascii_graphic()))
+    rest.is_some_and(|rest| !rest.is_empty() && text.chars().all(|character| character.is_ascii_graphic()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! What is told, as a table: the second, what was seen, and what is told.
 
-use gatevisor_alerts::{AlertMachine, Finding, Problem, Sighting, Subject, What, fullness};
+#![expect(clippy::expect_used, reason = "a panic in a test says what is wrong")]
+
+use gatevisor_alerts::{
+    AlertEvent, AlertFinding, AlertMachine, AlertProblem, AlertSubject, Sighting, fullness,
+};
 
 /// Carries out lines of `SECOND NAME FINDING [RESTARTS] => NEWS`.
 fn check(table: &str) {
@@ -11,8 +15,9 @@ fn check_with(machine: &mut AlertMachine, table: &str) {
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (seen, expected) = line.split_once("=>").unwrap_or((line, ""));
         let words: Vec<&str> = seen.split_whitespace().collect();
-        let now_ms = words[0].parse::<u64>().unwrap() * 1_000;
-        let seen = words[1..].chunks(3).map(|words| sighting(words)).collect();
+        let (second, seen) = words.split_first().expect("a second");
+        let now_ms = second.parse::<u64>().expect("a number") * 1_000;
+        let seen = seen.chunks(3).map(sighting).collect();
         let news = machine.step(now_ms, seen);
         let told: Vec<String> = news.iter().map(|news| told(&news.subject, &news.what)).collect();
         assert_eq!(told.join(", "), expected.trim(), "{line}");
@@ -21,28 +26,28 @@ fn check_with(machine: &mut AlertMachine, table: &str) {
 
 fn sighting(words: &[&str]) -> Sighting {
     let [name, finding, restarts] = words else { panic!("{words:?}") };
-    let wrong = |problem| Finding::Wrong(problem, None);
+    let wrong = |problem| AlertFinding::Wrong(problem, None);
     let name = (*name).to_owned();
     let (subject, finding) = match *finding {
-        "works" => (Subject::Gateway(name), Finding::Works),
-        "failed" => (Subject::Gateway(name), wrong(Problem::Failed)),
-        "silent" => (Subject::Gateway(name), wrong(Problem::Unresponsive)),
-        "restarting" => (Subject::Gateway(name), Finding::Restarting(None)),
-        "off" => (Subject::Gateway(name), Finding::Off),
-        "unclear" => (Subject::Gateway(name), Finding::Unclear),
-        "unkept" => (Subject::Log(name), wrong(Problem::LogGap)),
-        "kept" => (Subject::Log(name), Finding::Works),
-        "full" => (Subject::Disk(name), wrong(Problem::Disk)),
-        "roomy" => (Subject::Disk(name), Finding::Works),
+        "works" => (AlertSubject::Gateway(name), AlertFinding::Works),
+        "failed" => (AlertSubject::Gateway(name), wrong(AlertProblem::Failed)),
+        "silent" => (AlertSubject::Gateway(name), wrong(AlertProblem::Unresponsive)),
+        "restarting" => (AlertSubject::Gateway(name), AlertFinding::Restarting(None)),
+        "off" => (AlertSubject::Gateway(name), AlertFinding::Off),
+        "unclear" => (AlertSubject::Gateway(name), AlertFinding::Unclear),
+        "unkept" => (AlertSubject::Log(name), wrong(AlertProblem::LogGap)),
+        "kept" => (AlertSubject::Log(name), AlertFinding::Works),
+        "full" => (AlertSubject::Disk(name), wrong(AlertProblem::Disk)),
+        "roomy" => (AlertSubject::Disk(name), AlertFinding::Works),
         other => panic!("{other}"),
     };
     Sighting { subject, finding, restarts: restarts.parse().ok() }
 }
 
-fn told(subject: &Subject, what: &What) -> String {
+fn told(subject: &AlertSubject, what: &AlertEvent) -> String {
     let name = match subject {
-        Subject::Gateway(name) | Subject::Log(name) | Subject::Disk(name) => name.as_str(),
-        Subject::Nothing => "",
+        AlertSubject::Gateway(name) | AlertSubject::Log(name) | AlertSubject::Disk(name) => name.as_str(),
+        AlertSubject::Nothing => "",
     };
     let word = what.kind().map_or("test", |kind| kind.word());
     format!("{name} {word}")
@@ -234,7 +239,7 @@ fn it_says_when_it_has_to_look_again() {
 #[test]
 fn a_file_system_is_full_from_the_limit_on_and_has_room_a_little_below_it() {
     let words = |used| match fullness(used, 90) {
-        Finding::Wrong(Problem::Disk, Some(reason)) => reason,
+        AlertFinding::Wrong(AlertProblem::Disk, Some(reason)) => reason,
         other => format!("{other:?}"),
     };
     for (used, expected) in [

@@ -188,8 +188,8 @@ pub enum CliCommand {
     Metrics(MetricsOptions),
     /// Check and try who is told when a gateway does not work
     ///
-    /// The `[alerts]` of `gatevisor.toml` in the home say who is told of what. docs/alerts.md has
-    /// examples.
+    /// The `[alerts]` of `gatevisor.toml` in the home say who is told of what.
+    /// docs/guides/alerts.md has examples.
     #[command(subcommand)]
     Alerts(AlertsCommand),
     /// Make a home from the file of another supervisor

@@ -2,9 +2,9 @@
 //!
 //! *Lives here:* finding out under which name we are called, the command line (`args`), and
 //! printing (`out`, `logs`); the order of a container's boot (`init`), and what needs several
-//! crates at once: the long-lived processes beside a supervisor (`takeover`, `live`), the stream of
-//! all events (`event_subscriber`, `served_watch`), waiting for drains (`drain_wait`), the
-//! machine's service manager (`host_service`).
+//! crates at once: the long-lived processes beside a supervisor (`takeover`, `live`, `alerts`), the
+//! stream of all events (`event_subscriber`, `served_watch`), waiting for drains (`drain_wait`),
+//! the machine's service manager (`host_service`).
 //! *Does not live here:* supervision, profiles, slots and logs; each crate has its own header.
 //!
 //! *May depend on it:* nothing; it is the binary.

@@ -2,7 +2,7 @@
 //!
 //! *Does not live here:* what is told of that (`gatevisor_alerts`).
 
-use gatevisor_alerts::{Finding, Problem, Sighting, Subject, fullness};
+use gatevisor_alerts::{AlertFinding, AlertProblem, AlertSubject, Sighting, fullness};
 use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_paths::by_path;
@@ -15,33 +15,37 @@ pub fn of_gateways(reports: &[ServiceReport]) -> Vec<Sighting> {
         let Some(profile) = &report.profile else { continue };
         let name = profile.as_str().to_owned();
         let finding = finding(report.state, report.is_wanted(), report.reason.clone());
-        seen.push(Sighting { subject: Subject::Gateway(name.clone()), finding, restarts: report.restarts });
+        seen.push(Sighting {
+            subject: AlertSubject::Gateway(name.clone()),
+            finding,
+            restarts: report.restarts,
+        });
         let kept = match &report.log_problem {
-            Some(why) => Finding::Wrong(Problem::LogGap, Some(why.clone())),
-            None if report.state == ServiceState::NotSupervised => Finding::Unclear,
-            None => Finding::Works,
+            Some(why) => AlertFinding::Wrong(AlertProblem::LogGap, Some(why.clone())),
+            None if report.state == ServiceState::NotSupervised => AlertFinding::Unclear,
+            None => AlertFinding::Works,
         };
-        seen.push(Sighting { subject: Subject::Log(name), finding: kept, restarts: None });
+        seen.push(Sighting { subject: AlertSubject::Log(name), finding: kept, restarts: None });
     }
     seen
 }
 
 /// Returns what a state means.
-fn finding(state: ServiceState, is_wanted: Option<bool>, reason: Option<String>) -> Finding {
+fn finding(state: ServiceState, is_wanted: Option<bool>, reason: Option<String>) -> AlertFinding {
     match state {
         ServiceState::Failed | ServiceState::Down | ServiceState::NotSupervised
             if is_wanted == Some(false) =>
         {
-            Finding::Off
+            AlertFinding::Off
         }
-        ServiceState::Failed => Finding::Wrong(Problem::Failed, reason),
-        ServiceState::Unresponsive => Finding::Wrong(Problem::Unresponsive, reason),
-        ServiceState::BackingOff | ServiceState::FailedToStart => Finding::Restarting(reason),
+        ServiceState::Failed => AlertFinding::Wrong(AlertProblem::Failed, reason),
+        ServiceState::Unresponsive => AlertFinding::Wrong(AlertProblem::Unresponsive, reason),
+        ServiceState::BackingOff | ServiceState::FailedToStart => AlertFinding::Restarting(reason),
         ServiceState::Up
         | ServiceState::Ready
         | ServiceState::Degraded
         | ServiceState::Draining
-        | ServiceState::Served => Finding::Works,
+        | ServiceState::Served => AlertFinding::Works,
         // On the way to something else, or held by somebody.
         ServiceState::Down
         | ServiceState::NotSupervised
@@ -52,7 +56,7 @@ fn finding(state: ServiceState, is_wanted: Option<bool>, reason: Option<String>)
         | ServiceState::Waiting
         | ServiceState::Asking
         | ServiceState::Traced
-        | ServiceState::Unknown => Finding::Unclear,
+        | ServiceState::Unknown => AlertFinding::Unclear,
     }
 }
 
@@ -66,7 +70,7 @@ pub fn of_disks(manager: &ScandirManager, limit: u8) -> Vec<Sighting> {
         let used = used_percent(system.f_blocks, system.f_bfree, system.f_bavail);
         let Some(used) = used.filter(|_| !devices.contains(&stat.st_dev)) else { continue };
         devices.push(stat.st_dev);
-        let subject = Subject::Disk(path.to_string_lossy().into_owned());
+        let subject = AlertSubject::Disk(path.to_string_lossy().into_owned());
         seen.push(Sighting { subject, finding: fullness(used, limit), restarts: None });
     }
     seen
@@ -86,12 +90,15 @@ mod tests {
     #[test]
     fn what_is_down_because_somebody_wants_that_is_no_problem() {
         for state in [ServiceState::Down, ServiceState::Failed, ServiceState::NotSupervised] {
-            assert_eq!(finding(state, Some(false), None), Finding::Off, "{state:?}");
+            assert_eq!(finding(state, Some(false), None), AlertFinding::Off, "{state:?}");
         }
-        assert_eq!(finding(ServiceState::Down, Some(true), None), Finding::Unclear);
-        assert_eq!(finding(ServiceState::Failed, None, None), Finding::Wrong(Problem::Failed, None));
+        assert_eq!(finding(ServiceState::Down, Some(true), None), AlertFinding::Unclear);
+        assert_eq!(
+            finding(ServiceState::Failed, None, None),
+            AlertFinding::Wrong(AlertProblem::Failed, None)
+        );
         for state in ServiceState::ALL {
-            let works = finding(state, Some(true), None) == Finding::Works;
+            let works = finding(state, Some(true), None) == AlertFinding::Works;
             assert_eq!(works, state.works(), "{state:?}");
         }
     }

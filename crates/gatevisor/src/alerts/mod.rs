@@ -8,7 +8,7 @@ mod findings;
 mod sending;
 mod watch;
 
-use gatevisor_alerts::{AlertKind, Destination, Message};
+use gatevisor_alerts::{AlertDestination, AlertKind, AlertMessage};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_sys::clock::monotonic_ms;
 use serde_json::json;
@@ -26,7 +26,8 @@ pub use watch::kept;
 pub fn run(context: &CommandContext, verb: &AlertsCommand) -> Outcome {
     match verb {
         AlertsCommand::Check => check(context),
-        AlertsCommand::Test => test(context),
+        AlertsCommand::Test => send(context, &AlertMessage::test()),
+        AlertsCommand::Send { text } => send(context, &AlertMessage::said(text.clone())),
     }
 }
 
@@ -38,7 +39,7 @@ fn settings(context: &CommandContext) -> Result<AlertFile, CommandError> {
         Ok(None) => Err(CommandError::new(
             Exit::No,
             format!(
-                "nobody is told anything: `{}` does not exist, or has no [alerts]; docs/alerts.md has examples",
+                "nobody is told anything: `{}` does not exist, or has no [alerts]; docs/guides/alerts.md has examples",
                 path.display()
             ),
         )),
@@ -56,7 +57,9 @@ fn settings(context: &CommandContext) -> Result<AlertFile, CommandError> {
             }
             Err(CommandError::new(
                 Exit::No,
-                format!("`{FILE}` is not valid, so nobody is told anything; lines say why"),
+                format!(
+                    "`{FILE}` is not valid, so nobody is told anything; correct the lines that are named"
+                ),
             ))
         }
     }
@@ -92,8 +95,8 @@ fn check(context: &CommandContext) -> Outcome {
 }
 
 /// Returns why nothing can be sent to a destination, as far as that can be told without sending.
-fn unusable(manager: &ScandirManager, destination: &Destination) -> Option<String> {
-    let request = sending::request(manager, destination, &Message::test(), "").err();
+fn unusable(manager: &ScandirManager, destination: &AlertDestination) -> Option<String> {
+    let request = sending::request(manager, destination, &AlertMessage::test(), "").err();
     request.or_else(|| {
         let needs_curl = destination.preset.has_url();
         (needs_curl && !sending::has_program("curl")).then(|| sending::NO_CURL.to_owned())
@@ -101,12 +104,12 @@ fn unusable(manager: &ScandirManager, destination: &Destination) -> Option<Strin
 }
 
 /// Sends a message to every destination.
-fn test(context: &CommandContext) -> Outcome {
+fn send(context: &CommandContext, message: &AlertMessage) -> Outcome {
     let file = settings(context)?;
     let name = file.name();
     let mut all_sent = true;
     for destination in &file.settings.to {
-        let result = sending::request(&context.manager, destination, &Message::test(), &name)
+        let result = sending::request(&context.manager, destination, message, &name)
             .and_then(|request| Sending::begin(&request, context.manager.home().root(), monotonic_ms()))
             .and_then(Sending::wait);
         all_sent &= result.is_ok();

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use gatevisor_alerts::{Destination, Message, Origin, SendRequest};
+use gatevisor_alerts::{AlertDestination, AlertMessage, Origin, SendRequest};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_paths::by_path;
 use gatevisor_sys::clock::{monotonic_ms, timespec};
@@ -32,8 +32,8 @@ pub const NO_CURL: &str = "`curl` is not installed, which sends it";
 /// Returns how a message is sent to a destination; `name` is that of the home.
 pub fn request(
     manager: &ScandirManager,
-    destination: &Destination,
-    message: &Message,
+    destination: &AlertDestination,
+    message: &AlertMessage,
     name: &str,
 ) -> Result<SendRequest, String> {
     let url = destination.url_file.as_deref().map(|file| address_in(manager.home(), file)).transpose()?;

@@ -10,7 +10,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use gatevisor_alerts::{AlertMachine, Delivery, DeliveryOutcome, Destination, OpenProblem, Outbox};
+use gatevisor_alerts::{AlertDestination, AlertMachine, Delivery, DeliveryOutcome, OpenProblem, Outbox};
 use gatevisor_gateways::inspect;
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_paths::by_path;
@@ -85,7 +85,7 @@ fn until_changed(manager: &ScandirManager, mark: Option<FileMark>) -> Exit {
 
 /// A destination, its messages, and the program that sends one.
 struct Sender<'a> {
-    destination: &'a Destination,
+    destination: &'a AlertDestination,
     delivery: Delivery,
     sending: Option<Sending>,
 }
