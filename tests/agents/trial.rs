@@ -1,10 +1,10 @@
 //! One agent, tried with every case of the list, one after the other, in one home.
 //!
-//! *Lives here:* the cases, and the table in `docs/guides/agents.md` that the outcomes are
-//! compared with.
-//! *Does not live here:* the agents, and what is different for each (`main`).
+//! *Lives here:* how each case is tried. *Does not live here:* the agents, and what is different
+//! for each (`main`); the table in `docs/guides/agents.md` that the outcomes are compared with
+//! (`tried`).
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -12,11 +12,7 @@ use serde_json::Value;
 
 use crate::home::{Home, Ran};
 use crate::support::processes::{self, Held};
-use crate::{WAIT_LIMIT, support};
-
-/// The cases, in the order in which they are tried.
-const CASES: [&str; 9] =
-    ["start", "ready", "freeze", "crash", "own restart", "drain", "stop", "supervisor killed", "upgrade"];
+use crate::{WAIT_LIMIT, support, tried};
 
 /// An agent that is being tried.
 pub struct Trial {
@@ -158,8 +154,9 @@ impl Trial {
         let ran = self.home.down();
         assert_eq!(ran.code, Some(0), "{ran:?}");
         let cases: Vec<&str> = self.outcomes.iter().map(|(case, _)| *case).collect();
-        assert_eq!(cases, CASES);
-        assert_eq!(documented(self.column), self.outcomes, "docs/guides/agents.md says otherwise");
+        assert_eq!(cases, tried::CASES);
+        let documented = cases.into_iter().map(|case| (case, tried::documented(case, self.column)));
+        assert_eq!(documented.collect::<Vec<_>>(), self.outcomes, "docs/guides/agents.md says otherwise");
     }
 }
 
@@ -169,19 +166,23 @@ fn family(pid: i32) -> Vec<i32> {
     [pid].into_iter().chain(below).collect()
 }
 
-/// Returns what the table in the documents says in a column.
-fn documented(column: &str) -> Vec<(&'static str, String)> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides/agents.md");
-    let text = fs::read_to_string(file).unwrap();
-    let rows: Vec<Vec<&str>> = text
-        .lines()
-        .skip_while(|line| *line != "<!-- tried:begin -->")
-        .take_while(|line| *line != "<!-- tried:end -->")
-        .filter(|line| line.starts_with('|'))
-        .map(|line| line.split('|').map(str::trim).collect())
-        .collect();
-    let (head, rows) = rows.split_first().unwrap();
-    let at = head.iter().position(|name| *name == column).unwrap();
-    let of = |case| rows.iter().find(|row| row.get(1) == Some(&case)).and_then(|row| row.get(at));
-    CASES.into_iter().map(|case| (case, (*of(case).unwrap()).to_owned())).collect()
+#[test]
+fn every_case_of_the_table_in_the_documents_has_an_outcome_with_every_agent() {
+    let mut table = tried::table();
+    assert_eq!(table.remove(0)[1..], tried::COLUMNS);
+    let cases: Vec<&str> = table.iter().map(|cells| &*cells[0]).collect();
+    assert_eq!(cases, tried::CASES);
+    let mut reasons = BTreeMap::new();
+    for cells in &table {
+        assert_eq!(cells.len(), tried::COLUMNS.len() + 1, "{cells:?}");
+        for (column, cell) in tried::COLUMNS.iter().zip(&cells[1..]) {
+            assert!(!cell.is_empty(), "{}: nothing is said of {column}", cells[0]);
+            // What does not apply says why.
+            if let Some(reason) = cell.strip_prefix("does not apply") {
+                assert!(reason.starts_with(": "), "{}, {column}: {cell}", cells[0]);
+                reasons.insert((&cells[0], column), reason);
+            }
+        }
+    }
+    assert_eq!(reasons.len(), 1, "each exception is looked at: {reasons:?}");
 }

@@ -156,6 +156,21 @@ fn profiles_are_drained_with_the_gateway_that_serves_them_where_both_are_meant()
     assert_eq!(home.report("default")["state"], "down");
 }
 
+/// As [`SERVER`], but it lists nobody while there is a file `alone`.
+fn listing() -> String {
+    SERVER.replace("served=", "[ -e \"$HERMES_HOME/alone\" ] && served='[]' || served=")
+}
+
+/// Answers each request as if it were done.
+fn answer(listener: &UnixListener, done: &str) {
+    for mut stream in listener.incoming().flatten() {
+        let mut line = String::new();
+        let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
+        let name = if line.contains("writer") { "writer" } else { "coder" };
+        let _ = writeln!(stream, "{{\"result\": {{\"{done}\": \"{name}\"}}}}");
+    }
+}
+
 #[test]
 fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it_lists_it_no_longer() {
     set_wait_limit(Duration::from_mins(2));
@@ -164,14 +179,7 @@ fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it
     until_served(&home, "coder");
     until_served(&home, "writer");
     let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut line = String::new();
-            let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
-            let name = if line.contains("writer") { "writer" } else { "coder" };
-            let _ = writeln!(stream, "{{\"result\": {{\"unserved\": \"{name}\"}}}}");
-        }
-    });
+    std::thread::spawn(move || answer(&listener, "unserved"));
     let ran = home.says("gateway stop coder --timeout 2");
     assert!(ran.code == Some(1) && ran.err.contains(" s still lists it"), "{ran:?}");
     // The stop has taken it out, so another one is asked to be served anew.
@@ -180,10 +188,37 @@ fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it
 }
 
 #[test]
+fn a_gateway_whose_control_socket_hangs_or_lies_is_named_and_keeps_no_command_beyond_its_time() {
+    set_wait_limit(Duration::from_mins(2));
+    let mut home = home(&listing());
+    home.up_with(["up"]);
+    until_served(&home, "coder");
+    until_served(&home, "writer");
+    // The kernel takes what is asked, and nobody ever answers.
+    let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
+    let silent = "its control socket has not answered within ";
+    let ran = home.says("gateway stop coder --timeout 2");
+    let expected = format!("default serves coder until it looks at its profiles again: {silent}");
+    assert!(ran.code == Some(0) && ran.err.contains(&expected), "{ran:?}");
+    assert_eq!(home.state("coder")["desired_state"], "stopped", "{ran:?}");
+    let ran = home.says("gateway restart writer --timeout 2");
+    assert!(ran.code == Some(1) && ran.err.contains(silent), "{ran:?}");
+    fs::write(home.path().join("alone"), "").unwrap();
+    waiting::polled_slowly("that it lists nobody", || {
+        (home.report("writer")["state"] == "down").then_some(())
+    });
+    let ran = home.says("gateway start coder --timeout 2");
+    assert!(ran.code == Some(1) && ran.err.contains(silent), "{ran:?}");
+    // One that answers what is not so is not believed.
+    std::thread::spawn(move || answer(&listener, "served"));
+    let ran = home.says("gateway start writer --timeout 2");
+    assert!(ran.code == Some(1) && ran.err.contains("it does not list it among those"), "{ran:?}");
+}
+
+#[test]
 fn events_tell_when_a_gateway_begins_to_serve_a_profile_and_when_and_why_it_ends() {
     set_wait_limit(Duration::from_mins(2));
-    let listed = SERVER.replace("served=", "[ -e \"$HERMES_HOME/alone\" ] && served='[]' || served=");
-    let mut home = home(&listed);
+    let mut home = home(&listing());
     home.up_with(["up"]);
     until_served(&home, "coder");
     let pid = home.pid("default");

@@ -9,11 +9,14 @@
 mod drain;
 #[path = "../support/home.rs"]
 mod home;
+mod matrix;
 #[path = "../support/model.rs"]
 mod model;
 #[path = "../support/mod.rs"]
 mod support;
 mod topology;
+#[path = "../support/tried.rs"]
+mod tried;
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;

@@ -2,16 +2,21 @@
 //! run is served, and none twice.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::home::{Home, Port};
 use crate::support::processes::Held;
 use crate::support::waiting;
-use crate::{configure, hermes, installed, patient, profile, stopped, with_program};
+use crate::{configure, hermes, installed, patient, profile, stopped, tried, with_program};
+
+/// The time within which all profiles must be served again after another version was installed. On
+/// an idle machine it is less than 10 s (docs/guides/hermes.md); this one is for a busy machine.
+const SERVED_WITHIN: Duration = Duration::from_secs(90);
 
 /// The profiles whose gateways run, and those that the gateway of the root profile serves.
-fn serving(home: &Home) -> (Vec<String>, Vec<String>) {
+pub fn serving(home: &Home) -> (Vec<String>, Vec<String>) {
     let names = ["default", "coder", "writer", "quiet"].into_iter();
     let names = names.filter(|name| home.profile_dir(name).exists());
     let reports: Vec<_> = names.map(|name| (name.to_owned(), home.report(name))).collect();
@@ -45,11 +50,11 @@ fn wanted(program: std::path::PathBuf) -> (Home, [Port; 2]) {
     (home, ports)
 }
 
-fn hermes_022() -> std::path::PathBuf {
+pub fn hermes_022() -> std::path::PathBuf {
     installed("HERMES_022_BIN", "0.22")
 }
 
-fn words(list: &[String]) -> Vec<&str> {
+pub fn words(list: &[String]) -> Vec<&str> {
     list.iter().map(String::as_str).collect()
 }
 
@@ -185,6 +190,7 @@ fn real_hermes_from_019_to_022_and_back_keeps_every_desired_state_and_leaves_no_
     };
     for program in [&old, &new, &old, &new] {
         home.set("HERMES_BIN", program);
+        let began = Instant::now();
         let out = up(&mut home, &["default", "coder", "writer"]);
         assert!(out.contains("profile=quiet prior_state=stopped action=registered"), "{out}");
         let (up_now, served) = serving(&home);
@@ -198,16 +204,24 @@ fn real_hermes_from_019_to_022_and_back_keeps_every_desired_state_and_leaves_no_
                 patient(&home, &format!("wait --ready --timeout 100 {name}")).ok();
                 assert!(port.healthy(), "{name} is ready and does not answer");
             }
+            patient(&home, "wait --ready --timeout 100 default").ok();
         } else {
             assert_eq!((words(&up_now), words(&served)), (vec!["default"], vec!["coder", "writer"]), "{out}");
             let config = fs::read_to_string(home.path().join("config.yaml")).unwrap();
             assert!(config.contains("multiplex_profiles: true"), "the newer one wrote it: {config}");
         }
+        let took = began.elapsed();
+        eprintln!("all that shall run are served {} ms after the start of the supervisor", took.as_millis());
+        assert!(took < SERVED_WITHIN, "after {took:?}");
         assert_eq!(desired(&home), ["running", "running", "running", "stopped"]);
         assert_eq!(home.report("quiet")["state"], "down", "{}", home.report("quiet"));
         let findings = home.says("doctor --json").out;
         assert!(!findings.contains("\"topology\""), "{findings}");
         stopped(&mut home);
+    }
+    for column in ["Hermes 0.19", "Hermes 0.22"] {
+        let documented = tried::documented("upgrade", column);
+        assert_eq!(documented, "to the other and back: all served again", "docs/guides/agents.md, {column}");
     }
     // What was desired meanwhile counts in the other version.
     home.set("HERMES_BIN", &old);

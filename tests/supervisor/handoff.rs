@@ -89,9 +89,43 @@ fn a_service_without_a_handoff_has_ended_on_purpose_and_is_started_when_somebody
     service.receive("D");
     let (status, policy) = (service.status(), service.policy());
     assert!(!status.want_up && status.pid.is_none(), "{status:?}");
-    assert_eq!(policy.reason.as_deref(), Some("it ended on purpose: it left no handoff"));
+    assert_eq!(policy.reason.as_deref(), Some("it ended on purpose: it left no handoff that counts"));
     service.send("u");
     service.receive("u");
+    running(&service);
+    service.send("d");
+    service.receive("dD");
+}
+
+/// Accepts a handoff that names the process, and answers as `OpenClaw` does.
+const CONSUMES: &str = "read left <handoff; case $left in \
+     $1) rm handoff; echo '{\"status\":\"accepted\"}';; \
+     *) echo '{\"status\":\"rejected\",\"reason\":\"pid-mismatch\",\"handoffPid\":'$left'}';; esac";
+
+#[test]
+fn a_handoff_of_another_process_restarts_nothing_and_is_named() {
+    let world = World::started();
+    let mut service = asked(&world, "web", CONSUMES, "");
+    service.receive("su");
+    let first = running(&service);
+    let other = std::process::id();
+    fs::write(service.path("handoff"), format!("{other}\n")).unwrap();
+    service.pass("end", "0");
+    service.receive("dD");
+    let (status, policy) = (service.status(), service.policy());
+    assert!(!status.want_up && status.pid.is_none(), "{status:?}");
+    assert_eq!(policy.reason.as_deref(), Some("it ended on purpose: it left no handoff that counts"));
+    world.until_said(&format!("web: asked after exit code 0 of process {first}: it ended on purpose"));
+    for part in ["\"reason\":\"pid-mismatch\"", &format!("\"handoffPid\":{other}")] {
+        world.until_said(part);
+    }
+    // Its next process leaves one of its own.
+    service.send("u");
+    service.receive("u");
+    let second = running(&service);
+    fs::write(service.path("handoff"), format!("{second}\n")).unwrap();
+    service.pass("end", "0");
+    service.receive("dDu");
     running(&service);
     service.send("d");
     service.receive("dD");

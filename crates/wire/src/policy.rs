@@ -14,7 +14,7 @@ use std::fmt::{self, Write};
 pub const MAX: usize = 512;
 /// The reason for which a service stays down that was asked whether it wants to be started again,
 /// and does not.
-pub const ENDED_ON_PURPOSE: &str = "it ended on purpose: it left no handoff";
+pub const ENDED_ON_PURPOSE: &str = "it ended on purpose: it left no handoff that counts";
 /// The reason for which a service that wants to be started again has to wait.
 pub const ASKS_TOO_OFTEN: &str = "it asks for a restart again and again, so each one waits longer";
 /// The longest reason in bytes.

@@ -46,7 +46,7 @@ fn a_service_that_left_a_handoff_is_started_again_at_once() {
 fn a_service_that_left_no_handoff_has_ended_on_purpose_and_stays_down() {
     check(&format!(
         "{}
-        5000 exited 1  => policy-running#0 [it ended on purpose: it left no handoff], status-down+, D, until never
+        5000 exited 1  => policy-running#0 [it ended on purpose: it left no handoff that counts], status-down+, D, until never
         6000 control u => status-down+!, spawn-run
         ",
         asked()

@@ -77,7 +77,7 @@ impl ScandirManager {
         let (desired_state, warnings) = self.desired_state(verb, name, request)?;
         let server = ServerState::read(self);
         if verb == GatewayVerb::Restart && !is_parked && server.is_some() {
-            let unserved = self.ask(ControlRequest::Unserve, name);
+            let unserved = self.ask(ControlRequest::Unserve, name, request.timeout);
             unserved.and_then(|()| self.confirm_unserved(name, request)).map_err(|why| {
                 let all = "`gatevisor gateway restart default` restarts it for all profiles that it serves";
                 refused(format!("{why}; {all}"))
@@ -203,7 +203,7 @@ impl ScandirManager {
             // It ends with the gateway that serves it.
             StopOutcome::Down
         } else {
-            match self.ask(ControlRequest::Unserve, name) {
+            match self.ask(ControlRequest::Unserve, name, request.timeout) {
                 Err(why) if is_served => {
                     let default = ProfileName::root();
                     warnings
@@ -281,7 +281,8 @@ impl ScandirManager {
             return Ok(());
         }
         // A gateway that cannot be asked looks by itself.
-        let asked = self.ask(ControlRequest::Serve, name);
+        let left = until.saturating_duration_since(Instant::now());
+        let asked = self.ask(ControlRequest::Serve, name, Some(left));
         if self.watch_served(name, true, Some(until)).is_ok_and(|is_so| is_so) {
             return Ok(());
         }
@@ -321,10 +322,10 @@ impl ScandirManager {
         ServerState::read(self)?.alone_reason(&self.agent.topology)
     }
 
-    fn ask(&self, what: ControlRequest, name: &ProfileName) -> Result<(), String> {
+    fn ask(&self, what: ControlRequest, name: &ProfileName, left: Option<Duration>) -> Result<(), String> {
         let control = self.agent.topology.control.as_ref();
         let control = control.ok_or("the agent takes no such request for one profile")?;
-        request(&self.home.profile_dir(&ProfileName::root()), control, what, name)
+        request(&self.home.profile_dir(&ProfileName::root()), control, what, name, left)
     }
 
     fn unpark(&self, name: &ProfileName) -> io::Result<()> {

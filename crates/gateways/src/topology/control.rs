@@ -21,7 +21,7 @@ use crate::agent::ControlDefinition;
 use crate::files::read_bounded;
 use crate::profile::ProfileName;
 
-/// How long a gateway may take to answer.
+/// How long a gateway may take to answer at the most.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of an answer at the most.
 const ANSWER_BYTES: usize = 512 << 10;
@@ -53,7 +53,8 @@ impl ControlRequest {
     }
 }
 
-/// Asks the gateway of the profile with this home for something about another one.
+/// Asks the gateway of the profile with this home for something about another one. It is given as
+/// long as the requester has, and 20 seconds at the most.
 ///
 /// # Errors
 /// Why it did not say that it is done, in words.
@@ -62,13 +63,20 @@ pub(crate) fn request(
     control: &ControlDefinition,
     what: ControlRequest,
     name: &ProfileName,
+    left: Option<Duration>,
 ) -> Result<(), String> {
     let verb = what.verb(control).ok_or("the agent definition names no such request")?;
     let line = json!({ "verb": verb, "id": 1, "protocol": 1, "params": { "name": name.as_str() } });
     let now = Instant::now();
-    let until = now.checked_add(TIMEOUT).unwrap_or(now);
+    let limit = left.map_or(TIMEOUT, |left| left.min(TIMEOUT));
+    let until = now.checked_add(limit).unwrap_or(now);
     let answer = exchange(home, control, format!("{line}\n").as_bytes(), until);
-    let answer = answer.map_err(|error| format!("its control socket does not answer: {error}"))?;
+    let answer = answer.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => {
+            format!("its control socket has not answered within {} ms", limit.as_millis())
+        }
+        _ => format!("its control socket does not answer: {error}"),
+    })?;
     let answer: Value = serde_json::from_slice(&answer).map_err(|_| "its answer is not JSON".to_owned())?;
     let result = answer.get("result");
     let names = result.and_then(|result| result.get(what.done())).and_then(Value::as_str);
@@ -113,7 +121,7 @@ fn read_line(stream: &OwnedFd, until: Instant) -> io::Result<Vec<u8>> {
             return Ok(answer);
         }
         if answer.len() > ANSWER_BYTES {
-            return Err(io::Error::other("it is too long"));
+            return Err(io::Error::other("its answer is too long"));
         }
     }
 }
@@ -159,7 +167,7 @@ fn proc_path(opened: &OwnedFd) -> String {
 mod tests {
     use super::*;
     use std::fs;
-    use std::io::{BufRead, BufReader, Write};
+    use std::io::{BufRead, BufReader, Read, Write};
     use std::os::unix::net::UnixListener;
     use std::thread;
 
@@ -181,7 +189,7 @@ mod tests {
             (&stream).write_all(answer.as_bytes()).unwrap();
             line
         });
-        let result = request(home, &control(), ControlRequest::Serve, &"coder".parse().unwrap());
+        let result = request(home, &control(), ControlRequest::Serve, &"coder".parse().unwrap(), None);
         (server.join().unwrap(), result)
     }
 
@@ -212,7 +220,7 @@ mod tests {
     #[test]
     fn a_socket_that_is_elsewhere_is_found_by_its_pointer_and_anything_else_is_an_error() {
         let (home, short) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let ask = || request(home.path(), &control(), ControlRequest::Serve, &"coder".parse().unwrap());
+        let ask = || request(home.path(), &control(), ControlRequest::Serve, &"coder".parse().unwrap(), None);
         assert!(ask().is_err(), "there is none");
         let socket = short.path().join("s");
         fs::write(home.path().join("agent.sock.path"), socket.display().to_string()).unwrap();
@@ -224,5 +232,56 @@ mod tests {
         assert!(ask().is_err());
         fs::write(home.path().join("agent.sock"), "").unwrap();
         assert!(ask().unwrap_err().contains("no socket"));
+    }
+
+    /// Asks, with so much time, a gateway that does this with whoever asks, and returns what is
+    /// wrong.
+    fn problem_of(left: Option<Duration>, behave: impl Fn(&UnixListener) + Send + 'static) -> String {
+        let home = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(home.path().join("agent.sock")).unwrap();
+        // The listener lives until the thread is joined.
+        let server = thread::spawn(move || {
+            behave(&listener);
+            listener
+        });
+        let name = "coder".parse().unwrap();
+        let said = request(home.path(), &control(), ControlRequest::Unserve, &name, left).unwrap_err();
+        server.join().unwrap();
+        said
+    }
+
+    #[test]
+    fn a_gateway_that_does_not_come_to_the_end_of_its_answer_is_given_up_in_time() {
+        let late = "its control socket has not answered within 300 ms";
+        let asked_soon = |behave: fn(&UnixListener)| problem_of(Some(Duration::from_millis(300)), behave);
+        // The kernel takes the connection in its place, and the request.
+        assert_eq!(asked_soon(|_| {}), late);
+        let listens = |listener: &UnixListener| {
+            let (mut stream, _) = listener.accept().unwrap();
+            io::copy(&mut stream, &mut io::sink()).unwrap();
+        };
+        assert_eq!(asked_soon(listens), late);
+        // One that says a little again and again has no more time for that.
+        let dribble = |listener: &UnixListener| {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            while stream.write_all(b" ").is_ok() {
+                let _ = stream.read(&mut [0; 1024]);
+            }
+        };
+        assert_eq!(asked_soon(dribble), late);
+    }
+
+    #[test]
+    fn a_gateway_that_answers_without_end_or_ends_without_an_answer_is_told_so() {
+        let flood = |listener: &UnixListener| {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(&[b' '; 4096]).is_ok() {}
+        };
+        let said = problem_of(None, flood);
+        assert_eq!(said, "its control socket does not answer: its answer is too long");
+        let silent = |listener: &UnixListener| drop(listener.accept().unwrap());
+        let said = problem_of(None, silent);
+        assert!(said == "its answer is not JSON" || said.contains("does not answer: "), "{said}");
     }
 }

@@ -133,13 +133,10 @@ impl HandoffCommand {
             return (HandoffAnswer::NotExecuted, "see the line before".to_owned());
         }
         let (answer, text) = handoff.understand(&self.said);
-        let said = text.map_or_else(
-            || {
-                let code = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
-                format!("no JSON object with `{}`; it ended with {code}", handoff.answer)
-            },
-            |text| format!("`{}` is `{text}`", handoff.answer),
-        );
+        let said = text.unwrap_or_else(|| {
+            let code = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+            format!("no JSON object with `{}`; it ended with {code}", handoff.answer)
+        });
         (answer, said)
     }
 

@@ -17,6 +17,8 @@ pub use ask::run_ask_handoff;
 
 /// The most milliseconds that the command may take.
 pub const MAX_TIMEOUT_MS: u64 = 30_000;
+/// The most characters of an answer that are told.
+const SHOWN: usize = 300;
 /// The most bytes of an answer that are read.
 const MAX_ANSWER: usize = 1 << 16;
 
@@ -68,15 +70,21 @@ impl Handoff {
         Ok(())
     }
 
-    /// Returns the meaning of an answer, and the text in it that decided.
+    /// Returns the meaning of an answer, and what in it decided. With a stop, that is all of it: it
+    /// may say that there is a handoff, and why that does not count.
     fn understand(&self, output: &[u8]) -> (HandoffAnswer, Option<String>) {
-        let text = object(output).and_then(|object| Some(object.pointer(&self.answer)?.as_str()?.to_owned()));
-        let answer = match &text {
-            Some(text) if *text == self.accepted => HandoffAnswer::Restart,
-            Some(_) => HandoffAnswer::Stop,
-            None => HandoffAnswer::NotUnderstood,
-        };
-        (answer, text)
+        let object = object(output);
+        let text = object.as_ref().and_then(|object| object.pointer(&self.answer)?.as_str());
+        match (text, &object) {
+            (Some(text), _) if text == self.accepted => {
+                (HandoffAnswer::Restart, Some(format!("`{}` is `{text}`", self.answer)))
+            }
+            (Some(text), Some(object)) => {
+                let all: String = object.to_string().chars().take(SHOWN).collect();
+                (HandoffAnswer::Stop, Some(format!("`{}` is `{text}` in {all}", self.answer)))
+            }
+            _ => (HandoffAnswer::NotUnderstood, None),
+        }
     }
 }
 
@@ -163,7 +171,21 @@ mod tests {
     fn an_answer_may_be_anywhere_in_the_object() {
         let deep = Handoff { answer: "/result/0/what".into(), accepted: "again".into(), ..settings() };
         let answer = deep.understand(br#"{"result":[{"what":"again"}]}"#);
-        assert_eq!(answer, (HandoffAnswer::Restart, Some("again".to_owned())));
+        assert_eq!(answer, (HandoffAnswer::Restart, Some("`/result/0/what` is `again`".to_owned())));
+    }
+
+    #[test]
+    fn a_handoff_of_another_process_is_none_and_its_answer_is_told() {
+        // As OpenClaw 2026.9.6 answers.
+        let rejected =
+            br#"{"ok": true, "status": "rejected", "reason": "pid-mismatch", "handoffPid": 17456}"#;
+        let (answer, said) = settings().understand(rejected);
+        assert_eq!(answer, HandoffAnswer::Stop);
+        let said = said.unwrap();
+        assert!(said.starts_with("`/status` is `rejected` in {"), "{said}");
+        assert!(said.contains(r#""handoffPid":17456"#) && said.contains("pid-mismatch"), "{said}");
+        let long = format!(r#"{{"status": "none", "more": "{}"}}"#, "x".repeat(1000));
+        assert!(settings().understand(long.as_bytes()).1.unwrap().len() < 400);
     }
 
     #[test]
