@@ -11,8 +11,10 @@ use rustix::process::Signal;
 
 use crate::home::{Home, Port};
 use crate::model::{Model, turn};
+use crate::support::processes::Held;
 use crate::support::{set_wait_limit, waiting};
-use crate::{WAIT_LIMIT, patient, stopped, with_hermes};
+use crate::topology::hermes_022;
+use crate::{WAIT_LIMIT, hermes, patient, stopped, with_hermes, with_program};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 /// What it is called in requests.
@@ -22,6 +24,12 @@ const GATEWAYS: [&str; 4] = ["one", "two", "three", "four"];
 /// Makes a profile whose gateway answers over HTTP and asks the model.
 fn profile(home: &Home, name: &str, model: &Model) -> Port {
     home.run(["profile", "create", name]).ok();
+    configure(home, name, model, 1)
+}
+
+/// Gives a profile's gateway the model and a port, and so many seconds for the turns that are under
+/// way when it is told to end.
+fn configure(home: &Home, name: &str, model: &Model, drain_s: u32) -> Port {
     let (directory, port) = (home.profile_dir(name), Port::free());
     let number = port.number;
     let env = format!(
@@ -30,7 +38,7 @@ fn profile(home: &Home, name: &str, model: &Model) -> Port {
     fs::write(directory.join(".env"), env).unwrap();
     let config = format!(
         "model:\n  default: slow\n  provider: custom\n  base_url: http://127.0.0.1:{}/v1\n  api_key: none\n  \
-         context_length: 200000\nagent:\n  restart_drain_timeout: 1\n",
+         context_length: 200000\nagent:\n  restart_drain_timeout: {drain_s}\n",
         model.port.number
     );
     fs::write(directory.join("config.yaml"), config).unwrap();
@@ -127,4 +135,40 @@ fn real_hermes_is_cut_off_at_the_limit_and_told_so_and_takes_work_again_after_a_
     let answer = cut.join().unwrap();
     assert!(!answer.contains("you said: too long."), "{answer}");
     stopped(&mut home);
+}
+
+/// A supervisor that ends asks for no drain. A gateway that may take its time for one does so, and
+/// has the grace of the supervisor for it.
+fn answers_before_the_supervisor_ends(program: PathBuf) {
+    set_wait_limit(Duration::from_mins(1));
+    let model = Model::start();
+    let mut home = with_program(program);
+    let port = configure(&home, "default", &model, 25);
+    home.want_running("default");
+    home.up_quietly();
+    patient(&home, "wait --ready --timeout 100 default").ok();
+    model.hold();
+    let answer = turn(port.number, KEY.to_owned(), AGENT, "before the end.".to_owned());
+    model.until_asked("before the end.");
+    let held = Held::of(home.pid("default")).unwrap();
+    home.running().signal(Signal::INT);
+    waiting::polled("that it drains", || {
+        (home.state("default")["gateway_state"] == "draining").then_some(())
+    });
+    assert!(!held.is_gone(), "it has ended in the middle of a turn");
+    model.release();
+    let answer = answer.join().unwrap();
+    assert!(answer.contains("you said: before the end."), "the turn is lost: {answer:?}");
+    let ran = home.ended();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[test]
+fn real_hermes_019_answers_the_turn_that_is_under_way_before_the_supervisor_ends() {
+    answers_before_the_supervisor_ends(hermes());
+}
+
+#[test]
+fn real_hermes_022_answers_the_turn_that_is_under_way_before_the_supervisor_ends() {
+    answers_before_the_supervisor_ends(hermes_022());
 }
