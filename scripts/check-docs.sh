@@ -184,6 +184,28 @@ check_links() {
     done < <(project_files | grep '[.]md$')
 }
 
+# Checks that the blocks of a page below docs/start and docs/guides are files, or commands that
+# tests/cli/pages.rs types in, or commands with the reason why not in the line before them.
+check_commands() {
+    local page finding
+    while read -r page; do
+        finding=$(awk '
+            !inside && /^ *```/ {
+                inside = 1
+                if ($0 !~ /^```(console|text|toml|json|yaml|ini)$/) print "has a block `" $0 "`; commands are ```console"
+                if ($0 == "```console" && previous !~ /^<!-- not run here: .* -->$/) run = 1
+                next
+            }
+            inside && /^ *```/ { inside = 0 }
+            { previous = $0 }
+            END { if (run) print "RUN" }' "$page")
+        if [[ $finding == *RUN ]]; then
+            grep -qF "type_in(\"${page#docs/}\")" tests/cli/pages.rs || wrong "no test of tests/cli/pages.rs types what $page says"
+        fi
+        [[ -z ${finding%RUN} ]] || wrong "$page ${finding%RUN}"
+    done < <(project_files | grep -E '^docs/(start|guides)/.*[.]md$')
+}
+
 # Checks that docs/README.md links to every page below docs/.
 check_map() {
     local page
@@ -192,12 +214,12 @@ check_map() {
     done < <(project_files | grep '^docs/.*/')
 }
 
-# Checks that the table of exit codes in README.md has exactly the codes of the one documented enum.
+# Checks that the table of exit codes in docs/reference/exit-codes.md has exactly the codes of the one documented enum.
 check_exit_codes() {
-    local source=crates/wire/src/exit.rs documented real
-    documented=$(block README.md exit-codes | sed -nE 's/^\| *`?([0-9]+)`? *\|.*/\1/p' | sort -n)
+    local source=crates/wire/src/exit.rs page=docs/reference/exit-codes.md documented real
+    documented=$(block "$page" exit-codes | sed -nE 's/^\| *`?([0-9]+)`? *\|.*/\1/p' | sort -n)
     [[ -n $documented ]] || {
-        wrong 'README.md has no table of exit codes'
+        wrong "$page has no table of exit codes"
         return 0
     }
     # `Name = 1,` of an enum, or `pub const NAME: u8 = 1;`.
@@ -205,7 +227,7 @@ check_exit_codes() {
     real=$(sed -nE -e 's/^ *[A-Z][A-Za-z]+ = ([0-9]+),.*/\1/p' \
         -e 's/^ *pub(\([a-z]+\))? const [A-Z_]+: u8 = ([0-9]+);.*/\2/p' "$source" | sort -nu)
     [[ $documented == "$real" ]] ||
-        wrong "exit codes of README.md ($(xargs <<<"$documented")) and $source ($(xargs <<<"$real")) differ"
+        wrong "exit codes of $page ($(xargs <<<"$documented")) and $source ($(xargs <<<"$real")) differ"
 }
 
 # Checks that every test that a document names exists: as `SUITE::MODULE::TEST` or `SUITE::MODULE`
@@ -302,6 +324,7 @@ check_table
 check_hosts
 check_links
 check_map
+check_commands
 check_tests
 check_attacks
 check_exit_codes

@@ -51,6 +51,7 @@ mod notify;
 mod one_instance;
 mod output;
 mod own_restart;
+mod pages;
 mod ports;
 mod reconcile;
 mod refusals;
