@@ -78,7 +78,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gatevisor_sys::refused;
+use gatevisor_sys::{inotify, refused};
 
 use args::{Cli, CliCommand};
 use context::{CommandContext, MissingHome};
@@ -104,7 +104,9 @@ fn main() -> ExitCode {
         Ok(cli) => run(cli),
         Err(error) => not_parsed(&arguments, error),
     };
-    out::ended(outcome)
+    let code = out::ended(outcome);
+    inotify::close_kept_beside();
+    code
 }
 
 /// Reports what is wrong with the arguments, or prints the requested help. Repeated arguments are
@@ -178,6 +180,7 @@ fn run(cli: Cli) -> Outcome {
     let begins_processes = matches!(cli.command, CliCommand::Up(_));
     if !begins_processes {
         refused::keep();
+        inotify::keep_dropped();
     }
     let context = CommandContext::new(&cli.common, missing, begins_processes)?;
     let is_memorable = matches!(

@@ -1,10 +1,17 @@
 //! Watches files and directories for changes.
 //!
-//! *Lives here:* one instance of inotify: its watches, and reading its events.
+//! *Lives here:* one instance of inotify: its watches, and reading its events; who waits until the
+//! kernel has taken it apart.
 //! *Does not live here:* watching a path that others may change (`gatevisor_paths::by_path`); what
 //! a change means.
 //!
-//! Nothing here waits or allocates. Events are hints: after each of them, look at the file system.
+//! Nothing here waits or allocates, but for closing an instance: whoever closes the last descriptor
+//! of one, by `close` or by its end, waits until no processor looks at its watches any more. That
+//! takes 13 ms on an idle machine, many times of what a command needs for its work. So a command
+//! keeps what it does not use any more ([`keep_dropped`]), and in the end leaves the last
+//! descriptors to a child ([`close_kept_beside`]), which nobody waits for.
+//!
+//! Events are hints: after each of them, look at the file system.
 //!
 //! **Source:** inotify(7).
 
@@ -12,15 +19,43 @@ use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::path::Arg;
+
+use crate::process;
 
 pub use rustix::fs::inotify::WatchFlags;
 
 /// Bytes of a buffer for one read; one event takes up to 272 bytes.
 const EVENTS_ROOM: usize = 4096;
+/// The most instances that are kept. A user may have few, and a command that runs for long may use
+/// one after the other.
+const MOST_KEPT: usize = 4;
+
+/// The instances that were dropped, if they are kept.
+static KEPT: OnceLock<Mutex<Vec<OwnedFd>>> = OnceLock::new();
+
+/// Keeps some of the instances that are dropped from now on, so that nobody waits for their end.
+pub fn keep_dropped() {
+    KEPT.get_or_init(Mutex::default);
+}
+
+/// Leaves the instances that were kept to a child process, which ends when the kernel has taken
+/// them apart. When this returns, the child has closed every other descriptor of this process. Call
+/// it at the end of the process.
+///
+/// The child belongs to the next reaper up the tree.
+pub fn close_kept_beside() {
+    let Some(kept) = KEPT.get() else { return };
+    let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+    if !kept.is_empty() {
+        // If there can be no child, this process waits itself.
+        let _ = process::leave_to_child(kept);
+    }
+}
 
 /// Watches files and directories.
 #[derive(Debug)]
@@ -106,6 +141,16 @@ impl Inotify {
     }
 }
 
+impl Drop for Inotify {
+    fn drop(&mut self) {
+        let Some(kept) = KEPT.get() else { return };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MOST_KEPT {
+            kept.extend(fcntl_dupfd_cloexec(&self.fd, 0));
+        }
+    }
+}
+
 impl AsFd for Inotify {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -114,9 +159,28 @@ impl AsFd for Inotify {
 
 #[cfg(test)]
 mod tests {
-    use super::{Inotify, WatchFlags};
+    use super::{Inotify, MOST_KEPT, WatchFlags, close_kept_beside, keep_dropped};
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::process::{WaitOptions, wait};
     use std::ffi::OsString;
     use std::fs;
+
+    #[test]
+    fn a_child_gets_what_was_dropped_and_has_let_go_of_everything_else_before_this_process_goes_on() {
+        keep_dropped();
+        for _ in 0..=MOST_KEPT {
+            drop(Inotify::new().unwrap());
+        }
+        let links = fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| fs::read_link(entry.path()));
+        let kept = links.filter(|link| link.as_ref().is_ok_and(|link| link.ends_with("anon_inode:inotify")));
+        assert_eq!(kept.count(), MOST_KEPT, "a user may have few");
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        close_kept_beside();
+        drop(writer);
+        assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(0), "the child has no end of this pipe");
+        let (_, status) = wait(WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0));
+    }
 
     #[test]
     fn each_change_is_given_once_with_its_watch_and_its_name() {

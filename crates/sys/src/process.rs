@@ -5,12 +5,13 @@
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use gatevisor_wire::exit::Exit;
-use rustix::io::Errno;
+use rustix::io::{Errno, read};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, waitpid};
 
 use crate::environment::ProgramEnvironment;
@@ -132,6 +133,42 @@ pub fn fork_detached(job: impl FnOnce()) -> Result<(), Errno> {
             Ok(())
         }
     }
+}
+
+/// Leaves descriptors to a child that has nothing else and ends then, so that it is the child that
+/// waits for whatever their end takes. This returns when the child has closed all others: no lock
+/// and no pipe of this process lasts longer because of it.
+///
+/// The child runs nothing but these system calls, so this process may have several threads.
+///
+/// # Errors
+/// There can be no child. The descriptors are closed here.
+pub(crate) fn leave_to_child(descriptors: Vec<OwnedFd>) -> Result<(), Errno> {
+    let (only_those, has_others) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (is_last, has_those) = pipe_with(PipeFlags::CLOEXEC)?;
+    let until_closed = |pipe: &OwnedFd| while read(pipe, &mut [0; 1]) == Err(Errno::INTR) {};
+    let number = |fd: &OwnedFd| fd.as_raw_fd().unsigned_abs();
+    let mut kept: Vec<u32> = descriptors.iter().chain([&has_others, &is_last]).map(number).collect();
+    kept.sort_unstable();
+    if raw::fork()? == 0 {
+        let mut first = 0;
+        for number in &kept {
+            if *number > first {
+                raw::close_from_to(first, number.saturating_sub(1));
+            }
+            first = number.saturating_add(1);
+        }
+        raw::close_from_to(first, u32::MAX);
+        drop(has_others);
+        // If this process ended first, the parent would be the last one.
+        until_closed(&is_last);
+        raw::exit_now(0)
+    }
+    drop((has_others, is_last));
+    until_closed(&only_those);
+    drop(descriptors);
+    drop(has_those);
+    Ok(())
 }
 
 /// Runs `job` in a child process and returns the child's pid.

@@ -88,6 +88,18 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Closes all descriptors from `first` to `last`, before the end of a process that runs nothing
+/// else. Kernels before 5.9 leave them to its end.
+pub(crate) fn close_from_to(first: u32, last: u32) {
+    // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without
+    // an owner.
+    // SAFETY: the only caller is a child that runs no destructors, so no owner uses or closes its
+    // descriptor afterwards.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, last, 0);
+    }
+}
+
 /// Sets the close-on-exec flag of every descriptor from `first` on. Before kernel 5.11, it covers
 /// only numbers below the limit of open files.
 pub(crate) fn close_on_exec_from(first: u32) {
