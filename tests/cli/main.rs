@@ -14,6 +14,7 @@ mod alerts;
 mod background;
 mod causes;
 mod completion;
+mod cost;
 mod definition;
 mod desired_states;
 mod disk;

@@ -216,6 +216,14 @@ impl ServiceDir {
         open::small::<N>(&self.directory()?, path)
     }
 
+    /// Does the same, and returns the opened file with the bytes.
+    pub(crate) fn small_with_file<const N: usize>(
+        &self,
+        path: &'static str,
+    ) -> Result<(Option<Vec<u8>>, OwnedFd), Errno> {
+        open::small_with_file::<N>(&self.directory()?, path)
+    }
+
     pub(crate) fn control(&self) -> io::Result<Option<OwnedFd>> {
         match self.directory() {
             Ok(directory) => open::control(&directory, files::CONTROL),

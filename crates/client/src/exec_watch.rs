@@ -26,7 +26,7 @@ use rustix::{
     io::Errno,
     process::{Flock, FlockType, fcntl_getlk},
 };
-use std::path::Path;
+use std::{os::fd::OwnedFd, path::Path};
 
 /// Bytes for the first line of `run`, of which the kernel reads 255.
 const HEAD_ROOM: usize = 256;
@@ -57,8 +57,8 @@ impl ServiceDir {
         if self.is_executed_directly() {
             return ExecProgress::Command(announcer);
         }
-        let mark = || self.mark().filter(|mark| mark.pid == pid);
-        let Some(marked) = mark() else {
+        let mark = || self.mark().filter(|(mark, _)| mark.pid == pid);
+        let Some((marked, is_locked)) = mark().map(|(mark, file)| (mark, is_locked(&file))) else {
             // The interpreter has not come so far, or may not write there.
             return if is_executed(pid) == Some(true) {
                 ExecProgress::Command(announcer)
@@ -69,7 +69,7 @@ impl ServiceDir {
         // The interpreter removes an old error once it holds the lock, and writes a new one before
         // it unlocks. But an interpreter that was killed in between has left no error, and the next
         // one may have done all that meanwhile. So the process itself decides.
-        let is_over = !self.mark_is_locked() && !self.has(files::START_ERROR);
+        let is_over = !is_locked && !self.has(files::START_ERROR);
         if is_over && mark().is_some() && is_executed(pid) != Some(false) {
             ExecProgress::Command(marked.announcer.unwrap_or(announcer))
         } else {
@@ -112,16 +112,15 @@ impl ServiceDir {
         Some(line.starts_with(b"#!") && words.nth(1) == Some(b"service"))
     }
 
-    fn mark(&self) -> Option<StartMark> {
-        StartMark::decode(&self.small::<MARK_ROOM>(files::STARTED).ok()??)
+    /// Returns the interpreter's mark, and the file that it is in.
+    fn mark(&self) -> Option<(StartMark, OwnedFd)> {
+        let (bytes, file) = self.small_with_file::<MARK_ROOM>(files::STARTED).ok()?;
+        Some((StartMark::decode(&bytes?)?, file))
     }
+}
 
-    fn mark_is_locked(&self) -> bool {
-        let held = self
-            .open_file(files::STARTED, OFlags::RDONLY)
-            .and_then(|mark| fcntl_getlk(&mark, &Flock::from(FlockType::WriteLock)));
-        matches!(held, Ok(Some(_)))
-    }
+fn is_locked(mark: &OwnedFd) -> bool {
+    matches!(fcntl_getlk(mark, &Flock::from(FlockType::WriteLock)), Ok(Some(_)))
 }
 
 /// Returns whether a process is a command, according to its command line; `None` if there is no

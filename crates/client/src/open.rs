@@ -12,6 +12,7 @@ use rustix::{
     io::{Errno, write},
 };
 use std::{
+    cell::RefCell,
     ffi::OsStr,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -22,6 +23,12 @@ use std::{
 ///
 /// **Source:** Linux `pipe(7)`, `PIPE_BUF`.
 const WHOLE: usize = 4096;
+
+thread_local! {
+    /// Room for files that are read. Some may be long, nearly all are short, and a look at all
+    /// services reads many.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// An opened directory, borrowed or owned.
 #[derive(Debug)]
@@ -102,13 +109,27 @@ pub(crate) fn small<const N: usize>(
     directory: &impl AsFd,
     path: &'static str,
 ) -> Result<Option<Vec<u8>>, Errno> {
-    let mut buffer = vec![0; N];
+    small_with_file::<N>(directory, path).map(|(bytes, _)| bytes)
+}
+
+/// Does the same, and returns the opened file with the bytes.
+pub(crate) fn small_with_file<const N: usize>(
+    directory: &impl AsFd,
+    path: &'static str,
+) -> Result<(Option<Vec<u8>>, OwnedFd), Errno> {
     let parent = || {
         let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
         Ok(by_path::rules().open(directory, folder, OFlags::PATH | OFlags::DIRECTORY)?)
     };
-    let bytes = file::read_opened(&file_in(directory, path, OFlags::RDONLY)?, parent, &mut buffer)?;
-    Ok((bytes.len() < N).then(|| bytes.to_vec()))
+    let file = file_in(directory, path, OFlags::RDONLY)?;
+    let bytes = ROOM.with_borrow_mut(|room| {
+        if room.len() < N {
+            room.resize(N, 0);
+        }
+        let bytes = file::read_opened(&file, parent, room.get_mut(..N).unwrap_or_default())?;
+        Ok::<_, Errno>((bytes.len() < N).then(|| bytes.to_vec()))
+    })?;
+    Ok((bytes, file))
 }
 
 /// Returns the bytes of a regular file in a directory, or `None` if there are more than `most - 1`.

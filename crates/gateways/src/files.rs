@@ -24,6 +24,9 @@ use rustix::io::Errno;
 pub const NEW_PREFIX: &str = ".new-";
 /// What the name of a directory that is being removed begins with.
 pub const GONE_PREFIX: &str = ".gone-";
+/// The bytes for which there is room at least when a file is read, so that a small one is read at
+/// once.
+const SMALL_BYTES: usize = 256;
 /// How many random names are tried before we give up.
 const ATTEMPTS: u32 = 16;
 
@@ -57,13 +60,18 @@ pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ReadFi
 /// Returns the content of a regular file of at most `limit` bytes that was opened without waiting.
 pub fn read_opened(file: OwnedFd, limit: usize) -> Result<Vec<u8>, ReadFileError> {
     let file = File::from(file);
-    let kind = FileType::from_raw_mode(fstat(&file).map_err(io::Error::from)?.st_mode);
+    let stat = fstat(&file).map_err(io::Error::from)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
     if !kind.is_file() {
         return Err(ReadFileError::NotAFile(kind_name(kind)));
     }
-    let mut bytes = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(most).read_to_end(&mut bytes)?;
+    let most = limit.saturating_add(1);
+    // What is added after this look comes too late anyway. A file of the kernel's has no size and
+    // is read to its end.
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    let (room, most) = if size == 0 { (0, most) } else { (size.min(most), size.min(most)) };
+    let mut bytes = Vec::with_capacity(room.max(SMALL_BYTES));
+    file.take(u64::try_from(most).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     if bytes.len() > limit { Err(ReadFileError::TooLong(limit)) } else { Ok(bytes) }
 }
 

@@ -47,15 +47,21 @@ impl fmt::Display for HeldPort {
 /// The ports of gateways, compared with the sockets of one moment.
 #[derive(Debug)]
 pub struct PortTable {
-    sockets: Sockets,
+    /// The sockets, which are looked at when a gateway may want a port.
+    sockets: OnceCell<Sockets>,
     /// All processes, which are looked for when the main process of a gateway has not its port.
     processes: OnceCell<Option<AllProcesses>>,
 }
 
 impl PortTable {
-    /// Returns the table of this moment. Where it cannot be seen, no port is held.
-    pub fn now() -> Self {
-        Self { sockets: Sockets::now().unwrap_or_default(), processes: OnceCell::new() }
+    /// Returns the table of the moment in which it is first asked. Where it cannot be seen, no port
+    /// is held.
+    pub const fn now() -> Self {
+        Self { sockets: OnceCell::new(), processes: OnceCell::new() }
+    }
+
+    fn sockets(&self) -> &Sockets {
+        self.sockets.get_or_init(|| Sockets::now().unwrap_or_default())
     }
 
     /// Returns a port that a profile's gateway wants and another process has, with that process.
@@ -70,10 +76,14 @@ impl PortTable {
         name: &ProfileName,
         process: Option<i32>,
     ) -> Option<HeldPort> {
+        // Otherwise nothing that the gateway's variables say could make a difference.
+        if !wanted_ports::names_any(manager.agent()) || !self.sockets().any_listens() {
+            return None;
+        }
         let environment = process.map(environment_of).unwrap_or_default();
         let mut wanted = wanted_ports::wanted_with(manager.home(), manager.agent(), name, &environment);
         wanted.sort_unstable_by_key(|wanted| wanted.port);
-        wanted.retain(|wanted| self.sockets.on_port(wanted.port).next().is_some());
+        wanted.retain(|wanted| self.sockets().on_port(wanted.port).next().is_some());
         let service = name.service_entry();
         if wanted.is_empty() {
             return None;
@@ -98,16 +108,16 @@ impl PortTable {
             Whose::Own => Err(()),
         };
         if let Some(address) = wanted.address {
-            return another(&self.sockets.listeners(address)).ok().flatten();
+            return another(&self.sockets().listeners(address)).ok().flatten();
         }
         let each: Result<Vec<_>, ()> =
-            self.sockets.on_port(wanted.port).map(|socket| another(std::slice::from_ref(socket))).collect();
+            self.sockets().on_port(wanted.port).map(|socket| another(std::slice::from_ref(socket))).collect();
         each.ok()?.into_iter().flatten().next()
     }
 
     /// Returns who has a port of a gateway that is not up.
     fn instead(&self, manager: &ScandirManager, service: &str, port: u16) -> Option<SocketHolder> {
-        let socket = self.sockets.on_port(port).next()?;
+        let socket = self.sockets().on_port(port).next()?;
         let scandir = by_path::directory(manager.scandir()).and_then(|it| lasting_identity(it, ""));
         let scandir = scandir.unwrap_or_default();
         let own = Member { scandir: scandir.as_bytes(), supervisor: 0, name: service.as_bytes() };

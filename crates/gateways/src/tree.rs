@@ -43,6 +43,8 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// How many processes there are.
     pub processes: u32,
+    /// Whether a signal or a debugger has stopped the service's own process.
+    pub is_stopped: bool,
 }
 
 impl Usage {
@@ -59,7 +61,9 @@ pub fn usage(scandir: &Path, leaders: &[Leader]) -> HashMap<Pid, Usage> {
     let mut found: HashMap<Pid, Usage> = HashMap::new();
     for (index, process) in members(scandir, leaders) {
         if let Some(leader) = leaders.get(index) {
-            found.entry(leader.pid).or_default().add(&process);
+            let usage = found.entry(leader.pid).or_default();
+            usage.add(&process);
+            usage.is_stopped |= process.is_stopped && process.pid == leader.pid.get();
         }
     }
     found

@@ -92,7 +92,7 @@ fn a_ready_gateway_is_reported_with_all_its_fields() {
         Death { at: at(100), exit_code: 78, signal: 0 },
         Death { at: at(91), exit_code: 75, signal: 0 },
     ];
-    let memory = Some(Usage { memory_bytes: 52_428_800, cpu_ms: 1500, processes: 2 });
+    let memory = Some(Usage { memory_bytes: 52_428_800, cpu_ms: 1500, processes: 2, is_stopped: false });
     let agent = AgentDefinition::built_in().unwrap();
     let report =
         ServiceReport::new(&agent, &observed, Some(Ok(Some(desired_state("running")))), memory, at(0));

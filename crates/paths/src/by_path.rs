@@ -23,6 +23,8 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, rea
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::held;
+pub use crate::held::{HeldDirectories, hold};
 use crate::look::{FileInfo, glance, look as look_at};
 use crate::resolve::{Links, Mounts, ResolveError, Resolver, without_waiting};
 
@@ -46,6 +48,9 @@ const fn rules_of(root: bool) -> Resolver {
 /// The kernel's error, or the one that [`ResolveError::errno`] gives for a refusal.
 pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = path.as_ref();
+    if let Some(begin) = held::begin(path) {
+        return rules_of(true).from(begin.as_fd(), begin.rest, flags).map_err(|error| error.errno());
+    }
     if !geteuid().is_root() {
         let opened = openat(CWD, path, without_waiting(flags), Mode::empty());
         return refused::of_path(opened, path);

@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 pub mod by_path;
+mod held;
 pub mod home;
 pub mod look;
 pub mod resolve;

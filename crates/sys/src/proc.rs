@@ -8,10 +8,15 @@
 use std::str::FromStr;
 use std::{fs, io};
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The unit, per second, in which the kernel says when a process began; the same on every Linux.
 const TICKS_A_SECOND: u64 = 100;
+/// Bytes that are read at once. Nearly every file about a process is shorter, and then the kernel
+/// writes it only once.
+const AT_ONCE: usize = 4096;
 
 /// A line of `/proc/PID/stat` or `/proc/PID/task/TID/stat`.
 ///
@@ -76,7 +81,7 @@ pub struct Process {
 impl Process {
     /// Returns the process with this number, unless it has ended or is hidden from us.
     pub fn of(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(&stat(pid)?)
     }
 
     fn parse(stat: &[u8]) -> Option<Self> {
@@ -142,13 +147,49 @@ impl Process {
 ///
 /// **Source:** proc(5), `/proc/pid/stat`, field 3.
 pub fn state(pid: i32) -> Option<char> {
-    StatLine::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.state()
+    StatLine::parse(&stat(pid)?)?.state()
 }
 
 /// Returns the environment with which a process was started: assignments that each end with a null
 /// byte. It is empty if we may not look into the process.
 pub fn environment(pid: i32) -> Vec<u8> {
-    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
+    read(pid, "environ").unwrap_or_default()
+}
+
+/// Returns the content of a file about a process.
+///
+/// # Errors
+/// The process has gone, or we may not look into it.
+pub fn read(pid: i32, file: &str) -> io::Result<Vec<u8>> {
+    Ok(read_until(pid, file, |_| false)?)
+}
+
+/// Returns the line of `/proc/PID/stat`. The kernel writes it whole, and nothing follows its end.
+fn stat(pid: i32) -> Option<Vec<u8>> {
+    read_until(pid, "stat", |read| read.ends_with(b"\n")).ok()
+}
+
+/// Reads a file about a process to its end, or until what one read has returned is the whole.
+fn read_until(pid: i32, file: &str, is_whole: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(CWD, format!("/proc/{pid}/{file}"), flags, Mode::empty())?;
+    let mut bytes = Vec::new();
+    let mut filled = 0_usize;
+    loop {
+        let room = filled.saturating_add(AT_ONCE);
+        bytes.resize(room, 0);
+        let count = match rustix::io::read(&file, bytes.get_mut(filled..).unwrap_or_default()) {
+            Ok(count) => count,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno),
+        };
+        filled = filled.saturating_add(count);
+        let is_over = count == 0 || (filled < room && is_whole(bytes.get(..filled).unwrap_or_default()));
+        if is_over {
+            bytes.truncate(filled);
+            return Ok(bytes);
+        }
+    }
 }
 
 /// Returns whether a signal has stopped a process, as far as that can be seen.

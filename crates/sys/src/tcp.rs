@@ -88,6 +88,11 @@ impl Sockets {
         self.0.iter().filter(is_nearest).copied().collect()
     }
 
+    /// Returns whether any of them listens.
+    pub fn any_listens(&self) -> bool {
+        self.0.iter().any(|socket| socket.listens)
+    }
+
     /// Returns the sockets that listen on a port, on any address.
     pub fn on_port(&self, port: u16) -> impl Iterator<Item = &Socket> {
         self.0.iter().filter(move |socket| socket.listens && socket.local.port() == port)

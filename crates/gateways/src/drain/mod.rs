@@ -24,4 +24,5 @@ pub use held::{DrainOrder, HeldDrain, run};
 pub use leftover::{CancelledDrain, cancel};
 pub(crate) use leftover::{forget_all, undo_left, undo_marker};
 pub use record::{DrainThen, directory};
-pub use report::{DrainReport, look};
+pub(crate) use report::DrainReader;
+pub use report::DrainReport;

@@ -34,13 +34,28 @@ pub struct DrainReport {
     pub reason: Option<String>,
 }
 
-/// Returns what is known of the drain of a gateway's process, if somebody wants one.
-pub fn look(manager: &ScandirManager, name: &ProfileName, pid: i32) -> Option<DrainReport> {
-    ours(manager, name, pid).or_else(|| anothers(manager, name, pid))
+/// The drains of a home, for looks at many gateways.
+#[derive(Debug)]
+pub struct DrainReader<'a> {
+    manager: &'a ScandirManager,
+    records: Option<DrainRecords>,
 }
 
-fn ours(manager: &ScandirManager, name: &ProfileName, pid: i32) -> Option<DrainReport> {
-    let (records, service) = (DrainRecords::open(manager.scandir())?, name.service_entry());
+impl<'a> DrainReader<'a> {
+    /// Returns the drains of a manager's home.
+    pub fn new(manager: &'a ScandirManager) -> Self {
+        Self { manager, records: DrainRecords::open(manager.scandir()) }
+    }
+
+    /// Returns what is known of the drain of a gateway's process, if somebody wants one.
+    pub fn look(&self, name: &ProfileName, pid: i32) -> Option<DrainReport> {
+        let ours = self.records.as_ref().and_then(|records| ours(records, name, pid));
+        ours.or_else(|| anothers(self.manager, name, pid))
+    }
+}
+
+fn ours(records: &DrainRecords, name: &ProfileName, pid: i32) -> Option<DrainReport> {
+    let service = name.service_entry();
     let record = records.read(&service).filter(|record| record.pid == pid && records.is_held(&service))?;
     Some(DrainReport {
         left_ms: Some(record.until_ms.saturating_sub(monotonic_ms())),

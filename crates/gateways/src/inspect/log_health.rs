@@ -3,38 +3,46 @@
 //!
 //! *Does not live here:* the bytes of the note (`gatevisor-wire`).
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use gatevisor_paths::by_path;
 use gatevisor_wire::files;
 use gatevisor_wire::log_error::{FILE, LogError, MAX_BYTES, OLD_FILE};
-use rustix::fs::{OFlags, fstat};
+use rustix::fs::fstat;
 
-const LOG: &str = files::LOG;
+use crate::slots::OpenSlot;
 
-/// Returns the note in a service directory; `None` if there is none that can be understood.
-///
-/// No link is followed and nothing is waited for, whatever the owner of the directory has put
-/// there.
-pub(super) fn log_error(slot: &Path) -> Option<LogError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    let directory = by_path::open(slot, flags).ok()?;
-    let log = gatevisor_sys::file::open_directory(&directory, LOG).ok()?;
-    note(&log, FILE).or_else(|| note(log, OLD_FILE)).or_else(|| {
-        let owner = fstat(&directory).ok()?.st_uid.to_string();
-        let scandir = by_path::open(slot.parent()?, flags).ok()?;
-        let svscan = gatevisor_sys::file::open_directory(scandir, files::SVSCAN).ok()?;
-        let notes = gatevisor_sys::file::open_directory(svscan, files::LOGGING).ok()?;
-        note(notes, &owner)
-    })
+/// What the supervisor of a scandir notes of log daemons that cannot work.
+#[derive(Debug)]
+pub(super) struct LogErrors(Option<OpenSlot>);
+
+impl LogErrors {
+    /// Returns the notes of a scandir's supervisor, which are mostly none.
+    pub fn of(scandir: &Path) -> Self {
+        let svscan = OpenSlot::at(&scandir.join(files::SVSCAN)).ok();
+        Self(svscan.filter(|svscan| svscan.has_folder(files::LOGGING)))
+    }
+
+    /// Returns the note in a service directory, or that of its owner; `None` if there is none that
+    /// can be understood.
+    ///
+    /// No link is followed and nothing is waited for, whatever the owner of the directory has put
+    /// there.
+    pub fn note(&self, slot: &OpenSlot) -> Option<LogError> {
+        if !slot.has_folder(files::LOG) {
+            return None;
+        }
+        let own = |name: &str| note(slot, files::LOG, name);
+        own(FILE).or_else(|| own(OLD_FILE)).or_else(|| {
+            let svscan = self.0.as_ref()?;
+            note(svscan, files::LOGGING, &fstat(slot).ok()?.st_uid.to_string())
+        })
+    }
 }
 
-fn note(directory: impl AsFd, name: &str) -> Option<LogError> {
+fn note(directory: &OpenSlot, folder: &str, name: &str) -> Option<LogError> {
     // One byte more than a note may have, so that a longer file is recognized.
-    let mut room = [0; MAX_BYTES + 1];
-    let bytes = gatevisor_sys::file::read_small(directory, name, &mut room).ok()?;
-    if bytes.len() > MAX_BYTES { None } else { LogError::decode(bytes) }
+    let bytes = directory.begin(&format!("{folder}/{name}"), MAX_BYTES.saturating_add(1)).ok()?;
+    if bytes.len() > MAX_BYTES { None } else { LogError::decode(&bytes) }
 }
 
 #[cfg(test)]
@@ -43,6 +51,10 @@ mod tests {
     use gatevisor_wire::tai::Tai64n;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    fn log_error(slot: &Path) -> Option<LogError> {
+        LogErrors::of(slot.parent()?).note(&OpenSlot::at(slot).ok()?)
+    }
 
     #[test]
     fn what_the_supervisor_notes_of_a_users_log_daemon_counts_where_that_notes_nothing() {

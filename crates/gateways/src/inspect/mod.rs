@@ -18,24 +18,27 @@ mod state;
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
-use gatevisor_paths::by_path;
+use gatevisor_paths::by_path::{self, HeldDirectories};
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_sys::file::born;
 use gatevisor_sys::proc::{has_ended, is_stopped_by_signal};
 use gatevisor_wire::Pid;
 use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::tai::Tai64n;
+use rustix::io::Errno;
 
 use crate::desired::{self, Recorded};
-use crate::drain;
+use crate::drain::DrainReader;
 use crate::live::{self, LiveReport, LiveRestart};
 use crate::manager::{ListServicesError, LookError, Observed, ScandirManager, ServiceManager};
 use crate::ports::PortTable;
 use crate::profile::{self, ProfileName};
-use crate::slots::{self, SlotChangesError};
-use crate::ticket;
+use crate::slots::{self, OpenSlot, SlotChangesError};
+use crate::ticket::TicketReader;
 use crate::topology::TopologyReader;
 use crate::tree::{self, Leader, Usage};
+
+use log_health::LogErrors;
 
 pub use deaths::{DeathReport, deaths, meaning, moment};
 pub(crate) use report::STOPPED;
@@ -81,6 +84,7 @@ impl ExitError for InspectError {
 /// Profiles come first, the root profile's at the top, then other services; each part is sorted by
 /// name.
 pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectError> {
+    let _held = held(manager);
     let mut by_name: BTreeMap<ProfileName, Observed> = BTreeMap::new();
     let mut others = Vec::new();
     for observed in manager.observe_all()? {
@@ -105,6 +109,7 @@ pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectErr
 /// # Errors
 /// There is neither a profile of that name nor a slot.
 pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<ServiceReport, InspectError> {
+    let _held = held(manager);
     let observed = observe(manager, name)?;
     Ok(ReportSources::of(manager, std::slice::from_ref(&observed)).report(&observed))
 }
@@ -115,6 +120,7 @@ pub fn inspect_each(
     manager: &ScandirManager,
     names: &[ProfileName],
 ) -> Vec<Result<ServiceReport, InspectError>> {
+    let _held = held(manager);
     let (mut found, mut results) = (Vec::new(), Vec::new());
     for name in names {
         results.push(observe(manager, name).map(|observed| found.push(observed)));
@@ -125,8 +131,16 @@ pub fn inspect_each(
 
 /// Returns the reports of services that were observed, in their order.
 pub fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<ServiceReport> {
+    let _held = held(manager);
     let sources = ReportSources::of(manager, all);
     all.iter().map(|observed| sources.report(observed)).collect()
+}
+
+/// Has the way to every file of the home begin at what the home, its profiles and the scandir are
+/// now. A report reads many files of each gateway.
+fn held(manager: &ScandirManager) -> HeldDirectories {
+    let home = manager.home();
+    by_path::hold([home.root(), &home.profiles_dir(), manager.scandir()])
 }
 
 fn observe(manager: &ScandirManager, name: &ProfileName) -> Result<Observed, InspectError> {
@@ -158,6 +172,9 @@ struct ReportSources<'a> {
     topology: TopologyReader<'a>,
     server: Option<ServerState>,
     ports: PortTable,
+    log_errors: LogErrors,
+    drains: DrainReader<'a>,
+    tickets: TicketReader,
 }
 
 impl<'a> ReportSources<'a> {
@@ -173,6 +190,9 @@ impl<'a> ReportSources<'a> {
             topology: manager.topology(),
             server: ServerState::read(manager),
             ports: PortTable::now(),
+            log_errors: LogErrors::of(manager.scandir()),
+            drains: DrainReader::new(manager),
+            tickets: TicketReader::new(manager.home()),
         }
     }
 
@@ -188,16 +208,19 @@ impl<'a> ReportSources<'a> {
         let pid = observed.status.and_then(|status| status.pid);
         let memory = pid.and_then(|pid| self.usage.get(&pid).copied());
         let desired_state = observed.profile.as_ref().map(|name| desired_state(manager, name));
-        let kept = log_health::log_error(&manager.scandir().join(&observed.service));
-        let is_older = observed.profile.as_ref().map_or(Some(false), |name| is_older(manager, name, pid));
+        let slot = OpenSlot::at(&manager.scandir().join(&observed.service));
+        let kept = slot.as_ref().ok().and_then(|slot| self.log_errors.note(slot));
+        let is_older =
+            observed.profile.as_ref().map_or(Some(false), |name| is_older(manager, name, &slot, pid));
         let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, self.now)
             .with_log_error(kept.as_ref())
             .older(is_older)
             .writing(RunLines::of(observed, [self.supervisor_began, made(manager, observed)]));
         let (live, restarted) = followed(manager, &report);
         let running = observed.profile.as_ref().zip(report.pid.filter(|_| report.is_up()));
-        let drained = running.and_then(|(name, pid)| drain::look(manager, name, pid));
-        let is_stopped = report.pid.is_some_and(is_stopped_by_signal);
+        let drained = running.and_then(|(name, pid)| self.drains.look(name, pid));
+        let may_be_stopped = memory.is_none_or(|usage| usage.is_stopped);
+        let is_stopped = may_be_stopped && report.pid.is_some_and(is_stopped_by_signal);
         let unseen = self.stopped_supervisor.filter(|_| report.pid.is_some_and(has_ended));
         let report = report.followed(live, restarted).draining(drained).stopped_by_signal(is_stopped);
         report.ended_unseen(unseen)
@@ -210,7 +233,7 @@ impl<'a> ReportSources<'a> {
         let served = root.and_then(|root| root.report(&manager.agent().topology, name));
         let why = served::why_down(manager, root, decided.from);
         let report = report.served(served).decided(decided).because(why);
-        let report = report.asking(ticket::look(manager.home(), name));
+        let report = report.asking(self.tickets.look(name));
         let process = report.pid.filter(|_| report.is_up());
         let looks = report.fails() || process.is_some();
         let held = looks.then(|| self.ports.held(manager, name, process)).flatten();
@@ -238,12 +261,15 @@ fn followed(manager: &ScandirManager, report: &ServiceReport) -> (Option<LiveRep
 /// Returns whether we made a gateway's service directory, and the definition would make it
 /// differently now, or its process was started before it was made so; `None` if nobody can tell,
 /// because permission is denied.
-fn is_older(manager: &ScandirManager, name: &ProfileName, running: Option<Pid>) -> Option<bool> {
-    let slot = manager.slot(name);
-    match slots::changes(slot.path(), manager.agent(), name) {
-        Ok(changes) => Some(
-            changes.is_some_and(|changes| !changes.is_empty() || slots::runs_older(slot.path(), running)),
-        ),
+fn is_older(
+    manager: &ScandirManager,
+    name: &ProfileName,
+    slot: &Result<OpenSlot, Errno>,
+    running: Option<Pid>,
+) -> Option<bool> {
+    let runs_older = || slot.as_ref().is_ok_and(|slot| slots::is_older_process(slot, running));
+    match slots::changes_of(slot, manager.slot(name).path(), manager.agent(), name) {
+        Ok(changes) => Some(changes.is_some_and(|changes| !changes.is_empty() || runs_older())),
         Err(SlotChangesError::Look(_)) => None,
         Err(SlotChangesError::Render(_)) => Some(false),
     }

@@ -119,6 +119,11 @@ pub(crate) fn wanted_with(
     defined.chain(asked.map(|address| WantedPort { port: address.port(), address: Some(address) })).collect()
 }
 
+/// Returns whether a definition names any port that a gateway could want.
+pub(crate) fn names_any(agent: &AgentDefinition) -> bool {
+    !agent.doctor.ports.is_empty() || asked(agent).next().is_some()
+}
+
 /// Returns the addresses at which a gateway is asked whether it is ready or works, and the
 /// condition of each.
 fn asked(agent: &AgentDefinition) -> impl Iterator<Item = (&str, Option<&str>)> {

@@ -4,16 +4,19 @@
 //!
 //! **Source:** docs/reference/slot.md; docs/design/behaviour.md, *Slots*.
 
+mod open;
 mod publish;
 mod render;
 mod renew;
 
+pub(crate) use open::OpenSlot;
 pub(crate) use publish::orphaned_status;
 pub use publish::{
     ForeignScandir, PublishError, Published, follows_a_killed_one, may_make_slots, publish, replace,
 };
 pub use render::{RenderSlotError, SlotFile, SlotFiles, render};
 pub use renew::{SlotChanges, SlotChangesError, adoption, changes, renew, runs_older};
+pub(crate) use renew::{changes_of, is_older_process};
 
 /// The descriptor on which a gateway's interpreter reports readiness.
 pub const NOTIFICATION_FD: u32 = 3;

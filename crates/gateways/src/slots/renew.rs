@@ -6,20 +6,19 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use gatevisor_paths::by_path;
-use gatevisor_sys::file;
 use gatevisor_sys::proc::Process;
 use gatevisor_sys::refused::is_refusal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::files;
-use rustix::fs::{AtFlags, OFlags, unlinkat};
+use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
+use super::open::OpenSlot;
 use super::publish::may_make_slots;
 use super::render::optional;
 use super::{DATA_AGENT, DATA_OLDER_PROCESS, RenderSlotError, SlotFile, SlotFiles, render};
@@ -27,9 +26,6 @@ use crate::agent::{AgentDefinition, Placeholders, fill};
 use crate::files::{commit, make_directory, place, write_beside};
 use crate::manager::LookError;
 use crate::profile::ProfileName;
-
-/// The bytes of a file that are compared. We write no longer file.
-const MAX_BYTES: usize = 64 << 10;
 
 /// The changes that make a service directory as the definition has it.
 #[derive(Debug, Default)]
@@ -92,19 +88,29 @@ pub fn changes(
     agent: &AgentDefinition,
     name: &ProfileName,
 ) -> Result<Option<SlotChanges>, SlotChangesError> {
+    changes_of(&OpenSlot::at(slot), slot, agent, name)
+}
+
+/// Does the same for a service directory that was opened, as far as that was possible.
+pub fn changes_of(
+    opened: &Result<OpenSlot, Errno>,
+    slot: &Path,
+    agent: &AgentDefinition,
+    name: &ProfileName,
+) -> Result<Option<SlotChanges>, SlotChangesError> {
     let refused = |errno| SlotChangesError::Look(LookError::at(slot, errno));
-    let directory = match open(slot) {
+    let directory = match opened {
         Ok(directory) => directory,
-        Err(errno) if is_refusal(errno) => return Err(refused(errno)),
+        Err(errno) if is_refusal(*errno) => return Err(refused(*errno)),
         Err(_) => return Ok(None),
     };
-    let read = |path: &str| match read(&directory, path) {
+    let read = |path: &str| match directory.read(path) {
         Err(errno) if is_refusal(errno) => Err(refused(errno)),
         read => Ok(read.ok()),
     };
     // A service directory that Hermes makes itself has another `run`, and no file of ours.
-    let is_ours = read(DATA_AGENT)?.is_some();
-    let Some(interpreter) = read(files::RUN)?.as_deref().and_then(interpreter).filter(|_| is_ours) else {
+    let (owner, run) = (read(DATA_AGENT)?, read(files::RUN)?);
+    let Some(interpreter) = run.as_deref().and_then(interpreter).filter(|_| owner.is_some()) else {
         return Ok(None);
     };
     let wanted = render(agent, name, &interpreter, true)?.0;
@@ -113,7 +119,15 @@ pub fn changes(
         changes.remove.extend(read(path)?.map(|_| path));
     }
     for file in wanted {
-        if read(file.path)?.as_deref() != Some(&*file.bytes) {
+        let is_so = match file.path {
+            DATA_AGENT => owner.as_deref() == Some(&*file.bytes),
+            files::RUN => run.as_deref() == Some(&*file.bytes),
+            path => match directory.has(path, &file.bytes) {
+                Err(errno) if is_refusal(errno) => return Err(refused(errno)),
+                is_so => is_so.unwrap_or(false),
+            },
+        };
+        if !is_so {
             changes.write.push(file);
         }
     }
@@ -130,10 +144,10 @@ pub fn adoption(
     name: &ProfileName,
     program: &Path,
 ) -> Result<Option<SlotChanges>, RenderSlotError> {
-    let Ok(directory) = open(slot) else { return Ok(None) };
+    let Ok(directory) = OpenSlot::at(slot) else { return Ok(None) };
     // Every start asks this, and nearly every slot is ours.
-    let run = read(&directory, files::RUN).ok();
-    if run.as_deref().and_then(interpreter).is_some() || read(&directory, DATA_AGENT).is_ok() {
+    let run = directory.read(files::RUN).ok();
+    if run.as_deref().and_then(interpreter).is_some() || directory.read(DATA_AGENT).is_ok() {
         return Ok(None);
     }
     let words = agent_words(agent, name)?;
@@ -164,18 +178,6 @@ fn interpreter(run: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(program)))
 }
 
-/// Returns the content of a file. No link is followed on the way to it, and nothing is waited for.
-fn read(slot: &OwnedFd, path: &str) -> Result<Vec<u8>, Errno> {
-    let (directory, name) = place(slot.as_fd(), path)?;
-    let mut room = vec![0; MAX_BYTES + 1];
-    file::read_small(&directory, name, &mut room).map(<[u8]>::to_vec)
-}
-
-/// Opens a service directory itself, and not a link to one.
-fn open(slot: &Path) -> Result<OwnedFd, Errno> {
-    by_path::open(slot, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
-}
-
 /// Changes a service directory as the definition has it. Each file changes at one instant, `run`
 /// last.
 ///
@@ -183,7 +185,7 @@ fn open(slot: &Path) -> Result<OwnedFd, Errno> {
 /// changes are interrupted, the process is older than some of them.
 pub fn renew(slot: &Path, changes: &SlotChanges, running: Option<Pid>) -> io::Result<()> {
     may_make_slots(slot).map_err(io::Error::other)?;
-    let directory = open(slot)?;
+    let directory = OpenSlot::at(slot)?;
     let running = running.filter(|_| changes.concern_process()).map(Pid::get);
     if let Some(process) = running.and_then(Process::of) {
         let bytes = older_note(&process).into_bytes();
@@ -212,15 +214,18 @@ fn older_note(process: &Process) -> String {
 
 /// Returns whether a process runs from what a service directory was before it was changed.
 pub fn runs_older(slot: &Path, running: Option<Pid>) -> bool {
+    OpenSlot::at(slot).is_ok_and(|slot| is_older_process(&slot, running))
+}
+
+/// Does the same for an opened service directory.
+pub fn is_older_process(slot: &OpenSlot, running: Option<Pid>) -> bool {
     let Some(pid) = running.map(Pid::get) else { return false };
     // Mostly there is no note, and the process need not be looked at.
-    let Some(noted) = open(slot).ok().and_then(|slot| read(&slot, DATA_OLDER_PROCESS).ok()) else {
-        return false;
-    };
+    let Ok(noted) = slot.read(DATA_OLDER_PROCESS) else { return false };
     Process::of(pid).is_some_and(|process| noted == older_note(&process).as_bytes())
 }
 
-fn write(slot: &OwnedFd, file: &SlotFile) -> io::Result<()> {
+fn write(slot: &OpenSlot, file: &SlotFile) -> io::Result<()> {
     if let Some((directory, _)) = file.path.split_once('/') {
         match make_directory(slot.as_fd(), Path::new(directory), 0o755) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

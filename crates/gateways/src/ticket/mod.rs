@@ -28,4 +28,5 @@ pub(crate) use keeper::TicketKeeper;
 pub use own::{AskedRestart, OwnRestart, ask};
 pub use record::{DIRECTORY, TicketStage};
 pub(crate) use record::{forget, leave_reason};
-pub use report::{TicketReport, look};
+pub(crate) use report::TicketReader;
+pub use report::TicketReport;

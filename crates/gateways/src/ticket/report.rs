@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::brake;
-use super::record::{TicketStage, TicketStore};
+use super::record::{RestartTicket, TicketStage, TicketStore};
 use crate::desired::Provenance;
 use crate::profile::{Home, ProfileName};
 
@@ -51,10 +51,24 @@ impl TicketReport {
     }
 }
 
-/// Returns what is known of a gateway's last request for its own restart.
-pub fn look(home: &Home, name: &ProfileName) -> Option<TicketReport> {
-    let ticket = TicketStore::open(home.root())?.read(name)?;
-    Some(TicketReport {
+/// The requests in a home, for looks at many gateways.
+#[derive(Debug)]
+pub struct TicketReader(Option<TicketStore>);
+
+impl TicketReader {
+    /// Returns the requests in a home.
+    pub fn new(home: &Home) -> Self {
+        Self(TicketStore::open(home.root()))
+    }
+
+    /// Returns what is known of a gateway's last request for its own restart.
+    pub fn look(&self, name: &ProfileName) -> Option<TicketReport> {
+        self.0.as_ref()?.read(name).map(report)
+    }
+}
+
+fn report(ticket: RestartTicket) -> TicketReport {
+    TicketReport {
         recent: brake::counted(&ticket.restarts(), Timestamp::now()).len(),
         stage: ticket.stage,
         by: ticket.by,
@@ -63,5 +77,5 @@ pub fn look(home: &Home, name: &ProfileName) -> Option<TicketReport> {
         not_before: ticket.not_before,
         ended_at: ticket.ended_at,
         outcome: ticket.outcome,
-    })
+    }
 }
