@@ -1,0 +1,197 @@
+//! The type `AgentHome`, `gatevisor.dev/v1alpha1`, as an API server keeps it.
+//!
+//! *Lives here:* the fields, their defaults, and the schema that follows from them. *Does not live
+//! here:* what is made of a home (`plan`).
+//!
+//! The schema is structural and has no rules in CEL, so that Kubernetes 1.20 accepts it. What such
+//! a schema cannot refuse, `plan` reports as the condition `Degraded`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, CustomResourceExt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The group of our types.
+pub const GROUP: &str = "gatevisor.dev";
+
+/// The longest name of a home. A pod's label holds the name, a hyphen and a hash of 10 characters,
+/// and may have 63 characters; names of claims are longer than that of the home, too.
+pub const NAME_MAX: usize = 40;
+
+/// What somebody wants of one agent home.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "gatevisor.dev",
+    version = "v1alpha1",
+    kind = "AgentHome",
+    namespaced,
+    shortname = "ah",
+    category = "gatevisor",
+    status = "AgentHomeStatus",
+    doc = "One home of AI-agent gateways: a pod in which Gatevisor supervises them, and its volume",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Agent","type":"string","jsonPath":".spec.agent"}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1}"#,
+    printcolumn = r#"{"name":"Image","type":"string","jsonPath":".spec.image","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentHomeSpec {
+    /// The agent whose gateways the home has.
+    #[serde(default)]
+    pub agent: Agent,
+    /// The image, which has Gatevisor as its entry point and the agent in it.
+    #[schemars(length(min = 1))]
+    pub image: String,
+    /// The arguments of the image's entry point.
+    #[serde(default = "default_args")]
+    pub args: Vec<String>,
+    /// Where the image expects the home, and so where the volume is mounted.
+    #[serde(default = "default_home_path")]
+    #[schemars(regex(pattern = r"^(/[A-Za-z0-9._-]+)+$"))]
+    pub home_path: String,
+    /// Whether no pod runs. The volume stays.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Seconds that the gateways have to end by themselves when the pod ends. The pod has 15 s more.
+    #[serde(default = "default_stop_grace")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub stop_grace_seconds: i32,
+    /// The user and group that the pod runs as, and that the volume belongs to.
+    #[serde(default = "default_user")]
+    #[schemars(range(min = 1, max = 4_294_967_294_i64))]
+    pub user_id: i64,
+    /// The volume of the home. It cannot be changed once the home exists.
+    #[serde(default)]
+    pub storage: Storage,
+    /// What the pod may use.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Variables of the pod's environment, which all its gateways get.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Names of secrets; each of their keys is a variable, such as the key of a model's provider.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment_from_secrets: Vec<String>,
+    /// Who may reach the pod, and whom it may reach.
+    #[serde(default)]
+    pub network: Network,
+}
+
+/// Which agent a home is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Agent {
+    /// Hermes Agent, by the definition that Gatevisor has of it.
+    #[default]
+    Hermes,
+    /// The one that the image's `/etc/gatevisor/agent.toml` defines.
+    Image,
+}
+
+/// The volume of a home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// The size of the claim that is made.
+    #[serde(default = "default_size")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
+    pub size: String,
+    /// The storage class of the claim that is made; the cluster's default if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<String>,
+    /// A claim that exists, instead of one that is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing_claim: Option<String>,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { size: default_size(), class_name: None, existing_claim: None }
+    }
+}
+
+/// What a pod asks for, and what it may have at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    /// What a node must have free, by resource.
+    #[serde(default = "default_requests")]
+    pub requests: BTreeMap<String, String>,
+    /// What the pod gets at most, by resource.
+    #[serde(default = "default_limits")]
+    pub limits: BTreeMap<String, String>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { requests: default_requests(), limits: default_limits() }
+    }
+}
+
+/// Which network policy a home has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Network {
+    /// The rule for the pod.
+    #[serde(default)]
+    pub policy: NetworkRule,
+}
+
+/// A rule for the network of a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NetworkRule {
+    /// Nobody reaches the pod. It reaches name servers, and the ports 80 and 443 of public
+    /// addresses.
+    #[default]
+    Internet,
+    /// The operator makes no network policy.
+    None,
+}
+
+/// What is so with a home.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentHomeStatus {
+    /// The generation of the home that the rest speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Progressing`, `Degraded` and `Suspended`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+fn default_args() -> Vec<String> {
+    ["gateway", "run"].map(str::to_owned).into()
+}
+
+fn default_home_path() -> String {
+    "/opt/data".to_owned()
+}
+
+fn default_stop_grace() -> i32 {
+    30
+}
+
+fn default_user() -> i64 {
+    10_000
+}
+
+fn default_size() -> String {
+    "10Gi".to_owned()
+}
+
+fn default_requests() -> BTreeMap<String, String> {
+    [("cpu", "100m"), ("memory", "512Mi")].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+fn default_limits() -> BTreeMap<String, String> {
+    [("memory", "2Gi")].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// Returns the definition of `AgentHome` for an API server.
+pub fn definition() -> CustomResourceDefinition {
+    AgentHome::crd()
+}

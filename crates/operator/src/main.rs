@@ -1,0 +1,133 @@
+//! The operator: keeps agent homes on Kubernetes as `AgentHome` objects describe them.
+//!
+//! *Lives here:* the command line, and the order of a run. *Does not live here:* deciding (`plan`,
+//! `lease`), and speaking to the API server (`reconcile`, `election`).
+//!
+//! *May depend on it:* nothing. No crate of the supervisor or of the command line knows it.
+#![forbid(unsafe_code)]
+
+mod api;
+mod backoff;
+mod election;
+mod lease;
+mod manifests;
+mod plan;
+mod reconcile;
+mod yaml;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use gatevisor_term::stream;
+use gatevisor_wire::exit::{Exit, error_chain};
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+
+use election::Election;
+
+/// Keep agent homes on Kubernetes as AgentHome objects describe them
+#[derive(Parser)]
+#[command(name = "gatevisor-operator", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until SIGTERM or SIGINT; of several operators, the one that holds the lease acts
+    Run {
+        /// Hold the lease in this namespace
+        #[arg(long, env = "POD_NAMESPACE", default_value = "gatevisor-system")]
+        namespace: String,
+        /// Hold the lease under this name, which no other operator may have
+        #[arg(long, env = "POD_NAME")]
+        name: Option<String>,
+    },
+    /// Print what has to be applied to a cluster: the CRD, the rights and the deployment
+    Manifests {
+        /// Run the operator in this namespace
+        #[arg(long, default_value = "gatevisor-system")]
+        namespace: String,
+        /// Use this image of the operator
+        #[arg(long, default_value = "gatevisor-operator:latest")]
+        image: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
+    let done = match arguments.command {
+        Command::Run { namespace, name } => run(&namespace, name),
+        Command::Manifests { namespace, image } => print_manifests(namespace, image),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            say(error.as_ref());
+            Exit::System.into()
+        }
+    }
+}
+
+/// Prints an error with its causes on one line.
+fn say(error: &dyn Error) {
+    stream::say(error_chain(error));
+}
+
+/// Prints the help that was asked for, or what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        text.lines().for_each(stream::say);
+        return Exit::Usage.into();
+    }
+    match stream::print_lines(&text) {
+        Ok(()) => Exit::Done.into(),
+        Err(_) => Exit::System.into(),
+    }
+}
+
+fn print_manifests(namespace: String, image: String) -> Result<Exit, Box<dyn Error>> {
+    let objects = manifests::all(&manifests::Settings { namespace, image })?;
+    stream::print_lines(&yaml::documents(&objects))?;
+    Ok(Exit::Done)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(namespace: &str, name: Option<String>) -> Result<Exit, Box<dyn Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut asked = std::pin::pin!(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    let us = name.unwrap_or_else(|| format!("process-{}", std::process::id()));
+    let client = Client::try_default().await?;
+    let mut election = Election::new(client.clone(), namespace, us.clone());
+    stream::say(format_args!("waiting for the lease `{}` in `{namespace}` as `{us}`", election::NAME));
+    tokio::select! {
+        () = election.win(|error| say(&error)) => {}
+        () = &mut asked => return Ok(Exit::Done),
+    }
+    stream::say("holding the lease, and reconciling");
+    // Who has lost the lease acts no more: that is looked at first.
+    tokio::select! {
+        biased;
+        () = election.keep() => {
+            stream::say("the lease is lost; ending, so that a new start waits for it");
+            return Ok(Exit::System);
+        }
+        () = &mut asked => {}
+        ended = reconcile::run(client, us) => ended?,
+    }
+    election.release().await?;
+    stream::say("the lease is released");
+    Ok(Exit::Done)
+}

@@ -1,0 +1,330 @@
+//! The objects of a home, as they shall be.
+
+use serde_json::{Map, Value, json};
+
+use super::BudgetVersion;
+use crate::api::{Agent, AgentHome, AgentHomeSpec, NetworkRule};
+
+/// The name under which the API server records who set which field.
+pub const MANAGER: &str = "gatevisor-operator";
+/// The claim of a home is named after this and the pod.
+pub const CLAIM: &str = "home";
+
+const PROGRAM: &str = "/usr/local/bin/gatevisor";
+/// Seconds between the end of the gateways' grace and that of the pod's.
+const GRACE_AFTER: i32 = 15;
+
+/// The kinds of objects that a home has one of each, all under its own name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The identity of the pod, which may do nothing.
+    ServiceAccount,
+    /// The name of the pod in the network.
+    Service,
+    /// Who may reach the pod, and whom it may reach.
+    NetworkPolicy,
+    /// What an administrator who drains a node must respect.
+    PodDisruptionBudget,
+    /// The pod and its claim.
+    StatefulSet,
+}
+
+impl Kind {
+    /// All kinds, in the order in which they are written: the pod comes last.
+    pub const ALL: [Self; 5] = [
+        Self::ServiceAccount,
+        Self::Service,
+        Self::NetworkPolicy,
+        Self::PodDisruptionBudget,
+        Self::StatefulSet,
+    ];
+
+    /// Returns group, version, kind and plural.
+    pub fn resource(self, budget: BudgetVersion) -> (&'static str, &'static str, &'static str, &'static str) {
+        match (self, budget) {
+            (Self::ServiceAccount, _) => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            (Self::Service, _) => ("", "v1", "Service", "services"),
+            (Self::NetworkPolicy, _) => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+            (Self::PodDisruptionBudget, BudgetVersion::V1) => {
+                ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+            }
+            (Self::PodDisruptionBudget, BudgetVersion::V1Beta1) => {
+                ("policy", "v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
+            }
+            (Self::StatefulSet, _) => ("apps", "v1", "StatefulSet", "statefulsets"),
+        }
+    }
+}
+
+/// The wanted objects of a home.
+pub struct Wanted {
+    /// In the order of [`Kind::ALL`].
+    pub objects: Vec<(Kind, Value)>,
+    /// The storage was changed, which a stateful set does not allow, and so is kept as it was.
+    pub is_storage_kept: bool,
+}
+
+/// Returns the objects of a home. `live` is its stateful set, if there is one.
+pub fn wanted(home: &AgentHome, live: Option<&Value>, budget: BudgetVersion) -> Wanted {
+    let base = Base { home, budget };
+    let mut pod = stateful_set(&base);
+    let is_storage_kept = live.is_some_and(|live| keep_storage(&mut pod, live));
+    let mut objects = vec![
+        (Kind::ServiceAccount, base.object(Kind::ServiceAccount, &json!({"automountServiceAccountToken": false}))),
+        (Kind::Service, base.object(Kind::Service, &service(&base))),
+    ];
+    if home.spec.network.policy == NetworkRule::Internet {
+        objects.push((Kind::NetworkPolicy, base.object(Kind::NetworkPolicy, &network_policy(&base))));
+    }
+    let disruption = json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": base.selector()}}});
+    objects.push((Kind::PodDisruptionBudget, base.object(Kind::PodDisruptionBudget, &disruption)));
+    objects.push((Kind::StatefulSet, base.object(Kind::StatefulSet, &pod)));
+    Wanted { objects, is_storage_kept }
+}
+
+/// Returns whether the home owns an object. One of the same name that somebody else made is never
+/// deleted.
+pub fn is_owned_by(object: &Value, home: &AgentHome) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.is_some_and(|owners| {
+        owners.iter().any(|owner| owner.get("uid").and_then(Value::as_str) == home.metadata.uid.as_deref())
+    })
+}
+
+/// Returns what makes a stateful set end its pod, and leaves all else as it is.
+///
+/// With server-side apply, a field that we no longer name goes. So this repeats what is there.
+pub fn without_pods(live: &Value) -> Value {
+    let mut kept = Map::new();
+    for key in ["apiVersion", "kind", "spec"] {
+        if let Some(value) = live.get(key) {
+            kept.insert(key.to_owned(), value.clone());
+        }
+    }
+    let mut metadata = Map::new();
+    for key in ["name", "namespace", "labels", "ownerReferences"] {
+        if let Some(value) = live.pointer(&format!("/metadata/{key}")) {
+            metadata.insert(key.to_owned(), value.clone());
+        }
+    }
+    kept.insert("metadata".to_owned(), Value::Object(metadata));
+    let mut object = Value::Object(kept);
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.insert("replicas".to_owned(), json!(0));
+    }
+    object
+}
+
+/// Returns the seconds that the pod has to end.
+pub fn pod_grace(spec: &AgentHomeSpec) -> i32 {
+    spec.stop_grace_seconds.saturating_add(GRACE_AFTER)
+}
+
+/// What all objects of a home share.
+struct Base<'h> {
+    home: &'h AgentHome,
+    budget: BudgetVersion,
+}
+
+impl Base<'_> {
+    fn name(&self) -> &str {
+        self.home.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn selector(&self) -> Value {
+        json!({"app.kubernetes.io/name": "agent-home", "app.kubernetes.io/instance": self.name()})
+    }
+
+    fn labels(&self) -> Value {
+        let mut labels = self.selector();
+        if let Some(labels) = labels.as_object_mut() {
+            labels.insert("app.kubernetes.io/managed-by".to_owned(), json!(MANAGER));
+        }
+        labels
+    }
+
+    /// Returns a whole object: what `body` says, and the head.
+    fn object(&self, kind: Kind, body: &Value) -> Value {
+        let (group, version, name, _) = kind.resource(self.budget);
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let owner = json!({
+            "apiVersion": "gatevisor.dev/v1alpha1",
+            "kind": "AgentHome",
+            "name": self.name(),
+            "uid": self.home.metadata.uid.as_deref().unwrap_or_default(),
+            "controller": true,
+            "blockOwnerDeletion": true,
+        });
+        let mut object = json!({
+            "apiVersion": api_version,
+            "kind": name,
+            "metadata": {
+                "name": self.name(),
+                "namespace": self.home.metadata.namespace.as_deref().unwrap_or_default(),
+                "labels": self.labels(),
+                "ownerReferences": [owner],
+            },
+        });
+        if let (Some(object), Some(body)) = (object.as_object_mut(), body.as_object()) {
+            object.extend(body.clone());
+        }
+        object
+    }
+}
+
+fn service(base: &Base<'_>) -> Value {
+    // Gateways call messengers, and nobody calls them: the service only gives the pod a name.
+    json!({"spec": {"clusterIP": "None", "selector": base.selector()}})
+}
+
+fn network_policy(base: &Base<'_>) -> Value {
+    json!({"spec": {
+        "podSelector": {"matchLabels": base.selector()},
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": [
+            {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
+            {
+                "ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 80}],
+                "to": [
+                    {"ipBlock": {"cidr": "0.0.0.0/0", "except": [
+                        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+                    ]}},
+                    {"ipBlock": {"cidr": "::/0", "except": ["fc00::/7", "fe80::/10"]}},
+                ],
+            },
+        ],
+    }})
+}
+
+fn stateful_set(base: &Base<'_>) -> Value {
+    let spec = &base.home.spec;
+    let mut volumes = vec![
+        json!({"name": "run", "emptyDir": {"medium": "Memory"}}),
+        json!({"name": "tmp", "emptyDir": {}}),
+    ];
+    let mut claims = Vec::new();
+    if let Some(claim) = &spec.storage.existing_claim {
+        volumes.push(json!({"name": CLAIM, "persistentVolumeClaim": {"claimName": claim}}));
+    } else {
+        let mut claim = json!({
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": spec.storage.size}},
+        });
+        if let (Some(class), Some(claim)) = (&spec.storage.class_name, claim.as_object_mut()) {
+            claim.insert("storageClassName".to_owned(), json!(class));
+        }
+        claims.push(json!({"metadata": {"name": CLAIM}, "spec": claim}));
+    }
+    json!({"spec": {
+        "serviceName": base.name(),
+        // One: a home has one supervisor. A stateful set never runs two pods of one name.
+        "replicas": i32::from(!spec.suspend),
+        "selector": {"matchLabels": base.selector()},
+        "template": {
+            "metadata": {"labels": base.labels()},
+            "spec": {
+                "serviceAccountName": base.name(),
+                "automountServiceAccountToken": false,
+                "enableServiceLinks": false,
+                "terminationGracePeriodSeconds": pod_grace(spec),
+                "securityContext": {
+                    "runAsNonRoot": true,
+                    "runAsUser": spec.user_id,
+                    "runAsGroup": spec.user_id,
+                    "fsGroup": spec.user_id,
+                    "fsGroupChangePolicy": "OnRootMismatch",
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [container(spec)],
+                "volumes": volumes,
+            },
+        },
+        "volumeClaimTemplates": claims,
+    }})
+}
+
+fn container(spec: &AgentHomeSpec) -> Value {
+    // The startup and the liveness probe ask the supervisor alone: a gateway that fails must not
+    // take all others along. The readiness probe asks for all gateways that should run.
+    let supervisor = json!({"command": [PROGRAM, "health", "--supervisor"]});
+    let secrets: Vec<Value> =
+        spec.environment_from_secrets.iter().map(|name| json!({"secretRef": {"name": name}})).collect();
+    json!({
+        "name": "home",
+        "image": spec.image,
+        "args": spec.args,
+        "env": environment(spec),
+        "envFrom": secrets,
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        // The first boot fills the home.
+        "startupProbe": {"exec": supervisor, "periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": 150},
+        "livenessProbe": {"exec": supervisor, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 3},
+        "readinessProbe": {"exec": {"command": [PROGRAM, "health"]}, "periodSeconds": 15, "timeoutSeconds": 10},
+        "resources": {"requests": spec.resources.requests, "limits": spec.resources.limits},
+        "volumeMounts": [
+            {"name": CLAIM, "mountPath": spec.home_path},
+            {"name": "run", "mountPath": "/run"},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    })
+}
+
+/// Returns the environment. What the home says comes first, and what we need of a pod wins.
+fn environment(spec: &AgentHomeSpec) -> Vec<Value> {
+    let mut ours = vec![
+        ("GATEVISOR_GRACE", spec.stop_grace_seconds.to_string()),
+        // A step of the boot that hangs must not outlast the startup probe.
+        ("GATEVISOR_STEP_TIMEOUT", "20".to_owned()),
+    ];
+    if spec.agent == Agent::Hermes {
+        ours.push(("GATEVISOR_AGENT", "hermes".to_owned()));
+        ours.push(("HERMES_HOME", spec.home_path.clone()));
+    }
+    let own = |name: &String| ours.iter().any(|(our, _)| our == name);
+    let theirs = spec.environment.iter().filter(|(name, _)| !own(name));
+    theirs
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .chain(ours.iter().map(|(name, value)| (*name, value.as_str())))
+        .map(|(name, value)| if value.is_empty() { json!({"name": name}) } else { json!({"name": name, "value": value}) })
+        .collect()
+}
+
+/// Puts the storage of the live stateful set in place of the wanted one if they differ, and returns
+/// whether they did. An API server refuses every change of it, and would refuse all the rest with it.
+fn keep_storage(wanted: &mut Value, live: &Value) -> bool {
+    const CLAIMS: &str = "/spec/volumeClaimTemplates";
+    const VOLUMES: &str = "/spec/template/spec/volumes";
+    let none = json!([]);
+    let (new, old) = (wanted.pointer(CLAIMS).unwrap_or(&none), live.pointer(CLAIMS).unwrap_or(&none));
+    let home_volume = |object: &Value| {
+        let volumes = object.pointer(VOLUMES).and_then(Value::as_array)?;
+        volumes.iter().find(|volume| volume.get("name").and_then(Value::as_str) == Some(CLAIM)).cloned()
+    };
+    let (new_volume, old_volume) = (home_volume(wanted), home_volume(live));
+    let is_same_volume = match (&new_volume, &old_volume) {
+        (Some(new), Some(old)) => !super::differs::differs(new, old),
+        (None, None) => true,
+        _ => false,
+    };
+    let is_same_class = class(new) == class(old) || class(new).is_none();
+    if is_same_volume && is_same_class && !super::differs::differs(new, old) {
+        return false;
+    }
+    let old = old.clone();
+    if let Some(claims) = wanted.pointer_mut(CLAIMS) {
+        *claims = old;
+    }
+    if let Some(volumes) = wanted.pointer_mut(VOLUMES).and_then(Value::as_array_mut) {
+        volumes.retain(|volume| volume.get("name").and_then(Value::as_str) != Some(CLAIM));
+        volumes.extend(old_volume);
+    }
+    true
+}
+
+fn class(claims: &Value) -> Option<&Value> {
+    claims.pointer("/0/spec/storageClassName")
+}

@@ -1,0 +1,264 @@
+//! The loop that makes what is there what the homes say.
+//!
+//! *Lives here:* watching, reading and writing. *Does not live here:* what to write (`plan`).
+//!
+//! Nothing but the homes is kept in memory. A change of an object that a home owns only says which
+//! home to look at; its objects are then read.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
+use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::watcher;
+use kube::{Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::api::AgentHome;
+use crate::backoff;
+use crate::plan::{BudgetVersion, Kind, MANAGER, News, Observed, Plan, plan};
+use crate::say;
+
+/// After how long a home is looked at although nothing was heard of it.
+const AT_LEAST: Duration = Duration::from_mins(10);
+/// How many homes are worked on at a time.
+const AT_A_TIME: u16 = 16;
+
+/// Why a home could not be looked at or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API server refused a read.
+    #[error("cannot read the {what} of `{home}`")]
+    Read {
+        /// Which home.
+        home: String,
+        /// Of what kind.
+        what: &'static str,
+        /// The answer.
+        #[source]
+        source: kube::Error,
+    },
+    /// The API server refused a write.
+    #[error("cannot write the {what} of `{home}`")]
+    Write {
+        /// Which home.
+        home: String,
+        /// Of what kind.
+        what: &'static str,
+        /// The answer.
+        #[source]
+        source: kube::Error,
+    },
+}
+
+/// What all homes share.
+struct Context {
+    client: Client,
+    budget: BudgetVersion,
+    recorder: Recorder,
+    /// How often in a row each home has failed.
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+/// Reconciles all homes for ever. Dropping it stops it.
+pub async fn run(client: Client, us: String) -> Result<(), kube::Error> {
+    let budget = budget_version(&client).await?;
+    let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(us) };
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        client: client.clone(),
+        budget,
+        failures: Mutex::default(),
+    });
+    let ours = || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
+    let all = |kind| dynamic(&client, None, kind, budget);
+    let (budgets, resource) = all(Kind::PodDisruptionBudget);
+    Controller::new(Api::<AgentHome>::all(client.clone()), watcher::Config::default())
+        .owns::<PartialObjectMeta<StatefulSet>>(Api::all(client.clone()), ours())
+        .owns::<PartialObjectMeta<Service>>(Api::all(client.clone()), ours())
+        .owns::<PartialObjectMeta<ServiceAccount>>(Api::all(client.clone()), ours())
+        .owns::<PartialObjectMeta<NetworkPolicy>>(Api::all(client.clone()), ours())
+        .owns_with(budgets, resource, ours())
+        .with_config(controller::Config::default().concurrency(AT_A_TIME))
+        .run(reconcile, failed, context)
+        .for_each(|done| async move {
+            // Errors of reconciliations are told where they occur; others are of the watches.
+            if let Err(error @ controller::Error::QueueError(_)) = done {
+                say(&error);
+            }
+        })
+        .await;
+    Ok(())
+}
+
+/// Returns which disruption budgets the API server has.
+async fn budget_version(client: &Client) -> Result<BudgetVersion, kube::Error> {
+    let groups = client.list_api_groups().await?.groups;
+    let policy = groups.into_iter().find(|group| group.name == "policy");
+    let is_v1 = policy.is_some_and(|group| group.versions.iter().any(|version| version.version == "v1"));
+    Ok(if is_v1 { BudgetVersion::V1 } else { BudgetVersion::V1Beta1 })
+}
+
+fn dynamic(
+    client: &Client,
+    namespace: Option<&str>,
+    kind: Kind,
+    budget: BudgetVersion,
+) -> (Api<DynamicObject>, ApiResource) {
+    let (group, version, name, plural) = kind.resource(budget);
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, name), plural);
+    let api = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    (api, resource)
+}
+
+async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let one = OneHome { home: &home, context: &context };
+    let observed = one.observe().await?;
+    let plan = plan(&home, &observed, context.budget, Timestamp::now());
+    one.write(&plan).await?;
+    context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&home));
+    Ok(Action::requeue(plan.look_again.unwrap_or(AT_LEAST).min(AT_LEAST)))
+}
+
+/// The wait of a home that has failed.
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
+fn failed(home: Arc<AgentHome>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = failures.entry(key(&home)).or_default();
+    *count = count.saturating_add(1);
+    let mut hasher = DefaultHasher::new();
+    key(&home).hash(&mut hasher);
+    let wait = backoff::after(*count, hasher.finish() ^ u64::from(*count));
+    say(error);
+    Action::requeue(wait)
+}
+
+fn key(home: &AgentHome) -> String {
+    format!("{}/{}", home.namespace().unwrap_or_default(), home.name_any())
+}
+
+/// A home that is worked on.
+struct OneHome<'c> {
+    home: &'c AgentHome,
+    context: &'c Context,
+}
+
+impl OneHome<'_> {
+    fn namespace(&self) -> &str {
+        self.home.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn name(&self) -> &str {
+        self.home.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn homes(&self) -> Api<AgentHome> {
+        Api::namespaced(self.context.client.clone(), self.namespace())
+    }
+
+    fn objects(&self, kind: Kind) -> Api<DynamicObject> {
+        dynamic(&self.context.client, Some(self.namespace()), kind, self.context.budget).0
+    }
+
+    fn what(&self, kind: Kind) -> &'static str {
+        kind.resource(self.context.budget).2
+    }
+
+    fn read(&self, what: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError {
+        let home = key(self.home);
+        move |source| ReconcileError::Read { home, what, source }
+    }
+
+    fn written(&self, what: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError {
+        let home = key(self.home);
+        move |source| ReconcileError::Write { home, what, source }
+    }
+
+    async fn observe(&self) -> Result<Observed, ReconcileError> {
+        let mut observed = Observed::default();
+        for kind in Kind::ALL {
+            let what = self.what(kind);
+            let object = self.objects(kind).get_opt(self.name()).await.map_err(self.read(what))?;
+            if let Some(object) = object {
+                let as_value = |error| self.read(what)(kube::Error::SerdeError(error));
+                observed.objects.push((kind, serde_json::to_value(object).map_err(as_value)?));
+            }
+        }
+        if self.home.spec.suspend || self.home.metadata.deletion_timestamp.is_some() {
+            let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace());
+            let name = self.name();
+            let ours = ListParams::default()
+                .labels(&format!("app.kubernetes.io/name=agent-home,app.kubernetes.io/instance={name}"));
+            observed.pods = pods.list_metadata(&ours).await.map_err(self.read("pods"))?.items.len();
+        }
+        Ok(observed)
+    }
+
+    async fn write(&self, plan: &Plan) -> Result<(), ReconcileError> {
+        let apply = PatchParams::apply(MANAGER).force();
+        if let Some(finalizers) = &plan.finalizers {
+            // The version makes it fail if another one has changed the list since.
+            let patch = json!({"metadata": {
+                "finalizers": finalizers,
+                "resourceVersion": self.home.metadata.resource_version,
+            }});
+            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            let done = self.homes().patch(self.name(), &params, &Patch::Merge(&patch)).await;
+            match done {
+                Ok(_) => {}
+                // A home without finalizers has gone meanwhile.
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                Err(error) => return Err(self.written("finalizers")(error)),
+            }
+        }
+        for (kind, object) in &plan.apply {
+            let done = self.objects(*kind).patch(self.name(), &apply, &Patch::Apply(object)).await;
+            done.map_err(self.written(self.what(*kind)))?;
+        }
+        for kind in &plan.delete {
+            match self.objects(*kind).delete(self.name(), &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                done => drop(done.map_err(self.written(self.what(*kind)))?),
+            }
+        }
+        if let Some(status) = &plan.status {
+            let patch: Value = json!({
+                "apiVersion": AgentHome::api_version(&()),
+                "kind": AgentHome::kind(&()),
+                "status": status,
+            });
+            let done = self.homes().patch_status(self.name(), &apply, &Patch::Apply(&patch)).await;
+            done.map_err(self.written("status"))?;
+        }
+        for news in &plan.news {
+            self.tell(news).await;
+        }
+        Ok(())
+    }
+
+    /// Makes an event. One that cannot be made is no reason to do all again.
+    async fn tell(&self, news: &News) {
+        let event = Event {
+            type_: if news.is_warning { EventType::Warning } else { EventType::Normal },
+            reason: news.reason.clone(),
+            note: Some(news.note.clone()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.context.recorder.publish(&event, &self.home.object_ref(&())).await {
+            say(&self.written("event")(error));
+        }
+    }
+}

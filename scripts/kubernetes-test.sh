@@ -1,0 +1,320 @@
+#!/usr/bin/env bash
+# Runs the operator against a real API server: etcd, kube-apiserver and kube-controller-manager of
+# Kubernetes 1.20.2, on 127.0.0.1, with what scripts/kubernetes.sh has built.
+#
+#   scripts/kubernetes-test.sh      builds what is missing, runs all, and leaves nothing behind
+#   GATEVISOR_OPERATOR=/path        the operator to test, instead of the one of this source
+#
+# No kubelet runs: the test itself says of a pod that it is ready, as a kubelet would. The operator
+# runs with its own service account, so a right that it lacks is an error.
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+cd "$root"
+exec </dev/null
+for tool in curl jq openssl python3; do
+    have "$tool" || die "\`$tool\` is not installed" "run: apt-get install $tool"
+done
+bin=$(scripts/kubernetes.sh build)/bin
+if [[ -z ${GATEVISOR_OPERATOR:-} ]]; then
+    cargo build --quiet --package gatevisor-operator >&2
+    GATEVISOR_OPERATOR=${CARGO_TARGET_DIR:-$root/target}/debug/gatevisor-operator
+fi
+
+work=$(mktemp -d)
+declare -A pids=()
+finish() {
+    local code=$? name
+    trap - EXIT INT TERM
+    if ((code != 0)); then
+        for name in a b; do [[ ! -s $work/$name.log ]] || { say "operator $name:" && tail -n 15 "$work/$name.log" >&2; }; done
+    fi
+    # The clients first, and etcd last.
+    for name in a b kube-controller-manager kube-apiserver etcd; do end "$name"; done
+    rm -rf -- "$work"
+    exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+start() { # NAME COMMAND…
+    local name=$1
+    shift
+    "$@" >"$work/$name.log" 2>&1 &
+    pids[$name]=$!
+}
+
+# Ends what was started, and waits until it has ended.
+end() { # NAME [SIGNAL]
+    local pid=${pids[$1]:-}
+    [[ -n $pid ]] || return 0
+    kill "-${2:-TERM}" "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+    unset "pids[$1]"
+}
+
+# Waits until a command succeeds; its output does not matter.
+until_ok() { # SECONDS WHAT COMMAND…
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < end)) || die "$what did not happen" "$("$@" 2>&1 | tail -n 5)"
+        read -rt 0.2 <> <(:) || :
+    done
+}
+
+is() { # WANTED COMMAND…
+    local wanted=$1 got
+    shift
+    got=$("$@") && [[ $got == "$wanted" ]] || { printf '%s\n' "got \`${got:-}\`, wanted \`$wanted\`"; return 1; }
+}
+
+step() { say "- $*"; }
+
+# --- the cluster --------------------------------------------------------------------------------------------------
+
+free_ports() {
+    python3 -c 'import socket, sys
+taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*(one.getsockname()[1] for one in taken))' "$1"
+}
+
+make_keys() {
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-ca -keyout "$work/ca.key" -out "$work/ca.crt" 2>/dev/null
+    openssl req -newkey rsa:2048 -nodes -subj /CN=kube-apiserver -keyout "$work/server.key" -out "$work/server.csr" 2>/dev/null
+    printf 'subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n' >"$work/extensions"
+    openssl x509 -req -days 2 -in "$work/server.csr" -CA "$work/ca.crt" -CAkey "$work/ca.key" -CAcreateserial \
+        -extfile "$work/extensions" -out "$work/server.crt" 2>/dev/null
+    openssl genrsa -traditional -out "$work/accounts.key" 2048 2>/dev/null
+}
+
+kubeconfig() { # FILE TOKEN
+    jq -n --arg server "https://127.0.0.1:$port" --arg ca "$work/ca.crt" --arg token "$2" '{
+        apiVersion: "v1", kind: "Config", "current-context": "test",
+        clusters: [{name: "test", cluster: {server: $server, "certificate-authority": $ca}}],
+        users: [{name: "test", user: {token: $token}}],
+        contexts: [{name: "test", context: {cluster: "test", user: "test"}}]}' >"$1"
+}
+
+kubectl() { "$bin/kubectl" --kubeconfig "$work/admin.json" --cache-dir "$work/cache" "$@"; }
+
+start_cluster() {
+    local client peer metrics token
+    read -r client peer port metrics < <(free_ports 4)
+    make_keys
+    token=$(openssl rand -hex 16)
+    printf '%s,admin,1,system:masters\n' "$token" >"$work/tokens"
+    kubeconfig "$work/admin.json" "$token"
+    # Every write is noted, so that the test can count those of the operator.
+    cat >"$work/audit.yaml" <<'END'
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata, verbs: [create, update, patch, delete]}, {level: None}]
+END
+    start etcd etcd --data-dir "$work/etcd" --listen-client-urls "http://127.0.0.1:$client" \
+        --advertise-client-urls "http://127.0.0.1:$client" --listen-peer-urls "http://127.0.0.1:$peer" \
+        --initial-advertise-peer-urls "http://127.0.0.1:$peer" --initial-cluster "default=http://127.0.0.1:$peer" \
+        --unsafe-no-fsync
+    start kube-apiserver "$bin/kube-apiserver" --etcd-servers "http://127.0.0.1:$client" --bind-address 127.0.0.1 \
+        --secure-port "$port" --insecure-port 0 --cert-dir "$work/certs" --tls-cert-file "$work/server.crt" \
+        --tls-private-key-file "$work/server.key" --client-ca-file "$work/ca.crt" --token-auth-file "$work/tokens" \
+        --authorization-mode RBAC --service-cluster-ip-range 10.96.0.0/16 \
+        --service-account-issuer https://test --service-account-key-file "$work/accounts.key" \
+        --service-account-signing-key-file "$work/accounts.key" \
+        --audit-policy-file "$work/audit.yaml" --audit-log-path "$work/audit.log"
+    until_ok 120 'an API server that is ready' kubectl get --raw /readyz
+    start kube-controller-manager "$bin/kube-controller-manager" --kubeconfig "$work/admin.json" --leader-elect=false \
+        --bind-address 127.0.0.1 --secure-port "$metrics" --port 0 --cert-dir "$work/certs-manager" \
+        --use-service-account-credentials=false --root-ca-file "$work/ca.crt" \
+        --service-account-private-key-file "$work/accounts.key"
+    until_ok 60 'a service account' kubectl --namespace default get serviceaccount default
+}
+
+# --- the operator -------------------------------------------------------------------------------------------------
+
+system=gatevisor-system
+
+account_token() {
+    local secret
+    secret=$(kubectl --namespace $system get serviceaccount gatevisor-operator --output 'jsonpath={.secrets[0].name}')
+    [[ -n $secret ]] && kubectl --namespace $system get secret "$secret" --output 'jsonpath={.data.token}' | base64 -d
+}
+
+install_operator() {
+    "$GATEVISOR_OPERATOR" manifests >"$work/operator.yaml"
+    kubectl apply --filename "$work/operator.yaml" >/dev/null
+    # A second time nothing changes.
+    ! kubectl apply --filename "$work/operator.yaml" | grep -v unchanged || die 'the manifests change what they have made'
+    kubectl wait --for condition=Established --timeout 30s crd/agenthomes.gatevisor.dev >/dev/null
+    until_ok 30 'a token of the service account' account_token
+    kubeconfig "$work/operator.json" "$(account_token)"
+}
+
+run_operator() { # NAME
+    start "$1" env KUBECONFIG="$work/operator.json" "$GATEVISOR_OPERATOR" run --namespace $system --name "$1"
+}
+
+leader() { kubectl --namespace $system get lease gatevisor-operator --output 'jsonpath={.spec.holderIdentity}'; }
+leads() { is "$1" leader; }
+
+# The writes of the operator so far, but for those of its lease.
+writes() {
+    jq -r 'select(.user.username == "system:serviceaccount:gatevisor-system:gatevisor-operator")
+        | select(.objectRef.resource != "leases") | "\(.verb) \(.objectRef.resource)/\(.objectRef.subresource // "") \(.responseStatus.code)"' \
+        "$work/audit.log"
+}
+no_writes_since() { # COUNT
+    local now
+    mapfile -t now < <(writes)
+    ((${#now[@]} == $1)) || die 'the operator has written although nothing had changed' "${now[@]:$1}"
+}
+
+# --- homes --------------------------------------------------------------------------------------------------------
+
+home() { kubectl --namespace agents get agenthome coder --output "jsonpath={$1}"; }
+set_of() { kubectl --namespace agents get statefulset coder --output "jsonpath={$1}"; }
+condition() { home ".status.conditions[?(@.type==\"$1\")].status} {.status.conditions[?(@.type==\"$1\")].reason"; }
+change() { kubectl --namespace agents patch agenthome coder --type merge --patch "$1" >/dev/null; }
+gone() { ! kubectl --namespace agents get "$@" --output name 2>/dev/null | grep .; }
+versions() {
+    kubectl --namespace agents get agenthomes,statefulsets,services,serviceaccounts,networkpolicies,poddisruptionbudgets \
+        --output 'jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{"\n"}{end}'
+}
+
+# Says what a kubelet says of a pod that runs and is ready.
+make_ready() {
+    local token
+    token=$(jq -r '.users[0].user.token' "$work/admin.json")
+    curl --silent --fail --cacert "$work/ca.crt" --header "Authorization: Bearer $token" --request PATCH \
+        --header 'Content-Type: application/merge-patch+json' --data '{"status": {"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}' \
+        "https://127.0.0.1:$port/api/v1/namespaces/agents/pods/coder-0/status" >/dev/null
+}
+
+# --- the tests ----------------------------------------------------------------------------------------------------
+
+test_create() {
+    step 'a home gets its defaults and its objects'
+    kubectl create namespace agents >/dev/null
+    kubectl apply --filename - >/dev/null <<'END'
+{"apiVersion": "gatevisor.dev/v1alpha1", "kind": "AgentHome", "metadata": {"name": "coder", "namespace": "agents"},
+ "spec": {"image": "gatevisor:1", "environment": {"LEVEL": "1"}, "environmentFromSecrets": ["keys"],
+    "resources": {"limits": {"memory": "1024Mi", "cpu": "0.5"}}}}
+END
+    is 'hermes 30 10Gi' home '.spec.agent} {.spec.stopGraceSeconds} {.spec.storage.size' || die 'the defaults are not there'
+    until_ok 20 'a stateful set' set_of .metadata.uid
+    until_ok 30 'a pod' kubectl --namespace agents get pod coder-0
+    until_ok 10 'a status' is 'False NotReady' condition Ready
+    is 'agenthome.gatevisor.dev/coder' kubectl --namespace agents get ah --output name || die 'it has no short name'
+    kubectl --namespace agents get ah | grep -E '^coder +False +NotReady +hermes ' >/dev/null || die 'the columns are not there'
+    make_ready
+    until_ok 20 'a home that is ready' is 'True AllGatewaysRun' condition Ready
+    until_ok 10 'an end of the progress' is 'False Settled' condition Progressing
+    kubectl --namespace agents get events.v1.events.k8s.io --output 'jsonpath={.items[*].reason}' | grep AllGatewaysRun >/dev/null ||
+        die 'no event says that the gateways run'
+}
+
+test_nothing_is_written_twice() {
+    step 'a new leader, which looks at every home, writes nothing'
+    local before count
+    before=$(versions)
+    count=$(writes | wc -l)
+    end "$1"
+    until_ok 15 'a new leader' leads "$2"
+    run_operator "$1"
+    # It works on homes in the order of their names, so a second one comes after it.
+    kubectl --namespace agents apply --filename - >/dev/null <<'END'
+{"apiVersion": "gatevisor.dev/v1alpha1", "kind": "AgentHome", "metadata": {"name": "second"}, "spec": {"image": "gatevisor:1"}}
+END
+    until_ok 20 'the objects of the second home' kubectl --namespace agents get statefulset second
+    [[ $(versions | grep /coder) == "$(grep /coder <<<"$before")" ]] || die 'it has written' "$before" "$(versions)"
+    kubectl --namespace agents delete agenthome second --timeout 60s >/dev/null
+    count=$(writes | wc -l)
+    step 'a change that does not concern an object writes nothing'
+    before=$(versions | grep -v AgentHome)
+    kubectl --namespace agents annotate agenthome coder "touched=$count" >/dev/null
+    kubectl --namespace agents patch service coder --type merge --patch '{"metadata": {"annotations": {"touched": "1"}}}' >/dev/null
+    kubectl --namespace agents delete networkpolicy coder >/dev/null
+    until_ok 20 'a network policy that is put back' kubectl --namespace agents get networkpolicy coder
+    no_writes_since $((count + 1))
+    [[ $(set_of .metadata.generation) == 1 ]] || die 'the stateful set was written'
+}
+
+test_change() {
+    step 'a changed image is rolled out'
+    change '{"spec": {"image": "gatevisor:2", "environment": {"AAA": "1"}}}'
+    until_ok 20 'a stateful set with the new image' is gatevisor:2 set_of '.spec.template.spec.containers[0].image'
+    until_ok 20 'a status that says so' is 'True RollingOut' condition Progressing
+    until_ok 60 'a new pod' is gatevisor:2 kubectl --namespace agents get pod coder-0 --output 'jsonpath={.spec.containers[0].image}'
+    make_ready
+    until_ok 30 'a home that is ready' is 'True AllGatewaysRun' condition Ready
+    until_ok 10 'an end of the progress' is 'False Settled' condition Progressing
+    step 'a changed storage is told, and kept as it was'
+    change '{"spec": {"storage": {"size": "20Gi"}}}'
+    until_ok 20 'a degraded home' is 'True StorageCannotChange' condition Degraded
+    is 10Gi set_of '.spec.volumeClaimTemplates[0].spec.resources.requests.storage' || die 'the storage was changed'
+    change '{"spec": {"storage": {"size": "10Gi"}}}'
+    until_ok 20 'a home that is as expected' is 'False AsExpected' condition Degraded
+    is 'True' home '.status.conditions[?(@.type=="Ready")].status' || die 'the pod was replaced'
+    step 'what breaks the schema is refused'
+    ! change '{"spec": {"stopGraceSeconds": 0}}' 2>/dev/null || die 'a grace of 0 s was accepted'
+    ! change '{"spec": {"agent": "other"}}' 2>/dev/null || die 'an unknown agent was accepted'
+    ! kubectl --namespace agents apply --filename - >/dev/null 2>&1 <<END || die 'a name of 41 characters was accepted'
+{"apiVersion": "gatevisor.dev/v1alpha1", "kind": "AgentHome", "metadata": {"name": "$(printf 'a%.0s' {1..41})"}, "spec": {"image": "x"}}
+END
+}
+
+test_suspend() {
+    step 'a suspended home has no pod, and comes back'
+    change '{"spec": {"suspend": true}}'
+    until_ok 60 'no pod' gone pod coder-0
+    until_ok 20 'a suspended home' is 'True Suspended' condition Suspended
+    change '{"spec": {"suspend": false}}'
+    until_ok 60 'a pod' kubectl --namespace agents get pod coder-0
+    make_ready
+    until_ok 30 'a home that is ready' is 'True AllGatewaysRun' condition Ready
+}
+
+test_takeover() {
+    step 'when the leader is killed, the other one takes over'
+    local began=$SECONDS
+    end "$1" KILL
+    until_ok 15 'a new leader' leads "$2"
+    say "  after $((SECONDS - began)) s"
+    change '{"spec": {"image": "gatevisor:3"}}'
+    until_ok 20 'a change by the new leader' is gatevisor:3 set_of '.spec.template.spec.containers[0].image'
+    step 'when the leader ends by itself, the other one takes over at once'
+    run_operator "$1"
+    until_ok 20 'a second operator' grep 'waiting for the lease' "$work/$1.log"
+    began=$SECONDS
+    end "$2"
+    until_ok 5 'a new leader' leads "$1"
+    say "  after $((SECONDS - began)) s"
+}
+
+test_delete() {
+    step 'a deleted home ends its pod first, and leaves its claim alone'
+    kubectl --namespace agents delete agenthome coder --timeout 60s >/dev/null
+    gone pod coder-0 || die 'the home has gone before its pod'
+    until_ok 60 'no objects of the home' gone statefulsets,services,networkpolicies,poddisruptionbudgets
+    until_ok 60 'no account of the home' gone serviceaccount coder
+    is persistentvolumeclaim/home-coder-0 kubectl --namespace agents get persistentvolumeclaims --output name ||
+        is $'persistentvolumeclaim/home-coder-0\npersistentvolumeclaim/home-second-0' \
+            kubectl --namespace agents get persistentvolumeclaims --output name || die 'the claim has gone'
+    ! grep -hE 'cannot (read|write)' "$work"/{a,b}.log || die 'an operator was refused something, see above'
+}
+
+step 'etcd, an API server and a controller manager'
+start_cluster
+install_operator
+run_operator a
+until_ok 20 'a leader' leads a
+run_operator b
+test_create
+test_nothing_is_written_twice a b
+test_change
+test_suspend
+test_takeover b a
+test_delete
+say 'the operator works with Kubernetes 1.20.2'
