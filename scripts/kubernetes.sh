@@ -48,7 +48,7 @@ fetch() { # DIRECTORY
     (cd -- "$1" && apt-get "${options[@]}" -o APT::Sandbox::User=root source -q kubernetes) >&2
 }
 
-# Lays the source where Go of the time before modules looks for it, and mends what it lacks.
+# Lays the source where Go of the time before modules looks for it, and adds what it lacks.
 prepare() { # DIRECTORY
     local directory=$1 source
     for source in "$directory"/kubernetes-*/; do break; done

@@ -7,13 +7,14 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest wait, before it is spread.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Returns how long to wait after as many failures in a row: 1 s, 2 s, 4 s, … 5 min, each longer by
-/// up to a quarter. `spread` is any number; homes with different ones do not try at the same time.
+/// Returns how long to wait after as many failures in a row: 1 s, 2 s, 4 s, … 5 min, each longer
+/// by up to a quarter. `spread` is any number: homes with different ones do not try at the same
+/// time.
 pub fn after(failures: u32, spread: u64) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(LONGEST);
     // The bits of numbers that are near to each other must differ, too.
-    let part = spread.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
-    doubled + doubled.mul_f64(part as f64 / 4096.0)
+    let part = u32::try_from(spread.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54).unwrap_or(0);
+    doubled + doubled * part / 4096
 }
 
 #[cfg(test)]
@@ -29,6 +30,8 @@ mod tests {
                 assert!(wait <= Duration::from_secs(least).mul_f64(1.25), "{failures}: {wait:?}");
             }
         }
-        assert!((0..100).map(|spread| after(1, spread)).collect::<std::collections::BTreeSet<_>>().len() > 50);
+        assert!(
+            (0..100).map(|spread| after(1, spread)).collect::<std::collections::BTreeSet<_>>().len() > 50
+        );
     }
 }

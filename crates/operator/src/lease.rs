@@ -58,7 +58,11 @@ impl Watch {
         }
         match &self.last {
             Some((last, since)) if *last == record => {
-                if now.saturating_sub(*since) >= LASTS { Step::Take } else { Step::Wait }
+                if now.saturating_sub(*since) >= LASTS {
+                    Step::Take
+                } else {
+                    Step::Wait
+                }
             }
             _ => {
                 self.last = Some((record, now));

@@ -1,7 +1,9 @@
 //! The operator: keeps agent homes on Kubernetes as `AgentHome` objects describe them.
 //!
-//! *Lives here:* the command line, and the order of a run. *Does not live here:* deciding (`plan`,
-//! `lease`), and speaking to the API server (`reconcile`, `election`).
+//! *Lives here:* the command line, and the order of a run.
+//!
+//! *Does not live here:* deciding (`plan`, `lease`), and speaking to the API server (`reconcile`,
+//! `election`).
 //!
 //! *May depend on it:* nothing. No crate of the supervisor or of the command line knows it.
 #![forbid(unsafe_code)]
@@ -13,6 +15,7 @@ mod lease;
 mod manifests;
 mod plan;
 mod reconcile;
+mod told;
 mod yaml;
 
 use std::error::Error;
@@ -20,22 +23,23 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gatevisor_term::stream;
-use gatevisor_wire::exit::{Exit, error_chain};
+use gatevisor_wire::exit::Exit;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
 use election::Election;
+use told::say;
 
-/// Keep agent homes on Kubernetes as AgentHome objects describe them
+/// Keep agent homes on Kubernetes as objects of the type `AgentHome` describe them
 #[derive(Parser)]
 #[command(name = "gatevisor-operator", version)]
-struct Arguments {
+struct OperatorArguments {
     #[command(subcommand)]
-    command: Command,
+    command: OperatorCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum OperatorCommand {
     /// Run until SIGTERM or SIGINT; of several operators, the one that holds the lease acts
     Run {
         /// Hold the lease in this namespace
@@ -57,13 +61,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match OperatorArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
     let done = match arguments.command {
-        Command::Run { namespace, name } => run(&namespace, name),
-        Command::Manifests { namespace, image } => print_manifests(namespace, image),
+        OperatorCommand::Run { namespace, name } => run(&namespace, name),
+        OperatorCommand::Manifests { namespace, image } => print_manifests(namespace, image),
     };
     match done {
         Ok(exit) => exit.into(),
@@ -72,11 +76,6 @@ fn main() -> ExitCode {
             Exit::System.into()
         }
     }
-}
-
-/// Prints an error with its causes on one line.
-fn say(error: &dyn Error) {
-    stream::say(error_chain(error));
 }
 
 /// Prints the help that was asked for, or what is wrong with the command line.

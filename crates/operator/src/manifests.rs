@@ -10,7 +10,7 @@ use crate::plan::MANAGER;
 pub struct Settings {
     /// The namespace that the operator runs in.
     pub namespace: String,
-    /// Its image.
+    /// The image of its pods.
     pub image: String,
 }
 
@@ -32,7 +32,8 @@ fn definition(definition: CustomResourceDefinition) -> Result<Value, serde_json:
                 let name = json!({"type": "string", "maxLength": NAME_MAX});
                 schema.insert("metadata".to_owned(), json!({"type": "object", "properties": {"name": name}}));
             }
-            let conditions = version.pointer_mut("/schema/openAPIV3Schema/properties/status/properties/conditions");
+            let conditions =
+                version.pointer_mut("/schema/openAPIV3Schema/properties/status/properties/conditions");
             if let Some(conditions) = conditions.and_then(Value::as_object_mut) {
                 conditions.insert("x-kubernetes-list-type".to_owned(), json!("map"));
                 conditions.insert("x-kubernetes-list-map-keys".to_owned(), json!(["type"]));
@@ -101,7 +102,8 @@ fn rights(settings: &Settings) -> Vec<Value> {
 
 /// Two: one acts, and the other takes over when the first one has gone.
 fn deployment(settings: &Settings) -> Value {
-    let from_pod = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let from_pod =
+        |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -143,8 +145,11 @@ mod tests {
     use super::*;
 
     fn objects() -> Vec<Value> {
-        all(&Settings { namespace: "gatevisor-system".to_owned(), image: "gatevisor-operator:latest".to_owned() })
-            .unwrap()
+        all(&Settings {
+            namespace: "gatevisor-system".to_owned(),
+            image: "gatevisor-operator:latest".to_owned(),
+        })
+        .unwrap()
     }
 
     /// `gatevisor-operator manifests >deploy/kubernetes/operator.yaml` writes it.
@@ -160,7 +165,15 @@ mod tests {
     fn the_schema_is_structural_and_has_no_rules_in_cel() {
         fn visit(schema: &Value, at: &str) {
             let Some(map) = schema.as_object() else { return };
-            for refused in ["x-kubernetes-validations", "$ref", "definitions", "additionalItems", "oneOf", "anyOf", "allOf"] {
+            for refused in [
+                "x-kubernetes-validations",
+                "$ref",
+                "definitions",
+                "additionalItems",
+                "oneOf",
+                "anyOf",
+                "allOf",
+            ] {
                 assert!(!map.contains_key(refused), "{at} has {refused}");
             }
             let is_free = map.get("x-kubernetes-preserve-unknown-fields").is_some();
@@ -181,7 +194,8 @@ mod tests {
     #[test]
     fn each_default_is_in_the_schema() {
         let definition = &objects()[0];
-        let spec = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
+        let spec =
+            definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
         for (field, default) in [
             ("agent", json!("hermes")),
             ("args", json!(["gateway", "run"])),

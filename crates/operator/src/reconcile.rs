@@ -25,17 +25,17 @@ use serde_json::{Value, json};
 
 use crate::api::AgentHome;
 use crate::backoff;
-use crate::plan::{BudgetVersion, Kind, MANAGER, News, Observed, Plan, plan};
-use crate::say;
+use crate::plan::{BudgetVersion, Kind, LiveObjects, MANAGER, News, Plan, plan};
+use crate::told::say;
 
-/// After how long a home is looked at although nothing was heard of it.
+/// After how long a home is looked at although nothing has said that it changed.
 const AT_LEAST: Duration = Duration::from_mins(10);
 /// How many homes are worked on at a time.
 const AT_A_TIME: u16 = 16;
 
 /// Why a home could not be looked at or written.
 #[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
+pub enum OneHomeError {
     /// The API server refused a read.
     #[error("cannot read the {what} of `{home}`")]
     Read {
@@ -123,7 +123,7 @@ fn dynamic(
     (api, resource)
 }
 
-async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action, OneHomeError> {
     let one = OneHome { home: &home, context: &context };
     let observed = one.observe().await?;
     let plan = plan(&home, &observed, context.budget, Timestamp::now());
@@ -134,7 +134,7 @@ async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action
 
 /// The wait of a home that has failed.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
-fn failed(home: Arc<AgentHome>, error: &ReconcileError, context: Arc<Context>) -> Action {
+fn failed(home: Arc<AgentHome>, error: &OneHomeError, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let count = failures.entry(key(&home)).or_default();
     *count = count.saturating_add(1);
@@ -176,18 +176,18 @@ impl OneHome<'_> {
         kind.resource(self.context.budget).2
     }
 
-    fn read(&self, what: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError {
+    fn read(&self, what: &'static str) -> impl FnOnce(kube::Error) -> OneHomeError {
         let home = key(self.home);
-        move |source| ReconcileError::Read { home, what, source }
+        move |source| OneHomeError::Read { home, what, source }
     }
 
-    fn written(&self, what: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError {
+    fn written(&self, what: &'static str) -> impl FnOnce(kube::Error) -> OneHomeError {
         let home = key(self.home);
-        move |source| ReconcileError::Write { home, what, source }
+        move |source| OneHomeError::Write { home, what, source }
     }
 
-    async fn observe(&self) -> Result<Observed, ReconcileError> {
-        let mut observed = Observed::default();
+    async fn observe(&self) -> Result<LiveObjects, OneHomeError> {
+        let mut observed = LiveObjects::default();
         for kind in Kind::ALL {
             let what = self.what(kind);
             let object = self.objects(kind).get_opt(self.name()).await.map_err(self.read(what))?;
@@ -206,7 +206,7 @@ impl OneHome<'_> {
         Ok(observed)
     }
 
-    async fn write(&self, plan: &Plan) -> Result<(), ReconcileError> {
+    async fn write(&self, plan: &Plan) -> Result<(), OneHomeError> {
         let apply = PatchParams::apply(MANAGER).force();
         if let Some(finalizers) = &plan.finalizers {
             // The version makes it fail if another one has changed the list since.

@@ -9,15 +9,16 @@
 mod differs;
 mod objects;
 mod status;
+mod types;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{AgentHome, AgentHomeStatus, NAME_MAX};
+use crate::api::{AgentHome, NAME_MAX};
 
-pub use objects::{Kind, MANAGER};
+pub use types::{BudgetVersion, Kind, LiveObjects, MANAGER, News, Plan};
 
 /// The finalizer with which a home waits until its pod has ended by itself.
 pub const FINALIZER: &str = "gatevisor.dev/drain";
@@ -25,62 +26,8 @@ pub const FINALIZER: &str = "gatevisor.dev/drain";
 /// How often the pods of a deleted home are counted until there is none.
 const PODS_AGAIN: Duration = Duration::from_secs(2);
 
-/// Which version of a disruption budget the API server has: `v1` since 1.21, `v1beta1` until 1.24.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BudgetVersion {
-    /// `policy/v1`.
-    V1,
-    /// `policy/v1beta1`.
-    V1Beta1,
-}
-
-/// The objects of a home that the API server has, as it has them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Observed {
-    /// Those of [`Kind::ALL`] that exist.
-    pub objects: Vec<(Kind, Value)>,
-    /// How many pods of the home exist, those that are ending included. It is counted only if the
-    /// home is suspended or deleted.
-    pub pods: usize,
-}
-
-impl Observed {
-    /// Returns the object of a kind.
-    pub fn get(&self, kind: Kind) -> Option<&Value> {
-        self.objects.iter().find(|(other, _)| *other == kind).map(|(_, object)| object)
-    }
-}
-
-/// What is said about a home, once, as an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
-    /// Whether somebody has to look.
-    pub is_warning: bool,
-    /// One word.
-    pub reason: String,
-    /// One sentence.
-    pub note: String,
-}
-
-/// What is to be written. Nothing of it is to be written if all of it is empty.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Plan {
-    /// The list of finalizers, if it is to change. It is written before anything else.
-    pub finalizers: Option<Vec<String>>,
-    /// Objects that are to be applied, in this order.
-    pub apply: Vec<(Kind, Value)>,
-    /// Objects that are to be deleted.
-    pub delete: Vec<Kind>,
-    /// The status, if it is to change.
-    pub status: Option<AgentHomeStatus>,
-    /// What to say once all that is written.
-    pub news: Vec<News>,
-    /// When to look again even if nothing changes.
-    pub look_again: Option<Duration>,
-}
-
 /// Returns what is to be written for a home.
-pub fn plan(home: &AgentHome, observed: &Observed, budget: BudgetVersion, now: Timestamp) -> Plan {
+pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion, now: Timestamp) -> Plan {
     if home.metadata.deletion_timestamp.is_some() {
         return end(home, observed);
     }
@@ -126,7 +73,7 @@ pub fn plan(home: &AgentHome, observed: &Observed, budget: BudgetVersion, now: T
 
 /// A home that is deleted: its pod ends as it would on a drain of its node, and only then the home
 /// goes, with all that it owns. The claim stays.
-fn end(home: &AgentHome, observed: &Observed) -> Plan {
+fn end(home: &AgentHome, observed: &LiveObjects) -> Plan {
     let mut plan = Plan::default();
     let finalizers = home.metadata.finalizers.clone().unwrap_or_default();
     if !finalizers.iter().any(|name| name == FINALIZER) {

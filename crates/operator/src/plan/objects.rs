@@ -2,59 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use super::BudgetVersion;
+use super::differs::differs;
+use super::types::{BudgetVersion, Kind, MANAGER};
 use crate::api::{Agent, AgentHome, AgentHomeSpec, NetworkRule};
 
-/// The name under which the API server records who set which field.
-pub const MANAGER: &str = "gatevisor-operator";
 /// The claim of a home is named after this and the pod.
-pub const CLAIM: &str = "home";
+const CLAIM: &str = "home";
 
 const PROGRAM: &str = "/usr/local/bin/gatevisor";
 /// Seconds between the end of the gateways' grace and that of the pod's.
 const GRACE_AFTER: i32 = 15;
-
-/// The kinds of objects that a home has one of each, all under its own name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The identity of the pod, which may do nothing.
-    ServiceAccount,
-    /// The name of the pod in the network.
-    Service,
-    /// Who may reach the pod, and whom it may reach.
-    NetworkPolicy,
-    /// What an administrator who drains a node must respect.
-    PodDisruptionBudget,
-    /// The pod and its claim.
-    StatefulSet,
-}
-
-impl Kind {
-    /// All kinds, in the order in which they are written: the pod comes last.
-    pub const ALL: [Self; 5] = [
-        Self::ServiceAccount,
-        Self::Service,
-        Self::NetworkPolicy,
-        Self::PodDisruptionBudget,
-        Self::StatefulSet,
-    ];
-
-    /// Returns group, version, kind and plural.
-    pub fn resource(self, budget: BudgetVersion) -> (&'static str, &'static str, &'static str, &'static str) {
-        match (self, budget) {
-            (Self::ServiceAccount, _) => ("", "v1", "ServiceAccount", "serviceaccounts"),
-            (Self::Service, _) => ("", "v1", "Service", "services"),
-            (Self::NetworkPolicy, _) => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
-            (Self::PodDisruptionBudget, BudgetVersion::V1) => {
-                ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
-            }
-            (Self::PodDisruptionBudget, BudgetVersion::V1Beta1) => {
-                ("policy", "v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
-            }
-            (Self::StatefulSet, _) => ("apps", "v1", "StatefulSet", "statefulsets"),
-        }
-    }
-}
 
 /// The wanted objects of a home.
 pub struct Wanted {
@@ -70,7 +27,10 @@ pub fn wanted(home: &AgentHome, live: Option<&Value>, budget: BudgetVersion) -> 
     let mut pod = stateful_set(&base);
     let is_storage_kept = live.is_some_and(|live| keep_storage(&mut pod, live));
     let mut objects = vec![
-        (Kind::ServiceAccount, base.object(Kind::ServiceAccount, &json!({"automountServiceAccountToken": false}))),
+        (
+            Kind::ServiceAccount,
+            base.object(Kind::ServiceAccount, &json!({"automountServiceAccountToken": false})),
+        ),
         (Kind::Service, base.object(Kind::Service, &service(&base))),
     ];
     if home.spec.network.policy == NetworkRule::Internet {
@@ -289,12 +249,16 @@ fn environment(spec: &AgentHomeSpec) -> Vec<Value> {
     theirs
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .chain(ours.iter().map(|(name, value)| (*name, value.as_str())))
-        .map(|(name, value)| if value.is_empty() { json!({"name": name}) } else { json!({"name": name, "value": value}) })
+        .map(
+            |(name, value)| {
+                if value.is_empty() { json!({"name": name}) } else { json!({"name": name, "value": value}) }
+            },
+        )
         .collect()
 }
 
 /// Puts the storage of the live stateful set in place of the wanted one if they differ, and returns
-/// whether they did. An API server refuses every change of it, and would refuse all the rest with it.
+/// whether they did. An API server refuses every change of it, and all the rest with it.
 fn keep_storage(wanted: &mut Value, live: &Value) -> bool {
     const CLAIMS: &str = "/spec/volumeClaimTemplates";
     const VOLUMES: &str = "/spec/template/spec/volumes";
@@ -306,12 +270,12 @@ fn keep_storage(wanted: &mut Value, live: &Value) -> bool {
     };
     let (new_volume, old_volume) = (home_volume(wanted), home_volume(live));
     let is_same_volume = match (&new_volume, &old_volume) {
-        (Some(new), Some(old)) => !super::differs::differs(new, old),
+        (Some(new), Some(old)) => !differs(new, old),
         (None, None) => true,
         _ => false,
     };
     let is_same_class = class(new) == class(old) || class(new).is_none();
-    if is_same_volume && is_same_class && !super::differs::differs(new, old) {
+    if is_same_volume && is_same_class && !differs(new, old) {
         return false;
     }
     let old = old.clone();

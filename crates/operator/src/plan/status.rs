@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
-use super::{Kind, News, Observed};
+use super::types::{Kind, LiveObjects, News};
 use crate::api::{AgentHome, AgentHomeStatus, NAME_MAX};
 
 /// How long a pod may take to become ready before its home is degraded. The first boot of a large
@@ -80,7 +80,9 @@ impl Reason {
                 "an object that has the home's name belongs to somebody else, and is left alone; \
                  remove it, or make a home with another name"
             }
-            Self::NotReadyInTime => "the pod has not become ready for 10 minutes; look at its events and logs",
+            Self::NotReadyInTime => {
+                "the pod has not become ready for 10 minutes; look at its events and logs"
+            }
             Self::AsExpected => "nothing is wrong",
         }
     }
@@ -91,7 +93,7 @@ pub struct Seen<'s> {
     /// The home, with its status of before.
     pub home: &'s AgentHome,
     /// What is there.
-    pub observed: &'s Observed,
+    pub observed: &'s LiveObjects,
     /// The storage differs from what the home says.
     pub is_storage_kept: bool,
     /// An object of somebody else has the name of one of ours.
@@ -147,7 +149,8 @@ fn fault(seen: &Seen<'_>, ready: &Condition) -> Option<Reason> {
     (late_in(ready, seen.now)? == Duration::ZERO).then_some(Reason::NotReadyInTime)
 }
 
-/// Returns how long a pod that is not ready has until it is late; none if it is ready, or need not be.
+/// Returns how long a pod that is not ready has until it is late; none if it is ready, or need not
+/// be.
 fn late_in(ready: &Condition, now: Timestamp) -> Option<Duration> {
     if ready.reason != Reason::NotReady.word() {
         return None;
@@ -170,7 +173,8 @@ pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<Ne
         _ => false,
     };
     let known = |condition: &Condition| {
-        let same = before.and_then(|status| status.conditions.iter().find(|old| old.type_ == condition.type_));
+        let same =
+            before.and_then(|status| status.conditions.iter().find(|old| old.type_ == condition.type_));
         same.is_some_and(|old| old.status == condition.status && old.reason == condition.reason)
     };
     let fresh = after.conditions.iter().filter(|condition| told(condition) && !known(condition));
@@ -183,8 +187,8 @@ pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<Ne
         .collect()
 }
 
-/// Returns a condition. Its time is that of the last change of its status, or of its reason, so that
-/// a pod that is not ready any more after a suspension is not late at once.
+/// Returns a condition. Its time is that of the last change of its status, or of its reason, so
+/// that a pod that is not ready any more after a suspension is not late at once.
 fn condition(seen: &Seen<'_>, kind: &str, is_true: bool, reason: Reason) -> Condition {
     let word = if is_true { "True" } else { "False" };
     let before = seen.home.status.as_ref().and_then(|status| {
@@ -220,8 +224,7 @@ impl Set {
         let word = |path: &str| object.pointer(path).and_then(Value::as_str);
         let is_seen = number("/status/observedGeneration") >= number("/metadata/generation");
         let is_current = word("/status/updateRevision") == word("/status/currentRevision");
-        let is_moving =
-            !is_seen || !is_current || number("/status/replicas") != number("/spec/replicas");
+        let is_moving = !is_seen || !is_current || number("/status/replicas") != number("/spec/replicas");
         Self { is_ready: is_seen && is_current && number("/status/readyReplicas") > 0, is_moving }
     }
 }

@@ -10,7 +10,7 @@ use crate::api::AgentHomeSpec;
 /// What an API server and the controller of stateful sets do.
 struct Server {
     home: AgentHome,
-    observed: Observed,
+    observed: LiveObjects,
     budget: BudgetVersion,
     now: Timestamp,
     /// What was written, one word each.
@@ -35,7 +35,7 @@ impl Server {
         home.metadata.generation = Some(1);
         Self {
             home,
-            observed: Observed::default(),
+            observed: LiveObjects::default(),
             budget: BudgetVersion::V1,
             now: start(),
             writes: Vec::new(),
@@ -93,12 +93,17 @@ impl Server {
 
     fn store(&mut self, kind: Kind, mut object: Value) {
         let old = self.observed.get(kind).cloned();
-        let generation = old.as_ref().and_then(|old| old.pointer("/metadata/generation")?.as_i64()).unwrap_or(0);
+        let generation =
+            old.as_ref().and_then(|old| old.pointer("/metadata/generation")?.as_i64()).unwrap_or(0);
         object["metadata"]["generation"] = json!(generation + 1);
         object["metadata"]["resourceVersion"] = json!("1");
         if kind == Kind::StatefulSet {
-            assert!(old.as_ref().is_none_or(|old| old["spec"]["volumeClaimTemplates"]
-                == object["spec"]["volumeClaimTemplates"]), "an API server refuses that");
+            assert!(
+                old.as_ref().is_none_or(
+                    |old| old["spec"]["volumeClaimTemplates"] == object["spec"]["volumeClaimTemplates"]
+                ),
+                "an API server refuses that"
+            );
             object["spec"]["updateStrategy"] = json!({"type": "RollingUpdate"});
             object["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
             object["status"] = old.map_or(json!({}), |old| old["status"].clone());
@@ -109,7 +114,8 @@ impl Server {
 
     /// The controller of stateful sets has done what the set says, and the pod is (not) ready.
     fn pods_settle(&mut self, is_ready: bool) {
-        let Some((_, set)) = self.observed.objects.iter_mut().find(|(kind, _)| *kind == Kind::StatefulSet) else {
+        let Some((_, set)) = self.observed.objects.iter_mut().find(|(kind, _)| *kind == Kind::StatefulSet)
+        else {
             return;
         };
         let replicas = set["spec"]["replicas"].as_i64().unwrap();
@@ -207,7 +213,10 @@ fn a_deleted_home_waits_until_its_pod_has_ended() {
     server.observed.pods = 1;
     assert_eq!(server.reconcile(), ["StatefulSet"]);
     assert_eq!(server.object(Kind::StatefulSet)["spec"]["replicas"], json!(0));
-    assert_eq!(server.object(Kind::StatefulSet)["spec"]["template"]["spec"]["containers"][0]["image"], "gatevisor:1");
+    assert_eq!(
+        server.object(Kind::StatefulSet)["spec"]["template"]["spec"]["containers"][0]["image"],
+        "gatevisor:1"
+    );
     assert_eq!(server.reconcile(), [""; 0]);
     assert!(!server.is_gone);
     server.observed.pods = 0;
@@ -300,7 +309,8 @@ fn what_somebody_changes_or_removes_is_put_back() {
     let mut server = Server::with(json!({"image": "gatevisor:1"}));
     server.settle(true);
     let set = server.observed.objects.iter_mut().find(|(kind, _)| *kind == Kind::StatefulSet).unwrap();
-    set.1["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] = json!(false);
+    set.1["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] =
+        json!(false);
     server.observed.objects.retain(|(kind, _)| *kind != Kind::Service);
     assert_eq!(server.reconcile(), ["Service", "StatefulSet", "status"]);
 }
@@ -379,10 +389,12 @@ impl Server {
         match act {
             Act::Image(number) => self.change(|spec| spec.image = format!("gatevisor:{number}")),
             Act::Suspend(suspend) => self.change(|spec| spec.suspend = suspend),
-            Act::Environment(name, value) => self.change(|spec| drop(spec.environment.insert(name, value))),
-            Act::Memory(mebibytes) => {
-                self.change(|spec| drop(spec.resources.limits.insert("memory".to_owned(), format!("{mebibytes}Mi"))));
-            }
+            Act::Environment(name, value) => self.change(|spec| {
+                spec.environment.insert(name, value);
+            }),
+            Act::Memory(mebibytes) => self.change(|spec| {
+                spec.resources.limits.insert("memory".to_owned(), format!("{mebibytes}Mi"));
+            }),
             Act::Size(size) => self.change(|spec| spec.storage.size = format!("{size}Gi")),
             Act::Policy(is_none) => self.change(|spec| {
                 spec.network.policy =
