@@ -134,6 +134,11 @@ vm: ## Run the tests of confinement in a virtual machine, for kernels that lack 
 	@scripts/docker.sh start
 	@scripts/vm.sh
 
+.PHONY: test-kubernetes
+test-kubernetes: ## Run the operator against a real API server, which is built first (once, ten minutes or more); not a part of make test
+	@scripts/kubernetes.sh build >/dev/null
+	@exec scripts/kubernetes-test.sh
+
 .PHONY: soak
 soak: ## Repeat rare cases for hours: races, killed leaders, attacks, liveness under load; the log is in target/soak
 	@exec scripts/soak.sh

@@ -6,7 +6,8 @@
 #
 # `compose` and `swarm` use the image GATEVISOR_IMAGE (default: gatevisor:latest). `swarm` makes a
 # swarm of the engine and leaves it again, and so is left out if the engine is in one. `kubernetes`
-# checks the manifests against the schemas of several versions; it runs nothing. `install` makes a
+# checks the manifests, and the objects that the operator makes of a home, against the schemas of
+# several versions; it runs nothing. `install` makes a
 # container with systemd as its first process, and uses target/gatevisor in it.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -122,7 +123,8 @@ part_kubernetes() {
         validate=$work/venv/bin/kubernetes-validate
     fi
     for version in 1.27 1.30 1.33 1.36; do
-        "$validate" --quiet --strict --kubernetes-version "$version" deploy/kubernetes/*.yaml >&2
+        "$validate" --quiet --strict --kubernetes-version "$version" deploy/kubernetes/*.yaml \
+            crates/operator/src/plan/home.yaml >&2
     done
 }
 

@@ -101,6 +101,14 @@ host_service() {
     [[ $said != *'NOT TESTED'* ]] || warnings+=('NO UNIT WAS INSTALLED: see the step `a unit of systemd`')
 }
 
+# Checks the manifests, and what the operator makes of a home, against the schemas of Kubernetes.
+manifests() {
+    local said
+    said=$(scripts/deploy-test.sh kubernetes 2>&1) || { say "$said"; return 1; }
+    say "$said"
+    [[ $said != *'NOT TESTED'* ]] || warnings+=('NO MANIFEST WAS CHECKED: see the step `manifests of Kubernetes`')
+}
+
 # Has Debian's Prometheus read our metrics.
 prometheus() {
     local said
@@ -140,6 +148,7 @@ export HERMES_BIN HERMES_022_BIN GATEVISOR_BIN
 run 'images' images
 run 'tests' workspace_tests
 run 'a unit of systemd' host_service
+run 'manifests of Kubernetes' manifests
 run 'Prometheus' prometheus
 run 'documentation tests' cargo test --doc --workspace
 run 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items

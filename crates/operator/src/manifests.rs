@@ -155,8 +155,7 @@ mod tests {
     /// `gatevisor-operator manifests >deploy/kubernetes/operator.yaml` writes it.
     #[test]
     fn the_manifests_of_the_repository_are_those_that_the_program_prints() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/kubernetes/operator.yaml");
-        let text = std::fs::read_to_string(file).unwrap();
+        let text = include_str!("../../../deploy/kubernetes/operator.yaml");
         assert!(text == crate::yaml::documents(&objects()), "write deploy/kubernetes/operator.yaml anew");
     }
 

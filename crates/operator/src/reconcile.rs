@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use crate::api::AgentHome;
 use crate::backoff;
 use crate::plan::{BudgetVersion, Kind, LiveObjects, MANAGER, News, Plan, plan};
-use crate::told::say;
+use crate::told::{ServerAnswer, say};
 
 /// After how long a home is looked at although nothing has said that it changed.
 const AT_LEAST: Duration = Duration::from_mins(10);
@@ -45,7 +45,7 @@ pub enum OneHomeError {
         what: &'static str,
         /// The answer.
         #[source]
-        source: kube::Error,
+        source: ServerAnswer,
     },
     /// The API server refused a write.
     #[error("cannot write the {what} of `{home}`")]
@@ -56,7 +56,7 @@ pub enum OneHomeError {
         what: &'static str,
         /// The answer.
         #[source]
-        source: kube::Error,
+        source: ServerAnswer,
     },
 }
 
@@ -127,7 +127,11 @@ async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action
     let one = OneHome { home: &home, context: &context };
     let observed = one.observe().await?;
     let plan = plan(&home, &observed, context.budget, Timestamp::now());
-    one.write(&plan).await?;
+    match one.write(&plan).await {
+        // The home is about to be deleted, and says so itself then.
+        Err(OneHomeError::Write { source, .. }) if source.is_of_ending_namespace() => {}
+        done => done?,
+    }
     context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&home));
     Ok(Action::requeue(plan.look_again.unwrap_or(AT_LEAST).min(AT_LEAST)))
 }
@@ -178,12 +182,12 @@ impl OneHome<'_> {
 
     fn read(&self, what: &'static str) -> impl FnOnce(kube::Error) -> OneHomeError {
         let home = key(self.home);
-        move |source| OneHomeError::Read { home, what, source }
+        move |error| OneHomeError::Read { home, what, source: error.into() }
     }
 
     fn written(&self, what: &'static str) -> impl FnOnce(kube::Error) -> OneHomeError {
         let home = key(self.home);
-        move |source| OneHomeError::Write { home, what, source }
+        move |error| OneHomeError::Write { home, what, source: error.into() }
     }
 
     async fn observe(&self) -> Result<LiveObjects, OneHomeError> {
@@ -257,8 +261,12 @@ impl OneHome<'_> {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.context.recorder.publish(&event, &self.home.object_ref(&())).await {
-            say(&self.written("event")(error));
+        let Err(error) = self.context.recorder.publish(&event, &self.home.object_ref(&())).await else {
+            return;
+        };
+        let error = self.written("event")(error);
+        if !matches!(&error, OneHomeError::Write { source, .. } if source.is_of_ending_namespace()) {
+            say(&error);
         }
     }
 }

@@ -356,6 +356,20 @@ fn the_pod_keeps_the_rules_of_restricted_pods() {
     assert_eq!(container["readinessProbe"]["exec"]["command"], json!(["/usr/local/bin/gatevisor", "health"]));
 }
 
+/// `scripts/deploy-test.sh kubernetes` checks the file against the schemas of several versions.
+#[test]
+fn the_objects_of_a_home_are_those_of_the_file() {
+    let server = Server::with(json!({
+        "image": "gatevisor:1",
+        "environment": {"LEVEL": "1"},
+        "environmentFromSecrets": ["keys"],
+        "storage": {"size": "20Gi", "className": "fast"},
+    }));
+    let wanted = objects::wanted(&server.home, None, BudgetVersion::V1).objects;
+    let text = crate::yaml::documents(&wanted.into_iter().map(|(_, object)| object).collect::<Vec<_>>());
+    assert!(text == include_str!("home.yaml"), "write crates/operator/src/plan/home.yaml anew:\n{text}");
+}
+
 /// What somebody or something does to a home.
 #[derive(Debug, Clone)]
 enum Act {
@@ -412,7 +426,7 @@ impl Server {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn invariant_a_second_plan_of_an_unchanged_home_writes_nothing(acts in prop::collection::vec(act(), 1..30)) {
