@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::api::AgentHome;
 use crate::backoff;
-use crate::plan::{BudgetVersion, Kind, LiveObjects, MANAGER, News, Plan, plan};
+use crate::plan::{BudgetVersion, HomeNews, Kind, LiveObjects, MANAGER, Plan, plan};
 use crate::told::{ServerAnswer, say};
 
 /// After how long a home is looked at although nothing has said that it changed.
@@ -253,7 +253,7 @@ impl OneHome<'_> {
     }
 
     /// Makes an event. One that cannot be made is no reason to do all again.
-    async fn tell(&self, news: &News) {
+    async fn tell(&self, news: &HomeNews) {
         let event = Event {
             type_: if news.is_warning { EventType::Warning } else { EventType::Normal },
             reason: news.reason.clone(),

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::api::{AgentHome, NAME_MAX};
 
-pub use types::{BudgetVersion, Kind, LiveObjects, MANAGER, News, Plan};
+pub use types::{BudgetVersion, HomeNews, Kind, LiveObjects, MANAGER, Plan};
 
 /// The finalizer with which a home waits until its pod has ended by itself.
 pub const FINALIZER: &str = "gatevisor.dev/drain";
@@ -85,7 +85,7 @@ fn end(home: &AgentHome, observed: &LiveObjects) -> Plan {
     {
         plan.look_again = Some(PODS_AGAIN);
         plan.apply.push((Kind::StatefulSet, objects::without_pods(live)));
-        plan.news.push(News {
+        plan.news.push(HomeNews {
             is_warning: false,
             reason: "Draining".to_owned(),
             note: format!("the pod ends by itself within {} s", objects::pod_grace(&home.spec)),

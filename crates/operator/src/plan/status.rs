@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
-use super::types::{Kind, LiveObjects, News};
+use super::types::{HomeNews, Kind, LiveObjects};
 use crate::api::{AgentHome, AgentHomeStatus, NAME_MAX};
 
 /// How long a pod may take to become ready before its home is degraded. The first boot of a large
@@ -166,7 +166,7 @@ pub fn look_again(status: &AgentHomeStatus, now: Timestamp) -> Option<Duration> 
 }
 
 /// Returns what to say about a status that comes after another one.
-pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<News> {
+pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<HomeNews> {
     let told = |condition: &Condition| match condition.type_.as_str() {
         "Degraded" => condition.status == "True",
         "Suspended" | "Ready" => condition.status == "True" || condition.reason == Reason::NotReady.word(),
@@ -179,7 +179,7 @@ pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<Ne
     };
     let fresh = after.conditions.iter().filter(|condition| told(condition) && !known(condition));
     fresh
-        .map(|condition| News {
+        .map(|condition| HomeNews {
             is_warning: condition.type_ == "Degraded",
             reason: condition.reason.clone(),
             note: condition.message.clone(),

@@ -79,7 +79,7 @@ impl LiveObjects {
 
 /// What is said about a home, once, as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub struct HomeNews {
     /// Whether somebody has to look.
     pub is_warning: bool,
     /// One word.
@@ -100,7 +100,7 @@ pub struct Plan {
     /// The status, if it is to change.
     pub status: Option<AgentHomeStatus>,
     /// What to say once all that is written.
-    pub news: Vec<News>,
+    pub news: Vec<HomeNews>,
     /// When to look again even if nothing changes.
     pub look_again: Option<Duration>,
 }
