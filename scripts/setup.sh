@@ -5,7 +5,7 @@
 #   scripts/setup.sh demo     what `make up` needs in addition: Python, and npm with AGENT=openclaw
 #   scripts/setup.sh bench    what `make bench-logs` needs in addition to `build`: Python, s6, runit, daemontools
 #   scripts/setup.sh image    what `make image` needs in addition to `build`: a Docker engine
-#   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, curl, npm, zsh, fish, cargo-nextest, cargo-deny, cargo-fuzz and C++
+#   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, curl, tmux, npm, zsh, fish, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
 # Each step includes the ones above it, except that `test` needs nothing of `bench`. Run by root on
 # Debian and Ubuntu, the script installs the packages. Otherwise it says what to install and ends
@@ -78,6 +78,8 @@ check_docker() {
 }
 
 check_tracer() { have strace || want 'strace, with which a test counts the system calls of a start' strace; }
+
+check_terminal() { have tmux || want 'tmux, a terminal in which a test opens the live view' tmux; }
 
 check_sender() { have curl || want 'curl, which sends the alerts that a test receives' curl; }
 
@@ -176,6 +178,7 @@ if [[ $step == test ]]; then
     check_npm
     check_tracer
     check_sender
+    check_terminal
     check_shells
 fi
 install_packages

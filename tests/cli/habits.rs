@@ -57,6 +57,10 @@ fn each_command_that_the_page_of_habits_names_works() {
         if is_of_the_supervisor(&words) {
             continue;
         }
+        if words == ["top"] {
+            crate::top::opens_and_ends(&home);
+            continue;
+        }
         if goes_on(&words) {
             let running = home.start_uncounted(&words);
             // `events` says nothing before something happens.

@@ -64,6 +64,7 @@ mod states;
 mod status;
 mod strangers;
 mod terminal;
+mod top;
 mod topology;
 mod tree;
 mod turns;

@@ -30,7 +30,7 @@ pub use crate::support::running::{Ran, Running};
 use crate::support::{WAIT_LIMIT, soon, waiting};
 
 /// The variable that marks every process of a home.
-const MARK: &str = "GATEVISOR_TEST_HOME";
+pub const MARK: &str = "GATEVISOR_TEST_HOME";
 /// What `up` prints last of all.
 const GREETED: &str = "Here: Ctrl-C";
 

@@ -89,8 +89,12 @@ pub fn until<T>(watched: &Path, what: &str, mut look: impl FnMut() -> Option<T>)
 ///
 /// It looks a hundred times a second. Use it only where there is no event.
 pub fn polled<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    found_often(look).unwrap_or_else(|| panic!("waited for {what}"))
+}
+
+/// As [`polled`], but leaves it to the caller to say what was seen instead.
+pub fn found_often<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
     looked_for(Timespec { tv_sec: 0, tv_nsec: 10_000_000 }, look)
-        .unwrap_or_else(|| panic!("waited for {what}"))
 }
 
 /// As [`polled`], but looks once a second, for what takes minutes or where each look is work.

@@ -110,6 +110,9 @@ pub enum CliCommand {
     #[command(visible_aliases = ["ps", "ls"])]
     #[command(after_help = "Example: gatevisor status --failed")]
     Status(StatusOptions),
+    /// Show gateways live on the full screen, with their logs, and act on them; `?` shows the keys
+    #[command(after_help = "Example: gatevisor top")]
+    Top(Choice),
     /// Say what is wrong, why, and which command fixes it; exit 1 if anything is an error
     #[command(after_help = "Example: gatevisor doctor --json")]
     Doctor,

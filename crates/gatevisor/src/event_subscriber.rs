@@ -126,6 +126,8 @@ pub struct EventSubscriber {
     /// A descriptor that wakes the receiver, too.
     beside: Option<OwnedFd>,
     subscriptions: BTreeMap<ServiceName, SubscribedService>,
+    /// How often one was added or removed.
+    changes: u64,
     /// The watcher's last reports.
     live: BTreeMap<ServiceName, Liveness>,
     files: ServiceFilesWatch,
@@ -143,9 +145,9 @@ impl EventSubscriber {
         })?;
         let subscriptions = BTreeMap::new();
         let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
-        let (beside, files) = (None, ServiceFilesWatch::new());
+        let (beside, files, changes) = (None, ServiceFilesWatch::new(), 0);
         let mut subscriber =
-            Self { scandir, only, watch, beside, subscriptions, live, files, leaving, is_new: true };
+            Self { scandir, only, watch, beside, subscriptions, changes, live, files, leaving, is_new: true };
         subscriber.begin()?;
         Ok(subscriber)
     }
@@ -171,6 +173,11 @@ impl EventSubscriber {
     /// Sets a descriptor that ends each wait for events when it can be read.
     pub fn wake_on(&mut self, beside: Option<OwnedFd>) {
         self.beside = beside;
+    }
+
+    /// Returns how often a subscription was added or removed.
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Waits for events, at most for `timeout`, and calls `on_event` with each.
@@ -296,6 +303,7 @@ impl EventSubscriber {
         let left: Vec<(ServiceName, SubscribedService)> = left.collect();
         for (name, _) in &left {
             self.files.remove(name);
+            self.changes = self.changes.saturating_add(1);
         }
         self.leaving.extend(left);
         for (name, path) in services {
@@ -312,6 +320,7 @@ impl EventSubscriber {
             match Subscription::subscribe(&dir) {
                 Ok(subscription) => {
                     may_be_followed(&name, &dir)?;
+                    self.changes = self.changes.saturating_add(1);
                     self.subscriptions.insert(
                         name,
                         SubscribedService { dir, subscription, is_starting: false, queued: None },

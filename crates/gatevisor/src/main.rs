@@ -3,8 +3,8 @@
 //! *Lives here:* finding out under which name we are called, the command line (`args`), and
 //! printing (`out`, `logs`); the order of a container's boot (`init`), and what needs several
 //! crates at once: the long-lived processes beside a supervisor (`takeover`, `live`, `alerts`), the
-//! stream of all events (`event_subscriber`, `served_watch`), waiting for drains (`drain_wait`),
-//! the machine's service manager (`host_service`).
+//! stream of all events (`event_subscriber`, `served_watch`), the live view (`top`), waiting for
+//! drains (`drain_wait`), the machine's service manager (`host_service`).
 //! *Does not live here:* supervision, profiles, slots and logs; each crate has its own header.
 //!
 //! *May depend on it:* nothing; it is the binary.
@@ -65,6 +65,7 @@ mod status_watch;
 mod summary;
 mod supervise;
 mod takeover;
+mod top;
 mod tree;
 mod units;
 mod up;
@@ -236,6 +237,7 @@ fn perform(context: &CommandContext, command: CliCommand, common: &args::Common)
         CliCommand::Down(options) => down::run(context, &options),
         CliCommand::Status(options) if options.watch => status_watch::run(context, &options),
         CliCommand::Status(options) => status::run(context, common, &options),
+        CliCommand::Top(choice) => top::run(context, &choice),
         CliCommand::Doctor => doctor::run(context, common),
         CliCommand::Explain { choice } => explain::run(context, common, &choice),
         CliCommand::Health { choice, .. } => health::of_gateways(context, &choice),

@@ -24,6 +24,11 @@ impl Screen {
         (screen.rows > 0 && screen.columns > 0).then_some(screen)
     }
 
+    /// Returns how many rows it has.
+    pub const fn rows(self) -> usize {
+        self.rows
+    }
+
     /// Returns how many columns it has.
     pub const fn columns(self) -> usize {
         self.columns

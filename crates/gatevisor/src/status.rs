@@ -186,7 +186,7 @@ fn cpu_share(report: &ServiceReport) -> Option<String> {
 }
 
 /// Returns the line below a gateway's row with its problem, if there is one.
-fn note_line(report: &ServiceReport) -> Option<Text> {
+pub fn note_line(report: &ServiceReport) -> Option<Text> {
     let mut notes = notes(report);
     if let Some(reason) = shown_reason(report) {
         notes.insert(0, Text::from(reason));
@@ -198,7 +198,7 @@ fn note_line(report: &ServiceReport) -> Option<Text> {
 }
 
 /// Returns the state with the time that belongs to it.
-fn short_state(report: &ServiceReport) -> String {
+pub fn short_state(report: &ServiceReport) -> String {
     let word = report.state.words();
     let left = report.next_start_in_ms.map(milliseconds);
     match (report.state, left, &report.reason) {
@@ -274,7 +274,8 @@ fn notes(report: &ServiceReport) -> Vec<Text> {
     notes
 }
 
-fn state_colour(state: ServiceState) -> AnsiColor {
+/// Returns the colour of a state: green, yellow or red, and grey for what is not running.
+pub const fn state_colour(state: ServiceState) -> AnsiColor {
     match state {
         ServiceState::Up | ServiceState::Ready | ServiceState::Served => AnsiColor::Green,
         ServiceState::Starting
@@ -420,7 +421,7 @@ fn desired(report: &ServiceReport) -> String {
 }
 
 /// Returns the desired state for the table.
-fn short_desired(report: &ServiceReport) -> String {
+pub fn short_desired(report: &ServiceReport) -> String {
     let none = if report.desired_problem.is_some() { "unknown" } else { "-" };
     report.desired_state.clone().unwrap_or_else(|| none.to_owned())
 }

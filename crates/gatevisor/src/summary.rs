@@ -13,7 +13,8 @@ pub fn of(reports: &[ServiceReport]) -> Option<String> {
     words(&states)
 }
 
-fn words(states: &[ServiceState]) -> Option<String> {
+/// Returns the same for gateways in these states.
+pub fn words(states: &[ServiceState]) -> Option<String> {
     let mut counts: Vec<(ServiceState, usize)> = Vec::new();
     for state in states {
         match counts.iter_mut().find(|(known, _)| known == state) {

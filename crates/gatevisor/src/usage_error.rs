@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue};
 use gatevisor_gateways::misspelling::is_near;
 
 /// Verbs of other programs, with ours for the same.
-const VERBS: [(&[&str], &str); 15] = [
+const VERBS: [(&[&str], &str); 16] = [
     (&["kill", "quit"], "stop"),
     (&["launch", "begin", "on"], "start"),
     (&["bounce", "reboot", "respawn"], "restart"),
@@ -18,7 +18,8 @@ const VERBS: [(&[&str], &str); 15] = [
     (&["create", "new"], "profile create"),
     (&["delete", "remove", "rm", "del"], "profile delete"),
     (&["list", "show", "info", "jlist", "prettylist"], "status"),
-    (&["monit", "monitor", "top", "watch", "dash"], "status --watch"),
+    (&["monit", "monitor", "htop", "dash"], "top"),
+    (&["watch"], "status --watch"),
     (&["log", "tail", "journal", "journalctl", "maintail", "attach"], "logs -f"),
     (&["check", "diagnose"], "doctor"),
     (&["why", "describe", "reason", "inspect"], "explain"),
@@ -118,8 +119,8 @@ mod tests {
 
     #[test]
     fn what_other_programs_call_it_leads_to_what_it_is_called_here() {
-        assert_eq!(tips("monit"), ["it is called `status --watch` here"]);
-        assert_eq!(tips("top"), ["it is called `status --watch` here"]);
+        assert_eq!(tips("monit"), ["it is called `top` here"]);
+        assert_eq!(tips("watch"), ["it is called `status --watch` here"]);
         assert_eq!(tips("list"), ["it is called `status` here"]);
         assert_eq!(tips("kill coder"), ["it is called `stop` here"]);
         assert_eq!(tips("logs coder --tail 5"), ["it is called `-n` here"]);

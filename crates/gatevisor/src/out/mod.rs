@@ -37,6 +37,11 @@ impl Paint {
     }
 }
 
+/// Returns whether standard output shows colours.
+pub fn is_coloured() -> bool {
+    Paint::stdout().0
+}
+
 fn wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -89,6 +89,13 @@ impl Text {
         self.parts.push((Style::new(), ELLIPSIS.to_owned()));
     }
 
+    /// Returns it, escaped, without its styles.
+    pub fn plain(&self) -> String {
+        let mut bytes = Vec::new();
+        self.render(Paint(false), &mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Appends it, escaped, with its styles if they are wanted.
     pub(super) fn render(&self, paint: Paint, out: &mut Vec<u8>) {
         for (style, text) in &self.parts {
