@@ -426,7 +426,7 @@ impl Server {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn invariant_a_second_plan_of_an_unchanged_home_writes_nothing(acts in prop::collection::vec(act(), 1..30)) {
