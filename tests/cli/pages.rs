@@ -166,7 +166,13 @@ impl Reader {
         let mut script = String::new();
         for step in steps {
             // A record separator ends what a command printed, and then its exit code.
-            writeln!(script, "{}\nprintf '\\036%d\\036' $?", step.command).unwrap();
+            // The first command that ends otherwise than the page says is the last.
+            let (command, code) = (&step.command, step.code);
+            writeln!(
+                script,
+                "{command}\nended=$?; printf '\\036%d\\036' $ended; [ $ended = {code} ] || exit"
+            )
+            .unwrap();
         }
         let (file, out) = (self.root.path().join("script"), self.root.path().join("printed"));
         fs::write(&file, script).unwrap();
@@ -260,6 +266,11 @@ fn evidence_is_shown_and_collected_as_the_page_says() {
 #[test]
 fn what_ran_under_pm2_is_brought_as_the_page_says() {
     type_in("guides/migrate.md");
+}
+
+#[test]
+fn logs_are_shown_as_the_page_says() {
+    type_in("guides/logs.md");
 }
 
 #[test]
