@@ -316,9 +316,9 @@ revive() {
 }
 
 test_restarts() {
-    step 'the API server is killed and started again, twice'
+    step 'the API server is killed and started again, three times'
     local round
-    for round in 1 2; do
+    for round in 1 2 3; do
         end kube-apiserver KILL
         start_server
         revive

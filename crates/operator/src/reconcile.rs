@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use gatevisor_term::stream;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
@@ -19,6 +20,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -32,6 +34,26 @@ use crate::told::{ServerAnswer, say};
 const AT_LEAST: Duration = Duration::from_mins(10);
 /// How many homes are worked on at a time.
 const AT_A_TIME: u16 = 16;
+
+/// The pause of all watches after an error of one of them.
+///
+/// kube's own doubles with each error, up to 30 s. A restart of the API server is an error of each
+/// watch, and so after two restarts the operator would see no change for minutes.
+struct WatchPause;
+
+impl Iterator for WatchPause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::from_millis(500))
+    }
+}
+
+impl Backoff for WatchPause {
+    fn reset(&mut self) {
+        // It has not grown.
+    }
+}
 
 /// Why a home could not be looked at or written.
 #[derive(Debug, thiserror::Error)]
@@ -88,12 +110,14 @@ pub async fn run(client: Client, us: String) -> Result<(), kube::Error> {
         .owns::<PartialObjectMeta<ServiceAccount>>(Api::all(client.clone()), ours())
         .owns::<PartialObjectMeta<NetworkPolicy>>(Api::all(client.clone()), ours())
         .owns_with(budgets, resource, ours())
+        .trigger_backoff(WatchPause)
         .with_config(controller::Config::default().concurrency(AT_A_TIME))
         .run(reconcile, failed, context)
         .for_each(|done| async move {
             // Errors of reconciliations are told where they occur; others are of the watches.
+            // kube's own text has the causes in it.
             if let Err(error @ controller::Error::QueueError(_)) = done {
-                say(&error);
+                stream::say(error);
             }
         })
         .await;
