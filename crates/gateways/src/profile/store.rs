@@ -397,6 +397,8 @@ pub(crate) fn directories(
     agent: &AgentDefinition,
 ) -> Result<BTreeMap<OsString, bool>, ListProfilesError> {
     let path = home.profiles_dir();
+    // There may be many, and each is looked at.
+    let _held = by_path::hold([&path]);
     let entries = match by_path::names(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
