@@ -83,8 +83,9 @@ fn use_openclaw(home: &mut Home, programs: &Path) {
 }
 
 /// Runs `openclaw gateway restart` for a profile, as somebody does who does not know Gatevisor. It
-/// waits until the gateway works again, which the test does itself.
-fn openclaw_restart(home: &Home, profile: &str) {
+/// waits until the gateway works again, which the test does itself: this waits until the gateway's
+/// log has what Gatevisor says of it.
+fn openclaw_restart(home: &Home, profile: &str, said: &str) {
     let programs = openclaw();
     let directory = home.profile_dir(profile);
     let mut command = Command::new(programs.join("openclaw"));
@@ -104,7 +105,7 @@ fn openclaw_restart(home: &Home, profile: &str) {
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
-    home.until_logged(profile, "it wants to be started again (`/status` is `accepted`)");
+    home.until_logged(profile, said);
     let _ = child.kill();
     child.wait().unwrap();
 }
@@ -144,7 +145,9 @@ fn real_openclaw_is_supervised_from_its_start_to_a_killed_supervisor() {
 
     trial.freezes();
     trial.crashes();
-    trial.restarts_itself("exit 0 and a handoff", 0, |home, _| openclaw_restart(home, "coder"));
+    trial.restarts_itself("exit 0 and a handoff", 0, |home, _| {
+        openclaw_restart(home, "coder", "it wants to be started again (`/status` is `accepted`)");
+    });
     trial.does_not_drain("does not apply: it drains when it is stopped");
     trial.stops();
     trial.loses_its_supervisor();

@@ -1,10 +1,12 @@
-//! What the real `OpenClaw` says is wrong with it: a channel that does not work.
+//! What the real `OpenClaw` says is wrong: a channel that does not work, and a handoff that is not
+//! of the process that ended.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 
-use crate::{WAIT_LIMIT, support, with_openclaw};
+use crate::{WAIT_LIMIT, openclaw, openclaw_restart, support, with_openclaw};
 
 /// Answers like Telegram does to a token that it does not know, and returns the port. It ends with
 /// the test.
@@ -55,4 +57,24 @@ fn real_openclaw_with_a_channel_that_does_not_work_is_degraded_with_its_name() {
     assert!(said.contains("(degraded): failing: telegram"), "{said}");
     let ran = home.down();
     assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[test]
+fn real_openclaw_behind_a_script_leaves_a_handoff_of_another_process_which_restarts_nothing_and_is_named() {
+    support::set_wait_limit(WAIT_LIMIT);
+    let mut home = with_openclaw();
+    // The process that Gatevisor started is the shell, and the handoff is of Node.
+    let script = home.beside("claw");
+    let text = format!("#!/bin/sh\n'{}' \"$@\"\n", openclaw().join("openclaw").display());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    home.set("OPENCLAW_BIN", &script);
+    home.run(["profile", "create", "coder"]).ok();
+    home.up_quietly();
+    home.start(["gateway", "start", "coder", "--ready", "--timeout", "150"]).ended(WAIT_LIMIT).ok();
+    openclaw_restart(&home, "coder", "it ended on purpose (`/status` is `rejected` in {");
+    home.until_logged("coder", r#""reason":"pid-mismatch","handoffPid":"#);
+    let report = home.until_report("coder", "an end on purpose", |report| report["state"] == "down");
+    assert_eq!((&report["exitcode"], &report["desired_state"]), (&0.into(), &"running".into()), "{report}");
+    assert_eq!(home.down().code, Some(0));
 }

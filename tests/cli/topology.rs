@@ -216,6 +216,39 @@ fn a_gateway_whose_control_socket_hangs_or_lies_is_named_and_keeps_no_command_be
 }
 
 #[test]
+fn a_profile_that_is_deleted_is_let_go_of_by_the_gateway_that_serves_it() {
+    set_wait_limit(Duration::from_mins(2));
+    let mut home = home(&listing());
+    home.up_with(["up"]);
+    until_served(&home, "coder");
+    until_served(&home, "writer");
+    let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
+    let (alone, directory) = (home.path().join("alone"), home.profile_dir("coder"));
+    // It takes one request, and lists the profile no longer.
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        let was_there = directory.exists();
+        fs::write(alone, "").unwrap();
+        writeln!(stream, "{{\"result\": {{\"unserved\": \"coder\"}}}}").unwrap();
+        (line, was_there)
+    });
+    let ran = home.says("profile delete coder --yes");
+    let (line, was_there) = server.join().unwrap();
+    assert!(line.contains("\"unserve-profile\"") && line.contains("\"coder\"") && was_there, "{line}");
+    assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{ran:?}");
+    assert!(!home.profile_dir("coder").exists());
+    // One that cannot be asked keeps nobody from deleting a profile, and that is said.
+    fs::remove_file(home.path().join("alone")).unwrap();
+    until_served(&home, "writer");
+    let ran = home.says("profile delete writer --yes");
+    let expected = "default serves writer until it looks at its profiles again: its control socket does not";
+    assert!(ran.code == Some(0) && ran.err.contains(expected), "{ran:?}");
+    assert!(!home.profile_dir("writer").exists());
+}
+
+#[test]
 fn events_tell_when_a_gateway_begins_to_serve_a_profile_and_when_and_why_it_ends() {
     set_wait_limit(Duration::from_mins(2));
     let mut home = home(&listing());

@@ -91,6 +91,15 @@ fn real_hermes_022_serves_all_profiles_with_one_gateway_and_each_can_be_stopped_
     );
     let (up, served) = serving(&home);
     assert_eq!((words(&up), words(&served)), (vec!["default"], vec!["coder", "writer"]));
+    // So is a new one, until it is deleted. Hermes lets go of it before its files are gone.
+    let said = patient(&home, "profile create late --start").ok();
+    assert!(said.contains(&format!("(pid {process})")), "{said}");
+    let listed = |home: &Home| home.state("default")["served_profiles"].to_string().contains("late");
+    assert!(listed(&home), "{}", home.state("default"));
+    let deleted = patient(&home, "profile delete late --yes");
+    assert_eq!((deleted.code, &*deleted.err), (Some(0), ""), "{deleted:?}");
+    assert!(!listed(&home) && !home.profile_dir("late").exists(), "{}", home.state("default"));
+    assert_eq!(home.pid("default"), process);
     // The gateway of all is another matter, and that is said.
     let ran = patient(&home, "gateway stop default");
     assert!(ran.err.contains("coder, writer shall run, and this gateway serves them"), "{ran:?}");

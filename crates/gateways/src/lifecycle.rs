@@ -146,7 +146,8 @@ pub fn create_profile(
     Ok(NewProfile { created, gateway, warnings })
 }
 
-/// Unregisters a profile's gateway, and deletes the profile when the gateway's process is gone.
+/// Unregisters a profile's gateway, and deletes the profile when the gateway's process is gone and
+/// the gateway of another profile that served it has let go of it.
 ///
 /// Returns the warnings. If the gateway cannot be stopped, the profile is unchanged.
 pub fn remove_profile(
@@ -163,6 +164,7 @@ pub fn remove_profile(
         manager.unregister(name).map_err(failed)
     };
     let done = unregister()?;
+    let mut warnings: Vec<String> = manager.let_go(name).into_iter().collect();
     match profile::delete(home, name) {
         // There was only a slot without a profile.
         Err(DeleteError::Missing { .. }) if !there && done.outcome == Unregistered::Gone => {}
@@ -170,7 +172,7 @@ pub fn remove_profile(
     }
     // The watcher of profiles may have seen a profile without a slot just before the profile was
     // gone.
-    let mut warnings = done.warnings;
+    warnings.extend(done.warnings);
     warnings.extend(unregister()?.warnings);
     warnings.extend(forget(home, name));
     Ok(warnings)

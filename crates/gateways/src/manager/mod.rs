@@ -291,6 +291,10 @@ pub trait ServiceManager {
     /// The desired state stays: it belongs to the profile, and goes with the profile.
     fn unregister(&self, name: &ProfileName) -> Result<Done<Unregistered>, UnregisterError>;
 
+    /// Has the gateway that serves this profile beside others let go of it, before it is deleted.
+    /// Returns a warning if that gateway does not.
+    fn let_go(&self, name: &ProfileName) -> Option<String>;
+
     /// Records that a gateway shall run, and starts it.
     ///
     /// A gateway without a slot gets one.

@@ -72,6 +72,10 @@ impl ServiceManager for ScandirManager {
         withdraw::unregister(self, name)
     }
 
+    fn let_go(&self, name: &ProfileName) -> Option<String> {
+        self.let_go_of_served(name)
+    }
+
     fn start(
         &self,
         name: &ProfileName,

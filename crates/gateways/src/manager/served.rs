@@ -218,6 +218,20 @@ impl ScandirManager {
         Ok(Done { outcome, warnings })
     }
 
+    /// Has the gateway that serves a profile let go of it, before the profile is deleted: otherwise
+    /// it would go on with it until it looks at its profiles, and could make its files anew.
+    /// Returns a warning if it does not let go.
+    pub(super) fn let_go_of_served(&self, name: &ProfileName) -> Option<String> {
+        if name.is_root() || !self.serves(name) {
+            return None;
+        }
+        let request = GatewayRequest::here("profile delete");
+        let asked = self.ask(ControlRequest::Unserve, name, request.timeout);
+        let why = asked.and_then(|()| self.confirm_unserved(name, &request)).err()?;
+        let root = ProfileName::root();
+        Some(format!("{root} serves {name} until it looks at its profiles again: {why}"))
+    }
+
     /// Returns how a stop or a restart goes on when the gateway that serves a profile has answered
     /// that it does so no longer: what it lists counts, and not what it answers.
     fn confirm_unserved(&self, name: &ProfileName, request: &GatewayRequest) -> Result<StopOutcome, String> {
