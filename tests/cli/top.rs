@@ -214,6 +214,30 @@ fn a_signal_ends_it_or_suspends_it_and_the_terminal_is_given_back() {
     tmux.ends(143);
 }
 
+/// Returns the subscriptions of a process.
+fn subscriptions(pid: i32) -> Vec<String> {
+    processes::descriptors(pid).into_iter().filter(|fd| fd.contains("ftrig1")).collect()
+}
+
+#[test]
+fn as_long_as_the_supervisor_is_the_same_nobody_subscribes_again() {
+    let home = home();
+    let tmux = Tmux::open(&home, (80, 24), &["coder"]);
+    tmux.until_row("coder", "up");
+    let before = subscriptions(tmux.pid());
+    assert!(!before.is_empty());
+    // It looks for the supervisor every two seconds.
+    let uptime = |screen: &str| -> Option<u64> {
+        let row = screen.lines().find(|line| line.starts_with("coder"))?;
+        row.split_whitespace().find_map(|word| word.strip_suffix('s')?.parse().ok())
+    };
+    let first = uptime(&tmux.until("an uptime", |screen| uptime(screen).is_some())).unwrap();
+    tmux.until("a later time", |screen| uptime(screen).is_none_or(|seconds| seconds > first + 6));
+    assert_eq!(subscriptions(tmux.pid()), before);
+    tmux.types("q");
+    tmux.ends(0);
+}
+
 #[test]
 fn a_supervisor_that_goes_and_comes_back_is_followed_again() {
     let mut home = home();

@@ -150,9 +150,10 @@ impl View {
                 (self.columns, self.rows) = (columns, rows);
                 Vec::new()
             }
+            // That changes no order.
             Input::Tick(now_s) => {
                 self.now_s = now_s;
-                Vec::new()
+                return Vec::new();
             }
             Input::All(rows, summary) => {
                 let state = |row: Option<&Row>| row.map(|row| row.state.clone());
@@ -278,7 +279,7 @@ impl View {
         let mut rows: Vec<(&Row, Sample)> = self
             .gateways
             .values()
-            .filter(|row| row.contains(&self.filter))
+            .filter(|row| self.filter.is_empty() || row.contains(&self.filter))
             .map(|row| (row, self.sample(&row.name)))
             .collect();
         rows.sort_by(|a, b| self.order.compare(*a, *b));

@@ -12,9 +12,11 @@ mod job;
 mod rows;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use gatevisor_client::ScanDir;
 use gatevisor_gateways::profile::ProfileName;
+use gatevisor_sys::proc::Process;
 use gatevisor_sys::signal::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH, SignalFd};
 use gatevisor_top::{Action, Effect, Input, Look, PaneKind, Schedule, Tone, TopKey, View};
 use rustix::event::Timespec;
@@ -69,8 +71,8 @@ fn failed(what: &'static str) -> impl Fn(Errno) -> CommandError {
 enum SupervisorSeen {
     Unknown,
     Gone,
-    /// It began at that time, if that can be seen.
-    Runs(Option<SystemTime>),
+    /// It is this process, with the tick of its start, if that can be seen.
+    Runs(Option<(i32, u64)>),
 }
 
 /// Everything behind the view.
@@ -173,9 +175,9 @@ impl<'a> Top<'a> {
     fn look_for_supervisor(&mut self) {
         match self.context.supervisor_running() {
             Ok(true) => {
-                let began = self.context.manager.supervisor_began();
-                if self.subscriber.is_none() || self.supervisor != SupervisorSeen::Runs(began) {
-                    self.supervisor = SupervisorSeen::Runs(began);
+                let seen = SupervisorSeen::Runs(process_of_supervisor(self.context));
+                if self.subscriber.is_none() || self.supervisor != seen {
+                    self.supervisor = seen;
                     self.view.handle(Input::Supervisor(None));
                     self.subscribe();
                     self.look_at_all();
@@ -417,6 +419,12 @@ impl<'a> Top<'a> {
             self.schedule.happened(self.now_ms());
         }
     }
+}
+
+/// Returns the process that supervises, with the tick of its start: a number may come again.
+fn process_of_supervisor(context: &CommandContext) -> Option<(i32, u64)> {
+    let pid = ScanDir::new(context.manager.scandir()).holder()?.get();
+    Some((pid, Process::of(pid)?.began))
 }
 
 fn by_signal(signal: i32) -> u8 {
