@@ -81,6 +81,28 @@ is() { # QUERY VALUE
 until_ok 60 'a scrape' is 'up{job="gatevisor"}' 1
 until_ok 60 'a supervisor that is up' is gatevisor_supervisor_up 1
 until_ok 60 'a gateway that is ready' is 'gatevisor_service_ready{profile="coder"}' 1
+
+# Prints the queries of the dashboard, for all machines and profiles.
+queries() {
+    python3 - deploy/grafana/gatevisor.json <<'PYTHON'
+import json, sys
+for panel in json.load(open(sys.argv[1]))["panels"]:
+    for target in panel["targets"]:
+        print(target["expr"].replace("$instance", ".*").replace("$profile", ".*"))
+PYTHON
+}
+# Each is understood, and names metrics that are listed; the names of all that are there would not
+# do, because a time until a start is there only while a gateway waits for one.
+listed=$(grep -oE '^\| `gatevisor_[a-z_]+' docs/reference/metrics.md | cut -d'`' -f2)
+while IFS= read -r query; do
+    "$bin/promtool" query instant "http://127.0.0.1:$port" "$query" >/dev/null ||
+        die "Prometheus refuses a query of the dashboard: $query"
+    for name in $(grep -oE 'gatevisor_[a-z_]+' <<<"$query"); do
+        grep -qx -- "$name" <<<"$listed" || die "the dashboard names a metric that is not listed: $name"
+    done
+done < <(queries)
+(($(queries | wc -l) > 10)) || die 'the dashboard has no queries'
+
 kill -KILL "$("${ours[@]}" --json status coder | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')"
 until_ok 60 'a counted restart' is 'gatevisor_service_restarts_total{profile="coder",cause="itself"}' 1
 "${ours[@]}" gateway stop coder >/dev/null

@@ -15,6 +15,7 @@ mod background;
 mod causes;
 mod completion;
 mod cost;
+mod daily;
 mod definition;
 mod desired_states;
 mod disk;

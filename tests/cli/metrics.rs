@@ -60,6 +60,7 @@ fn the_metrics_say_what_status_says_and_leave_out_what_is_not_known() {
         "gatevisor_gateway_incidents{profile=\"coder\"} 0.0",
         "gatevisor_service_state{service=\"gateway-coder\",profile=\"coder\",state=\"ready\"} 1.0",
         "gatevisor_service_wanted{service=\"gateway-coder\",profile=\"coder\"} 1.0",
+        "gatevisor_service_draining{service=\"gateway-coder\",profile=\"coder\"} 0.0",
         "gatevisor_service_ready{service=\"gateway-coder\",profile=\"coder\"} 1.0",
         "gatevisor_service_works{service=\"gateway-writer\",profile=\"writer\"} 0.0",
         "gatevisor_service_restarts_total{service=\"gateway-coder\",profile=\"coder\",cause=\"itself\"} 1.0",

@@ -40,10 +40,15 @@ pub fn details(report: &ServiceReport) -> impl Iterator<Item = (&'static str, St
         ("live", report.live.as_ref().map(words)),
         ("port", report.port_held.clone().filter(|_| report.is_up())),
         ("drain", report.drain.as_ref().map(drained_by)),
-        ("asked", report.asked_restart.as_ref().map(asked_restart)),
+        (asked_name(report), report.asked_restart.as_ref().map(asked_restart)),
         ("ended", ended(report)),
     ];
     all.into_iter().filter_map(|(name, words)| Some((name, words?)))
+}
+
+fn asked_name(report: &ServiceReport) -> &'static str {
+    let is_daily = report.asked_restart.as_ref().is_some_and(|ticket| ticket.scheduled.is_some());
+    if is_daily { "scheduled" } else { "asked" }
 }
 
 /// Returns who drains it, until when and for what.

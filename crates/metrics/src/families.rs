@@ -175,6 +175,9 @@ fn states() -> Vec<ServiceMetric> {
             ),
             |report| optional(report.is_live().map(number)),
         ),
+        (Heading::gauge("service_draining", "Whether somebody drains it.", None), |report| {
+            supervised(report, number(report.drain.is_some()))
+        }),
         (
             Heading::gauge("service_in_state", "Time since it came up or went down.", Some(Unit::Seconds)),
             |report| report.updownfor.map(|time| supervised(report, whole(time))).unwrap_or_default(),

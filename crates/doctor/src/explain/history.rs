@@ -46,7 +46,8 @@ pub(super) fn of(subject: &Subject) -> Vec<Occurrence> {
     if let Some(ticket) = subject.report().and_then(|report| report.asked_restart.as_ref()) {
         add(Some(&ticket.asked_at), ticket.words());
         let outcome = ticket.outcome.as_deref().unwrap_or_default();
-        add(ticket.ended_at.as_deref(), format!("what it had asked for was over: {outcome}"));
+        let what = if ticket.scheduled.is_some() { "its daily restart" } else { "what it had asked for" };
+        add(ticket.ended_at.as_deref(), format!("{what} was over: {outcome}"));
     }
     for incident in &subject.incidents {
         let what = format!("evidence was collected in `{}`: {}", incident.path.display(), incident.reason);

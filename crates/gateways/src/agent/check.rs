@@ -22,6 +22,7 @@ pub(super) fn faults(agent: &AgentDefinition) -> Vec<Fault> {
         commands(gateway),
         ready(gateway),
         times(gateway),
+        restart_at(gateway),
         restart_signal(gateway),
         exit_codes(gateway),
         files(gateway),
@@ -117,6 +118,15 @@ fn times(gateway: &GatewayDefinition) -> Result<(), Fault> {
         timeout("gateway.start-window-ms", gateway.start_window_ms)?;
     }
     start_permits::check(&gateway.start_parallel).or_else(|why| fault("gateway.start-parallel", why))
+}
+
+fn restart_at(gateway: &GatewayDefinition) -> Result<(), Fault> {
+    match &gateway.restart_at {
+        Some(at) if crate::ticket::time_of_day(at).is_none() => {
+            fault("gateway.restart-at", format!("`{at}` is not a time of the day such as `04:30`"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn restart_signal(gateway: &GatewayDefinition) -> Result<(), Fault> {

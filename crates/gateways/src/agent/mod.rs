@@ -194,6 +194,9 @@ pub struct GatewayDefinition {
     pub survivors: Survivors,
     /// The signal that requests a restart. The default is the signal that stops.
     pub restart_signal: Option<String>,
+    /// The local time of the day, as `HH:MM`, at which each gateway that runs is drained and
+    /// restarted.
+    pub restart_at: Option<String>,
     /// Exit codes that request a restart.
     #[serde(default)]
     pub restart_codes: Vec<u8>,

@@ -55,7 +55,8 @@ fn restarted(
     }
     // Written down first: a loop is braked even if nothing after this is.
     store.step(name, ticket, |now, at| {
-        let recent = now.recent.iter().cloned().chain([at.to_string()]).collect();
+        let counted = now.scheduled.is_none().then(|| at.to_string());
+        let recent = now.recent.iter().cloned().chain(counted).collect();
         RestartTicket { stage: TicketStage::Restarting, recent, ..now }
     });
     if let Some(held) = &held {

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use gatevisor_paths::by_path;
+use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_sys::process::fork_beside;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::carry::carry_out;
+use super::daily;
 use super::decide::{TicketStep, decide};
 use super::look::seen;
 use super::record::{RestartTicket, TicketStore};
@@ -22,6 +25,9 @@ use crate::profile::ProfileName;
 /// What a ticket does that is new or has changed: it is renamed into the directory.
 const COMES: WatchFlags = WatchFlags::MOVED_TO.union(WatchFlags::ONLYDIR).union(WatchFlags::DONT_FOLLOW);
 
+/// Milliseconds between two looks whether a daily restart is due.
+const DAILY_MS: u64 = 30_000;
+
 /// Notices tickets, and has them carried out.
 #[derive(Debug, Default)]
 pub(crate) struct TicketKeeper {
@@ -29,6 +35,8 @@ pub(crate) struct TicketKeeper {
     inotify: Option<Inotify>,
     /// The children, and for whom each of them works.
     workers: BTreeMap<ProfileName, Pid>,
+    /// When the daily restart is looked at again.
+    daily_at_ms: u64,
 }
 
 impl TicketKeeper {
@@ -39,6 +47,11 @@ impl TicketKeeper {
 
     /// Does what is due, and returns what there is to say.
     pub fn step(&mut self, manager: &ScandirManager) -> Vec<(ProfileName, String)> {
+        let now_ms = monotonic_ms();
+        if now_ms >= self.daily_at_ms {
+            self.daily_at_ms = now_ms.saturating_add(DAILY_MS);
+            daily::leave_due(&manager.as_remembered(), &TimeZone::system(), Timestamp::now());
+        }
         let Some(store) = TicketStore::open(manager.home().root()) else { return Vec::new() };
         self.watch(&store);
         let mut said = self.reap(&store);
@@ -82,7 +95,12 @@ impl TicketKeeper {
         let worker = fork_beside(|| i32::from(!work())).ok()?;
         self.workers.insert(name.clone(), worker);
         let reason = ticket.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        Some((name.clone(), format!("it asks for that itself{reason}")))
+        let who = if ticket.scheduled.is_some() {
+            "the agent definition wants it"
+        } else {
+            "it asks for that itself"
+        };
+        Some((name.clone(), format!("{who}{reason}")))
     }
 
     /// Forgets the children that have ended, and returns what they did.

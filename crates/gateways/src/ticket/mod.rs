@@ -10,10 +10,13 @@
 //! the supervisor, sees whether that process is still there, and begins anew or writes down that it
 //! is done. The ticket stays in the home afterwards, with its outcome, for the next process.
 //!
+//! A daily restart that the agent definition wants is a ticket, too, which the watcher leaves.
+//!
 //! **Source:** docs/guides/drain.md.
 
 mod brake;
 mod carry;
+mod daily;
 mod decide;
 mod error;
 mod keeper;
@@ -21,6 +24,7 @@ mod look;
 mod own;
 mod record;
 mod report;
+mod schedule;
 
 pub use brake::FREE;
 pub use error::TicketError;
@@ -30,3 +34,4 @@ pub use record::{DIRECTORY, TicketStage};
 pub(crate) use record::{forget, leave_reason};
 pub(crate) use report::TicketReader;
 pub use report::TicketReport;
+pub(crate) use schedule::time_of_day;

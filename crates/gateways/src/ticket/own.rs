@@ -109,6 +109,7 @@ fn ticket(
         not_before: waits_until.map(|until| until.to_string()),
         ended_at: None,
         outcome: None,
+        scheduled: None,
         recent: recent.iter().map(Timestamp::to_string).collect(),
     }
 }

@@ -79,6 +79,9 @@ pub(super) struct RestartTicket {
     pub ended_at: Option<String>,
     /// How it ended, in words.
     pub outcome: Option<String>,
+    /// The moment of the daily restart, where nobody asked but the definition says so.
+    #[serde(default)]
+    pub scheduled: Option<String>,
     /// When the gateway was restarted because it had asked, the oldest first.
     #[serde(default)]
     pub recent: Vec<String>,
@@ -125,6 +128,7 @@ impl RestartTicket {
             not_before: None,
             ended_at: None,
             outcome: None,
+            scheduled: None,
             recent: Vec::new(),
         }
     }

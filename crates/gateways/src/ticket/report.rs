@@ -27,6 +27,8 @@ pub struct TicketReport {
     pub ended_at: Option<String>,
     /// How it ended, in words.
     pub outcome: Option<String>,
+    /// The moment of the daily restart, where nobody asked but the agent definition says so.
+    pub scheduled: Option<String>,
     /// How often the gateway was restarted within the last hour because it had asked.
     pub recent: usize,
 }
@@ -45,6 +47,10 @@ impl TicketReport {
                 "it asks for its own restart, which waits until {until} because there were {} in the last hour{reason}",
                 self.recent
             ),
+            _ if self.scheduled.is_some() && self.is_pending() => {
+                format!("its daily restart is under way{reason}")
+            }
+            _ if self.scheduled.is_some() => format!("its daily restart{reason}"),
             _ if self.is_pending() => format!("it asks for its own restart{reason}"),
             _ => format!("it asked for its own restart{reason}"),
         }
@@ -77,5 +83,6 @@ fn report(ticket: RestartTicket) -> TicketReport {
         not_before: ticket.not_before,
         ended_at: ticket.ended_at,
         outcome: ticket.outcome,
+        scheduled: ticket.scheduled,
     }
 }
