@@ -75,9 +75,11 @@ fn write(home: &Home, text: &str) {
     fs::rename(new, home.path().join("gatevisor.toml")).unwrap();
 }
 
+/// Has a web address told of gateways only: the disk of the machine may be full.
 fn webhook(url: &str) -> String {
     format!(
-        "[alerts]\nname = \"nas\"\ndisk-full-percent = 99\n\n[[alerts.to]]\nkind = \"webhook\"\nurl = \"{url}\"\n"
+        "[alerts]\nname = \"nas\"\n\n[[alerts.to]]\nkind = \"webhook\"\nurl = \"{url}\"\n\
+         on = [\"failed\", \"recovered\"]\n"
     )
 }
 

@@ -19,6 +19,7 @@ fn a_gateway_is_restarted_at_the_time_of_the_day_that_the_definition_names_and_s
     home.profile("coder");
     home.want_running("coder");
     home.up_quietly();
+    home.until_supervised("coder");
     home.says("wait coder --up --timeout 60").ok();
     let first = home.pid("coder");
     // The definition counts also if it is edited later.
