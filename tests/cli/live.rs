@@ -165,8 +165,14 @@ fn what_is_paused_through_its_supervisor_and_continued_by_hand_is_followed_again
     processes::signal(pid, Signal::CONT);
     let report = until(&home, "that it works", |report| live_state(report) == Some("live"));
     assert_eq!((&report["state"], &report["pid"]), (&"up".into(), &pid.into()), "{report}");
+    // Once its supervisor knows that it goes on, a signal that stops it is no pause.
+    waiting::polled("that its supervisor does not count it as paused any more", || {
+        home.slot("coder").status().is_ok_and(|status| !status.paused).then_some(())
+    });
     processes::signal(pid, Signal::STOP);
-    until(&home, "that it is paused again, as its supervisor says", |report| report["state"] == "paused");
+    let report =
+        until(&home, "that it does not respond", |report| live_state(report) == Some("unresponsive"));
+    assert_eq!((&report["state"], &report["pid"]), (&"unresponsive".into(), &pid.into()), "{report}");
 }
 
 #[test]
@@ -235,21 +241,26 @@ fn a_gateway_that_was_ready_and_shows_nothing_to_the_watcher_is_unresponsive_eve
 }
 
 #[test]
-fn a_gateway_whose_connections_the_kernel_accepts_in_its_place_is_unresponsive_while_a_signal_stops_it() {
-    let live = "[gateway.live]\ninterval-ms = 300\nmisses = 3\n\
-        tcp = { url = \"http://127.0.0.1:${PORT:-8700}\" }\n\n[gateway.exit-meanings]";
+fn a_gateway_that_a_signal_has_stopped_is_not_asked_because_the_kernel_would_accept_in_its_place() {
     set_wait_limit(Duration::from_mins(1));
-    let mut home = Home::with_agent(&[("[gateway.exit-meanings]", live)]);
-    let _port = home.profile("coder");
-    home.want_running("coder");
-    home.up_quietly();
-    until(&home, "that it works", |report| live_state(report) == Some("live"));
-    processes::signal(home.pid("coder"), Signal::STOP);
-    let report =
-        until(&home, "that it does not respond", |report| live_state(report) == Some("unresponsive"));
-    assert_eq!(report["live"]["reason"], "tcp: alive until it was stopped by a signal", "{report}");
-    processes::signal(home.pid("coder"), Signal::CONT);
-    until(&home, "that it works again", |report| live_state(report) == Some("live"));
+    for kind in ["tcp", "http"] {
+        let live = format!(
+            "[gateway.live]\ninterval-ms = 300\nmisses = 3\n\
+             {kind} = {{ url = \"http://127.0.0.1:${{PORT:-8700}}\" }}\n\n[gateway.exit-meanings]"
+        );
+        let mut home = Home::with_agent(&[("[gateway.exit-meanings]", &live)]);
+        let _port = home.profile("coder");
+        home.want_running("coder");
+        home.up_quietly();
+        until(&home, "that it works", |report| live_state(report) == Some("live"));
+        processes::signal(home.pid("coder"), Signal::STOP);
+        let report =
+            until(&home, "that it does not respond", |report| live_state(report) == Some("unresponsive"));
+        let reason = format!("{kind}: not asked, stopped by a signal");
+        assert_eq!(report["live"]["reason"], reason.as_str(), "{report}");
+        processes::signal(home.pid("coder"), Signal::CONT);
+        until(&home, "that it works again", |report| live_state(report) == Some("live"));
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod asking;
 mod clock;
 mod command;
 mod notice;
+mod pauses;
 mod probe;
 mod process;
 mod publish;

@@ -46,6 +46,8 @@ pub enum LiveNotice {
     LeftAlone(String, String),
     /// A gateway has asked for its own restart; what is done about that.
     AskedRestart(String, String),
+    /// A paused gateway was continued behind its supervisor's back, and the supervisor was told.
+    Continued(String),
     /// Whoever drained one did not end that, for this reason.
     DrainUndone(String, String),
     /// The first number of gateways is silent at the same time, of the second number.
@@ -77,6 +79,11 @@ impl fmt::Display for LiveNotice {
                 write!(f, "warning: the gateway of {name} does not respond and is left alone: {why}")
             }
             Self::AskedRestart(name, what) => write!(f, "the restart of the gateway of {name}: {what}"),
+            Self::Continued(name) => write!(
+                f,
+                "the gateway of {name} was paused through its supervisor and goes on all the same, so its supervisor \
+                 counts it as continued now"
+            ),
             Self::DrainUndone(name, why) => write!(f, "the drain of the gateway of {name}: {why}"),
             Self::Machine(missing, followed) => write!(
                 f,

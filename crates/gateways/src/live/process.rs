@@ -10,6 +10,7 @@ use std::fs;
 
 use gatevisor_liveness::{EvidenceKind, Hindrance, LiveFinding};
 use gatevisor_sys::proc::{Process, StatLine};
+use rustix::process::Signal;
 
 /// The most threads of a process that are looked at.
 const THREADS: usize = 512;
@@ -52,11 +53,8 @@ pub(super) struct Waits {
 
 /// Looks at a process; `waits` is the result of the last look.
 pub(super) fn look(pid: i32, waits: &mut Waits, now_ms: u64) -> ProcessSeen {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let value = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key));
-        line.map(str::trim).unwrap_or_default()
-    };
+    let status = status_of(pid);
+    let value = |key: &str| value(&status, key);
     let traced = !matches!(value("TracerPid:"), "" | "0") || value("State:").starts_with('t');
     let threads = threads(pid);
     let on_disk = threads.iter().any(|thread| thread.state == Some('D'));
@@ -72,6 +70,30 @@ pub(super) fn look(pid: i32, waits: &mut Waits, now_ms: u64) -> ProcessSeen {
         (false, false) => None,
     };
     ProcessSeen { stopped: value("State:").starts_with('T'), traced, hindered }
+}
+
+/// Returns whether a process runs, nobody holds it, and nothing is about to stop it.
+pub(super) fn goes_on(pid: i32) -> bool {
+    is_going_on(&status_of(pid))
+}
+
+/// Returns whether that is so of the process with this `/proc/PID/status`. One that waits for a
+/// disk may stop only afterwards.
+fn is_going_on(status: &str) -> bool {
+    let pending = |key: &str| u64::from_str_radix(value(status, key), 16);
+    let stop = u32::try_from(Signal::STOP.as_raw() - 1).ok().and_then(|shift| 1_u64.checked_shl(shift));
+    let is_to_stop = |key: &str| pending(key).is_ok_and(|signals| signals & stop.unwrap_or(0) != 0);
+    value(status, "State:").starts_with(['R', 'S'])
+        && value(status, "TracerPid:") == "0"
+        && !["SigPnd:", "ShdPnd:"].into_iter().any(is_to_stop)
+}
+
+fn status_of(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
+}
+
+fn value<'a>(status: &'a str, key: &str) -> &'a str {
+    status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap_or_default()
 }
 
 /// Returns whether a thread has waited for a processor for more than a quarter of the time between
@@ -131,6 +153,31 @@ mod tests {
         assert!(!seen.stopped);
         let parent = Process::of(pid).unwrap().parent;
         assert!(descends(pid, pid) && descends(pid, parent) && !descends(parent, pid));
+    }
+
+    #[test]
+    fn a_process_goes_on_unless_it_is_stopped_or_held_or_a_signal_that_stops_it_is_on_its_way() {
+        let status = |state: &str, tracer: i32, own: u64, shared: u64| {
+            format!(
+                "Name:\ta\nState:\t{state}\nTracerPid:\t{tracer}\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\n"
+            )
+        };
+        let stop = 1 << (Signal::STOP.as_raw() - 1);
+        assert!(is_going_on(&status("S (sleeping)", 0, 0, 0)));
+        assert!(is_going_on(&status("R (running)", 0, 0, 1)), "another signal");
+        for (state, tracer, own, shared) in [
+            ("T (stopped)", 0, 0, 0),
+            ("t (tracing stop)", 7, 0, 0),
+            ("D (disk sleep)", 0, 0, 0),
+            ("Z (zombie)", 0, 0, 0),
+            ("S (sleeping)", 7, 0, 0),
+            ("R (running)", 0, stop, 0),
+            ("R (running)", 0, 0, stop | 1),
+        ] {
+            assert!(!is_going_on(&status(state, tracer, own, shared)), "{state} {tracer} {own} {shared}");
+        }
+        assert!(!is_going_on(""), "it cannot be seen");
+        assert!(goes_on(std::process::id().cast_signed()));
     }
 
     #[test]

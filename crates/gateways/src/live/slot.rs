@@ -50,10 +50,10 @@ pub(super) struct FollowedGateway {
 impl FollowedGateway {
     /// Looks at a service. Returns it if its process runs and is followed.
     ///
-    /// `before` is the result of the last look. As long as the process is the same, only the status
-    /// is read again.
-    pub fn look(dir: ServiceDir, before: Option<Self>) -> Option<Self> {
-        let status = dir.status().ok().filter(Status::is_up)?;
+    /// `status` is its status, and `before` the result of the last look. As long as the process is
+    /// the same, nothing else is read.
+    pub fn look(dir: ServiceDir, status: Option<Status>, before: Option<Self>) -> Option<Self> {
+        let status = status.filter(Status::is_up)?;
         let pid = status.pid?.get();
         if let Some(before) = before
             && before.life.pid == pid

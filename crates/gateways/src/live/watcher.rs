@@ -1,19 +1,19 @@
 //! *Lives here:* the watcher's loop. It looks at what is due, asks without waiting, has
 //! `gatevisor-liveness` decide, and carries the decisions out.
 //!
-//! *Does not live here:* the decisions (`gatevisor-liveness`).
+//! *Does not live here:* the looks themselves (`looks`); the decisions (`gatevisor-liveness`).
 //!
 //! The watcher has one thread and never waits for a gateway. Answers come while it sleeps, and a
 //! child collects evidence. Only a disk can hold it up. It notices afterwards that it was late, and
 //! does not count that time.
 
+mod looks;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use gatevisor_client::{ServiceDir, status_view};
-use gatevisor_liveness::{
-    Attended, Attention, EvidenceKind, Fleet, FollowedService, LiveEffect, LiveFinding, Liveness,
-};
+use gatevisor_liveness::{Attended, Attention, Fleet, FollowedService, LiveEffect, Liveness};
 use gatevisor_slot::start_permits;
 use gatevisor_sys::clock::{monotonic_ms, timespec};
 use jiff::Timestamp;
@@ -26,11 +26,10 @@ use super::again::EndedHere;
 use super::asking::Asking;
 use super::clock::{moment, reading};
 use super::notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
-use super::probe::{Answer, Question};
-use super::process;
+use super::pauses::ContinuedByHand;
 use super::publish::{self, BeatError, Publisher};
 use super::record::{LiveRecord, LiveRestart};
-use super::slot::{FollowedGateway, by_itself};
+use super::slot::FollowedGateway;
 use crate::drain;
 use crate::manager::{ScandirManager, ServiceManager};
 use crate::profile::ProfileName;
@@ -61,6 +60,7 @@ pub struct LiveWatcher {
     /// Gateways that have gone and may come again, and since when.
     gone: BTreeMap<String, Attended>,
     ended: EndedHere,
+    continued: ContinuedByHand,
 }
 
 impl LiveWatcher {
@@ -92,6 +92,7 @@ impl LiveWatcher {
             scan: Attended::default(),
             gone: BTreeMap::new(),
             ended: EndedHere::default(),
+            continued: ContinuedByHand::default(),
         })
     }
 
@@ -170,11 +171,16 @@ impl LiveWatcher {
             self.scan = now.plus(SCAN_SOON_MS);
         }
         let mut before = std::mem::take(&mut self.followed);
+        let continued = std::mem::take(&mut self.continued);
         for name in names {
             let service = name.service_entry();
             let dir = ServiceDir::new(self.manager.scandir().join(&service));
             self.ended.look(&self.manager, &dir, &service);
-            let Some(followed) = FollowedGateway::look(dir, before.remove(&service)) else {
+            let status = dir.status().ok();
+            if status.is_some_and(|status| self.continued.look(&continued, &service, &dir, &status)) {
+                (self.tell)(LiveNotice::Continued(name.to_string()));
+            }
+            let Some(followed) = FollowedGateway::look(dir, status, before.remove(&service)) else {
                 self.gone(&service, now);
                 continue;
             };
@@ -195,6 +201,9 @@ impl LiveWatcher {
             self.gone.remove(&service);
             self.publisher.forget(&service);
         }
+        if self.continued.is_any() {
+            self.scan = self.scan.min(now.plus(SCAN_SOON_MS));
+        }
     }
 
     /// Returns whether an earlier watcher has seen evidence of a gateway. For a gateway that is
@@ -210,129 +219,6 @@ impl LiveWatcher {
             self.gone.entry(service.to_owned()).or_insert(now);
         }
         self.fleet.gone(service);
-    }
-
-    /// Looks at the gateways that are due.
-    fn look(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
-        let due = |service: &&str| {
-            let known = self.fleet.service(service);
-            !self.asking.contains_key(*service)
-                && known.is_some_and(|known| known.is_running() && known.due() <= now)
-        };
-        let names: Vec<String> = self.fleet.names().filter(due).map(str::to_owned).collect();
-        for name in names {
-            match self.glance(&name, now) {
-                Ok(LiveFinding::Alive(kind)) => self.alive(&name, kind, now, out),
-                Ok(finding) => self.found(&name, now, finding, out),
-                Err((rest, why)) => self.ask(&name, rest, why, now, out),
-            }
-        }
-    }
-
-    /// Looks for evidence that needs no question. If that is not enough, returns the questions, and
-    /// why they are needed.
-    fn glance(&mut self, name: &str, now: Attended) -> Result<LiveFinding, (Vec<Question>, Vec<String>)> {
-        let Some(followed) = self.followed.get_mut(name) else { return Ok(LiveFinding::Early) };
-        if let Ok(status) = followed.dir.status() {
-            followed.status = status;
-        }
-        if followed.status.pid.map(gatevisor_wire::Pid::get) != Some(followed.life.pid) {
-            // The next scan sees what became of it.
-            self.scan = now;
-            return Ok(LiveFinding::Early);
-        }
-        if status_view::is_paused(&followed.status) {
-            return Ok(LiveFinding::Paused);
-        }
-        let Some(service) = self.fleet.service_mut(name) else { return Ok(LiveFinding::Early) };
-        if let Some(startup) = followed.startup().filter(|_| !service.has_shown()) {
-            return Err((vec![startup], Vec::new()));
-        }
-        let profile = profile_of(name);
-        let directory = profile.map(|name| self.manager.home().profile_dir(&name)).unwrap_or_default();
-        let heartbeat = followed.heartbeat(&mut service.beat, now);
-        let notified = followed.notified(&mut service.notified, now);
-        by_itself(
-            &[(EvidenceKind::Notify, notified), (EvidenceKind::Heartbeat, heartbeat)],
-            followed.questions(directory),
-        )
-    }
-
-    /// Asks the next question, if there is one.
-    fn ask(
-        &mut self,
-        name: &str,
-        mut rest: Vec<Question>,
-        why: Vec<String>,
-        now: Attended,
-        out: &mut Vec<LiveEffect>,
-    ) {
-        if rest.is_empty() {
-            let notifies = self.followed.get(name).is_some_and(FollowedGateway::only_notifies);
-            let kind = if notifies { EvidenceKind::Notify } else { EvidenceKind::Heartbeat };
-            let finding = self.nothing(name, kind, &why);
-            return self.found(name, now, finding, out);
-        }
-        let asking = Asking::new(rest.remove(0), rest, why, monotonic_ms());
-        self.fleet.defer(name, now);
-        self.asking.insert(name.to_owned(), asking);
-    }
-
-    /// Notes that a gateway works, once it has been asked what of it does not, if it can say that.
-    fn alive(&mut self, name: &str, kind: EvidenceKind, now: Attended, out: &mut Vec<LiveEffect>) {
-        let Some(health) = self.followed.get(name).and_then(FollowedGateway::health) else {
-            return self.found(name, now, LiveFinding::Alive(kind), out);
-        };
-        self.fleet.defer(name, now);
-        self.asking.insert(name.to_owned(), Asking::of_live(health, kind, monotonic_ms()));
-    }
-
-    /// Handles the answers that have come.
-    fn take_answers(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
-        let now_ms = monotonic_ms();
-        let answered = self.asking.iter_mut();
-        let answers: Vec<(String, Answer)> =
-            answered.filter_map(|(name, asking)| Some((name.clone(), asking.step(now_ms)?))).collect();
-        for (name, answer) in answers {
-            let Some(asking) = self.asking.remove(&name) else { continue };
-            let (kind, address) = (asking.shown_by.unwrap_or(asking.kind()), asking.address());
-            let Asking { rest, mut why, shown_by, .. } = asking;
-            let answer = match self.followed.get_mut(&name) {
-                Some(followed) => followed.counted(answer, address),
-                None => answer,
-            };
-            match answer {
-                // It works, whatever became of the question what of it does not.
-                Answer::Alive | Answer::None(_) if shown_by.is_some() => {
-                    self.found(&name, now, LiveFinding::Alive(kind), out);
-                }
-                Answer::Alive => self.alive(&name, kind, now, out),
-                Answer::Degraded(reason) => {
-                    self.found(&name, now, LiveFinding::Degraded(kind, reason), out);
-                }
-                Answer::None(reason) => {
-                    why.push(reason);
-                    if rest.is_empty() {
-                        let finding = self.nothing(&name, kind, &why);
-                        self.found(&name, now, finding, out);
-                    } else {
-                        self.ask(&name, rest, why, now, out);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Returns the finding if there is no evidence: what the kernel reports about the process.
-    fn nothing(&mut self, name: &str, kind: EvidenceKind, why: &[String]) -> LiveFinding {
-        let Some(followed) = self.followed.get_mut(name) else { return LiveFinding::Early };
-        let seen = process::look(followed.life.pid, &mut followed.waits, monotonic_ms());
-        seen.finding(kind, why)
-    }
-
-    fn found(&mut self, name: &str, now: Attended, finding: LiveFinding, out: &mut Vec<LiveEffect>) {
-        let Some(followed) = self.followed.get(name) else { return };
-        self.fleet.look(name, now, followed.supervisor_says(), followed.as_it_is(finding), out);
     }
 
     /// Handles the children that have collected evidence.
