@@ -174,6 +174,32 @@ fn commands_say_at_once_that_a_signal_has_stopped_the_supervisor_and_how_it_goes
 }
 
 #[test]
+fn commands_that_do_not_wait_for_a_stopped_supervisor_name_it_and_no_slot_comes_or_goes_without_it() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.up_quietly();
+    home.says("gateway start coder").ok();
+    let supervisor = stopped_supervisor(&home);
+    let what = format!("a signal has stopped the supervisor (process {supervisor})");
+    let next = format!("`kill -CONT {supervisor}` continues it");
+    let lines = [
+        ("gateway start coder", 0),
+        ("gateway start coder --no-wait", 0),
+        ("gateway stop coder --no-wait", 0),
+        ("profile create writer", 99),
+        ("gateway unregister coder", 99),
+    ];
+    for (line, code) in lines {
+        let ran = home.says(line);
+        let names_it = ran.err.contains(&what) && ran.err.contains(&next);
+        assert!(ran.code == Some(code) && names_it, "{line}: {ran:?}");
+    }
+    home.running().signal(Signal::CONT);
+    let report = home.until_report("coder", "what was asked for", |report| report["state"] == "down");
+    assert_eq!(report["desired_state"], "stopped", "{report}");
+}
+
+#[test]
 fn a_gateway_that_has_ended_under_a_stopped_supervisor_is_not_said_to_be_starting() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");

@@ -4,12 +4,13 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use gatevisor_wire::control::Control;
 use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::home::Home;
 use crate::support::WAIT_LIMIT;
-use crate::support::processes::Held;
+use crate::support::processes::{self, Held};
 
 const SLEEPER: &str = "exec sleep 1000";
 const DEAF: &str = "trap '' TERM\necho deaf\nexec sleep 1000";
@@ -204,6 +205,26 @@ fn ctrl_c_leaves_a_profile_that_is_being_deleted_and_starts_its_gateway_again() 
     fs::write(home.profile_dir("coder").join("free"), "").unwrap();
     assert_eq!(home.state("coder")["desired_state"], "running");
     assert!(home.profile_dir("coder").exists());
+}
+
+#[test]
+fn ctrl_c_while_a_slot_is_removed_starts_no_gateway_that_somebody_has_stopped() {
+    let home = up_with(DEAF, &[PATIENT], &["coder"]);
+    home.until_logged("coder", "deaf\n");
+    let slot = home.slot("coder");
+    home.says("gateway stop coder --no-wait").ok();
+    // Its supervisor wants it up, as one does that has not read yet that it shall stop.
+    slot.send(&[Control::Up]).unwrap();
+    home.until_report("coder", "that it is wanted up", |report| report["wantedup"] == true);
+    let command = home.start(["gateway", "unregister", "coder"]);
+    crate::listening::until_subscribed(&command, &home, "coder");
+    home.until_report("coder", "that it is told to end", |report| report["wantedup"] == false);
+    command.signal(rustix::process::Signal::INT);
+    let ran = command.ended(WAIT_LIMIT);
+    assert_eq!(ran.code, Some(130), "{ran:?}");
+    assert!(ran.err.contains("coder: nothing of it was removed, and it stays down"), "{ran:?}");
+    processes::signal(home.pid("coder"), rustix::process::Signal::KILL);
+    home.until_report("coder", "its end", |report| report["state"] == "down");
 }
 
 #[test]

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use gatevisor_client::Condition;
 use gatevisor_wire::control::Control;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::home::Home;
 use crate::support::running::Running;
-use crate::support::{set_wait_limit, waiting};
+use crate::support::{processes, set_wait_limit, waiting};
 
 /// Writes a heartbeat as soon as there is a file `go`, and never if there is a file `silent`. It
 /// says whose it is, so that the last one of a process does not count for the next.
@@ -54,6 +55,30 @@ fn until_live_state(home: &Home, expected: &str) {
         let state = report.pointer("/live/state").and_then(Value::as_str);
         (state == Some(expected)).then_some(())
     });
+}
+
+#[test]
+fn a_start_goes_on_when_another_command_has_the_gateway_end_meanwhile_and_fails_when_it_ends_by_itself() {
+    let home = beating(600_000);
+    let start = home.start(["gateway", "start", "coder"]);
+    home.until("coder", Condition::Up);
+    crate::listening::until_subscribed(&start, &home, "coder");
+    let first = home.pid("coder");
+    // As a restart does that was asked for before.
+    home.slot("coder").send(&[Control::DownSignal]).unwrap();
+    home.until_report("coder", "another process", |report| report["up"] == true && report["pid"] != first);
+    fs::write(home.profile_dir("coder").join("go"), "").unwrap();
+    let said = start.ended(LIMIT).ok();
+    assert!(said.starts_with("coder: live (pid ") && !said.contains(&first.to_string()), "{said}");
+    // Nobody has asked its supervisor for this death.
+    home.says("gateway stop coder").ok();
+    fs::remove_file(home.profile_dir("coder").join("go")).unwrap();
+    let start = home.start(["gateway", "start", "coder"]);
+    home.until("coder", Condition::Up);
+    crate::listening::until_subscribed(&start, &home, "coder");
+    processes::signal(home.pid("coder"), Signal::TERM);
+    let refused = start.ended(LIMIT).refused(1);
+    assert!(refused.contains("failed to start: it ended") && refused.contains("SIGTERM"), "{refused}");
 }
 
 #[test]

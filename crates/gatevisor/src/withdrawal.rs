@@ -3,7 +3,7 @@
 //! *Lives here:* what Ctrl-C means meanwhile. *Does not live here:* removing one
 //! (`gatevisor_gateways`), and what is said of it (`gateway`, `profile`).
 
-use gatevisor_gateways::desired::Desired;
+use gatevisor_gateways::desired::{self, Desired};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_paths::by_path;
@@ -15,15 +15,21 @@ use crate::each::{self, Interruption};
 
 /// Runs a job for each gateway that ends with the removal of its slot, many at the same time.
 ///
-/// Until a gateway is down, Ctrl-C leaves everything of it, and has it started again. After that
-/// the removal is a matter of milliseconds, and is ended.
+/// Until a gateway is down, Ctrl-C leaves everything of it, and has it started again if it was up
+/// and nobody had stopped it. After that the removal is a matter of milliseconds, and is ended.
 pub fn each(
     context: &CommandContext,
     names: &[ProfileName],
     job: impl Fn(&ProfileName) -> each::Result + Sync,
 ) -> Vec<each::Result> {
     let manager = context.manager.clone();
-    let is_wanted = |name: &&ProfileName| manager.slot(name).status().is_ok_and(|status| status.want_up);
+    let is_stopped = |name: &ProfileName| {
+        desired::is_stopped(&manager.home().profile_dir(name), &manager.agent().gateway.state_file)
+    };
+    // A stop that was asked for may not have reached the supervisor yet.
+    let is_wanted = |name: &&ProfileName| {
+        manager.slot(name).status().is_ok_and(|status| status.want_up) && !is_stopped(name)
+    };
     let wanted = names.iter().filter(is_wanted).cloned().collect();
     each::at_once_until(context, names, Withdrawal { manager, wanted, began: Timestamp::now() }, job)
 }
@@ -44,7 +50,7 @@ impl Interruption for Withdrawal {
 
     fn end(&self, name: &ProfileName) -> String {
         if !self.wanted.contains(name) {
-            return "nothing of it was removed".to_owned();
+            return "nothing of it was removed, and it stays down".to_owned();
         }
         match self.manager.slot(name).send(&[Control::Up]) {
             Ok(()) => {

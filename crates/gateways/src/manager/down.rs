@@ -137,6 +137,9 @@ impl ScandirManager {
             (Ok(()), Ok(outcome)) => {
                 let mut warnings = stopping.warnings.into_inner();
                 self.confirm(&name, &stopping.desired_state, &mut warnings);
+                if matches!(outcome, StopOutcome::Told | StopOutcome::WasDown) {
+                    warnings.extend(self.warning_of_stopped_supervisor());
+                }
                 Ok(Done { outcome, warnings })
             }
             (Ok(()), Err(error)) => Err(error),

@@ -17,6 +17,7 @@ mod scandir;
 mod served;
 mod settle;
 mod starts;
+mod stopped;
 mod up;
 mod withdraw;
 

@@ -71,6 +71,7 @@ impl ScandirManager {
             is_stopped: Box::new(move || desired::is_stopped(&home, &file)),
             is_another: Box::new(move || manager.commanded_since(&name, since).is_some()),
             stopped_supervisor: Box::new(move || of_supervisor.stopped_supervisor()),
+            is_ours: self.scan().is_ours(),
         }
     }
 
@@ -269,6 +270,9 @@ impl ScandirManager {
         if request.wait != WaitFor::Nothing && is_own {
             warnings.extend(ports::warning(self, name));
         }
+        if matches!(outcome, StartOutcome::Told | StartOutcome::WasUp(_)) {
+            warnings.extend(self.warning_of_stopped_supervisor());
+        }
         Ok(Done { outcome: (was, outcome), warnings })
     }
 
@@ -409,6 +413,9 @@ impl ScandirManager {
         let no_supervisor = || RegisterError::NoSupervisor { name: name.clone(), scandir: scandir() };
         if !self.supervisor_running()? {
             return Err(no_supervisor());
+        }
+        if let Some(pid) = self.supervisor_that_stays_stopped() {
+            return Err(RegisterError::SupervisorStopped { name: name.clone(), pid });
         }
         let published = self.publish_files(name, start != SlotStart::Down, yields)?;
         let mut follower = Follower::with(ServiceDir::new(published.path), published.subscription);

@@ -78,6 +78,9 @@ pub(super) fn unregister(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(absent),
         Err(source) => return Err(withdraw(source)),
     }
+    if let Some(pid) = manager.supervisor_that_stays_stopped() {
+        return Err(UnregisterError::SupervisorStopped { name: name.clone(), pid });
+    }
     let follow = |source| UnregisterError::Follow { name: name.clone(), source };
     let mut service = Withdrawn::new(dir.clone()).map_err(follow)?;
     let logger = ServiceDir::new(dir.path().join(files::LOG));

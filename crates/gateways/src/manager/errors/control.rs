@@ -412,6 +412,17 @@ pub enum RegisterError {
         #[source]
         source: io::Error,
     },
+    /// A signal has stopped the supervisor. No slot was made.
+    #[error(
+        "the gateway of `{name}` is not registered, because a signal has stopped the supervisor (process {pid}): `kill -CONT \
+         {pid}` continues it"
+    )]
+    SupervisorStopped {
+        /// The profile.
+        name: ProfileName,
+        /// The supervisor.
+        pid: gatevisor_wire::Pid,
+    },
     /// No supervisor took the slot in time. No slot remains.
     #[error("the supervisor of `{}` did not take the slot of `{name}` within {} s, so it is withdrawn", scandir.display(), after.as_secs())]
     NotTaken {
@@ -464,7 +475,7 @@ impl ExitError for RegisterError {
             Self::Publish { .. } | Self::Tell { .. } | Self::Follow { .. } | Self::Refused { .. } => {
                 Exit::System
             }
-            Self::NotTaken { .. } => Exit::TimedOut,
+            Self::NotTaken { .. } | Self::SupervisorStopped { .. } => Exit::TimedOut,
             Self::Start { source, .. } => source.exit(),
         }
     }

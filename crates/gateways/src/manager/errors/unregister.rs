@@ -32,6 +32,17 @@ pub enum UnregisterError {
         #[source]
         source: gatevisor_client::WaitError,
     },
+    /// A signal has stopped the supervisor. Nothing was done.
+    #[error(
+        "the gateway of `{name}` is not unregistered, because a signal has stopped the supervisor (process {pid}): `kill -CONT \
+         {pid}` continues it"
+    )]
+    SupervisorStopped {
+        /// The profile.
+        name: ProfileName,
+        /// The supervisor.
+        pid: gatevisor_wire::Pid,
+    },
     /// The process did not end.
     #[error("the gateway of `{name}` is unregistered, but has not ended after {} s{}; its slot is `{}` now", after.as_secs(), PidSuffix(*pid), left.display())]
     StillRunning {
@@ -61,7 +72,7 @@ impl ExitError for UnregisterError {
     fn exit(&self) -> Exit {
         match self {
             Self::Withdraw { .. } | Self::Follow { .. } | Self::Remove { .. } => Exit::System,
-            Self::StillRunning { .. } => Exit::TimedOut,
+            Self::StillRunning { .. } | Self::SupervisorStopped { .. } => Exit::TimedOut,
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! *Does not live here:* waiting for them (`follow`).
 
+mod deaths;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,19 +15,17 @@ use gatevisor_client::{ExecProgress, RefusalWatch, ScanDir, ServiceDir, Subscrip
 use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
-use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::policy::RestartPhase;
 use gatevisor_wire::started::Announcer;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
-use gatevisor_wire::wait::WaitStatus;
 
 use super::evidence::{LiveEvidence, Shown};
-use super::{Aim, FollowEnd, GatewayEnd};
+use super::{Aim, FollowEnd};
 use crate::inspect::STOPPED;
 use crate::manager::STOPPED_FOR;
-use crate::manager::observe::{fail_codes, queued, restart_codes};
+use crate::manager::observe::queued;
 
 /// How long to wait for the report that a command was executed before looking again. The slot may
 /// have no room for the file that is watched.
@@ -65,6 +65,8 @@ pub(in crate::manager) struct Follower {
     was_wanted: bool,
     /// Since when its supervisor has been seen not to want it up.
     unwanted_since: Option<Instant>,
+    /// The end that its last death is, unless another command has asked for that death.
+    unclear: Option<FollowEnd>,
     /// What other commands record meanwhile.
     meanwhile: Option<RecordedMeanwhile>,
     /// When to look whether a signal has stopped the supervisor: it could not say so.
@@ -87,6 +89,8 @@ pub(in crate::manager) struct RecordedMeanwhile {
     pub is_another: Box<dyn Fn() -> bool + Send>,
     /// Returns the supervisor if a signal has stopped it.
     pub stopped_supervisor: Box<dyn Fn() -> Option<Pid> + Send>,
+    /// Whether the supervisor is ours, which publishes whether a death was asked for.
+    pub is_ours: bool,
 }
 
 /// A scan that was requested.
@@ -125,6 +129,7 @@ impl Follower {
             was_queued: false,
             was_wanted: false,
             unwanted_since: None,
+            unclear: None,
             meanwhile: None,
             look_at_supervisor: None,
             evidence: None,
@@ -255,62 +260,6 @@ impl Follower {
         }
     }
 
-    fn take_death(&mut self, aim: Aim) -> Option<FollowEnd> {
-        let (was_up, since) = (std::mem::take(&mut self.was_announced), self.up_since.take());
-        let is_old = self.again && !std::mem::replace(&mut self.died, true);
-        // The process of the beginning does not count if it dies of what it was told.
-        if aim == Aim::Supervised || (is_old && !was_up) || (!was_up && since.is_none()) {
-            return None;
-        }
-        // The gateway may have been started again already, so the tally says how it died.
-        let how = self.dir.deaths().last().map(|death| death.how());
-        // The signal reached an attempt that had begun meanwhile, before it became the command.
-        if since.is_none()
-            && self.signalled.take().is_some_and(|sent| how.and_then(WaitStatus::signal) == Some(sent))
-        {
-            return None;
-        }
-        let code = how.and_then(WaitStatus::exit_code);
-        if since.is_none() && code.is_some_and(|code| COMMAND_NOT_REACHED.contains(&code)) {
-            // The next attempt may have removed the text already.
-            return Some(FollowEnd::FailedToStart(self.dir.start_error().or_else(|| code.map(never_ran))));
-        }
-        // A gateway whose command was executed was up, even if it died at once.
-        if aim == Aim::Up && code.is_some() {
-            return Some(FollowEnd::Up(None));
-        }
-        let fail_codes = fail_codes(&self.dir);
-        let fail_code = code.and_then(|code| fail_codes.iter().find(|one| one.code == code));
-        match self.state() {
-            StateName::Failed { reason } => return Some(FollowEnd::Failed(reason)),
-            // The finish script, which reports the failure, may still run.
-            _ if fail_code.is_some_and(|one| one.is_at_once()) => {
-                return Some(FollowEnd::Failed(how.map(|how| how.to_string())));
-            }
-            _ => {}
-        }
-        // Somebody stopped the gateway or the supervisor. That is no failure of the gateway.
-        if self.dir.status().is_ok_and(|status| !status.want_up) {
-            return None;
-        }
-        // Another command has ended it with its signal: what comes next is waited for.
-        let is_another = || self.meanwhile.as_ref().is_some_and(|meanwhile| (meanwhile.is_another)());
-        if how.is_some_and(|how| how.signal().is_some()) && is_another() {
-            return None;
-        }
-        // A refusal that may pass is not yet the end either.
-        let should_run =
-            fail_code.is_some() || code.is_some_and(|code| restart_codes(&self.dir).contains(&code));
-        match aim {
-            // It is unknown whether its command was executed.
-            Aim::Up => Some(FollowEnd::Ended(GatewayEnd { after: None, how })),
-            Aim::Started(_) | Aim::Ready(_) if !should_run => {
-                Some(FollowEnd::Ended(GatewayEnd { after: since.map(|(_, since)| since.elapsed()), how }))
-            }
-            Aim::Supervised | Aim::Started(_) | Aim::Ready(_) | Aim::UpAtLast | Aim::ReadyAtLast => None,
-        }
-    }
-
     /// Returns the end if the aim is reached now.
     fn look(&mut self, aim: Aim) -> Option<FollowEnd> {
         self.due = None;
@@ -318,6 +267,9 @@ impl Follower {
             return self.dir.supervised().unwrap_or(true).then_some(FollowEnd::Supervised);
         }
         let status = self.dir.status().ok()?;
+        if let Some(end) = self.unclear_death(&status) {
+            return Some(end);
+        }
         if self.is_stopped(aim, &status) {
             return Some(FollowEnd::Stopped);
         }
@@ -430,10 +382,10 @@ impl Follower {
             .then(|| FollowEnd::FailedToStart(self.reason()))
     }
 
-    pub(super) fn late(&self, aim: Aim) -> FollowEnd {
+    pub(super) fn late(&mut self, aim: Aim) -> FollowEnd {
         match self.dir.supervised() {
             Ok(false) if aim != Aim::Supervised => FollowEnd::Gone,
-            _ => FollowEnd::TimedOut(self.state()),
+            _ => self.unclear.take().unwrap_or_else(|| FollowEnd::TimedOut(self.state())),
         }
     }
 
@@ -467,18 +419,6 @@ impl Follower {
 /// Returns whether a signal that its supervisor did not send has stopped a process that is up.
 fn is_stopped(status: &Status, pid: Pid) -> bool {
     !status_view::is_paused(status) && is_stopped_by_signal(pid.get())
-}
-
-/// Returns what an exit code of our interpreter means, where it has left no text: a command may end
-/// with the same code at once.
-fn never_ran(code: u8) -> String {
-    let what = match code {
-        127 => "the command does not exist, or has ended so itself",
-        126 => "the command cannot be executed, or has ended so itself",
-        100 => "its slot's `run` says something that cannot be meant",
-        _ => "a step before the command failed, or the command has ended so itself",
-    };
-    format!("exit {code}: {what}")
 }
 
 /// Returns when a process that is up began, according to its status.
