@@ -36,6 +36,21 @@ fn up_in_the_background_returns_when_it_supervises_and_down_ends_it_in_order() {
 }
 
 #[test]
+fn up_in_the_background_returns_when_each_gateway_is_supervised_also_if_it_prints_nothing() {
+    let home = Home::with_script("exec sleep 1000", &[]);
+    // The supervisor takes some at a time.
+    let names: Vec<String> = (0..60).map(|number| format!("g{number}")).collect();
+    for name in &names {
+        home.plant(name);
+    }
+    home.says("up --detach --quiet").ok();
+    let left: Vec<&String> =
+        names.iter().filter(|name| home.slot(name).supervised().ok() != Some(true)).collect();
+    assert_eq!(left, Vec::<&String>::new());
+    home.says("down --json").ok();
+}
+
+#[test]
 fn up_in_the_background_that_cannot_supervise_fails_with_the_reason() {
     let home = Home::with_script("exec sleep 1000", &[]);
     fs::create_dir_all(home.path().join("logs/supervisor.log")).unwrap();

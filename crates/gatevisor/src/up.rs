@@ -4,14 +4,17 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
+use std::time::{Duration, Instant};
 
 use gatevisor_boot::volume::HeldHomeLock;
-use gatevisor_client::ScanDir;
+use gatevisor_client::{RefusalWatch, ScanDir, ServiceDir, wait_supervised};
 use gatevisor_gateways::inspect;
+use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::ProfileAction;
 use gatevisor_sys::environment::{self, DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::{process, signal};
+use gatevisor_wire::name::ServiceName;
 use serde_json::json;
 
 use crate::args;
@@ -21,6 +24,10 @@ use crate::home_claim::HomeClaim;
 use crate::reconcile::ScandirClaim;
 use crate::startup_progress::Ending;
 use crate::{detach, home_claim, out, reconcile, startup_progress, summary, supervise, watch};
+
+/// How long a supervisor in the background may take to take the gateways before nobody waits for it
+/// any longer.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes the slots, forks the process that shows the progress, and becomes the supervisor.
 pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
@@ -93,6 +100,7 @@ fn in_background(
     let pid = detach::supervisor(context, become_it)?;
     // The supervisor has it now.
     drop(home_lock);
+    until_taken(context);
     if context.json {
         out::json(&json!({ "supervisor": pid.as_raw_nonzero().get(), "ok": true }))?;
     } else {
@@ -102,6 +110,22 @@ fn in_background(
         startup_progress::run(context, wanted, others, Ending::Down);
     }
     DONE
+}
+
+/// Waits until the supervisor has taken every gateway or refuses it, so that whoever looks after
+/// this command finds each one supervised.
+fn until_taken(context: &CommandContext) {
+    let manager = &context.manager;
+    let scan = ScanDir::new(manager.scandir());
+    let refusals = RefusalWatch::listen(&scan).ok();
+    let is_refused = |dir: &ServiceDir| {
+        let name = dir.path().file_name().and_then(|name| ServiceName::new(name.as_bytes()).ok());
+        name.is_some_and(|name| scan.refusal(&name).is_some())
+    };
+    let slots = manager.list().unwrap_or_default().into_iter().map(|name| manager.slot(&name));
+    let slots = slots.filter(|slot| !is_refused(slot)).collect();
+    // What is missing then is told by whoever looks.
+    let _ = wait_supervised(&scan, slots, refusals.as_ref(), Instant::now().checked_add(TAKEN_WITHIN));
 }
 
 /// Returns the error of a second `up`, with what is there.
