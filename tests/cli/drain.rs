@@ -107,6 +107,25 @@ fn a_restart_with_drain_waits_until_the_gateway_is_idle_and_status_shows_how_far
 }
 
 #[test]
+fn events_tell_that_a_drain_begins_that_no_work_is_left_and_that_it_is_over() {
+    let home = with_marker();
+    show(&home, "running", 1);
+    let events = home.start(["events", "coder"]);
+    crate::listening::until_subscribed(&events, &home, "coder");
+    let command = started(&home, "gateway drain coder --for 10m");
+    let said = events.until_says("coder draining: by `gateway drain` of ");
+    assert!(!said.contains("drained"), "{said}");
+    show(&home, "draining", 0);
+    events.until_says("coder drained\n");
+    assert!(!events.out().contains("drain over"), "it is kept from new work: {}", events.out());
+    home.says("gateway drain coder --cancel").ok();
+    events.until_says("coder drain over\n");
+    let said = events.out();
+    assert_eq!((said.matches("draining").count(), said.matches("drained").count()), (1, 1), "{said}");
+    command.ended(in_time());
+}
+
+#[test]
 fn the_limit_ends_a_drain_and_names_the_turns_that_are_cut_off() {
     let home = with_marker();
     show(&home, "draining", 3);

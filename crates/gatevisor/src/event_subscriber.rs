@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::engine::Interests;
 use gatevisor_client::{ExecProgress, ScanDir, ServiceDir, StatusError, Subscription};
-use gatevisor_gateways::live;
 use gatevisor_gateways::manager::LookError;
 use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::{drain, live};
 use gatevisor_liveness::Liveness;
 use gatevisor_paths::by_path;
 use gatevisor_slot::start_permits;
@@ -24,6 +24,7 @@ use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
 use rustix::fs::fstat;
 
+use crate::drain_watch::{DrainNews, DrainWatch};
 use crate::exit::{CommandError, Exit};
 use crate::pauses::{Pause, ServiceFilesWatch};
 
@@ -48,6 +49,8 @@ pub enum Happened {
     Live(Liveness),
     /// A command has paused it, or it goes on.
     Pause(Pause),
+    /// Somebody drains it, or does so no more.
+    Drain(DrainNews),
     /// Another event from its supervisor.
     ServiceEvent(ServiceEvent),
 }
@@ -131,6 +134,7 @@ pub struct EventSubscriber {
     /// The watcher's last reports.
     live: BTreeMap<ServiceName, Liveness>,
     files: ServiceFilesWatch,
+    drains: DrainWatch,
     /// Services whose directories were removed, and whose supervision has not ended yet.
     leaving: Vec<(ServiceName, SubscribedService)>,
     /// Whether nothing was received yet. What happened before the scandir was watched wakes nobody.
@@ -145,9 +149,21 @@ impl EventSubscriber {
         })?;
         let subscriptions = BTreeMap::new();
         let (scandir, leaving, live) = (scandir.to_owned(), Vec::new(), BTreeMap::new());
-        let (beside, files, changes) = (None, ServiceFilesWatch::new(), 0);
-        let mut subscriber =
-            Self { scandir, only, watch, beside, subscriptions, changes, live, files, leaving, is_new: true };
+        let (beside, changes) = (None, 0);
+        let (files, drains) = (ServiceFilesWatch::new(), DrainWatch::new(&scandir));
+        let mut subscriber = Self {
+            scandir,
+            only,
+            watch,
+            beside,
+            subscriptions,
+            changes,
+            live,
+            files,
+            drains,
+            leaving,
+            is_new: true,
+        };
         subscriber.begin()?;
         Ok(subscriber)
     }
@@ -229,6 +245,9 @@ impl EventSubscriber {
             for (name, before) in self.queued() {
                 on_event(&name, Happened::Queued(before))?;
             }
+            for (name, news) in self.drained() {
+                on_event(&name, Happened::Drain(news))?;
+            }
             for (name, happened) in self.news() {
                 on_event(&name, happened)?;
             }
@@ -254,13 +273,23 @@ impl EventSubscriber {
                 let pause = self.files.compare(name, is_held(state));
                 news.extend(pause.map(|pause| (name.clone(), Happened::Pause(pause))));
             }
+            // That somebody drains it is told already.
+            let is_told = state == Liveness::Draining && self.drains.is_drained(name);
             if before != Some(state)
+                && !is_told
                 && (is_problem(state) || (state == Liveness::Live && before.is_some_and(is_problem)))
             {
                 news.push((name.clone(), Happened::Live(state)));
             }
         }
         news
+    }
+
+    /// Returns what is new of drains, of the services with a subscription.
+    fn drained(&mut self) -> Vec<(ServiceName, DrainNews)> {
+        let news = self.drains.news().into_iter();
+        let named = news.filter_map(|(name, news)| Some((ServiceName::new(name.as_bytes()).ok()?, news)));
+        named.filter(|(name, _)| self.subscriptions.contains_key(name)).collect()
     }
 
     /// Returns the starts that have begun to wait for their turn, each with the number of starts
@@ -285,6 +314,8 @@ impl EventSubscriber {
         let moved = WatchFlags::MOVED_TO | flags;
         let _ = by_path::watch(&self.watch, live::directory(&self.scandir), moved);
         let _ = by_path::watch(&self.watch, self.scandir.join(start_permits::DIRECTORY), moved);
+        // A record that is removed tells something, too.
+        let _ = by_path::watch(&self.watch, drain::directory(&self.scandir), moved | WatchFlags::DELETE);
         let services = ScanDir::new(&self.scandir).services().map_err(|error| {
             CommandError::new(
                 Exit::System,

@@ -2,6 +2,7 @@
 
 use anstyle::AnsiColor;
 use gatevisor_client::ServiceDir;
+use gatevisor_gateways::drain;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::Liveness;
 use gatevisor_wire::event::ServiceEvent;
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use crate::args::Choice;
 use crate::context::CommandContext;
+use crate::drain_watch::DrainNews;
 use crate::event_subscriber::{EventSubscriber, Happened};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::out::{self, Text};
@@ -47,6 +49,9 @@ fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Re
     // The event does not tell that the kernel killed it.
     let dir = ServiceDir::new(context.manager.scandir().join(name.to_string()));
     let cause = matches!(happened, Happened::ServiceEvent(ServiceEvent::Died)).then(|| cause(&dir)).flatten();
+    let is_begun = happened == Happened::Drain(DrainNews::Begun);
+    let drained = || drain::words_of(context.manager.scandir(), &name.to_string());
+    let cause = cause.or_else(|| is_begun.then(drained).flatten());
     let queued = if let Happened::Queued(before) = happened { Some(before) } else { None };
     if context.json {
         return out::json(&json!({
@@ -117,6 +122,9 @@ fn words(happened: Happened) -> (&'static str, AnsiColor, Option<ServiceEvent>) 
         Happened::Live(state) => (state.word(), live_colour(state), None),
         Happened::Pause(Pause::Paused) => ("paused", AnsiColor::Yellow, None),
         Happened::Pause(Pause::Continued) => ("continued", AnsiColor::Green, None),
+        Happened::Drain(DrainNews::Begun) => ("draining", AnsiColor::Yellow, None),
+        Happened::Drain(DrainNews::Idle) => ("drained", AnsiColor::Yellow, None),
+        Happened::Drain(DrainNews::Over) => ("drain over", AnsiColor::Green, None),
         Happened::ServiceEvent(event) => {
             let (word, colour) = words_of(event);
             (word, colour, Some(event))

@@ -24,6 +24,7 @@ mod doctor;
 mod down;
 mod drain;
 mod drain_wait;
+mod drain_watch;
 mod each;
 mod enter;
 mod event_subscriber;

@@ -25,4 +25,4 @@ pub use leftover::{CancelledDrain, cancel};
 pub(crate) use leftover::{forget_all, undo_left, undo_marker};
 pub use record::{DrainThen, directory};
 pub(crate) use report::DrainReader;
-pub use report::DrainReport;
+pub use report::{DrainReport, recorded, words_of};

@@ -2,6 +2,8 @@
 //!
 //! *Does not live here:* carrying it out.
 
+use std::path::Path;
+
 use gatevisor_liveness::DrainStage;
 use gatevisor_sys::clock::monotonic_ms;
 use serde::Serialize;
@@ -68,6 +70,25 @@ fn ours(records: &DrainRecords, name: &ProfileName, pid: i32) -> Option<DrainRep
         until: Some(record.until),
         reason: record.reason,
     })
+}
+
+/// Returns the services of a scandir that are drained, and whether each has no work left. That
+/// includes a drain whose owner has ended, until it is undone.
+pub fn recorded(scandir: &Path) -> Vec<(String, bool)> {
+    let Some(records) = DrainRecords::open(scandir) else { return Vec::new() };
+    let stage = |service: String| Some((records.read(&service)?.stage, service));
+    let all = records.services().into_iter().filter_map(stage);
+    all.map(|(stage, service)| (service, stage == DrainStage::Idle.word())).collect()
+}
+
+/// Returns who drains a service, and what follows, in words.
+pub fn words_of(scandir: &Path, service: &str) -> Option<String> {
+    let record = DrainRecords::open(scandir)?.read(service)?;
+    let then = match &*record.then {
+        "nothing" => String::new(),
+        then => format!(", then {then}"),
+    };
+    Some(format!("by {}{then}", record.by))
 }
 
 /// Returns the drain that another program has asked for.
