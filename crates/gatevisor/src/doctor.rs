@@ -16,6 +16,7 @@ use crate::args::Common;
 use crate::container_scandir::CONTAINER_SCANDIR;
 use crate::context::{CommandContext, told_elsewhere};
 use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::home_claim::other_supervisor;
 use crate::out::{self, DIM, Text, colour};
 use crate::{takeover, watch};
 
@@ -44,6 +45,7 @@ pub fn settings<'a>(
         become_owner(uid, gid)?;
     }
     let keepers = [takeover::NAME, watch::NAME];
+    let lost = seen.is_nowhere().then(|| other_supervisor(context)).flatten();
     Ok(DoctorSettings {
         manager,
         caller: caller(context, common),
@@ -51,6 +53,7 @@ pub fn settings<'a>(
         is_container,
         keepers,
         seen,
+        lost: lost.filter(|other| other.is_lost).map(|other| other.pid),
     })
 }
 

@@ -123,18 +123,22 @@ fn judged(found: Result<FoundSupervisor, LookError>, unwatched: Option<String>) 
     let (healthy, pid, reason) = match found {
         Err(unseen) => (None, None, Some(CommandError::from(unseen).message)),
         Ok(FoundSupervisor::Nowhere) => (Some(false), None, Some("no supervisor is running".to_owned())),
-        Ok(FoundSupervisor::Here(Some(pid))) if is_stopped(pid) => {
-            (Some(false), Some(pid), Some("the supervisor is stopped by a signal".to_owned()))
+        Ok(FoundSupervisor::Here(pid)) => {
+            let why = pid.and_then(why_it_does_nothing);
+            (Some(why.is_none()), pid, why.map(str::to_owned))
         }
-        Ok(FoundSupervisor::Here(pid)) => (Some(true), pid, None),
     };
     SupervisorHealth { healthy, pid: pid.map(Pid::get), reason, unwatched }
 }
 
-/// Returns whether a process has been stopped, by a signal or by a debugger, or has ended without
-/// being reaped.
-fn is_stopped(pid: Pid) -> bool {
-    gatevisor_sys::proc::state(pid.get()).is_some_and(|state| "TtZX".contains(state))
+/// Returns why a supervisor does nothing, as far as the kernel tells.
+fn why_it_does_nothing(pid: Pid) -> Option<&'static str> {
+    match gatevisor_sys::proc::state(pid.get())? {
+        'T' => Some("the supervisor is stopped by a signal"),
+        't' => Some("a debugger holds the supervisor"),
+        'Z' | 'X' => Some("the supervisor has ended"),
+        _ => None,
+    }
 }
 
 /// Judges gateways: those that are chosen, or all that should run.

@@ -141,7 +141,7 @@ fn refuse_if_it_runs(
     if let Some(pid) = left.iter().filter_map(|left| left.service.supervisor).find(is_of_this_home) {
         return taken(format!(
             "process {pid} supervises this home, although its lock `{}` was removed or replaced, and its \
-             scandir {scandir}, too; `kill {pid}` ends it and its gateways in order",
+             scandir {scandir}, too; `gatevisor --home {root} down` ends it and its gateways in order",
             lock.display()
         ));
     }

@@ -57,6 +57,9 @@ pub struct DoctorSettings<'a> {
     pub keepers: [&'a str; 2],
     /// What was seen of the supervisor.
     pub seen: SeenSupervisor,
+    /// The supervisor of the home that has lost this scandir, if one was found although the lock of
+    /// the home does not name it.
+    pub lost: Option<i32>,
 }
 
 /// What is seen of the supervisor of a scandir.
@@ -83,6 +86,11 @@ impl SeenSupervisor {
         let program = scan.program().filter(|_| is_supervised);
         let pid = scan.holder().filter(|_| is_supervised).map(gatevisor_wire::Pid::get);
         Self { presence, program, pid }
+    }
+
+    /// Returns whether it is known that no supervisor runs on the scandir.
+    pub const fn is_nowhere(&self) -> bool {
+        matches!(self.presence, Presence::NoScandir | Presence::Unsupervised)
     }
 }
 
@@ -243,8 +251,9 @@ fn supervision(settings: &DoctorSettings<'_>, services: &[ServiceFact]) -> Super
     let command = if settings.is_container { process::words(1) } else { Vec::new() };
     Supervision {
         unwatched: unwatched(settings.manager.scandir(), services),
-        lost: lost_supervisor(settings.manager.home().root()).filter(|_| !is_supervised),
-        stopped: pid.filter(|pid| proc::state(*pid).is_some_and(|state| "Tt".contains(state))),
+        lost: lost_supervisor(settings.manager.home().root()).or(settings.lost).filter(|_| !is_supervised),
+        // As all commands see it: one that a debugger holds may go on at any time.
+        stopped: pid.filter(|pid| proc::is_stopped_by_signal(*pid)),
         scandir: settings.manager.scandir().to_owned(),
         presence,
         program,
