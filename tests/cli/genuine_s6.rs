@@ -25,21 +25,47 @@ fn under_s6() -> (Home, fs::File) {
     home.profile("coder");
     let lines = waiting::fifo(&home.profile_dir("coder").join("lines"));
     rustix::fs::fcntl_setfl(&lines, rustix::fs::OFlags::empty()).unwrap();
+    supervise_with_s6(&mut home);
+    home.says("gateway start coder").ok();
+    (home, lines)
+}
+
+/// Has s6-svscan supervise the scandir of a home.
+fn supervise_with_s6(home: &mut Home) {
     fs::create_dir_all(home.scandir()).unwrap();
     let ours = home.command(["up"]);
     let mut command = Command::new("s6-svscan");
     command.arg(home.scandir()).env("HTTP_AGENT_HOME", home.path());
-    for (name, value) in ours.get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
+    command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let supervisor = home.spawn(command);
     home.adopt(supervisor);
     let scandir = gatevisor_client::ScanDir::new(home.scandir());
     waiting::polled("s6-svscan", || scandir.running().unwrap().then_some(()));
-    home.says("gateway start coder").ok();
-    (home, lines)
+}
+
+#[test]
+fn a_command_that_was_never_executed_is_never_ready_under_s6_with_a_probe_or_without() {
+    let default = "[\"/bin/sh\", \"${AGENT_SCRIPT}\", \"default\", \"{profile-home}\"]";
+    let named = "[\"/bin/sh\", \"${AGENT_SCRIPT}\", \"{profile}\", \"{profile-home}\"]";
+    let ready = "ready = { http = \"http://127.0.0.1:${PORT:-8700}/\", interval-ms = 50 }\nstop-timeout-ms";
+    for probe in [None, Some(("stop-timeout-ms", ready))] {
+        let missing = [(default, "[\"/nonexistent\"]"), (named, "[\"/nonexistent\"]")];
+        let mut home = Home::with_script("", &missing.into_iter().chain(probe).collect::<Vec<_>>());
+        home.profile("coder");
+        supervise_with_s6(&mut home);
+        home.says("gateway register coder").ok();
+        let events = home.start(["events", "coder"]);
+        crate::listening::until_subscribed(&events, &home, "coder");
+        for line in
+            ["gateway start coder --timeout 60", "gateway restart coder --timeout 60", "wait coder --ready"]
+        {
+            let ran = home.says(line);
+            assert_eq!(ran.code, Some(1), "{line}: {ran:?}");
+            assert_eq!(home.report("coder")["ready"], false, "{line}");
+        }
+        events.until_says("coder failed to start");
+        assert!(!events.out().contains("coder ready"), "{}", events.out());
+    }
 }
 
 #[test]

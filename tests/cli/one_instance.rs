@@ -328,8 +328,7 @@ fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
     home.kill_supervisor();
     let named = format!("coder (process {pid})");
     let said = home.says("down").refused(1);
-    let how =
-        format!("left what still runs: {named}; `gatevisor up` ends that and starts the gateways again");
+    let how = format!("left what still runs: {named}; `gatevisor up` ends the gateways' own processes (with");
     assert!(said.contains(&how) && said.contains(&format!("`kill {pid}` only ends it")), "{said}");
     let doctor = home.says("doctor").out;
     assert!(doctor.contains(&format!("what it left still runs: {named}")), "{doctor}");
@@ -353,6 +352,14 @@ fn a_supervisor_whose_scandir_was_removed_is_named_everywhere_and_down_ends_it()
             let _ = std::fs::remove_dir_all(&files);
             (!files.exists()).then_some(())
         });
+    });
+}
+
+#[test]
+fn a_supervisor_whose_scandir_and_lock_were_removed_is_named_everywhere_and_down_ends_it() {
+    down_after(|home| {
+        std::fs::remove_file(home.path().join(".gatevisor.lock")).unwrap();
+        std::fs::rename(home.scandir(), home.beside("moved")).unwrap();
     });
 }
 

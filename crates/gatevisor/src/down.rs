@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use gatevisor_client::ScanDir;
+use gatevisor_gateways::agent::Survivors;
 use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect;
 use gatevisor_gateways::manager::{STOPPED_FOR, ScandirManager};
@@ -124,11 +125,20 @@ fn nobody(context: &CommandContext) -> Outcome {
         Exit::No,
         format!(
             "no supervisor was running, but one that was killed left what still runs: {}; `gatevisor up` ends \
-             that and starts the gateways again, and `kill {}` only ends it",
+             {} and starts the gateways again, and `kill {}` only ends it",
             named.join(", "),
+            what_up_ends(manager.agent().gateway.survivors),
             pids.join(" ")
         ),
     ))
+}
+
+/// Returns what the next supervisor ends of what a killed one left, in words.
+const fn what_up_ends(survivors: Survivors) -> &'static str {
+    match survivors {
+        Survivors::Kill => "that",
+        Survivors::Keep => "the gateways' own processes (with `survivors = \"keep\"`, not what they started)",
+    }
 }
 
 /// On Ctrl-C, says that the supervisor goes on.
