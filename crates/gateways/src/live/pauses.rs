@@ -4,8 +4,8 @@
 //!
 //! A supervisor that has paused a process believes until the next command that it is paused. If
 //! somebody continues the process by hand, and a signal stops it later, nothing in the status tells
-//! that from the pause. So a process that goes on is noticed here, and the supervisor is told, which
-//! is right for all who read its status.
+//! that from the pause. So a process that goes on is noticed here, and the supervisor is told,
+//! which is right for all who read its status.
 
 use std::collections::BTreeMap;
 

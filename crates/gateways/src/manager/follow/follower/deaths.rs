@@ -72,7 +72,12 @@ impl Follower {
                 return None;
             }
         };
-        // Only the next start shows whether another command has asked for this death.
+        self.unless_asked_for(end)
+    }
+
+    /// Returns this end unless another command may have asked for it, which only the next start
+    /// shows.
+    fn unless_asked_for(&mut self, end: FollowEnd) -> Option<FollowEnd> {
         if self.meanwhile.as_ref().is_some_and(|meanwhile| meanwhile.is_ours) {
             self.unclear = Some(end);
             return None;
