@@ -73,4 +73,5 @@ mod up;
 mod usage;
 mod variables;
 mod watching;
+mod web;
 mod windows;

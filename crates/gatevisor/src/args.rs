@@ -6,9 +6,11 @@ mod agents;
 mod alerts;
 mod drain;
 mod import;
+mod incidents;
 mod metrics;
 mod profile;
 mod times;
+mod web;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,9 +22,11 @@ pub use agents::AgentsCommand;
 pub use alerts::AlertsCommand;
 pub use drain::{DrainOptions, DrainedControl, RestartOptions, ThenOption};
 pub use import::Import;
+pub use incidents::Incidents;
 pub use metrics::MetricsOptions;
 pub use profile::{EnvCommand, NewVariables, ProfileCommand};
 use times::{seconds, window};
+pub use web::WebOptions;
 
 /// One static program that brings up, watches and keeps every gateway of your AI agents
 #[derive(Debug, Parser)]
@@ -195,6 +199,12 @@ pub enum CliCommand {
     /// docs/guides/alerts.md has examples.
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    /// Serve a page and an API with which browsers and programs watch and control the gateways
+    ///
+    /// It runs with the rights of the owner of the home. At the first start it prints a link to log
+    /// in; later `gatevisor web --link` prints one.
+    #[command(after_help = "Example: gatevisor web --listen 127.0.0.1:9466")]
+    Web(WebOptions),
     /// Make a home from the file of another supervisor
     ///
     /// FILE is pm2's `dump.pm2` or `ecosystem.config.json`, or supervisord's `supervisord.conf`.
@@ -435,23 +445,6 @@ pub struct Logs {
     /// Print every byte as it was written, control characters for terminals included
     #[arg(long)]
     pub raw: bool,
-}
-
-/// Which evidence.
-#[derive(Debug, Args)]
-pub struct Incidents {
-    /// Which gateways; all by default.
-    #[command(flatten)]
-    pub choice: Choice,
-    /// Print what was collected
-    #[arg(long, value_name = "TIME-NAME", conflicts_with_all = ["names", "all", "failed", "unresponsive", "collect"])]
-    pub show: Option<String>,
-    /// Collect evidence about gateways that are up, now; they go on as they are
-    #[arg(long)]
-    pub collect: bool,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", requires = "collect", default_value = "somebody asked for it")]
-    pub reason: String,
 }
 
 /// What can be done with the names of s6's tools.

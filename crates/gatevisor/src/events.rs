@@ -1,5 +1,7 @@
 //! `gatevisor events`: prints the events of services as they happen.
 
+use std::time::Duration;
+
 use anstyle::AnsiColor;
 use gatevisor_client::ServiceDir;
 use gatevisor_gateways::drain;
@@ -8,30 +10,25 @@ use gatevisor_liveness::Liveness;
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::Choice;
 use crate::context::CommandContext;
 use crate::drain_watch::DrainNews;
 use crate::event_subscriber::{EventSubscriber, Happened};
-use crate::exit::{CommandError, Exit, Outcome};
+use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, Text};
 use crate::pauses::Pause;
 use crate::served_watch::{ServedChange, ServedWatch};
 use crate::status;
 
+/// How often it is looked whether the supervisor still runs.
+const SUPERVISOR_EVERY: Duration = Duration::from_secs(2);
+
 /// Prints events until the reader goes or somebody presses Ctrl-C.
 pub fn run(context: &CommandContext, choice: &Choice) -> Outcome {
     let only = status::only(context, choice)?;
-    if !context.supervisor_running()? {
-        return Err(CommandError::new(
-            Exit::NotSupervised,
-            format!(
-                "no supervisor is running on `{}`; `gatevisor up` starts one",
-                context.manager.scandir().display()
-            ),
-        ));
-    }
+    require_supervisor(context)?;
     let mut served = ServedWatch::new(&context.manager, only.clone());
     let mut subscriber = EventSubscriber::open(context.manager.scandir(), only)?;
     subscriber.wake_on(served.descriptor());
@@ -43,28 +40,75 @@ pub fn run(context: &CommandContext, choice: &Choice) -> Outcome {
     }
 }
 
-fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Result<(), CommandError> {
-    let profile = ProfileName::of_service(name.as_bytes());
-    let (word, colour, event) = words(happened);
+/// Calls `on_object` with the object of each event, as long as a supervisor runs.
+pub fn objects(context: &CommandContext, on_object: &mut dyn FnMut(Value)) -> Outcome {
+    require_supervisor(context)?;
+    let mut served = ServedWatch::new(&context.manager, Vec::new());
+    let mut subscriber = EventSubscriber::open(context.manager.scandir(), Vec::new())?;
+    subscriber.wake_on(served.descriptor());
+    while context.supervisor_running()? {
+        subscriber.receive(Some(SUPERVISOR_EVERY), |name, happened| {
+            on_object(object(context, name, happened));
+            Ok(())
+        })?;
+        for (profile, change) in served.take() {
+            on_object(served_object(&profile, change));
+        }
+    }
+    DONE
+}
+
+fn require_supervisor(context: &CommandContext) -> Result<(), CommandError> {
+    if !context.supervisor_running()? {
+        return Err(CommandError::new(
+            Exit::NotSupervised,
+            format!(
+                "no supervisor is running on `{}`; `gatevisor up` starts one",
+                context.manager.scandir().display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Returns an event as a JSON object.
+fn object(context: &CommandContext, name: &ServiceName, happened: Happened) -> Value {
+    let (word, _, event) = words(happened);
+    let (cause, queued) = details(context, name, happened);
+    json!({
+        "cause": cause,
+        "queued": queued,
+        "served": null,
+        "time": Timestamp::now().to_string(),
+        "service": name.to_string(),
+        "profile": ProfileName::of_service(name.as_bytes()).as_ref().map(ProfileName::as_str),
+        "event": word,
+        "byte": event.map(|event| char::from(event.byte()).to_string()),
+    })
+}
+
+/// Returns the cause of a death, and the number of starts before one that waits.
+fn details(
+    context: &CommandContext,
+    name: &ServiceName,
+    happened: Happened,
+) -> (Option<String>, Option<usize>) {
     // The event does not tell that the kernel killed it.
     let dir = ServiceDir::new(context.manager.scandir().join(name.to_string()));
     let cause = matches!(happened, Happened::ServiceEvent(ServiceEvent::Died)).then(|| cause(&dir)).flatten();
     let is_begun = happened == Happened::Drain(DrainNews::Begun);
     let drained = || drain::words_of(context.manager.scandir(), &name.to_string());
     let cause = cause.or_else(|| is_begun.then(drained).flatten());
-    let queued = if let Happened::Queued(before) = happened { Some(before) } else { None };
+    (cause, if let Happened::Queued(before) = happened { Some(before) } else { None })
+}
+
+fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Result<(), CommandError> {
     if context.json {
-        return out::json(&json!({
-            "cause": cause,
-            "queued": queued,
-            "served": null,
-            "time": Timestamp::now().to_string(),
-            "service": name.to_string(),
-            "profile": profile.as_ref().map(ProfileName::as_str),
-            "event": word,
-            "byte": event.map(|event| char::from(event.byte()).to_string()),
-        }));
+        return out::json(&object(context, name, happened));
     }
+    let profile = ProfileName::of_service(name.as_bytes());
+    let (word, colour, _) = words(happened);
+    let (cause, queued) = details(context, name, happened);
     let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
     let before = queued.map(|before| format!("{before} before it"));
     line(&shown, (word, colour), cause.or(before))
@@ -76,25 +120,36 @@ fn print_served(
     profile: &ProfileName,
     change: ServedChange,
 ) -> Result<(), CommandError> {
-    let (word, colour, pid, cause) = match change {
-        ServedChange::Served(pid) => ("served", AnsiColor::Green, Some(pid), None),
-        ServedChange::NotServed(why) => ("not served", AnsiColor::Yellow, None, why),
-    };
-    let by = ProfileName::root();
     if context.json {
-        return out::json(&json!({
-            "cause": cause,
-            "queued": null,
-            "served": pid.map(|pid| json!({ "by": by, "pid": pid })),
-            "time": Timestamp::now().to_string(),
-            "service": profile.service_entry(),
-            "profile": profile,
-            "event": word,
-            "byte": null,
-        }));
+        return out::json(&served_object(profile, change));
     }
+    let (word, colour, pid, cause) = served_words(change);
+    let by = ProfileName::root();
     let by = pid.map(|pid| format!("by {by} (pid {pid})"));
     line(profile.as_str(), (word, colour), cause.or(by))
+}
+
+/// Returns the word for such an event, its colour, the process that serves, and why none does.
+fn served_words(change: ServedChange) -> (&'static str, AnsiColor, Option<i32>, Option<String>) {
+    match change {
+        ServedChange::Served(pid) => ("served", AnsiColor::Green, Some(pid), None),
+        ServedChange::NotServed(why) => ("not served", AnsiColor::Yellow, None, why),
+    }
+}
+
+fn served_object(profile: &ProfileName, change: ServedChange) -> Value {
+    let (word, _, pid, cause) = served_words(change);
+    let by = ProfileName::root();
+    json!({
+        "cause": cause,
+        "queued": null,
+        "served": pid.map(|pid| json!({ "by": by, "pid": pid })),
+        "time": Timestamp::now().to_string(),
+        "service": profile.service_entry(),
+        "profile": profile,
+        "event": word,
+        "byte": null,
+    })
 }
 
 /// Prints a line for people.

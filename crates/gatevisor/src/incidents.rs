@@ -158,7 +158,7 @@ fn show(context: &CommandContext, id: &str) -> Outcome {
 }
 
 /// Returns the text of a part. A part that somebody else has put there may be long, so it is cut.
-fn text_of(path: &Path) -> io::Result<String> {
+pub fn text_of(path: &Path) -> io::Result<String> {
     let file = File::from(by_path::open(path, OFlags::RDONLY | OFlags::NOFOLLOW)?);
     let mut bytes = Vec::new();
     file.take(incidents::PART_BYTES as u64).read_to_end(&mut bytes)?;

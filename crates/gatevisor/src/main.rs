@@ -4,7 +4,8 @@
 //! printing (`out`, `logs`); the order of a container's boot (`init`), and what needs several
 //! crates at once: the long-lived processes beside a supervisor (`takeover`, `live`, `alerts`), the
 //! stream of all events (`event_subscriber`, `served_watch`), the live view (`top`), waiting for
-//! drains (`drain_wait`), the machine's service manager (`host_service`).
+//! drains (`drain_wait`), the machine's service manager (`host_service`), the answers to a browser
+//! (`web`).
 //! *Does not live here:* supervision, profiles, slots and logs; each crate has its own header.
 //!
 //! *May depend on it:* nothing; it is the binary.
@@ -73,6 +74,7 @@ mod up;
 mod usage_error;
 mod wait;
 mod watch;
+mod web;
 mod withdrawal;
 
 use std::ffi::OsString;
@@ -180,11 +182,15 @@ fn run(cli: Cli) -> Outcome {
         _ => MissingHome::IsRefused,
     };
     let begins_processes = matches!(cli.command, CliCommand::Up(_));
-    if !begins_processes {
+    // A server goes on for long, and the commands that answer for it keep their own lists.
+    if !begins_processes && !matches!(cli.command, CliCommand::Web(_)) {
         refused::keep();
         inotify::keep_dropped();
     }
     let context = CommandContext::new(&cli.common, missing, begins_processes)?;
+    if let CliCommand::Web(options) = &cli.command {
+        return web::run(context, options);
+    }
     let is_memorable = matches!(
         cli.command,
         CliCommand::Reconcile { dry_run: false }
@@ -260,6 +266,7 @@ fn perform(context: &CommandContext, command: CliCommand, common: &args::Common)
         | CliCommand::S6 { .. }
         | CliCommand::Init { .. }
         | CliCommand::AsOwner { .. }
+        | CliCommand::Web(_)
         | CliCommand::GiveBack { .. } => exit::DONE,
     }
 }

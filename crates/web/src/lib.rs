@@ -1,6 +1,6 @@
 //! The HTTP server of Gatevisor.
 //!
-//! *Lives here:* listening, who may ask, and the routes.
+//! *Lives here:* listening, who may ask, the routes, and the page for operators (`site`).
 //! *Does not live here:* what is answered, which the binary hands in.
 //!
 //! *May depend on it:* the binary alone.
@@ -8,6 +8,12 @@
 
 mod access;
 mod server;
+mod site;
 
 pub use access::{Access, TokenError};
 pub use server::{MetricsRequest, MetricsText, Responder, ServeError, serve};
+pub use site::{
+    ActionRequest, Answer, Answerer, Backend, DrainRequest, GatewayAction, Keys, Lines, LogPick,
+    ProfileRequest, Role, SESSION_SECONDS, SiteOptions, SiteQuestion, SiteRefusal, Then, same_secret,
+    serve_site,
+};

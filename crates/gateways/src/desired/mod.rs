@@ -63,6 +63,9 @@ impl fmt::Display for Desired {
     }
 }
 
+/// The variable by which a server that calls this program says which server it is.
+pub const THROUGH_VARIABLE: &str = "GATEVISOR_THROUGH";
+
 /// Who set a desired state, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -81,13 +84,16 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Returns the provenance of what this process does; `command` names it.
+    /// Returns the provenance of what this process does; `command` names it. If a server called it,
+    /// that is said before the command.
     pub fn here(command: &str) -> Self {
+        let through = std::env::var(THROUGH_VARIABLE).ok().filter(|through| is_word(through));
+        let command = through.map_or_else(|| command.to_owned(), |through| format!("{through}: {command}"));
         let uid = user::caller();
         let login_uid = login_uid(uid, user::login(), std::env::var_os(SUDO_UID).as_deref());
         let user = user::lookup_uid(uid)
             .map_or_else(|_| uid.to_string(), |user| String::from_utf8_lossy(&user.name).into_owned());
-        Self { uid, user, command: bounded(command), pid: std::process::id(), login_uid }
+        Self { uid, user, command: bounded(&command), pid: std::process::id(), login_uid }
     }
 }
 
@@ -177,6 +183,11 @@ impl fmt::Display for DesiredOrigin {
         }
         self.desired_reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
     }
+}
+
+/// Returns whether a text is a short plain word.
+fn is_word(text: &str) -> bool {
+    (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
 /// Returns the text, cut to [`MAX_TEXT`] bytes.

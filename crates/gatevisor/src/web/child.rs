@@ -1,0 +1,210 @@
+//! This program as a process of its own, which answers as it answers everybody.
+//!
+//! *Lives here:* starting it, and reading what it prints within bounds.
+//! *Does not live here:* its words (`answers`).
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gatevisor_gateways::desired::THROUGH_VARIABLE;
+use gatevisor_web::Lines;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::context::CommandContext;
+
+/// The most bytes of an answer.
+const OUTPUT_BYTES: usize = 16 << 20;
+/// The most bytes of messages that are kept.
+const MESSAGE_BYTES: usize = 64 << 10;
+/// The most bytes of a line of a log.
+const LINE_BYTES: u64 = 1 << 20;
+
+/// This program, and the words that every call of it begins with.
+#[derive(Debug, Clone)]
+pub struct OwnProgram {
+    program: PathBuf,
+    words: Vec<OsString>,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` if it was killed, for example because it took too long.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub out: String,
+    /// Its messages.
+    pub err: String,
+}
+
+impl OwnProgram {
+    /// Returns this program for the subject of this command.
+    pub fn new(context: &CommandContext) -> Self {
+        let options = ["--home", "--scandir", "--agent"].into_iter().map(OsString::from);
+        let pairs = options.zip(context.words()).flat_map(|(option, value)| [option, value]);
+        let words = pairs.chain(["--json".into()]).collect();
+        Self { program: context.program.clone(), words }
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.words).args(words).env(THROUGH_VARIABLE, "web");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Calls it with these words and this input, and waits for its end. It is killed after
+    /// `timeout`.
+    pub fn call<S: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+        input: Option<&str>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Ended> {
+        let mut command = self.command(words);
+        if input.is_some() {
+            command.stdin(Stdio::piped());
+        }
+        let mut child = command.spawn()?;
+        if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+            // If it does not read its input, it says why.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let read = Reading::of(&mut child, timeout).and_then(Reading::run);
+        if !matches!(read, Ok((_, _, true))) {
+            let _ = child.kill();
+        }
+        let status = child.wait()?;
+        let (out, err, _) = read?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Ended { code: status.code(), out: text(out), err: text(err) })
+    }
+
+    /// Calls it with these words, and returns the lines that it prints.
+    pub fn follow<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> io::Result<ChildLines> {
+        let mut child = self.command(words).stderr(Stdio::null()).spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let process = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())).transpose();
+        if let (Ok(Some(process)), Some(out)) = (process, child.stdout.take()) {
+            return Ok(ChildLines { child, process, out: BufReader::new(out) });
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(io::Error::other("its process cannot be watched"))
+    }
+}
+
+/// What a process prints, up to a time.
+struct Reading<'a> {
+    out: Option<&'a mut (dyn ReadFd + 'a)>,
+    err: Option<&'a mut (dyn ReadFd + 'a)>,
+    until: Option<Instant>,
+}
+
+trait ReadFd: Read + AsFd {}
+impl<T: Read + AsFd> ReadFd for T {}
+
+impl<'a> Reading<'a> {
+    fn of(child: &'a mut Child, timeout: Option<Duration>) -> io::Result<Self> {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let missing = || io::Error::other("it has no output");
+        let out = child.stdout.as_mut().ok_or_else(missing)?;
+        let err = child.stderr.as_mut().ok_or_else(missing)?;
+        Ok(Self { out: Some(out), err: Some(err), until })
+    }
+
+    /// Returns both outputs, and whether they came to their ends in time and within bounds.
+    fn run(mut self) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        while self.out.is_some() || self.err.is_some() {
+            let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) || out.len() > OUTPUT_BYTES {
+                return Ok((out, err, false));
+            }
+            let [from_out, from_err] = self.wait(left)?;
+            if from_out {
+                read_some(&mut self.out, &mut out, usize::MAX)?;
+            }
+            if from_err {
+                read_some(&mut self.err, &mut err, MESSAGE_BYTES)?;
+            }
+        }
+        Ok((out, err, true))
+    }
+
+    /// Waits until something can be read, and returns from where.
+    fn wait(&self, left: Option<Duration>) -> io::Result<[bool; 2]> {
+        let sources = [self.out.as_deref(), self.err.as_deref()];
+        let mut fds: Vec<PollFd<'_>> = sources
+            .iter()
+            .flatten()
+            .map(|source| PollFd::from_borrowed_fd(source.as_fd(), PollFlags::IN))
+            .collect();
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut polled = fds.iter().map(|fd| !fd.revents().is_empty());
+        Ok(sources.map(|source| source.is_some() && polled.next().unwrap_or(false)))
+    }
+}
+
+/// Reads what is there, and keeps at most so much of it. At the end, the source is left out.
+fn read_some(
+    source: &mut Option<&mut (dyn ReadFd + '_)>,
+    bytes: &mut Vec<u8>,
+    most: usize,
+) -> io::Result<()> {
+    let Some(from) = source else { return Ok(()) };
+    let mut buffer = [0; 16 << 10];
+    match from.read(&mut buffer) {
+        Ok(0) => *source = None,
+        Ok(read) => {
+            let kept = read.min(most.saturating_sub(bytes.len()));
+            bytes.extend_from_slice(buffer.get(..kept).unwrap_or_default());
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The lines of a process. It ends when nobody wants them any more.
+#[derive(Debug)]
+pub struct ChildLines {
+    child: Child,
+    process: OwnedFd,
+    out: BufReader<ChildStdout>,
+}
+
+impl Lines for ChildLines {
+    fn next_line(&mut self) -> io::Result<Option<String>> {
+        let mut bytes = Vec::new();
+        (&mut self.out).take(LINE_BYTES).read_until(b'\n', &mut bytes)?;
+        // A line that is cut off is no object, and ends the stream.
+        let is_whole = bytes.pop() == Some(b'\n');
+        Ok(is_whole.then(|| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn stopper(&self) -> Box<dyn FnOnce() + Send> {
+        let process = self.process.try_clone();
+        Box::new(move || {
+            if let Ok(process) = process {
+                let _ = pidfd_send_signal(&process, Signal::KILL);
+            }
+        })
+    }
+}
+
+impl Drop for ChildLines {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

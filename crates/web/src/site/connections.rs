@@ -1,0 +1,195 @@
+//! Connections: how many, and how long nothing may come of them.
+//!
+//! *Lives here:* accepting at an address or a socket. *Does not live here:* what is answered.
+//!
+//! A stream of events may stay open, so a connection has no time limit of its own. But whoever does
+//! not read what is sent is cut off.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::time::{Sleep, sleep};
+
+/// The most connections at once; others wait.
+const CONNECTIONS: usize = 512;
+/// The time for the head of a request, and between two requests.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// The most bytes of the head of a request.
+const HEAD_BYTES: usize = 32 << 10;
+/// Whoever reads nothing for so long, although something is there, is cut off.
+const UNREAD_TIME: Duration = Duration::from_secs(30);
+/// The time before another attempt if no connection can be accepted, for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the server can be reached.
+#[derive(Debug)]
+pub enum Listener {
+    /// At an address.
+    Tcp(TcpListener),
+    /// At a socket in the file system.
+    Unix(UnixListener),
+}
+
+/// Answers everybody who connects.
+pub async fn accept_all(listener: Listener, routes: Router) -> Infallible {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
+        let accepted = match &listener {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                // Otherwise a small message waits for the client's word about the one before.
+                let _ = stream.set_nodelay(true);
+                Boxed(Box::pin(stream))
+            }),
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Boxed(Box::pin(stream))),
+        };
+        let Ok(stream) = accepted else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        let routes = routes.clone();
+        tokio::spawn(async move {
+            attend(stream, routes, UNREAD_TIME).await;
+            drop(place);
+        });
+    }
+}
+
+/// Answers what is asked through one connection.
+async fn attend(stream: impl Stream, routes: Router, unread_time: Duration) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+    let stream = Watched { stream, unread_time, unread: None };
+    // Whoever breaks off the connection knows that.
+    let _ = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await;
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
+/// Any kind of connection.
+struct Boxed(Pin<Box<dyn Stream>>);
+
+impl AsyncRead for Boxed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Boxed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_shutdown(context)
+    }
+}
+
+/// A connection whose other end must read.
+struct Watched<S> {
+    stream: S,
+    unread_time: Duration,
+    /// Until when something must be read, while something waits for that.
+    unread: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: Stream> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: Stream> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, bytes) {
+            self.unread = None;
+            return Poll::Ready(written);
+        }
+        let time = self.unread_time;
+        let until = self.unread.get_or_insert_with(|| Box::pin(sleep(time)));
+        until.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use axum::body::Bytes;
+    use axum::routing::get;
+    use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::super::sse;
+    use super::*;
+
+    /// No test waits so long.
+    const LONG: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn whoever_does_not_read_a_stream_is_cut_off_and_its_source_is_told() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (told, mut ended) = mpsc::channel(1);
+            let endless = get(move || async move {
+                let (sender, receiver) = mpsc::channel(2);
+                tokio::spawn(
+                    async move { while sender.send(Bytes::from(vec![b'a'; 1 << 16])).await.is_ok() {} },
+                );
+                sse::response(receiver, move || {
+                    let _ = told.try_send(());
+                })
+            });
+            let routes = Router::new().route("/", endless);
+            let stream = TcpStream::from_std(stream).unwrap();
+            timeout(LONG, attend(stream, routes, Duration::from_millis(1))).await.unwrap();
+            timeout(LONG, ended.recv()).await.unwrap().unwrap();
+        });
+    }
+}

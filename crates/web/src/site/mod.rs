@@ -1,0 +1,159 @@
+//! The page for operators and its API.
+//!
+//! *Lives here:* who may ask (`guard`, `session`, `wrong_tokens`), the routes, the streams of
+//! events and log lines. *Does not live here:* the answers and the tokens, which the binary hands
+//! in (`question`).
+
+mod connections;
+mod guard;
+mod hub;
+mod log_place;
+mod page;
+mod question;
+mod routes;
+mod session;
+mod shared;
+mod sse;
+mod wrong_tokens;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::ServeError;
+use connections::{Listener, accept_all};
+use guard::{Hosts, Reachability};
+use hub::Hub;
+use shared::Site;
+
+pub use question::{
+    ActionRequest, Answer, Answerer, Backend, DrainRequest, GatewayAction, Keys, Lines, LogPick,
+    ProfileRequest, Role, SiteQuestion, SiteRefusal, Then,
+};
+pub use session::{SESSION_SECONDS, same_secret};
+
+/// How often the view of the home is found anew although nothing happened: processor time, memory.
+const VIEW_EVERY: Duration = Duration::from_secs(5);
+/// The time between two views, so that many events at once cost one view.
+const VIEW_PAUSE: Duration = Duration::from_millis(250);
+/// The time before events are asked for again, where no supervisor runs.
+const EVENTS_PAUSE: Duration = Duration::from_secs(2);
+/// The most questions that are answered at the same time.
+const ANSWERS: usize = 4;
+/// The most things that are done at the same time.
+const ACTIONS: usize = 16;
+/// The most logs that are followed at the same time.
+const FOLLOWED: usize = 32;
+
+/// Where the page can be reached, and by whom.
+#[derive(Debug)]
+pub struct SiteOptions {
+    /// The address, unless there is a socket.
+    pub listen: SocketAddr,
+    /// The socket to use instead of the address, which listens already.
+    pub socket: Option<UnixListener>,
+    /// The names under which a reverse proxy is reached.
+    pub allowed_hosts: Vec<String>,
+    /// The path of the page: nothing, or such as `/agents`.
+    pub base: String,
+    /// Whether nobody may change anything.
+    pub read_only: bool,
+}
+
+/// Serves the page until the process ends. `on_listening` is told the address, with the port that
+/// the system chose if it was to choose one.
+///
+/// # Errors
+/// Nobody can connect to the address, or the system refuses what a server needs.
+pub fn serve_site(
+    options: SiteOptions,
+    backend: Backend,
+    on_listening: impl FnOnce(Option<SocketAddr>),
+) -> Result<Infallible, ServeError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Serve)?;
+    runtime.block_on(async {
+        let is_local = options.socket.is_some() || options.listen.ip().is_loopback();
+        let (listener, address) = bind(options.socket, options.listen)?;
+        let reach = if is_local { Reachability::Machine } else { Reachability::Network };
+        // The cookies of an address are those of all its ports.
+        let cookie = address.map_or_else(|| "gatevisor".to_owned(), |at| format!("gatevisor-{}", at.port()));
+        let site = Arc::new(Site {
+            hosts: Hosts::new(reach, options.allowed_hosts),
+            base: options.base,
+            cookie,
+            read_only: options.read_only,
+            backend,
+            hub: Arc::new(Hub::new()),
+            wrong: Mutex::default(),
+            answers: Arc::new(Semaphore::new(ANSWERS)),
+            actions: Arc::new(Semaphore::new(ACTIONS)),
+            followed: Arc::new(Semaphore::new(FOLLOWED)),
+        });
+        receive_events(&site).map_err(ServeError::Serve)?;
+        tokio::spawn(keep_view(Arc::clone(&site)));
+        on_listening(address);
+        Ok(accept_all(listener, routes::routes(&site)).await)
+    })
+}
+
+fn bind(
+    socket: Option<UnixListener>,
+    address: SocketAddr,
+) -> Result<(Listener, Option<SocketAddr>), ServeError> {
+    if let Some(socket) = socket {
+        let listener = socket
+            .set_nonblocking(true)
+            .and_then(|()| tokio::net::UnixListener::from_std(socket))
+            .map_err(ServeError::Serve)?;
+        return Ok((Listener::Unix(listener), None));
+    }
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(ServeError::Serve)?;
+    Ok((Listener::Tcp(listener), Some(bound)))
+}
+
+/// Receives the events of the home for everybody, in a thread of its own.
+fn receive_events(site: &Site) -> std::io::Result<()> {
+    let (hub, answerer) = (Arc::clone(&site.hub), Arc::clone(&site.backend.answerer));
+    let receive = move || {
+        loop {
+            answerer.events(&mut |event| hub.publish("event", event));
+            // Without a supervisor there are no events, so how the home is may have changed.
+            hub.stale.notify_one();
+            std::thread::park_timeout(EVENTS_PAUSE);
+        }
+    };
+    std::thread::Builder::new().name("events".to_owned()).spawn(receive).map(drop)
+}
+
+/// Keeps the view of the home up to date while somebody looks.
+async fn keep_view(site: Arc<Site>) {
+    loop {
+        let stale = site.hub.stale.notified();
+        if site.hub.has_clients() {
+            let _ = timeout(VIEW_EVERY, stale).await;
+        } else {
+            stale.await;
+        }
+        if !site.hub.has_clients() {
+            continue;
+        }
+        let answerer = Arc::clone(&site.backend.answerer);
+        let found = tokio::task::spawn_blocking(move || answerer.answer(SiteQuestion::Gateways, &[])).await;
+        match found {
+            Ok(Ok(view)) => site.hub.show(&view),
+            Ok(Err(refusal)) => site.hub.show(&routes::problem_object(&refusal)),
+            Err(_) => {}
+        }
+        sleep(VIEW_PAUSE).await;
+    }
+}

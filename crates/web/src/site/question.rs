@@ -1,0 +1,247 @@
+//! What can be asked and done over HTTP, and who answers.
+//!
+//! *Lives here:* the types between the routes and the binary. *Does not live here:* any answer.
+
+use std::io;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+/// What somebody asks, or wants to be done. A text is checked by whoever answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SiteQuestion {
+    /// The home, its agent and its supervisor.
+    Home,
+    /// All gateways, and whether a supervisor runs.
+    Gateways,
+    /// One gateway.
+    Gateway(String),
+    /// Why a gateway is as it is.
+    Explain(String),
+    /// Lines of a gateway's log.
+    Log(String, LogPick),
+    /// The incidents of a gateway.
+    Incidents(String),
+    /// One incident of a gateway.
+    Incident(String, String),
+    /// What one part of an incident says: the gateway, the incident, the part.
+    IncidentFile(String, String, String),
+    /// What is wrong with the home.
+    Doctor,
+    /// What the starts of supervisors found.
+    BootLog,
+    /// Who did what, when and why.
+    Timeline,
+    /// Do this with a gateway.
+    GatewayAction(GatewayAction, String, ActionRequest),
+    /// Keep a gateway from new work, and perhaps then stop or restart it.
+    Drain(String, DrainRequest),
+    /// Make a profile.
+    CreateProfile(ProfileRequest),
+    /// Remove a profile with everything in it.
+    DeleteProfile(String),
+}
+
+impl SiteQuestion {
+    /// Returns the word for what is to be done and with which profile; `None` if nothing is.
+    pub fn action(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::GatewayAction(control, name, _) => Some((control.word(), name)),
+            Self::Drain(name, request) if request.cancel => Some(("end the drain of", name)),
+            Self::Drain(name, _) => Some(("drain", name)),
+            Self::CreateProfile(profile) => Some(("create", &profile.name)),
+            Self::DeleteProfile(name) => Some(("delete", name)),
+            _ => None,
+        }
+    }
+}
+
+/// What can be done with a gateway at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayAction {
+    /// Record that it shall run, and start it.
+    Start,
+    /// Record that it shall not run, and stop it.
+    Stop,
+    /// Have it end and run again.
+    Restart,
+}
+
+impl GatewayAction {
+    /// Returns its word, as it is on the command line and in a path.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// Which lines of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogPick {
+    /// The last so many; 200 by default.
+    pub lines: Option<u32>,
+    /// Those since this time.
+    pub since: Option<String>,
+    /// Those that match this regular expression.
+    pub grep: Option<String>,
+}
+
+/// Why something is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionRequest {
+    /// Why, for the record.
+    pub reason: Option<String>,
+}
+
+/// How to drain a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Why, for the record.
+    pub reason: Option<String>,
+    /// The longest time, such as `5m`.
+    #[serde(rename = "for")]
+    pub limit: Option<String>,
+    /// What comes after it.
+    pub then: Option<Then>,
+    /// Whether to end a drain that is under way instead.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// What comes after a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Then {
+    /// Stop the gateway.
+    Stop,
+    /// Have it run again.
+    Restart,
+    /// Leave it as it is.
+    Nothing,
+}
+
+impl Then {
+    /// Returns its word on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// A profile to make.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileRequest {
+    /// What it is called.
+    pub name: String,
+    /// Whether to start it.
+    #[serde(default)]
+    pub start: bool,
+    /// Its port: a number, or `auto`.
+    pub port: Option<String>,
+    /// The lines of its file of variables, `NAME=VALUE` each.
+    pub env: Option<String>,
+    /// Why, for the record.
+    pub reason: Option<String>,
+}
+
+/// Why there is no answer, or why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteRefusal {
+    /// The status code of HTTP.
+    pub status: u16,
+    /// Why, for people.
+    pub why: String,
+}
+
+impl SiteRefusal {
+    /// Returns the refusal with this status code.
+    pub fn new(status: u16, why: impl Into<String>) -> Self {
+        Self { status, why: why.into() }
+    }
+}
+
+/// An answer: one JSON value, as text.
+pub type Answer = Result<String, SiteRefusal>;
+
+/// Where lines come from until there are no more.
+pub trait Lines: Send {
+    /// Waits for the next line, which is a JSON object; `None` at the end.
+    fn next_line(&mut self) -> io::Result<Option<String>>;
+
+    /// Returns what makes the wait of another thread end.
+    fn stopper(&self) -> Box<dyn FnOnce() + Send>;
+}
+
+/// Who answers. Each call may wait, and none of them is made by the thread that serves.
+pub trait Answerer: Send + Sync + 'static {
+    /// Answers a question, or does what is wanted.
+    fn answer(&self, question: SiteQuestion, kept: &[String]) -> Answer;
+
+    /// Follows the log of a gateway: the last lines that are picked, and then each new one.
+    fn follow(&self, name: &str, pick: &LogPick) -> Result<Box<dyn Lines>, SiteRefusal>;
+
+    /// Calls `on_event` with each event of the home, a JSON object, as long as there is a
+    /// supervisor.
+    fn events(&self, on_event: &mut dyn FnMut(String));
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    Full,
+    /// Look.
+    ReadOnly,
+}
+
+impl Role {
+    /// Returns its word, as it is in answers and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::ReadOnly => "read-only",
+        }
+    }
+
+    /// Returns the role with this word.
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Full, Self::ReadOnly].into_iter().find(|role| role.word() == word)
+    }
+}
+
+/// The tokens and sessions. Each call may wait for a disk.
+pub trait Keys: Send + Sync + 'static {
+    /// Returns what a lasting token allows.
+    fn by_token(&self, token: &str) -> Option<Role>;
+
+    /// Returns what a one-time token allows, which is used up then.
+    fn redeem(&self, token: &str) -> Option<Role>;
+
+    /// Begins a session, and returns its secret.
+    fn begin_session(&self, role: Role) -> io::Result<String>;
+
+    /// Returns what a session allows.
+    fn by_session(&self, secret: &str) -> Option<Role>;
+
+    /// Makes the secret of a session worth nothing.
+    fn end_session(&self, secret: &str);
+}
+
+/// Who answers, and the keys.
+#[derive(Clone)]
+pub struct Backend {
+    /// Who answers.
+    pub answerer: Arc<dyn Answerer>,
+    /// The tokens and sessions.
+    pub keys: Arc<dyn Keys>,
+}

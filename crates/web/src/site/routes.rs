@@ -1,0 +1,442 @@
+//! The routes.
+//!
+//! *Lives here:* from a request to a question, and from an answer to a response.
+//! *Does not live here:* who may ask (`guard`), and the answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Extension, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::log_place::LogPlace;
+use super::question::{GatewayAction, LogPick, Role, SiteQuestion, SiteRefusal};
+use super::session::{self, ShownKey};
+use super::shared::Site;
+use super::{guard, page, sse};
+
+/// The most bytes of a request's body.
+const BODY_BYTES: usize = 64 << 10;
+/// The time for a body.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// The time until it is a request's turn.
+const TURN_TIME: Duration = Duration::from_secs(30);
+/// The time for what is done. It goes on after that, and the answer says so.
+const ACTION_TIME: Duration = Duration::from_mins(2);
+/// The most lines of a log that are waiting to be sent.
+const LINES: usize = 256;
+/// The document about the API.
+const OPENAPI: &str = include_str!("../../page/openapi.json");
+
+type Shared = State<Arc<Site>>;
+type Named = Path<String>;
+
+/// Returns all routes below the base path.
+pub fn routes(site: &Arc<Site>) -> Router {
+    let base = site.base.as_str();
+    let mut router = Router::new();
+    for file in &page::FILES {
+        let answer = get(move || async move { file.response() });
+        router = router.route(&format!("{base}{}", file.path), answer);
+    }
+    if !base.is_empty() {
+        let to = format!("{base}/");
+        let away = get(move || async move { (StatusCode::PERMANENT_REDIRECT, [(LOCATION, to)]) });
+        router = router.route(base, away);
+    }
+    for (path, route) in api() {
+        router = router.route(&format!("{base}/api/v1{path}"), route);
+    }
+    router
+        .fallback(|| async { problem(&SiteRefusal::new(404, "there is nothing at this path")) })
+        .layer(middleware::from_fn_with_state(Arc::clone(site), admit))
+        .with_state(Arc::clone(site))
+}
+
+/// Returns the routes of the API, as the document about it names them.
+fn api() -> Vec<(&'static str, MethodRouter<Arc<Site>>)> {
+    let of = |question: fn(String) -> SiteQuestion| {
+        get(move |site: Shared, Path(name): Named| async move { ask(&site, question(name)).await })
+    };
+    let plain = |question: SiteQuestion| {
+        get(move |site: Shared| {
+            let question = question.clone();
+            async move { ask(&site, question).await }
+        })
+    };
+    vec![
+        ("/session", get(own_role)),
+        ("/login", post(login)),
+        ("/logout", post(logout)),
+        ("/openapi.json", get(|| async { json_response(StatusCode::OK, OPENAPI.to_owned()) })),
+        ("/home", plain(SiteQuestion::Home)),
+        ("/gateways", plain(SiteQuestion::Gateways)),
+        ("/gateways/{name}", of(SiteQuestion::Gateway)),
+        ("/gateways/{name}/explain", of(SiteQuestion::Explain)),
+        ("/gateways/{name}/log", get(log)),
+        ("/gateways/{name}/log/stream", get(follow)),
+        ("/gateways/{name}/incidents", of(SiteQuestion::Incidents)),
+        ("/gateways/{name}/incidents/{id}", get(incident)),
+        ("/gateways/{name}/incidents/{id}/files/{file}", get(incident_file)),
+        ("/gateways/{name}/start", control(GatewayAction::Start)),
+        ("/gateways/{name}/stop", control(GatewayAction::Stop)),
+        ("/gateways/{name}/restart", control(GatewayAction::Restart)),
+        ("/gateways/{name}/drain", post(drain)),
+        ("/profiles", post(create)),
+        ("/profiles/{name}", delete(remove)),
+        ("/doctor", plain(SiteQuestion::Doctor)),
+        ("/boot-log", plain(SiteQuestion::BootLog)),
+        ("/timeline", plain(SiteQuestion::Timeline)),
+        ("/events", get(events)),
+    ]
+}
+
+// --- who may ask --------------------------------------------------------------------------------
+
+async fn admit(State(site): Shared, request: Request, next: Next) -> Response {
+    let mut response = match admitted(&site, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refusal) => problem(&refusal),
+    };
+    guard::protect(response.headers_mut());
+    response
+}
+
+/// Returns a request that may be answered, with its whole body and its caller's role.
+async fn admitted(site: &Arc<Site>, request: Request) -> Result<Request, SiteRefusal> {
+    let (method, headers) = (request.method(), request.headers());
+    if let Some(why) = site.hosts.refusal(method, headers) {
+        return Err(SiteRefusal::new(403, why));
+    }
+    let path = request.uri().path().strip_prefix(&site.base).unwrap_or_default();
+    let route = path.strip_prefix("/api/v1");
+    let is_open = matches!(route, None | Some("/login" | "/logout" | "/openapi.json"));
+    let mut role = None;
+    if !is_open {
+        let found = caller(site, headers).await?;
+        let changes = !matches!(*method, Method::GET | Method::HEAD);
+        let is_by_cookie = matches!(session::shown(headers, &site.cookie), ShownKey::Session(_));
+        if changes && is_by_cookie && !guard::is_from_page(headers) {
+            return Err(SiteRefusal::new(
+                403,
+                "a browser says where a request comes from, and this one does not",
+            ));
+        }
+        if changes && (site.read_only || found != Role::Full) {
+            return Err(SiteRefusal::new(403, "this is for looking only: nothing can be changed"));
+        }
+        role = Some(found);
+    }
+    let (mut parts, body) = request.into_parts();
+    let body = match timeout(BODY_TIME, to_bytes(body, BODY_BYTES)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => {
+            return Err(SiteRefusal::new(413, format!("a request has at most {BODY_BYTES} bytes")));
+        }
+        Err(_) => return Err(SiteRefusal::new(408, "the request did not come in time")),
+    };
+    parts.extensions.insert(role.unwrap_or(Role::ReadOnly));
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// Returns the role of whoever asks.
+async fn caller(site: &Arc<Site>, headers: &HeaderMap) -> Result<Role, SiteRefusal> {
+    match session::shown(headers, &site.cookie) {
+        ShownKey::Nothing => Err(SiteRefusal::new(401, "log in with a link of `gatevisor web --link`")),
+        ShownKey::Token(token) => {
+            let keys = Arc::clone(&site.backend.keys);
+            let found = blocking(move || keys.by_token(&token)).await?;
+            found.ok_or_else(|| wrong_token(site))
+        }
+        ShownKey::Session(secret) => {
+            let keys = Arc::clone(&site.backend.keys);
+            let found = blocking(move || keys.by_session(&secret)).await?;
+            found.ok_or_else(|| SiteRefusal::new(401, "the session is over; log in again"))
+        }
+    }
+}
+
+/// Counts a wrong token, and returns the refusal.
+fn wrong_token(site: &Site) -> SiteRefusal {
+    let mut wrong = site.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if wrong.count(Instant::now()) {
+        SiteRefusal::new(429, "there were too many wrong tokens; try again in a minute")
+    } else {
+        SiteRefusal::new(401, "the token is wrong, was used before, or is too old")
+    }
+}
+
+async fn own_role(State(site): Shared, Extension(role): Extension<Role>) -> Response {
+    role_response(&site, role)
+}
+
+fn role_response(site: &Site, role: Role) -> Response {
+    let allowed = if site.read_only { Role::ReadOnly } else { role };
+    json_response(StatusCode::OK, json!({ "role": allowed.word() }).to_string())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    token: String,
+}
+
+async fn login(State(site): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    let login: Login = match parsed(&body) {
+        Ok(login) => login,
+        Err(refusal) => return problem(&refusal),
+    };
+    let keys = Arc::clone(&site.backend.keys);
+    let begun = blocking(move || {
+        let is_possible = session::is_possible(&login.token);
+        let role = is_possible.then(|| keys.by_token(&login.token).or_else(|| keys.redeem(&login.token)));
+        role.flatten().map(|role| keys.begin_session(role).map(|secret| (role, secret)))
+    });
+    match begun.await {
+        Err(refusal) => problem(&refusal),
+        Ok(None) => problem(&wrong_token(&site)),
+        Ok(Some(Err(error))) => problem(&SiteRefusal::new(500, format!("cannot keep the session: {error}"))),
+        Ok(Some(Ok((role, secret)))) => {
+            with_cookie(role_response(&site, role), &site, Some(&secret), &headers)
+        }
+    }
+}
+
+async fn logout(State(site): Shared, headers: HeaderMap) -> Response {
+    if let ShownKey::Session(secret) = session::shown(&headers, &site.cookie) {
+        let keys = Arc::clone(&site.backend.keys);
+        if let Err(refusal) = blocking(move || keys.end_session(&secret)).await {
+            return problem(&refusal);
+        }
+    }
+    with_cookie(json_response(StatusCode::OK, "{}".to_owned()), &site, None, &headers)
+}
+
+fn with_cookie(mut response: Response, site: &Site, secret: Option<&str>, headers: &HeaderMap) -> Response {
+    let path = format!("{}/", site.base);
+    let cookie = session::set_cookie(&site.cookie, secret, &path, guard::is_https(headers));
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
+}
+
+// --- questions ----------------------------------------------------------------------------------
+
+/// Answers a question.
+async fn ask(site: &Arc<Site>, question: SiteQuestion) -> Response {
+    let turn = match turn(&site.answers).await {
+        Ok(turn) => turn,
+        Err(refusal) => return problem(&refusal),
+    };
+    let answerer = Arc::clone(&site.backend.answerer);
+    let lately = if question == SiteQuestion::Timeline { site.hub.lately() } else { Vec::new() };
+    let found = blocking(move || {
+        let _turn = turn;
+        answerer.answer(question, &lately)
+    });
+    match found.await.and_then(|answer| answer) {
+        Ok(text) => json_response(StatusCode::OK, text),
+        Err(refusal) => problem(&refusal),
+    }
+}
+
+/// Does something. Whoever asked may have gone: it is done all the same, and everybody is told.
+async fn act(site: &Arc<Site>, question: SiteQuestion) -> Response {
+    let turn = match turn(&site.actions).await {
+        Ok(turn) => turn,
+        Err(refusal) => return problem(&refusal),
+    };
+    let (answerer, hub) = (Arc::clone(&site.backend.answerer), Arc::clone(&site.hub));
+    let done = spawn_blocking(move || {
+        let _turn = turn;
+        let what = question.action().map(|(word, name)| (word, name.to_owned()));
+        let answer = answerer.answer(question, &[]);
+        if let Some((word, name)) = what {
+            let failure = answer.as_ref().err().map(|refusal| refusal.why.as_str());
+            hub.publish(
+                "action",
+                json!({
+                    "at_ms": now_ms(),
+                    "profile": name,
+                    "action": word,
+                    "error": failure,
+                })
+                .to_string(),
+            );
+        }
+        answer
+    });
+    match timeout(ACTION_TIME, done).await {
+        Ok(Ok(Ok(text))) => json_response(StatusCode::OK, text),
+        Ok(Ok(Err(refusal))) => problem(&refusal),
+        Ok(Err(_)) => problem(&SiteRefusal::new(500, "this is a bug of the server")),
+        Err(_) => json_response(StatusCode::ACCEPTED, json!({ "result": "it goes on" }).to_string()),
+    }
+}
+
+/// Returns the time, in milliseconds since 1970.
+fn now_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+}
+
+async fn log(site: Shared, Path(name): Named, query: Result<Query<LogPick>, QueryError>) -> Response {
+    match picked(query) {
+        Ok(pick) => ask(&site, SiteQuestion::Log(name, pick)).await,
+        Err(refusal) => problem(&refusal),
+    }
+}
+
+async fn incident(site: Shared, Path((name, id)): Path<(String, String)>) -> Response {
+    ask(&site, SiteQuestion::Incident(name, id)).await
+}
+
+async fn incident_file(site: Shared, Path((name, id, file)): Path<(String, String, String)>) -> Response {
+    ask(&site, SiteQuestion::IncidentFile(name, id, file)).await
+}
+
+fn control(control: GatewayAction) -> MethodRouter<Arc<Site>> {
+    post(move |site: Shared, Path(name): Named, body: Bytes| async move {
+        match parsed_or_default(&body) {
+            Ok(request) => act(&site, SiteQuestion::GatewayAction(control, name, request)).await,
+            Err(refusal) => problem(&refusal),
+        }
+    })
+}
+
+async fn drain(site: Shared, Path(name): Named, body: Bytes) -> Response {
+    match parsed_or_default(&body) {
+        Ok(request) => act(&site, SiteQuestion::Drain(name, request)).await,
+        Err(refusal) => problem(&refusal),
+    }
+}
+
+async fn create(site: Shared, body: Bytes) -> Response {
+    match parsed(&body) {
+        Ok(profile) => act(&site, SiteQuestion::CreateProfile(profile)).await,
+        Err(refusal) => problem(&refusal),
+    }
+}
+
+async fn remove(site: Shared, Path(name): Named) -> Response {
+    act(&site, SiteQuestion::DeleteProfile(name)).await
+}
+
+// --- streams ------------------------------------------------------------------------------------
+
+async fn events(State(site): Shared, headers: HeaderMap) -> Response {
+    match site.hub.subscribe(last_event(&headers)) {
+        Some(messages) => sse::response(messages, || ()),
+        None => problem(&SiteRefusal::new(503, "too many clients receive events; try again later")),
+    }
+}
+
+async fn follow(
+    State(site): Shared,
+    Path(name): Named,
+    headers: HeaderMap,
+    query: Result<Query<LogPick>, QueryError>,
+) -> Response {
+    let pick = match picked(query) {
+        Ok(pick) => pick,
+        Err(refusal) => return problem(&refusal),
+    };
+    let Ok(place) = Arc::clone(&site.followed).try_acquire_owned() else {
+        return problem(&SiteRefusal::new(503, "too many logs are followed; try again later"));
+    };
+    let place_in_log = last_event(&headers).and_then(LogPlace::parse);
+    let pick = place_in_log.as_ref().map_or(pick.clone(), |place| place.since(pick));
+    let answerer = Arc::clone(&site.backend.answerer);
+    let begun = blocking(move || answerer.follow(&name, &pick)).await.and_then(|begun| begun);
+    let mut lines = match begun {
+        Ok(lines) => lines,
+        Err(refusal) => return problem(&refusal),
+    };
+    let stop = std::sync::Mutex::new(Some(lines.stopper()));
+    let (sender, receiver) = mpsc::channel(LINES);
+    spawn_blocking(move || {
+        let _place = place;
+        let known = place_in_log.unwrap_or_default();
+        let mut at = known.begin();
+        while let Ok(Some(line)) = lines.next_line() {
+            at.pass(&line);
+            if known.is_at_or_behind(&at) {
+                continue;
+            }
+            if sender.blocking_send(sse::message("line", Some(&at.id()), &line)).is_err() {
+                break;
+            }
+        }
+    });
+    sse::response(receiver, move || {
+        let stop = stop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(stop) = stop {
+            stop();
+        }
+    })
+}
+
+fn last_event(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok()
+}
+
+// --- small parts --------------------------------------------------------------------------------
+
+type QueryError = axum::extract::rejection::QueryRejection;
+
+fn picked(query: Result<Query<LogPick>, QueryError>) -> Result<LogPick, SiteRefusal> {
+    query.map(|Query(pick)| pick).map_err(|error| SiteRefusal::new(400, error.body_text()))
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, SiteRefusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| SiteRefusal::new(400, format!("the body is not what the document says: {error}")))
+}
+
+fn parsed_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, SiteRefusal> {
+    if body.is_empty() { Ok(T::default()) } else { parsed(body) }
+}
+
+async fn turn(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, SiteRefusal> {
+    match timeout(TURN_TIME, Arc::clone(places).acquire_owned()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(SiteRefusal::new(503, "the server is busy; try again later")),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SiteRefusal> {
+    spawn_blocking(work).await.map_err(|_| SiteRefusal::new(500, "this is a bug of the server"))
+}
+
+fn json_response(status: StatusCode, text: String) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// Returns the JSON object that says why there is no answer.
+pub fn problem_object(refusal: &SiteRefusal) -> String {
+    json!({ "error": refusal.why }).to_string()
+}
+
+fn problem(refusal: &SiteRefusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json_response(status, problem_object(refusal));
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert("retry-after", HeaderValue::from_static("30"));
+    }
+    response
+}

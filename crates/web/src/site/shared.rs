@@ -1,0 +1,34 @@
+//! What all requests share.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+
+use super::guard::Hosts;
+use super::hub::Hub;
+use super::question::Backend;
+use super::wrong_tokens::WrongTokens;
+
+/// The state of a server.
+pub struct Site {
+    /// The names under which it is meant.
+    pub hosts: Hosts,
+    /// The base path, without a slash at its end.
+    pub base: String,
+    /// The name of the cookie.
+    pub cookie: String,
+    /// Whether nobody may change anything.
+    pub read_only: bool,
+    /// Who answers.
+    pub backend: Backend,
+    /// What happens.
+    pub hub: Arc<Hub>,
+    /// How many wrong tokens there were.
+    pub wrong: Mutex<WrongTokens>,
+    /// A place for each question that is answered at the same time.
+    pub answers: Arc<Semaphore>,
+    /// A place for each thing that is done at the same time.
+    pub actions: Arc<Semaphore>,
+    /// A place for each log that is followed at the same time.
+    pub followed: Arc<Semaphore>,
+}

@@ -1,0 +1,90 @@
+//! Streams of messages to a browser, which come one by one (server-sent events).
+//!
+//! *Lives here:* the bytes of a message, and the body of an answer that does not end by itself.
+//!
+//! **Source:** HTML Living Standard, section 9.2.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+/// How often a message that says nothing is sent, so that a client that has gone is noticed.
+const BEAT: Duration = Duration::from_secs(15);
+/// So many of these later, a stream ends. The client comes back and shows again who it is.
+const BEATS: u32 = 240;
+
+/// Returns the bytes of a message with data of one line.
+pub fn message(kind: &str, id: Option<&str>, data: &str) -> Bytes {
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    // JSON has line ends only between its words.
+    let data = data.replace(['\n', '\r'], " ");
+    Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n"))
+}
+
+/// Returns an answer that gives on what comes; `at_end` is called when nobody reads it any more.
+pub fn response(messages: mpsc::Receiver<Bytes>, at_end: impl FnOnce() + Send + Sync + 'static) -> Response {
+    let mut beat = interval_at(Instant::now() + BEAT, BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let body = MessageBody { messages, beat, beats: 0, at_end: Some(Box::new(at_end)) };
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    // So that nginx does not hold messages back.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+struct MessageBody {
+    messages: mpsc::Receiver<Bytes>,
+    beat: Interval,
+    beats: u32,
+    at_end: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl hyper::body::Body for MessageBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Poll::Ready(next) = self.messages.poll_recv(context) {
+            return Poll::Ready(next.map(|message| Ok(Frame::data(message))));
+        }
+        if self.beat.poll_tick(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.beats += 1;
+        let is_over = self.beats >= BEATS;
+        Poll::Ready((!is_over).then(|| Ok(Frame::data(Bytes::from_static(b":\n\n")))))
+    }
+}
+
+impl Drop for MessageBody {
+    fn drop(&mut self) {
+        if let Some(at_end) = self.at_end.take() {
+            at_end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_whatever_its_data_are() {
+        let bytes = message("home", Some("a-1"), "{\"a\":\n\r1}");
+        assert_eq!(bytes, "event: home\nid: a-1\ndata: {\"a\":  1}\n\n");
+        assert_eq!(message("reset", None, "{}"), "event: reset\ndata: {}\n\n");
+    }
+}
