@@ -146,6 +146,7 @@ fn answers_before_the_supervisor_ends(program: PathBuf) {
     let port = configure(&home, "default", &model, 25);
     home.want_running("default");
     home.up_quietly();
+    home.until_supervised("default");
     patient(&home, "wait --ready --timeout 100 default").ok();
     model.hold();
     let answer = turn(port.number, KEY.to_owned(), AGENT, "before the end.".to_owned());

@@ -159,7 +159,7 @@ fn mail(destination: &AlertDestination, title: &str, text: &str) -> SendRequest 
     };
     let mut mail = header("To", destination.to.as_deref().unwrap_or_default());
     mail.extend(destination.from.as_deref().map(|from| header("From", from)));
-    mail.push_str(&header("AlertSubject", title));
+    mail.push_str(&header("Subject", title));
     mail.push_str("Auto-Submitted: auto-generated\nMIME-Version: 1.0\n");
     mail.push_str("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n");
     mail.push_str(text);

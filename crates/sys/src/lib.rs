@@ -11,6 +11,7 @@
 //! *May depend on it:* every crate but `wire`, `core` and `liveness`, which do no I/O.
 #![deny(unsafe_code)]
 
+pub mod call;
 pub mod clock;
 pub mod descriptor_pool;
 pub mod environment;

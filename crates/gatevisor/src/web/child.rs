@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gatevisor_gateways::desired::THROUGH_VARIABLE;
+use gatevisor_sys::call;
 use gatevisor_web::Lines;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -51,11 +52,11 @@ impl OwnProgram {
         Self { program: context.program.clone(), words }
     }
 
-    fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(&self.program);
+    fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> io::Result<Command> {
+        let mut command = call::command(&self.program)?;
         command.args(&self.words).args(words).env(THROUGH_VARIABLE, "web");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        Ok(command)
     }
 
     /// Calls it with these words and this input, and waits for its end. It is killed after
@@ -66,7 +67,7 @@ impl OwnProgram {
         input: Option<&str>,
         timeout: Option<Duration>,
     ) -> io::Result<Ended> {
-        let mut command = self.command(words);
+        let mut command = self.command(words)?;
         if input.is_some() {
             command.stdin(Stdio::piped());
         }
@@ -87,7 +88,7 @@ impl OwnProgram {
 
     /// Calls it with these words, and returns the lines that it prints.
     pub fn follow<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> io::Result<ChildLines> {
-        let mut child = self.command(words).stderr(Stdio::null()).spawn()?;
+        let mut child = self.command(words)?.stderr(Stdio::null()).spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let process = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())).transpose();
         if let (Ok(Some(process)), Some(out)) = (process, child.stdout.take()) {
