@@ -1,8 +1,8 @@
 //! `gatevisor top`: what is on the screen, and what keys do.
 //!
 //! *Lives here:* the state of the view, which turns an input into effects ([`View::handle`]),
-//! drawing it ([`draw()`]), the table of keys ([`KEYS`]), and when to look again ([`Schedule`]). All
-//! of it is pure: no clock, no file, no process.
+//! drawing it ([`draw()`]), the table of keys ([`KEYS`]), and when to look again ([`Schedule`]).
+//! All of it is pure: no clock, no file, no process.
 //! *Does not live here:* reading gateways and the terminal, and running commands (the binary).
 //!
 //! *May depend on it:* the binary alone.
