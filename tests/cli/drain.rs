@@ -397,3 +397,22 @@ fn a_profile_is_deleted_and_a_slot_is_renewed_when_its_gateway_is_idle() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(!home.profile_dir("coder").exists());
 }
+
+#[test]
+fn the_supervisor_ends_when_its_gateways_are_idle_if_down_has_them_drained() {
+    let home = with_marker();
+    let pid = home.pid("coder");
+    show(&home, "draining", 1);
+    let command = started(&home, "down --drain=5m");
+    assert_eq!(home.report("coder")["drain"]["then"], "stop");
+    assert_eq!(home.pid("coder"), pid);
+    show(&home, "draining", 0);
+    let ran = command.ended(in_time());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("the supervisor has ended"), "{ran:?}");
+    assert!(ran.err.contains("coder: idle after"), "{ran:?}");
+    assert!(processes::stat(pid).is_none(), "{}", processes::describe(pid));
+    // The next process must not find that it is asked to take no work.
+    waiting::polled("that nothing asks it to drain", || (!marker(&home).exists()).then_some(()));
+    assert_eq!(home.says("health").code, Some(1));
+}

@@ -1,6 +1,6 @@
 //! The unmodified command of Hermes 0.19.0 and its effects.
 
-use crate::engine::{Container, ROOT, container, skipped};
+use crate::engine::{Container, ROOT, container, docker, skipped};
 
 /// Hermes slows itself down after five starts, and the gateways of a test have more.
 pub const CALM: (&str, &str) = ("HERMES_GATEWAY_MAX_STARTS", "1000");
@@ -90,6 +90,23 @@ fn a_profile_s_life_from_create_to_delete() {
     container.hermes("profile create coder").ok();
     start(&container, "coder");
     container.sh("test $(pgrep -fc '[s]6-log.*gateways/coder' || true) -le 1");
+}
+
+#[test]
+fn a_container_ends_once_its_gateways_are_idle_if_down_has_them_drained_and_the_next_one_starts_them() {
+    if skipped() {
+        return;
+    }
+    let container = container().env(CALM.0, CALM.1).started();
+    container.hermes("profile create coder").ok();
+    start(&container, "coder");
+    let plain = container.exec(&["gatevisor", "down"]).fails(1);
+    assert!(plain.contains("`gatevisor down --drain` ends it"), "{plain}");
+    let down = container.exec(&["gatevisor", "down", "--drain=1m", "--no-wait"]);
+    assert!(down.err.contains("coder: idle after"), "{down:#?}");
+    assert_eq!((down.code, container.ended()), (0, 0), "{down:#?}\n{}", container.said());
+    docker(["start", container.name()]).ok();
+    running(&container, "coder", 2);
 }
 
 #[test]

@@ -321,6 +321,10 @@ pub enum ServiceCommand {
 /// How to end the supervisor.
 #[derive(Debug, Args)]
 pub struct Down {
+    /// Let each gateway finish its work for at most TIME first, e.g. `90s` or `5m` [default: 30s]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
+        value_parser = times::limit)]
+    pub drain: Option<Duration>,
     /// Return without waiting for the end
     #[arg(long)]
     pub no_wait: bool,

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::ScanDir;
 use gatevisor_gateways::agent::Survivors;
+use gatevisor_gateways::drain::{DrainThen, HeldDrain};
 use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect;
-use gatevisor_gateways::manager::{STOPPED_FOR, ScandirManager};
+use gatevisor_gateways::manager::{STOPPED_FOR, ScandirManager, ServiceManager};
 use gatevisor_wire::Pid;
 use gatevisor_wire::scan::ScanCommand;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,7 +25,7 @@ use crate::container_scandir::container_scandir;
 use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::home_claim::{self, OtherSupervisor};
-use crate::{interrupt, out, supervise};
+use crate::{drain_wait, interrupt, out, supervise};
 
 /// How often a message tells for which gateways the supervisor still waits.
 const SAY_EVERY: Duration = Duration::from_secs(5);
@@ -43,13 +44,16 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
             None => nobody(context),
         };
     }
-    if container_scandir().as_deref() == Some(scandir.path()) {
+    // Hooks that an engine calls before it ends a container can do so in this way.
+    if options.drain.is_none() && container_scandir().as_deref() == Some(scandir.path()) {
         return Err(CommandError::new(
             Exit::No,
             "the supervisor is the first process of this container, and ends with it; stop the container \
-             (`docker stop`), or all gateways (`gatevisor stop --all`)",
+             (`docker stop`; `gatevisor down --drain` ends it once its gateways are idle), or all gateways \
+             (`gatevisor stop --all`)",
         ));
     }
+    let _held = drained(context, options)?;
     let pid = scandir.holder();
     // The process is opened before the command, so that its end cannot be missed.
     let held =
@@ -70,6 +74,14 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     };
     until_ended(context, options, &held)?;
     tell(context, pid, ENDED)
+}
+
+/// Has the gateways that are up end what is under way, if that was asked for. They take no new work
+/// as long as the result lives.
+fn drained(context: &CommandContext, options: &args::Down) -> Result<Vec<HeldDrain>, CommandError> {
+    let Some(limit) = options.drain else { return Ok(Vec::new()) };
+    let names = context.manager.list()?;
+    drain_wait::within(context, &names, &drain_wait::order("down", limit, DrainThen::Stop))
 }
 
 /// Ends a supervisor that has lost its scandir, so that no command reaches it there.

@@ -53,7 +53,30 @@ pub fn before(
 ) -> Result<Vec<HeldDrain>, CommandError> {
     let stop = Duration::from_millis(context.manager.agent().gateway.stop_timeout_ms);
     let limit = stop.saturating_sub(STOP_MARGIN).max(Duration::from_secs(1));
-    let drained = wait_for(context, names, &order(command, limit, then));
+    settled(wait_for(context, names, &order(command, limit, then)))
+}
+
+/// As [`before`], for as long as the order says; warns of those that are up and cannot be drained.
+///
+/// # Errors
+/// A signal came.
+pub fn within(
+    context: &CommandContext,
+    names: &[ProfileName],
+    order: &DrainOrder,
+) -> Result<Vec<HeldDrain>, CommandError> {
+    let drained = wait_for(context, names, order);
+    for (_, error) in &drained.refused {
+        out::warn(&format!("not drained: {error}"));
+    }
+    for drain in drained.held.iter().filter(|drain| drain.end() == Some(&DrainEnd::Idle)) {
+        say(context, drain, false);
+    }
+    settled(drained)
+}
+
+/// Returns the drains that something follows now; says which of them cut work off.
+fn settled(drained: DrainedGateways) -> Result<Vec<HeldDrain>, CommandError> {
     if let Some(signal) = drained.cancelled_by {
         let mut failure = CommandError::new(Exit::No, "interrupted, and nothing was done to any gateway");
         failure.code = by_signal(signal);
