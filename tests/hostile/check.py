@@ -12,6 +12,7 @@ Root runs this where the supervisor runs. Variables say where everything is; see
 
 import hashlib
 import json
+import contextlib
 import os
 import shutil
 import stat
@@ -392,10 +393,12 @@ def restarted():
 
 
 def remove(path):
+    """Removes what is there. The watcher of the profiles may do so at the same time."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def withdraw(name):
@@ -415,8 +418,10 @@ def clean():
         if name.startswith(b"."):
             continue
         to = os.path.join(root, b".gone-%d-%d" % (number, time.monotonic_ns()))
-        os.rename(os.path.join(root, name), to)
-        gone.append(to)
+        # The watcher of the profiles removes the directories of removed profiles at a time of its own.
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(os.path.join(root, name), to)
+            gone.append(to)
     # After a complete rescan, the supervisor remembers nothing of the attack.
     tell_to_scan(b"h")
 
