@@ -91,7 +91,8 @@ fn a_start_leaves_the_end_of_its_watches_to_a_child() {
         let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
         trace.lines().filter(has_all).count()
     };
-    let made = count(&["inotify_init1("]);
+    // The tests of one user share a limit of instances.
+    let made = count(&["inotify_init1("]) - count(&["inotify_init1(", "EMFILE"]);
     // Each is kept by a further descriptor before it is closed, and a child closes all but those.
     assert!(made > 0 && count(&["<anon_inode:inotify>, F_DUPFD_CLOEXEC"]) == made, "{trace}");
     let own = trace.split_ascii_whitespace().next().unwrap();

@@ -480,6 +480,7 @@ fn lock_never_held() -> Home {
 
 fn orphan() -> Option<Home> {
     let mut home = wanted(Home::with_script(SLEEPER, &[]), "up");
+    home.until_last_command("coder", b"sleep\x001000\0");
     home.kill_supervisor();
     assert_first(&home, "orphan", "(sleep 1000)");
     home.kill_everything();

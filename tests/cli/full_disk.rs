@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use gatevisor_client::Condition;
 use insta::assert_snapshot;
 
 use crate::disk::{Disk, was_run_in_own_mounts};
@@ -18,7 +19,9 @@ fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old
     home.profile("coder");
     home.profile("writer");
     home.want_running("coder");
-    home.up();
+    // Without watchers, whose subscriptions come and go.
+    home.up_alone();
+    home.until("coder", Condition::Up);
     let pid = home.pid("coder");
     let desired_state = fs::read(home.state_file("coder")).unwrap();
     disk.fill();

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::home::Home;
-use crate::support::{processes, waiting};
+use crate::support::processes;
 
 const TALKER: &str = "sleep 3600 &\necho begins with 123456:telegram\nexec sleep 3601";
 
@@ -16,8 +16,7 @@ fn talking() -> Home {
     home.want_running("coder");
     home.up();
     home.until_logged("coder", "begins with");
-    let words = format!("/proc/{}/cmdline", home.pid("coder"));
-    waiting::polled("its last command", || fs::read(&words).ok().filter(|line| line == b"sleep\x003601\0"));
+    home.until_last_command("coder", b"sleep\x003601\0");
     home
 }
 

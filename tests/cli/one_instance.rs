@@ -220,6 +220,7 @@ fn a_gateway_whose_profile_vanished_while_nobody_supervised_it_is_ended_by_the_n
     home.profile("coder");
     home.want_running("coder");
     home.up();
+    home.until_last_command("coder", b"sleep\x003600\0");
     let pid = home.pid("coder");
     let orphan = Held::of(pid).unwrap();
     // The watcher of profiles would remove the slot if it still ran.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::home::Home;
-use crate::support::{executable, processes};
+use crate::support::{executable, processes, waiting};
 
 const SLEEPER: &str = "exec sleep 1000";
 const READY: &str =
@@ -226,6 +226,9 @@ fn a_slot_that_others_may_write_is_refused_with_the_reason() {
     std::fs::rename(open, home.scandir().join("gateway-open")).unwrap();
     home.rescan();
     home.running().until_warns("gateway-open");
+    // It is published after that.
+    let refused = home.scandir().join(".s6-svscan/refused/gateway-open");
+    waiting::polled("the refusal", || refused.exists().then_some(()));
     let report = home.report("open");
     assert_eq!(report["up"], false, "{report}");
     let problem = report["problem"].as_str().unwrap();

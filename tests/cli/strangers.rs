@@ -92,7 +92,8 @@ fn mode(path: &Path, mode: u32) {
 
 /// Opens a tree to everybody.
 fn open(path: &Path) {
-    let found = fs::symlink_metadata(path).unwrap();
+    // The watchers' subscriptions come and go.
+    let Ok(found) = fs::symlink_metadata(path) else { return };
     if found.is_dir() {
         mode(path, found.permissions().mode() | 0o055);
         fs::read_dir(path).unwrap().flatten().for_each(|entry| open(&entry.path()));

@@ -29,7 +29,7 @@ pub fn start(container: &Container, profile: &str) {
 }
 
 /// Waits until the gateway's own log says for the `times`th time that it runs.
-fn running(container: &Container, profile: &str, times: usize) {
+pub fn running(container: &Container, profile: &str, times: usize) {
     let log = home(profile) + "/logs/gateway.log";
     let script = "timeout 45 grep -m \"$2\" -F 'Gateway housekeeping started' < <(exec tail -n +1 -F -- \"$1\" 2>/dev/null) | tail -n 1 || exit 9";
     let answer = container.exec(&["bash", "-o", "pipefail", "-c", script, "-", &log, &times.to_string()]);
@@ -269,7 +269,9 @@ fn root_that_stops_a_gateway_with_the_tool_of_s6_means_it_too_root() {
     start(&container, "default");
     container.exec_as(ROOT, &["/command/s6-svc", "-d", "/run/service/gateway-default"]).ok();
     container.file_says(&(home("default") + "/logs/gateway.log"), PLANNED);
-    assert_eq!(container.sh("find /opt/data ! -user hermes"), "");
+    // It has begun to end, and its files go.
+    container.waits("-D", "gateway-default");
+    assert_eq!(container.sh("find /opt/data -ignore_readdir_race ! -user hermes"), "");
 }
 
 #[test]
@@ -312,7 +314,7 @@ fn root_and_the_agent_may_take_turns_root() {
     }
     assert_eq!(
         container.sh(
-            "find /opt/data /run/service/gateway-both ! -user hermes -path '*both*' ! -path '*supervise*'"
+            "find /opt/data /run/service/gateway-both -ignore_readdir_race ! -user hermes -path '*both*' ! -path '*supervise*'"
         ),
         ""
     );

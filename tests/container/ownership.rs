@@ -1,6 +1,7 @@
 //! Who owns the files of the home after a boot, and what the first boot makes there.
 
 use crate::engine::{ROOT, container, skipped};
+use crate::hermes;
 
 #[test]
 fn what_root_left_behind_is_the_agent_s_again_and_nothing_else_changes_hands_root() {
@@ -85,6 +86,8 @@ fn the_first_boot_makes_what_is_missing_and_the_second_changes_nothing() {
         .env("HERMES_GATEWAY_BOOTSTRAP_STATE", "running")
         .started();
     container.waits("-u", "gateway-default");
+    // While it starts, it reads and writes the state file in which a stop is recorded.
+    hermes::running(&container, "default", 1);
     let look = "cd /opt/data; stat -c '%a %U' auth.json; cat auth.json; echo; ls -d backups cron sessions logs/gateways hooks memories \
                 skills skins plans workspace home pairing platforms/pairing lazy-packages | wc -l";
     assert_eq!(container.sh(look), "600 hermes\n{\"first\": 1}\n14");

@@ -10,9 +10,9 @@
 Root runs this where the supervisor runs. Variables say where everything is; see bed.rs.
 """
 
+import contextlib
 import hashlib
 import json
-import contextlib
 import os
 import shutil
 import stat

@@ -295,6 +295,12 @@ impl Home {
         found
     }
 
+    /// Waits until a gateway's process has become its last command: it is up before.
+    pub fn until_last_command(&self, name: &str, line: &[u8]) {
+        let words = format!("/proc/{}/cmdline", self.pid(name));
+        waiting::polled("its last command", || fs::read(&words).ok().filter(|found| found == line));
+    }
+
     /// Makes a profile that listens on a port of its own.
     pub fn profile(&self, name: &str) -> Port {
         self.run(["profile", "create", name]).ok();

@@ -148,7 +148,8 @@ pub(crate) fn leave_to_child(descriptors: Vec<OwnedFd>) -> Result<(), Errno> {
     let (is_last, has_those) = pipe_with(PipeFlags::CLOEXEC)?;
     let until_closed = |pipe: &OwnedFd| while read(pipe, &mut [0; 1]) == Err(Errno::INTR) {};
     let number = |fd: &OwnedFd| fd.as_raw_fd().unsigned_abs();
-    let mut kept: Vec<u32> = descriptors.iter().chain([&has_others, &is_last]).map(number).collect();
+    let mut kept: Vec<u32> =
+        descriptors.iter().chain([&has_others, &has_those, &is_last]).map(number).collect();
     kept.sort_unstable();
     if raw::fork()? == 0 {
         let mut first = 0;
@@ -160,6 +161,8 @@ pub(crate) fn leave_to_child(descriptors: Vec<OwnedFd>) -> Result<(), Errno> {
         }
         raw::close_from_to(first, u32::MAX);
         drop(has_others);
+        // This process must be no writer of the pipe that it reads to its end.
+        drop(has_those);
         // If this process ended first, the parent would be the last one.
         until_closed(&is_last);
         raw::exit_now(0)

@@ -89,14 +89,21 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Closes all descriptors from `first` to `last`, before the end of a process that runs nothing
-/// else. Kernels before 5.9 leave them to its end.
+/// else. Where the kernel cannot do that at once, before 5.9, it covers only numbers below the
+/// limit of open files.
 pub(crate) fn close_from_to(first: u32, last: u32) {
     // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without
     // an owner.
     // SAFETY: the only caller is a child that runs no destructors, so no owner uses or closes its
     // descriptor afterwards.
     unsafe {
-        libc::syscall(libc::SYS_close_range, first, last, 0);
+        if libc::syscall(libc::SYS_close_range, first, last, 0) == 0 {
+            return;
+        }
+        let limit = u32::try_from(libc::sysconf(libc::_SC_OPEN_MAX).clamp(1, 1 << 20)).unwrap_or(1);
+        for number in first..=last.min(limit.saturating_sub(1)) {
+            libc::close(number.cast_signed());
+        }
     }
 }
 
