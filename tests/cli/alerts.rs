@@ -18,6 +18,9 @@ const SECRET: &str = "very-secret";
 /// Fails for good as long as there is no file `well` in the profile.
 const SCRIPT: &str = "[ -e \"$2/well\" ] || exit 78; exec sleep 1000";
 
+/// The file of a home with the problems that were told.
+const OPEN_FILE: &str = ".gatevisor-alerts.json";
+
 /// What came: the path that was asked for, and the body.
 type Received = Arc<Mutex<Vec<(String, String)>>>;
 
@@ -119,6 +122,25 @@ fn a_gateway_that_fails_is_told_once_and_once_more_when_it_works_again() {
 }
 
 #[test]
+fn what_reached_nobody_before_the_supervisor_ended_is_told_by_the_next_one() {
+    set_wait_limit(Duration::from_mins(2));
+    let server = Receiver::new(usize::MAX);
+    let mut home = Home::with_script(SCRIPT, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    write(&home, &webhook(&server.url()));
+    home.up_quietly();
+    server.until(1);
+    home.down();
+    assert!(!home.path().join(OPEN_FILE).exists());
+    let before = server.until(1).len();
+    home.up_quietly();
+    let received = server.until(before + 1);
+    assert_eq!(alerts(&received[before].1), [("failed".to_owned(), "coder".to_owned())], "{received:?}");
+    home.down();
+}
+
+#[test]
 fn a_supervisor_that_takes_over_does_not_tell_again_what_was_told() {
     set_wait_limit(Duration::from_mins(2));
     let server = Receiver::new(0);
@@ -130,6 +152,7 @@ fn a_supervisor_that_takes_over_does_not_tell_again_what_was_told() {
     // Settings that come later count, too.
     write(&home, &webhook(&server.url()));
     server.until(1);
+    waiting::polled("that it counts as told", || home.path().join(OPEN_FILE).exists().then_some(()));
     home.down();
     home.up_quietly();
     home.until_state("coder", "failed");

@@ -76,6 +76,11 @@ impl Delivery {
         self.attempts == 0
     }
 
+    /// Returns whether each message has arrived, or was given up.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Returns when a message is to be sent, if one waits and none is under way.
     pub fn due_ms(&self) -> Option<u64> {
         (!self.is_under_way && !self.waiting.is_empty()).then_some(self.not_before_ms)
@@ -94,10 +99,12 @@ mod tests {
         loop {
             assert!(delivery.begin(now_ms).is_some());
             assert!(delivery.begin(now_ms).is_none(), "it is under way");
+            assert!(!delivery.is_idle());
             match delivery.end(false, now_ms) {
                 DeliveryOutcome::Again(wait_ms) => {
                     assert!(delivery.begin(now_ms + wait_ms - 1).is_none(), "it is too early");
                     assert_eq!(delivery.due_ms(), Some(now_ms + wait_ms));
+                    assert!(!delivery.is_idle(), "it waits for the next attempt");
                     waits.push(wait_ms / 1000);
                     now_ms += wait_ms;
                 }
@@ -106,6 +113,7 @@ mod tests {
         }
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900, 900, 900, 900, 900]);
         assert_eq!(delivery.due_ms(), None);
+        assert!(delivery.is_idle());
     }
 
     #[test]

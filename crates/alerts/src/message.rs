@@ -11,8 +11,11 @@ use crate::subject::AlertSubject;
 
 /// The most lines of a text.
 const LINES: usize = 20;
-/// The most characters of a reason.
+/// The most characters of a reason, and of what comes before it.
 const REASON: usize = 300;
+/// The most bytes of the news in JSON, once each `"` and `\` has another one before it. Older
+/// versions of curl refuse a line of more than 100 kB in a file of options.
+const LISTED_BYTES: usize = 32_000;
 
 /// What is wrong with something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,10 +111,12 @@ impl News {
             AlertEvent::Recovered(AlertProblem::LogGap) => format!("the lines of {subject} are kept again"),
             AlertEvent::Recovered(_) => format!("{subject} works again"),
         };
-        match &self.reason {
-            Some(reason) => format!("{said}: {}", one_line(reason, REASON)),
-            None => said,
-        }
+        let said = one_line(&said, REASON);
+        self.short_reason().map_or_else(|| said.clone(), |reason| format!("{said}: {reason}"))
+    }
+
+    fn short_reason(&self) -> Option<String> {
+        self.reason.as_ref().map(|reason| one_line(reason, REASON))
     }
 
     fn json(&self) -> Value {
@@ -127,7 +132,7 @@ impl News {
             "gateway": gateway,
             "path": path,
             "recovered_from": of,
-            "reason": self.reason,
+            "reason": self.short_reason(),
             "text": self.line(),
         })
     }
@@ -202,6 +207,8 @@ impl AlertMessage {
 
     /// Returns it as a program receives it. `at` is when it was made, in RFC 3339.
     pub fn json(&self, name: &str, home: &str, at: &str) -> Value {
+        let listed = self.listed();
+        let unlisted = self.news.len().saturating_sub(listed.len());
         json!({
             "version": 1,
             "time": at,
@@ -209,9 +216,21 @@ impl AlertMessage {
             "home": home,
             "title": self.title(name),
             "text": self.text(),
-            "alerts": self.news.iter().map(News::json).collect::<Vec<Value>>(),
-            "left_out": self.left_out,
+            "alerts": listed,
+            "left_out": self.left_out.saturating_add(unlisted),
         })
+    }
+
+    /// Returns as many of the news as there is room for.
+    fn listed(&self) -> Vec<Value> {
+        let mut bytes = 0_usize;
+        let fits = |news: &Value| {
+            let text = news.to_string();
+            let escaped = text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+            bytes = bytes.saturating_add(text.len()).saturating_add(escaped);
+            bytes <= LISTED_BYTES
+        };
+        self.news.iter().map(News::json).take_while(fits).collect()
     }
 }
 

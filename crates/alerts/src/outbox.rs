@@ -15,7 +15,7 @@ const APART_MS: u64 = 5_000;
 /// How many messages may follow each other as closely as that.
 const BURST: u64 = 10;
 /// The most news that wait.
-const WAITING: usize = 200;
+const WAITING: usize = 80;
 const HOUR_MS: u64 = 3_600_000;
 
 /// News that wait to be told.
@@ -77,6 +77,11 @@ impl Outbox {
         Some(AlertMessage { news, left_out: std::mem::take(&mut self.left_out) })
     }
 
+    /// Returns whether everything was handed out.
+    pub const fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Returns when the next message may be sent, if one waits.
     pub fn due_ms(&self) -> Option<u64> {
         if self.waiting.is_empty() {
@@ -132,7 +137,7 @@ mod tests {
             }
         }
         assert_eq!(sent, 6 + 5, "six at the beginning, and then one in ten minutes");
-        assert!(told > 200, "{told}");
+        assert!(told > WAITING, "{told}");
         assert_eq!(outbox.due_ms(), Some(3_600_000));
     }
 

@@ -247,6 +247,30 @@ mod tests {
         assert!(!mail.lines().any(|line| line == "."), "{mail}");
     }
 
+    /// curl refuses longer lines in a file of options.
+    const LONGEST_LINE: usize = 100_000;
+
+    #[test]
+    fn however_much_is_told_at_once_curl_takes_the_line_with_it() {
+        let of = destination("kind = \"webhook\"\nurl = \"http://h/secret\"\n");
+        for reason in ["\"\\".repeat(50_000), "\u{1f980}".repeat(50_000), "x".to_owned()] {
+            let one = |number| News {
+                subject: AlertSubject::Gateway(format!("gateway-{number}")),
+                ..failed(&reason).news.remove(0)
+            };
+            let full = News { subject: AlertSubject::Disk("/\"".repeat(2_000)), ..one(0) };
+            let news: Vec<News> = [full].into_iter().chain((0..79).map(one)).collect();
+            let message = AlertMessage { news, left_out: 3 };
+            let input = request(&of, &message, ORIGIN, None).unwrap().input;
+            let longest = input.split(|byte| *byte == b'\n').map(<[u8]>::len).max();
+            assert!(longest < Some(LONGEST_LINE), "{longest:?}");
+            let json = message.json("nas", "/h", ORIGIN.at);
+            let listed = json["alerts"].as_array().unwrap().len();
+            assert!(listed > 5, "{listed}");
+            assert_eq!(json["left_out"], 80 - listed + 3);
+        }
+    }
+
     #[test]
     fn a_command_reads_json_and_finds_the_text_in_variables() {
         let of = destination("kind = \"command\"\ncommand = [\"notify\", \"--now\"]\n");

@@ -105,7 +105,8 @@ impl<'a> KeptProcess<'a> {
             Ok(Some((_, status))) if status.stopped() => self.replace(pid, "was stopped by a signal"),
             Ok(None) if self.is_stuck(wake) => self.replace(pid, "does not get on"),
             Ok(None) => {}
-            Ok(Some(_)) | Err(_) => self.ended(now_ms),
+            Ok(Some((_, status))) => self.ended(now_ms, status.exit_status() == Some(0)),
+            Err(_) => self.ended(now_ms, false),
         }
     }
 
@@ -119,15 +120,16 @@ impl<'a> KeptProcess<'a> {
             }
             Err(errno) => {
                 out::warn(&format!("cannot watch {}: cannot fork: {errno}", self.kept.what));
-                self.ended(now_ms);
+                self.ended(now_ms, false);
             }
         }
     }
 
-    /// Notes its end. One that ran for a while may be started again soon.
-    fn ended(&mut self, now_ms: u64) {
+    /// Notes its end. One that ran for a while may be started again soon, and so may one that
+    /// ended on purpose, such as for new settings.
+    fn ended(&mut self, now_ms: u64, on_purpose: bool) {
         (self.pid, self.end) = (None, None);
-        if now_ms.saturating_sub(self.began_ms) > LONGEST_MS {
+        if on_purpose || now_ms.saturating_sub(self.began_ms) > LONGEST_MS {
             self.delay_ms = FIRST_MS;
         }
         self.start_at_ms = now_ms.saturating_add(self.delay_ms);
@@ -147,5 +149,44 @@ impl<'a> KeptProcess<'a> {
             (self.last_pulse, self.last_progress) = (pulse, wake.now);
         }
         u128::from(wake.now.since(self.last_progress)) > STUCK.as_millis()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns after how many milliseconds a process is started again that ends at once, each time.
+    fn waits(on_purpose: impl Fn(usize) -> bool) -> Vec<u64> {
+        let kept = Kept { what: "a test", job: Box::new(|| 0), pulse: None, is_wanted: None };
+        let mut process = KeptProcess::new(&kept);
+        let ends = (0..9).map(|number| {
+            process.began_ms = 5;
+            process.ended(5, on_purpose(number));
+            process.start_at_ms - 5
+        });
+        ends.collect()
+    }
+
+    #[test]
+    fn a_process_that_ends_on_purpose_is_started_again_soon_each_time_and_never_at_once() {
+        assert_eq!(waits(|_| false), [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+        assert_eq!(waits(|_| true), [1_000; 9]);
+        assert_eq!(waits(|number| number == 3)[2..6], [4_000, 1_000, 2_000, 4_000]);
+    }
+
+    #[test]
+    fn the_exit_code_of_a_process_says_whether_it_ended_on_purpose() {
+        for (code, next_ms) in [(0, FIRST_MS), (111, 16_000)] {
+            let kept = Kept { what: "a test", job: Box::new(move || code), pulse: None, is_wanted: None };
+            let mut process = KeptProcess::new(&kept);
+            process.delay_ms = 16_000;
+            let wake = Attention::default().wake(ClockReading { monotonic_ms: 5, boottime_ms: 5 }, 0);
+            process.step(5, wake);
+            let end = process.end.as_ref().unwrap();
+            poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&timespec(60_000))).unwrap();
+            process.step(5, wake);
+            assert_eq!(process.start_at_ms, 5 + next_ms, "{code}");
+        }
     }
 }

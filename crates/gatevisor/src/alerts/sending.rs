@@ -16,7 +16,7 @@ use gatevisor_sys::{file, program};
 use gatevisor_wire::exit::{Exit, ExitError};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, OFlags, memfd_create};
+use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process_group, pidfd_open, setsid, waitpid,
@@ -26,6 +26,8 @@ use super::file::address_in;
 
 /// Milliseconds that a program may take for one message.
 const LIMIT_MS: u64 = 30_000;
+/// As much as is kept of what a program prints. The code of an answer has three bytes.
+const PRINTED: [u8; 16] = [0; 16];
 /// What is wrong where there is no curl.
 pub const NO_CURL: &str = "`curl` is not installed, which sends it";
 
@@ -52,9 +54,8 @@ pub fn has_program(name: &str) -> bool {
 pub struct Sending {
     pid: Pid,
     ended: OwnedFd,
-    /// What it prints.
-    output: OwnedFd,
-    prints_code: bool,
+    /// What it prints, if that counts.
+    output: Option<OwnedFd>,
     until_ms: u64,
     is_over: bool,
 }
@@ -70,11 +71,11 @@ impl Sending {
         let input = memfd_create("alert", MemfdFlags::CLOEXEC)?;
         file::write_all(&input, &request.input)?;
         rustix::fs::seek(&input, rustix::fs::SeekFrom::Start(0))?;
-        let output = memfd_create("alert-output", MemfdFlags::CLOEXEC)?;
-        let pid = fork_beside(|| become_sender(request, directory, &input, &output))?;
+        let output = request.prints_code.then(short_file).transpose()?;
+        let pid = fork_beside(|| become_sender(request, directory, &input, output.as_ref()))?;
         let ended = pidfd_open(pid, PidfdFlags::empty())?;
-        let (prints_code, until_ms) = (request.prints_code, now_ms.saturating_add(LIMIT_MS));
-        Ok(Self { pid, ended, output, prints_code, until_ms, is_over: false })
+        let until_ms = now_ms.saturating_add(LIMIT_MS);
+        Ok(Self { pid, ended, output, until_ms, is_over: false })
     }
 
     /// Returns what can be read when it has ended.
@@ -113,20 +114,29 @@ impl Sending {
     }
 
     fn meaning(&self, status: WaitStatus) -> Result<(), String> {
-        match (status.exit_status(), status.terminating_signal()) {
-            (Some(0), _) => Ok(()),
-            (Some(code), _) if self.prints_code => Err(said_by_curl(code, &self.printed())),
-            (Some(code), _) => Err(format!("exit {code}")),
-            (None, signal) => Err(format!("ended by signal {}", signal.unwrap_or_default())),
+        match (status.exit_status(), &self.output) {
+            (None, _) => Err(format!("ended by signal {}", status.terminating_signal().unwrap_or_default())),
+            (Some(code), Some(output)) => said_by_curl(code, &printed(output)),
+            (Some(0), None) => Ok(()),
+            (Some(code), None) => Err(format!("exit {code}")),
         }
     }
+}
 
-    /// Returns the beginning of what it printed.
-    fn printed(&self) -> String {
-        let mut bytes = [0; 16];
-        let length = rustix::io::pread(&self.output, &mut bytes, 0).unwrap_or_default();
-        String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
-    }
+/// Returns a file in memory that cannot become longer, whatever is written to it.
+fn short_file() -> Result<OwnedFd, Errno> {
+    let file = memfd_create("alert-output", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::io::pwrite(&file, &PRINTED, 0)?;
+    fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
+    Ok(file)
+}
+
+/// Returns what was printed to such a file.
+fn printed(file: &OwnedFd) -> String {
+    let mut bytes = PRINTED;
+    let length = rustix::io::pread(file, &mut bytes, 0).unwrap_or_default();
+    let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
+    text.trim_end_matches('\0').to_owned()
 }
 
 impl Drop for Sending {
@@ -140,11 +150,15 @@ impl Drop for Sending {
 }
 
 /// Becomes the program. Returns an exit code if that fails.
-fn become_sender(request: &SendRequest, directory: &Path, input: &OwnedFd, output: &OwnedFd) -> i32 {
+fn become_sender(request: &SendRequest, directory: &Path, input: &OwnedFd, output: Option<&OwnedFd>) -> i32 {
     let _ = setsid();
     let place = by_path::open(directory, OFlags::RDONLY | OFlags::DIRECTORY);
+    let prints_there = match output {
+        Some(output) => rustix::stdio::dup2_stdout(output),
+        None => by_path::open("/dev/null", OFlags::WRONLY).and_then(rustix::stdio::dup2_stdout),
+    };
     let joined = rustix::stdio::dup2_stdin(input)
-        .and_then(|()| rustix::stdio::dup2_stdout(output))
+        .and(prints_there)
         .and_then(|()| place.and_then(rustix::process::fchdir));
     if joined.is_err() {
         return Exit::NotExecutable.status();
@@ -162,22 +176,27 @@ fn become_sender(request: &SendRequest, directory: &Path, input: &OwnedFd, outpu
 }
 
 /// Returns what an exit code of curl and the code of the answer mean. What curl itself says may
-/// hold the address.
+/// hold the address. For curl, a redirect that it does not follow is a success.
 ///
-/// **Source:** curl(1), *EXIT CODES*.
-fn said_by_curl(exit: i32, printed: &str) -> String {
+/// **Source:** curl(1), *EXIT CODES*; RFC 9110, section 15.
+fn said_by_curl(exit: i32, printed: &str) -> Result<(), String> {
     let is_answer =
         printed.len() == 3 && printed != "000" && printed.bytes().all(|byte| byte.is_ascii_digit());
     let meaning = match exit {
-        _ if is_answer => return format!("the answer is HTTP {printed}"),
+        0 if is_answer && printed.starts_with('2') => return Ok(()),
+        _ if is_answer && printed.starts_with('3') => {
+            return Err(format!("the answer is HTTP {printed}, a redirect, and none is followed"));
+        }
+        _ if is_answer => return Err(format!("the answer is HTTP {printed}")),
+        0 => "the program `curl` printed no code of an answer",
         6 => "the host is not known",
         7 => "nobody answers there",
         28 => "no answer came in time",
         35 | 58 | 60 | 77 | 80 | 83 | 90 | 91 => "TLS cannot be had, or the certificate is not trusted",
         127 => NO_CURL,
-        _ => return format!("curl ended with {exit}"),
+        _ => return Err(format!("curl ended with {exit}")),
     };
-    meaning.to_owned()
+    Err(meaning.to_owned())
 }
 
 #[cfg(test)]
@@ -216,8 +235,30 @@ mod tests {
 
     #[test]
     fn what_curl_ended_with_is_said_in_words() {
-        assert_eq!(said_by_curl(22, "404"), "the answer is HTTP 404");
-        assert_eq!(said_by_curl(7, "000"), "nobody answers there");
-        assert_eq!(said_by_curl(99, "https://secret"), "curl ended with 99");
+        let why = |exit: i32, printed: &str| said_by_curl(exit, printed).unwrap_err();
+        assert_eq!(why(22, "404"), "the answer is HTTP 404");
+        assert_eq!(why(7, "000"), "nobody answers there");
+        assert_eq!(why(99, "https://secret"), "curl ended with 99");
+    }
+
+    #[test]
+    fn only_an_answer_that_says_so_means_that_a_message_arrived() {
+        assert_eq!(said_by_curl(0, "200"), Ok(()));
+        assert_eq!(said_by_curl(0, "204"), Ok(()));
+        for printed in ["301", "302", "307", "100", "404", "000", ""] {
+            assert!(said_by_curl(0, printed).is_err(), "{printed}");
+        }
+        assert!(said_by_curl(18, "200").is_err(), "the answer broke off");
+    }
+
+    #[test]
+    fn what_a_program_prints_takes_no_memory() {
+        assert_eq!(run("[ \"$(readlink /proc/$$/fd/1)\" = /dev/null ]"), Ok(()));
+        let argv = ["sh", "-c", "printf 200; head -c 1000000 /dev/zero"].map(str::to_owned).to_vec();
+        let request = SendRequest { argv, input: Vec::new(), variables: Vec::new(), prints_code: true };
+        let sending = Sending::begin(&request, Path::new("/"), monotonic_ms()).unwrap();
+        let output = sending.output.as_ref().unwrap().try_clone().unwrap();
+        assert!(sending.wait().is_err(), "it cannot write that much");
+        assert_eq!(rustix::fs::fstat(output).unwrap().st_size, 16);
     }
 }

@@ -142,6 +142,9 @@ impl<'a> Alerter<'a> {
                 self.look(now_ms);
             }
             self.send(now_ms);
+            if self.is_idle() {
+                self.write_open();
+            }
             let sleep_ms = self.due_ms().saturating_sub(monotonic_ms()).min(SETTINGS_MS);
             let mut has_happened = false;
             self.subscriber.receive(Some(Duration::from_millis(sleep_ms)), |_, _| {
@@ -163,7 +166,6 @@ impl<'a> Alerter<'a> {
             seen.extend(findings::of_disks(self.manager, self.disk_full_percent));
             let news = self.machine.step(now_ms, seen);
             self.outbox.add(news);
-            self.write_open();
         }
         let due_ms = self.machine.due_ms().unwrap_or(u64::MAX);
         let soonest_ms = now_ms.saturating_add(LOOK_SOON_MS);
@@ -186,12 +188,18 @@ impl<'a> Alerter<'a> {
         }
     }
 
+    /// Returns whether everything that is to be told was told.
+    fn is_idle(&self) -> bool {
+        self.outbox.is_idle() && self.senders.iter().all(|sender| sender.delivery.is_idle())
+    }
+
     fn due_ms(&self) -> u64 {
         let senders = self.senders.iter().filter_map(Sender::due_ms);
         senders.chain(self.outbox.due_ms()).chain([self.look_at_ms]).min().unwrap_or_default()
     }
 
-    /// Writes down the problems that were told, if they are others than before.
+    /// Writes down the problems that were told, if they are others than before. What still waits
+    /// is lost if this process is killed, so it must not count as told: the next process tells it.
     fn write_open(&mut self) {
         let open = self.machine.open();
         if open == self.open {
