@@ -12,6 +12,7 @@ use kube::{Client, ResourceExt};
 use tokio::time::{sleep, timeout};
 
 use crate::lease::{self, Record, Step, Watch};
+use crate::told::{ServerAnswer, answer_within};
 
 /// The name of the lease.
 pub const NAME: &str = "gatevisor-operator";
@@ -34,9 +35,9 @@ impl Election {
     }
 
     /// Waits until this operator holds the lease.
-    pub async fn win(&mut self, mut complain: impl FnMut(kube::Error)) {
+    pub async fn win(&mut self, mut complain: impl FnMut(ServerAnswer)) {
         loop {
-            match self.round().await {
+            match answer_within(lease::STOPS_AFTER, self.round()).await {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => complain(error),
@@ -58,7 +59,11 @@ impl Election {
     }
 
     /// Gives the lease back, so that another operator takes it at once.
-    pub async fn release(&mut self) -> Result<(), kube::Error> {
+    pub async fn release(&mut self) -> Result<(), ServerAnswer> {
+        answer_within(lease::STOPS_AFTER, self.give_back()).await
+    }
+
+    async fn give_back(&self) -> Result<(), kube::Error> {
         let Some(mut lease) = self.leases.get_opt(NAME).await? else { return Ok(()) };
         if holder(&lease) == self.us {
             lease.spec.get_or_insert_default().holder_identity = None;

@@ -28,7 +28,7 @@ use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
 use election::Election;
-use told::{ServerAnswer, say};
+use told::say;
 
 /// Keep agent homes on Kubernetes as objects of the type `AgentHome` describe them
 #[derive(Parser)]
@@ -112,7 +112,7 @@ async fn run(namespace: &str, name: Option<String>) -> Result<Exit, Box<dyn Erro
     let mut election = Election::new(client.clone(), namespace, us.clone());
     stream::say(format_args!("waiting for the lease `{}` in `{namespace}` as `{us}`", election::NAME));
     tokio::select! {
-        () = election.win(|error| say(&ServerAnswer::from(error))) => {}
+        () = election.win(|error| say(&error)) => {}
         () = &mut asked => return Ok(Exit::Done),
     }
     stream::say("holding the lease, and reconciling");
@@ -124,9 +124,9 @@ async fn run(namespace: &str, name: Option<String>) -> Result<Exit, Box<dyn Erro
             return Ok(Exit::System);
         }
         () = &mut asked => {}
-        ended = reconcile::run(client, us) => ended.map_err(ServerAnswer::from)?,
+        ended = reconcile::run(client, us) => ended?,
     }
-    election.release().await.map_err(ServerAnswer::from)?;
+    election.release().await?;
     stream::say("the lease is released");
     Ok(Exit::Done)
 }

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, Controller};
@@ -27,8 +28,10 @@ use serde_json::{Value, json};
 
 use crate::api::AgentHome;
 use crate::backoff;
-use crate::plan::{BudgetVersion, HomeNews, Kind, LiveObjects, MANAGER, Plan, plan};
-use crate::told::{ServerAnswer, say};
+use crate::plan::{
+    BudgetVersion, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan, plan, pods_of, report,
+};
+use crate::told::{ServerAnswer, answer, say};
 
 /// After how long a home is looked at although nothing has said that it changed.
 const AT_LEAST: Duration = Duration::from_mins(10);
@@ -82,6 +85,16 @@ pub enum OneHomeError {
     },
 }
 
+impl OneHomeError {
+    /// Returns what was refused and why, if the API server refused to write something.
+    fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Write { what, source, .. } => Some(format!("{what}: {}", source.refusal()?)),
+            Self::Read { .. } => None,
+        }
+    }
+}
+
 /// What all homes share.
 struct Context {
     client: Client,
@@ -92,8 +105,8 @@ struct Context {
 }
 
 /// Reconciles all homes for ever. Dropping it stops it.
-pub async fn run(client: Client, us: String) -> Result<(), kube::Error> {
-    let budget = budget_version(&client).await?;
+pub async fn run(client: Client, us: String) -> Result<(), ServerAnswer> {
+    let budget = answer(budget_version(&client)).await?;
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(us) };
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
@@ -149,15 +162,25 @@ fn dynamic(
 
 async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action, OneHomeError> {
     let one = OneHome { home: &home, context: &context };
-    let observed = one.observe().await?;
-    let plan = plan(&home, &observed, context.budget, Timestamp::now());
-    match one.write(&plan).await {
-        // The home is about to be deleted, and says so itself then.
-        Err(OneHomeError::Write { source, .. }) if source.is_of_ending_namespace() => {}
-        done => done?,
+    let mut observed = one.observe().await?;
+    let plan = plan(&home, &observed, context.budget);
+    let written = one.write(&plan, &mut observed).await;
+    let refused = written.as_ref().err().and_then(OneHomeError::refusal);
+    // What could not be tried says nothing about the home. What was refused does.
+    let report = match (&written, &refused) {
+        (Err(_), None) => HomeReport::default(),
+        _ => report(&home, &observed, plan, refused.as_deref(), Timestamp::now()),
+    };
+    let told = one.tell(&report).await;
+    for done in [written, told] {
+        match done {
+            // The home is about to be deleted, and says so itself then.
+            Err(OneHomeError::Write { source, .. }) if source.is_of_ending_namespace() => {}
+            done => done?,
+        }
     }
     context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&home));
-    Ok(Action::requeue(plan.look_again.unwrap_or(AT_LEAST).min(AT_LEAST)))
+    Ok(Action::requeue(report.look_again.unwrap_or(AT_LEAST).min(AT_LEAST)))
 }
 
 /// The wait of a home that has failed.
@@ -204,37 +227,39 @@ impl OneHome<'_> {
         kind.resource(self.context.budget).2
     }
 
-    fn read(&self, what: &'static str) -> impl FnOnce(kube::Error) -> OneHomeError {
+    fn read(&self, what: &'static str) -> impl FnOnce(ServerAnswer) -> OneHomeError {
         let home = key(self.home);
-        move |error| OneHomeError::Read { home, what, source: error.into() }
+        move |source| OneHomeError::Read { home, what, source }
     }
 
-    fn written(&self, what: &'static str) -> impl FnOnce(kube::Error) -> OneHomeError {
+    fn written(&self, what: &'static str) -> impl FnOnce(ServerAnswer) -> OneHomeError {
         let home = key(self.home);
-        move |error| OneHomeError::Write { home, what, source: error.into() }
+        move |source| OneHomeError::Write { home, what, source }
     }
 
     async fn observe(&self) -> Result<LiveObjects, OneHomeError> {
         let mut observed = LiveObjects::default();
         for kind in Kind::ALL {
             let what = self.what(kind);
-            let object = self.objects(kind).get_opt(self.name()).await.map_err(self.read(what))?;
+            let object = answer(self.objects(kind).get_opt(self.name())).await.map_err(self.read(what))?;
             if let Some(object) = object {
-                let as_value = |error| self.read(what)(kube::Error::SerdeError(error));
-                observed.objects.push((kind, serde_json::to_value(object).map_err(as_value)?));
+                observed.set(kind, value(object).map_err(self.read(what))?);
             }
         }
         if self.home.spec.suspend || self.home.metadata.deletion_timestamp.is_some() {
             let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace());
             let name = self.name();
-            let ours = ListParams::default()
+            let labelled = ListParams::default()
                 .labels(&format!("app.kubernetes.io/name=agent-home,app.kubernetes.io/instance={name}"));
-            observed.pods = pods.list_metadata(&ours).await.map_err(self.read("pods"))?.items.len();
+            let found = answer(pods.list_metadata(&labelled)).await.map_err(self.read("pods"))?;
+            let found: Vec<ObjectMeta> = found.items.into_iter().map(|pod| pod.metadata).collect();
+            observed.pods = pods_of(self.home, observed.get(Kind::StatefulSet), &found);
         }
         Ok(observed)
     }
 
-    async fn write(&self, plan: &Plan) -> Result<(), OneHomeError> {
+    /// Writes what is planned, and notes what the API server has since.
+    async fn write(&self, plan: &Plan, observed: &mut LiveObjects) -> Result<(), OneHomeError> {
         let apply = PatchParams::apply(MANAGER).force();
         if let Some(finalizers) = &plan.finalizers {
             // The version makes it fail if another one has changed the list since.
@@ -243,41 +268,53 @@ impl OneHome<'_> {
                 "resourceVersion": self.home.metadata.resource_version,
             }});
             let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-            let done = self.homes().patch(self.name(), &params, &Patch::Merge(&patch)).await;
-            match done {
+            match answer(self.homes().patch(self.name(), &params, &Patch::Merge(&patch))).await {
                 Ok(_) => {}
                 // A home without finalizers has gone meanwhile.
-                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
                 Err(error) => return Err(self.written("finalizers")(error)),
             }
         }
         for (kind, object) in &plan.apply {
-            let done = self.objects(*kind).patch(self.name(), &apply, &Patch::Apply(object)).await;
-            done.map_err(self.written(self.what(*kind)))?;
+            let what = self.what(*kind);
+            let objects = self.objects(*kind);
+            let done = answer(objects.patch(self.name(), &apply, &Patch::Apply(object))).await;
+            let written = done.map_err(self.written(what))?;
+            observed.set(*kind, value(written).map_err(self.written(what))?);
         }
         for kind in &plan.delete {
-            match self.objects(*kind).delete(self.name(), &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
+            match answer(self.objects(*kind).delete(self.name(), &DeleteParams::default())).await {
+                Err(error) if error.is_not_found() => {}
                 done => drop(done.map_err(self.written(self.what(*kind)))?),
             }
         }
-        if let Some(status) = &plan.status {
+        Ok(())
+    }
+
+    /// Writes the status, and makes the events.
+    async fn tell(&self, report: &HomeReport) -> Result<(), OneHomeError> {
+        if let Some(status) = &report.status {
             let patch: Value = json!({
                 "apiVersion": AgentHome::api_version(&()),
                 "kind": AgentHome::kind(&()),
                 "status": status,
             });
-            let done = self.homes().patch_status(self.name(), &apply, &Patch::Apply(&patch)).await;
-            done.map_err(self.written("status"))?;
+            let apply = PatchParams::apply(MANAGER).force();
+            match answer(self.homes().patch_status(self.name(), &apply, &Patch::Apply(&patch))).await {
+                Ok(_) => {}
+                // Without its last finalizer, it has gone meanwhile.
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) => return Err(self.written("status")(error)),
+            }
         }
-        for news in &plan.news {
-            self.tell(news).await;
+        for news in &report.news {
+            self.publish(news).await;
         }
         Ok(())
     }
 
     /// Makes an event. One that cannot be made is no reason to do all again.
-    async fn tell(&self, news: &HomeNews) {
+    async fn publish(&self, news: &HomeNews) {
         let event = Event {
             type_: if news.is_warning { EventType::Warning } else { EventType::Normal },
             reason: news.reason.clone(),
@@ -285,12 +322,16 @@ impl OneHome<'_> {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        let Err(error) = self.context.recorder.publish(&event, &self.home.object_ref(&())).await else {
-            return;
-        };
+        let home = self.home.object_ref(&());
+        let Err(error) = answer(self.context.recorder.publish(&event, &home)).await else { return };
         let error = self.written("event")(error);
         if !matches!(&error, OneHomeError::Write { source, .. } if source.is_of_ending_namespace()) {
             say(&error);
         }
     }
+}
+
+/// Returns an object as the plan reads it.
+fn value(object: DynamicObject) -> Result<Value, ServerAnswer> {
+    serde_json::to_value(object).map_err(|error| kube::Error::SerdeError(error).into())
 }

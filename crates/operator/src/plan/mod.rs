@@ -1,6 +1,7 @@
 //! What to write for one home, given what is there: objects in, objects out.
 //!
 //! *Lives here:* the objects of a home, its status, and the order of its end. Time is an argument.
+//! The status comes after the writes: it says what the API server then has, or has refused.
 //! *Does not live here:* reading and writing them (`reconcile`).
 //!
 //! A second plan of an unchanged home writes nothing. That is a property of this module, and its
@@ -18,7 +19,8 @@ use serde_json::Value;
 
 use crate::api::{AgentHome, NAME_MAX};
 
-pub use types::{BudgetVersion, HomeNews, Kind, LiveObjects, MANAGER, Plan};
+pub use objects::pods_of;
+pub use types::{BudgetVersion, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan};
 
 /// The finalizer with which a home waits until its pod has ended by itself.
 pub const FINALIZER: &str = "gatevisor.dev/drain";
@@ -26,8 +28,8 @@ pub const FINALIZER: &str = "gatevisor.dev/drain";
 /// How often the pods of a deleted home are counted until there is none.
 const PODS_AGAIN: Duration = Duration::from_secs(2);
 
-/// Returns what is to be written for a home.
-pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion, now: Timestamp) -> Plan {
+/// Returns what is to be written for a home, but for its status.
+pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion) -> Plan {
     if home.metadata.deletion_timestamp.is_some() {
         return end(home, observed);
     }
@@ -54,21 +56,41 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion, now
             plan.apply.push((kind, object));
         }
     }
+    plan.is_storage_kept = wanted.is_storage_kept;
+    plan.is_name_taken = is_name_taken;
+    plan
+}
+
+/// Returns what is said of a home once its plan was written. `observed` is what is there since.
+/// `refused` is what the API server said if it refused some of it.
+pub fn report(
+    home: &AgentHome,
+    observed: &LiveObjects,
+    plan: Plan,
+    refused: Option<&str>,
+    now: Timestamp,
+) -> HomeReport {
+    let is_refused = refused.is_some();
+    let news = if is_refused { Vec::new() } else { plan.news };
+    let mut report = HomeReport { status: None, news, look_again: plan.look_again };
+    if home.metadata.deletion_timestamp.is_some() && !is_refused {
+        return report;
+    }
     let seen = status::Seen {
         home,
         observed,
-        is_storage_kept: wanted.is_storage_kept,
-        is_name_taken,
-        is_pod_written: plan.apply.iter().any(|(kind, _)| *kind == Kind::StatefulSet),
+        is_storage_kept: plan.is_storage_kept,
+        is_name_taken: plan.is_name_taken,
+        refused,
         now,
     };
     let status = status::of(&seen);
-    plan.news = status::news(home.status.as_ref(), &status);
-    plan.look_again = status::look_again(&status, now);
+    report.news.extend(status::news(home.status.as_ref(), &status));
+    report.look_again = report.look_again.or_else(|| status::look_again(&status, now));
     if home.status.as_ref() != Some(&status) {
-        plan.status = Some(status);
+        report.status = Some(status);
     }
-    plan
+    report
 }
 
 /// A home that is deleted: its pod ends as it would on a drain of its node, and only then the home

@@ -1,5 +1,6 @@
 //! The objects of a home, as they shall be.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Map, Value, json};
 
 use super::differs::differs;
@@ -49,6 +50,18 @@ pub fn is_owned_by(object: &Value, home: &AgentHome) -> bool {
     owners.is_some_and(|owners| {
         owners.iter().any(|owner| owner.get("uid").and_then(Value::as_str) == home.metadata.uid.as_deref())
     })
+}
+
+/// Returns how many of these pods belong to the stateful set of a home. Its selector is found in
+/// pods of others, too. Once the set is gone, its name tells which pods it has left behind.
+pub fn pods_of(home: &AgentHome, set: Option<&Value>, pods: &[ObjectMeta]) -> usize {
+    let uid = |set: &Value| set.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
+    let own = set.map(|set| uid(set).filter(|_| is_owned_by(set, home)));
+    let is_its = |owner: &OwnerReference| match &own {
+        Some(own) => own.as_deref() == Some(&owner.uid),
+        None => owner.kind == "StatefulSet" && Some(&owner.name) == home.metadata.name.as_ref(),
+    };
+    pods.iter().filter(|pod| pod.owner_references.iter().flatten().any(is_its)).count()
 }
 
 /// Returns what makes a stateful set end its pod, and leaves all else as it is.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
+use super::objects::is_owned_by;
 use super::types::{HomeNews, Kind, LiveObjects};
 use crate::api::{AgentHome, AgentHomeStatus, NAME_MAX};
 
@@ -36,6 +37,8 @@ pub enum Reason {
     NameTooLong,
     /// Objects that the home needs exist, and are somebody else's.
     NameTaken,
+    /// The API server refuses to write an object that the home needs.
+    Refused,
     /// The pod has not become ready for [`READY_WITHIN`].
     NotReadyInTime,
     /// Nothing is wrong.
@@ -56,6 +59,7 @@ impl Reason {
             Self::StorageCannotChange => "StorageCannotChange",
             Self::NameTooLong => "NameTooLong",
             Self::NameTaken => "NameTaken",
+            Self::Refused => "Refused",
             Self::NotReadyInTime => "NotReadyInTime",
             Self::AsExpected => "AsExpected",
         }
@@ -80,6 +84,7 @@ impl Reason {
                 "an object that has the home's name belongs to somebody else, and is left alone; \
                  remove it, or make a home with another name"
             }
+            Self::Refused => "the API server refuses a part of the home; change the home, or what forbids it",
             Self::NotReadyInTime => {
                 "the pod has not become ready for 10 minutes; look at its events and logs"
             }
@@ -98,8 +103,8 @@ pub struct Seen<'s> {
     pub is_storage_kept: bool,
     /// An object of somebody else has the name of one of ours.
     pub is_name_taken: bool,
-    /// The stateful set is about to be written.
-    pub is_pod_written: bool,
+    /// What the API server said when it refused to write something.
+    pub refused: Option<&'s str>,
     /// The time.
     pub now: Timestamp,
 }
@@ -113,8 +118,11 @@ pub fn of(seen: &Seen<'_>) -> AgentHomeStatus {
         (false, true) => (true, Reason::AllRun),
         (false, false) => (false, Reason::NotReady),
     };
-    let is_moving = set.is_moving || (suspend && seen.observed.pods > 0);
-    let progressing = if is_moving { Reason::RollingOut } else { Reason::Settled };
+    let (is_moving, progressing) = match set.is_moving || (suspend && seen.observed.pods > 0) {
+        _ if seen.refused.is_some() => (false, Reason::Refused),
+        true => (true, Reason::RollingOut),
+        false => (false, Reason::Settled),
+    };
     let suspended = match (suspend, seen.observed.pods) {
         (false, _) => Reason::NotSuspended,
         (true, 0) => Reason::Suspended,
@@ -142,6 +150,9 @@ fn fault(seen: &Seen<'_>, ready: &Condition) -> Option<Reason> {
     }
     if seen.is_name_taken {
         return Some(Reason::NameTaken);
+    }
+    if seen.refused.is_some() {
+        return Some(Reason::Refused);
     }
     if seen.is_storage_kept {
         return Some(Reason::StorageCannotChange);
@@ -198,11 +209,15 @@ fn condition(seen: &Seen<'_>, kind: &str, is_true: bool, reason: Reason) -> Cond
     });
     // An API server keeps whole seconds.
     let now = Timestamp::from_second(seen.now.as_second()).unwrap_or(seen.now);
+    let message = match seen.refused.filter(|_| reason == Reason::Refused) {
+        Some(said) => format!("{}: {said}", reason.message()),
+        None => reason.message().to_owned(),
+    };
     Condition {
         type_: kind.to_owned(),
         status: word.to_owned(),
         reason: reason.word().to_owned(),
-        message: reason.message().to_owned(),
+        message,
         observed_generation: seen.home.metadata.generation,
         last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
     }
@@ -216,10 +231,8 @@ struct Set {
 
 impl Set {
     fn of(seen: &Seen<'_>) -> Self {
-        let object = match seen.observed.get(Kind::StatefulSet) {
-            Some(object) if !seen.is_pod_written => object,
-            _ => return Self { is_ready: false, is_moving: true },
-        };
+        let object = seen.observed.get(Kind::StatefulSet).filter(|set| is_owned_by(set, seen.home));
+        let Some(object) = object else { return Self { is_ready: false, is_moving: true } };
         let number = |path: &str| object.pointer(path).and_then(Value::as_i64).unwrap_or(0);
         let word = |path: &str| object.pointer(path).and_then(Value::as_str);
         let is_seen = number("/status/observedGeneration") >= number("/metadata/generation");

@@ -1,6 +1,6 @@
 //! Homes before an API server that stores what is applied, adds defaults, and runs stateful sets.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -17,6 +17,10 @@ struct Server {
     writes: Vec<String>,
     said: Vec<String>,
     is_gone: bool,
+    /// What it says to each write of the stateful set instead of obeying.
+    refuses: Option<&'static str>,
+    /// A write of the stateful set changes nothing that its controller looks at.
+    keeps_generation: bool,
 }
 
 fn spec(value: Value) -> AgentHomeSpec {
@@ -41,6 +45,8 @@ impl Server {
             writes: Vec::new(),
             said: Vec::new(),
             is_gone: false,
+            refuses: None,
+            keeps_generation: false,
         }
     }
 
@@ -68,34 +74,44 @@ impl Server {
 
     /// Plans and writes once; returns what was written.
     fn reconcile(&mut self) -> Vec<String> {
-        let plan = plan(&self.home, &self.observed, self.budget, self.now);
+        let plan = plan(&self.home, &self.observed, self.budget);
         self.writes.clear();
-        if let Some(finalizers) = plan.finalizers {
+        let refused = self.write(&plan);
+        let report = report(&self.home, &self.observed, plan, refused, self.now);
+        if let Some(status) = report.status {
+            self.writes.push("status".to_owned());
+            self.home.status = Some(status);
+        }
+        self.said.extend(report.news.into_iter().map(|news| news.reason));
+        self.writes.clone()
+    }
+
+    /// Does what is planned, as far as it is not refused.
+    fn write(&mut self, plan: &Plan) -> Option<&'static str> {
+        if let Some(finalizers) = plan.finalizers.clone() {
             self.writes.push("finalizers".to_owned());
             self.is_gone = self.home.metadata.deletion_timestamp.is_some() && finalizers.is_empty();
             self.home.metadata.finalizers = Some(finalizers);
         }
-        for (kind, object) in plan.apply {
+        for (kind, object) in plan.apply.clone() {
+            if kind == Kind::StatefulSet && self.refuses.is_some() {
+                return self.refuses;
+            }
             self.writes.push(format!("{kind:?}"));
             self.store(kind, object);
         }
-        for kind in plan.delete {
+        for kind in plan.delete.clone() {
             self.writes.push(format!("-{kind:?}"));
             self.observed.objects.retain(|(other, _)| *other != kind);
         }
-        if let Some(status) = plan.status {
-            self.writes.push("status".to_owned());
-            self.home.status = Some(status);
-        }
-        self.said.extend(plan.news.into_iter().map(|news| news.reason));
-        self.writes.clone()
+        None
     }
 
     fn store(&mut self, kind: Kind, mut object: Value) {
         let old = self.observed.get(kind).cloned();
         let generation =
             old.as_ref().and_then(|old| old.pointer("/metadata/generation")?.as_i64()).unwrap_or(0);
-        object["metadata"]["generation"] = json!(generation + 1);
+        object["metadata"]["generation"] = json!(generation + i64::from(!self.keeps_generation));
         object["metadata"]["resourceVersion"] = json!("1");
         if kind == Kind::StatefulSet {
             assert!(
@@ -108,8 +124,7 @@ impl Server {
             object["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
             object["status"] = old.map_or(json!({}), |old| old["status"].clone());
         }
-        self.observed.objects.retain(|(other, _)| *other != kind);
-        self.observed.objects.push((kind, object));
+        self.observed.set(kind, object);
     }
 
     /// The controller of stateful sets has done what the set says, and the pod is (not) ready.
@@ -272,6 +287,92 @@ fn an_object_of_somebody_else_is_left_alone() {
 }
 
 #[test]
+fn a_stateful_set_of_somebody_else_says_nothing_about_the_home() {
+    let mut server = Server::with(json!({"image": "gatevisor:1"}));
+    let theirs = json!({
+        "metadata": {"name": "coder", "uid": "8", "generation": 1},
+        "spec": {"replicas": 1},
+        "status": {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1},
+    });
+    server.observed.objects.push((Kind::StatefulSet, theirs));
+    server.reconcile();
+    assert_eq!(server.condition("Degraded"), (true, "NameTaken"));
+    assert_eq!(server.condition("Ready"), (false, "NotReady"));
+}
+
+#[test]
+fn what_the_api_server_refuses_is_told_once_with_its_words_until_it_is_accepted() {
+    let mut server = Server::with(json!({"image": "gatevisor:1"}));
+    server.settle(true);
+    server.said.clear();
+    server.change(|spec| spec.image = "gatevisor:2".to_owned());
+    server.refuses = Some("statefulsets: exceeded quota");
+    assert_eq!(server.reconcile(), ["status"]);
+    assert_eq!(server.condition("Degraded"), (true, "Refused"));
+    assert_eq!(server.condition("Progressing"), (false, "Refused"));
+    assert_eq!(server.condition("Ready"), (true, "AllGatewaysRun"), "the pod of before runs");
+    let conditions = &server.home.status.as_ref().unwrap().conditions;
+    let degraded = conditions.iter().find(|condition| condition.type_ == "Degraded").unwrap();
+    assert!(degraded.message.ends_with(": statefulsets: exceeded quota"), "{}", degraded.message);
+    assert_eq!(server.reconcile(), [""; 0]);
+    server.refuses = Some("statefulsets: denied by a policy");
+    assert_eq!(server.reconcile(), ["status"]);
+    assert_eq!(server.said, ["Refused"]);
+    server.refuses = None;
+    assert_eq!(server.reconcile(), ["StatefulSet", "status"]);
+    assert_eq!(server.condition("Degraded"), (false, "AsExpected"));
+    assert_eq!(server.condition("Progressing"), (true, "RollingOut"));
+}
+
+#[test]
+fn a_deleted_home_whose_pod_may_not_be_ended_says_so() {
+    let mut server = Server::with(json!({"image": "gatevisor:1"}));
+    server.settle(true);
+    server.said.clear();
+    server.delete();
+    server.refuses = Some("statefulsets: denied by a policy");
+    assert_eq!(server.reconcile(), ["status"]);
+    assert_eq!(server.condition("Degraded"), (true, "Refused"));
+    assert_eq!(server.reconcile(), [""; 0]);
+    assert_eq!(server.said, ["Refused"]);
+    server.refuses = None;
+    server.settle(true);
+    server.reconcile();
+    assert!(server.is_gone);
+}
+
+#[test]
+fn a_write_that_changes_nothing_for_the_pod_does_not_roll_it_out() {
+    let mut server = Server::with(json!({"image": "gatevisor:1"}));
+    server.settle(true);
+    server.keeps_generation = true;
+    let set = server.observed.objects.iter_mut().find(|(kind, _)| *kind == Kind::StatefulSet).unwrap();
+    set.1["metadata"]["labels"] = json!({});
+    assert_eq!(server.reconcile(), ["StatefulSet"]);
+    assert_eq!(server.condition("Ready"), (true, "AllGatewaysRun"));
+    assert_eq!(server.condition("Progressing"), (false, "Settled"));
+}
+
+#[test]
+fn only_the_pods_of_its_own_stateful_set_are_the_homes() {
+    let server = Server::with(json!({"image": "gatevisor:1"}));
+    let pod = |owner: Value| serde_json::from_value(json!({"ownerReferences": [owner]})).unwrap();
+    let owner = |kind: &str, name: &str, uid: &str| json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true});
+    let pods = [
+        pod(owner("StatefulSet", "coder", "set")),
+        pod(owner("StatefulSet", "coder", "of-before")),
+        pod(owner("StatefulSet", "other", "other")),
+        pod(owner("Job", "coder", "job")),
+        ObjectMeta::default(),
+    ];
+    let set = |owner: &str| json!({"metadata": {"uid": "set", "ownerReferences": [{"uid": owner}]}});
+    let count = |set: Option<&Value>| pods_of(&server.home, set, &pods);
+    assert_eq!(count(Some(&set("7"))), 1);
+    assert_eq!(count(Some(&set("8"))), 0, "the set is somebody else's");
+    assert_eq!(count(None), 2, "the set has gone, and its pods are ending");
+}
+
+#[test]
 fn a_name_that_is_too_long_is_told_and_nothing_is_made() {
     let mut server = Server::with(json!({"image": "gatevisor:1"}));
     server.home.metadata.name = Some("c".repeat(NAME_MAX + 1));
@@ -285,7 +386,9 @@ fn a_pod_that_is_not_ready_for_ten_minutes_is_degraded_at_that_time() {
     server.settle(false);
     server.pass(599);
     assert_eq!(server.reconcile(), [""; 0]);
-    let wait = plan(&server.home, &server.observed, server.budget, server.now).look_again.unwrap();
+    let unchanged = plan(&server.home, &server.observed, server.budget);
+    let report = report(&server.home, &server.observed, unchanged, None, server.now);
+    let wait = report.look_again.unwrap();
     assert_eq!(wait, Duration::from_secs(2));
     server.pass(2);
     assert_eq!(server.reconcile(), ["status"]);

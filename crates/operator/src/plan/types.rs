@@ -65,8 +65,8 @@ pub enum BudgetVersion {
 pub struct LiveObjects {
     /// Those of [`Kind::ALL`] that exist.
     pub objects: Vec<(Kind, Value)>,
-    /// How many pods of the home exist, those that are ending included. It is counted only if the
-    /// home is suspended or deleted.
+    /// How many pods of its stateful set exist, those that are ending included. It is counted only
+    /// if the home is suspended or deleted.
     pub pods: usize,
 }
 
@@ -74,6 +74,12 @@ impl LiveObjects {
     /// Returns the object of a kind.
     pub fn get(&self, kind: Kind) -> Option<&Value> {
         self.objects.iter().find(|(other, _)| *other == kind).map(|(_, object)| object)
+    }
+
+    /// Notes that the API server now has this object of a kind.
+    pub fn set(&mut self, kind: Kind, object: Value) {
+        self.objects.retain(|(other, _)| *other != kind);
+        self.objects.push((kind, object));
     }
 }
 
@@ -97,9 +103,22 @@ pub struct Plan {
     pub apply: Vec<(Kind, Value)>,
     /// Objects that are to be deleted.
     pub delete: Vec<Kind>,
+    /// What to say once all that is written.
+    pub news: Vec<HomeNews>,
+    /// When to look again even if nothing changes.
+    pub look_again: Option<Duration>,
+    /// The storage differs from what the home says, and is kept.
+    pub is_storage_kept: bool,
+    /// An object of somebody else has the name of one of ours.
+    pub is_name_taken: bool,
+}
+
+/// What is said of a home after its plan was written, or refused.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HomeReport {
     /// The status, if it is to change.
     pub status: Option<AgentHomeStatus>,
-    /// What to say once all that is written.
+    /// What to say once it is written.
     pub news: Vec<HomeNews>,
     /// When to look again even if nothing changes.
     pub look_again: Option<Duration>,
