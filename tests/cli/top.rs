@@ -95,10 +95,7 @@ impl Tmux {
     /// Waits until the row of a gateway contains a word.
     #[track_caller]
     pub fn until_row(&self, gateway: &str, word: &str) -> String {
-        self.until(&format!("{gateway} {word}"), |screen| {
-            let row = screen.lines().find(|line| line.split_whitespace().next() == Some(gateway));
-            row.is_some_and(|row| row.split_whitespace().any(|found| found == word))
-        })
+        self.until(&format!("{gateway} {word}"), |screen| has_row(screen, gateway, word))
     }
 
     /// Returns the process of `top`.
@@ -122,6 +119,12 @@ impl Tmux {
         let modes = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         assert_eq!(modes, "0 1\n", "the other screen, and the cursor");
     }
+}
+
+/// Returns whether the row of a gateway contains a word.
+fn has_row(screen: &str, gateway: &str, word: &str) -> bool {
+    let row = screen.lines().find(|line| line.split_whitespace().next() == Some(gateway));
+    row.is_some_and(|row| row.split_whitespace().any(|found| found == word))
 }
 
 impl Drop for Tmux {
@@ -156,14 +159,17 @@ fn a_gateway_that_goes_down_is_shown_on_small_and_large_screens_and_the_terminal
     for size in [(80, 24), (200, 60)] {
         home.says("start coder").ok();
         let tmux = Tmux::open(&home, size, &[]);
-        tmux.until_row("coder", "up");
-        let screen = tmux.until_row("writer", "up");
+        let summary = "3 gateways: 2 up, 1 down";
+        let screen = tmux.until("both gateways up", |screen| {
+            let both = ["coder", "writer"].iter().all(|name| has_row(screen, name, "up"));
+            both && screen.lines().nth(1).is_some_and(|line| line.starts_with(summary))
+        });
         let lines: Vec<&str> = screen.lines().collect();
-        assert!(lines[1].starts_with("3 gateways: 2 up, 1 down"), "{screen}");
         assert_eq!(lines.iter().rposition(|line| !line.is_empty()), Some(usize::from(size.1) - 1));
         home.says("stop coder").ok();
-        let screen = tmux.until_row("coder", "down");
-        assert!(screen.contains("3 gateways: 2 down, 1 up"), "{screen}");
+        tmux.until("one gateway down", |screen| {
+            has_row(screen, "coder", "down") && screen.contains("3 gateways: 2 down, 1 up")
+        });
         tmux.types("q");
         tmux.ends(0);
     }

@@ -2,13 +2,16 @@
 //!
 //! *Lives here:* calling them, and reading what they print. *Does not live here:* what is asked of
 //! them.
+//!
+//! They are found in the directories of the system alone. The `PATH` of whoever calls may begin
+//! with a directory of somebody else, and root calls them, too.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use gatevisor_sys::environment;
+use gatevisor_sys::{call, environment};
 
 use super::unit::HostScope;
 use crate::exit::{CommandError, Exit};
@@ -17,6 +20,8 @@ use crate::exit::{CommandError, Exit};
 ///
 /// **Source:** `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
+/// Where the tools of systemd are. The last one is that of NixOS.
+const DIRECTORIES: [&str; 3] = ["/usr/bin", "/bin", "/run/current-system/sw/bin"];
 
 /// Refuses a machine without systemd.
 pub fn must_run() -> Result<(), CommandError> {
@@ -59,12 +64,15 @@ pub fn lingers(uid: u32) -> Option<bool> {
 }
 
 fn tool(program: &str, words: &[&str]) -> Result<String, CommandError> {
-    let mut called = Command::new(program);
-    called.args(words).stdin(Stdio::null());
-    called.env_clear().envs(environment::inherited(std::env::vars_os().collect()));
     let failed = |why: String| {
         CommandError::new(Exit::System, format!("`{program} {}` failed: {why}", words.join(" ")))
     };
+    let Some(path) = in_one_of(&DIRECTORIES, program) else {
+        return Err(failed(format!("there is no `{program}` in {}", DIRECTORIES.join(", "))));
+    };
+    let mut called = call::command(&path).map_err(|error| failed(error.to_string()))?;
+    called.args(words).stdin(Stdio::null());
+    called.env_clear().envs(environment::inherited(std::env::vars_os().collect()));
     let output = called.output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -76,9 +84,27 @@ fn tool(program: &str, words: &[&str]) -> Result<String, CommandError> {
     Err(failed(said))
 }
 
+/// Returns the path of a program in the first of these directories that has one.
+fn in_one_of(directories: &[&str], program: &str) -> Option<PathBuf> {
+    let mut paths = directories.iter().map(|directory| Path::new(directory).join(program));
+    paths.find(|path| path.is_file())
+}
+
 /// Returns the value of a variable, if it is text.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name)
         .filter(|value| !value.is_empty())
         .and_then(|value| OsStr::to_str(&value).map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_is_found_in_the_directories_of_the_system_whatever_path_says() {
+        assert!(DIRECTORIES.iter().all(|directory| Path::new(directory).is_absolute()));
+        assert_eq!(in_one_of(&["/none", "/bin"], "sh"), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(in_one_of(&["/none"], "sh"), None);
+    }
 }
