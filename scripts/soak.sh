@@ -3,7 +3,7 @@
 # part of `make test`.
 #
 #   scripts/soak.sh               all of it, some hours
-#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile, dist, drain
+#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile, dist, arm, drain
 #
 # RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 RESTARTS=200 set how much of each
 # is done, and LOAD=no leaves it to others to keep the machine busy. The result is in target/soak/TIME.log: first
@@ -14,7 +14,7 @@
 cd "$root"
 exec </dev/null
 
-all=(race leaders evidence incidents liveness hostile dist drain)
+all=(race leaders evidence incidents liveness hostile dist arm drain)
 parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 for part in "${parts[@]}"; do
@@ -67,6 +67,14 @@ part_dist() {
     if ((here == 0)); then rm -rf -- "$copy"; else say "the two builds differ, see $copy"; fi
     return "$here"
 }
+# Has the program for aarch64 supervise, log and stop under emulation.
+part_arm() {
+    local made code=0
+    made=$(mktemp -d)
+    GATEVISOR_DIST=$made scripts/dist.sh binaries tarballs && GATEVISOR_DIST=$made scripts/dist-test.sh arm || code=$?
+    rm -rf -- "$made"
+    return "$code"
+}
 part_drain() { GATEVISOR_RESTARTS=${RESTARTS:-200} tests -p gatevisor --test hermes drain::; }
 part_liveness() {
     scripts/build.sh
@@ -78,7 +86,7 @@ for part in "${parts[@]}"; do
     say "=== $part"
     began=$SECONDS
     # The part `liveness` makes its own load, on the processors that it measures. No build is a race.
-    [[ $part == liveness || $part == dist || ${LOAD:-} == no ]] || load
+    [[ $part == liveness || $part == dist || $part == arm || ${LOAD:-} == no ]] || load
     code=0
     {
         printf '\n=== %s\n' "$part"

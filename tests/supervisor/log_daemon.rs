@@ -4,37 +4,9 @@ use std::fs;
 
 use gatevisor_wire::log_error::LogError;
 
+use crate::refused_calls::world_that_refuses;
 use crate::support::service::Service;
 use crate::support::{World, waiting};
-
-/// Denies system calls to itself, and then becomes a program. `memfd` denies those for files in
-/// memory, `threads` those for threads, without which a log daemon cannot begin.
-const REFUSES: &str = r#"
-import ctypes, os, platform, struct, sys
-arm = platform.machine() == "aarch64"
-memfd, clone, clone3 = (279, 220, 435) if arm else (319, 56, 435)
-LD, JEQ, JSET, RET = 0x20, 0x15, 0x45, 0x06
-ALLOW, EPERM, ENOSYS = (RET, 0, 0, 0x7fff0000), (RET, 0, 0, 0x00050001), (RET, 0, 0, 0x00050026)
-number, flags = (LD, 0, 0, 0), (LD, 0, 0, 16)
-filters = {
-    "memfd": [number, (JEQ, 0, 1, memfd), EPERM, ALLOW],
-    "threads": [number, (JEQ, 0, 1, clone3), ENOSYS, (JEQ, 0, 3, clone), flags, (JSET, 0, 1, 0x10000), EPERM, ALLOW],
-}
-code = b"".join(struct.pack("=HBBI", *step) for step in filters[sys.argv[1]])
-buffer = ctypes.create_string_buffer(code)
-program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
-    sys.exit(os.strerror(ctypes.get_errno()))
-os.execv(sys.argv[2], sys.argv[2:])
-"#;
-
-fn world_that_refuses(what: &str) -> World {
-    let gatevisor = env!("CARGO_BIN_EXE_gatevisor");
-    let mut world = World::new().supervised_by(&["python3", "-c", REFUSES, what, gatevisor, "supervise"]);
-    world.start();
-    world
-}
 
 /// Places a service that writes this number of lines of some thirty bytes, and then makes a file.
 fn writer(world: &World, lines: u32) -> Service {

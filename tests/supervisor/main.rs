@@ -34,6 +34,7 @@ mod many;
 mod orphans;
 mod owners;
 mod readiness;
+mod refused_calls;
 mod s6_tools;
 mod scandir;
 mod shutdown;

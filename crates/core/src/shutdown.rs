@@ -233,11 +233,16 @@ impl Shutdown {
         }
     }
 
-    /// Notes that no child process is left.
-    pub fn no_child_is_left(&mut self, out: &mut ShutdownActions) {
+    /// Notes that no child process is left. That means that no process is left only if orphans
+    /// become children of this process.
+    pub fn no_child_is_left(&mut self, adopts_orphans: bool, out: &mut ShutdownActions) {
         if self.stage == ShutdownStage::Orphans {
             self.stage = ShutdownStage::Over;
-            out.push(ShutdownAction::SayStopped);
+            out.push(if adopts_orphans {
+                ShutdownAction::SayStopped
+            } else {
+                ShutdownAction::SayKnownStopped
+            });
         }
     }
 

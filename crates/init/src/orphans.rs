@@ -1,14 +1,14 @@
 //! Descendants of this process that belong to no service.
 //!
-//! *Lives here:* finding them, and killing whole lines of descent.
+//! *Lives here:* becoming their parent, finding them, and killing whole lines of descent.
 //! *Does not live here:* when that is done (`gatevisor_core::shutdown`).
 //!
 //! A process that forks and ends is gone before a look at all processes is over. But its child is
 //! then our child, and listing our own children takes microseconds. So our children are killed,
 //! with their process groups, as long as there are any.
 //!
-//! **Source:** `proc_pid_stat(5)`, `proc_tid_children(5)`, `pidfd_open(2)`; kill(2): a group is
-//! killed as a whole, and no process in it can fork meanwhile.
+//! **Source:** `PR_SET_CHILD_SUBREAPER(2const)`, `proc_pid_stat(5)`, `proc_tid_children(5)`,
+//! `pidfd_open(2)`; kill(2): a group is killed as a whole, and no process in it can fork meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +19,28 @@ use gatevisor_wire::Pid as Known;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, waitpid};
 
 use crate::kill::{kill, kill_held};
+use crate::stderr_log::say;
 
 /// Milliseconds after which a hunt is interrupted; the next one continues.
 const HUNT_MS: u64 = 100;
 /// The same for the part before the look at all processes, because there may be tens of thousands
 /// of dead ones that are not reaped.
 const FIRST_HUNT_MS: u64 = 20;
+
+/// Has every descendant whose parent ends become our child, as those of the first process of a PID
+/// namespace do anyway. Returns whether that is so. Emulators of other processors refuse it.
+pub(crate) fn adopt() -> bool {
+    match rustix::process::set_child_subreaper(Some(getpid())) {
+        Err(errno) if !getpid().is_init() => {
+            say!(
+                "warning: this system does not give us the orphans of services ({errno}): no shutdown waits for \
+                 them or ends them"
+            );
+            false
+        }
+        _ => true,
+    }
+}
 
 /// A process, with what shows its descent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -39,7 +39,7 @@ use crate::scandir::Scandir;
 use crate::scanner::Scanner;
 use crate::services::Services;
 use crate::spawner::Spawner;
-use crate::{Config, StartError, limits, log_failure, memory, scandir_scripts};
+use crate::{Config, StartError, limits, log_failure, memory, orphans, scandir_scripts};
 
 /// How many slices of long broadcasts are done after everything else has ended.
 const LAST_SLICES: usize = 256;
@@ -103,6 +103,8 @@ pub(crate) struct Supervisor {
     iterations: usize,
     /// Whether some ended processes are not reaped yet.
     more_dead: bool,
+    /// Whether every orphan below us becomes our child.
+    adopts_orphans: bool,
     requests: RequestPolicy,
     effects: ServiceEffects,
     /// The publications that are held back for the service that has many commands to obey.
@@ -118,8 +120,7 @@ impl Supervisor {
         gatevisor_sys::process::forget_inherited_fds();
         let signals = SignalFd::new(&SIGNALS.map(i32::from)).map_err(failed("listening for signals"))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-            .map_err(failed("becoming the reaper of orphans"))?;
+        let adopts_orphans = orphans::adopt();
         let given_back = limits::change();
         let (scandir, svscan) = Scandir::take(&config.scandir)?;
         log_failure::forget_all(&svscan);
@@ -162,6 +163,7 @@ impl Supervisor {
             memory: memory::Counter::find(tick),
             iterations: 0,
             more_dead: false,
+            adopts_orphans,
             requests: RequestPolicy::new(container.map(|container| !container.command.is_empty())),
             effects: ServiceEffects::new(),
             coalesced: None,

@@ -165,8 +165,13 @@ pub fn read(pid: i32, file: &str) -> io::Result<Vec<u8>> {
 }
 
 /// Returns the line of `/proc/PID/stat`. The kernel writes it whole, and nothing follows its end.
+///
+/// That of this process is its main thread's, which began with it: QEMU's user emulation invents
+/// the other one, with a beginning that no other process sees.
 fn stat(pid: i32) -> Option<Vec<u8>> {
-    read_until(pid, "stat", |read| read.ends_with(b"\n")).ok()
+    let is_own = pid == rustix::process::getpid().as_raw_nonzero().get();
+    let file = if is_own { format!("task/{pid}/stat") } else { "stat".to_owned() };
+    read_until(pid, &file, |read| read.ends_with(b"\n")).ok()
 }
 
 /// Reads a file about a process to its end, or until what one read has returned is the whole.

@@ -25,7 +25,8 @@ fn check(grace_ms: u64, is_container: bool, table: &str) {
             "abandon" => shutdown.abandon(),
             "due" => shutdown.due(now, &remaining, &mut actions),
             "look" => while shutdown.look(now, &remaining, &mut actions) {},
-            "no-child" => shutdown.no_child_is_left(&mut actions),
+            "no-child" => shutdown.no_child_is_left(true, &mut actions),
+            "no-child-of-those-known" => shutdown.no_child_is_left(false, &mut actions),
             other => panic!("no event `{other}`"),
         }
         let mut said: Vec<String> = actions.iter().map(show).collect();
@@ -261,6 +262,19 @@ fn abandoning_leaves_everything_as_it_is() {
         1 look [0l]     => Over
         2 ask  [0l]     => Over
         3 no-child      => Over
+        ",
+    );
+}
+
+#[test]
+fn where_orphans_go_elsewhere_only_what_is_known_is_said_to_have_stopped() {
+    check(
+        8000,
+        false,
+        "
+        100 ask  []                  => begin, until 8100
+        100 look []                  => quit-logs, ask-orphans, collect, Orphans
+        100 no-child-of-those-known  => say-known-stopped, Over
         ",
     );
 }

@@ -58,7 +58,7 @@ impl Supervisor {
     /// Notes that no child process is left.
     pub(super) fn no_child_is_left(&mut self) {
         let mut actions = ShutdownActions::new();
-        self.shutdown.no_child_is_left(&mut actions);
+        self.shutdown.no_child_is_left(self.adopts_orphans, &mut actions);
         self.act(actions);
     }
 
