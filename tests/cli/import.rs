@@ -101,9 +101,14 @@ fn what_supervisord_ran_is_imported_with_expansions_and_comments_as_it_reads_the
 fn a_file_that_is_none_of_these_is_refused_in_one_line_and_nothing_is_made() {
     let mut home = Home::missing();
     home.tell_agent(None);
-    let long = format!("[{}]", "{},".repeat(2_000_000));
+    // Ten megabytes.
+    let long = format!("[{}]", "{},".repeat(3_500_000));
+    // Each line stands for nine of the line before.
+    let bomb = (1..10).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+        format!("{text}a{n}: &a{n} [{}]\n", [format!("*a{}", n - 1).as_str(); 9].join(", "))
+    });
     let deep = "[".repeat(100_000);
-    let cases: [(&str, &str, &str); 9] = [
+    let cases: [(&str, &str, &str); 11] = [
         ("ecosystem.config.js", "module.exports = {}", "it is JavaScript"),
         ("dump.pm2", "not json", "it is no JSON"),
         ("dump.pm2", "{\"jobs\": []}", "no list of applications"),
@@ -111,6 +116,9 @@ fn a_file_that_is_none_of_these_is_refused_in_one_line_and_nothing_is_made() {
         ("dump.pm2", "[1, null, {\"name\": \"x\"}]", "names no program"),
         ("dump.pm2", &deep, "it is no JSON"),
         ("dump.pm2", &long, "cannot import"),
+        // pm2 reads YAML, too. We do not, so nothing is expanded.
+        ("ecosystem.config.yaml", &bomb, "it is no JSON"),
+        ("x.conf", &bomb, "cannot import"),
         ("x.conf", "[global]\nx=1\n", "no section [program:NAME]"),
         ("x.conf", "= no key\n[", "cannot import"),
     ];
@@ -119,10 +127,26 @@ fn a_file_that_is_none_of_these_is_refused_in_one_line_and_nothing_is_made() {
         let code = if text == long { 111 } else { 1 };
         let refusal = home.run(["import", &file]).refused(code);
         assert!(refusal.contains(words), "{words}: {refusal}");
+        assert_eq!(refusal.trim_end().lines().count(), 1, "{refusal}");
         assert!(!home.path().exists());
     }
     let missing = home.run(["import", "/no/such/file"]).refused(1);
     assert!(missing.contains("there is no such file"), "{missing}");
+}
+
+#[test]
+fn a_file_that_another_one_includes_is_named_and_nothing_of_it_is_read_or_shown() {
+    let mut home = Home::missing();
+    home.tell_agent(None);
+    let secret = imported(&home, "secret.ini", "[program:stolen]\ncommand=echo root:$6$secret\n");
+    for included in [secret.as_str(), "/etc/shadow", "/etc/sha*", "%(here)s/secret.ini"] {
+        let text = format!("[program:web]\ncommand=sleep 1\n[include]\nfiles = {included}\n");
+        let file = imported(&home, "x.conf", &text);
+        let said = home.run(["import", &file, "--dry-run"]).ok();
+        assert!(said.contains("not imported: [include]: the files that it names are not read"), "{said}");
+        assert!(said.contains("with 1 profile\n"), "{said}");
+        assert!(!said.contains("stolen") && !said.contains("root:"), "{said}");
+    }
 }
 
 #[test]
