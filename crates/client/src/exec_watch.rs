@@ -22,7 +22,7 @@ use gatevisor_wire::{
 };
 use rustix::{
     event::{Timespec, poll},
-    fs::{CWD, OFlags},
+    fs::OFlags,
     io::Errno,
     process::{Flock, FlockType, fcntl_getlk},
 };
@@ -53,28 +53,36 @@ pub enum ExecProgress {
 impl ServiceDir {
     /// Returns how far the process in the status has come.
     pub fn progress(&self, pid: Pid) -> ExecProgress {
-        let announcer = if self.has_readiness() { Announcer::Service } else { Announcer::Nobody };
-        if self.is_executed_directly() {
-            return ExecProgress::Command(announcer);
-        }
-        let mark = || self.mark().filter(|(mark, _)| mark.pid == pid);
-        let Some((marked, is_locked)) = mark().map(|(mark, file)| (mark, is_locked(&file))) else {
-            // The interpreter has not come so far, or may not write there.
-            return if is_executed(pid) == Some(true) {
-                ExecProgress::Command(announcer)
+        // Only our interpreter makes the mark, so nothing else need tell that it reads `run`.
+        if let Some((mark, file)) = self.mark().filter(|(mark, _)| mark.pid == pid) {
+            return if self.has_become_command(pid, &file) {
+                ExecProgress::Command(mark.announcer.unwrap_or_else(|| self.announcer()))
             } else {
                 ExecProgress::BeforeCommand
             };
-        };
-        // The interpreter removes an old error once it holds the lock, and writes a new one before
-        // it unlocks. But an interpreter that was killed in between has left no error, and the next
-        // one may have done all that meanwhile. So the process itself decides.
-        let is_over = !is_locked && !self.has(files::START_ERROR);
-        if is_over && mark().is_some() && is_executed(pid) != Some(false) {
-            ExecProgress::Command(marked.announcer.unwrap_or(announcer))
+        }
+        // The interpreter has not come so far, or may not write there.
+        if self.is_executed_directly() || is_executed(pid) == Some(true) {
+            ExecProgress::Command(self.announcer())
         } else {
             ExecProgress::BeforeCommand
         }
+    }
+
+    /// Returns whether the process that made this mark has become the command.
+    ///
+    /// An interpreter that failed, or was killed, has unlocked its mark as well. So the process
+    /// itself decides. If it cannot be seen, the error does that the interpreter removes once it
+    /// holds the lock, and writes before it unlocks, unless another one has made the mark since.
+    fn has_become_command(&self, pid: Pid, mark: &OwnedFd) -> bool {
+        let has_not_failed =
+            || !self.has(files::START_ERROR) && self.mark().is_some_and(|(mark, _)| mark.pid == pid);
+        !is_locked(mark) && is_executed(pid).unwrap_or_else(has_not_failed)
+    }
+
+    /// Returns who announces the readiness of a service whose interpreter does not tell.
+    fn announcer(&self) -> Announcer {
+        if self.has_readiness() { Announcer::Service } else { Announcer::Nobody }
     }
 
     /// Returns whether the supervisor executes the command directly, without our interpreter and
@@ -128,7 +136,7 @@ fn is_locked(mark: &OwnedFd) -> bool {
 fn is_executed(pid: Pid) -> Option<bool> {
     let mut buffer = [0; CMDLINE_ROOM];
     for _ in 0..EXEC_LOOKS {
-        match file::read_small(CWD, format!("/proc/{pid}/cmdline"), &mut buffer) {
+        match proc::command_line(pid.get(), &mut buffer) {
             // It is longer than any of ours.
             Ok(line) if line.len() >= CMDLINE_ROOM => return Some(true),
             Ok(line) if !line.is_empty() => return Some(!is_stand_in(line)),
@@ -148,7 +156,7 @@ fn is_executed(pid: Pid) -> Option<bool> {
 /// left behind. Its supervisor does not publish that, so its command line has to tell.
 pub(crate) fn ends_survivors(pid: Pid) -> bool {
     let mut buffer = [0; CMDLINE_ROOM];
-    let line = file::read_small(CWD, format!("/proc/{pid}/cmdline"), &mut buffer);
+    let line = proc::command_line(pid.get(), &mut buffer);
     line.is_ok_and(|line| line.split(|&byte| byte == 0).nth(1) == Some(b"end-survivors"))
 }
 

@@ -153,15 +153,43 @@ pub fn state(pid: i32) -> Option<char> {
 /// Returns the environment with which a process was started: assignments that each end with a null
 /// byte. It is empty if we may not look into the process.
 pub fn environment(pid: i32) -> Vec<u8> {
-    read(pid, "environ").unwrap_or_default()
+    read_until(pid, "environ", |_| false).unwrap_or_default()
 }
 
-/// Returns the content of a file about a process.
+/// Returns the lines of `/proc/PID/cgroup`. The kernel writes them whole.
 ///
 /// # Errors
-/// The process has gone, or we may not look into it.
-pub fn read(pid: i32, file: &str) -> io::Result<Vec<u8>> {
-    Ok(read_until(pid, file, |_| false)?)
+/// The process has gone.
+pub fn groups(pid: i32) -> io::Result<Vec<u8>> {
+    Ok(read_until(pid, "cgroup", |read| read.ends_with(b"\n"))?)
+}
+
+/// Returns the command line of a process, as far as `room` holds it: words that each end with a null
+/// byte. It is empty in the middle of an exec, and of a process that has ended.
+///
+/// # Errors
+/// The process has gone, or is hidden from us.
+pub fn command_line(pid: i32, room: &mut [u8]) -> Result<&[u8], Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(CWD, format!("/proc/{pid}/cmdline"), flags, Mode::empty())?;
+    let mut filled = 0_usize;
+    while let Some(rest) = room.get_mut(filled..)
+        && !rest.is_empty()
+    {
+        match rustix::io::read(&file, rest) {
+            Ok(0) => break,
+            Ok(count) => {
+                filled = filled.saturating_add(count);
+                // The last word ends there.
+                if room.get(..filled).is_some_and(|read| read.ends_with(b"\0")) {
+                    break;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(room.get(..filled).unwrap_or_default())
 }
 
 /// Returns the line of `/proc/PID/stat`. The kernel writes it whole, and nothing follows its end.

@@ -82,7 +82,7 @@ impl ExitError for InspectError {
 /// Returns the report of everything in the scandir, and of every profile that has no slot there.
 ///
 /// Profiles come first, the root profile's at the top, then other services; each part is sorted by
-/// name.
+/// name. When their runs wrote lines is left out, which only a look at one gateway needs.
 pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectError> {
     let _held = held(manager);
     let mut by_name: BTreeMap<ProfileName, Observed> = BTreeMap::new();
@@ -101,7 +101,8 @@ pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectErr
     }
     let root = by_name.remove(&ProfileName::root());
     let all: Vec<Observed> = root.into_iter().chain(by_name.into_values()).chain(others).collect();
-    Ok(reports(manager, &all))
+    let sources = ReportSources { tells_lines: false, ..ReportSources::of(manager, &all) };
+    Ok(all.iter().map(|observed| sources.report(observed)).collect())
 }
 
 /// Returns the report of one profile's gateway.
@@ -175,6 +176,8 @@ struct ReportSources<'a> {
     log_errors: LogErrors,
     drains: DrainReader<'a>,
     tickets: TicketReader,
+    /// Whether the reports tell when the runs of each service wrote their lines.
+    tells_lines: bool,
 }
 
 impl<'a> ReportSources<'a> {
@@ -193,6 +196,7 @@ impl<'a> ReportSources<'a> {
             log_errors: LogErrors::of(manager.scandir()),
             drains: DrainReader::new(manager),
             tickets: TicketReader::new(manager.home()),
+            tells_lines: true,
         }
     }
 
@@ -215,7 +219,7 @@ impl<'a> ReportSources<'a> {
         let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, self.now)
             .with_log_error(kept.as_ref())
             .older(is_older)
-            .writing(RunLines::of(observed, [self.supervisor_began, made(manager, observed)]));
+            .writing(self.lines(observed));
         let (live, restarted) = followed(manager, &report);
         let running = observed.profile.as_ref().zip(report.pid.filter(|_| report.is_up()));
         let drained = running.and_then(|(name, pid)| self.drains.look(name, pid));
@@ -224,6 +228,14 @@ impl<'a> ReportSources<'a> {
         let unseen = self.stopped_supervisor.filter(|_| report.pid.is_some_and(has_ended));
         let report = report.followed(live, restarted).draining(drained).stopped_by_signal(is_stopped);
         report.ended_unseen(unseen)
+    }
+
+    fn lines(&self, observed: &Observed) -> RunLines {
+        if self.tells_lines {
+            RunLines::of(observed, [self.supervisor_began, made(self.manager, observed)])
+        } else {
+            RunLines::default()
+        }
     }
 
     /// Adds who serves the profile, and who keeps its port from it.

@@ -121,7 +121,7 @@ pub struct ServiceReport {
     /// Whether its service directory is not what the agent definition makes of it now, or its
     /// process was started before the directory was made so; `None` if nobody can tell.
     pub older_than_definition: Option<bool>,
-    /// When its runs wrote their lines.
+    /// When its runs wrote their lines; not in a survey of all services.
     #[serde(skip)]
     pub lines: RunLines,
 }

@@ -267,9 +267,9 @@ pub struct Observed {
     pub queued: Option<usize>,
     /// What could not be looked at.
     pub problem: Option<String>,
-    /// Exit codes after which it is not started again.
+    /// Exit codes after which it is not started again; none if it is up and has never died.
     pub fail_codes: Vec<FailCode>,
-    /// Exit codes that request a restart.
+    /// Exit codes that request a restart; none if it is up and has never died.
     pub restart_codes: Vec<u8>,
 }
 

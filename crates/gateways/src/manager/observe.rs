@@ -63,6 +63,9 @@ pub(super) fn observed(
     let refused = if view.state == StateName::NotSupervised { refusal() } else { None };
     let executed = matches!(view.progress, ExecProgress::Command(_));
     let is_before_command = view.state == StateName::Starting && !executed;
+    let deaths = dir.deaths();
+    // Only an end has an exit code to be explained.
+    let has_ended = !deaths.is_empty() || view.status.is_none_or(|status| !status.is_up());
     Observed {
         service,
         profile,
@@ -71,12 +74,12 @@ pub(super) fn observed(
         executed,
         policy: view.policy,
         normally_up: view.normally_up,
-        deaths: dir.deaths(),
+        deaths,
         start_error: view.start_error,
         not_ready: dir.not_ready(),
         queued: is_before_command.then(|| queued(whole)).flatten(),
         problem: refused.or(view.problem),
-        fail_codes: fail_codes(dir),
-        restart_codes: restart_codes(dir),
+        fail_codes: if has_ended { fail_codes(dir) } else { Vec::new() },
+        restart_codes: if has_ended { restart_codes(dir) } else { Vec::new() },
     }
 }

@@ -75,7 +75,7 @@ impl GroupName {
 
 /// Returns the name of our group that contains a process, directly or in a group below.
 pub fn name_of(pid: i32) -> Option<String> {
-    name_in(str::from_utf8(&gatevisor_sys::proc::read(pid, "cgroup").ok()?).ok()?)
+    name_in(str::from_utf8(&gatevisor_sys::proc::groups(pid).ok()?).ok()?)
 }
 
 fn name_in(groups: &str) -> Option<String> {
