@@ -1,5 +1,5 @@
 //! The cost of a start: the supervisor's system calls, without those whose number depends on how
-//! busy the machine is.
+//! busy the machine is. The cost of an end: what the supervisor does not wait for.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -50,16 +50,21 @@ impl Tracer {
     }
 
     /// Detaches from the process, and returns the number of its counted calls.
-    fn count(mut self) -> usize {
+    fn count(self) -> usize {
         processes::signal(i32::try_from(self.strace.id()).unwrap(), Signal::TERM);
-        // The output is read to its end, so that the tracer never finds the pipe full.
-        std::io::copy(&mut self.said, &mut std::io::sink()).unwrap();
-        self.strace.wait().unwrap();
-        let calls = fs::read_to_string(&self.calls).unwrap();
+        let calls = self.calls();
         let name = |line: &str| line.split_once('(').map(|(name, _)| name.to_owned());
         let counts =
             |name: &String| !name.starts_with(['-', '+', '<']) && !UNCOUNTED.contains(&name.as_str());
         calls.lines().filter_map(name).filter(counts).count()
+    }
+
+    /// Returns the calls of a process that has ended, or that is traced no longer.
+    fn calls(mut self) -> String {
+        // The output is read to its end, so that the tracer never finds the pipe full.
+        std::io::copy(&mut self.said, &mut std::io::sink()).unwrap();
+        self.strace.wait().unwrap();
+        fs::read_to_string(&self.calls).unwrap()
     }
 }
 
@@ -114,4 +119,19 @@ fn a_start_takes_no_more_system_calls_than_it_must() {
     println!("{calls} system calls a start");
     // If the tracer saw nothing, a start would seem to cost nothing.
     assert!((20..=CALLS_A_START).contains(&calls), "{calls} system calls a start: {counted:?}");
+}
+
+#[test]
+fn the_kernel_takes_the_watch_apart_while_the_last_processes_end() {
+    let mut world = World::started();
+    add(&world, &["s".to_owned()]);
+    let Some(tracer) = Tracer::of(&world, "end") else {
+        eprintln!("skipped: strace may not trace here");
+        return;
+    };
+    world.stop();
+    let calls = tracer.calls();
+    let position = |what: &str| calls.lines().position(|line| line.contains(what));
+    let (ended, no_child) = (position("inotify_rm_watch("), position("ECHILD"));
+    assert!(ended.is_some() && ended < no_child, "{calls}");
 }

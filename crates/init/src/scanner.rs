@@ -25,6 +25,8 @@ const CHANGES_AT_ONCE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Scanner {
     inotify: Option<OwnedFd>,
+    /// The watch on the scandir, until it is ended.
+    watch: Option<i32>,
     queue: ScanQueue,
     /// The whole directory, if it is being read.
     reading: Option<OwnedFd>,
@@ -67,17 +69,17 @@ impl Scanner {
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).and_then(|fd| {
                 inotify::add_watch(&fd, opened, flags)
                     .or_else(|_| inotify::add_watch(&fd, path, flags))
-                    .map(|_| fd)
+                    .map(|watch| (fd, watch))
             });
-        let inotify = match watched {
-            Ok(fd) => Some(fd),
+        let (inotify, watch) = match watched {
+            Ok((fd, watch)) => (Some(fd), Some(watch)),
             Err(errno) => {
                 say!("warning: cannot watch `{}`: {errno}; each rescan reads all of it", path.display());
-                None
+                (None, None)
             }
         };
         let queue = ScanQueue::new(inotify.is_some());
-        Self { inotify, queue, reading: None, refusals: RefusedNames::new(svscan) }
+        Self { inotify, watch, queue, reading: None, refusals: RefusedNames::new(svscan) }
     }
 
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -98,6 +100,15 @@ impl Scanner {
     pub(crate) fn stop(&mut self) {
         self.queue.stop();
         self.reading = None;
+    }
+
+    /// Ends the watch, because nothing that is supervised can leave any more. The kernel takes it
+    /// apart meanwhile, for which whoever closes it would wait.
+    pub(crate) fn end_watch(&mut self) {
+        if let (Some(inotify), Some(watch)) = (&self.inotify, self.watch.take()) {
+            // It has ended already if the scandir has gone.
+            let _ = inotify::remove_watch(inotify, watch);
+        }
     }
 
     /// Reads some of the changes that the kernel reports.

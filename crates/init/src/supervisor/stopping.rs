@@ -100,7 +100,10 @@ impl Supervisor {
                     self.step(id, ServiceInput::KillNow);
                 }
             }
-            ShutdownAction::QuitLogDaemons => self.with_logs(|logs, with| logs.quit(with)),
+            ShutdownAction::QuitLogDaemons => {
+                self.scanner.end_watch();
+                self.with_logs(|logs, with| logs.quit(with));
+            }
             ShutdownAction::KillLateLogDaemons => self.logs.kill_late(),
             ShutdownAction::GiveUpLogDaemons => self.logs.give_up(),
             ShutdownAction::AskOrphans => {
