@@ -164,8 +164,8 @@ pub fn groups(pid: i32) -> io::Result<Vec<u8>> {
     Ok(read_until(pid, "cgroup", |read| read.ends_with(b"\n"))?)
 }
 
-/// Returns the command line of a process, as far as `room` holds it: words that each end with a null
-/// byte. It is empty in the middle of an exec, and of a process that has ended.
+/// Returns the command line of a process, as far as `room` holds it: words that each end with a
+/// null byte. It is empty in the middle of an exec, and of a process that has ended.
 ///
 /// # Errors
 /// The process has gone, or is hidden from us.
