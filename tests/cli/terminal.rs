@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -34,4 +35,19 @@ pub fn until_seen(mut terminal: &File, words: &str) -> String {
         seen.extend(buffer.iter().take(length));
     }
     String::from_utf8(seen).unwrap()
+}
+
+/// Returns a command that has this end of a terminal as its controlling terminal.
+pub fn on(ours: &Command, side: &File) -> Command {
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait"]).arg(ours.get_program()).args(ours.get_args());
+    for (variable, value) in ours.get_envs() {
+        match value {
+            Some(value) => command.env(variable, value),
+            None => command.env_remove(variable),
+        };
+    }
+    let end = || Stdio::from(side.try_clone().unwrap());
+    command.stdin(end()).stdout(end()).stderr(end());
+    command
 }

@@ -181,13 +181,12 @@ fn run(cli: Cli) -> Outcome {
         | CliCommand::Doctor => MissingHome::IsMade,
         _ => MissingHome::IsRefused,
     };
-    let begins_processes = matches!(cli.command, CliCommand::Up(_));
     // A server goes on for long, and the commands that answer for it keep their own lists.
-    if !begins_processes && !matches!(cli.command, CliCommand::Web(_)) {
+    if !matches!(cli.command, CliCommand::Up(_) | CliCommand::Web(_)) {
         refused::keep();
         inotify::keep_dropped();
     }
-    let context = CommandContext::new(&cli.common, missing, begins_processes)?;
+    let context = CommandContext::new(&cli.common, missing, begins_processes(&cli.command))?;
     if let CliCommand::Web(options) = &cli.command {
         return web::run(context, options);
     }
@@ -207,6 +206,16 @@ fn run(cli: Cli) -> Outcome {
         context.warn_of_another();
     }
     outcome
+}
+
+/// Returns whether a command begins other processes as the home's owner, who may trace them. So none
+/// of them may have root's terminal.
+const fn begins_processes(command: &CliCommand) -> bool {
+    match command {
+        CliCommand::Up(_) | CliCommand::Top(_) => true,
+        CliCommand::Web(options) => !options.link && !options.revoke,
+        _ => false,
+    }
 }
 
 /// Returns whether a command changes nothing and tells what there is, so that its answer depends on

@@ -1,0 +1,150 @@
+//! What is answered and done over HTTP, at an address and at a socket.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{Server, ready};
+use crate::home::Home;
+use crate::support::WAIT_LIMIT;
+
+#[test]
+fn what_is_done_over_http_is_done_and_recorded() {
+    let (home, _port) = ready();
+    let server = Server::start(&home, "");
+    let done = server.api("POST", "/gateways/coder/stop", "{\"reason\": \"for a test\"}");
+    assert_eq!((done.code, &done.json()["ok"]), (200, &json!(true)), "{done:?}");
+    let state = home.state("coder");
+    assert_eq!(state["desired_by"]["command"], "web: gateway stop");
+    assert_eq!(state["desired_reason"], "for a test");
+    assert_eq!(server.get("/gateways/coder")["state"], "down");
+    let made = server.api("POST", "/profiles", "{\"name\": \"writer\", \"env\": \"SECRET=of writer\"}");
+    assert_eq!(made.code, 200, "{made:?}");
+    let variables = fs::read_to_string(home.profile_dir("writer").join(".env")).unwrap();
+    assert!(variables.contains("of writer"), "{variables}");
+    let again = server.api("POST", "/profiles", "{\"name\": \"writer\"}");
+    assert!(again.code == 409 && again.body.contains("writer"), "{again:?}");
+    for strange in ["*", "--all", "../coder", ""] {
+        let body = json!({ "name": strange }).to_string();
+        assert_eq!(server.api("POST", "/profiles", &body).code, 400, "{strange}");
+    }
+    for path in ["*", "--all", "%2e%2e", "co%2A"] {
+        assert_eq!(server.api("POST", &format!("/gateways/{path}/start"), "").code, 404, "{path}");
+    }
+    assert_eq!(server.api("DELETE", "/profiles/writer", "").code, 200);
+    assert_eq!(server.api("DELETE", "/profiles/writer", "").code, 404);
+    assert!(!home.profile_dir("writer").exists());
+    let told = server.get("/timeline");
+    let told = told["entries"].as_array().unwrap();
+    let has =
+        |kind: &str, what: &str| told.iter().any(|entry| entry["kind"] == kind && entry["what"] == what);
+    assert!(has("desired", "shall be stopped") && has("action", "delete: done"), "{told:?}");
+    server.end();
+}
+
+#[test]
+fn at_a_socket_only_its_owner_is_answered_and_an_old_one_is_replaced() {
+    let home = Home::new();
+    let socket = home.beside("web.socket");
+    for _ in 0..2 {
+        let running = home.start(["web", "--socket", socket.to_str().unwrap()]);
+        running.until_warns("the page is at the socket");
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream
+            .write_all(b"GET /api/v1/home HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        let second = home.run(["web", "--socket", socket.to_str().unwrap()]);
+        assert!(second.code == Some(111) && second.err.contains("cannot listen"), "{second:?}");
+        running.signal(Signal::TERM);
+        running.ended(WAIT_LIMIT);
+        fs::remove_dir_all(home.path().join(".gatevisor-web")).unwrap();
+    }
+    fs::remove_file(&socket).unwrap();
+}
+
+/// Returns whether a value has the shape that the document gives, as far as it is used there.
+fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.strip_prefix('#').unwrap()).unwrap();
+        return fits(document, target, value);
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        return if words.contains(value) { Ok(()) } else { Err(format!("{value} is none of {words:?}")) };
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+        _ => return Ok(()),
+    };
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if !types.contains(&kind) {
+        return Err(format!("{value} is {kind} and not {types:?}"));
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if value.is_object() && value.get(name).is_none() {
+            return Err(format!("`{name}` is missing in {value}"));
+        }
+    }
+    for (name, part) in value.as_object().into_iter().flatten() {
+        fits(document, schema["properties"].get(name).unwrap_or(&Value::Null), part)
+            .map_err(|why| format!("{name}: {why}"))?;
+    }
+    value.as_array().into_iter().flatten().try_for_each(|part| fits(document, &schema["items"], part))
+}
+
+#[test]
+fn every_route_of_the_document_answers_in_the_shape_that_it_says() {
+    let (home, _port) = ready();
+    let collected = home.says("--json incidents --collect coder").ok();
+    let incident: Value = serde_json::from_str(&collected).unwrap();
+    let server = Server::start(&home, "");
+    let document = server.get("/openapi.json");
+    let mut seen = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in
+            methods.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters")
+        {
+            let filled = path.replace("{name}", "coder").replace("{id}", incident["id"].as_str().unwrap());
+            let filled = filled.replace("{file}", "log.txt");
+            seen += 1;
+            if operation["responses"]["200"]["content"].get("text/event-stream").is_some() {
+                drop(server.stream(&filled, None));
+                continue;
+            }
+            let body = match path.as_str() {
+                "/login" => json!({ "token": server.token }).to_string(),
+                "/profiles" => json!({ "name": "made" }).to_string(),
+                _ => String::new(),
+            };
+            let filled = if method == "delete" { "/profiles/made".to_owned() } else { filled };
+            let answer = server.api(&method.to_uppercase(), &filled, &body);
+            let response = &operation["responses"][answer.code.to_string()];
+            let response = response["$ref"].as_str().map_or(response, |reference| {
+                document.pointer(reference.strip_prefix('#').unwrap()).unwrap()
+            });
+            // What this agent cannot do is said.
+            let expected = if path.ends_with("/drain") { 409 } else { 200 };
+            assert_eq!(answer.code, expected, "{method} {path}: {answer:?}");
+            let schema = &response["content"]["application/json"]["schema"];
+            assert!(schema.is_object(), "{method} {path} {}", answer.code);
+            fits(&document, schema, &answer.json()).unwrap_or_else(|why| panic!("{method} {path}: {why}"));
+        }
+    }
+    assert_eq!(seen, 23);
+    server.end();
+}

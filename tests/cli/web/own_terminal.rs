@@ -1,0 +1,61 @@
+//! Root's terminal, where root works in a home of somebody else.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::home::Home;
+use crate::support::processes::{self, Held};
+use crate::support::{is_root, soon};
+use crate::terminal;
+
+/// Who owns the home.
+const OWNER: u32 = 65_534;
+
+/// Returns whether a process runs as the owner of the home.
+fn is_owners(pid: i32) -> bool {
+    fs::metadata(format!("/proc/{pid}/stat")).is_ok_and(|seen| seen.uid() == OWNER)
+        || processes::status_line(pid, "Uid").starts_with(&OWNER.to_string())
+}
+
+/// A process that the owner may trace, and that has root's terminal, would type into root's shell.
+#[test]
+fn no_process_of_the_owner_has_the_terminal_of_root() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    fs::set_permissions(home.beside(""), fs::Permissions::from_mode(0o755)).unwrap();
+    chown(home.path(), Some(OWNER), Some(OWNER)).unwrap();
+    for (words, begun, end) in [
+        (["web", "--listen=127.0.0.1:0"].as_slice(), "token-read-only`", "\x03"),
+        (["top"].as_slice(), "supervisor", "q"),
+    ] {
+        let (mut seen_by_root, side) = terminal::terminal();
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&side, size).unwrap();
+        let mut child = terminal::on(&home.command(words), &side).spawn().unwrap();
+        terminal::until_seen(&seen_by_root, begun);
+        let number = side.metadata().unwrap().rdev();
+        let name = fs::read_link(format!("/proc/self/fd/{}", side.as_raw_fd())).unwrap();
+        let owned: Vec<i32> = home.processes().into_iter().filter(|pid| is_owners(*pid)).collect();
+        assert!(!owned.is_empty(), "{words:?}: nothing runs as the owner");
+        for pid in owned {
+            let said = processes::describe(pid);
+            let Some(stat) = processes::stat(pid) else { continue };
+            assert_ne!(u64::try_from(stat.terminal).unwrap(), number, "{words:?}: {said}");
+            let descriptors = processes::descriptors(pid);
+            let has = descriptors.iter().any(|open| open.ends_with(name.to_str().unwrap()));
+            assert!(!has, "{words:?}: {said} {descriptors:?}");
+        }
+        seen_by_root.write_all(end.as_bytes()).unwrap();
+        let held = Held::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let in_time = held.gone_by(soon());
+        held.kill();
+        child.wait().unwrap();
+        assert!(in_time, "{words:?} did not end");
+    }
+}
