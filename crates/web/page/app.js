@@ -110,10 +110,25 @@ class Refused extends Error {
   constructor(status, text) { super(text); this.status = status; }
 }
 
+// A browser sends a cookie to every port of an address. What this page keeps, no other port gets.
+const KEY = "gatevisor-key:" + location.pathname;
+let kept = null;
+
+function pageKey() {
+  try { return localStorage.getItem(KEY) || ""; } catch { return kept || ""; }
+}
+
+function keepKey(key) {
+  kept = key;
+  try { if (key) localStorage.setItem(KEY, key); else localStorage.removeItem(KEY); } catch { /* It lasts as long as this page. */ }
+}
+
+const withKey = () => ({ "X-Gatevisor-Key": pageKey() });
+
 async function api(path, method = "GET", body) {
   let answer;
   try {
-    answer = await fetch("api/v1/" + path, { method, body: body === undefined ? undefined : JSON.stringify(body) });
+    answer = await fetch("api/v1/" + path, { method, headers: withKey(), body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
     throw new Refused(0, "the server does not answer");
   }
@@ -139,29 +154,79 @@ async function act(what, path, method, body) {
 
 // --- what happens -----------------------------------------------------------------------------
 
-let events = null;
+/** The server says something every 15 seconds. */
+const SILENCE = 40000;
+const pause = (time) => new Promise((done) => setTimeout(done, time));
+
+/** Calls `on.message` with each message of a stream, and begins it again where it was until the
+ *  returned function is called. An EventSource could not show the key. */
+function receive(path, on) {
+  let attempt = null, isStopped = false, last = null, wait = 500;
+  function take(text) {
+    const fields = new Map(text.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]));
+    if (!fields.has("data")) return;
+    if (fields.has("id")) last = fields.get("id");
+    on.message(fields.get("event"), JSON.parse(fields.get("data")));
+  }
+  async function read(answer, isAlive) {
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = ""; ;) {
+      const { done, value } = await reader.read();
+      if (done || isStopped) return;
+      isAlive();
+      const all = (text + value).split("\n\n");
+      text = all.pop();
+      all.forEach(take);
+    }
+  }
+  async function once() {
+    attempt = new AbortController();
+    const own = attempt;
+    let timer = setTimeout(() => own.abort(), SILENCE);
+    const isAlive = () => { clearTimeout(timer); timer = setTimeout(() => own.abort(), SILENCE); };
+    try {
+      const headers = last === null ? withKey() : { ...withKey(), "Last-Event-ID": last };
+      const answer = await fetch("api/v1/" + path, { headers, signal: own.signal });
+      if (!answer.ok) throw new Refused(answer.status, (await answer.json().catch(() => ({}))).error || `the server answered ${answer.status}`);
+      wait = 500;
+      on.open?.();
+      await read(answer, isAlive);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+  (async () => {
+    while (!isStopped) {
+      try {
+        await once();
+      } catch (error) {
+        if (isStopped) return;
+        if (error.status === 401) return showLogin();
+        on.lost(error.status ? error.message : null);
+        // What is wrong with the question stays wrong.
+        if (error.status === 400 || error.status === 404) return;
+        wait = Math.min(wait * 2, 10000);
+      }
+      await pause(wait);
+    }
+  })();
+  return () => { isStopped = true; attempt?.abort(); };
+}
+
+let stopEvents = () => {};
 
 function listen() {
-  events?.close();
-  events = new EventSource("api/v1/events");
-  events.addEventListener("open", () => setStale(null));
-  events.addEventListener("home", (message) => {
-    setStale(null);
-    const told = JSON.parse(message.data);
-    if (told.error) return setStale(new Date(), told.error);
-    state.view = told;
-    draw();
-  });
-  for (const kind of ["event", "action", "reset"]) {
-    events.addEventListener(kind, () => window.dispatchEvent(new CustomEvent("happened")));
-  }
-  events.addEventListener("error", async () => {
-    setStale(state.stale || new Date());
-    // A browser gives up after some answers, such as that of a proxy.
-    if (events.readyState !== EventSource.CLOSED) return;
-    await new Promise((done) => setTimeout(done, 2000));
-    try { await api("session"); } catch (error) { if (error.status === 401) return; }
-    listen();
+  stopEvents();
+  stopEvents = receive("events", {
+    open: () => setStale(null),
+    message: (kind, told) => {
+      if (kind !== "home") return window.dispatchEvent(new CustomEvent("happened"));
+      if (told.error) return setStale(new Date(), told.error);
+      setStale(null);
+      state.view = told;
+      draw();
+    },
+    lost: (why) => setStale(state.stale || new Date(), why && `${why}; trying again`),
   });
 }
 
@@ -302,7 +367,8 @@ function logPanel(profile) {
   const box = h("div.log", { tabIndex: 0, role: "log", "aria-label": `Log of ${profile}`, "aria-live": "off" });
   const search = h("input", { type: "search", id: "log-search", placeholder: "Search (regular expression)", "aria-label": "Search the log" });
   const pause = h("button", { type: "button", "aria-pressed": "false" }, "Pause");
-  let source = null, timer = null, paused = false;
+  const problem = h("p.error-text", { role: "alert", id: "log-problem" });
+  let stop = () => {}, timer = null, paused = false;
   const level = (text) => (/\b(error|fatal|panic|critical|traceback|exception)\b/i.test(text) ? "error" : /\bwarn(ing)?\b/i.test(text) ? "warning" : "");
   function marked(text) {
     let wanted;
@@ -318,18 +384,22 @@ function logPanel(profile) {
     return [...parts, text.slice(at)];
   }
   function follow() {
-    source?.close();
+    stop();
     box.replaceChildren();
+    problem.textContent = "";
     const query = search.value ? `&grep=${encodeURIComponent(search.value)}` : "";
-    source = new EventSource(`api/v1/${of(profile, "/log/stream")}?lines=300${query}`);
-    source.addEventListener("line", (message) => {
-      const line = JSON.parse(message.data);
-      const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-      const time = line.time ? new Date(line.time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }) : "";
-      box.append(h("div" + (level(line.text) ? "." + level(line.text) : ""), {}, h("time", { title: line.time || "" }, time), h("span", {}, marked(line.text))));
-      while (box.childElementCount > 2000) box.firstElementChild.remove();
-      if (atEnd && !paused) box.scrollTop = box.scrollHeight;
+    stop = receive(`${of(profile, "/log/stream")}?lines=300${query}`, {
+      open: () => { problem.textContent = ""; },
+      message: (kind, line) => add(line),
+      lost: (why) => { problem.textContent = why || "the server cannot be reached; trying again"; },
     });
+  }
+  function add(line) {
+    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    const time = line.time ? new Date(line.time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }) : "";
+    box.append(h("div" + (level(line.text) ? "." + level(line.text) : ""), {}, h("time", { title: line.time || "" }, time), h("span", {}, marked(line.text))));
+    while (box.childElementCount > 2000) box.firstElementChild.remove();
+    if (atEnd && !paused) box.scrollTop = box.scrollHeight;
   }
   search.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(follow, 250); });
   pause.addEventListener("click", () => {
@@ -339,8 +409,8 @@ function logPanel(profile) {
     if (!paused) box.scrollTop = box.scrollHeight;
   });
   follow();
-  const panel = h("section.card.wide", { "aria-label": "Log" }, h("div.log-tools", {}, h("h2", {}, "Log"), search, pause), box);
-  return { panel, stop: () => { clearTimeout(timer); source?.close(); } };
+  const panel = h("section.card.wide", { "aria-label": "Log" }, h("div.log-tools", {}, h("h2", {}, "Log"), search, pause), problem, box);
+  return { panel, stop: () => { clearTimeout(timer); stop(); } };
 }
 
 function incidentItem(profile, incident) {
@@ -475,7 +545,8 @@ function route() {
 function showLogin(why) {
   current?.stop?.();
   current = null;
-  events?.close();
+  stopEvents();
+  setStale(null);
   state.role = null;
   $("views").hidden = $("logout").hidden = true;
   const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true });
@@ -494,7 +565,9 @@ function showLogin(why) {
 
 async function login(token) {
   try {
-    state.role = (await api("login", "POST", { token })).role;
+    const session = await api("login", "POST", { token });
+    keepKey(session.key);
+    state.role = session.role;
   } catch (error) {
     return error.message;
   }
@@ -526,12 +599,12 @@ async function open() {
   }
 }
 
-window.addEventListener("hashchange", route);
+window.addEventListener("hashchange", () => { if (location.hash.startsWith("#token=")) open(); else route(); });
 window.addEventListener("keydown", (event) => {
   if (event.key === "/" && !event.target.matches("input, textarea, select") && !$("dialog").open) {
     const field = document.querySelector("main input[type=search]");
     if (field) { event.preventDefault(); field.focus(); }
   }
 });
-$("logout").addEventListener("click", async () => { await api("logout", "POST").catch(() => {}); showLogin(); });
+$("logout").addEventListener("click", async () => { await api("logout", "POST").catch(() => {}); keepKey(null); showLogin(); });
 open();

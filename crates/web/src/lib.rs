@@ -13,7 +13,7 @@ mod site;
 pub use access::{Access, TokenError};
 pub use server::{MetricsRequest, MetricsText, Responder, ServeError, serve};
 pub use site::{
-    ActionRequest, Answer, Answerer, Backend, DrainRequest, GatewayAction, Keys, Lines, LogPick,
+    ActionRequest, Answer, Answerer, Backend, DrainRequest, GatewayAction, Keys, Lines, LogPick, NewSession,
     ProfileRequest, Role, SESSION_SECONDS, SiteOptions, SiteQuestion, SiteRefusal, Then, same_secret,
     serve_site,
 };

@@ -8,10 +8,10 @@ mod own_terminal;
 mod streams;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
-use std::fs;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -59,7 +59,11 @@ struct Server {
 
 impl Server {
     fn start(home: &Home, options: &str) -> Self {
-        let line = format!("web --listen 127.0.0.1:0 {options}");
+        Self::start_at(home, "127.0.0.1:0", options)
+    }
+
+    fn start_at(home: &Home, address: &str, options: &str) -> Self {
+        let line = format!("web --listen {address} {options}");
         let running = home.start(line.split_whitespace());
         let said = running.until_warns("/\n");
         Self::at(home, running, said.split_once("http://").unwrap().1)
@@ -114,12 +118,16 @@ impl Server {
         self.ask("POST", "/api/v1/login", "", &json!({ "token": token }).to_string())
     }
 
-    /// Opens a stream of messages.
+    /// Opens a stream of messages with the token for everything.
     fn stream(&self, path: &str, last: Option<&str>) -> Messages {
-        let mut stream = BufReader::new(self.connect());
         let last = last.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
-        let (host, bearer) = (&self.address, bearer(&self.token));
-        let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: {host}\r\n{bearer}{last}\r\n");
+        self.stream_with(path, &format!("{}{last}", bearer(&self.token)))
+    }
+
+    /// Opens a stream of messages with these headers.
+    fn stream_with(&self, path: &str, headers: &str) -> Messages {
+        let mut stream = BufReader::new(self.connect());
+        let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.address);
         stream.get_mut().write_all(request.as_bytes()).unwrap();
         let head = head(&mut stream);
         let kind = head.headers.get("content-type").map(String::as_str);
@@ -176,6 +184,16 @@ impl Messages {
         }
         let data = serde_json::from_str(fields.get("data").unwrap()).unwrap();
         Message { kind: fields.get("event").unwrap().clone(), id: fields.get("id").cloned(), data }
+    }
+
+    /// Reads until the server ends the stream, which it does not at once.
+    fn until_end(&mut self) {
+        let deadline = Instant::now() + WAIT_LIMIT + WAIT_LIMIT;
+        let mut line = String::new();
+        while self.stream.read_line(&mut line).unwrap() > 0 && line != "0\r\n" {
+            assert!(Instant::now() < deadline, "the stream goes on");
+            line.clear();
+        }
     }
 
     /// Returns the next message that is so.

@@ -34,11 +34,11 @@ fn no_process_of_the_owner_has_the_terminal_of_root() {
         (["web", "--listen=127.0.0.1:0"].as_slice(), "token-read-only`", "\x03"),
         (["top"].as_slice(), "supervisor", "q"),
     ] {
-        let (mut seen_by_root, side) = terminal::terminal();
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&side, size).unwrap();
+        let (mut roots, side) = terminal::terminal();
+        let winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&side, winsize).unwrap();
         let mut child = terminal::on(&home.command(words), &side).spawn().unwrap();
-        terminal::until_seen(&seen_by_root, begun);
+        terminal::until_seen(&roots, begun);
         let number = side.metadata().unwrap().rdev();
         let name = fs::read_link(format!("/proc/self/fd/{}", side.as_raw_fd())).unwrap();
         let owned: Vec<i32> = home.processes().into_iter().filter(|pid| is_owners(*pid)).collect();
@@ -51,7 +51,7 @@ fn no_process_of_the_owner_has_the_terminal_of_root() {
             let has = descriptors.iter().any(|open| open.ends_with(name.to_str().unwrap()));
             assert!(!has, "{words:?}: {said} {descriptors:?}");
         }
-        seen_by_root.write_all(end.as_bytes()).unwrap();
+        roots.write_all(end.as_bytes()).unwrap();
         let held = Held::of(i32::try_from(child.id()).unwrap()).unwrap();
         let in_time = held.gone_by(soon());
         held.kill();

@@ -71,6 +71,10 @@ fn a_log_is_followed_and_goes_on_where_it_was() {
     home.says("gateway restart coder").ok();
     let next = behind.next();
     assert_eq!(next.data["text"], "line 1", "{next:?}");
+    // Nobody waits for lines that can never match.
+    let wrong = server.api("GET", "/gateways/coder/log/stream?grep=%5B", "");
+    assert_eq!(wrong.code, 400, "{wrong:?}");
+    assert!(wrong.body.contains("regular expression"), "{wrong:?}");
     // Clients that read nothing keep nobody waiting.
     let unread: Vec<Messages> = (0..20).map(|_| server.stream("/gateways/coder/log/stream", None)).collect();
     assert_eq!(server.get("/gateways/coder")["profile"], "coder");

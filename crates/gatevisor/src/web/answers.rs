@@ -68,6 +68,11 @@ impl Answerer for HomeAnswerer {
 
     fn follow(&self, name: &str, pick: &LogPick) -> Result<Box<dyn Lines>, SiteRefusal> {
         let name = self.known(name)?;
+        // What follows a log prints nothing before its first line, so the words are tried before.
+        match self.log(name.as_str(), &LogPick { lines: Some(0), ..pick.clone() }) {
+            Err(refusal) if refusal.status == 400 => return Err(refusal),
+            _ => {}
+        }
         let mut words = log_words(pick)?;
         words.extend(["--follow".to_owned(), "--".to_owned(), name.to_string()]);
         let lines = self.program.follow(words).map_err(|error| system(&error))?;
@@ -296,6 +301,7 @@ fn refusal(ended: &Ended, no: u16) -> SiteRefusal {
     let code = ended.code.and_then(|code| u8::try_from(code).ok());
     let is = |exit: Exit| code == Some(exit.code());
     let status = match code {
+        _ if ended.is_too_large => 500,
         None => 504,
         _ if is(Exit::No) => no,
         _ if is(Exit::TimedOut) => 504,
@@ -310,7 +316,11 @@ fn refusal(ended: &Ended, no: u16) -> SiteRefusal {
         lines.collect::<Vec<_>>().join("; ")
     };
     let why = said.map_or_else(messages, str::to_owned);
-    let why = if why.is_empty() { "the command took too long, or was ended".to_owned() } else { why };
+    let why = match why {
+        _ if ended.is_too_large => "the answer is too large; ask for less, such as fewer lines".to_owned(),
+        why if why.is_empty() => "the command took too long, or was ended".to_owned(),
+        why => why,
+    };
     SiteRefusal::new(status, why)
 }
 
@@ -319,7 +329,7 @@ mod tests {
     use super::*;
 
     fn ended(code: Option<i32>, out: &str, err: &str) -> Ended {
-        Ended { code, out: out.to_owned(), err: err.to_owned() }
+        Ended { code, out: out.to_owned(), err: err.to_owned(), is_too_large: false }
     }
 
     #[test]
@@ -332,6 +342,8 @@ mod tests {
         assert_eq!(of(Some(99), "", "x").status, 504);
         assert_eq!(of(Some(101), "", "x").status, 500);
         assert_eq!(of(None, "", "").status, 504);
+        let large = refusal(&Ended { is_too_large: true, ..ended(None, "", "") }, 404);
+        assert!(large.status == 500 && large.why.contains("too large"), "{large:?}");
     }
 
     #[test]

@@ -22,8 +22,8 @@ use crate::context::CommandContext;
 const OUTPUT_BYTES: usize = 16 << 20;
 /// The most bytes of messages that are kept.
 const MESSAGE_BYTES: usize = 64 << 10;
-/// The most bytes of a line of a log.
-const LINE_BYTES: u64 = 1 << 20;
+/// The most bytes of a line of a log. A longer one is left out.
+const LINE_BYTES: usize = 256 << 10;
 
 /// This program, and the words that every call of it begins with.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Ended {
     pub out: String,
     /// Its messages.
     pub err: String,
+    /// Whether it was killed because it printed too much.
+    pub is_too_large: bool,
 }
 
 impl OwnProgram {
@@ -83,7 +85,9 @@ impl OwnProgram {
         let status = child.wait()?;
         let (out, err, _) = read?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Ended { code: status.code(), out: text(out), err: text(err) })
+        let is_too_large = out.len() > OUTPUT_BYTES;
+        let out = if is_too_large { String::new() } else { text(out) };
+        Ok(Ended { code: status.code(), out, err: text(err), is_too_large })
     }
 
     /// Calls it with these words, and returns the lines that it prints.
@@ -186,11 +190,7 @@ pub struct ChildLines {
 
 impl Lines for ChildLines {
     fn next_line(&mut self) -> io::Result<Option<String>> {
-        let mut bytes = Vec::new();
-        (&mut self.out).take(LINE_BYTES).read_until(b'\n', &mut bytes)?;
-        // A line that is cut off is no object, and ends the stream.
-        let is_whole = bytes.pop() == Some(b'\n');
-        Ok(is_whole.then(|| String::from_utf8_lossy(&bytes).into_owned()))
+        next_whole(&mut self.out, LINE_BYTES)
     }
 
     fn stopper(&self) -> Box<dyn FnOnce() + Send> {
@@ -207,5 +207,61 @@ impl Drop for ChildLines {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Returns the next line that is not too long, without its end.
+fn next_whole(from: &mut impl BufRead, most: usize) -> io::Result<Option<String>> {
+    let (mut line, mut is_too_long) = (Vec::new(), false);
+    loop {
+        let buffer = match from.fill_buf() {
+            Ok([]) => return Ok(None),
+            Ok(buffer) => buffer,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let part = buffer.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let is_end = part.len() < buffer.len();
+        is_too_long |= line.len() + part.len() > most;
+        if !is_too_long {
+            line.extend_from_slice(part);
+        }
+        let read = part.len() + usize::from(is_end);
+        from.consume(read);
+        if is_end && !is_too_long {
+            return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+        }
+        if is_end || is_too_long {
+            line.clear();
+            is_too_long &= !is_end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_left_out_and_the_next_one_is_read() {
+        for capacity in [1, 3, 100] {
+            let text: &[u8] = b"one\n123456\n\n12345\n1234567890123\nlast\ncut off";
+            let mut from = BufReader::with_capacity(capacity, text);
+            let mut read = Vec::new();
+            while let Some(line) = next_whole(&mut from, 5).unwrap() {
+                read.push(line);
+            }
+            assert_eq!(read, ["one", "", "12345", "last"]);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_is_not_taken_for_one_that_took_too_long() {
+        let program = OwnProgram { program: "/bin/sh".into(), words: Vec::new() };
+        let call = |script| program.call(["-c", script], None, Some(Duration::from_mins(1))).unwrap();
+        let large = call("head -c 17000000 /dev/zero");
+        assert!(large.is_too_large && large.code.is_none());
+        let small = call("echo said; exit 3");
+        assert_eq!((small.is_too_large, small.code, &*small.out), (false, Some(3), "said\n"));
     }
 }

@@ -9,10 +9,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use gatevisor_gateways::files::{make_directory, open_directory, write_new};
+use gatevisor_gateways::files::{make_directory, open_directory};
 use gatevisor_paths::by_path;
 use gatevisor_sys::file;
-use gatevisor_web::{Keys, Role, SESSION_SECONDS, same_secret};
+use gatevisor_web::{Keys, NewSession, Role, SESSION_SECONDS, same_secret};
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Mode, fstat, unlinkat};
 use rustix::io::Errno;
@@ -27,8 +27,9 @@ const TOKENS: [(&str, Role); 2] = [("token", Role::Full), ("token-read-only", Ro
 const ADDRESS: &str = "address";
 /// How long a link can be used, in seconds.
 const LINK_SECONDS: u32 = 600;
-/// The most links, and the most sessions. The oldest ends for a new one.
-const MOST: usize = 256;
+/// The most links of a role, and the most sessions. The oldest ends for a new one. Who may only look
+/// ends nobody else's.
+const MOST: usize = 128;
 /// The most bytes of a file.
 const FILE_BYTES: usize = 1024;
 
@@ -69,17 +70,21 @@ struct Entry {
     secret: String,
     /// When it ends, in seconds since 1970.
     ends: i64,
+    /// What the page shows beside the cookie; a link has none.
+    key: Option<String>,
 }
 
 impl Entry {
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let (role, secret, ends) = (words.next()?, words.next()?, words.next()?);
-        Some(Self { role: Role::named(role)?, secret: secret.to_owned(), ends: ends.parse().ok()? })
+        let (secret, key) = (secret.to_owned(), words.next().map(str::to_owned));
+        Some(Self { role: Role::named(role)?, secret, ends: ends.parse().ok()?, key })
     }
 
     fn written(&self) -> String {
-        format!("{} {} {}\n", self.role.word(), self.secret, self.ends)
+        let key = self.key.as_deref().unwrap_or_default();
+        format!("{} {} {} {key}\n", self.role.word(), self.secret, self.ends)
     }
 }
 
@@ -119,23 +124,24 @@ impl KeyStore {
         &self.path
     }
 
-    /// Makes new tokens, and ends all links and sessions.
+    /// Makes new tokens, and ends all links and sessions. It goes on after an error, and returns the
+    /// first one.
     pub fn revoke(&self) -> io::Result<()> {
-        for (name, _) in TOKENS {
-            Self::write(&self.directory, name, &format!("{}\n", random(32)?))?;
-        }
-        for kind in [SecretKind::Link, SecretKind::Session] {
-            let (directory, names) = self.entries(kind)?;
-            for name in names {
-                remove(&directory, &name)?;
-            }
-        }
-        Ok(())
+        let renew = |name| Self::write(&self.directory, name, &format!("{}\n", random(32)?));
+        let renewed = TOKENS.map(|(name, _)| renew(name));
+        let ended = [SecretKind::Link, SecretKind::Session].map(|kind| self.end_all(kind));
+        renewed.into_iter().chain(ended).collect()
+    }
+
+    fn end_all(&self, kind: SecretKind) -> io::Result<()> {
+        let (directory, names) = self.entries(kind)?;
+        let ended: Vec<io::Result<()>> = names.iter().map(|name| remove(&directory, name)).collect();
+        ended.into_iter().collect()
     }
 
     /// Returns a new one-time token.
     pub fn link(&self, role: Role) -> io::Result<String> {
-        self.begin(SecretKind::Link, role)
+        self.begin(SecretKind::Link, role, None)
     }
 
     /// Notes where the server can be reached.
@@ -171,43 +177,47 @@ impl KeyStore {
     }
 
     /// Makes a secret that is kept for a time.
-    fn begin(&self, kind: SecretKind, role: Role) -> io::Result<String> {
-        self.make_room(kind)?;
+    fn begin(&self, kind: SecretKind, role: Role, key: Option<String>) -> io::Result<String> {
+        self.make_room(kind, role)?;
         let (name, secret) = (random(8)?, random(24)?);
         let ends = Timestamp::now().as_second() + i64::from(kind.seconds());
-        let entry = Entry { role, secret: secret.clone(), ends };
-        let directory = self.place(kind)?;
-        write_new(directory.as_fd(), Path::new(&name), entry.written().as_bytes(), 0o600)?;
+        let entry = Entry { role, secret: secret.clone(), ends, key };
+        // Under its name it is whole from the beginning: another one who makes room reads it.
+        Self::write(&self.place(kind)?, &name, &entry.written())?;
         Ok(format!("{name}.{secret}"))
     }
 
-    /// Removes what has ended, and the oldest if there are too many.
-    fn make_room(&self, kind: SecretKind) -> io::Result<()> {
+    /// Removes what has ended, and the oldest of a role if there are too many of it.
+    fn make_room(&self, kind: SecretKind, role: Role) -> io::Result<()> {
         let (directory, names) = self.entries(kind)?;
-        let ends = |name: &str| {
-            Self::read(&directory, name).and_then(|text| Entry::parse(&text)).map_or(0, |entry| entry.ends)
-        };
-        let mut known: Vec<(i64, String)> = names.into_iter().map(|name| (ends(&name), name)).collect();
-        known.sort();
         let now = Timestamp::now().as_second();
-        let most = known.len().saturating_sub(MOST - 1);
-        for (at, (ends, name)) in known.iter().enumerate() {
-            if at < most || *ends <= now {
-                remove(&directory, name)?;
+        let mut known = Vec::new();
+        for name in names.into_iter().filter(|name| is_name(name)) {
+            match Self::read(&directory, &name).and_then(|text| Entry::parse(&text)) {
+                Some(entry) if entry.ends > now && entry.role == role => known.push((entry.ends, name)),
+                Some(entry) if entry.ends > now => {}
+                _ => remove(&directory, &name)?,
             }
         }
-        Ok(())
+        known.sort();
+        let most = known.len().saturating_sub(MOST - 1);
+        known.iter().take(most).try_for_each(|(_, name)| remove(&directory, name))
     }
 
     /// Returns the name and the entry of a secret that is still worth something.
-    fn find(&self, kind: SecretKind, shown: &str) -> Option<(OwnedFd, String, Role)> {
+    fn find(&self, kind: SecretKind, shown: &str) -> Option<(OwnedFd, String, Entry)> {
         let (name, secret) = shown.split_once('.')?;
-        // It becomes the name of a file.
-        let is_name = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let directory = is_name.then(|| self.place(kind).ok())??;
+        let directory = is_name(name).then(|| self.place(kind).ok())??;
         let entry = Entry::parse(&Self::read(&directory, name)?)?;
         let is_valid = same_secret(secret, &entry.secret) && entry.ends > Timestamp::now().as_second();
-        is_valid.then(|| (directory, name.to_owned(), entry.role))
+        is_valid.then(|| (directory, name.to_owned(), entry))
+    }
+
+    /// Returns a session whose secret and key somebody shows.
+    fn session(&self, secret: &str, key: &str) -> Option<(OwnedFd, String, Role)> {
+        let (directory, name, entry) = self.find(SecretKind::Session, secret)?;
+        let is_known = entry.key.is_some_and(|known| same_secret(key, &known));
+        is_known.then_some((directory, name, entry.role))
     }
 }
 
@@ -219,24 +229,31 @@ impl Keys for KeyStore {
     }
 
     fn redeem(&self, token: &str) -> Option<Role> {
-        let (directory, name, role) = self.find(SecretKind::Link, token)?;
+        let (directory, name, entry) = self.find(SecretKind::Link, token)?;
         // Of several who show it at once, one removes it.
-        unlinkat(&directory, name, AtFlags::empty()).is_ok().then_some(role)
+        unlinkat(&directory, name, AtFlags::empty()).is_ok().then_some(entry.role)
     }
 
-    fn begin_session(&self, role: Role) -> io::Result<String> {
-        self.begin(SecretKind::Session, role)
+    fn begin_session(&self, role: Role) -> io::Result<NewSession> {
+        let key = random(24)?;
+        let secret = self.begin(SecretKind::Session, role, Some(key.clone()))?;
+        Ok(NewSession { secret, key })
     }
 
-    fn by_session(&self, secret: &str) -> Option<Role> {
-        self.find(SecretKind::Session, secret).map(|(_, _, role)| role)
+    fn by_session(&self, secret: &str, key: &str) -> Option<Role> {
+        self.session(secret, key).map(|(_, _, role)| role)
     }
 
-    fn end_session(&self, secret: &str) {
-        if let Some((directory, name, _)) = self.find(SecretKind::Session, secret) {
+    fn end_session(&self, secret: &str, key: &str) {
+        if let Some((directory, name, _)) = self.session(secret, key) {
             let _ = remove(&directory, &name);
         }
     }
+}
+
+/// Returns whether a text may be the name of a file of a link or session.
+fn is_name(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn remove(directory: &OwnedFd, name: &str) -> io::Result<()> {
@@ -287,35 +304,88 @@ mod tests {
             assert_eq!(store.by_token(wrong), None, "{wrong}");
         }
         let link = store.link(Role::ReadOnly).unwrap();
-        assert_eq!((store.by_session(&link), store.by_token(&link)), (None, None));
+        assert_eq!((store.by_session(&link, ""), store.by_token(&link)), (None, None));
         let wrong = format!("{}0", &link[..link.len() - 1]);
         assert!(wrong == link || store.redeem(&wrong).is_none());
         assert_eq!(store.redeem(&link), Some(Role::ReadOnly));
         assert_eq!(store.redeem(&link), None, "it is used up");
         for strange in ["", ".", "../token.x", "links.x", &format!("0123456789abcde/.{full}")] {
-            assert_eq!((store.redeem(strange), store.by_session(strange)), (None, None), "{strange}");
+            assert_eq!((store.redeem(strange), store.by_session(strange, "")), (None, None), "{strange}");
         }
         let session = store.begin_session(Role::Full).unwrap();
-        assert_eq!(store.by_session(&session), Some(Role::Full));
-        store.end_session(&session);
-        assert_eq!(store.by_session(&session), None);
+        let by = |secret: &str, key: &str| store.by_session(secret, key);
+        assert_eq!(by(&session.secret, &session.key), Some(Role::Full));
+        for wrong in ["", &session.secret, &session.key[1..]] {
+            assert_eq!(by(&session.secret, wrong), None, "the cookie alone is worth nothing");
+            store.end_session(&session.secret, wrong);
+        }
+        assert_eq!(by(&session.secret, &session.key), Some(Role::Full));
+        store.end_session(&session.secret, &session.key);
+        assert_eq!(by(&session.secret, &session.key), None);
+    }
+
+    #[test]
+    fn whoever_may_only_look_ends_nobody_elses_session() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _) = KeyStore::open(home.path()).unwrap();
+        let full = store.begin_session(Role::Full).unwrap();
+        let (secret, key) = ("s".to_owned(), Some("k".to_owned()));
+        let ends = Timestamp::now().as_second() + 1000;
+        let oldest = Entry { role: Role::ReadOnly, secret, ends, key }.written();
+        KeyStore::write(&store.place(SecretKind::Session).unwrap(), "0123456789abcdef", &oldest).unwrap();
+        assert_eq!(store.by_session("0123456789abcdef.s", "k"), Some(Role::ReadOnly));
+        for _ in 0..MOST {
+            store.begin_session(Role::ReadOnly).unwrap();
+        }
+        assert_eq!(store.by_session("0123456789abcdef.s", "k"), None, "the oldest of its role has ended");
+        assert_eq!(store.by_session(&full.secret, &full.key), Some(Role::Full));
+        assert_eq!(store.entries(SecretKind::Session).unwrap().1.len(), MOST + 1);
+    }
+
+    #[test]
+    fn whoever_makes_room_leaves_alone_what_is_being_written() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _) = KeyStore::open(home.path()).unwrap();
+        let all: Vec<NewSession> = std::thread::scope(|scope| {
+            let begin = || (0..20).map(|_| store.begin_session(Role::Full).unwrap()).collect::<Vec<_>>();
+            let threads = [0, 1, 2].map(|_| scope.spawn(begin));
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(all.iter().all(|one| store.by_session(&one.secret, &one.key) == Some(Role::Full)));
+    }
+
+    #[test]
+    fn revoking_goes_on_after_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _) = KeyStore::open(home.path()).unwrap();
+        let (token, session) = (token(&store, "token"), store.begin_session(Role::Full).unwrap());
+        // Neither can be removed or replaced as a file is.
+        for path in ["token", "links"] {
+            let path = home.path().join(DIRECTORY).join(path);
+            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_dir(&path);
+            std::fs::create_dir(path.clone()).unwrap();
+            std::fs::create_dir(path.join("in it")).unwrap();
+        }
+        assert!(store.revoke().is_err());
+        assert_eq!((store.by_token(&token), store.by_session(&session.secret, &session.key)), (None, None));
     }
 
     #[test]
     fn what_is_over_is_worth_nothing_and_revoking_ends_everything() {
         let home = tempfile::tempdir().unwrap();
         let (store, _) = KeyStore::open(home.path()).unwrap();
-        let old = Entry { role: Role::Full, secret: "s".to_owned(), ends: Timestamp::now().as_second() - 1 };
+        let (secret, key) = ("s".to_owned(), Some("k".to_owned()));
+        let old = Entry { role: Role::Full, secret, ends: Timestamp::now().as_second() - 1, key };
         let directory = store.place(SecretKind::Session).unwrap();
-        let written = old.written();
-        write_new(directory.as_fd(), Path::new("0123456789abcdef"), written.as_bytes(), 0o600).unwrap();
-        assert_eq!(store.by_session("0123456789abcdef.s"), None);
+        KeyStore::write(&directory, "0123456789abcdef", &old.written()).unwrap();
+        assert_eq!(store.by_session("0123456789abcdef.s", "k"), None);
         let (full, session) = (token(&store, "token"), store.begin_session(Role::Full).unwrap());
         assert_eq!(store.entries(SecretKind::Session).unwrap().1.len(), 1, "what is over was removed");
         let link = store.link(Role::Full).unwrap();
         store.revoke().unwrap();
         assert_eq!(store.by_token(&full), None);
-        assert_eq!((store.by_session(&session), store.redeem(&link)), (None, None));
+        assert_eq!((store.by_session(&session.secret, &session.key), store.redeem(&link)), (None, None));
         assert_eq!(store.by_token(&token(&store, "token")), Some(Role::Full));
     }
 

@@ -101,7 +101,8 @@ fn tell(options: &WebOptions, base: &str, bound: Option<SocketAddr>, store: &Key
         out::say("`gatevisor web --link` prints a link to log in");
         return;
     }
-    match new_link(store, Role::Full) {
+    let role = if options.read_only { Role::ReadOnly } else { Role::Full };
+    match new_link(store, role) {
         Ok(link) => out::say(format_args!("log in once, within ten minutes: {link}")),
         Err(error) => out::warn(&error.message),
     }

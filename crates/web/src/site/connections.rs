@@ -182,7 +182,7 @@ mod tests {
                 tokio::spawn(
                     async move { while sender.send(Bytes::from(vec![b'a'; 1 << 16])).await.is_ok() {} },
                 );
-                sse::response(receiver, move || {
+                sse::response(receiver, Box::pin(std::future::pending()), move || {
                     let _ = told.try_send(());
                 })
             });

@@ -1,16 +1,27 @@
 //! Where a client is in a log that it follows.
 //!
 //! *Lives here:* the id of a line, and going on behind it. *Does not live here:* reading the log.
+//!
+//! Several lines may have the same time, and the first one that a client receives may be any of
+//! them. So an id says which line it is by what is in it. Only if a client received some of several
+//! equal lines of one time, but not the first of them, it receives the others again.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Deserialize;
 
 use super::question::LogPick;
 
-/// A place in a log: behind this many lines since the first one of a time.
+/// The most lines of one time that are distinguished.
+const SEEN: usize = 10_000;
+
+/// A line of a log: the time, what is in it, and how many such lines there were before it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LogPlace {
     time: String,
-    lines: u64,
+    hash: u64,
+    before: u64,
 }
 
 /// What counts of the object of a line.
@@ -22,39 +33,66 @@ struct LineTime {
 impl LogPlace {
     /// Returns the place with this id.
     pub fn parse(id: &str) -> Option<Self> {
-        let (time, lines) = id.rsplit_once('/')?;
-        Some(Self { time: time.to_owned(), lines: lines.parse().ok()? })
+        let mut parts = id.rsplitn(3, '/');
+        let (before, hash, time) = (parts.next()?, parts.next()?, parts.next()?);
+        let hash = u64::from_str_radix(hash, 16).ok()?;
+        (!time.is_empty()).then_some(Self { time: time.to_owned(), hash, before: before.parse().ok()? })
     }
 
-    /// Returns the id of this place.
-    pub fn id(&self) -> String {
-        format!("{}/{}", self.time, self.lines)
-    }
-
-    /// Returns the beginning of the time of this place.
-    pub fn begin(&self) -> Self {
-        Self { lines: 0, ..self.clone() }
-    }
-
-    /// Goes past a line.
-    pub fn pass(&mut self, line: &str) {
-        match serde_json::from_str::<LineTime>(line).ok().and_then(|stamp| stamp.time) {
-            Some(time) if time != self.time => *self = Self { time, lines: 1 },
-            _ => self.lines += 1,
-        }
-    }
-
-    /// Returns whether this place is at a place of the same time or behind it.
-    pub fn is_at_or_behind(&self, other: &Self) -> bool {
-        !self.time.is_empty() && self.time == other.time && other.lines <= self.lines
+    fn id(&self) -> String {
+        format!("{}/{:x}/{}", self.time, self.hash, self.before)
     }
 
     /// Returns what picks the lines of this time and all later ones.
-    pub fn since(&self, pick: LogPick) -> LogPick {
-        if self.time.is_empty() {
-            pick
-        } else {
-            LogPick { since: Some(self.time.clone()), lines: None, ..pick }
+    pub fn since(&self, pick: &LogPick) -> LogPick {
+        LogPick { since: Some(self.time.clone()), lines: None, grep: pick.grep.clone() }
+    }
+}
+
+/// Gives each line its id, and leaves out those that a client knows.
+#[derive(Debug, Default)]
+pub struct LogReader {
+    /// The last line that the client knows, until it is found.
+    known: Option<LogPlace>,
+    time: String,
+    /// How many lines of this time there were with the same in them.
+    seen: HashMap<u64, u64>,
+}
+
+impl LogReader {
+    /// Returns one for lines since the time of this place.
+    pub fn behind(known: Option<LogPlace>) -> Self {
+        let time = known.as_ref().map(|known| known.time.clone()).unwrap_or_default();
+        Self { known, time, seen: HashMap::new() }
+    }
+
+    /// Goes past a line, and returns its id if the client does not know it.
+    pub fn pass(&mut self, line: &str) -> Option<String> {
+        let time = serde_json::from_str::<LineTime>(line).ok().and_then(|stamp| stamp.time);
+        if let Some(time) = time.filter(|time| *time != self.time) {
+            // The known line is not there any more, and everything from here on is new.
+            self.known = None;
+            self.time = time;
+            self.seen.clear();
+        }
+        // Without times, a log never ends a time.
+        if self.seen.len() >= SEEN {
+            self.seen.clear();
+        }
+        let mut hasher = DefaultHasher::new();
+        line.hash(&mut hasher);
+        let hash = hasher.finish();
+        let seen = self.seen.entry(hash).or_default();
+        let place = LogPlace { time: self.time.clone(), hash, before: *seen };
+        *seen += 1;
+        match &self.known {
+            None => Some(place.id()),
+            Some(known) => {
+                if *known == place {
+                    self.known = None;
+                }
+                None
+            }
         }
     }
 }
@@ -65,32 +103,75 @@ mod tests {
 
     use super::*;
 
-    /// Returns the ids of lines with these times, as a client that knows this id receives them.
-    fn received(known: &str, times: &[Option<&str>]) -> Vec<String> {
-        let known = LogPlace::parse(known).unwrap_or_default();
-        let mut at = known.begin();
-        let pass = |time: Option<&str>| {
-            at.pass(&json!({ "time": time }).to_string());
-            (!known.is_at_or_behind(&at)).then(|| at.id())
+    type Line = (Option<&'static str>, &'static str);
+
+    /// Returns the texts of the lines that a client receives who knows this id, each with its id.
+    fn received(known: Option<&str>, lines: &[Line]) -> Vec<(&'static str, String)> {
+        let mut reader = LogReader::behind(known.and_then(LogPlace::parse));
+        let mut pass = |(time, text): &Line| {
+            let id = reader.pass(&json!({ "time": time, "text": text }).to_string())?;
+            Some((*text, id))
         };
-        times.iter().copied().filter_map(pass).collect()
+        lines.iter().filter_map(|line| pass(line)).collect()
+    }
+
+    const LINES: [Line; 7] = [
+        (Some("1"), "a"),
+        (Some("1"), "b"),
+        (None, "c"),
+        (Some("1"), "b"),
+        (Some("2"), "b"),
+        (Some("2"), "d"),
+        (Some("3"), "e"),
+    ];
+
+    /// Returns the lines since the time of this one.
+    fn since(id: &str) -> &'static [Line] {
+        let time = LogPlace::parse(id).unwrap().time;
+        let begin = LINES.iter().position(|(other, _)| *other == Some(&*time)).unwrap();
+        &LINES[begin..]
     }
 
     #[test]
     fn a_client_that_comes_back_gets_each_line_of_a_log_once() {
-        let times = [Some("1"), Some("1"), None, Some("2"), Some("2"), Some("3")];
-        let all = received("", &times);
-        assert_eq!(all, ["1/1", "1/2", "1/3", "2/1", "2/2", "3/1"]);
-        for (seen, id) in all.iter().enumerate() {
-            // The lines since the time of the last one that it knows.
-            let time = LogPlace::parse(id).unwrap().time;
-            let begin = all.iter().position(|other| LogPlace::parse(other).unwrap().time == time).unwrap();
-            assert_eq!(received(id, &times[begin..]), all[seen + 1..], "{id}");
+        let all = received(None, &LINES);
+        assert_eq!(all.len(), LINES.len());
+        for (seen, (text, id)) in all.iter().enumerate() {
+            assert_eq!(received(Some(id), since(id)), all[seen + 1..], "{text} {id}");
         }
-        assert_eq!(LogPlace::parse("x"), None);
-        let pick = LogPick { lines: Some(3), ..LogPick::default() };
-        assert_eq!(LogPlace::default().since(pick.clone()), pick);
-        let since = LogPlace::parse("2026/1").unwrap().since(pick);
-        assert_eq!((since.lines, since.since.as_deref()), (None, Some("2026")));
+    }
+
+    #[test]
+    fn also_one_that_received_only_the_last_lines_of_a_time() {
+        for begin in 0..2 {
+            let some = received(None, &LINES[begin..]);
+            for (seen, (text, id)) in some.iter().enumerate() {
+                let texts = |all: &[(&'static str, String)]| all.iter().map(|one| one.0).collect::<Vec<_>>();
+                let again = received(Some(id), since(id));
+                assert_eq!(texts(&again), texts(&some[seen + 1..]), "{begin} {text} {id}");
+            }
+        }
+        // Of two equal lines of a time, the first of which it did not receive, none is lost.
+        let id = &received(None, &LINES[3..])[0].1;
+        let again: Vec<&str> = received(Some(id), &LINES).iter().map(|one| one.0).collect();
+        assert_eq!(again, ["c", "b", "b", "d", "e"]);
+    }
+
+    #[test]
+    fn after_a_line_that_is_gone_everything_of_a_later_time_is_received() {
+        let all = received(None, &LINES);
+        let again = received(Some(&all[1].1), &LINES[4..]);
+        assert_eq!(again.len(), 3);
+    }
+
+    #[test]
+    fn an_id_of_somebody_else_is_none() {
+        for strange in ["", "x", "1/2", "1/x/2", "/1/2", "1/2/x"] {
+            assert_eq!(LogPlace::parse(strange), None, "{strange}");
+        }
+        let pick = LogPick { lines: Some(3), grep: Some("g".to_owned()), since: None };
+        let since = LogPlace::parse("2026/a/1").unwrap().since(&pick);
+        let expected = LogPick { lines: None, grep: Some("g".to_owned()), since: Some("2026".to_owned()) };
+        assert_eq!(since, expected);
     }
 }

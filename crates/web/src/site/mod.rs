@@ -1,12 +1,13 @@
 //! The page for operators and its API.
 //!
-//! *Lives here:* who may ask (`guard`, `session`, `wrong_tokens`), the routes, the streams of
-//! events and log lines. *Does not live here:* the answers and the tokens, which the binary hands
+//! *Lives here:* who may ask (`guard`, `session`, `wrong_tokens`), the routes, large answers, the
+//! streams of events and log lines. *Does not live here:* the answers and the tokens, which the binary hands
 //! in (`question`).
 
 mod connections;
 mod guard;
 mod hub;
+mod large_answer;
 mod log_place;
 mod page;
 mod question;
@@ -14,6 +15,9 @@ mod routes;
 mod session;
 mod shared;
 mod sse;
+mod streams;
+#[cfg(test)]
+mod tests;
 mod wrong_tokens;
 
 use std::convert::Infallible;
@@ -22,7 +26,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::ServeError;
@@ -32,7 +36,7 @@ use hub::Hub;
 use shared::Site;
 
 pub use question::{
-    ActionRequest, Answer, Answerer, Backend, DrainRequest, GatewayAction, Keys, Lines, LogPick,
+    ActionRequest, Answer, Answerer, Backend, DrainRequest, GatewayAction, Keys, Lines, LogPick, NewSession,
     ProfileRequest, Role, SiteQuestion, SiteRefusal, Then,
 };
 pub use session::{SESSION_SECONDS, same_secret};
@@ -47,6 +51,8 @@ const EVENTS_PAUSE: Duration = Duration::from_secs(2);
 const ANSWERS: usize = 4;
 /// The most things that are done at the same time.
 const ACTIONS: usize = 16;
+/// The most drains that are under way at the same time. Each may take an hour.
+const DRAINS: usize = 64;
 /// The most logs that are followed at the same time.
 const FOLLOWED: usize = 32;
 
@@ -83,23 +89,33 @@ pub fn serve_site(
         let reach = if is_local { Reachability::Machine } else { Reachability::Network };
         // The cookies of an address are those of all its ports.
         let cookie = address.map_or_else(|| "gatevisor".to_owned(), |at| format!("gatevisor-{}", at.port()));
-        let site = Arc::new(Site {
-            hosts: Hosts::new(reach, options.allowed_hosts),
-            base: options.base,
-            cookie,
-            read_only: options.read_only,
-            backend,
-            hub: Arc::new(Hub::new()),
-            wrong: Mutex::default(),
-            answers: Arc::new(Semaphore::new(ANSWERS)),
-            actions: Arc::new(Semaphore::new(ACTIONS)),
-            followed: Arc::new(Semaphore::new(FOLLOWED)),
-        });
+        let (base, read_only) = (options.base, options.read_only);
+        let hosts = Hosts::new(reach, options.allowed_hosts);
+        let site = Arc::new(new_site(hosts, base, cookie, read_only, backend));
         receive_events(&site).map_err(ServeError::Serve)?;
         tokio::spawn(keep_view(Arc::clone(&site)));
         on_listening(address);
         Ok(accept_all(listener, routes::routes(&site)).await)
     })
+}
+
+fn new_site(hosts: Hosts, base: String, cookie: String, read_only: bool, backend: Backend) -> Site {
+    let places = |number: usize| Arc::new(Semaphore::new(number));
+    Site {
+        hosts,
+        base,
+        cookie,
+        read_only,
+        backend,
+        hub: Arc::new(Hub::new()),
+        wrong: Mutex::default(),
+        answers: places(ANSWERS),
+        actions: places(ACTIONS),
+        drains: places(DRAINS),
+        bodies: places(large_answer::BODIES_KILOBYTES as usize),
+        ended: Notify::new(),
+        followed: places(FOLLOWED),
+    }
 }
 
 fn bind(

@@ -219,6 +219,15 @@ impl Role {
     }
 }
 
+/// What a browser that has logged in shows with each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    /// What its cookie says. A browser sends it to every port of an address.
+    pub secret: String,
+    /// What the page itself keeps and sends, which no other port receives.
+    pub key: String,
+}
+
 /// The tokens and sessions. Each call may wait for a disk.
 pub trait Keys: Send + Sync + 'static {
     /// Returns what a lasting token allows.
@@ -227,14 +236,14 @@ pub trait Keys: Send + Sync + 'static {
     /// Returns what a one-time token allows, which is used up then.
     fn redeem(&self, token: &str) -> Option<Role>;
 
-    /// Begins a session, and returns its secret.
-    fn begin_session(&self, role: Role) -> io::Result<String>;
+    /// Begins a session.
+    fn begin_session(&self, role: Role) -> io::Result<NewSession>;
 
-    /// Returns what a session allows.
-    fn by_session(&self, secret: &str) -> Option<Role>;
+    /// Returns what a session allows whose secret and key are shown.
+    fn by_session(&self, secret: &str, key: &str) -> Option<Role>;
 
-    /// Makes the secret of a session worth nothing.
-    fn end_session(&self, secret: &str);
+    /// Makes a session whose secret and key are shown worth nothing.
+    fn end_session(&self, secret: &str, key: &str);
 }
 
 /// Who answers, and the keys.

@@ -1,7 +1,7 @@
 //! The routes.
 //!
 //! *Lives here:* from a request to a question, and from an answer to a response.
-//! *Does not live here:* who may ask (`guard`), and the answers.
+//! *Does not live here:* who may ask (`guard`), the answers, and streams (`streams`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,31 +17,32 @@ use axum::{Extension, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::log_place::LogPlace;
+use super::large_answer::large_answer;
 use super::question::{GatewayAction, LogPick, Role, SiteQuestion, SiteRefusal};
 use super::session::{self, ShownKey};
 use super::shared::Site;
-use super::{guard, page, sse};
+use super::streams::{events, follow};
+use super::{guard, page};
 
 /// The most bytes of a request's body.
 const BODY_BYTES: usize = 64 << 10;
 /// The time for a body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// The time until it is a request's turn.
-const TURN_TIME: Duration = Duration::from_secs(30);
+pub const TURN_TIME: Duration = Duration::from_secs(30);
 /// The time for what is done. It goes on after that, and the answer says so.
 const ACTION_TIME: Duration = Duration::from_mins(2);
-/// The most lines of a log that are waiting to be sent.
-const LINES: usize = 256;
 /// The document about the API.
 const OPENAPI: &str = include_str!("../../page/openapi.json");
 
-type Shared = State<Arc<Site>>;
-type Named = Path<String>;
+/// What a route is given.
+pub type Shared = State<Arc<Site>>;
+/// The name in a path.
+pub type Named = Path<String>;
 
 /// Returns all routes below the base path.
 pub fn routes(site: &Arc<Site>) -> Router {
@@ -127,7 +128,7 @@ async fn admitted(site: &Arc<Site>, request: Request) -> Result<Request, SiteRef
     if !is_open {
         let found = caller(site, headers).await?;
         let changes = !matches!(*method, Method::GET | Method::HEAD);
-        let is_by_cookie = matches!(session::shown(headers, &site.cookie), ShownKey::Session(_));
+        let is_by_cookie = matches!(session::shown(headers, &site.cookie), ShownKey::Session(..));
         if changes && is_by_cookie && !guard::is_from_page(headers) {
             return Err(SiteRefusal::new(
                 403,
@@ -152,7 +153,7 @@ async fn admitted(site: &Arc<Site>, request: Request) -> Result<Request, SiteRef
 }
 
 /// Returns the role of whoever asks.
-async fn caller(site: &Arc<Site>, headers: &HeaderMap) -> Result<Role, SiteRefusal> {
+pub async fn caller(site: &Arc<Site>, headers: &HeaderMap) -> Result<Role, SiteRefusal> {
     match session::shown(headers, &site.cookie) {
         ShownKey::Nothing => Err(SiteRefusal::new(401, "log in with a link of `gatevisor web --link`")),
         ShownKey::Token(token) => {
@@ -160,9 +161,9 @@ async fn caller(site: &Arc<Site>, headers: &HeaderMap) -> Result<Role, SiteRefus
             let found = blocking(move || keys.by_token(&token)).await?;
             found.ok_or_else(|| wrong_token(site))
         }
-        ShownKey::Session(secret) => {
+        ShownKey::Session(secret, key) => {
             let keys = Arc::clone(&site.backend.keys);
-            let found = blocking(move || keys.by_session(&secret)).await?;
+            let found = blocking(move || keys.by_session(&secret, &key)).await?;
             found.ok_or_else(|| SiteRefusal::new(401, "the session is over; log in again"))
         }
     }
@@ -179,12 +180,7 @@ fn wrong_token(site: &Site) -> SiteRefusal {
 }
 
 async fn own_role(State(site): Shared, Extension(role): Extension<Role>) -> Response {
-    role_response(&site, role)
-}
-
-fn role_response(site: &Site, role: Role) -> Response {
-    let allowed = if site.read_only { Role::ReadOnly } else { role };
-    json_response(StatusCode::OK, json!({ "role": allowed.word() }).to_string())
+    json_response(StatusCode::OK, json!({ "role": site.allowed(role).word() }).to_string())
 }
 
 #[derive(Deserialize)]
@@ -198,28 +194,32 @@ async fn login(State(site): Shared, headers: HeaderMap, body: Bytes) -> Response
         Ok(login) => login,
         Err(refusal) => return problem(&refusal),
     };
-    let keys = Arc::clone(&site.backend.keys);
+    let (keys, read_only) = (Arc::clone(&site.backend.keys), site.read_only);
     let begun = blocking(move || {
         let is_possible = session::is_possible(&login.token);
         let role = is_possible.then(|| keys.by_token(&login.token).or_else(|| keys.redeem(&login.token)));
-        role.flatten().map(|role| keys.begin_session(role).map(|secret| (role, secret)))
+        // A session outlives this server, and another one may let it change things.
+        let role = role.flatten().map(|role| if read_only { Role::ReadOnly } else { role });
+        role.map(|role| keys.begin_session(role).map(|session| (role, session)))
     });
     match begun.await {
         Err(refusal) => problem(&refusal),
         Ok(None) => problem(&wrong_token(&site)),
         Ok(Some(Err(error))) => problem(&SiteRefusal::new(500, format!("cannot keep the session: {error}"))),
-        Ok(Some(Ok((role, secret)))) => {
-            with_cookie(role_response(&site, role), &site, Some(&secret), &headers)
+        Ok(Some(Ok((role, session)))) => {
+            let text = json!({ "role": role.word(), "key": session.key }).to_string();
+            with_cookie(json_response(StatusCode::OK, text), &site, Some(&session.secret), &headers)
         }
     }
 }
 
 async fn logout(State(site): Shared, headers: HeaderMap) -> Response {
-    if let ShownKey::Session(secret) = session::shown(&headers, &site.cookie) {
+    if let ShownKey::Session(secret, key) = session::shown(&headers, &site.cookie) {
         let keys = Arc::clone(&site.backend.keys);
-        if let Err(refusal) = blocking(move || keys.end_session(&secret)).await {
+        if let Err(refusal) = blocking(move || keys.end_session(&secret, &key)).await {
             return problem(&refusal);
         }
+        site.ended.notify_waiters();
     }
     with_cookie(json_response(StatusCode::OK, "{}".to_owned()), &site, None, &headers)
 }
@@ -241,21 +241,21 @@ async fn ask(site: &Arc<Site>, question: SiteQuestion) -> Response {
         Ok(turn) => turn,
         Err(refusal) => return problem(&refusal),
     };
-    let answerer = Arc::clone(&site.backend.answerer);
+    let (answerer, bodies) = (Arc::clone(&site.backend.answerer), Arc::clone(&site.bodies));
     let lately = if question == SiteQuestion::Timeline { site.hub.lately() } else { Vec::new() };
-    let found = blocking(move || {
-        let _turn = turn;
-        answerer.answer(question, &lately)
-    });
-    match found.await.and_then(|answer| answer) {
-        Ok(text) => json_response(StatusCode::OK, text),
-        Err(refusal) => problem(&refusal),
+    // The turn goes along, and ends when there is a place for the answer.
+    let found = blocking(move || (answerer.answer(question, &lately), turn));
+    match found.await {
+        Ok((Ok(text), turn)) => large_answer(text, &bodies, turn).await,
+        Ok((Err(refusal), _)) | Err(refusal) => problem(&refusal),
     }
 }
 
 /// Does something. Whoever asked may have gone: it is done all the same, and everybody is told.
 async fn act(site: &Arc<Site>, question: SiteQuestion) -> Response {
-    let turn = match turn(&site.actions).await {
+    // A drain may take an hour, and nothing that is done at once waits for it.
+    let is_drain = matches!(&question, SiteQuestion::Drain(_, request) if !request.cancel);
+    let turn = match turn(if is_drain { &site.drains } else { &site.actions }).await {
         Ok(turn) => turn,
         Err(refusal) => return problem(&refusal),
     };
@@ -334,69 +334,13 @@ async fn remove(site: Shared, Path(name): Named) -> Response {
     act(&site, SiteQuestion::DeleteProfile(name)).await
 }
 
-// --- streams ------------------------------------------------------------------------------------
-
-async fn events(State(site): Shared, headers: HeaderMap) -> Response {
-    match site.hub.subscribe(last_event(&headers)) {
-        Some(messages) => sse::response(messages, || ()),
-        None => problem(&SiteRefusal::new(503, "too many clients receive events; try again later")),
-    }
-}
-
-async fn follow(
-    State(site): Shared,
-    Path(name): Named,
-    headers: HeaderMap,
-    query: Result<Query<LogPick>, QueryError>,
-) -> Response {
-    let pick = match picked(query) {
-        Ok(pick) => pick,
-        Err(refusal) => return problem(&refusal),
-    };
-    let Ok(place) = Arc::clone(&site.followed).try_acquire_owned() else {
-        return problem(&SiteRefusal::new(503, "too many logs are followed; try again later"));
-    };
-    let place_in_log = last_event(&headers).and_then(LogPlace::parse);
-    let pick = place_in_log.as_ref().map_or(pick.clone(), |place| place.since(pick));
-    let answerer = Arc::clone(&site.backend.answerer);
-    let begun = blocking(move || answerer.follow(&name, &pick)).await.and_then(|begun| begun);
-    let mut lines = match begun {
-        Ok(lines) => lines,
-        Err(refusal) => return problem(&refusal),
-    };
-    let stop = std::sync::Mutex::new(Some(lines.stopper()));
-    let (sender, receiver) = mpsc::channel(LINES);
-    spawn_blocking(move || {
-        let _place = place;
-        let known = place_in_log.unwrap_or_default();
-        let mut at = known.begin();
-        while let Ok(Some(line)) = lines.next_line() {
-            at.pass(&line);
-            if known.is_at_or_behind(&at) {
-                continue;
-            }
-            if sender.blocking_send(sse::message("line", Some(&at.id()), &line)).is_err() {
-                break;
-            }
-        }
-    });
-    sse::response(receiver, move || {
-        let stop = stop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(stop) = stop {
-            stop();
-        }
-    })
-}
-
-fn last_event(headers: &HeaderMap) -> Option<&str> {
-    headers.get("last-event-id")?.to_str().ok()
-}
-
 // --- small parts --------------------------------------------------------------------------------
 
-type QueryError = axum::extract::rejection::QueryRejection;
+/// What is wrong with a query.
+pub type QueryError = axum::extract::rejection::QueryRejection;
 
-fn picked(query: Result<Query<LogPick>, QueryError>) -> Result<LogPick, SiteRefusal> {
+/// Returns which lines of a log are asked for.
+pub fn picked(query: Result<Query<LogPick>, QueryError>) -> Result<LogPick, SiteRefusal> {
     query.map(|Query(pick)| pick).map_err(|error| SiteRefusal::new(400, error.body_text()))
 }
 
@@ -412,15 +356,24 @@ fn parsed_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Si
 async fn turn(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, SiteRefusal> {
     match timeout(TURN_TIME, Arc::clone(places).acquire_owned()).await {
         Ok(Ok(place)) => Ok(place),
-        _ => Err(SiteRefusal::new(503, "the server is busy; try again later")),
+        _ => Err(busy()),
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SiteRefusal> {
+/// Returns that it is not the turn of a request in time.
+pub fn busy() -> SiteRefusal {
+    SiteRefusal::new(503, "the server is busy; try again later")
+}
+
+/// Does what may wait, in a thread for that.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SiteRefusal> {
     spawn_blocking(work).await.map_err(|_| SiteRefusal::new(500, "this is a bug of the server"))
 }
 
-fn json_response(status: StatusCode, text: String) -> Response {
+/// Returns an answer in JSON.
+pub fn json_response(status: StatusCode, text: String) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
@@ -429,7 +382,8 @@ pub fn problem_object(refusal: &SiteRefusal) -> String {
     json!({ "error": refusal.why }).to_string()
 }
 
-fn problem(refusal: &SiteRefusal) -> Response {
+/// Returns the answer that says why there is none.
+pub fn problem(refusal: &SiteRefusal) -> Response {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json_response(status, problem_object(refusal));
     if status == StatusCode::UNAUTHORIZED {

@@ -1,4 +1,4 @@
-//! Who somebody is: bearer tokens, the cookie of a session, and logging in.
+//! Who somebody is: bearer tokens, the cookie of a session and the key of its page.
 //!
 //! *Lives here:* reading and writing these headers. *Does not live here:* where tokens and sessions
 //! are kept, and comparing them, which whoever implements `Keys` does.
@@ -14,13 +14,16 @@ pub const SESSION_SECONDS: u32 = 30 * 86_400;
 /// The most characters of a token or a session's secret.
 const LONGEST: usize = 256;
 
+/// The header in which the page shows its key. No other site can send it, and no other port gets it.
+pub const PAGE_KEY: &str = "x-gatevisor-key";
+
 /// What somebody shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShownKey {
     /// One that a program was given, or that is in a link.
     Token(String),
-    /// The secret of a session.
-    Session(String),
+    /// The secret of a session, and the key of the page.
+    Session(String, String),
     /// Neither.
     Nothing,
 }
@@ -33,9 +36,10 @@ pub fn shown(headers: &HeaderMap, cookie: &str) -> ShownKey {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let found = pairs.find(|(name, _)| *name == cookie).map(|(_, value)| value);
+    let key = headers.get(PAGE_KEY).and_then(|value| value.to_str().ok()).unwrap_or_default();
     found
         .filter(|value| is_possible(value))
-        .map_or(ShownKey::Nothing, |value| ShownKey::Session(value.to_owned()))
+        .map_or(ShownKey::Nothing, |value| ShownKey::Session(value.to_owned(), key.to_owned()))
 }
 
 /// Returns whether a secret that somebody shows is the known one, in a time that says nothing about
@@ -75,7 +79,7 @@ mod tests {
             shown(&headers.collect(), "gatevisor")
         };
         let token = |text: &str| ShownKey::Token(text.to_owned());
-        let session = |text: &str| ShownKey::Session(text.to_owned());
+        let session = |text: &str| ShownKey::Session(text.to_owned(), String::new());
         assert_eq!(of(&[(AUTHORIZATION, "Bearer abc")]), token("abc"));
         assert_eq!(of(&[(AUTHORIZATION, "bearer abc"), (COOKIE, "gatevisor=x")]), token("abc"));
         for nothing in ["", "Bearer ", "Basic abc", "Bearer a b", "abc"] {
@@ -83,6 +87,9 @@ mod tests {
         }
         assert_eq!(of(&[(COOKIE, "a=b; gatevisor=x; c")]), session("x"));
         assert_eq!(of(&[(COOKIE, "a=b"), (COOKIE, "gatevisor=x")]), session("x"));
+        let key = axum::http::HeaderName::from_static(PAGE_KEY);
+        let both = ShownKey::Session("x".to_owned(), "y".to_owned());
+        assert_eq!(of(&[(COOKIE, "gatevisor=x"), (key, "y")]), both);
         for nothing in ["", "gatevisor", "gatevisor=", "xgatevisor=x", "gatevisor =x"] {
             assert_eq!(of(&[(COOKIE, nothing)]), ShownKey::Nothing, "{nothing}");
         }

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::guard::Hosts;
 use super::hub::Hub;
-use super::question::Backend;
+use super::question::{Backend, Role};
 use super::wrong_tokens::WrongTokens;
 
 /// The state of a server.
@@ -29,6 +29,19 @@ pub struct Site {
     pub answers: Arc<Semaphore>,
     /// A place for each thing that is done at the same time.
     pub actions: Arc<Semaphore>,
+    /// A place for each drain that is under way.
+    pub drains: Arc<Semaphore>,
+    /// A place for each kB of a large answer that is being sent.
+    pub bodies: Arc<Semaphore>,
+    /// Told when a session has ended.
+    pub ended: Notify,
     /// A place for each log that is followed at the same time.
     pub followed: Arc<Semaphore>,
+}
+
+impl Site {
+    /// Returns what a role may do here.
+    pub const fn allowed(&self, role: Role) -> Role {
+        if self.read_only { Role::ReadOnly } else { role }
+    }
 }

@@ -19,8 +19,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// How often a message that says nothing is sent, so that a client that has gone is noticed.
 const BEAT: Duration = Duration::from_secs(15);
-/// So many of these later, a stream ends. The client comes back and shows again who it is.
-const BEATS: u32 = 240;
+
+/// Ends when a stream must end.
+pub type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Returns the bytes of a message with data of one line.
 pub fn message(kind: &str, id: Option<&str>, data: &str) -> Bytes {
@@ -30,11 +31,16 @@ pub fn message(kind: &str, id: Option<&str>, data: &str) -> Bytes {
     Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n"))
 }
 
-/// Returns an answer that gives on what comes; `at_end` is called when nobody reads it any more.
-pub fn response(messages: mpsc::Receiver<Bytes>, at_end: impl FnOnce() + Send + Sync + 'static) -> Response {
+/// Returns an answer that gives on what comes, until it is over; `at_end` is called when nobody reads
+/// it any more.
+pub fn response(
+    messages: mpsc::Receiver<Bytes>,
+    over: Over,
+    at_end: impl FnOnce() + Send + 'static,
+) -> Response {
     let mut beat = interval_at(Instant::now() + BEAT, BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let body = MessageBody { messages, beat, beats: 0, at_end: Some(Box::new(at_end)) };
+    let body = MessageBody { messages, beat, over, at_end: Some(Box::new(at_end)) };
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // So that nginx does not hold messages back.
@@ -45,8 +51,8 @@ pub fn response(messages: mpsc::Receiver<Bytes>, at_end: impl FnOnce() + Send + 
 struct MessageBody {
     messages: mpsc::Receiver<Bytes>,
     beat: Interval,
-    beats: u32,
-    at_end: Option<Box<dyn FnOnce() + Send + Sync>>,
+    over: Over,
+    at_end: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl hyper::body::Body for MessageBody {
@@ -57,15 +63,14 @@ impl hyper::body::Body for MessageBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        // First, because there may always be a message.
+        if self.over.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(next) = self.messages.poll_recv(context) {
             return Poll::Ready(next.map(|message| Ok(Frame::data(message))));
         }
-        if self.beat.poll_tick(context).is_pending() {
-            return Poll::Pending;
-        }
-        self.beats += 1;
-        let is_over = self.beats >= BEATS;
-        Poll::Ready((!is_over).then(|| Ok(Frame::data(Bytes::from_static(b":\n\n")))))
+        self.beat.poll_tick(context).map(|_| Some(Ok(Frame::data(Bytes::from_static(b":\n\n")))))
     }
 }
 
