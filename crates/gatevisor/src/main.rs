@@ -208,8 +208,8 @@ fn run(cli: Cli) -> Outcome {
     outcome
 }
 
-/// Returns whether a command begins other processes as the home's owner, who may trace them. So none
-/// of them may have root's terminal.
+/// Returns whether a command begins other processes as the home's owner, who may trace them. So
+/// none of them may have root's terminal.
 const fn begins_processes(command: &CliCommand) -> bool {
     match command {
         CliCommand::Up(_) | CliCommand::Top(_) => true,

@@ -1,10 +1,10 @@
 //! Root's terminal, where root works in a home of somebody else.
 
 use std::fs;
-use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
+use rustix::process::Signal;
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::home::Home;
@@ -30,11 +30,10 @@ fn no_process_of_the_owner_has_the_terminal_of_root() {
     let home = Home::new();
     fs::set_permissions(home.beside(""), fs::Permissions::from_mode(0o755)).unwrap();
     chown(home.path(), Some(OWNER), Some(OWNER)).unwrap();
-    for (words, begun, end) in [
-        (["web", "--listen=127.0.0.1:0"].as_slice(), "token-read-only`", "\x03"),
-        (["top"].as_slice(), "supervisor", "q"),
-    ] {
-        let (mut roots, side) = terminal::terminal();
+    for (words, begun) in
+        [(["web", "--listen=127.0.0.1:0"].as_slice(), "token-read-only`"), (["top"].as_slice(), "supervisor")]
+    {
+        let (roots, side) = terminal::terminal();
         let winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&side, winsize).unwrap();
         let mut child = terminal::on(&home.command(words), &side).spawn().unwrap();
@@ -51,7 +50,7 @@ fn no_process_of_the_owner_has_the_terminal_of_root() {
             let has = descriptors.iter().any(|open| open.ends_with(name.to_str().unwrap()));
             assert!(!has, "{words:?}: {said} {descriptors:?}");
         }
-        roots.write_all(end.as_bytes()).unwrap();
+        processes::signal(i32::try_from(child.id()).unwrap(), Signal::TERM);
         let held = Held::of(i32::try_from(child.id()).unwrap()).unwrap();
         let in_time = held.gone_by(soon());
         held.kill();

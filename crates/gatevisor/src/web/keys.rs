@@ -27,8 +27,8 @@ const TOKENS: [(&str, Role); 2] = [("token", Role::Full), ("token-read-only", Ro
 const ADDRESS: &str = "address";
 /// How long a link can be used, in seconds.
 const LINK_SECONDS: u32 = 600;
-/// The most links of a role, and the most sessions. The oldest ends for a new one. Who may only look
-/// ends nobody else's.
+/// The most links of a role, and the most sessions. The oldest ends for a new one. Who may only
+/// look ends nobody else's.
 const MOST: usize = 128;
 /// The most bytes of a file.
 const FILE_BYTES: usize = 1024;
@@ -124,8 +124,8 @@ impl KeyStore {
         &self.path
     }
 
-    /// Makes new tokens, and ends all links and sessions. It goes on after an error, and returns the
-    /// first one.
+    /// Makes new tokens, and ends all links and sessions. It goes on after an error, and returns
+    /// the first one.
     pub fn revoke(&self) -> io::Result<()> {
         let renew = |name| Self::write(&self.directory, name, &format!("{}\n", random(32)?));
         let renewed = TOKENS.map(|(name, _)| renew(name));

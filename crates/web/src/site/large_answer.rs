@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::routes::{TURN_TIME, busy, json_response, problem};
+use super::reply::{TURN_TIME, busy, json_response, problem};
 
 /// An answer with fewer kB needs no place in the memory.
 const SMALL_KILOBYTES: u32 = 64;

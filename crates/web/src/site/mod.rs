@@ -1,9 +1,10 @@
 //! The page for operators and its API.
 //!
 //! *Lives here:* who may ask (`guard`, `session`, `wrong_tokens`), the routes, large answers, the
-//! streams of events and log lines. *Does not live here:* the answers and the tokens, which the binary hands
-//! in (`question`).
+//! streams of events and log lines. *Does not live here:* the answers and the tokens, which the
+//! binary hands in (`question`).
 
+mod caller;
 mod connections;
 mod guard;
 mod hub;
@@ -11,6 +12,7 @@ mod large_answer;
 mod log_place;
 mod page;
 mod question;
+mod reply;
 mod routes;
 mod session;
 mod shared;
@@ -167,7 +169,7 @@ async fn keep_view(site: Arc<Site>) {
         let found = tokio::task::spawn_blocking(move || answerer.answer(SiteQuestion::Gateways, &[])).await;
         match found {
             Ok(Ok(view)) => site.hub.show(&view),
-            Ok(Err(refusal)) => site.hub.show(&routes::problem_object(&refusal)),
+            Ok(Err(refusal)) => site.hub.show(&reply::problem_object(&refusal)),
             Err(_) => {}
         }
         sleep(VIEW_PAUSE).await;

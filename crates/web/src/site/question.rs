@@ -236,7 +236,7 @@ pub trait Keys: Send + Sync + 'static {
     /// Returns what a one-time token allows, which is used up then.
     fn redeem(&self, token: &str) -> Option<Role>;
 
-    /// Begins a session.
+    /// Begins a session, and keeps what shows it.
     fn begin_session(&self, role: Role) -> io::Result<NewSession>;
 
     /// Returns what a session allows whose secret and key are shown.

@@ -4,14 +4,14 @@
 //! *Does not live here:* who may ask (`guard`), the answers, and streams (`streams`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use axum::http::header::{HeaderValue, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 use serde::Deserialize;
@@ -21,8 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::caller::{caller, wrong_token};
 use super::large_answer::large_answer;
 use super::question::{GatewayAction, LogPick, Role, SiteQuestion, SiteRefusal};
+use super::reply::{Named, QueryError, Shared, TURN_TIME, blocking, busy, json_response, picked, problem};
 use super::session::{self, ShownKey};
 use super::shared::Site;
 use super::streams::{events, follow};
@@ -32,17 +34,10 @@ use super::{guard, page};
 const BODY_BYTES: usize = 64 << 10;
 /// The time for a body.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// The time until it is a request's turn.
-pub const TURN_TIME: Duration = Duration::from_secs(30);
 /// The time for what is done. It goes on after that, and the answer says so.
 const ACTION_TIME: Duration = Duration::from_mins(2);
 /// The document about the API.
 const OPENAPI: &str = include_str!("../../page/openapi.json");
-
-/// What a route is given.
-pub type Shared = State<Arc<Site>>;
-/// The name in a path.
-pub type Named = Path<String>;
 
 /// Returns all routes below the base path.
 pub fn routes(site: &Arc<Site>) -> Router {
@@ -150,33 +145,6 @@ async fn admitted(site: &Arc<Site>, request: Request) -> Result<Request, SiteRef
     };
     parts.extensions.insert(role.unwrap_or(Role::ReadOnly));
     Ok(Request::from_parts(parts, Body::from(body)))
-}
-
-/// Returns the role of whoever asks.
-pub async fn caller(site: &Arc<Site>, headers: &HeaderMap) -> Result<Role, SiteRefusal> {
-    match session::shown(headers, &site.cookie) {
-        ShownKey::Nothing => Err(SiteRefusal::new(401, "log in with a link of `gatevisor web --link`")),
-        ShownKey::Token(token) => {
-            let keys = Arc::clone(&site.backend.keys);
-            let found = blocking(move || keys.by_token(&token)).await?;
-            found.ok_or_else(|| wrong_token(site))
-        }
-        ShownKey::Session(secret, key) => {
-            let keys = Arc::clone(&site.backend.keys);
-            let found = blocking(move || keys.by_session(&secret, &key)).await?;
-            found.ok_or_else(|| SiteRefusal::new(401, "the session is over; log in again"))
-        }
-    }
-}
-
-/// Counts a wrong token, and returns the refusal.
-fn wrong_token(site: &Site) -> SiteRefusal {
-    let mut wrong = site.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if wrong.count(Instant::now()) {
-        SiteRefusal::new(429, "there were too many wrong tokens; try again in a minute")
-    } else {
-        SiteRefusal::new(401, "the token is wrong, was used before, or is too old")
-    }
 }
 
 async fn own_role(State(site): Shared, Extension(role): Extension<Role>) -> Response {
@@ -336,14 +304,6 @@ async fn remove(site: Shared, Path(name): Named) -> Response {
 
 // --- small parts --------------------------------------------------------------------------------
 
-/// What is wrong with a query.
-pub type QueryError = axum::extract::rejection::QueryRejection;
-
-/// Returns which lines of a log are asked for.
-pub fn picked(query: Result<Query<LogPick>, QueryError>) -> Result<LogPick, SiteRefusal> {
-    query.map(|Query(pick)| pick).map_err(|error| SiteRefusal::new(400, error.body_text()))
-}
-
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, SiteRefusal> {
     serde_json::from_slice(body)
         .map_err(|error| SiteRefusal::new(400, format!("the body is not what the document says: {error}")))
@@ -358,39 +318,4 @@ async fn turn(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, SiteRefus
         Ok(Ok(place)) => Ok(place),
         _ => Err(busy()),
     }
-}
-
-/// Returns that it is not the turn of a request in time.
-pub fn busy() -> SiteRefusal {
-    SiteRefusal::new(503, "the server is busy; try again later")
-}
-
-/// Does what may wait, in a thread for that.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, SiteRefusal> {
-    spawn_blocking(work).await.map_err(|_| SiteRefusal::new(500, "this is a bug of the server"))
-}
-
-/// Returns an answer in JSON.
-pub fn json_response(status: StatusCode, text: String) -> Response {
-    (status, [(CONTENT_TYPE, "application/json")], text).into_response()
-}
-
-/// Returns the JSON object that says why there is no answer.
-pub fn problem_object(refusal: &SiteRefusal) -> String {
-    json!({ "error": refusal.why }).to_string()
-}
-
-/// Returns the answer that says why there is none.
-pub fn problem(refusal: &SiteRefusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json_response(status, problem_object(refusal));
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        response.headers_mut().insert("retry-after", HeaderValue::from_static("30"));
-    }
-    response
 }

@@ -14,7 +14,8 @@ pub const SESSION_SECONDS: u32 = 30 * 86_400;
 /// The most characters of a token or a session's secret.
 const LONGEST: usize = 256;
 
-/// The header in which the page shows its key. No other site can send it, and no other port gets it.
+/// The header in which the page shows its key. No other site can send it, and no other port gets
+/// it.
 pub const PAGE_KEY: &str = "x-gatevisor-key";
 
 /// What somebody shows.

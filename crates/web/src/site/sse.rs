@@ -31,8 +31,8 @@ pub fn message(kind: &str, id: Option<&str>, data: &str) -> Bytes {
     Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n"))
 }
 
-/// Returns an answer that gives on what comes, until it is over; `at_end` is called when nobody reads
-/// it any more.
+/// Returns an answer that gives on what comes, until it is over; `at_end` is called when nobody
+/// reads it any more.
 pub fn response(
     messages: mpsc::Receiver<Bytes>,
     over: Over,

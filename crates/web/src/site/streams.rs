@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
+use super::caller::caller;
 use super::log_place::{LogPlace, LogReader};
 use super::question::{LogPick, SiteRefusal};
-use super::routes::{Named, QueryError, Shared, blocking, caller, picked, problem};
+use super::reply::{Named, QueryError, Shared, blocking, picked, problem};
 use super::shared::Site;
 use super::sse;
 
