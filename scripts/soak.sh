@@ -3,7 +3,8 @@
 # part of `make test`.
 #
 #   scripts/soak.sh               all of it, some hours
-#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hostile, dist, arm, drain
+#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hermes-load, hostile,
+#                                 dist, arm, drain
 #
 # RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 RESTARTS=200 set how much of each
 # is done, and LOAD=no leaves it to others to keep the machine busy. The result is in target/soak/TIME.log: first
@@ -14,7 +15,7 @@
 cd "$root"
 exec </dev/null
 
-all=(race leaders evidence incidents liveness hostile dist arm drain)
+all=(race leaders evidence incidents liveness hermes-load hostile dist arm drain)
 parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 for part in "${parts[@]}"; do
@@ -80,13 +81,21 @@ part_liveness() {
     scripts/build.sh
     bench/liveness.py --part load --minutes "${MINUTES:-15}" --gateways "${GATEWAYS:-20}"
 }
+# Real Hermes, whose gateways answer turns all the time, and one of which is frozen meanwhile.
+part_hermes-load() {
+    scripts/build.sh
+    bench/hermes_load.py --minutes "${MINUTES:-15}" --gateways "${GATEWAYS:-20}"
+}
 
 failed=0
 for part in "${parts[@]}"; do
     say "=== $part"
     began=$SECONDS
-    # The part `liveness` makes its own load, on the processors that it measures. No build is a race.
-    [[ $part == liveness || $part == dist || $part == arm || ${LOAD:-} == no ]] || load
+    # These make their own load, on the processors that they measure. No build is a race.
+    case $part in
+    liveness | hermes-load | dist | arm) ;;
+    *) [[ ${LOAD:-} == no ]] || load ;;
+    esac
     code=0
     {
         printf '\n=== %s\n' "$part"
