@@ -50,6 +50,7 @@ mod names;
 mod no_proc;
 mod no_reader;
 mod notify;
+mod old_kernel;
 mod one_instance;
 mod output;
 mod own_restart;
