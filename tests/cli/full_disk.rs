@@ -4,9 +4,12 @@ use std::fs;
 
 use gatevisor_client::Condition;
 use insta::assert_snapshot;
+use rustix::process::Signal;
 
 use crate::disk::{Disk, was_run_in_own_mounts};
 use crate::home::Home;
+use crate::support::processes::{Held, signal};
+use crate::support::waiting;
 
 #[test]
 fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stays() {
@@ -77,7 +80,7 @@ fn a_supervisor_on_a_full_disk_restarts_its_gateways_and_stops_in_order() {
     // The next line fits into a block that the log already has, so that line is not held back.
     home.until_logged("coder", "begins");
     disk.fill();
-    crate::support::processes::signal(pid, rustix::process::Signal::KILL);
+    signal(pid, Signal::KILL);
     let forwarded = home.running().until_out("a second start", |out| {
         (out.matches("coder | begins\n").count() == 2).then(|| out.to_owned())
     });
@@ -86,6 +89,36 @@ fn a_supervisor_on_a_full_disk_restarts_its_gateways_and_stops_in_order() {
     disk.relieve();
     home.up();
     assert_eq!(home.report("coder")["state"], "up", "the desired state survived");
+}
+
+#[test]
+fn on_a_full_disk_a_frozen_gateway_is_found_and_ended_by_the_same_watcher_and_is_followed_again_afterwards() {
+    if was_run_in_own_mounts() {
+        return;
+    }
+    let live = "[gateway.live]\npolicy = \"restart\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 500\n\
+                command = { argv = [\"true\"] }\n\n[gateway.exit-meanings]";
+    let mut home = Home::with_script("exec sleep 1000", &[("[gateway.exit-meanings]", live)]);
+    let disk = Disk::mounted(&home, "1m");
+    home.move_to(disk.path().join("home"));
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_supervised("coder");
+    home.says("wait coder --live --timeout 60").ok();
+    let pulse = home.scandir().join(".live/.watcher");
+    let watcher = || fs::read_to_string(&pulse).unwrap().split(' ').nth(1).unwrap().to_owned();
+    let first = watcher();
+    let pid = home.pid("coder");
+    let held = Held::of(pid).unwrap();
+    disk.fill();
+    signal(pid, Signal::STOP);
+    waiting::polled("the end of the frozen gateway", || held.is_gone().then_some(()));
+    home.until_state("coder", "up");
+    disk.relieve();
+    home.says("wait coder --live --timeout 60").ok();
+    assert_eq!(watcher(), first, "the watcher has ended");
+    assert_eq!(home.down().code, Some(0));
 }
 
 #[test]

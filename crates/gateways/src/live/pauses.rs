@@ -15,13 +15,15 @@ use gatevisor_wire::status::Status;
 
 use super::process;
 
-/// The services that are paused by their status and went on at the last look, with their processes.
+/// The services that are paused by their status, with their processes, and whether these went on at
+/// the last look.
 #[derive(Debug, Default)]
-pub(super) struct ContinuedByHand(BTreeMap<String, i32>);
+pub(super) struct ContinuedByHand(BTreeMap<String, (i32, bool)>);
 
 impl ContinuedByHand {
-    /// Returns whether a service was looked at that must be looked at again soon.
-    pub fn is_any(&self) -> bool {
+    /// Returns whether a service is paused by its status, so that the next look must come soon: what
+    /// stops a process before it was seen to go on looks like the pause.
+    pub fn is_any_paused(&self) -> bool {
         !self.0.is_empty()
     }
 
@@ -46,13 +48,12 @@ impl ContinuedByHand {
         goes_on: impl Fn(i32) -> bool,
     ) -> bool {
         let paused = status.pid.filter(|_| status.paused && status.is_up());
-        let Some(pid) = paused.map(gatevisor_wire::Pid::get).filter(|pid| goes_on(*pid)) else {
-            return false;
-        };
-        if before.0.get(service) == Some(&pid) {
+        let Some(pid) = paused.map(gatevisor_wire::Pid::get) else { return false };
+        let goes_on = goes_on(pid);
+        if goes_on && before.0.get(service) == Some(&(pid, true)) {
             return true;
         }
-        self.0.insert(service.to_owned(), pid);
+        self.0.insert(service.to_owned(), (pid, goes_on));
         false
     }
 }
@@ -85,13 +86,19 @@ mod tests {
         };
         let none = ContinuedByHand::default();
         let (stopped, told) = look(&none, status(7), false);
-        assert!(!told && !stopped.is_any());
+        assert!(!told && stopped.is_any_paused(), "it is looked at again soon");
+        assert!(!look(&stopped, status(7), true).1, "it went on at one look alone");
         let (once, told) = look(&none, status(7), true);
-        assert!(!told && once.is_any());
+        assert!(!told && once.is_any_paused());
         assert!(look(&once, status(7), true).1);
         assert!(!look(&once, status(7), false).1, "it is stopped again");
         assert!(!look(&once, status(8), true).1, "another process");
-        assert!(!look(&once, Status { paused: false, ..status(7) }, true).1, "it is not paused any more");
-        assert!(!look(&once, PAUSED, true).1, "it has no process");
+        for (status, why) in [
+            (Status { paused: false, ..status(7) }, "it is not paused any more"),
+            (PAUSED, "it has no process"),
+        ] {
+            let (now, told) = look(&once, status, true);
+            assert!(!told && !now.is_any_paused(), "{why}");
+        }
     }
 }

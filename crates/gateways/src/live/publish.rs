@@ -99,9 +99,21 @@ impl Publisher {
             pwrite(fd, pulse.as_bytes(), 0)?;
             return Ok(());
         }
-        file::publish(&self.directory, PULSE, NEW, pulse.as_bytes(), MODE)?;
+        let published = file::publish(&self.directory, PULSE, NEW, pulse.as_bytes(), MODE);
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.pulse = Some(openat(&self.directory, PULSE, flags, Mode::empty())?);
+        let open = || openat(&self.directory, PULSE, flags, Mode::empty());
+        match published {
+            // The line of an earlier watcher has its blocks on the disk already.
+            Err(errno) if is_full(errno) => {
+                let fd = open()?;
+                pwrite(&fd, pulse.as_bytes(), 0)?;
+                self.pulse = Some(fd);
+            }
+            published => {
+                published?;
+                self.pulse = Some(open()?);
+            }
+        }
         Ok(())
     }
 
@@ -115,6 +127,11 @@ impl Publisher {
     pub fn forget(&self, service: &str) {
         let _ = unlinkat(&self.directory, service, AtFlags::empty());
     }
+}
+
+/// Returns whether an error means that a disk is full.
+pub(super) fn is_full(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::DQUOT)
 }
 
 /// Writes in a service directory why its process is about to be ended.

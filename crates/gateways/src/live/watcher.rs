@@ -9,7 +9,7 @@
 
 mod looks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use gatevisor_client::{ServiceDir, status_view};
@@ -56,6 +56,8 @@ pub struct LiveWatcher {
     jobs: BTreeMap<String, EvidenceJob>,
     tickets: TicketKeeper,
     told: BTreeMap<String, Liveness>,
+    /// Gateways whose records did not fit on the disk.
+    unpublished: BTreeSet<String>,
     scan: Attended,
     /// Gateways that have gone and may come again, and since when.
     gone: BTreeMap<String, Attended>,
@@ -89,6 +91,7 @@ impl LiveWatcher {
             jobs: BTreeMap::new(),
             tickets: TicketKeeper::default(),
             told: BTreeMap::new(),
+            unpublished: BTreeSet::new(),
             scan: Attended::default(),
             gone: BTreeMap::new(),
             ended: EndedHere::default(),
@@ -131,6 +134,7 @@ impl LiveWatcher {
         if now >= self.scan {
             self.scan = now.plus(SCAN_MS);
             self.scan(now, &mut out);
+            out.extend(std::mem::take(&mut self.unpublished).into_iter().map(LiveEffect::Publish));
             for (name, why) in drain::undo_left(&self.manager) {
                 (self.tell)(LiveNotice::DrainUndone(name.to_string(), why));
             }
@@ -201,7 +205,7 @@ impl LiveWatcher {
             self.gone.remove(&service);
             self.publisher.forget(&service);
         }
-        if self.continued.is_any() {
+        if self.continued.is_any_paused() {
             self.scan = self.scan.min(now.plus(SCAN_SOON_MS));
         }
     }
@@ -337,7 +341,14 @@ impl LiveWatcher {
     fn publish(&mut self, name: &str, now: Attended) -> Result<(), Errno> {
         let Some(service) = self.fleet.service(name) else { return Ok(()) };
         let record = self.record(service, name, now);
-        self.publisher.record(name, &record)?;
+        match self.publisher.record(name, &record) {
+            // Watching goes on. A watcher that reports must not vouch for an old record.
+            Err(errno) if publish::is_full(errno) => {
+                self.publisher.forget(name);
+                self.unpublished.insert(name.to_owned());
+            }
+            published => published?,
+        }
         let state = service.state();
         let before = self.told.insert(name.to_owned(), state);
         if before != Some(state) {
