@@ -92,6 +92,11 @@ impl Beat {
         self.mark != Some(mark)
     }
 
+    /// Returns whether no mark was seen yet, so that the file may be of an earlier process.
+    pub const fn is_first(&self) -> bool {
+        self.mark.is_none()
+    }
+
     /// Notes a mark, and whether its file belongs to the process that runs now.
     pub fn seen(&mut self, mark: BeatMark, is_own: bool, now: Attended) {
         if self.mark.replace(mark) != Some(mark) && is_own {

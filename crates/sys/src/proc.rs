@@ -113,6 +113,17 @@ impl Process {
         ms(ClockId::Realtime).saturating_sub(ms(ClockId::Boottime)).saturating_add(began)
     }
 
+    /// Returns when it began, in milliseconds of the monotonic clock, or less if the machine was
+    /// suspended since.
+    pub fn began_monotonic_ms(&self) -> i64 {
+        let ms = |clock| {
+            let now = clock_gettime(clock);
+            now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+        };
+        let began = i64::try_from(self.began.saturating_mul(1000 / TICKS_A_SECOND)).unwrap_or(i64::MAX);
+        ms(ClockId::Monotonic).saturating_sub(ms(ClockId::Boottime)).saturating_add(began)
+    }
+
     /// Returns its command line for people, or the kernel's name for it if the command line cannot
     /// be seen.
     pub fn words(&self) -> String {

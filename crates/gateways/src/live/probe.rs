@@ -21,6 +21,9 @@ use crate::incidents::Evidence;
 
 /// The time in milliseconds after which a missing answer is final.
 const ANSWER_MS: u64 = 5_000;
+/// The time in milliseconds, and the bytes, after which the rest of an answer is not waited for.
+const REST_MS: u64 = 2_000;
+const REST: usize = 1 << 20;
 /// The bytes of an answer in which its status is looked for.
 const ANSWER: usize = 64;
 /// The bytes of an answer whose body counts, at the most.
@@ -91,6 +94,14 @@ pub(super) enum Answer {
     None(String),
 }
 
+/// What is known of an answer.
+enum Judged {
+    /// Its meaning; the connection may carry more of it.
+    First(Answer),
+    /// Its meaning; nothing more comes.
+    Over(Answer),
+}
+
 /// A question that has been asked.
 #[derive(Debug)]
 pub(super) struct LiveProbe {
@@ -98,6 +109,8 @@ pub(super) struct LiveProbe {
     socket: Option<OwnedFd>,
     is_connected: bool,
     answer: Vec<u8>,
+    /// What the answer means, once that is known, and the bytes that have come since.
+    judged: Option<(Answer, usize)>,
     until_ms: u64,
     /// The index of the address that is asked, if there are several.
     at: usize,
@@ -112,6 +125,7 @@ impl LiveProbe {
             socket: None,
             is_connected: false,
             answer: Vec::new(),
+            judged: None,
             until_ms: now_ms.saturating_add(ANSWER_MS),
             at: 0,
             failed: "no address".to_owned(),
@@ -142,10 +156,21 @@ impl LiveProbe {
     }
 
     /// Goes on as far as possible without waiting. Returns the answer if there is one.
+    ///
+    /// An answer is read to its end first, because a server whose client hangs up in the middle may
+    /// complain in the gateway's log.
     pub fn step(&mut self, now_ms: u64) -> Option<Answer> {
+        if self.judged.is_some() {
+            return self.rest(now_ms);
+        }
         while self.socket.is_some() {
             match self.try_step() {
-                Ok(Some(answer)) => return Some(answer),
+                Ok(Some(Judged::Over(answer))) => return Some(answer),
+                Ok(Some(Judged::First(answer))) => {
+                    self.judged = Some((answer, 0));
+                    self.until_ms = self.until_ms.min(now_ms.saturating_add(REST_MS));
+                    return self.rest(now_ms);
+                }
                 Ok(None) if now_ms >= self.until_ms => {
                     let seconds = ANSWER_MS / 1000;
                     return Some(Answer::None(format!("{}: no answer for {seconds} s", self.kind())));
@@ -159,6 +184,25 @@ impl LiveProbe {
             }
         }
         Some(Answer::None(format!("{}: {}", self.kind(), self.failed)))
+    }
+
+    /// Reads on, and returns the answer when nothing more comes of it.
+    fn rest(&mut self, now_ms: u64) -> Option<Answer> {
+        let (answer, length) = self.judged.as_mut()?;
+        let mut buffer = [0; 4096];
+        while let Some(socket) = &self.socket
+            && now_ms < self.until_ms
+            && *length < REST
+        {
+            match read(socket, &mut buffer) {
+                Ok(0) => break,
+                Ok(more) => *length = length.saturating_add(more),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return None,
+                Err(_) => break,
+            }
+        }
+        Some(answer.clone())
     }
 
     /// Connects to the next address that can be connected to.
@@ -187,7 +231,7 @@ impl LiveProbe {
         }
     }
 
-    fn try_step(&mut self) -> Result<Option<Answer>, Errno> {
+    fn try_step(&mut self) -> Result<Option<Judged>, Errno> {
         let Some(socket) = &self.socket else { return Ok(None) };
         if !self.is_connected {
             if !is_writable(socket) {
@@ -199,7 +243,7 @@ impl LiveProbe {
                 // The request is far smaller than any socket buffer, so it goes out whole or not at
                 // all.
                 Some(sent) => drop(send(socket, sent, SendFlags::NOSIGNAL)?),
-                None => return Ok(Some(Answer::Alive)),
+                None => return Ok(Some(Judged::Over(Answer::Alive))),
             }
         }
         let mut buffer = [0; 4096];
@@ -208,11 +252,12 @@ impl LiveProbe {
             other => other?,
         };
         self.answer.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        Ok(self.judged(length == 0))
+        let judged = if length == 0 { Judged::Over } else { Judged::First };
+        Ok(self.judge(length == 0).map(judged))
     }
 
     /// Returns the meaning of an answer that is long enough to have one.
-    fn judged(&self, is_over: bool) -> Option<Answer> {
+    fn judge(&self, is_over: bool) -> Option<Answer> {
         let hung_up = || is_over.then(|| Answer::None(format!("{}: it hung up", self.kind())));
         let no_http = || Answer::None("http: that is no HTTP".to_owned());
         match &self.question {
@@ -319,6 +364,57 @@ mod tests {
         let answer = ask(question(http::parse_url(&url).unwrap()));
         server.join().unwrap();
         answer
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end_so_that_no_server_complains_of_who_hangs_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://127.0.0.1:{}/health", listener.local_addr().unwrap().port());
+        let (go_on, told) = std::sync::mpsc::channel();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 512]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            told.recv().unwrap();
+            // The first piece after a client has hung up goes out, and the next one fails.
+            for _ in 0..3 {
+                stream.write_all(b"more").unwrap();
+            }
+        });
+        let mut probe = LiveProbe::new(Question::Http(http::parse_url(&url).unwrap()), 0);
+        let poll = |probe: &LiveProbe| {
+            let mut fds: Vec<_> = probe.poll_fd().into_iter().collect();
+            rustix::event::poll(&mut fds, None).unwrap();
+        };
+        while probe.judged.is_none() {
+            poll(&probe);
+            assert_eq!(probe.step(0), None, "it does not wait for the rest");
+        }
+        go_on.send(()).unwrap();
+        let answer = loop {
+            poll(&probe);
+            if let Some(answer) = probe.step(0) {
+                break answer;
+            }
+        };
+        drop(probe);
+        assert_eq!(answer, Answer::Alive);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn the_rest_of_an_answer_is_not_waited_for_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://127.0.0.1:{}/health", listener.local_addr().unwrap().port());
+        let mut probe = LiveProbe::new(Question::Http(http::parse_url(&url).unwrap()), 0);
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap();
+        while probe.judged.is_none() {
+            assert_eq!(probe.step(0), None);
+        }
+        assert_eq!(probe.until_ms(), REST_MS);
+        assert_eq!(probe.step(REST_MS - 1), None);
+        assert_eq!(probe.step(REST_MS), Some(Answer::Degraded("http: it answers 503".to_owned())));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{
@@ -32,6 +33,11 @@ use crate::incidents::Evidence;
 
 /// The bytes of a heartbeat file that are read.
 const BEAT_BYTES: usize = 64 << 10;
+/// A start time from here on is no number of ticks since the machine started, but one of seconds or
+/// milliseconds since 1970.
+const TICKS: u64 = 1_000_000_000;
+/// By how much two ways to tell a time may differ.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// A service whose process runs and is followed.
 #[derive(Debug)]
@@ -83,7 +89,8 @@ impl FollowedGateway {
         if let Some(mark) = mark(file)
             && beat.is_new(mark)
         {
-            beat.seen(mark, is_own(file, self.life.pid), now);
+            let is_first = beat.is_first();
+            beat.seen(mark, is_own(file, self.life.pid, is_first), now);
         }
         Some(beat.age_of(heartbeat.max_age_ms, now))
     }
@@ -244,15 +251,45 @@ fn mark(file: &Path) -> Option<BeatMark> {
 }
 
 /// Returns whether a heartbeat is of the process that runs now, or does not name any.
-fn is_own(file: &Path, leader: i32) -> bool {
+///
+/// Only whoever runs rewrites it. So the times in it count only in the `first` version that was
+/// seen, which an earlier process with this number may have left.
+fn is_own(file: &Path, leader: i32, first: bool) -> bool {
     let Ok(Some(bytes)) = read_bounded(file, BEAT_BYTES) else { return false };
-    serde_json::from_slice(&bytes).map_or(true, |object| is_of_this_process(&object, leader))
+    let Ok(object) = serde_json::from_slice(&bytes) else { return true };
+    named(&object).is_none_or(|pid| {
+        descends(pid, leader) && !(first && (is_of_another(&object, pid) || is_older(&object, pid)))
+    })
 }
 
 /// Returns whether an object is of the process that runs now, or does not name any.
 pub(crate) fn is_of_this_process(object: &Value, leader: i32) -> bool {
-    let pid = object.get("pid").and_then(Value::as_i64);
-    pid.is_none_or(|pid| i32::try_from(pid).is_ok_and(|pid| descends(pid, leader)))
+    named(object).is_none_or(|pid| descends(pid, leader) && !is_of_another(object, pid))
+}
+
+/// Returns the process that an object names; one that cannot exist is 0.
+fn named(object: &Value) -> Option<i32> {
+    let pid = object.get("pid").and_then(Value::as_i64)?;
+    Some(i32::try_from(pid).unwrap_or(0))
+}
+
+/// Returns whether an object says that its process began at another time than the one that has its
+/// number now.
+fn is_of_another(object: &Value, pid: i32) -> bool {
+    let began = object.get("start_time").and_then(Value::as_u64).filter(|ticks| *ticks < TICKS);
+    began.is_some_and(|began| Process::of(pid).is_some_and(|process| began != process.began))
+}
+
+/// Returns whether an object says that it was written before the process with this number began, in
+/// this boot of the machine or in an earlier one.
+fn is_older(object: &Value, pid: i32) -> bool {
+    let seconds = object.get("monotonic").and_then(Value::as_f64);
+    let Some(at) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) else {
+        return false;
+    };
+    let began_ms = Process::of(pid).and_then(|process| u64::try_from(process.began_monotonic_ms()).ok());
+    let is_before = began_ms.is_some_and(|ms| at.saturating_add(SLACK) < Duration::from_millis(ms));
+    is_before || at > Duration::from_millis(monotonic_ms()).saturating_add(SLACK)
 }
 
 #[cfg(test)]
@@ -264,7 +301,7 @@ mod tests {
     fn a_heartbeat_counts_if_it_is_of_this_process_or_does_not_say_whose_it_is() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("beat");
-        assert!(!is_own(&file, 1));
+        assert!(!is_own(&file, 1, false));
         let own = std::process::id().cast_signed();
         for (text, is) in [
             (format!("{{\"pid\": {own}}}"), true),
@@ -274,12 +311,41 @@ mod tests {
             (String::new(), true),
         ] {
             fs::write(&file, &text).unwrap();
-            assert_eq!(is_own(&file, own), is, "{text}");
+            assert_eq!(is_own(&file, own, false), is, "{text}");
+            assert_eq!(is_own(&file, own, true), is, "{text}");
         }
         let first = mark(&file).unwrap();
         assert_eq!(mark(&file), Some(first));
         fs::write(home.path().join("new"), "").unwrap();
         fs::rename(home.path().join("new"), &file).unwrap();
         assert_ne!(mark(&file), Some(first));
+    }
+
+    #[test]
+    fn what_an_earlier_process_of_this_number_has_left_says_nothing_of_this_one() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("beat");
+        let own = std::process::id().cast_signed();
+        let began = Process::of(own).unwrap().began;
+        let now_s = monotonic_ms() / 1000;
+        for (times, is_state, is_first_beat) in [
+            (format!("\"start_time\": {began}"), true, true),
+            (format!("\"start_time\": {}", began - 1), false, false),
+            (format!("\"start_time\": {}", began + 1), false, false),
+            // Seconds since 1970, as Hermes has them in its heartbeat.
+            ("\"start_time\": 1796025013.9".to_owned(), true, true),
+            ("\"start_time\": 1796025013".to_owned(), true, true),
+            (format!("\"monotonic\": {now_s}"), true, true),
+            ("\"monotonic\": 0.5".to_owned(), true, false),
+            (format!("\"monotonic\": {}", now_s + 1000), true, false),
+            ("\"monotonic\": \"0.5\", \"start_time\": null".to_owned(), true, true),
+        ] {
+            let text = format!("{{\"pid\": {own}, {times}}}");
+            let object = serde_json::from_str(&text).unwrap();
+            assert_eq!(is_of_this_process(&object, own), is_state, "{text}");
+            fs::write(&file, &text).unwrap();
+            assert_eq!(is_own(&file, own, true), is_first_beat, "{text}");
+            assert!(is_own(&file, own, false), "it was rewritten meanwhile: {text}");
+        }
     }
 }
