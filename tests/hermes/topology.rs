@@ -93,7 +93,8 @@ fn real_hermes_022_serves_all_profiles_with_one_gateway_and_each_can_be_stopped_
     assert_eq!((words(&up), words(&served)), (vec!["default"], vec!["coder", "writer"]));
     // So is a new one, until it is deleted. Hermes lets go of it before its files are gone.
     let said = patient(&home, "profile create late --start").ok();
-    assert!(said.contains(&format!("(pid {process})")), "{said}");
+    let words = format!("its gateway is registered, and served by the gateway of default (pid {process})");
+    assert!(said.contains(&words), "{said}");
     let listed = |home: &Home| home.state("default")["served_profiles"].to_string().contains("late");
     assert!(listed(&home), "{}", home.state("default"));
     let deleted = patient(&home, "profile delete late --yes");

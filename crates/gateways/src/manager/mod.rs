@@ -111,6 +111,8 @@ pub enum Registered {
     Live(Option<Pid>),
     /// The gateway is up and ready.
     Ready(Option<Pid>),
+    /// The gateway of the root profile, which is this process, serves the profile.
+    Served(Option<Pid>),
 }
 
 /// The outcome of an unregistration.
@@ -197,6 +199,7 @@ impl From<&Registered> for StartOutcome {
             Registered::Up(pid) => Self::Up(pid),
             Registered::Live(pid) => Self::Live(pid),
             Registered::Ready(pid) => Self::Ready(pid),
+            Registered::Served(pid) => Self::Served(pid),
         }
     }
 }
@@ -207,7 +210,8 @@ impl From<StartOutcome> for Registered {
             StartOutcome::Told => Self::Starting,
             StartOutcome::Up(pid) | StartOutcome::WasUp(pid) => Self::Up(pid),
             StartOutcome::Live(pid) => Self::Live(pid),
-            StartOutcome::Ready(pid) | StartOutcome::Served(pid) => Self::Ready(pid),
+            StartOutcome::Ready(pid) => Self::Ready(pid),
+            StartOutcome::Served(pid) => Self::Served(pid),
         }
     }
 }
