@@ -284,13 +284,15 @@ impl Home {
     }
 
     /// Returns everything below the tempdir but the output of commands, and what the watcher of
-    /// gateways makes, which begins beside the supervisor and is not waited for.
+    /// gateways makes, which begins beside the supervisor and is not waited for: its records, and
+    /// subscriptions that come and go.
     pub fn listing(&self) -> BTreeSet<PathBuf> {
         let (mut found, watchers) = (BTreeSet::new(), self.scandir().join(".live"));
         list(self.root.path(), &mut found);
         found.retain(|path| {
             let name = path.strip_prefix(self.root.path()).unwrap().to_string_lossy().into_owned();
-            !name.starts_with("out-") && !path.starts_with(&watchers)
+            let is_watchers = path.starts_with(&watchers) || name.contains("/event/ftrig1");
+            !name.starts_with("out-") && !is_watchers
         });
         found
     }
