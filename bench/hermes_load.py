@@ -129,7 +129,7 @@ class Watch:
     def __init__(self, bed, frozen):
         self.bed, self.frozen, self.first = bed, frozen, bed.pids()
         self.unresponsive, self.others = set(), set()
-        self.stopped = self.found = self.mended = None
+        self.stopped = self.found = self.recovered = None
 
     def freeze(self):
         os.kill(self.first[self.frozen], signal.SIGSTOP)
@@ -150,8 +150,8 @@ class Watch:
         now, same = time.monotonic() - self.stopped, record.get("pid") == self.first[self.frozen]
         if self.found is None and (record.get("state") == "unresponsive" or not same):
             self.found = now
-        if self.mended is None and not same and record.get("state") == "live":
-            self.mended = now
+        if self.recovered is None and not same and record.get("state") == "live":
+            self.recovered = now
 
 
 def follow(watch, seconds):
@@ -166,7 +166,7 @@ def follow(watch, seconds):
             print(f"  minute {minute}: load average {os.getloadavg()[0]:.1f}", flush=True)
         time.sleep(1)
     # One more minute for the one that was frozen, if the time was short.
-    while watch.mended is None and time.monotonic() - watch.stopped < 180:
+    while watch.recovered is None and time.monotonic() - watch.stopped < 180:
         watch.look()
         time.sleep(1)
 
@@ -187,11 +187,11 @@ def load(options, hermes):
         answered, unanswered = (sum(getattr(client, key) for client in clients) for key in ("answered", "unanswered"))
         liveness.result("turns", f"{answered} answered, {unanswered} not (those of the frozen gateway among them)")
         liveness.result("stopped by a signal: unresponsive after", said(watch.found))
-        liveness.result("stopped by a signal: works again after", said(watch.mended))
+        liveness.result("stopped by a signal: works again after", said(watch.recovered))
         liveness.result(f"{options.gateways} gateways of Hermes under load for {options.minutes:g} min",
                         f"{len(watch.others)} false restarts {sorted(watch.others)}, "
                         f"{len(watch.unresponsive)} seen unresponsive {sorted(watch.unresponsive)}")
-        return not watch.others and watch.found is not None and watch.mended is not None and answered > 0
+        return not watch.others and watch.found is not None and watch.recovered is not None and answered > 0
 
 
 def said(seconds):

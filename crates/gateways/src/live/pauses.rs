@@ -21,8 +21,8 @@ use super::process;
 pub(super) struct ContinuedByHand(BTreeMap<String, (i32, bool)>);
 
 impl ContinuedByHand {
-    /// Returns whether a service is paused by its status, so that the next look must come soon: what
-    /// stops a process before it was seen to go on looks like the pause.
+    /// Returns whether a service is paused by its status, so that the next look must come soon:
+    /// what stops a process before it was seen to go on looks like the pause.
     pub fn is_any_paused(&self) -> bool {
         !self.0.is_empty()
     }
