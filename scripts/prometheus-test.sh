@@ -105,6 +105,7 @@ done < <(queries)
 
 kill -KILL "$("${ours[@]}" --json status coder | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')"
 until_ok 60 'a counted restart' is 'gatevisor_service_restarts_total{profile="coder",cause="itself"}' 1
+until_ok 60 'a counted end' is 'gatevisor_service_exits_total{profile="coder",signal="SIGKILL"}' 1
 "${ours[@]}" gateway stop coder >/dev/null
 until_ok 60 'a gateway that is down' is 'gatevisor_service_state{profile="coder",state="down"}' 1
 "${ours[@]}" down >/dev/null

@@ -78,6 +78,10 @@ fn the_metrics_say_what_status_says_and_leave_out_what_is_not_known() {
         "{open}"
     );
     assert!(!text.contains("# EOF"), "{text}");
+    let of_coder = |name: &str| text.lines().any(|line| line.starts_with(name) && line.contains("coder"));
+    assert!(of_coder("gatevisor_service_ready_after_seconds{"), "{text}");
+    assert!(!of_writer("gatevisor_service_ready_after_seconds"), "it is not ready: {text}");
+    assert!(!text.contains("gatevisor_service_exits"), "one look counts nothing: {text}");
     let refused = home.says("--json metrics");
     assert_eq!(refused.code, Some(100), "{refused:?}");
 }
@@ -102,6 +106,29 @@ fn a_server_answers_whoever_means_it_and_in_the_format_that_is_wanted() {
     let elsewhere = "GET /elsewhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert!(ask(&address, elsewhere).starts_with("HTTP/1.1 404 "));
     assert!(ask(&address, "no request at all\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended(WAIT_LIMIT).code, None, "a signal ends it");
+}
+
+#[test]
+fn a_server_counts_how_gateways_end_from_its_first_answer_on() {
+    let (home, _port) = two();
+    let (server, address) = serve(&home, ["metrics", "--listen", "127.0.0.1:0"].map(str::to_owned));
+    let own = "service=\"gateway-coder\",profile=\"coder\"";
+    let killed =
+        |count: u32| format!("\ngatevisor_service_exits_total{{{own},signal=\"SIGKILL\"}} {count}.0\n");
+    let before = get(&address, "Host: localhost\r\n");
+    assert!(before.contains(&killed(0)), "it has died once before: {before}");
+    assert!(before.contains("\n# TYPE gatevisor_service_exits_total counter\n"), "{before}");
+    let old = home.pid("coder");
+    processes::signal(old, Signal::KILL);
+    home.until_report("coder", "another death", |report| {
+        report["deaths"].as_array().is_some_and(|deaths| deaths.len() == 2)
+    });
+    for _ in 0..2 {
+        let after = get(&address, "Host: localhost\r\n");
+        assert!(after.contains(&killed(1)), "{after}");
+    }
     server.signal(Signal::TERM);
     assert_eq!(server.ended(WAIT_LIMIT).code, None, "a signal ends it");
 }

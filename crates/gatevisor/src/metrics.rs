@@ -6,13 +6,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use gatevisor_doctor::quote;
 use gatevisor_gateways::files::read_opened;
+use gatevisor_gateways::incidents;
+use gatevisor_gateways::inspect::{self, ExitCounter, ExitCounts, ServiceReport};
 use gatevisor_gateways::manager::ScandirManager;
-use gatevisor_gateways::{incidents, inspect};
 use gatevisor_metrics::{HomeFacts, TextFormat, encode, registry};
 use gatevisor_paths::by_path;
 use gatevisor_web::{Access, MetricsRequest, MetricsText, Responder, serve};
@@ -40,7 +41,9 @@ pub fn run(context: &CommandContext, options: &MetricsOptions) -> Outcome {
         return listen(context, address, options.token_file.as_deref());
     }
     let format = if options.open_metrics { TextFormat::OpenMetrics } else { TextFormat::Prometheus };
-    let text = text(&context.manager, format).map_err(|why| CommandError::new(Exit::System, why))?;
+    // One look has seen no deaths come.
+    let text = text(&context.manager, format, &mut |_| ExitCounts::new())
+        .map_err(|why| CommandError::new(Exit::System, why))?;
     let lines: Vec<Text> = text.lines().map(Text::from).collect();
     out::lines(&lines)?;
     DONE
@@ -51,9 +54,13 @@ fn listen(context: &CommandContext, address: SocketAddr, token_file: Option<&Pat
     let access = Access::new(address, token.as_deref())
         .map_err(|error| CommandError::new(Exit::Usage, error.to_string()))?;
     let manager = context.manager.with_agent(context.manager.agent().clone());
+    let exits = Mutex::new(ExitCounter::default());
     let metrics: Responder = Arc::new(move |question: MetricsRequest| {
         let format = TextFormat::accepted(&question.accept);
-        Ok(MetricsText { media_type: format.media_type(), text: text(&manager, format)? })
+        // It is held during the look, so that each look is later than the one before.
+        let mut exits = Mutex::lock(&exits).unwrap_or_else(PoisonError::into_inner);
+        let text = text(&manager, format, &mut |reports| exits.look(reports).clone())?;
+        Ok(MetricsText { media_type: format.media_type(), text })
     });
     let tell = |bound: SocketAddr| out::say(format_args!("metrics are at http://{bound}/metrics"));
     match serve(address, access, metrics, tell) {
@@ -62,15 +69,19 @@ fn listen(context: &CommandContext, address: SocketAddr, token_file: Option<&Pat
     }
 }
 
+/// Counts how services have ended.
+type CountExits<'c> = &'c mut dyn FnMut(&[ServiceReport]) -> ExitCounts;
+
 /// Returns all metrics as text, or why there are none.
-fn text(manager: &ScandirManager, format: TextFormat) -> Result<String, String> {
-    let facts = gather(manager).map_err(|error| error_chain(&error))?;
+fn text(manager: &ScandirManager, format: TextFormat, count: CountExits<'_>) -> Result<String, String> {
+    let facts = gather(manager, count).map_err(|error| error_chain(&error))?;
     encode(&registry(facts), format).map_err(|error| error_chain(&error))
 }
 
-fn gather(manager: &ScandirManager) -> Result<HomeFacts, inspect::InspectError> {
+fn gather(manager: &ScandirManager, count: CountExits<'_>) -> Result<HomeFacts, inspect::InspectError> {
     let begun = Instant::now();
     let reports = inspect::survey(manager)?;
+    let exits = count(&reports);
     let profiles = reports.iter().filter_map(|report| report.profile.as_ref());
     let incidents = profiles
         .filter_map(|name| {
@@ -80,7 +91,7 @@ fn gather(manager: &ScandirManager) -> Result<HomeFacts, inspect::InspectError> 
         .collect();
     let is_supervised = manager.supervisor_running().ok();
     let took_s = begun.elapsed().as_secs_f64();
-    Ok(HomeFacts { reports, incidents, is_supervised, version: env!("CARGO_PKG_VERSION"), took_s })
+    Ok(HomeFacts { reports, incidents, exits, is_supervised, version: env!("CARGO_PKG_VERSION"), took_s })
 }
 
 /// Returns the token in a file that nobody else may read. What is judged is what is read, also if

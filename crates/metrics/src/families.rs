@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
+use gatevisor_gateways::inspect::{ExitCounts, ServiceReport, ServiceState};
+use gatevisor_gateways::live::LiveState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -21,6 +22,8 @@ pub struct HomeFacts {
     pub reports: Vec<ServiceReport>,
     /// How many incidents are kept of each profile, by its name.
     pub incidents: Vec<(String, usize)>,
+    /// How often each service has ended in each way, where somebody counts that.
+    pub exits: ExitCounts,
     /// Whether a supervisor runs on its scandir; `None` if nobody can tell.
     pub is_supervised: Option<bool>,
     /// The version of this program.
@@ -70,7 +73,13 @@ impl Collector for HomeCollector {
             let samples = self.0.reports.iter().flat_map(of_one);
             family(&mut encoder, &heading, samples)?;
         }
-        Ok(())
+        let exits = Heading {
+            name: "service_exits",
+            help: "How often it has ended with this exit code or by this signal.",
+            unit: None,
+            kind: MetricType::Counter,
+        };
+        family(&mut encoder, &exits, self.0.reports.iter().flat_map(|report| self.0.exits_of(report)))
     }
 }
 
@@ -96,6 +105,11 @@ impl HomeCollector {
 }
 
 impl HomeFacts {
+    fn exits_of<'a>(&'a self, report: &'a ServiceReport) -> impl Iterator<Item = LabelledValue> + 'a {
+        let counts = self.exits.get(&report.service).into_iter().flatten();
+        counts.map(|(way, count)| named(report, (vec![way.words()], whole(*count))))
+    }
+
     fn in_state(&self, state: ServiceState) -> LabelledValue {
         let is_counted = |report: &&ServiceReport| report.profile.is_some() && report.state == state;
         let count = self.reports.iter().filter(is_counted).count();
@@ -175,6 +189,10 @@ fn states() -> Vec<ServiceMetric> {
             ),
             |report| optional(report.is_live().map(number)),
         ),
+        (Heading::gauge("service_live_misses", "Looks in a row that found no evidence.", None), |report| {
+            let said = report.live.as_ref().filter(|live| live.state != LiveState::Unknown);
+            optional(said.map(|live| f64::from(live.misses)))
+        }),
         (Heading::gauge("service_draining", "Whether somebody drains it.", None), |report| {
             supervised(report, number(report.drain.is_some()))
         }),
@@ -188,6 +206,14 @@ fn states() -> Vec<ServiceMetric> {
 /// Returns how often a service was started, and how it ended.
 fn starts_and_ends() -> Vec<ServiceMetric> {
     vec![
+        (
+            Heading::gauge(
+                "service_ready_after",
+                "Time that its present run took to become ready.",
+                Some(Unit::Seconds),
+            ),
+            |report| optional(report.ready_after_ms.map(seconds)),
+        ),
         (
             Heading::gauge(
                 "service_next_start",

@@ -9,6 +9,7 @@
 //! **Source:** s6-svstat(8), *Programmatic usage*.
 
 mod deaths;
+mod exits;
 mod log_health;
 mod report;
 mod runs;
@@ -41,6 +42,7 @@ use crate::tree::{self, Leader, Usage};
 use log_health::LogErrors;
 
 pub use deaths::{DeathReport, deaths, meaning, moment};
+pub use exits::{ExitCounter, ExitCounts, ExitWay};
 pub(crate) use report::STOPPED;
 pub use report::{ServiceReport, asks_too_often, queued_words};
 pub use runs::{LineSpan, RunLines};

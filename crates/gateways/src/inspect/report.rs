@@ -8,6 +8,7 @@ use gatevisor_wire::log_error::LogError;
 use gatevisor_wire::policy::{ASKS_TOO_OFTEN, PublishedPolicy};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
+use gatevisor_wire::tally::Death;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
@@ -124,6 +125,13 @@ pub struct ServiceReport {
     /// When its runs wrote their lines; not in a survey of all services.
     #[serde(skip)]
     pub lines: RunLines,
+    /// All deaths that its supervisor remembers, the oldest first.
+    #[serde(skip)]
+    pub tally: Vec<Death>,
+    /// How many milliseconds its present run took to become ready, the wait for its turn to start
+    /// included.
+    #[serde(skip)]
+    pub ready_after_ms: Option<u64>,
 }
 
 impl ServiceReport {
@@ -343,9 +351,7 @@ impl ServiceReport {
         let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref());
         let policy = observed.policy.as_ref().filter(|_| supervised);
         let running = observed.executed && status.is_some_and(|status| status.is_up());
-        // Our supervisor writes no policy while there is nothing to say, and a genuine s6 never.
-        let nothing = PublishedPolicy::default();
-        let counted = status.and(if observed.deaths.is_empty() { policy.or(Some(&nothing)) } else { policy });
+        let counted = status.and_then(|_| counted_restarts(observed, policy));
         let last =
             status.filter(|status| !status.is_up() && !status.never_started()).map(|status| status.last);
         Self {
@@ -362,8 +368,8 @@ impl ServiceReport {
             state,
             reason,
             supervisor: None,
-            restarts: counted.map(|policy| policy.restarts),
-            commanded_restarts: counted.map(|policy| policy.commanded),
+            restarts: counted.map(|(by_itself, _)| by_itself),
+            commanded_restarts: counted.map(|(_, commanded)| commanded),
             last_run_ms: policy.and_then(|policy| policy.ran_ms),
             next_start_in_ms: left_ms(observed, now).filter(|_| !running),
             memory_bytes: memory.filter(|_| supervised).map(|usage| usage.memory_bytes),
@@ -388,6 +394,8 @@ impl ServiceReport {
             topology_problem: None,
             older_than_definition: Some(false),
             lines: RunLines::default(),
+            tally: observed.deaths.clone(),
+            ready_after_ms: status.filter(|_| running).and_then(|status| ready_after_ms(&status)),
         }
     }
 }
@@ -460,6 +468,20 @@ fn left_ms(observed: &Observed, now: Tai64n) -> Option<u64> {
 
 fn seconds(ms: u64) -> String {
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+/// Returns how often a service was started after a death that nobody requested, and after one that
+/// somebody did, if that is counted.
+fn counted_restarts(observed: &Observed, policy: Option<&PublishedPolicy>) -> Option<(u64, u64)> {
+    // Our supervisor writes no policy while there is nothing to say, and a genuine s6 never.
+    let none = observed.deaths.is_empty().then_some((0, 0));
+    policy.map(|policy| (policy.restarts, policy.commanded)).or(none)
+}
+
+/// Returns the milliseconds between the start of a run and its readiness, if it is ready.
+fn ready_after_ms(status: &Status) -> Option<u64> {
+    let after = status.ready_at.since(status.changed).filter(|_| status.ready)?;
+    u64::try_from(after.as_millis()).ok()
 }
 
 fn updown_for(status: &Status, now: Tai64n) -> u64 {
