@@ -305,6 +305,9 @@ pub struct Install {
     /// Enable the unit, and start nothing now
     #[arg(long)]
     pub no_start: bool,
+    /// Stop and disable the units that the agent itself made for gateways of this home
+    #[arg(long, conflicts_with = "no_start")]
+    pub take_over: bool,
     /// Print the unit, and change nothing
     #[arg(long, conflicts_with = "no_start")]
     pub dry_run: bool,

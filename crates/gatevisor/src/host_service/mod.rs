@@ -1,11 +1,13 @@
 //! `gatevisor install`, `uninstall` and `service status`: the service manager of the machine.
 //!
 //! *Lives here:* which unit a home has, writing and removing it, and what is said about it.
-//! *Does not live here:* the text of a unit (`unit`), talking to systemd (`systemctl`), and how the
-//! supervisor tells systemd how it is (`gatevisor_init`).
+//! *Does not live here:* the text of a unit (`unit`), talking to systemd (`systemctl`), units that
+//! ran the gateways before (`former`), and how the supervisor tells systemd how it is
+//! (`gatevisor_init`).
 //!
 //! The unit supervises a whole home. A profile has no unit: the home's supervisor has it.
 
+mod former;
 mod systemctl;
 mod unit;
 
@@ -16,11 +18,13 @@ use std::path::{Path, PathBuf};
 
 use gatevisor_client::ScanDir;
 use gatevisor_gateways::agent::AgentDefinition;
+use gatevisor_gateways::desired::{self, Desired, DesiredState, Provenance};
 use gatevisor_gateways::files;
 use gatevisor_gateways::profile::Home;
 use gatevisor_paths::OpenHome;
 use gatevisor_sys::process;
 use gatevisor_sys::user::{self, User};
+use jiff::Timestamp;
 use rustix::process::{WaitOptions, waitpid};
 use serde_json::json;
 
@@ -29,6 +33,7 @@ use crate::container_scandir::variable;
 use crate::context::other_owner;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out;
+use former::{FormerUnit, UsedUnit};
 use unit::{HostScope, Unit};
 
 /// Seconds that a gateway's own budget for its end is exceeded by.
@@ -150,6 +155,13 @@ impl HostUnit {
         CommandError::new(Exit::System, format!("cannot {what} the unit `{}`: {error}", self.path.display()))
     }
 
+    /// Returns the units beside it that run gateways of the home without us.
+    fn former(&self) -> Result<Vec<FormerUnit>, CommandError> {
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        former::find(directory, &self.home, &self.agent.home_variable())
+            .map_err(|error| self.failed("look beside", &error))
+    }
+
     /// Replaces the unit by one with this text, at one instant.
     fn write(&self, text: &str) -> Result<(), CommandError> {
         let parent = self.path.parent().unwrap_or(Path::new("/"));
@@ -243,40 +255,107 @@ fn directory(scope: HostScope) -> Result<PathBuf, CommandError> {
 pub fn install(common: &Common, options: &args::Install) -> Outcome {
     let unit = HostUnit::find(common, &options.scope)?;
     let text = unit.text(common)?;
+    let former = unit.former()?;
     if options.dry_run {
-        out::say(format_args!("this would be `{}`:", unit.path.display()));
-        for line in text.lines() {
-            out::line(line.to_owned())?;
-        }
-        return DONE;
+        return print(&unit, &text, &former, options.take_over);
     }
     systemctl::must_run()?;
     let before = unit.present()?;
-    if !options.no_start && !unit.is_active() {
+    let was_active = unit.is_active();
+    if !options.no_start && !was_active {
         must_be_free(&unit)?;
+    }
+    let former = former::in_use(unit.scope, former)?;
+    if !options.take_over {
+        must_be_alone(&former)?;
     }
     let is_changed = before.as_deref() != Some(&*text);
     if is_changed {
         unit.write(&text)?;
     }
     let enabled = systemctl::call(unit.scope, &["daemon-reload"])
-        .and_then(|_| systemctl::call(unit.scope, &["enable", "--", &unit.name]));
+        .and_then(|_| systemctl::call(unit.scope, &["enable", "--", &unit.name]))
+        .and_then(|_| take_over(&unit, &former));
     if let Err(error) = enabled {
+        if before.is_none() {
+            let _ = systemctl::call(unit.scope, &["disable", "--", &unit.name]);
+        }
         if is_changed {
             unit.restore(before.as_deref());
         }
         return Err(error);
     }
-    let verb = if is_changed && before.is_some() { "restart" } else { "start" };
+    let is_new = (is_changed && before.is_some()) || (was_active && !former.is_empty());
+    let verb = if is_new { "restart" } else { "start" };
     if !options.no_start {
         out::say(format_args!("starting `{}`", unit.name));
-        systemctl::call(unit.scope, &[verb, "--", &unit.name]).map_err(|error| {
+        if let Err(error) = systemctl::call(unit.scope, &[verb, "--", &unit.name]) {
+            if !former.is_empty() {
+                let _ = systemctl::call(unit.scope, &["disable", "--now", "--", &unit.name]);
+                former::put_back(unit.scope, &former);
+            }
             let hint = format!("journalctl {} --unit '{}'", unit.scope.option(), unit.name);
-            error.with_hint(hint)
-        })?;
+            return Err(error.with_hint(hint));
+        }
     }
     told_of_lingering(&unit);
     tell(common, &unit, if options.no_start { "enabled" } else { "enabled and started" })
+}
+
+/// Prints the unit, and says which others would be in its way.
+fn print(unit: &HostUnit, text: &str, former: &[FormerUnit], takes_over: bool) -> Outcome {
+    for FormerUnit { name, profile } in former {
+        let what = if takes_over { "it would be" } else { "with --take-over it would be" };
+        out::say(format_args!(
+            "`{name}` runs the gateway of {}; {what} stopped and disabled if it is in use",
+            profile.as_str()
+        ));
+    }
+    out::say(format_args!("this would be `{}`:", unit.path.display()));
+    for line in text.lines() {
+        out::line(line.to_owned())?;
+    }
+    DONE
+}
+
+/// Refuses a home of which other units run gateways: two would serve one profile.
+fn must_be_alone(former: &[UsedUnit]) -> Result<(), CommandError> {
+    let Some(UsedUnit { unit: FormerUnit { name, profile }, .. }) = former.first() else { return Ok(()) };
+    Err(CommandError::new(
+        Exit::AlreadySupervised,
+        format!(
+            "`{name}` runs the gateway of {}; `gatevisor install --take-over` stops and disables such units, and \
+             runs their gateways from then on",
+            profile.as_str()
+        ),
+    ))
+}
+
+/// Stops the units that ran gateways of the home, and records that these gateways shall run here;
+/// all of that or nothing.
+fn take_over(unit: &HostUnit, former: &[UsedUnit]) -> Result<(), CommandError> {
+    if former.is_empty() {
+        return Ok(());
+    }
+    former::stop(unit.scope, former)?;
+    let record = || {
+        former.iter().filter(|former| former.is_active).all(|former| {
+            let state = DesiredState {
+                desired: Desired::Running,
+                by: Provenance::here("install"),
+                reason: Some(format!("{} ran it", former.unit.name)),
+                at: Timestamp::now(),
+            };
+            let place = unit.home.profile_dir(&former.unit.profile);
+            desired::record(&place, &unit.agent.gateway.state_file, &state).is_ok()
+        })
+    };
+    let recorded = as_owner(unit, record).and_then(|done| {
+        let home = unit.home.root().display();
+        let failed = || format!("cannot record in `{home}` which gateways shall run; nothing was taken over");
+        if done { Ok(()) } else { Err(CommandError::new(Exit::System, failed())) }
+    });
+    recorded.inspect_err(|_| former::put_back(unit.scope, former))
 }
 
 /// Refuses a home that a supervisor outside of the unit has.
@@ -294,17 +373,21 @@ fn must_be_free(unit: &HostUnit) -> Result<(), CommandError> {
     ))
 }
 
-/// Returns whether a supervisor has the home, found out with the rights of the home's owner: root
-/// follows nothing that another user made.
+/// Returns whether a supervisor has the home.
 fn is_supervised(unit: &HostUnit) -> Result<bool, CommandError> {
     let scandir = ScanDir::new(unit.home.scandir());
-    let is_running = || scandir.running().unwrap_or(false);
+    as_owner(unit, || scandir.running().unwrap_or(false))
+}
+
+/// Returns the answer of `job`, which is done with the rights of the home's owner: root follows
+/// nothing that another user made.
+fn as_owner(unit: &HostUnit, job: impl FnOnce() -> bool) -> Result<bool, CommandError> {
     if !rustix::process::geteuid().is_root() || unit.owner.uid == 0 {
-        return Ok(is_running());
+        return Ok(job());
     }
     let failed =
         |errno| CommandError::new(Exit::System, format!("cannot look at the home as its owner: {errno}"));
-    let child = process::fork_child(|| i32::from(user::assume(&unit.owner).is_ok() && is_running()));
+    let child = process::fork_child(|| i32::from(user::assume(&unit.owner).is_ok() && job()));
     let ended = waitpid(Some(child.map_err(failed)?), WaitOptions::empty()).map_err(failed)?;
     Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(1)))
 }

@@ -1,0 +1,176 @@
+//! Units that run one gateway of the home without a supervisor of ours, as `hermes gateway install`
+//! makes them.
+//!
+//! *Lives here:* recognizing them, stopping them, and putting them back. *Does not live here:* the
+//! unit that takes their place.
+//!
+//! **Source:** `generate_systemd_unit` in `hermes_cli/gateway.py` of Hermes 0.19 and 0.22.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use gatevisor_gateways::profile::{Home, ProfileName};
+
+use super::unit::{HostScope, MARK};
+use super::{MAX_UNIT, systemctl};
+use crate::exit::CommandError;
+use crate::out;
+
+/// A unit that runs the gateway of a profile.
+#[derive(Debug)]
+pub struct FormerUnit {
+    pub name: String,
+    pub profile: ProfileName,
+}
+
+/// Such a unit that systemd runs now, or would run after the next boot.
+#[derive(Debug)]
+pub struct UsedUnit {
+    pub unit: FormerUnit,
+    pub is_active: bool,
+    is_enabled: bool,
+}
+
+/// Returns the units in this directory that run gateways of the home, which they name in the
+/// agent's variable.
+///
+/// # Errors
+/// Those of reading the directory.
+pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<FormerUnit>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let is_small = entry.metadata().is_ok_and(|it| it.is_file() && it.len() <= MAX_UNIT);
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if !is_small || !name.ends_with(".service") {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+        found.extend(profile(&text, home, variable).map(|profile| FormerUnit { name, profile }));
+    }
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+/// Returns whose gateway a unit runs.
+fn profile(text: &str, home: &Home, variable: &str) -> Option<ProfileName> {
+    if text.lines().next() == Some(MARK) {
+        return None;
+    }
+    let assignments = text.lines().filter_map(|line| line.trim().strip_prefix("Environment="));
+    let mut values = assignments.filter_map(|word| {
+        let word = word.trim();
+        let inner = word.strip_prefix('"').and_then(|word| word.strip_suffix('"')).unwrap_or(word);
+        inner.strip_prefix(variable)?.strip_prefix('=')
+    });
+    let place = Path::new(values.next_back()?);
+    if place == home.root() {
+        return Some(ProfileName::root());
+    }
+    let name = place.strip_prefix(home.profiles_dir()).ok()?;
+    ProfileName::from_os(name.as_os_str()).ok()
+}
+
+/// Returns those that systemd runs, or would run after the next boot.
+pub fn in_use(scope: HostScope, found: Vec<FormerUnit>) -> Result<Vec<UsedUnit>, CommandError> {
+    let mut used = Vec::new();
+    for unit in found {
+        let state = systemctl::properties(scope, &unit.name, &["ActiveState", "UnitFileState"])?;
+        let is = |name: &str, words: &[&str]| state.get(name).is_some_and(|it| words.contains(&it.as_str()));
+        let is_active = is("ActiveState", &["active", "activating", "reloading"]);
+        let is_enabled = is("UnitFileState", &["enabled", "enabled-runtime"]);
+        if is_active || is_enabled {
+            used.push(UsedUnit { unit, is_active, is_enabled });
+        }
+    }
+    Ok(used)
+}
+
+/// Stops and disables all of them; if one refuses, those before it are put back.
+pub fn stop(scope: HostScope, used: &[UsedUnit]) -> Result<(), CommandError> {
+    for (at, former) in used.iter().enumerate() {
+        let name = &former.unit.name;
+        out::say(format_args!("stopping and disabling `{name}`"));
+        if let Err(error) = systemctl::call(scope, &["disable", "--now", "--", name]) {
+            put_back(scope, used.get(..=at).unwrap_or_default());
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Makes them what they were before [`stop`].
+pub fn put_back(scope: HostScope, used: &[UsedUnit]) {
+    for former in used {
+        let name = former.unit.name.as_str();
+        let verbs = [(former.is_enabled, "enable"), (former.is_active, "start")];
+        for (_, verb) in verbs.into_iter().filter(|(was, _)| *was) {
+            if let Err(error) = systemctl::call(scope, &[verb, "--", name]) {
+                out::warn(&error.message);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FormerUnit, find, profile};
+    use crate::host_service::unit::MARK;
+    use gatevisor_gateways::profile::{Home, ProfileName};
+    use std::path::Path;
+
+    /// What Hermes 0.19.0 writes, without what is not looked at.
+    const OF_HERMES: &str = "[Unit]
+Description=Hermes Agent Gateway - Messaging Platform Integration
+
+[Service]
+Type=simple
+ExecStart=/opt/hermes/bin/python -m hermes_cli.main gateway run
+WorkingDirectory=/home/alice/.hermes
+Environment=\"PATH=/opt/hermes/bin:/usr/bin:/bin\"
+Environment=\"HERMES_HOME=/home/alice/.hermes\"
+Restart=always
+
+[Install]
+WantedBy=default.target
+";
+
+    fn whose(text: &str) -> Option<String> {
+        let home = Home::new(Path::new("/home/alice/.hermes")).unwrap();
+        profile(text, &home, "HERMES_HOME").map(|name| name.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_unit_that_names_the_home_runs_the_gateway_of_the_profile_whose_directory_it_names() {
+        let of = |place: &str| OF_HERMES.replace("HOME=/home/alice/.hermes", &format!("HOME={place}"));
+        assert_eq!(whose(OF_HERMES), Some(ProfileName::root().as_str().to_owned()));
+        assert_eq!(whose(&of("/home/alice/.hermes/profiles/coder")), Some("coder".to_owned()));
+        for other in ["/home/alice/.hermes2", "/home/bob/.hermes", "/home/alice/.hermes/profiles/a/b", ""] {
+            assert_eq!(whose(&of(other)), None, "{other}");
+        }
+        assert_eq!(whose(&format!("{MARK}\n{OF_HERMES}")), None, "a unit of ours is no former one");
+        assert_eq!(whose(&OF_HERMES.replace("HERMES_HOME", "OTHER_HERMES_HOME")), None);
+        let of_ours =
+            OF_HERMES.replace("\"HERMES_HOME=/home/alice/.hermes\"", "HERMES_HOME=/home/alice/.hermes");
+        assert!(whose(&of_ours).is_some(), "quotes are not needed");
+    }
+
+    #[test]
+    fn only_files_of_services_are_looked_at_and_a_missing_directory_has_none() {
+        let place = tempfile::tempdir().unwrap();
+        let home = Home::new(Path::new("/home/alice/.hermes")).unwrap();
+        for name in ["hermes-gateway.service", "hermes-gateway.timer", "z.service.d"] {
+            std::fs::write(place.path().join(name), OF_HERMES).unwrap();
+        }
+        std::os::unix::fs::symlink("hermes-gateway.service", place.path().join("alias.service")).unwrap();
+        let found = find(place.path(), &home, "HERMES_HOME").unwrap();
+        let names: Vec<&str> = found.iter().map(|FormerUnit { name, .. }| name.as_str()).collect();
+        assert_eq!(names, ["hermes-gateway.service"]);
+        assert!(find(&place.path().join("none"), &home, "HERMES_HOME").unwrap().is_empty());
+    }
+}
