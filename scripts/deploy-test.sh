@@ -165,12 +165,53 @@ says() { # PATTERN COMMAND…
 }
 restarted() { [[ $(property NRestarts) == "$1" ]] && is_active; }
 
+# A unit in the form of `hermes gateway install` runs coder's gateway, and then the home's unit does.
+takes_over() { # HOME
+    local home=$1 former=hermes-gateway-coder.service
+    as_alice gatevisor --home "$home" up --detach --quiet >&2
+    as_alice gatevisor --home "$home" stop --all >&2
+    as_alice gatevisor --home "$home" down >&2
+    printf '%s\n' '[Service]' Type=simple User=alice 'ExecStart=/usr/bin/sleep 7200' \
+        "Environment=\"SLEEPER_HOME=$home/profiles/coder\"" Restart=always '[Install]' WantedBy=multi-user.target >"$work/former"
+    docker cp "$work/former" "$machine:/etc/systemd/system/$former" >/dev/null
+    inside systemctl daemon-reload && inside systemctl enable --now "$former" 2>/dev/null
+    # Two units would run one gateway, so without being told to, nothing is done.
+    ! inside gatevisor --home "$home" install >"$work/said" 2>&1 || die 'a gateway got two units'
+    grep -q "$former. runs the gateway of coder; .gatevisor install --take-over" "$work/said" || die 'the other unit was not named' "$(<"$work/said")"
+    says "$former. runs the gateway of coder; it would be stopped" inside gatevisor --home "$home" install --take-over --dry-run
+    inside test ! -e "/etc/systemd/system/$unit"
+    inside systemctl is-active --quiet "$former"
+    inside gatevisor --home "$home" install --take-over >&2
+    ! inside systemctl is-active --quiet "$former" && ! inside systemctl is-enabled --quiet "$former" || die 'the other unit is in use'
+    until_ok 30 "coder's gateway, and no other one" runs_one
+    inside gatevisor --home "$home" uninstall >&2
+}
+runs_one() { [[ $(inside pgrep --full --exact 'sleep 3600' | wc -l) == 1 ]] && ! inside pgrep --full --exact '/usr/bin/sleep 7200'; }
+
+# The package over a program and units that were installed by hand: a line for each, and the
+# package is there as a whole.
+package_over_hand_installed() {
+    inside bash -euc '
+        mkdir -p /package/DEBIAN /package/usr/bin && cp /usr/bin/gatevisor /package/usr/bin/
+        sed "s/@VERSION@/0.0.2/; s/@SIZE@/1/; s/@ARCHITECTURE@/$(dpkg --print-architecture)/" /control >/package/DEBIAN/control
+        install -m 755 /preinst /postinst /package/DEBIAN/
+        dpkg-deb --root-owner-group --build /package /gatevisor.deb >/dev/null
+        cp /usr/bin/gatevisor /usr/local/bin/ && cp /usr/lib/systemd/user/gatevisor.service /etc/systemd/user/'
+    says '^replacing /usr/bin/gatevisor, which was installed by hand$' inside dpkg --install /gatevisor.deb
+    grep -q '^/usr/local/bin/gatevisor was installed by hand and is found before' "$work/said" || die 'a program that comes first was not named'
+    grep -q '^/etc/systemd/user/gatevisor.service was made by hand' "$work/said" || die 'a unit that comes first was not named'
+    inside dpkg --verify gatevisor >&2
+    inside rm /usr/local/bin/gatevisor /etc/systemd/user/gatevisor.service
+    inside dpkg --install /gatevisor.deb >"$work/said" 2>&1
+    ! grep -E 'by hand' "$work/said" || die 'a package over itself was taken for something installed by hand'
+}
+
 part_install() {
     engine || { skip 'gatevisor install, because no Docker engine answers'; return 0; }
     [[ -x target/gatevisor ]] || { skip 'gatevisor install, because target/gatevisor is not built (make build)'; return 0; }
     machine=gatevisor-systemd-$$
     mkdir -p "$work/machine"
-    cp target/gatevisor deploy/debian/postinst "$work/machine/"
+    cp target/gatevisor deploy/debian/{control,preinst,postinst} "$work/machine/"
     cp -R deploy/systemd "$work/machine/systemd"
     cat >"$work/machine/agent.toml" <<'END'
 name = "sleeper"
@@ -192,7 +233,7 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-
 RUN useradd --create-home --uid 1000 alice && install -d /etc/gatevisor
 COPY agent.toml /etc/gatevisor/agent.toml
 COPY gatevisor /usr/bin/gatevisor
-COPY postinst /postinst
+COPY control preinst postinst /
 COPY systemd/ /usr/lib/systemd/
 STOPSIGNAL SIGRTMIN+3
 CMD ["/lib/systemd/systemd"]
@@ -270,6 +311,7 @@ END
     says '"state":"active"' as_alice gatevisor --home "$home" service status --json
     as_alice gatevisor --home "$home" uninstall >&2
     ! as_alice gatevisor --home "$home" service status >&2 || die 'a removed unit is active'
+    takes_over "$home"
     # The units of the package, which nobody writes anything for.
     unit=gatevisor@alice.service
     as_alice gatevisor --home /home/alice/.hermes profile create --create coder >&2
@@ -282,6 +324,7 @@ END
     coder_is_up() { (says 'coder +up ' as_alice gatevisor --home /home/alice/.hermes status); }
     until_ok 30 "a gateway under alice's own manager" coder_is_up
     as_alice systemctl --user disable --now gatevisor.service
+    package_over_hand_installed
     docker rm --force --volumes "$machine" >/dev/null
 }
 

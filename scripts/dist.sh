@@ -126,7 +126,7 @@ part_debs() {
         chmod -R u=rwX,go=rX "$stage"
         sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$(debian "$target")/" \
             -e "s/@SIZE@/$(du -sk --apparent-size "$stage/usr" | cut -f1)/" deploy/debian/control >"$stage/DEBIAN/control"
-        install -m 755 deploy/debian/postinst "$stage/DEBIAN/"
+        install -m 755 deploy/debian/{preinst,postinst} "$stage/DEBIAN/"
         (cd "$stage" && find usr -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
         same_everywhere "$stage"
         dpkg-deb --root-owner-group -Zxz --threads-max=1 --build "$stage" "$out/gatevisor_${version}_$(debian "$target").deb" >&2
