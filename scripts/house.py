@@ -101,6 +101,7 @@ OTHER_LOOKS = {
     "gatevisor/src/container_scandir.rs": "links of root's in /run, which everybody may look at",
     "gatevisor/src/detach.rs": "it writes; a refusal is its error",
     "gatevisor/src/enter.rs": "whether the kernel executes it is the question",
+    "gatevisor/src/host_service/former.rs": "a refusal is its error",
     "gatevisor/src/host_service/mod.rs": "a refusal is its error",
     "gatevisor/src/host_service/systemctl.rs": "a directory of systemd's, which everybody may look at",
     "gatevisor/src/import.rs": "a new home; a refusal is its error",

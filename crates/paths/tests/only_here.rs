@@ -73,7 +73,7 @@ const BY_PATH: [&str; 32] = [
 const ROOTS_OWN: [&str; 4] = ["/proc", "/dev/", "/sys/", "/etc/"];
 
 /// Who goes where a whole path leads all the same, and why that is no danger.
-const LED_ALL_THE_SAME: [(&str, &str); 29] = [
+const LED_ALL_THE_SAME: [(&str, &str); 30] = [
     ("applets/src/contenv.rs", "a directory that is named on the command line, as s6 defines it"),
     ("applets/src/exec_line.rs", "a script that is executed as whoever runs it"),
     ("applets/src/links.rs", "an operator's own directory, named on the command line"),
@@ -86,6 +86,7 @@ const LED_ALL_THE_SAME: [(&str, &str); 29] = [
         "the place of an unprivileged user, and markers of root's in /run and /",
     ),
     ("gatevisor/src/container_scandir.rs", "a link in /run that counts only where it is root's"),
+    ("gatevisor/src/host_service/former.rs", "a directory of systemd's, or as no root in the user's own"),
     ("gatevisor/src/host_service/mod.rs", "a directory of systemd's, or as no root in the user's own"),
     ("gatevisor/src/import.rs", "a new home, where root decides or a user makes what is the user's"),
     ("gatevisor/src/init.rs", "files of /etc, named by a constant"),

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use gatevisor_gateways::profile::{Home, ProfileName};
 
-use super::unit::{HostScope, MARK};
-use super::{MAX_UNIT, systemctl};
+use super::systemctl;
+use super::unit::{HostScope, MARK, MAX_UNIT};
 use crate::exit::CommandError;
 use crate::out;
 
@@ -36,7 +36,7 @@ pub struct UsedUnit {
 /// agent's variable.
 ///
 /// # Errors
-/// Those of reading the directory.
+/// Those of reading the directory and the units in it: one that cannot be read may be one of them.
 pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<FormerUnit>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -50,7 +50,13 @@ pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<For
         if !is_small || !name.ends_with(".service") {
             continue;
         }
-        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+        let text = match fs::read_to_string(entry.path()) {
+            // It was removed meanwhile, or is no text.
+            Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::InvalidData].contains(&error.kind()) => {
+                continue;
+            }
+            text => text?,
+        };
         found.extend(profile(&text, home, variable).map(|profile| FormerUnit { name, profile }));
     }
     found.sort_by(|one, other| one.name.cmp(&other.name));

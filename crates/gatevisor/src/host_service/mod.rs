@@ -34,16 +34,13 @@ use crate::context::other_owner;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out;
 use former::{FormerUnit, UsedUnit};
-use unit::{HostScope, Unit};
+use unit::{HostScope, MAX_UNIT, Unit};
 
 /// Seconds that a gateway's own budget for its end is exceeded by.
 const GRACE_MARGIN: u64 = 10;
 
 /// The shortest grace, in seconds.
 const SHORTEST_GRACE: u64 = 60;
-
-/// Bytes of a unit that are looked at.
-const MAX_UNIT: u64 = 65_536;
 
 /// A home and its unit.
 struct HostUnit {

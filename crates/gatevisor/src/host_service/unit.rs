@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// What the first line of a unit of ours says; no other unit is changed.
 pub const MARK: &str = "# Made by `gatevisor install`; `gatevisor uninstall` removes it.";
 
+/// Bytes of a unit that are looked at.
+pub const MAX_UNIT: u64 = 65_536;
+
 /// Seconds between the end of the supervisor's own grace and systemd's.
 const MARGIN_SECONDS: u64 = 15;
 
