@@ -134,6 +134,14 @@ vm: ## Run the tests of confinement in a virtual machine, for kernels that lack 
 	@scripts/docker.sh start
 	@scripts/vm.sh
 
+.PHONY: test-browser
+test-browser: ## Use the page of gatevisor web in headless Chromium, as a person does; not a part of make test
+	@exec scripts/browser-test.sh
+
+.PHONY: screenshots
+screenshots: ## Make the pictures of the page in docs/pictures anew, with headless Chromium
+	@exec scripts/browser-test.sh pictures
+
 .PHONY: test-kubernetes
 test-kubernetes: ## Run the operator against a real API server, which is built first (once, ten minutes or more); not a part of make test
 	@scripts/kubernetes.sh build >/dev/null

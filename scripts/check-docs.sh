@@ -206,10 +206,14 @@ check_commands() {
     done < <(project_files | grep -E '^docs/(start|guides)/.*[.]md$')
 }
 
-# Checks that docs/README.md links to every page below docs/.
+# Checks that docs/README.md links to every page below docs/, and that a page shows every picture.
 check_map() {
     local page
     while read -r page; do
+        if [[ $page == *.png ]]; then
+            grep -qrF --include='*.md' "pictures/${page##*/})" README.md docs || wrong "no page shows $page"
+            continue
+        fi
         grep -qF "](${page#docs/})" docs/README.md || wrong "docs/README.md does not link to $page"
     done < <(project_files | grep '^docs/.*/')
 }
