@@ -108,11 +108,11 @@ mod tests {
     /// Returns the texts of the lines that a client receives who knows this id, each with its id.
     fn received(known: Option<&str>, lines: &[Line]) -> Vec<(&'static str, String)> {
         let mut reader = LogReader::behind(known.and_then(LogPlace::parse));
-        let mut pass = |(time, text): &Line| {
+        let pass = |(time, text): &Line| {
             let id = reader.pass(&json!({ "time": time, "text": text }).to_string())?;
             Some((*text, id))
         };
-        lines.iter().filter_map(|line| pass(line)).collect()
+        lines.iter().filter_map(pass).collect()
     }
 
     const LINES: [Line; 7] = [

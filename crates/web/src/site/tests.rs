@@ -91,7 +91,9 @@ fn drains_that_take_long_keep_nothing_else_waiting() {
         for (path, body) in [("drain", "{\"cancel\": true}"), ("stop", "")] {
             assert_eq!(timeout(LONG, post(routes.clone(), path, body)).await, Ok(200), "{path}");
         }
-        drains.iter().for_each(|_| end.send(()).unwrap());
+        for _ in &drains {
+            end.send(()).unwrap();
+        }
         for drain in drains {
             assert_eq!(timeout(LONG, drain).await.unwrap().unwrap(), 200);
         }
