@@ -313,9 +313,22 @@ check_help() {
     done
 }
 
-# Checks that README.md shows a table of `make up`.
+# Checks that README.md shows a table of `make up`, and that the process that it then kills is
+# coder's in that table.
 check_table() {
+    local pid
+    pid=$(sed -nE 's/^kill -9 ([0-9]+) .*/\1/p' README.md)
+    [[ $(block README.md table) =~ coder\ +[a-z]+\ +$pid\  ]] ||
+        wrong "README.md kills process $pid, which is not that of coder in its table"
     [[ $(block README.md table) == *coder* ]] || wrong 'README.md has no table of make up between its table marks'
+}
+
+# Checks that no document installs into a directory that may not exist.
+check_install() {
+    local line
+    while IFS= read -r line; do
+        wrong "${line%%:*} installs into ~/.local/bin without -D, which fails where there is none"
+    done < <(grep -E 'install [^|]*~/\.local/bin' README.md docs -r | grep -v 'install -D')
 }
 
 # (`grep -q` would stop reading, and git would die of that.)
@@ -325,6 +338,7 @@ check_arrows
 check_modules
 check_heads
 check_table
+check_install
 check_hosts
 check_links
 check_map

@@ -159,6 +159,16 @@ fn wait_ends_with_0_once_it_is_so() {
 }
 
 #[test]
+fn wait_without_an_option_waits_until_it_is_up_and_its_help_names_all() {
+    let home = sleeping(&["coder"]);
+    home.says("wait coder --timeout 20").ok();
+    let help = home.says("wait --help").ok();
+    for option in ["--up ", "--ready ", "--live ", "--down "] {
+        assert!(help.contains(option), "{help}");
+    }
+}
+
+#[test]
 fn wait_for_ready_takes_until_the_gateway_answers() {
     let mut home = Home::new();
     let port = home.profile("coder");

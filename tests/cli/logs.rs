@@ -156,6 +156,7 @@ fn logs_of_nobody_and_of_a_wrong_number_are_refused() {
     assert_snapshot!(home.says("logs").refused(1), @"gatevisor: error: no gateway has written anything yet");
     home.profile("coder");
     assert_snapshot!(home.redact(&home.says("logs coder").refused(1)), @"gatevisor: error: coder has no log yet; it would be in `HOME/logs/gateways/coder`");
+    assert_snapshot!(home.redact(&home.says("logs nope").refused(1)), @"gatevisor: error: there is no profile `nope` in `HOME/profiles`; `gatevisor profile list` shows those that exist");
     assert_snapshot!(home.says("logs -n some coder").refused(100), @"gatevisor: error: -n takes a number of lines or `all`, not `some`");
 }
 
