@@ -1,7 +1,9 @@
 //! What commands cost: the system calls of a look at all gateways, of those whose number does not
-//! depend on what else runs on the machine; and that no command waits for the end of its watches.
+//! depend on what else runs on the machine; that no command waits for the end of its watches; and
+//! that a link on the way to the home costs the steps up to it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -14,6 +16,9 @@ use crate::support::{WAIT_LIMIT, waiting};
 ///
 /// A change that needs more must have a reason, and change this number.
 const CALLS_A_GATEWAY: usize = 86;
+
+/// The most times that a start goes into the scandir step by step.
+const STEPS_INTO_SCANDIR: usize = 3;
 
 /// Returns how many system calls on files of a home `status --json` makes; `None` where tracing is
 /// not allowed.
@@ -99,5 +104,28 @@ fn a_start_leaves_the_end_of_its_watches_to_a_child() {
     let closing: Vec<&str> = trace.lines().filter(|line| line.contains("close_range(")).collect();
     let is_childs = |line: &&str| line.split_ascii_whitespace().next() != Some(own);
     assert!(!closing.is_empty() && closing.iter().all(is_childs), "{closing:#?}");
+    home.down();
+}
+
+#[test]
+fn behind_a_link_of_roots_the_kernel_goes_the_rest_of_the_way_at_once() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    let (real, link) = (home.beside("real"), home.beside("link"));
+    fs::create_dir(&real).unwrap();
+    symlink(&real, &link).unwrap();
+    home.move_to(link.join("home"));
+    home.up_alone();
+    home.plant("coder");
+    let Some((ran, trace)) = traced(&home, &["gateway", "register", "coder", "--start"]) else {
+        eprintln!("skipped: strace may not trace here");
+        return;
+    };
+    assert!(ran.ok().starts_with("coder: registered, up"));
+    let has_openat2 = trace.lines().any(|line| line.contains("openat2(") && !line.contains("ENOSYS"));
+    let is_step =
+        |line: &&str| line.contains("\"service\", ") && line.contains("O_NOFOLLOW|O_CLOEXEC|O_PATH");
+    let steps: Vec<&str> = trace.lines().filter(is_step).filter(|line| line.contains("openat(")).collect();
+    // Whose a scandir is, only steps tell.
+    assert!(!has_openat2 || steps.len() <= STEPS_INTO_SCANDIR, "{steps:#?}");
     home.down();
 }

@@ -206,11 +206,7 @@ impl Resolver {
         if !self.by_steps {
             match openat2(below, path, flags, mode, STRICTLY) {
                 Ok(fd) => return Ok(fd),
-                // Either a component was refused, and the steps tell which one and whether it is
-                // allowed here. Or there is no such call, or a filter hides it.
-                Err(
-                    Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::ACCESS | Errno::NOSYS | Errno::PERM,
-                ) => {}
+                Err(errno) if is_refused_by_kernel(errno) => {}
                 Err(errno) => return Err(ResolveError::new(path, RefusalReason::Errno(errno))),
             }
         }
@@ -235,7 +231,17 @@ impl Resolver {
 /// A guide that accepts every step.
 struct Unguided;
 
-impl Guide for Unguided {}
+impl Guide for Unguided {
+    fn needs_every_step(&self) -> bool {
+        false
+    }
+}
+
+/// Returns whether openat2 refused a component, so that the steps have to tell which one and whether
+/// it is allowed; or whether there is no such call, or a filter hides it.
+const fn is_refused_by_kernel(errno: Errno) -> bool {
+    matches!(errno, Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::ACCESS | Errno::NOSYS | Errno::PERM)
+}
 
 /// Refuses a path that is not below a directory.
 fn refuse_ways_out(path: &Path) -> Result<(), ResolveError> {

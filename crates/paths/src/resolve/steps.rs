@@ -8,6 +8,10 @@
 //! descriptor. A link is read through the descriptor, and a directory is entered through it, so
 //! nothing is looked up twice by name. Only the last component is opened once more, for its use. It
 //! must then be on the same mount, and not a link.
+//!
+//! The kernel refused the whole path because of a link or a mount. Behind each one that may be
+//! passed, it is asked for the rest, which it resolves without links and without leaving the mount,
+//! or not at all.
 
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, OsString};
@@ -15,10 +19,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat, readlinkat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
-use super::{Links, Mounts, RefusalReason, ResolveError, Resolver, is_operators, without_waiting};
+use super::{
+    Links, Mounts, RefusalReason, ResolveError, Resolver, STRICTLY, is_operators, is_refused_by_kernel,
+    without_waiting,
+};
 use crate::look::{FileInfo, look, pinned};
 
 /// The most links that are followed on one way.
@@ -30,6 +37,12 @@ const THROUGH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOE
 
 /// Is told of each step of a resolution.
 pub trait Guide {
+    /// Returns whether it has to be told of every step, so that the kernel may not take several of
+    /// them at once.
+    fn needs_every_step(&self) -> bool {
+        true
+    }
+
     /// The way leads through this directory.
     fn passes(&mut self, _path: &Path, _directory: &FileInfo) {}
 
@@ -49,6 +62,8 @@ pub struct Steps {
     links: u32,
     /// The user who must own the end of the path, because a link of that user was followed.
     owner: Option<u32>,
+    /// Whether the last step passed what the kernel refuses: a mount or a link.
+    has_passed_refused: bool,
 }
 
 impl Steps {
@@ -70,7 +85,9 @@ impl Steps {
     fn at(from: BorrowedFd<'_>, name: &OsStr, rules: Resolver, path: PathBuf) -> Result<Self, ResolveError> {
         let opened = openat(from, name, THROUGH, Mode::empty());
         match opened.and_then(|at| Ok((look(&at)?, at))) {
-            Ok((here, at)) => Ok(Self { rules, at, here, path, links: 0, owner: None }),
+            Ok((here, at)) => {
+                Ok(Self { rules, at, here, path, links: 0, owner: None, has_passed_refused: false })
+            }
             Err(errno) => Err(ResolveError::new(Path::new(name), RefusalReason::Errno(errno))),
         }
     }
@@ -85,6 +102,10 @@ impl Steps {
     ) -> Result<OwnedFd, ResolveError> {
         let mut left = components(path);
         for _ in 0..MOST_STEPS {
+            let may_be_quick = std::mem::take(&mut self.has_passed_refused) && !guide.needs_every_step();
+            if may_be_quick && let Some(opened) = self.rest_at_once(&left, flags, mode) {
+                return opened;
+            }
             let Some(name) = left.pop_front() else { break };
             let is_last = left.is_empty();
             if is_last && name != ".." {
@@ -104,6 +125,29 @@ impl Steps {
         self.reopen(name, flags, &self.here)
     }
 
+    /// Opens the rest of the way as the kernel alone resolves it; `None` if the kernel refuses that,
+    /// so that the steps tell why, or go on.
+    fn rest_at_once(
+        &self,
+        left: &VecDeque<OsString>,
+        flags: OFlags,
+        mode: Mode,
+    ) -> Option<Result<OwnedFd, ResolveError>> {
+        // If a user's link was followed, the owner of the end has to be looked at.
+        let is_plain = self.owner.is_none() && !left.is_empty() && !left.iter().any(|name| name == "..");
+        if !is_plain || self.rules.by_steps {
+            return None;
+        }
+        let rest: PathBuf = left.iter().collect();
+        match openat2(&self.at, &rest, without_waiting(flags), mode, STRICTLY) {
+            Err(errno) if is_refused_by_kernel(errno) => None,
+            opened => Some(
+                opened
+                    .map_err(|errno| ResolveError::new(&self.path.join(&rest), RefusalReason::Errno(errno))),
+            ),
+        }
+    }
+
     /// Passes one component, and returns the remaining ones.
     fn through(
         &mut self,
@@ -121,6 +165,7 @@ impl Steps {
             return Err(self.refused(name, RefusalReason::NotADirectory));
         }
         self.path.push(name);
+        self.has_passed_refused = !self.here.is_on_mount_of(&seen);
         (self.at, self.here) = (next, seen);
         Ok(left)
     }
@@ -199,6 +244,7 @@ impl Steps {
             self.rules.mounts = Mounts::Operators;
         }
         self.links = self.links.saturating_add(1);
+        self.has_passed_refused = true;
         let target: CString = readlinkat(link, "", Vec::new())
             .map_err(|errno| self.refused(name, RefusalReason::Errno(errno)))?;
         let target = Path::new(OsStr::from_bytes(target.to_bytes()));
