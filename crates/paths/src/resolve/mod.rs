@@ -237,8 +237,8 @@ impl Guide for Unguided {
     }
 }
 
-/// Returns whether openat2 refused a component, so that the steps have to tell which one and whether
-/// it is allowed; or whether there is no such call, or a filter hides it.
+/// Returns whether openat2 refused a component, so that the steps have to tell which one and
+/// whether it is allowed; or whether there is no such call, or a filter hides it.
 const fn is_refused_by_kernel(errno: Errno) -> bool {
     matches!(errno, Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::ACCESS | Errno::NOSYS | Errno::PERM)
 }

@@ -125,8 +125,8 @@ impl Steps {
         self.reopen(name, flags, &self.here)
     }
 
-    /// Opens the rest of the way as the kernel alone resolves it; `None` if the kernel refuses that,
-    /// so that the steps tell why, or go on.
+    /// Opens the rest of the way as the kernel alone resolves it; `None` if the kernel refuses
+    /// that, so that the steps tell why, or go on.
     fn rest_at_once(
         &self,
         left: &VecDeque<OsString>,
