@@ -10,6 +10,7 @@ mod drain;
 #[path = "../support/home.rs"]
 mod home;
 mod matrix;
+mod migrate;
 #[path = "../support/model.rs"]
 mod model;
 #[path = "../support/mod.rs"]
