@@ -102,7 +102,9 @@ fn a_container_ends_once_its_gateways_are_idle_if_down_has_them_drained_and_the_
     start(&container, "coder");
     let plain = container.exec(&["gatevisor", "down"]).fails(1);
     assert!(plain.contains("`gatevisor down --drain` ends it"), "{plain}");
-    let down = container.exec(&["gatevisor", "down", "--drain=1m", "--no-wait"]);
+    let agents = container.exec(&["gatevisor", "down", "--drain=1m", "--no-wait"]).fails(1);
+    assert!(agents.contains("only root may end the supervisor of this container"), "{agents}");
+    let down = container.exec_as(ROOT, &["gatevisor", "down", "--drain=1m", "--no-wait"]);
     assert!(down.err.contains("coder: idle after"), "{down:#?}");
     assert_eq!((down.code, container.ended()), (0, 0), "{down:#?}\n{}", container.said());
     docker(["start", container.name()]).ok();

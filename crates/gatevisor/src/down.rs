@@ -17,7 +17,7 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::scan::ScanCommand;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 use serde_json::json;
 
 use crate::args;
@@ -44,22 +44,27 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
             None => nobody(context),
         };
     }
-    // Hooks that an engine calls before it ends a container can do so in this way.
-    if options.drain.is_none() && container_scandir().as_deref() == Some(scandir.path()) {
-        return Err(CommandError::new(
-            Exit::No,
-            "the supervisor is the first process of this container, and ends with it; stop the container \
-             (`docker stop`; `gatevisor down --drain` ends it once its gateways are idle), or all gateways \
-             (`gatevisor stop --all`)",
-        ));
-    }
-    let _held = drained(context, options)?;
+    let is_container = container_scandir().as_deref() == Some(scandir.path());
     let pid = scandir.holder();
     // The process is opened before the command, so that its end cannot be missed.
     let held =
         pid.and_then(|pid| pidfd_open(rustix::process::Pid::from_raw(pid.get())?, PidfdFlags::empty()).ok());
+    if is_container {
+        in_a_container(options, held.as_ref(), pid)?;
+    }
+    let _drained = drained(context, options)?;
     say_when_interrupted(context, options);
-    scandir.send(&[ScanCommand::Terminate]).map_err(|error| CommandError::of(Exit::System, &error))?;
+    match &held {
+        // Its commands may be the agent's to write, and so it obeys none that would end it.
+        Some(held) if is_container => pidfd_send_signal(held, Signal::TERM).map_err(|errno| {
+            CommandError::new(Exit::System, format!("cannot end the supervisor: {errno}"))
+        })?,
+        _ => {
+            scandir
+                .send(&[ScanCommand::Terminate])
+                .map_err(|error| CommandError::of(Exit::System, &error))?;
+        }
+    }
     if options.no_wait {
         return match context.manager.stopped_supervisor() {
             Some(pid) => tell(context, Some(pid), &interrupt::stopped_words(pid)),
@@ -74,6 +79,32 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     };
     until_ended(context, options, &held)?;
     tell(context, pid, ENDED)
+}
+
+/// Refuses to end a container's supervisor without a drain, or by a user who may not.
+///
+/// What an engine calls before it ends a container may end it so: it is about to end anyway.
+fn in_a_container(
+    options: &args::Down,
+    held: Option<&OwnedFd>,
+    pid: Option<Pid>,
+) -> Result<(), CommandError> {
+    if options.drain.is_none() {
+        return Err(CommandError::new(
+            Exit::No,
+            "the supervisor is the first process of this container, and ends with it; stop the container \
+             (`docker stop`; `gatevisor down --drain` ends it once its gateways are idle), or all gateways \
+             (`gatevisor stop --all`)",
+        ));
+    }
+    let may = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.get())).map(test_kill_process);
+    if held.is_some() && may == Some(Ok(())) {
+        return Ok(());
+    }
+    Err(CommandError::new(
+        Exit::No,
+        "only root may end the supervisor of this container, so no gateway was drained; `docker exec --user root`",
+    ))
 }
 
 /// Has the gateways that are up end what is under way, if that was asked for. They take no new work
