@@ -103,7 +103,8 @@ fn in_a_container(
     }
     Err(CommandError::new(
         Exit::No,
-        "only root may end the supervisor of this container, so no gateway was drained; `docker exec --user root`",
+        "the supervisor of this container is another user's, and obeys only that user and the engine, so no gateway \
+         was drained; `gatevisor gateway drain --all` has them drained while the container is stopped (`docker stop`)",
     ))
 }
 
