@@ -70,14 +70,31 @@ check_arrows() {
         wrong "the arrows between crates in ARCHITECTURE.md are not those of the manifests, which are:
 $real"
     while read -r path; do
-        [[ -e $path ]] || wrong "ARCHITECTURE.md names $path, which does not exist"
+        # A module may be named without its ending.
+        [[ -e $path || -e $path.rs ]] || wrong "ARCHITECTURE.md names $path, which does not exist"
     done < <(
         {
             grep -oE 'crates/[a-z]+/(src|tests)[A-Za-z0-9_/.-]*' ARCHITECTURE.md | sed 's/[.]$//'
             # The drawings name files as `NAME   FILE`, the text as `NAME/FILE`.
             sed -nE "s,.* ($(crates | paste -sd '|')) +([a-z0-9_/]+([.]rs|/)).*,crates/\1/src/\2,p" ARCHITECTURE.md
-            grep -oE '`[a-z]+/[a-z0-9_/]+([.]rs|/)`' ARCHITECTURE.md | sed -nE "s,^\`($(crates | paste -sd '|'))/(src/)?(.*)\`$,crates/\\1/src/\\3,p"
+            grep -oE '`[a-z]+/[a-z0-9_/]+([.]rs|/)?`' ARCHITECTURE.md | sed -nE "s,^\`($(crates | paste -sd '|'))/(src/)?(.*)\`$,crates/\\1/src/\\3,p"
         } | sort -u
+    )
+}
+
+# Checks that the table of entry points in ARCHITECTURE.md has every internal verb, every name that
+# `container_name` knows, and every binary.
+check_entry_points() {
+    local rows name
+    rows=$(sed -n '/^## Entry points/,/^## The crates/{/^|/p}' ARCHITECTURE.md)
+    while read -r name; do
+        grep -qE "^\|[^|]*(gatevisor |/|\`)$name[ \`]" <<<"$rows" ||
+            wrong "the table of entry points in ARCHITECTURE.md lacks $name"
+    done < <(
+        sed -nE 's/^ +name: "(.*)",$/\1/p' crates/gatevisor/src/internal.rs
+        sed -nE 's/^pub const (NAME|BESIDE|COMMAND): &str = "(.*)";$/\2/p' crates/gatevisor/src/{takeover,watch,init}.rs
+        sed -n '/^fn container_name/,/^}/{s/^ *\("[^=]*\)=>.*/\1/p}' crates/gatevisor/src/main.rs | grep -oE '[a-z.-]{2,}'
+        for name in crates/*/src/main.rs; do sed -nE '/^\[package\]/,/^\[/s/^name = "(.*)"/\1/p' "${name%src/main.rs}Cargo.toml"; done
     )
 }
 
@@ -335,6 +352,7 @@ check_install() {
 [[ -n $(project_files | sed -n '/^Makefile$/p') ]] || wrong 'git cannot list the files of this project'
 check_crates
 check_arrows
+check_entry_points
 check_modules
 check_heads
 check_table
