@@ -39,10 +39,13 @@ COMMENT_COLUMNS = 100
 SHOWN = 8
 
 # Words that docs and code used once and that the field calls otherwise; as whole parts of a name.
+# `words`, `turn`, `places`, `file` and `numbers` were used for other things, too, but have ordinary
+# meanings and are not refused.
 RETIRED = (
     "wish wishes wished ears letter letters hear hears heard berth berths nursery desk outlet greet legacy successor "
     "voice witness unfiled doomed strays buried pace shares withhold withheld unsure blind doubt hurry patience verdict "
-    "becoming mend mends trouble troubles blanks settling unending trespass keeping talk"
+    "becoming mend mends trouble troubles blanks settling unending trespass keeping talk "
+    "book captured birth apart"
 ).split()
 
 # The same in comments, messages and documents, where a part of a word is not enough.
@@ -56,6 +59,7 @@ PHRASES = (
     r"\bunsure\b",
     r"\b(loses?|lost) patience\b",
     r"\bears\b",
+    r"\bon (its|their) way\b",
     r"\bdoomed\b",
     r"\bstrays?\b",
     r"\bthe witness\b",

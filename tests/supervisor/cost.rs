@@ -122,7 +122,7 @@ fn a_start_takes_no_more_system_calls_than_it_must() {
 }
 
 #[test]
-fn the_kernel_takes_the_watch_apart_while_the_last_processes_end() {
+fn the_kernel_dismantles_the_watch_while_the_last_processes_end() {
     let mut world = World::started();
     add(&world, &["s".to_owned()]);
     let Some(tracer) = Tracer::of(&world, "end") else {

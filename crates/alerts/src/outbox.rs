@@ -11,7 +11,7 @@ use crate::message::{AlertEvent, AlertMessage, News};
 use crate::subject::AlertSubject;
 
 /// Milliseconds between two messages, so that what happens at once is told at once.
-const APART_MS: u64 = 5_000;
+const PAUSE_MS: u64 = 5_000;
 /// How many messages may follow each other as closely as that.
 const BURST: u64 = 10;
 /// The most news that wait.
@@ -65,7 +65,7 @@ impl Outbox {
             return None;
         }
         self.credit = self.credit.saturating_sub(HOUR_MS);
-        self.not_before_ms = now_ms.saturating_add(APART_MS);
+        self.not_before_ms = now_ms.saturating_add(PAUSE_MS);
         let news = std::mem::take(&mut self.waiting);
         for one in &news {
             match one.what {

@@ -104,7 +104,7 @@ fn three_restarts_in_ten_minutes_are_a_crash_loop_until_there_was_none_for_a_min
 }
 
 #[test]
-fn restarts_that_are_far_apart_are_no_crash_loop() {
+fn rare_restarts_are_no_crash_loop() {
     check(
         "
         0   coder works 0

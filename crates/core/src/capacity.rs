@@ -78,7 +78,7 @@ mod tests {
     use super::{DescriptorBudget, NoRoom, ServiceLimits};
 
     #[test]
-    fn the_limit_of_one_user_and_that_of_all_are_told_apart() {
+    fn the_limit_of_one_user_is_not_the_limit_of_all() {
         let limits = ServiceLimits { of_one_owner: 2, in_all: 4 };
         for (own, all, expected) in [
             (1, 3, None),

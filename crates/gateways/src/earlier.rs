@@ -50,7 +50,7 @@ impl LastScandir {
 
     /// Returns the one that a home notes. In a copy of a home, the note is that of the other home.
     pub fn noted(home: &OpenHome) -> Option<Self> {
-        let mark = file::birth_mark(home, "")?;
+        let mark = file::creation_mark(home, "")?;
         let mut buffer = [0; BYTES];
         let opened = by_path::open_from(home, Path::new(FILE), OFlags::RDONLY | OFlags::NOFOLLOW).ok()?;
         let is_trusted = is_trusted(look(&opened).ok()?.uid);
@@ -80,7 +80,7 @@ impl LastScandir {
     /// # Errors
     /// The note cannot be written.
     pub fn write(&self, home: &OpenHome) -> Result<(), Errno> {
-        let Some(mark) = file::birth_mark(home, "") else { return Ok(()) };
+        let Some(mark) = file::creation_mark(home, "") else { return Ok(()) };
         file::replace(home, FILE, NEW_FILE, &self.note(&mark), MODE)
     }
 

@@ -66,8 +66,8 @@ impl Lineage {
 /// Returns all processes.
 fn all() -> BTreeMap<i32, Lineage> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
-    let policy = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    policy.filter_map(|number| Some((number, Lineage::of(Pid::from_raw(number)?)?))).collect()
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|number| Some((number, Lineage::of(Pid::from_raw(number)?)?))).collect()
 }
 
 /// Returns our children, including dead ones that are not reaped.

@@ -51,24 +51,24 @@ pub fn lasting_identity(parent: impl AsFd, name: impl Arg) -> Result<String, Err
 
 /// Returns what stays the same when a directory is renamed, and is another for every copy of it:
 /// its number and its birth time. Returns `None` if its file system does not know the latter.
-pub fn birth_mark(parent: impl AsFd, name: impl Arg) -> Option<String> {
-    let (inode, seconds, nanoseconds) = birth(parent, name)?;
+pub fn creation_mark(parent: impl AsFd, name: impl Arg) -> Option<String> {
+    let (inode, seconds, nanoseconds) = creation(parent, name)?;
     Some(format!("{inode:x}.{seconds:x}.{nanoseconds:x}"))
 }
 
 /// Returns when a file was made, in seconds since 1970, if its file system knows that.
 pub fn born_s(parent: impl AsFd, name: impl Arg) -> Option<i64> {
-    birth(parent, name).map(|(_, seconds, _)| seconds)
+    creation(parent, name).map(|(_, seconds, _)| seconds)
 }
 
 /// Returns when a file was made, if its file system knows that.
 pub fn born(parent: impl AsFd, name: impl Arg) -> Option<SystemTime> {
-    let (_, seconds, nanoseconds) = birth(parent, name)?;
+    let (_, seconds, nanoseconds) = creation(parent, name)?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(u64::try_from(seconds).ok()?, nanoseconds))
 }
 
 /// Returns a file's number, and when it was made, in seconds and nanoseconds since 1970.
-fn birth(parent: impl AsFd, name: impl Arg) -> Option<(u64, i64, u32)> {
+fn creation(parent: impl AsFd, name: impl Arg) -> Option<(u64, i64, u32)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
     let stat = rustix::fs::statx(parent, name, flags, StatxFlags::INO | StatxFlags::BTIME).ok()?;
     let is_told = stat.stx_mask & StatxFlags::BTIME.bits() != 0 && stat.stx_btime.tv_sec > 0;

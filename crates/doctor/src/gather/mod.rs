@@ -168,7 +168,7 @@ fn left(manager: &ScandirManager) -> Vec<(ProfileName, i32)> {
         .collect()
 }
 
-/// Adds what else may not be looked at: an error may have become "there is none" on its way here.
+/// Adds what else may not be looked at: an error may have become "there is none" before.
 fn add_refused(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) {
     for unseen in manager.refused_looks() {
         let is_known = unread.iter().any(|(path, _)| unseen.path.starts_with(path));

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use gatevisor_paths::by_path;
-use gatevisor_sys::file::birth_mark;
+use gatevisor_sys::file::creation_mark;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -37,7 +37,7 @@ impl ProfilePlace {
     /// Returns what stays the same when the directory is renamed, and is another for a copy. It is
     /// looked up here, because mostly the name says enough.
     pub(super) fn mark(&self) -> Option<String> {
-        by_path::directory(&self.directory).ok().and_then(|it| birth_mark(it, ""))
+        by_path::directory(&self.directory).ok().and_then(|it| creation_mark(it, ""))
     }
 }
 

@@ -158,9 +158,9 @@ pub(super) fn free(definition: &PortDefinition, taken: &[u16]) -> Option<u16> {
     let end = if first < EPHEMERAL { EPHEMERAL - 1 } else { u16::MAX };
     let step = definition.step.max(1);
     // A gateway has the ports up to that of the next one.
-    let is_apart = |port: u16| taken.iter().all(|other| other.abs_diff(port) >= step);
+    let is_far_enough = |port: u16| taken.iter().all(|other| other.abs_diff(port) >= step);
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    (first..=end).step_by(usize::from(step)).skip(1).find(|port| is_apart(*port) && is_free(*port))
+    (first..=end).step_by(usize::from(step)).skip(1).find(|port| is_far_enough(*port) && is_free(*port))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One batch of a stream, on its way from the stage to the file and the console.
+//! One batch of a stream, from the stage to the file and the console.
 //!
 //! *Lives here:* the buffers, which are reused for every batch.
 //! *Does not live here:* the stream of the batch (`stream`).
