@@ -252,10 +252,11 @@ check_exit_codes() {
 }
 
 # Checks that every test that a document names exists: as `SUITE::MODULE::TEST` or `SUITE::MODULE`
-# of a suite in tests/, as `gatevisor-CRATE::MODULE` of a crate, or as `…::MODULE` or
-# `in_a_cell::MODULE`, which is a file of attacks. ARCHITECTURE.md lists every suite.
+# of a suite in tests/, as `gatevisor-CRATE::MODULE` or `gatevisor-CRATE::MODULE::TEST` of a crate, or
+# as `…::MODULE` or `in_a_cell::MODULE`, which is a file of attacks. A name of six words or more that
+# stands alone in backticks is a test's, and lacks its suite. ARCHITECTURE.md lists every suite.
 check_tests() {
-    local document name suite module test suites
+    local document name suite module test suites file files
     suites=$(cd tests && printf '%s\n' */main.rs | sed 's,/main.rs,,')
     for suite in $suites; do
         grep -qE "^ *\|.*\`tests/$suite\`" ARCHITECTURE.md || wrong "the table of tests in ARCHITECTURE.md lacks tests/$suite"
@@ -273,10 +274,16 @@ check_tests() {
         done < <(grep -oE "\`($(paste -sd '|' <<<"$suites"))::[a-z0-9_:]+\`" -- "$document" | tr -d '`' | sort -u)
         while read -r name; do
             IFS=: read -r suite _ module _ test <<<"${name#gatevisor-}"
-            test=crates/$suite/src/$module
-            [[ -e crates/$suite/tests/$module.rs || -e $test.rs || -e $test/mod.rs ]] ||
+            files=()
+            for file in "crates/$suite/tests/$module.rs" "crates/$suite/src/$module.rs" "crates/$suite/src/$module"/{mod,tests}.rs; do
+                [[ ! -e $file ]] || files+=("$file")
+            done
+            ((${#files[@]})) && { [[ -z $test ]] || grep -qE "(fn|mod) $test\b" "${files[@]}"; } ||
                 wrong "$document names the test $name, which does not exist"
         done < <(grep -oE '`gatevisor-[a-z]+::[a-z0-9_:]+`' -- "$document" | tr -d '`' | sort -u)
+        while read -r name; do
+            wrong "$document names the test $name without its suite"
+        done < <(grep -oE '`[a-z0-9]+(_[a-z0-9]+){5,}`' -- "$document")
         while read -r module; do
             [[ -e tests/hostile/attacks/$module.rs ]] || wrong "$document names the attacks $module, which do not exist"
         done < <(grep -oE '`(in_a_cell|(hostile::)?…)::[a-z0-9_]+`' -- "$document" | tr -d '`' | sed 's/.*:://' | sort -u)
