@@ -395,7 +395,8 @@ def types_with_two_meanings(crates):
     types = collections.defaultdict(set)
     for files in crates.values():
         for path, text in files.items():
-            for name in re.findall(r"(?m)^\s*(?:pub(?:\([a-z ]+\))? )?(?:struct|enum|trait|union) (\w+)", text):
+            # A type of a trait (`type Err = …`) is indented, and has the trait's name for it.
+            for name in re.findall(r"(?m)^(?:\s*(?:pub(?:\([a-z ]+\))? )?(?:struct|enum|trait|union)|(?:pub(?:\([a-z ]+\))? )?type) (\w+)", text):
                 types[name].add(name_of(path))
     return [f"{name}: {', '.join(sorted(files))}" for name, files in sorted(types.items()) if len(files) > 1]
 

@@ -47,7 +47,7 @@ fn no_supervisor_is_100_and_no_directory_is_111() {
 }
 
 #[test]
-fn a_rescan_that_leaves_a_slot_alone_is_a_failure_that_names_it() {
+fn a_rescan_that_leaves_a_service_alone_is_a_failure_that_names_it() {
     let root = tempdir().unwrap();
     let fake = Fake::at(root.path().join("scan"), files::SVSCAN_CONTROL);
     for name in ["web", ".hidden"] {
@@ -61,7 +61,7 @@ fn a_rescan_that_leaves_a_slot_alone_is_a_failure_that_names_it() {
     assert_eq!(our_code("s6-svscanctl", &words("-at", &fake.dir)), 0);
 }
 
-fn slot(scandir: &Path, name: &str) -> ServiceDir {
+fn service(scandir: &Path, name: &str) -> ServiceDir {
     let staged = scandir.join(format!(".{name}"));
     fs::create_dir(&staged).unwrap();
     script(&staged.join("run"), "exec sleep 3600");
@@ -70,13 +70,13 @@ fn slot(scandir: &Path, name: &str) -> ServiceDir {
     ServiceDir::new(scandir.join(name))
 }
 
-/// Registers slots one by one and all together. Each must be supervised when the rescan returns.
+/// Registers services one by one and all together. Each must be supervised when the rescan returns.
 fn supervised_on_return(world: &World, start: impl FnOnce(&World) -> Supervisor) {
     let _supervisor = start(world);
     let scandir = world.scandir();
     for round in 0..8 {
         let heap: Vec<ServiceDir> =
-            (0..=round).map(|n| slot(&scandir, &format!("web-{round}-{n}"))).collect();
+            (0..=round).map(|n| service(&scandir, &format!("web-{round}-{n}"))).collect();
         let options = ["-a", "-an", "-h"].into_iter().cycle().nth(round).unwrap();
         let (ran, said) = ours("s6-svscanctl", &words(options, &scandir));
         assert_eq!(ran.code, Some(0), "{said}");
@@ -86,7 +86,7 @@ fn supervised_on_return(world: &World, start: impl FnOnce(&World) -> Supervisor)
             assert_eq!(our_code("s6-svc", &words("-d", dir.path())), 0);
         }
     }
-    // If nothing is new, the tool returns at once. A slot that exists and shall be down is left
+    // If nothing is new, the tool returns at once. A service that exists and shall be down is left
     // unchanged.
     assert_eq!(our_code("s6-svscanctl", &words("-an", &scandir)), 0);
 }
@@ -119,13 +119,13 @@ fn a_skeleton_that_was_made_beforehand_is_waited_for_too() {
 }
 
 #[test]
-fn a_slot_that_is_refused_is_warned_of_and_keeps_nobody_waiting() {
+fn a_service_that_is_refused_is_warned_of_and_keeps_nobody_waiting() {
     let world = World::new();
     let _supervisor = Supervisor::ours(&world);
     let scandir = world.scandir();
-    let open = slot(&scandir, "open");
+    let open = service(&scandir, "open");
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let web = slot(&scandir, "web");
+    let web = service(&scandir, "web");
     let path = open.path().display();
     let warning =
         format!("s6-svscanctl: warning: `{path}` is not supervised: others than its owner may write");
@@ -137,12 +137,12 @@ fn a_slot_that_is_refused_is_warned_of_and_keeps_nobody_waiting() {
         assert!(web.supervised().unwrap());
         assert!(!open.supervised().unwrap());
     }
-    // The tool waits for a slot that was fixed, although its refusal is still published at the
+    // The tool waits for a service that was fixed, although its refusal is still published at the
     // beginning.
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(ours("s6-svscanctl", &words("-a", &scandir)).1, "");
     assert!(open.supervised().unwrap());
-    // The file goes an instant after the slot is supervised.
+    // The file goes an instant after the service is supervised.
     let refused = scandir.join(files::SVSCAN_REFUSED).join("open");
     crate::support::waiting::polled("no refusal", || (!refused.exists()).then_some(()));
 }

@@ -72,12 +72,15 @@ fn verbs_that_only_programs_call_explain_themselves_too_and_do_nothing() {
         "supervise",
         "init",
         "enter",
+        "container-command",
         "service",
         "finish",
         "log",
         "logd",
         "in-group",
         "end-group",
+        "ask-handoff",
+        "end-survivors",
         "takeover",
         "profile-watcher",
         "beside",
@@ -89,6 +92,8 @@ fn verbs_that_only_programs_call_explain_themselves_too_and_do_nothing() {
             assert!(ran.status.success() && ran.stderr.is_empty(), "{verb}: {ran:?}");
             let said = String::from_utf8(ran.stdout).unwrap();
             assert!(said.contains(&format!("Usage: gatevisor {verb}")), "{verb}: {said}");
+            let wide = said.lines().find(|line| line.chars().count() > 100);
+            assert_eq!(wide, None, "{verb}");
         }
     }
     assert_eq!(std::fs::read_dir(&here).unwrap().count(), 0);

@@ -23,8 +23,8 @@ use crate::support::{World, need_root, output, processes, waiting};
 /// A user that no system has.
 const OWNER: u32 = 23_460;
 
-/// Makes a slot of the owner that is down, with as few files as possible.
-fn small_slot(scandir: &Path, name: &str) {
+/// Makes a service of the owner that is down, with as few files as possible.
+fn small_service(scandir: &Path, name: &str) {
     let hidden = scandir.join(format!(".{name}"));
     fs::create_dir(&hidden).unwrap();
     fs::write(hidden.join("down"), "").unwrap();
@@ -47,7 +47,7 @@ fn a_user_has_as_many_services_as_allowed_and_others_have_theirs() {
     world.start();
     let mut neighbour = neighbour(&world);
     for n in 0..30 {
-        small_slot(&world.scandir(), &format!("s{n:02}"));
+        small_service(&world.scandir(), &format!("s{n:02}"));
     }
     world.rescan();
     let count = || (0..30).filter(|n| is_supervised(&world, &format!("s{n:02}"))).count();
@@ -80,7 +80,7 @@ fn all_users_have_as_many_services_as_allowed() {
     world.start();
     let mut neighbour = neighbour(&world);
     for name in ["a", "b", "c"] {
-        small_slot(&world.scandir(), name);
+        small_service(&world.scandir(), name);
         world.rescan();
     }
     let reason =
@@ -90,12 +90,12 @@ fn all_users_have_as_many_services_as_allowed() {
 }
 
 #[test]
-fn twenty_thousand_slots_of_one_user_leave_the_others_untouched() {
+fn twenty_thousand_services_of_one_user_leave_the_others_untouched() {
     need_root();
     let world = World::started();
     let mut neighbour = neighbour(&world);
     for n in 0..20_000 {
-        small_slot(&world.scandir(), &format!("a{n}"));
+        small_service(&world.scandir(), &format!("a{n}"));
         if n % 1000 == 0 {
             world.rescan();
             still_served(&mut neighbour);
@@ -192,7 +192,7 @@ fn a_flood_of_commands_is_rate_limited_and_the_supervisor_sleeps_meanwhile() {
 }
 
 #[test]
-fn a_hundred_thousand_listeners_keep_nobody_waiting_and_are_removed_bit_by_bit() {
+fn a_hundred_thousand_subscribers_keep_nobody_waiting_and_are_removed_bit_by_bit() {
     need_root();
     let world = World::started();
     let mut neighbour = neighbour(&world);
@@ -214,7 +214,7 @@ fn a_hundred_thousand_listeners_keep_nobody_waiting_and_are_removed_bit_by_bit()
 }
 
 #[test]
-fn a_thousand_listeners_receive_an_event_and_the_log_says_that_there_are_more() {
+fn a_thousand_subscribers_receive_an_event_and_the_log_says_that_there_are_more() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let world = World::started();
@@ -223,22 +223,22 @@ fn a_thousand_listeners_receive_an_event_and_the_log_says_that_there_are_more() 
     service.receive("su");
     let event = service.path("event");
     let listen = |n: usize| waiting::fifo(&event.join(format!("ftrig1:@40000000000000250000{n}:living")));
-    let mut listeners: Vec<fs::File> = (1000..1900).map(listen).collect();
+    let mut subscribers: Vec<fs::File> = (1000..1900).map(listen).collect();
     service.send("k");
     // The events come in their order, whenever each is sent.
     service.receive("dDu");
-    for listener in &mut listeners {
+    for subscriber in &mut subscribers {
         let mut received = Vec::new();
         while received.len() < 3 {
-            assert!(waiting::readable(&*listener, crate::support::soon()), "{received:?}");
+            assert!(waiting::readable(&*subscriber, crate::support::soon()), "{received:?}");
             let mut bytes = [0; 8];
-            let count = std::io::Read::read(listener, &mut bytes).unwrap();
+            let count = std::io::Read::read(subscriber, &mut bytes).unwrap();
             received.extend_from_slice(&bytes[..count]);
         }
         assert_eq!(received, b"dDu");
     }
     assert!(!world.said().contains("`event` has"), "{}", world.said());
-    listeners.extend((1900..2200).map(listen));
+    subscribers.extend((1900..2200).map(listen));
     service.send("k");
     world.until_said("web: `event` has more than 1000 subscribers");
     still_served(&mut neighbour);
@@ -250,10 +250,10 @@ fn names_that_change_without_end_keep_nobody_waiting() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let (a, b) = (world.scandir().join("aa"), world.scandir().join("ab"));
-    for slot in [&a, &b] {
-        fs::create_dir(slot).unwrap();
-        fs::write(slot.join("down"), "").unwrap();
-        give(slot, OWNER);
+    for service in [&a, &b] {
+        fs::create_dir(service).unwrap();
+        fs::write(service.join("down"), "").unwrap();
+        give(service, OWNER);
     }
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -223,7 +223,7 @@ fn a_down_file_that_is_a_link_is_not_written_through() {
 }
 
 #[test]
-fn stale_listeners_are_removed_and_other_files_are_left_alone() {
+fn stale_subscribers_are_removed_and_other_files_are_left_alone() {
     const LISTENER: &str = "ftrig1:@4000000000000025000000";
     let world = World::started();
     let precious = world.root().join("precious");
@@ -264,7 +264,7 @@ fn stale_listeners_are_removed_and_other_files_are_left_alone() {
 }
 
 #[test]
-fn a_listener_that_does_not_read_costs_nobody_anything() {
+fn a_subscriber_that_does_not_read_costs_nobody_anything() {
     let world = World::started();
     let mut service = world.service("web").stays().place();
     service.receive("su");
@@ -278,7 +278,7 @@ fn a_listener_that_does_not_read_costs_nobody_anything() {
 }
 
 #[test]
-fn an_event_directory_that_is_a_file_or_missing_costs_only_its_listeners() {
+fn an_event_directory_that_is_a_file_or_missing_costs_only_its_subscribers() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("victim").stays().place();
@@ -322,7 +322,7 @@ fn a_standard_error_that_nobody_reads_does_not_stop_supervision() {
 }
 
 #[test]
-fn ten_thousand_stale_listeners_are_removed_and_the_living_receive_events() {
+fn ten_thousand_stale_subscribers_are_removed_and_the_living_receive_events() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("web").stays().place();
@@ -342,7 +342,7 @@ fn ten_thousand_stale_listeners_are_removed_and_the_living_receive_events() {
 }
 
 #[test]
-fn a_hundred_listeners_that_never_read_cost_nobody_anything() {
+fn a_hundred_subscribers_that_never_read_cost_nobody_anything() {
     let world = World::started();
     let mut neighbour = neighbour(&world);
     let mut service = world.service("web").stays().place();

@@ -11,7 +11,7 @@ use gatevisor_wire::exit::Exit;
 
 use crate::arguments::Arguments;
 use crate::become_program::{become_program, inherited};
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "with-contenv prog...";
 
@@ -28,7 +28,7 @@ const LONGEST: u64 = 128 << 10;
 /// `S6_KEEP_ENV` says so.
 ///
 /// **Source:** `with-contenv` of s6-overlay; <https://skarnet.org/software/s6/s6-envdir.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let arguments = Arguments::parse(words, b"", b"")?;
     arguments.first()?;
     let environment = if keeps(std::env::var_os(KEEP_VARIABLE).as_deref()) {

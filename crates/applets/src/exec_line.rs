@@ -14,7 +14,7 @@ use gatevisor_wire::exit::Exit;
 
 use crate::arguments::Arguments;
 use crate::become_program::{become_program, inherited};
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "execlineb -P [ -c commandline ] script args";
 
@@ -25,7 +25,7 @@ const LONGEST: u64 = 64 << 10;
 /// `-P`.
 ///
 /// **Source:** <https://skarnet.org/software/execline/execlineb.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     // A `#!` line passes its options in one word, so scripts use `-P`.
     let arguments = Arguments::parse(words, b"P", b"c").map_err(|_| only_p())?;
     if !arguments.options.iter().any(|(option, _)| *option == b'P') {

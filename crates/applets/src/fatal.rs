@@ -26,7 +26,7 @@ pub enum Fatal {
 }
 
 /// The exit code, or why there is none.
-pub type Outcome = Result<u8, Fatal>;
+pub type AppletOutcome = Result<u8, Fatal>;
 
 impl Fatal {
     pub(crate) fn new(code: impl Into<u8>, message: impl Into<String>) -> Self {
@@ -68,7 +68,7 @@ fn say(applet: &str, kind: &str, message: &str) {
 
 /// Writes lines of data, each with its line end, to standard output in one piece. It is no error if
 /// the reader has gone.
-pub(crate) fn print(lines: &str) -> Outcome {
+pub(crate) fn print(lines: &str) -> AppletOutcome {
     match stream::print_lines(lines) {
         Ok(()) => Ok(0),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),

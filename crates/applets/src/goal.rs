@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use gatevisor_client::{Condition, Quantifier, ServiceDir, WaitError, WaitedTogether, Waiter, wait_together};
 use gatevisor_wire::exit::Exit;
 
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 /// A goal to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub(crate) fn wait(
     goal: WaitGoal,
     quantifier: Quantifier,
     deadline: Option<Instant>,
-) -> Outcome {
+) -> AppletOutcome {
     let conditions = [goal.again.then_some(Condition::Finished), Some(goal.cond)];
     for cond in conditions.into_iter().flatten() {
         let path =

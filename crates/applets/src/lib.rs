@@ -38,7 +38,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 pub use contenv::read as container_environment;
-pub use fatal::{Fatal, Outcome};
+pub use fatal::{AppletOutcome, Fatal};
 
 /// One of s6's tools, as this program implements it.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ pub struct Applet {
 /// What carries out an applet.
 #[derive(Debug, Clone, Copy)]
 enum Implementation {
-    Here(fn(&[OsString]) -> Outcome),
+    Here(fn(&[OsString]) -> AppletOutcome),
     /// The binary, because only it knows the supervisor.
     Supervisor,
 }
@@ -64,7 +64,7 @@ const fn applet(
     name: &'static str,
     summary: &'static str,
     usage: &'static str,
-    run: fn(&[OsString]) -> Outcome,
+    run: fn(&[OsString]) -> AppletOutcome,
 ) -> Applet {
     Applet { name, summary, usage, run: Implementation::Here(run) }
 }

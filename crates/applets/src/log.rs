@@ -9,7 +9,7 @@ use gatevisor_logd::script::{self, S6LogOptions};
 use gatevisor_wire::exit::Exit;
 
 use crate::arguments::{Arguments, number};
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str =
     "s6-log [ -d notif ] [ -q | -v ] [ -b ] [ -p ] [ -l linelimit ] [ -- ] logging_script";
@@ -22,7 +22,7 @@ const LEAST_LINE_LIMIT: usize = 48;
 /// Runs until standard input ends or a signal stops it.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-log.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let split = split_if_interpreter(words);
     let arguments = Arguments::parse(split.as_deref().unwrap_or(words), b"qvbp", b"ld")?;
     let mut options = S6LogOptions { block: false, protect: false, verbosity: 1, line_limit: LINE_LIMIT };

@@ -8,7 +8,7 @@ use gatevisor_wire::exit::Exit;
 
 use crate::arguments::{Arguments, number};
 use crate::become_program::{become_program, inherited};
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "s6-setuidgid username prog...";
 
@@ -20,7 +20,7 @@ const HANDED_ON: [&str; 3] = ["UID", "GID", "GIDLIST"];
 /// The account is a name, or `UID:GID` in numbers. Only `/etc/passwd` and `/etc/group` are read.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-setuidgid.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let arguments = Arguments::parse(words, b"", b"")?;
     let [account, program @ ..] = arguments.operands else { return Err(Fatal::Usage) };
     if program.is_empty() {

@@ -10,14 +10,14 @@ use gatevisor_sys::clock::remaining;
 use gatevisor_wire::exit::Exit;
 
 use crate::arguments::{Arguments, number};
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "s6-sleep [ -m ] duration";
 
 /// Waits this many seconds, or milliseconds with `-m`.
 ///
 /// **Source:** <https://skarnet.org/software/s6-portable-utils/s6-sleep.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let arguments = Arguments::parse(words, b"m", b"")?;
     let amount = u64::from(number(Some(arguments.first()?))?);
     let duration = if arguments.options.is_empty() {

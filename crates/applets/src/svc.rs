@@ -13,7 +13,7 @@ use crate::arguments::{Arguments, number};
 use crate::fatal::warn;
 use crate::goal::{self, WaitGoal};
 use crate::requested::SentRequest;
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "s6-svc [ -wu | -wU | -wd | -wD | -wr | -wR ] [ -T timeout ] \
                                 [ -s signal | -abqhkti12pcy ] [ -roduDUxOQlPCK ] servicedir";
@@ -27,7 +27,7 @@ const RECORDED_WITHIN: Duration = Duration::from_secs(4);
 /// Sends the commands, and waits for their effect or until they are recorded.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svc.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let flags = Control::ALL.map(Control::byte);
     let arguments = Arguments::parse(words, &flags, b"sTw")?;
     let mut commands = Vec::new();
@@ -95,7 +95,7 @@ fn possible(dir: &ServiceDir, goal: WaitGoal) -> WaitGoal {
 
 /// Sends the commands, and returns when a request among them is recorded, so that every later look
 /// shows it.
-fn send(dir: &ServiceDir, commands: &[Control]) -> Outcome {
+fn send(dir: &ServiceDir, commands: &[Control]) -> AppletOutcome {
     let within = Instant::now().checked_add(RECORDED_WITHIN);
     if SentRequest::send(dir, commands).map_err(|error| not_sent(&error))?.shown(dir, within) {
         return Ok(0);
@@ -117,7 +117,7 @@ fn not_sent(error: &SendError) -> Fatal {
 }
 
 /// Sends the commands, and waits for the goal.
-fn act(dir: &ServiceDir, commands: &[Control], goal: WaitGoal, deadline: Option<Instant>) -> Outcome {
+fn act(dir: &ServiceDir, commands: &[Control], goal: WaitGoal, deadline: Option<Instant>) -> AppletOutcome {
     let dirs = std::slice::from_ref(dir);
     let mut waiters = goal::subscribe(dirs)?;
     // A failure before the commands is not their result.

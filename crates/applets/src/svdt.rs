@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::arguments::{Arguments, number};
 use crate::fatal::print;
 use crate::svstat::signal_name;
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "s6-svdt [ -S | -s ] [ -n maxentries ] servicedir";
 
@@ -22,7 +22,7 @@ pub(crate) const USAGE: &str = "s6-svdt [ -S | -s ] [ -n maxentries ] servicedir
 /// number.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svdt.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let arguments = Arguments::parse(words, b"Ss", b"n")?;
     let mut numbers = false;
     let mut most = tally::MAX;

@@ -7,7 +7,7 @@ use gatevisor_wire::exit::Exit;
 use gatevisor_wire::files;
 use rustix::fs::{Mode, OFlags};
 
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "s6-svdt-clear servicedir";
 
@@ -17,7 +17,7 @@ const TALLY: &str = "death_tally";
 /// Replaces the death tally by an empty one. There are no options, as under s6.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svdt-clear.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let dir = ServiceDir::new(words.first().ok_or(Fatal::Usage)?);
     let file = dir.path().join(files::DEATH_TALLY);
     let wrong = |errno: rustix::io::Errno| {

@@ -8,14 +8,14 @@ use gatevisor_wire::exit::Exit;
 use gatevisor_wire::files;
 use rustix::fs::{FileType, OFlags};
 
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "s6-svok servicedir";
 
 /// Prints nothing; the exit code is the answer. There are no options, as under s6.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svok.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let dir = ServiceDir::new(words.first().ok_or(Fatal::Usage)?);
     match dir.supervised() {
         Ok(supervised) => Ok(if supervised { Exit::Done } else { Exit::No }.code()),

@@ -9,7 +9,7 @@ use gatevisor_wire::scan::ScanCommand;
 
 use crate::arguments::Arguments;
 use crate::fatal::warn;
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "s6-svscanctl [ -zabhitqnN ] svscandir";
 
@@ -22,7 +22,7 @@ const SUPERVISED_WITHIN: Duration = Duration::from_secs(4);
 /// supervised or refused.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svscanctl.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let arguments = Arguments::parse(words, &ScanCommand::ALL.map(ScanCommand::byte), b"")?;
     let options = arguments.options.iter().map(|(option, _)| *option);
     let commands: Vec<ScanCommand> = options.filter_map(ScanCommand::from_byte).collect();

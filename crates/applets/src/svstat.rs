@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::arguments::Arguments;
 use crate::fatal::print;
 use crate::svok::unknown;
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str = "s6-svstat [ -uwNrpgest | -o up,wantedup,normallyup,ready,paused,pid,pgid,exitcode,\
                                 signal,signum,updownsince,readysince,updownfor,readyfor ] [ -n ] servicedir";
@@ -63,7 +63,7 @@ const FIELDS: [(Field, &str, Option<u8>); 14] = [
 /// Prints one line: the state in words, or the requested fields.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svstat.html>, in the form of s6 2.11.
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let flags: Vec<u8> = FIELDS.iter().filter_map(|(_, _, option)| *option).chain([b'n']).collect();
     let arguments = Arguments::parse(words, &flags, b"o")?;
     let mut numbers = false;

@@ -6,7 +6,7 @@ use gatevisor_client::{Quantifier, ServiceDir, room_for};
 
 use crate::arguments::{Arguments, number};
 use crate::goal::{self, WaitGoal};
-use crate::{Fatal, Outcome};
+use crate::{AppletOutcome, Fatal};
 
 pub(crate) const USAGE: &str =
     "s6-svwait [ -U | -u | -d | -D | -r | -R ] [ -a | -o ] [ -t timeout ] servicedir...";
@@ -14,7 +14,7 @@ pub(crate) const USAGE: &str =
 /// Waits until all services, or any with `-o`, are in the requested state; `-u` is the default.
 ///
 /// **Source:** <https://skarnet.org/software/s6/s6-svwait.html>
-pub(crate) fn run(words: &[OsString]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> AppletOutcome {
     let arguments = Arguments::parse(words, b"UudDrRao", b"t")?;
     let mut goal = WaitGoal::UP;
     let mut quantifier = Quantifier::All;

@@ -10,7 +10,7 @@ mod tracked;
 
 use crate::engine::SharedNews;
 use crate::{ServiceDir, descriptors, engine, status_changes::StatusChanges};
-use condition::Outcome;
+use condition::WaitResult;
 pub use condition::{Condition, WaitError, Waited};
 use gatevisor_wire::control::Control;
 use std::time::Instant;
@@ -38,7 +38,7 @@ pub fn act(
     deadline: Option<Instant>,
 ) -> Result<Waited, WaitError> {
     let mut outcome = Ok(Waited::TimedOut);
-    let mut done = |_: usize, result: Outcome| outcome = result;
+    let mut done = |_: usize, result: WaitResult| outcome = result;
     act_on(std::slice::from_ref(dir), commands, cond, deadline, Beside::default(), &mut done);
     outcome
 }
@@ -78,7 +78,7 @@ pub fn act_all_beside(
     beside: Beside<'_>,
     on_progress: &mut dyn FnMut(usize, Waited),
 ) -> Vec<Result<Waited, WaitError>> {
-    let mut outcomes: Vec<Outcome> = dirs.iter().map(|_| Ok(Waited::TimedOut)).collect();
+    let mut outcomes: Vec<WaitResult> = dirs.iter().map(|_| Ok(Waited::TimedOut)).collect();
     act_on(dirs, commands, cond, deadline, beside, &mut |index, outcome| {
         if let Ok(waited) = outcome {
             on_progress(index, waited);
@@ -157,7 +157,7 @@ impl Waiter {
         self.run(Goal::Released, deadline)
     }
 
-    fn run(&mut self, goal: Goal, deadline: Option<Instant>) -> Outcome {
+    fn run(&mut self, goal: Goal, deadline: Option<Instant>) -> WaitResult {
         let one = TrackedGoal::new(&mut self.tracked, goal);
         engine::wait_one(one, deadline).unwrap_or(Ok(Waited::TimedOut))
     }
@@ -170,7 +170,7 @@ fn act_on(
     cond: Condition,
     deadline: Option<Instant>,
     beside: Beside<'_>,
-    done: &mut dyn FnMut(usize, Outcome),
+    done: &mut dyn FnMut(usize, WaitResult),
 ) {
     // Only a request to be down can be obeyed without an event.
     let changes = if wants_down(commands) && !cond.wants_up() {
@@ -215,7 +215,7 @@ fn wants_down(commands: &[Control]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::condition::Known;
+    use super::condition::KnownState;
     use super::{Condition, wants_down};
     use gatevisor_wire::{
         Pid, control::Control, event::ServiceEvent, status::Status, tai::Tai64n, wait::WaitStatus,
@@ -242,13 +242,13 @@ mod tests {
             (ServiceEvent::Finished, status(0, false, true), [false, false, true, true]),
         ] {
             assert_eq!(Condition::ALL.map(|cond| cond.holds(&status)), expected, "{event:?}");
-            let known = Known::after(event).unwrap();
+            let known = KnownState::after(event).unwrap();
             assert_eq!(Condition::ALL.map(|cond| cond.is_met(known)), expected, "{event:?}");
         }
         for event in
             [ServiceEvent::SupervisionStarted, ServiceEvent::SupervisionEnded, ServiceEvent::PermanentFailure]
         {
-            assert!(Known::after(event).is_none());
+            assert!(KnownState::after(event).is_none());
         }
     }
 

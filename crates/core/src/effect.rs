@@ -51,7 +51,7 @@ pub enum ServiceEffect {
     PublishStatus(Status),
     /// Replace `supervise/policy`.
     PublishPolicy(PublishedPolicy),
-    /// Send the events to the listeners of `event/`.
+    /// Send the events to the subscribers in `event/`.
     Broadcast(&'static [ServiceEvent]),
     /// Make the `down` file.
     CreateDownFile,

@@ -24,14 +24,16 @@ const COMMANDS: [InternalCommand; 16] = [
     InternalCommand {
         name: "supervise",
         usage: supervise::USAGE,
-        about: "Supervise every service of SCANDIR, and nothing else. `gatevisor up` and `gatevisor init` become this.
+        about: "Supervise every service of SCANDIR, and nothing else. `gatevisor up` and `gatevisor init` become
+this.
 
   --grace-ms N               kill what has not stopped this long after the request to stop (30000)
   --max-services-of-user N   refuse further services of a user who has N (2000)
   --max-services N           refuse further services when N are supervised (10000)
   --s6-timing                restart as s6-supervise does, once a second
   --notify-fd N              write a line to file N once it supervises
-  --beside-fd N              keep this program running beside it, called with the words that file N holds
+  --beside-fd N              keep this program running beside it, called with the words that file N
+                             holds
   --comm NAME                have the process called NAME
   --command-fd N             start the command that file N holds, and end with it
   --stop-first PREFIX        stop services whose names begin so before the command",
@@ -40,14 +42,15 @@ const COMMANDS: [InternalCommand; 16] = [
     InternalCommand {
         name: "init",
         usage: "gatevisor init [--] [COMMAND [ARGUMENT…]]",
-        about: "Boot a container and run its command; the entry point of an image, also called `/init`. Called by that name every
-argument is the command's. docs/guides/hermes.md lists the variables that it reads.",
+        about: "Boot a container and run its command; the entry point of an image, also called `/init`. Called by
+that name every argument is the command's. docs/guides/hermes.md lists the variables that it reads.",
         run: |words| crate::out::ended(init::run(words)),
     },
     InternalCommand {
         name: "enter",
         usage: "gatevisor enter [--] [COMMAND [ARGUMENT…]]",
-        about: "Become a command as the agent's user, in the agent's environment. `gatevisor init` starts a container's command with it.",
+        about: "Become a command as the agent's user, in the agent's environment. `gatevisor init` starts a
+container's command with it.",
         run: |words| crate::out::ended(enter::run(after_dashes(words), TerminalOwner::Callers)),
     },
     InternalCommand {
@@ -59,8 +62,8 @@ argument is the command's. docs/guides/hermes.md lists the variables that it rea
     InternalCommand {
         name: "service",
         usage: "gatevisor service FILE [NAME]",
-        about: "Become the command that FILE describes; the interpreter of `run` in a slot (`#!/usr/local/bin/gatevisor service`).
-docs/reference/slot.md says what FILE may hold.",
+        about: "Become the command that FILE describes; the interpreter of `run` in a slot
+(`#!/usr/local/bin/gatevisor service`). docs/reference/slot.md says what FILE may hold.",
         run: |words| gatevisor_slot::run_service(words.iter().cloned(), live::start_seen),
     },
     InternalCommand {
@@ -72,7 +75,8 @@ docs/reference/slot.md says what FILE may hold.",
     InternalCommand {
         name: "log",
         usage: "gatevisor log FILE [NAME]",
-        about: "Write standard input to the log that FILE describes; the interpreter of `log/run` in a slot under s6.",
+        about: "Write standard input to the log that FILE describes; the interpreter of `log/run` in a slot under
+s6.",
         run: |words| gatevisor_logd::daemon::standalone::run(words.iter().cloned()),
     },
     InternalCommand {
@@ -90,25 +94,29 @@ docs/reference/slot.md says what FILE may hold.",
     InternalCommand {
         name: "end-group",
         usage: "gatevisor end-group GROUP",
-        about: "End what is left in a service's control group, and remove the group. Only the supervisor calls this.",
+        about: "End what is left in a service's control group, and remove the group. Only the supervisor calls
+this.",
         run: |words| gatevisor_slot::end_group(words.iter().cloned()),
     },
     InternalCommand {
         name: "ask-handoff",
         usage: "gatevisor ask-handoff NAME PID CODE",
-        about: "Ask whether a service that has ended wants to be started again. Only the supervisor calls this, in the service directory.",
+        about: "Ask whether a service that has ended wants to be started again. Only the supervisor calls this, in
+the service directory.",
         run: |words| gatevisor_slot::run_ask_handoff(words.iter().cloned()),
     },
     InternalCommand {
         name: "end-survivors",
         usage: "gatevisor end-survivors SCANDIR NAME orphan|reader|survivors PID SINCE GRACE [GROUP]",
-        about: "End what an earlier life of a service has left behind. Only the supervisor calls this, in the service directory.",
+        about: "End what an earlier life of a service has left behind. Only the supervisor calls this, in the
+service directory.",
         run: |words| gatevisor_slot::run_end_survivors(words.iter().cloned()),
     },
     InternalCommand {
         name: takeover::NAME,
         usage: "gatevisor takeover",
-        about: "Wait until the container that runs the gateways of this home is gone, and start them here; a service of a container.",
+        about: "Wait until the container that runs the gateways of this home is gone, and start them here; a
+service of a container.",
         run: |_| crate::out::ended(Err(takeover::run(takeover::Began::Elsewhere))),
     },
     InternalCommand {
@@ -120,7 +128,8 @@ docs/reference/slot.md says what FILE may hold.",
     InternalCommand {
         name: watch::BESIDE,
         usage: "gatevisor beside SUPERVISOR HOME SCANDIR [AGENT]",
-        about: "Watch the profiles and the gateways of a home as long as its supervisor runs. `gatevisor up` has the supervisor keep this running.",
+        about: "Watch the profiles and the gateways of a home as long as its supervisor runs. `gatevisor up` has
+the supervisor keep this running.",
         run: |words| crate::out::ended(watch::run(words)),
     },
     InternalCommand {
@@ -160,7 +169,7 @@ fn help(verb: &InternalCommand) -> ExitCode {
 }
 
 fn print_help(verb: &InternalCommand) -> Outcome {
-    for line in verb.about.lines().chain(["", &format!("Usage: {}", verb.usage)]) {
+    for line in format!("{}\n\nUsage: {}", verb.about, verb.usage).lines() {
         out::line(line)?;
     }
     DONE

@@ -32,12 +32,15 @@ const OUTLIVED_WITHIN: Duration = Duration::from_secs(5);
 const NEVER_MS: u64 = u32::MAX as u64;
 
 /// What a wrong call is answered with.
-pub const USAGE: &str = "gatevisor supervise [--grace-ms N] [--max-services-of-user N] [--max-services N] [--s6-timing] [--label-output] [--notify-fd N] [--beside-fd N] [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
+pub const USAGE: &str = "gatevisor supervise [--grace-ms N] [--max-services-of-user N]
+       [--max-services N] [--s6-timing] [--label-output] [--notify-fd N] [--beside-fd N]
+       [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
 
 /// Runs the supervisor on the scandir named by `arguments`.
 pub fn main(arguments: &[OsString]) -> ExitCode {
     let Some((config, notify)) = parse(arguments) else {
-        out::say(format_args!("usage: {USAGE}"));
+        let usage: Vec<&str> = USAGE.split_whitespace().collect();
+        out::say(format_args!("usage: {}", usage.join(" ")));
         return Exit::Usage.into();
     };
     ScanDir::new(&config.scandir).outlive(outlived_by());

@@ -63,7 +63,7 @@ enum Attempt {
 }
 
 /// Tells who owns sockets.
-type Judge<'a> = dyn FnMut(&[Socket]) -> Whose + 'a;
+type SocketJudge<'a> = dyn FnMut(&[Socket]) -> Whose + 'a;
 
 impl ReadinessProbe {
     /// Probes until the service answers 200 to 299 on the URL, and then writes a newline to
@@ -77,7 +77,7 @@ impl ReadinessProbe {
         &self,
         service: impl AsFd,
         notify: impl AsFd,
-        judge: &mut Judge<'_>,
+        judge: &mut SocketJudge<'_>,
         tell: &mut dyn FnMut(String),
     ) -> bool {
         let service = service.as_fd();
@@ -122,7 +122,7 @@ impl ReadinessProbe {
 }
 
 /// Returns why an answer of these listeners would not count; `None` if it would.
-fn uncounted(address: SocketAddr, sockets: &[Socket], judge: &mut Judge<'_>) -> Option<String> {
+fn uncounted(address: SocketAddr, sockets: &[Socket], judge: &mut SocketJudge<'_>) -> Option<String> {
     let port = address.port();
     match judge(sockets) {
         Whose::Own => None,
@@ -144,7 +144,7 @@ fn not_its_own(
     socket: &OwnedFd,
     address: SocketAddr,
     before: &[Socket],
-    judge: &mut Judge<'_>,
+    judge: &mut SocketJudge<'_>,
 ) -> Option<String> {
     let ours = getsockname(socket).ok().and_then(|name| SocketAddr::try_from(name).ok());
     let sockets = Sockets::now().unwrap_or_default();
@@ -161,7 +161,7 @@ fn attempt(
     request: &[u8],
     service: BorrowedFd<'_>,
     limit: u64,
-    judge: &mut Judge<'_>,
+    judge: &mut SocketJudge<'_>,
 ) -> Result<Attempt, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

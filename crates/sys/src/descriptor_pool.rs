@@ -21,7 +21,7 @@ use crate::raw::{self, EXTRAS, Stack};
 
 /// The most descriptors that one start needs: directory, the three standard ones, the extra ones,
 /// the report.
-const SLOTS: usize = 5 + EXTRAS;
+const CELLS: usize = 5 + EXTRAS;
 
 /// Stacks that are kept for the next start.
 const KEPT_STACKS: usize = 8;
@@ -32,11 +32,11 @@ pub struct DescriptorPool(Rc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
-    /// The open file behind every unused slot, which keeps the slot's number reserved.
+    /// The open file behind every unused cell, which keeps the cell's number reserved.
     null: OwnedFd,
-    /// The number of the descriptor that an unused slot duplicates.
+    /// The number of the descriptor that an unused cell duplicates.
     model: RawFd,
-    free: RefCell<Vec<[OwnedFd; SLOTS]>>,
+    free: RefCell<Vec<[OwnedFd; CELLS]>>,
     /// Stacks that no child uses any more.
     stacks: RefCell<Vec<Stack>>,
 }
@@ -55,9 +55,9 @@ impl DescriptorPool {
         let kept = another()?;
         let mut free = Vec::with_capacity(count);
         for _ in 0..count {
-            let slots: Vec<OwnedFd> = (0..SLOTS).map(|_| another()).collect::<Result<_, _>>()?;
-            // Exactly `SLOTS` descriptors were made, so the conversion succeeds.
-            free.extend(<[OwnedFd; SLOTS]>::try_from(slots));
+            let cells: Vec<OwnedFd> = (0..CELLS).map(|_| another()).collect::<Result<_, _>>()?;
+            // Exactly `CELLS` descriptors were made, so the conversion succeeds.
+            free.extend(<[OwnedFd; CELLS]>::try_from(cells));
         }
         // `take` pops from the end, so the lowest range comes last.
         free.reverse();
@@ -73,11 +73,11 @@ impl DescriptorPool {
 
     /// Returns a free range, if there is one.
     pub(crate) fn take(&self) -> Option<PooledDescriptors> {
-        let slots = self.0.free.borrow_mut().pop()?;
+        let cells = self.0.free.borrow_mut().pop()?;
         Some(PooledDescriptors {
-            slots: Some(slots),
+            cells: Some(cells),
             used: 0,
-            changed: [false; SLOTS],
+            changed: [false; CELLS],
             pool: Rc::clone(&self.0),
         })
     }
@@ -108,10 +108,10 @@ impl DescriptorPool {
 /// A range in use. Dropping it frees the range.
 #[derive(Debug)]
 pub(crate) struct PooledDescriptors {
-    slots: Option<[OwnedFd; SLOTS]>,
+    cells: Option<[OwnedFd; CELLS]>,
     used: usize,
-    /// Which slots hold something other than the placeholder.
-    changed: [bool; SLOTS],
+    /// Which cells hold something other than the placeholder.
+    changed: [bool; CELLS],
     pool: Rc<Pool>,
 }
 
@@ -119,33 +119,33 @@ impl PooledDescriptors {
     /// Returns the lowest and the highest number of the descriptors that the child needs besides
     /// the standard ones.
     pub(crate) fn bounds(&self) -> (RawFd, RawFd) {
-        let numbers = || self.slots.iter().flatten().map(AsRawFd::as_raw_fd);
+        let numbers = || self.cells.iter().flatten().map(AsRawFd::as_raw_fd);
         (numbers().min().unwrap_or_default(), numbers().max().unwrap_or_default())
     }
 
     /// Duplicates `fd` to a number within the bounds.
     pub(crate) fn hold(&mut self, fd: BorrowedFd<'_>) -> Result<RawFd, Errno> {
-        let slot = self.slots.as_mut().and_then(|slots| slots.get_mut(self.used)).ok_or(Errno::MFILE)?;
-        // Most children read from the very file that a free slot holds anyway.
+        let cell = self.cells.as_mut().and_then(|cells| cells.get_mut(self.used)).ok_or(Errno::MFILE)?;
+        // Most children read from the very file that a free cell holds anyway.
         if fd.as_raw_fd() != self.pool.model {
-            dup3(fd, slot, DupFlags::CLOEXEC)?;
+            dup3(fd, cell, DupFlags::CLOEXEC)?;
             if let Some(changed) = self.changed.get_mut(self.used) {
                 *changed = true;
             }
         }
         self.used = self.used.saturating_add(1);
-        Ok(slot.as_raw_fd())
+        Ok(cell.as_raw_fd())
     }
 }
 
 impl Drop for PooledDescriptors {
     fn drop(&mut self) {
-        let Some(mut slots) = self.slots.take() else { return };
-        for (slot, _) in slots.iter_mut().zip(self.changed).filter(|(_, changed)| *changed) {
+        let Some(mut cells) = self.cells.take() else { return };
+        for (cell, _) in cells.iter_mut().zip(self.changed).filter(|(_, changed)| *changed) {
             // This cannot fail: the descriptor is valid and the number is ours.
-            let _ = dup3(&self.pool.null, slot, DupFlags::CLOEXEC);
+            let _ = dup3(&self.pool.null, cell, DupFlags::CLOEXEC);
         }
-        self.pool.free.borrow_mut().push(slots);
+        self.pool.free.borrow_mut().push(cells);
     }
 }
 
@@ -167,7 +167,7 @@ mod tests {
         let mut pooled = pool.take().unwrap();
         assert!(pool.take().is_none());
         let (lowest, highest) = pooled.bounds();
-        for _ in 0..SLOTS {
+        for _ in 0..CELLS {
             assert!((lowest..=highest).contains(&pooled.hold(writer.as_fd()).unwrap()));
         }
         assert_eq!(pooled.hold(writer.as_fd()), Err(Errno::MFILE));

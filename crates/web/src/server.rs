@@ -83,7 +83,7 @@ struct Limits {
 }
 
 #[derive(Clone)]
-struct Shared {
+struct MetricsState {
     access: Access,
     metrics: Responder,
     /// Held while an answer is being found, so that many who ask at once cost no more than one.
@@ -107,7 +107,7 @@ pub fn serve(
     let bound = listener.local_addr().map_err(failed)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Serve)?;
-    let shared = Shared { access, metrics, turn: Arc::default() };
+    let shared = MetricsState { access, metrics, turn: Arc::default() };
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(ServeError::Serve)?;
         on_listening(bound);
@@ -115,7 +115,7 @@ pub fn serve(
     })
 }
 
-fn routes(shared: Shared) -> Router {
+fn routes(shared: MetricsState) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(shared.clone(), refuse_strangers))
@@ -151,7 +151,7 @@ async fn attend(stream: TcpStream, routes: Router, limits: Limits) {
     }
 }
 
-async fn refuse_strangers(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+async fn refuse_strangers(State(shared): State<MetricsState>, request: Request, next: Next) -> Response {
     match shared.access.refusal(request.headers()) {
         None => next.run(request).await,
         Some((code, why)) => {
@@ -164,7 +164,7 @@ async fn refuse_strangers(State(shared): State<Shared>, request: Request, next: 
     }
 }
 
-async fn metrics(State(shared): State<Shared>, request: Request) -> Response {
+async fn metrics(State(shared): State<MetricsState>, request: Request) -> Response {
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let question = MetricsRequest { accept: accept.to_owned() };
     let turn = Arc::clone(&shared.turn).lock_owned().await;
@@ -198,9 +198,9 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
 
-    fn shared(metrics: Responder) -> Shared {
+    fn shared(metrics: Responder) -> MetricsState {
         let access = Access::new("127.0.0.1:1".parse().unwrap(), None).unwrap();
-        Shared { access, metrics, turn: Arc::default() }
+        MetricsState { access, metrics, turn: Arc::default() }
     }
 
     #[test]

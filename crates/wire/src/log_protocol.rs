@@ -12,7 +12,7 @@
 //! | `V` | supervisor | reply into this pipe (first descriptor) |
 //! | `A` id name | supervisor | read the pipe (first descriptor) of this service (its directory is the second; a third is the pipe of its standard error) |
 //! | `U` id name | supervisor | read the pipe of what this service prints beside any log: it is only shown, labelled |
-//! | `R` id | supervisor | the slot is gone: drain the pipe, close it, reply `R` id |
+//! | `R` id | supervisor | the service is gone: drain the pipe, close it, reply `R` id |
 //! | `Q` | supervisor | there are no more writers: drain everything and end |
 //! | `R` id | daemon | released |
 //! | `W` and four zeros | daemon | it works: from now on it takes what comes |

@@ -31,10 +31,10 @@ impl Condition {
 
     /// Returns whether a status fulfils the condition.
     pub fn holds(self, status: &Status) -> bool {
-        self.is_met(Known::by_status(status))
+        self.is_met(KnownState::by_status(status))
     }
 
-    pub(super) const fn is_met(self, known: Known) -> bool {
+    pub(super) const fn is_met(self, known: KnownState) -> bool {
         match self {
             Self::Up => known.up,
             Self::Ready => known.up && known.ready,
@@ -136,17 +136,17 @@ impl WaitError {
     }
 }
 
-pub(super) type Outcome = Result<Waited, WaitError>;
+pub(super) type WaitResult = Result<Waited, WaitError>;
 
 /// The state of a service, from its status and the events since.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct KnownState {
     pub(super) up: bool,
     /// Up and ready, or down and finished.
     pub(super) ready: bool,
 }
 
-impl Known {
+impl KnownState {
     pub(super) const fn by_status(status: &Status) -> Self {
         let up = status.is_up();
         Self { up, ready: if up { status.ready } else { status.pid.is_none() } }

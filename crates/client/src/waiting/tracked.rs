@@ -4,7 +4,7 @@
 //! *Does not live here:* waiting for several at once (`engine`), and conditions on several together
 //! (`together`).
 
-use super::condition::{Condition, Known, Outcome, WaitError, Waited};
+use super::condition::{Condition, KnownState, WaitError, WaitResult, Waited};
 use crate::engine::{Interests, Waiting, Woken};
 use crate::{ServiceDir, StatusError, Subscription, open};
 use gatevisor_wire::{control::Control, event::ServiceEvent, policy::RestartPhase, status::Status};
@@ -55,7 +55,7 @@ pub(super) struct Tracked {
     subscription: Option<Subscription>,
     control: ControlReader,
     /// `None` if the status does not tell and no event has come yet.
-    known: Option<Known>,
+    known: Option<KnownState>,
     /// Whether it failed for good.
     has_failed: bool,
     /// Whether the supervisor has announced its end, or has gone.
@@ -87,7 +87,7 @@ impl Tracked {
         };
         match dir.status() {
             Ok(status) => {
-                tracked.known = Some(Known::by_status(&status));
+                tracked.known = Some(KnownState::by_status(&status));
                 tracked.has_failed = status.pid.is_none() && !status.want_up && has_given_up(dir);
             }
             Err(error) => tracked.unreadable = Some(error),
@@ -122,7 +122,7 @@ impl Tracked {
         if let Ok(status) = self.dir.status()
             && !status.want_up
         {
-            self.known = Some(Known::by_status(&status));
+            self.known = Some(KnownState::by_status(&status));
         }
     }
 
@@ -138,7 +138,7 @@ impl Tracked {
     pub(super) fn next_event(&mut self) -> Result<Option<ServiceEvent>, WaitError> {
         let event = self.subscription.as_mut().map_or(Ok(None), Subscription::try_next);
         let event = event.map_err(|source| WaitError::Listen { dir: self.dir.event_path(), source })?;
-        self.known = event.and_then(Known::after).or(self.known);
+        self.known = event.and_then(KnownState::after).or(self.known);
         match event {
             Some(ServiceEvent::Up) => self.has_failed = false,
             Some(ServiceEvent::PermanentFailure) => self.has_failed = true,
@@ -343,13 +343,13 @@ impl<'a> TrackedGoal<'a> {
 }
 
 impl Waiting for TrackedGoal<'_> {
-    type End = Outcome;
+    type End = WaitResult;
 
     fn interests<'a>(&'a self, interests: &mut Interests<'a>) {
         self.tracked.interests(!matches!(self.goal, Goal::Supervised), interests);
     }
 
-    fn step(&mut self, woken: Woken) -> Option<Outcome> {
+    fn step(&mut self, woken: Woken) -> Option<WaitResult> {
         let decided = self.decide(woken).transpose();
         decided.or_else(|| self.is_given_up().then_some(Ok(Waited::TimedOut)))
     }
@@ -358,11 +358,11 @@ impl Waiting for TrackedGoal<'_> {
         self.due
     }
 
-    fn late(&mut self) -> Outcome {
+    fn late(&mut self) -> WaitResult {
         Ok(Waited::TimedOut)
     }
 
-    fn broken(&mut self, errno: Errno) -> Outcome {
+    fn broken(&mut self, errno: Errno) -> WaitResult {
         Err(WaitError::Poll { source: errno.into() })
     }
 }

@@ -36,10 +36,10 @@ fn state(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
 }
 
 /// What is told of a problem: how bad it is, what is wrong, why, and the command that fixes it.
-type Told = (Severity, String, String, String);
+type DeathTexts = (Severity, String, String, String);
 
 /// Returns what is told of a problem with runs that have ended.
-fn of_the_past(facts: &Facts, service: &ServiceFact, problem: ServiceProblem) -> Option<Told> {
+fn of_the_past(facts: &Facts, service: &ServiceFact, problem: ServiceProblem) -> Option<DeathTexts> {
     let name = called(service);
     let reason = reason(service);
     Some(match problem {
@@ -88,7 +88,7 @@ fn of_the_past(facts: &Facts, service: &ServiceFact, problem: ServiceProblem) ->
 }
 
 /// Returns what is told of a problem with the present run.
-fn of_the_present(facts: &Facts, service: &ServiceFact, problem: ServiceProblem) -> Option<Told> {
+fn of_the_present(facts: &Facts, service: &ServiceFact, problem: ServiceProblem) -> Option<DeathTexts> {
     let (name, report) = (called(service), &service.report);
     Some(match problem {
         ServiceProblem::NotReady => {
@@ -170,7 +170,7 @@ const ENDED: &str = "it is ended and started again, unless the reason says other
 const LEFT: &str = "nobody ends it, because its definition says `warn`";
 
 /// Returns the problem of a gateway that runs but is not known to work.
-fn not_live(facts: &Facts, service: &ServiceFact) -> Option<Told> {
+fn not_live(facts: &Facts, service: &ServiceFact) -> Option<DeathTexts> {
     let live = service.report.live.as_ref()?;
     let (name, why) = (called(service), live.reason.clone().unwrap_or_else(|| "nobody says why".to_owned()));
     Some(match live.state {

@@ -32,12 +32,12 @@ const NOTE_BYTES: usize = 8 << 10;
 const INCIDENTS: usize = 3;
 
 /// Returns the last lines that a gateway wrote between two moments.
-pub type Lines<'a> = &'a dyn Fn(LineSpan) -> Vec<String>;
+pub type ReadLines<'a> = &'a dyn Fn(LineSpan) -> Vec<String>;
 
 pub(super) fn gather(
     settings: &DoctorSettings<'_>,
     name: &ProfileName,
-    lines: Lines<'_>,
+    lines: ReadLines<'_>,
 ) -> Result<Subject, InspectError> {
     let manager = settings.manager;
     if manager.observe(name)?.is_none() {

@@ -24,7 +24,7 @@ use gatevisor_gateways::profile::ProfileName;
 use subject::Subject;
 
 pub use cause::Cause;
-pub use gather::Lines;
+pub use gather::ReadLines;
 pub use history::Occurrence;
 pub use kind::CauseKind;
 
@@ -78,7 +78,7 @@ impl Explanation {
 pub fn explain(
     settings: &DoctorSettings<'_>,
     name: &ProfileName,
-    lines: Lines<'_>,
+    lines: ReadLines<'_>,
 ) -> Result<Explanation, InspectError> {
     gather::gather(settings, name, lines).map(|subject| of(&subject))
 }

@@ -8,7 +8,7 @@ use gatevisor_liveness::EvidenceKind;
 use rustix::event::PollFd;
 
 use super::command::CommandProbe;
-use super::probe::{Answer, LiveProbe, Question};
+use super::probe::{LiveProbe, ProbeAnswer, Question};
 
 /// A question that was asked, and the questions that follow if it gets no answer.
 pub(super) struct Asking {
@@ -81,11 +81,11 @@ impl Asking {
     }
 
     /// Goes on as far as possible without waiting. Returns the answer if there is one.
-    pub fn step(&mut self, now_ms: u64) -> Option<Answer> {
+    pub fn step(&mut self, now_ms: u64) -> Option<ProbeAnswer> {
         match &mut self.asked {
             Asked::Gateway(probe) => probe.step(now_ms),
             Asked::Command(probe) => probe.step(now_ms),
-            Asked::Nobody(_, why) => Some(Answer::None(std::mem::take(why))),
+            Asked::Nobody(_, why) => Some(ProbeAnswer::None(std::mem::take(why))),
         }
     }
 }

@@ -15,7 +15,7 @@ use rustix::process::{
     setsid, waitpid,
 };
 
-use super::probe::Answer;
+use super::probe::ProbeAnswer;
 use crate::incidents::{Evidence, become_command};
 
 /// The exit code of a child that could not become the command.
@@ -60,7 +60,7 @@ impl CommandProbe {
     }
 
     /// Returns the answer if there is one.
-    pub fn step(&mut self, now_ms: u64) -> Option<Answer> {
+    pub fn step(&mut self, now_ms: u64) -> Option<ProbeAnswer> {
         let kind = EvidenceKind::Command;
         if poll(&mut [self.poll_fd()], Some(&Timespec::default())) == Ok(1) {
             // No other process can get its number before it is reaped.
@@ -68,12 +68,12 @@ impl CommandProbe {
         }
         match waitpid(Some(self.pid), WaitOptions::NOHANG) {
             Ok(None) if now_ms < self.until_ms => None,
-            Ok(None) => Some(Answer::None(format!("{kind}: no end for {} ms", self.timeout_ms))),
+            Ok(None) => Some(ProbeAnswer::None(format!("{kind}: no end for {} ms", self.timeout_ms))),
             Ok(Some((_, status))) => {
                 self.is_over = true;
                 Some(answer(status))
             }
-            Err(errno) => Some(Answer::None(format!("{kind}: {errno}"))),
+            Err(errno) => Some(ProbeAnswer::None(format!("{kind}: {errno}"))),
         }
     }
 }
@@ -97,12 +97,14 @@ impl Drop for CommandProbe {
     }
 }
 
-fn answer(status: WaitStatus) -> Answer {
+fn answer(status: WaitStatus) -> ProbeAnswer {
     let kind = EvidenceKind::Command;
     match (status.exit_status(), status.terminating_signal()) {
-        (Some(0), _) => Answer::Alive,
-        (Some(code), _) => Answer::None(format!("{kind}: exit {code}")),
-        (None, signal) => Answer::None(format!("{kind}: ended by signal {}", signal.unwrap_or_default())),
+        (Some(0), _) => ProbeAnswer::Alive,
+        (Some(code), _) => ProbeAnswer::None(format!("{kind}: exit {code}")),
+        (None, signal) => {
+            ProbeAnswer::None(format!("{kind}: ended by signal {}", signal.unwrap_or_default()))
+        }
     }
 }
 
@@ -110,7 +112,7 @@ fn answer(status: WaitStatus) -> Answer {
 mod tests {
     use super::*;
 
-    fn ask(script: &str, timeout_ms: u64) -> (Answer, u64) {
+    fn ask(script: &str, timeout_ms: u64) -> (ProbeAnswer, u64) {
         let argv = ["sh", "-c", script].map(Into::into).to_vec();
         let command = Evidence { argv, directory: "/".into(), timeout_ms };
         let mut probe = CommandProbe::new(&command, 0).unwrap();
@@ -128,9 +130,9 @@ mod tests {
 
     #[test]
     fn a_command_that_ends_with_0_says_that_it_works_and_another_end_says_not() {
-        assert_eq!(ask("exit 0", 600_000).0, Answer::Alive);
-        assert_eq!(ask("exit 3", 600_000).0, Answer::None("command: exit 3".to_owned()));
-        assert_eq!(ask("kill -9 $$", 600_000).0, Answer::None("command: ended by signal 9".to_owned()));
+        assert_eq!(ask("exit 0", 600_000).0, ProbeAnswer::Alive);
+        assert_eq!(ask("exit 3", 600_000).0, ProbeAnswer::None("command: exit 3".to_owned()));
+        assert_eq!(ask("kill -9 $$", 600_000).0, ProbeAnswer::None("command: ended by signal 9".to_owned()));
     }
 
     #[test]
@@ -140,7 +142,7 @@ mod tests {
         let script = format!("sleep 1000 & echo $! >{}; wait", file.display());
         // By then it has begun, because asking takes a second.
         let (answer, _) = ask(&script, 1000);
-        assert_eq!(answer, Answer::None("command: no end for 1000 ms".to_owned()));
+        assert_eq!(answer, ProbeAnswer::None("command: no end for 1000 ms".to_owned()));
         let Ok(pid) = std::fs::read_to_string(&file).unwrap_or_default().trim().parse::<i32>() else {
             return;
         };

@@ -24,7 +24,7 @@ mod report;
 mod slot;
 mod watcher;
 
-pub use notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
+pub use notice::{Collect, LiveNotice, LiveNoticeSink, LiveWatchError, Silent};
 pub use publish::{DIRECTORY, beat_of, directory};
 pub use record::{LiveRecord, LiveRestart, WatcherPulse};
 pub use report::{

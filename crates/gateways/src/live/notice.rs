@@ -11,7 +11,7 @@ use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
 /// Tells people what the watcher found and did.
-pub type Tell = fn(LiveNotice);
+pub type LiveNoticeSink = fn(LiveNotice);
 /// Collects evidence about a gateway that does not respond, in a process of its own. Returns the
 /// directory.
 pub type Collect = fn(&ScandirManager, &Silent<'_>) -> Option<PathBuf>;

@@ -85,7 +85,7 @@ impl Question {
 
 /// The result of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ProbeAnswer {
     /// It works.
     Alive,
     /// It works, and reports that not all is well.
@@ -97,9 +97,9 @@ pub(super) enum Answer {
 /// What is known of an answer.
 enum Judged {
     /// Its meaning; the connection may carry more of it.
-    First(Answer),
+    First(ProbeAnswer),
     /// Its meaning; nothing more comes.
-    Over(Answer),
+    Over(ProbeAnswer),
 }
 
 /// A question that has been asked.
@@ -110,7 +110,7 @@ pub(super) struct LiveProbe {
     is_connected: bool,
     answer: Vec<u8>,
     /// What the answer means, once that is known, and the bytes that have come since.
-    judged: Option<(Answer, usize)>,
+    judged: Option<(ProbeAnswer, usize)>,
     until_ms: u64,
     /// The index of the address that is asked, if there are several.
     at: usize,
@@ -159,7 +159,7 @@ impl LiveProbe {
     ///
     /// An answer is read to its end first, because a server whose client hangs up in the middle may
     /// complain in the gateway's log.
-    pub fn step(&mut self, now_ms: u64) -> Option<Answer> {
+    pub fn step(&mut self, now_ms: u64) -> Option<ProbeAnswer> {
         if self.judged.is_some() {
             return self.rest(now_ms);
         }
@@ -173,7 +173,7 @@ impl LiveProbe {
                 }
                 Ok(None) if now_ms >= self.until_ms => {
                     let seconds = ANSWER_MS / 1000;
-                    return Some(Answer::None(format!("{}: no answer for {seconds} s", self.kind())));
+                    return Some(ProbeAnswer::None(format!("{}: no answer for {seconds} s", self.kind())));
                 }
                 Ok(None) => return None,
                 Err(errno) => {
@@ -183,11 +183,11 @@ impl LiveProbe {
                 }
             }
         }
-        Some(Answer::None(format!("{}: {}", self.kind(), self.failed)))
+        Some(ProbeAnswer::None(format!("{}: {}", self.kind(), self.failed)))
     }
 
     /// Reads on, and returns the answer when nothing more comes of it.
-    fn rest(&mut self, now_ms: u64) -> Option<Answer> {
+    fn rest(&mut self, now_ms: u64) -> Option<ProbeAnswer> {
         let (answer, length) = self.judged.as_mut()?;
         let mut buffer = [0; 4096];
         while let Some(socket) = &self.socket
@@ -243,7 +243,7 @@ impl LiveProbe {
                 // The request is far smaller than any socket buffer, so it goes out whole or not at
                 // all.
                 Some(sent) => drop(send(socket, sent, SendFlags::NOSIGNAL)?),
-                None => return Ok(Some(Judged::Over(Answer::Alive))),
+                None => return Ok(Some(Judged::Over(ProbeAnswer::Alive))),
             }
         }
         let mut buffer = [0; 4096];
@@ -257,32 +257,32 @@ impl LiveProbe {
     }
 
     /// Returns the meaning of an answer that is long enough to have one.
-    fn judge(&self, is_over: bool) -> Option<Answer> {
-        let hung_up = || is_over.then(|| Answer::None(format!("{}: it hung up", self.kind())));
-        let no_http = || Answer::None("http: that is no HTTP".to_owned());
+    fn judge(&self, is_over: bool) -> Option<ProbeAnswer> {
+        let hung_up = || is_over.then(|| ProbeAnswer::None(format!("{}: it hung up", self.kind())));
+        let no_http = || ProbeAnswer::None("http: that is no HTTP".to_owned());
         match &self.question {
             Question::Startup(_) => match http::status(&self.answer) {
-                Some(200..=299) => Some(Answer::Alive),
-                Some(status) => Some(Answer::None(format!("startup: it answers {status}"))),
+                Some(200..=299) => Some(ProbeAnswer::Alive),
+                Some(status) => Some(ProbeAnswer::None(format!("startup: it answers {status}"))),
                 None if self.answer.len() >= ANSWER => Some(no_http()),
                 None => hung_up(),
             },
             Question::Health(_, key) => match http::status(&self.answer) {
                 Some(status @ 500..) => {
                     let is_whole = is_over || self.answer.len() >= BODY;
-                    is_whole.then(|| Answer::Degraded(what_fails(status, key.as_deref(), &self.answer)))
+                    is_whole.then(|| ProbeAnswer::Degraded(what_fails(status, key.as_deref(), &self.answer)))
                 }
-                Some(_) => Some(Answer::Alive),
+                Some(_) => Some(ProbeAnswer::Alive),
                 None if self.answer.len() >= ANSWER => Some(no_http()),
                 None => hung_up(),
             },
             Question::Http(_) => match http::status(&self.answer) {
-                Some(status @ 500..) => Some(Answer::Degraded(format!("http: it answers {status}"))),
-                Some(_) => Some(Answer::Alive),
+                Some(status @ 500..) => Some(ProbeAnswer::Degraded(format!("http: it answers {status}"))),
+                Some(_) => Some(ProbeAnswer::Alive),
                 None if self.answer.len() >= ANSWER => Some(no_http()),
                 None => hung_up(),
             },
-            _ if !self.answer.is_empty() => Some(Answer::Alive),
+            _ if !self.answer.is_empty() => Some(ProbeAnswer::Alive),
             _ => hung_up(),
         }
     }
@@ -337,7 +337,7 @@ mod tests {
     use std::net::TcpListener;
 
     /// Asks and waits until there is an answer.
-    fn ask(question: Question) -> Answer {
+    fn ask(question: Question) -> ProbeAnswer {
         let mut probe = LiveProbe::new(question, 0);
         loop {
             if let Some(answer) = probe.step(0) {
@@ -348,12 +348,12 @@ mod tests {
         }
     }
 
-    fn http(answer: &'static [u8]) -> Answer {
+    fn http(answer: &'static [u8]) -> ProbeAnswer {
         answered(answer, Question::Http)
     }
 
     /// Asks somebody who gives this answer, and hangs up.
-    fn answered(answer: &'static [u8], question: impl FnOnce(HttpTarget) -> Question) -> Answer {
+    fn answered(answer: &'static [u8], question: impl FnOnce(HttpTarget) -> Question) -> ProbeAnswer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://127.0.0.1:{}/health", listener.local_addr().unwrap().port());
         let server = std::thread::spawn(move || {
@@ -398,7 +398,7 @@ mod tests {
             }
         };
         drop(probe);
-        assert_eq!(answer, Answer::Alive);
+        assert_eq!(answer, ProbeAnswer::Alive);
         server.join().unwrap();
     }
 
@@ -414,30 +414,33 @@ mod tests {
         }
         assert_eq!(probe.until_ms(), REST_MS);
         assert_eq!(probe.step(REST_MS - 1), None);
-        assert_eq!(probe.step(REST_MS), Some(Answer::Degraded("http: it answers 503".to_owned())));
+        assert_eq!(probe.step(REST_MS), Some(ProbeAnswer::Degraded("http: it answers 503".to_owned())));
     }
 
     #[test]
     fn any_answer_over_http_shows_that_a_gateway_lives() {
-        assert_eq!(http(b"HTTP/1.1 200 OK\r\n\r\n"), Answer::Alive);
-        assert_eq!(http(b"HTTP/1.1 401 No\r\n\r\n"), Answer::Alive);
-        assert_eq!(http(b"HTTP/1.1 503 No\r\n\r\n"), Answer::Degraded("http: it answers 503".to_owned()));
-        assert_eq!(http(b""), Answer::None("http: it hung up".to_owned()));
-        assert_eq!(http(&[b'x'; 200]), Answer::None("http: that is no HTTP".to_owned()));
+        assert_eq!(http(b"HTTP/1.1 200 OK\r\n\r\n"), ProbeAnswer::Alive);
+        assert_eq!(http(b"HTTP/1.1 401 No\r\n\r\n"), ProbeAnswer::Alive);
+        assert_eq!(
+            http(b"HTTP/1.1 503 No\r\n\r\n"),
+            ProbeAnswer::Degraded("http: it answers 503".to_owned())
+        );
+        assert_eq!(http(b""), ProbeAnswer::None("http: it hung up".to_owned()));
+        assert_eq!(http(&[b'x'; 200]), ProbeAnswer::None("http: that is no HTTP".to_owned()));
     }
 
     #[test]
     fn one_that_starts_shows_nothing_before_it_answers_with_success() {
         let ask = |answer| answered(answer, Question::Startup);
-        assert_eq!(ask(b"HTTP/1.1 200 OK\r\n\r\n"), Answer::Alive);
-        let starting = Answer::None("startup: it answers 503".to_owned());
+        assert_eq!(ask(b"HTTP/1.1 200 OK\r\n\r\n"), ProbeAnswer::Alive);
+        let starting = ProbeAnswer::None("startup: it answers 503".to_owned());
         assert_eq!(ask(b"HTTP/1.1 503 No\r\n\r\n{\"status\":\"starting\"}"), starting);
     }
 
     #[test]
     fn what_does_not_work_is_told_by_its_names() {
         let ask = |answer| answered(answer, |target| Question::Health(target, Some("failing".to_owned())));
-        assert_eq!(ask(b"HTTP/1.1 200 OK\r\n\r\n{\"failing\":[]}"), Answer::Alive);
+        assert_eq!(ask(b"HTTP/1.1 200 OK\r\n\r\n{\"failing\":[]}"), ProbeAnswer::Alive);
         for (body, expected) in [
             (
                 &b"HTTP/1.1 503 No\r\n\r\n{\"failing\":[\"telegram\",\"discord\"]}"[..],
@@ -448,7 +451,7 @@ mod tests {
             (b"HTTP/1.1 503 No\r\n\r\n{\"failing\":[\"tele", "http: it answers 503"),
             (b"HTTP/1.1 503 No\r\n\r\n", "http: it answers 503"),
         ] {
-            assert_eq!(ask(body), Answer::Degraded(expected.to_owned()));
+            assert_eq!(ask(body), ProbeAnswer::Degraded(expected.to_owned()));
         }
     }
 
@@ -456,13 +459,16 @@ mod tests {
     fn a_server_that_accepts_and_answers_nothing_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(ask(Question::Tcp(vec![address])), Answer::Alive);
+        assert_eq!(ask(Question::Tcp(vec![address])), ProbeAnswer::Alive);
         let url = format!("http://{address}/");
         let mut probe = LiveProbe::new(Question::Http(http::parse_url(&url).unwrap()), 0);
         assert_eq!(probe.step(probe.until_ms() - 1), None);
-        assert_eq!(probe.step(probe.until_ms()), Some(Answer::None("http: no answer for 5 s".to_owned())));
+        assert_eq!(
+            probe.step(probe.until_ms()),
+            Some(ProbeAnswer::None("http: no answer for 5 s".to_owned()))
+        );
         drop(listener);
-        let Answer::None(why) = ask(Question::Tcp(vec![address])) else { panic!("nobody listens") };
+        let ProbeAnswer::None(why) = ask(Question::Tcp(vec![address])) else { panic!("nobody listens") };
         assert!(why.starts_with("tcp: "), "{why}");
     }
 
@@ -470,15 +476,15 @@ mod tests {
     fn a_control_socket_answers_when_it_is_asked() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("control");
-        assert!(matches!(ask(Question::Unix(path.clone(), None)), Answer::None(_)));
+        assert!(matches!(ask(Question::Unix(path.clone(), None)), ProbeAnswer::None(_)));
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert_eq!(ask(Question::Unix(path.clone(), None)), Answer::Alive);
+        assert_eq!(ask(Question::Unix(path.clone(), None)), ProbeAnswer::Alive);
         let server = std::thread::spawn(move || {
             let mut stream = listener.incoming().nth(1).unwrap().unwrap();
             assert_eq!(stream.read(&mut [0; 16]).unwrap(), 1);
             stream.write_all(b"{}").unwrap();
         });
-        assert_eq!(ask(Question::Unix(path, Some(b"?".to_vec()))), Answer::Alive);
+        assert_eq!(ask(Question::Unix(path, Some(b"?".to_vec()))), ProbeAnswer::Alive);
         server.join().unwrap();
     }
 }

@@ -25,7 +25,7 @@ use gatevisor_wire::status::Status;
 use rustix::fs::{AtFlags, statat};
 use serde_json::Value;
 
-use super::probe::{Answer, Question};
+use super::probe::{ProbeAnswer, Question};
 use super::process::{Waits, descends};
 use super::report::{of_service, said_of};
 use crate::files::read_bounded;
@@ -121,13 +121,15 @@ impl FollowedGateway {
 
     /// Returns an answer as far as it counts. An answer from a port that certainly belongs to
     /// another process is none.
-    pub fn counted(&mut self, answer: Answer, address: Option<SocketAddr>) -> Answer {
-        let Some(address) = address.filter(|_| !matches!(answer, Answer::None(_))) else { return answer };
+    pub fn counted(&mut self, answer: ProbeAnswer, address: Option<SocketAddr>) -> ProbeAnswer {
+        let Some(address) = address.filter(|_| !matches!(answer, ProbeAnswer::None(_))) else {
+            return answer;
+        };
         let listeners = Sockets::now().map(|sockets| sockets.listeners(address)).unwrap_or_default();
         match self.processes.whose(&listeners) {
             Whose::Another(who) => {
                 let port = address.port();
-                Answer::None(format!("port {port} is held by {who}, and not by this gateway"))
+                ProbeAnswer::None(format!("port {port} is held by {who}, and not by this gateway"))
             }
             Whose::Own | Whose::Unknown(_) => answer,
         }

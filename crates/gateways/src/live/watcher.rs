@@ -25,7 +25,7 @@ use super::act::{self, EvidenceJob};
 use super::again::EndedHere;
 use super::asking::Asking;
 use super::clock::{moment, reading};
-use super::notice::{Collect, LiveNotice, LiveWatchError, Silent, Tell};
+use super::notice::{Collect, LiveNotice, LiveNoticeSink, LiveWatchError, Silent};
 use super::pauses::ContinuedByHand;
 use super::publish::{self, BeatError, Publisher};
 use super::record::{LiveRecord, LiveRestart};
@@ -46,7 +46,7 @@ const SOON_MS: u64 = 30_000;
 /// Watches whether the gateways of one scandir work.
 pub struct LiveWatcher {
     manager: ScandirManager,
-    tell: Tell,
+    tell: LiveNoticeSink,
     collect: Collect,
     publisher: Publisher,
     fleet: Fleet,
@@ -70,7 +70,7 @@ impl LiveWatcher {
     pub fn new(
         manager: ScandirManager,
         parallel: usize,
-        tell: Tell,
+        tell: LiveNoticeSink,
         collect: Collect,
     ) -> Result<Self, LiveWatchError> {
         let scandir = manager.scandir().to_owned();

@@ -48,7 +48,7 @@ impl<'a> Begun<'a> {
 }
 
 /// The result of telling a supervisor; `None` if nothing was waited for.
-type Answer = Result<Option<Waited>, WaitError>;
+type DownAnswer = Result<Option<Waited>, WaitError>;
 
 impl ScandirManager {
     pub(super) fn stop_many(
@@ -127,7 +127,7 @@ impl ScandirManager {
     fn finish_stop(
         &self,
         stopping: Stopping<'_>,
-        answer: Answer,
+        answer: DownAnswer,
         waited: Duration,
     ) -> Result<Done<StopOutcome>, ControlError> {
         let kept = if stopping.is_kept.get() { Ok(()) } else { self.keep_told(&stopping) };
@@ -153,7 +153,7 @@ impl ScandirManager {
     fn outcome_of_stop(
         &self,
         stopping: &Stopping<'_>,
-        answer: Answer,
+        answer: DownAnswer,
         waited: Duration,
     ) -> Result<StopOutcome, ControlError> {
         let Stopping { name, ref dir, was_down, .. } = *stopping;
@@ -187,7 +187,7 @@ impl ScandirManager {
 
     /// Tells supervisors to bring gateways down for good, and waits for all of them at once, except
     /// for those that another command has started since.
-    fn tell_down(&self, all: &[&Stopping<'_>], request: &GatewayRequest) -> Vec<Answer> {
+    fn tell_down(&self, all: &[&Stopping<'_>], request: &GatewayRequest) -> Vec<DownAnswer> {
         let dirs: Vec<ServiceDir> = all.iter().map(|stopping| stopping.dir.clone()).collect();
         let down = [Control::DownAndDisable];
         let mut settle = || {

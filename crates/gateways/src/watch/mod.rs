@@ -62,7 +62,7 @@ pub struct ProfileWatcher {
     began: Instant,
     /// Each clone of it is held by a thread that removes a slot.
     withdrawing: Arc<()>,
-    tell: Tell,
+    tell: ProfileNoticeSink,
     /// Watches for stops that the agent's own command requests without us, if the agent does that.
     stops: Option<Stops>,
     /// Whether the definition that the home names may be another one than at the beginning, or an
@@ -71,7 +71,7 @@ pub struct ProfileWatcher {
 }
 
 /// Tells people what a watcher did.
-pub type Tell = fn(ProfileNotice);
+pub type ProfileNoticeSink = fn(ProfileNotice);
 
 /// What the watcher did or could not do, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +163,7 @@ const fn hint(errno: Errno) -> &'static str {
 
 impl ProfileWatcher {
     /// Returns a watcher that knows the profiles that have a slot now. All others are new to it.
-    pub fn new(manager: Arc<ScandirManager>, tell: Tell) -> Result<Self, WatchProfilesError> {
+    pub fn new(manager: Arc<ScandirManager>, tell: ProfileNoticeSink) -> Result<Self, WatchProfilesError> {
         let home = manager.home();
         let path = home.profiles_dir();
         let failed = |source| WatchProfilesError::Watch { path: path.clone(), source };
@@ -417,7 +417,7 @@ fn profile_of(entry: &OsStr) -> Option<&OsStr> {
     entry.as_bytes().strip_prefix(SERVICE_PREFIX.as_bytes()).map(OsStr::from_bytes)
 }
 
-fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: Tell) {
+fn withdraw(manager: &ScandirManager, name: &ProfileName, tell: ProfileNoticeSink) {
     // Somebody who made the profile again meanwhile has made its slot too.
     let gone = by_path::look_itself(manager.home().profile_dir(name));
     if !gone.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {

@@ -109,7 +109,7 @@ pub const fn max_age_ms(settings: &LiveSettings) -> u64 {
 
 /// Returns the socket of the service whose directory is this process's working directory, and the
 /// variables for the service.
-pub(crate) fn listen(settings: &LiveSettings) -> io::Result<(Receiver, Told)> {
+pub(crate) fn listen(settings: &LiveSettings) -> io::Result<(Receiver, NotifyVariables)> {
     let told = told(&std::env::current_dir()?, settings).ok_or_else(|| {
         io::Error::other(format!("the path of its service directory leaves no room in {LONGEST_PATH} bytes"))
     })?;
@@ -118,11 +118,11 @@ pub(crate) fn listen(settings: &LiveSettings) -> io::Result<(Receiver, Told)> {
 }
 
 /// The variables for a service.
-type Told = [(&'static str, OsString); 2];
+type NotifyVariables = [(&'static str, OsString); 2];
 
 /// Returns the variables for the service in this directory, unless the path is too long. The
 /// service sends after half of the time.
-fn told(service: &Path, settings: &LiveSettings) -> Option<Told> {
+fn told(service: &Path, settings: &LiveSettings) -> Option<NotifyVariables> {
     let socket = service.join(SOCKET);
     let usec = settings.interval_ms.saturating_mul(2000);
     let [socket_variable, usec_variable, _] = NOTIFY_VARIABLES;

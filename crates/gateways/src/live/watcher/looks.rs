@@ -9,7 +9,7 @@ use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::proc::is_stopped_by_signal;
 
 use super::super::asking::Asking;
-use super::super::probe::{Answer, Question};
+use super::super::probe::{ProbeAnswer, Question};
 use super::super::process;
 use super::super::slot::{FollowedGateway, by_itself};
 use super::{LiveWatcher, profile_of};
@@ -127,7 +127,7 @@ impl LiveWatcher {
     pub(super) fn take_answers(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let now_ms = monotonic_ms();
         let answered = self.asking.iter_mut();
-        let answers: Vec<(String, Answer)> =
+        let answers: Vec<(String, ProbeAnswer)> =
             answered.filter_map(|(name, asking)| Some((name.clone(), asking.step(now_ms)?))).collect();
         for (name, answer) in answers {
             let Some(asking) = self.asking.remove(&name) else { continue };
@@ -139,14 +139,14 @@ impl LiveWatcher {
             };
             match answer {
                 // It works, whatever became of the question what of it does not.
-                Answer::Alive | Answer::None(_) if shown_by.is_some() => {
+                ProbeAnswer::Alive | ProbeAnswer::None(_) if shown_by.is_some() => {
                     self.found(&name, now, LiveFinding::Alive(kind), out);
                 }
-                Answer::Alive => self.alive(&name, kind, now, out),
-                Answer::Degraded(reason) => {
+                ProbeAnswer::Alive => self.alive(&name, kind, now, out),
+                ProbeAnswer::Degraded(reason) => {
                     self.found(&name, now, LiveFinding::Degraded(kind, reason), out);
                 }
-                Answer::None(reason) => {
+                ProbeAnswer::None(reason) => {
                     why.push(reason);
                     if rest.is_empty() {
                         let finding = self.nothing(&name, kind, &why);
