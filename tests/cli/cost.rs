@@ -98,8 +98,10 @@ fn a_start_leaves_the_end_of_its_watches_to_a_child() {
     };
     // The tests of one user share a limit of instances.
     let made = count(&["inotify_init1("]) - count(&["inotify_init1(", "EMFILE"]);
-    // Each is kept by a further descriptor before it is closed, and a child closes all but those.
-    assert!(made > 0 && count(&["<anon_inode:inotify>, F_DUPFD_CLOEXEC"]) == made, "{trace}");
+    // Each is kept by a further descriptor before it is closed, up to `inotify::MOST_KEPT`, and a
+    // child closes all but those. A wait on a busy machine may need more than one.
+    let kept = count(&["<anon_inode:inotify>, F_DUPFD_CLOEXEC"]);
+    assert!(made > 0 && kept == made.min(4), "{made} made, {kept} kept: {trace}");
     let own = trace.split_ascii_whitespace().next().unwrap();
     let closing: Vec<&str> = trace.lines().filter(|line| line.contains("close_range(")).collect();
     let is_childs = |line: &&str| line.split_ascii_whitespace().next() != Some(own);
