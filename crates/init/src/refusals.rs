@@ -59,10 +59,8 @@ impl RefusedNames {
         match news {
             RefusalNews::New => {
                 let shown = String::from_utf8_lossy(name).escape_debug().to_string();
-                // Whoever acts on the message finds the reason.
-                let published = self.directory.as_ref().map(|to| publish(to, name, reason));
                 say!("warning: {shown} is not supervised: {reason}");
-                if let Some(Err(errno)) = published {
+                if let Some(Err(errno)) = self.directory.as_ref().map(|to| publish(to, name, reason)) {
                     say!("warning: cannot publish that: {errno}");
                 }
             }
