@@ -266,8 +266,16 @@ fn a_profile_is_found_that_two_gateways_serve_or_whose_gateway_is_unknown() {
     let served = |report: &mut ServiceReport| {
         let by = "default".parse().unwrap();
         report.served = Some(ServedReport { by, pid: 9, platforms: Vec::new() });
+        report.served_from = ServedFrom::Server;
     };
     assert_snapshot!(found(with(served)), @"topology error coder: two gateways serve coder: its own (pid 7), and that of default (pid 9): each message goes to only one of them => gatevisor gateway stop coder && gatevisor gateway start coder");
+    // A restart of its own gateway would leave the other one as it is.
+    let own = |report: &mut ServiceReport| {
+        let by = "default".parse().unwrap();
+        report.served = Some(ServedReport { by, pid: 9, platforms: Vec::new() });
+        report.served_from = ServedFrom::Own;
+    };
+    assert!(found(with(own)).ends_with(" => gatevisor gateway restart default"));
     let unknown =
         |report: &mut ServiceReport| report.topology_problem = Some("`/h/x` is not YAML".to_owned());
     assert_snapshot!(found(with(unknown)), @"topology warning coder: it is not known which gateway should serve coder: `/h/x` is not YAML; what was known last counts, if anything was => -");

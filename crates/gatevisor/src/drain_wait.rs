@@ -98,7 +98,7 @@ pub fn by_signal(signal: i32) -> u8 {
 
 /// Returns the order of the command that this process carries out.
 pub fn order(command: &str, limit: Duration, then: DrainThen) -> DrainOrder {
-    DrainOrder { by: Provenance::here(command), limit, then, spared: 0 }
+    DrainOrder { by: Provenance::here(command), limit, then }
 }
 
 /// Has gateways drained, and returns when all are, or the time is over, or a signal came.

@@ -35,19 +35,19 @@ pub fn ask(context: &CommandContext, options: &RestartOptions) -> Outcome {
             ("waits_until", json!(asked.waits_until)),
             ("recent", json!(asked.recent)),
         ],
-        ..Told::new(words(&asked, &wanted, drains), Vec::new())
+        ..Told::new(words(&asked, drains), Vec::new())
     };
     each::tell(context, std::slice::from_ref(&asked.name), [Ok(told)])
 }
 
-fn words(asked: &AskedRestart, wanted: &OwnRestart, drains: bool) -> String {
+fn words(asked: &AskedRestart, drains: bool) -> String {
     if let Some(since) = &asked.since {
         return format!("this was asked for already, at {since}");
     }
-    let when = match (drains, wanted.after_turn) {
-        (false, _) => "is restarted now".to_owned(),
-        (true, false) => "is restarted when no other turn is under way".to_owned(),
-        (true, true) => "is restarted when no turn is under way, this one included".to_owned(),
+    let when = if drains {
+        "is restarted when no turn is under way, this one included".to_owned()
+    } else {
+        "is restarted now".to_owned()
     };
     match &asked.waits_until {
         Some(until) => format!(
@@ -64,25 +64,18 @@ mod tests {
 
     #[test]
     fn the_answer_says_when_the_restart_comes_and_what_it_waits_for() {
-        let wanted = |after_turn| OwnRestart {
-            by: Provenance::here(""),
-            reason: None,
-            after_turn,
-            limit: LIMIT,
-            meant: None,
-        };
         let asked = AskedRestart {
             name: "coder".parse().unwrap(),
             since: None,
             waits_until: Some("12:00".to_owned()),
             recent: 3,
         };
-        let late = words(&asked, &wanted(true), true);
+        let late = words(&asked, true);
         assert!(late.contains("this one included, and not before 12:00: it was restarted 3 times"), "{late}");
         let asked = AskedRestart { waits_until: None, ..asked };
-        assert_eq!(words(&asked, &wanted(false), true), "is restarted when no other turn is under way");
-        assert_eq!(words(&asked, &wanted(false), false), "is restarted now");
+        assert_eq!(words(&asked, true), "is restarted when no turn is under way, this one included");
+        assert_eq!(words(&asked, false), "is restarted now");
         let asked = AskedRestart { since: Some("11:00".to_owned()), ..asked };
-        assert_eq!(words(&asked, &wanted(false), true), "this was asked for already, at 11:00");
+        assert_eq!(words(&asked, true), "this was asked for already, at 11:00");
     }
 }

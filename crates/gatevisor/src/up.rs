@@ -10,7 +10,7 @@ use gatevisor_boot::volume::HeldHomeLock;
 use gatevisor_client::{RefusalWatch, ScanDir, ServiceDir, wait_supervised};
 use gatevisor_gateways::inspect;
 use gatevisor_gateways::manager::ServiceManager;
-use gatevisor_gateways::profile::ProfileName;
+use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_gateways::reconcile::ProfileAction;
 use gatevisor_sys::environment::{self, DEFAULT_PATH, ProgramEnvironment};
 use gatevisor_sys::{process, signal};
@@ -183,6 +183,7 @@ fn become_supervisor(
     ]);
     let mut variables = std::env::vars_os().collect();
     environment::set(&mut variables, &manager.agent().home_variable(), manager.home().root());
+    environment::set(&mut variables, profile::HOME_VARIABLE, manager.home().root());
     let environment = match ProgramEnvironment::exactly(variables, DEFAULT_PATH) {
         Ok(environment) => environment,
         Err(errno) => return CommandError::new(Exit::System, format!("cannot use the environment: {errno}")),

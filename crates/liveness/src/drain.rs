@@ -17,8 +17,6 @@ pub struct DrainSettings {
     pub look_ms: u64,
     /// Whether an idle gateway is kept from new work until the limit, because nothing follows.
     pub holds: bool,
-    /// Turns that are not waited for: that of whoever asked, who waits for us.
-    pub spared: u32,
 }
 
 /// What a gateway shows of its work.
@@ -201,11 +199,9 @@ impl Drain {
 
     fn see(&mut self, shown: WorkShown, out: &mut Vec<DrainEffect>) {
         let before = (self.stage, self.turns);
-        let spared = self.settings.spared;
         self.why_unknown = None;
         (self.stage, self.turns) = match shown {
             WorkShown::Accepting(turns) => (DrainStage::Asked, turns),
-            WorkShown::Busy(Some(turns)) if (1..=spared).contains(&turns) => (DrainStage::Idle, Some(turns)),
             WorkShown::Busy(turns) => (DrainStage::Draining, turns),
             WorkShown::Idle => (DrainStage::Idle, Some(0)),
             WorkShown::Unknown(why) => {

@@ -4,7 +4,7 @@
 use gatevisor_liveness::{Drain, DrainEffect, DrainEnd, DrainEvent, DrainSettings, DrainStage, WorkShown};
 use proptest::prelude::*;
 
-const SETTINGS: DrainSettings = DrainSettings { limit_ms: 30_000, look_ms: 1_000, holds: false, spared: 0 };
+const SETTINGS: DrainSettings = DrainSettings { limit_ms: 30_000, look_ms: 1_000, holds: false };
 
 fn shown(words: &[&str]) -> WorkShown {
     let turns = words.get(1).map(|turns| turns.parse().unwrap());
@@ -156,20 +156,6 @@ fn where_nothing_follows_an_idle_gateway_is_kept_from_new_work_until_the_limit()
     assert_eq!(drain.end(), Some(&DrainEnd::Idle));
 }
 
-#[test]
-fn the_requesters_own_turn_is_not_waited_for() {
-    let drain = check(
-        DrainSettings { spared: 1, ..SETTINGS },
-        "
-            0 begin    => mark, look
-           10 busy     => tell
-         1010 busy 2   => tell
-         2010 busy 1   => tell, follow
-        ",
-    );
-    assert_eq!((drain.end(), drain.turns()), (Some(&DrainEnd::Idle), Some(1)));
-}
-
 fn any_event() -> impl Strategy<Value = DrainEvent> {
     let turns = || proptest::option::of(0..3u32);
     prop_oneof![
@@ -190,9 +176,9 @@ fn any_event() -> impl Strategy<Value = DrainEvent> {
 proptest! {
     #[test]
     fn whatever_happens_what_was_marked_is_unmarked_once_and_the_limit_ends_it(
-        holds: bool, spared in 0..2u32, events in proptest::collection::vec((0..3_000u64, any_event()), 0..40),
+        holds: bool, events in proptest::collection::vec((0..3_000u64, any_event()), 0..40),
     ) {
-        let mut drain = Drain::new(DrainSettings { holds, spared, ..SETTINGS }, 0);
+        let mut drain = Drain::new(DrainSettings { holds, ..SETTINGS }, 0);
         let (mut now_ms, mut all) = (0, Vec::new());
         for (after, event) in events {
             now_ms += after;

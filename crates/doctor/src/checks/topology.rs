@@ -4,6 +4,8 @@
 //! *Does not live here:* a profile that should run but that no gateway serves: its gateway is down
 //! (`deaths`).
 
+use gatevisor_gateways::agent::ServedFrom;
+
 use crate::facts::{Facts, ServiceFact};
 use crate::finding::{Check, Finding, Severity};
 
@@ -22,9 +24,16 @@ fn twice(facts: &Facts, service: &ServiceFact) -> Option<Finding> {
     let what =
         format!("two gateways serve {name}: its own{own}, and that of {} (pid {})", served.by, served.pid);
     let why = "each message goes to only one of them";
-    let [stop, start] = ["stop", "start"].map(|verb| facts.caller.about(&["gateway", verb], name));
+    let fix = match service.report.served_from {
+        // The other gateway reads what it serves when it starts.
+        ServedFrom::Own => facts.caller.about(&["gateway", "restart"], &served.by),
+        ServedFrom::Server | ServedFrom::Nobody => {
+            let verb = |verb| facts.caller.about(&["gateway", verb], name);
+            format!("{} && {}", verb("stop"), verb("start"))
+        }
+    };
     let finding = Finding::new(Check::Topology, Severity::Error, &what, why);
-    Some(finding.of(name).fix(format!("{stop} && {start}")))
+    Some(finding.of(name).fix(fix))
 }
 
 fn unknown(service: &ServiceFact) -> Option<Finding> {

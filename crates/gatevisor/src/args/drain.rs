@@ -31,7 +31,7 @@ pub struct RestartOptions {
     #[arg(long = "self", conflicts_with_all = ["names", "all", "failed", "unresponsive", "no_wait", "ready", "window",
         "timeout"])]
     pub own: bool,
-    /// With --self, also wait for the end of the turn that asks
+    /// With --self, refuse where nothing tells when the turn that asks is over
     #[arg(long, requires = "own")]
     pub after_turn: bool,
 }

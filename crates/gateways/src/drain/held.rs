@@ -47,8 +47,6 @@ pub struct DrainOrder {
     pub limit: Duration,
     /// What is done to the gateway afterwards.
     pub then: DrainThen,
-    /// Turns that are not waited for.
-    pub spared: u32,
 }
 
 /// A gateway that is asked to take no new work as long as this value lives.
@@ -325,7 +323,6 @@ fn settings(order: &DrainOrder) -> DrainSettings {
         limit_ms: u64::try_from(order.limit.as_millis()).unwrap_or(u64::MAX),
         look_ms: LOOK_MS,
         holds: order.then == DrainThen::Nothing,
-        spared: order.spared,
     }
 }
 

@@ -17,6 +17,9 @@ use crate::agent::AgentDefinition;
 pub const PROFILES: &str = "profiles";
 /// The file in a home whose lock says which of several containers runs its gateways.
 pub const LOCK: &str = gatevisor_slot::home_lock::FILE;
+/// The variable in a gateway's environment that names the home of its supervisor. It is there
+/// whatever agent that is, so a command in the gateway finds the home without knowing the agent.
+pub const VARIABLE: &str = "GATEVISOR_HOME";
 /// The directory below a user's data directory that is the home if no other is named.
 const DATA_NAME: &str = "gatevisor";
 
@@ -73,7 +76,7 @@ impl Home {
     }
 
     /// Returns the home that a command means: the one that it names, that of the agent's variable,
-    /// or the one in the user's data directory.
+    /// that of the supervisor from which it descends, or the one in the user's data directory.
     ///
     /// `variable` looks up environment variables. An empty value counts as none.
     pub fn resolve(
@@ -86,7 +89,7 @@ impl Home {
         let fallback =
             || data().or_else(|| Some(set("HOME")?.join(".local/share"))).map(|d| d.join(DATA_NAME));
         let name = agent.home_variable();
-        match named.map(Path::to_owned).or_else(|| set(&name)).or_else(fallback) {
+        match named.map(Path::to_owned).or_else(|| set(&name)).or_else(|| set(VARIABLE)).or_else(fallback) {
             Some(path) => Self::new(&path),
             None => Err(HomePathError::Unknown { variable: name }),
         }
@@ -167,6 +170,8 @@ mod tests {
             resolve(Some("/n"), &all),
             resolve(None, &all),
             resolve(None, &[("HERMES_HOME", ""), ("XDG_DATA_HOME", "/x")]),
+            resolve(None, &[(VARIABLE, "/s"), ("XDG_DATA_HOME", "/x")]),
+            resolve(None, &[(VARIABLE, "/s"), ("HERMES_HOME", "/v")]),
             resolve(None, &[("XDG_DATA_HOME", "relative"), ("HOME", "/u")]),
             resolve(None, &[("HOME", "")]),
         ];
@@ -174,6 +179,8 @@ mod tests {
         /n
         /v
         /x/gatevisor
+        /s
+        /v
         /u/.local/share/gatevisor
         100 no home is known; give --home DIR or set HERMES_HOME, XDG_DATA_HOME or HOME
         "#);

@@ -12,7 +12,7 @@ pub(crate) mod wanted_ports;
 
 pub use allot::{AllotError, Assignments, OwnVariables, PortChoice};
 pub use found::found_in;
-pub use home::{Home, HomePathError, LOCK, PROFILES};
+pub use home::{Home, HomePathError, LOCK, PROFILES, VARIABLE as HOME_VARIABLE};
 pub use name::{DEFAULT, MAX, ProfileName, ProfileNameError, SERVICE_PREFIX};
 pub use store::{
     Candidate, CreateError, Created, DeleteError, ListProfilesError, Profile, ShowError, create, create_with,

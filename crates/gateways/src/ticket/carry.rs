@@ -87,11 +87,13 @@ fn drained(
 ) -> Result<Option<HeldDrain>, NotRestarted> {
     // A command that cancels the drain tells its owner to end.
     let told_to_end = SignalFd::new(&[SIGTERM]).ok();
+    // All turns are waited for. A gateway tells how many there are, and not which of them asked, so
+    // a turn that is left out may be somebody else's. That of whoever asked ends by itself, because
+    // its answer came at once.
     let order = DrainOrder {
         by: ticket.by.clone(),
         limit: Duration::from_millis(ticket.limit_ms),
         then: DrainThen::Restart,
-        spared: u32::from(!ticket.after_turn),
     };
     let held = match HeldDrain::begin(manager, name, &order) {
         Ok(held) => held,

@@ -16,7 +16,8 @@ pub enum TicketError {
     /// Whoever asks is in no gateway.
     #[error(
         "cannot tell which gateway asks: this process neither descends from a gateway of `{}` nor has the \
-         variable GATEVISOR_SERVICE of one; `gatevisor gateway restart NAME` restarts one by its name",
+         variable GATEVISOR_SERVICE of one; name its home with --home, or restart a gateway by its name: \
+         `gatevisor gateway restart NAME`",
         scandir.display()
     )]
     InNoGateway {

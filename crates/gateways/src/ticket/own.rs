@@ -34,7 +34,7 @@ pub struct OwnRestart {
     pub by: Provenance,
     /// What the next process is told as the reason.
     pub reason: Option<String>,
-    /// Whether the turn of whoever asks is waited for, too.
+    /// Whether nothing is asked for where nobody can tell when the turn of whoever asks is over.
     pub after_turn: bool,
     /// How long the drain may take.
     pub limit: Duration,

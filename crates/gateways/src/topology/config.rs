@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::NonFiniteFloatPolicy;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::SettingAnswer;
@@ -44,6 +45,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<ConfigValue, String> {
     let options = serde_saphyr::options! {
         // As the agents' own readers do.
         duplicate_keys: DuplicateKeyPolicy::LastWins,
+        // An infinite number is no reason to leave out what stands beside it.
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        // `word_says` decides which words say yes: some that are booleans to YAML 1.1, such as `y`,
+        // are words to the agents.
+        strict_booleans: true,
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_NODES,
             max_replay_stack_depth: MAX_DEPTH,
@@ -216,6 +222,8 @@ mod tests {
             ("gateway:\n  multiplex_profiles: 0\n", &no),
             // The last one counts.
             ("gateway:\n  multiplex_profiles: true\n  multiplex_profiles: false\n", &no),
+            ("a: .inf\nb: [-.inf, .nan, 1e400]\ngateway: {multiplex_profiles: true}\n", &yes),
+            ("gateway:\n  multiplex_profiles: No\n", &no),
             ("gateway:\n  multiplex_profiles:\n", &silent),
             ("gateway:\n  multiplex_profiles: ''\n", &silent),
             ("gateway:\n", &silent),
@@ -251,6 +259,8 @@ mod tests {
             "just words\n",
             "gateway: {multiplex_profiles: [true]}\n",
             "gateway: {multiplex_profiles: perhaps}\n",
+            "gateway:\n  multiplex_profiles: y\n",
+            "gateway:\n  multiplex_profiles: .inf\n",
             "gateway: {multiplex_profiles: true\n",
             "a: b: c: d\n",
             "\t- x",
