@@ -17,13 +17,13 @@ const MAX_AGE: u64 = 45_000;
 /// Milliseconds of processor time between waking up and beating. Other iterations of the loop come
 /// first.
 const WORK: u64 = 2_000;
-const SETTINGS: LiveSettings = LiveSettings {
-    policy: LivePolicy::Restart,
-    start_deadline_ms: 120_000,
-    interval_ms: 10_000,
-    misses: 4,
-    grace_ms: 10_000,
-};
+/// How many gateways may be restarted at the same time, as in the program.
+const PARALLEL: usize = 2;
+
+/// Returns the settings that are in force where a definition says only `restart`.
+fn settings() -> LiveSettings {
+    LiveSettings { policy: LivePolicy::Restart, ..LiveSettings::default() }
+}
 
 /// Numbers that look random and are the same each time.
 struct Dice(u64);
@@ -102,7 +102,7 @@ impl World {
             state: MachineState::Calm,
             until: 600_000,
             gateways,
-            fleet: Fleet::new(4),
+            fleet: Fleet::new(PARALLEL),
             attention: Attention::default(),
             restarts: Vec::new(),
             machine: 0,
@@ -204,7 +204,7 @@ impl World {
 
     fn look(&mut self, index: usize, now: Attended, out: &mut Vec<LiveEffect>) {
         let gateway = &self.gateways[index];
-        self.fleet.follow(&gateway.name, gateway.life, SETTINGS, true, now, out);
+        self.fleet.follow(&gateway.name, gateway.life, settings(), true, now, out);
         let service = self.fleet.service_mut(&gateway.name).unwrap();
         if service.due() > now {
             return;
