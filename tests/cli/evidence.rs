@@ -82,6 +82,12 @@ fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
                 let report = home.report("coder");
                 assert_eq!((&report["up"], &report["ready"]), (&false.into(), &false.into()), "{report}");
                 assert!(report["state"] != "up" && report["state"] != "ready", "{report}");
+                let metrics = home.says("metrics").ok();
+                for name in ["up", "ready", "works"] {
+                    let of_coder = "{service=\"gateway-coder\",profile=\"coder\"}";
+                    let said = format!("gatevisor_service_{name}{of_coder} 0.0\n");
+                    assert!(metrics.contains(&said), "try {n}, probe {probe}: {metrics}");
+                }
             }
         });
         let said = events.out();
@@ -206,7 +212,7 @@ fn only_deaths_that_nobody_asked_for_are_restarts() {
     let report = home.until_report("coder", "a restart", |report| report["restarts"] == 1);
     assert_eq!(report["commanded_restarts"], 2, "{report}");
     let details = home.says("gateway status coder").ok();
-    assert!(details.contains("\nrestarts 1, and 2 that somebody asked for\n"), "{details}");
+    assert!(details.contains("\nrestarts 1, and 2 that a command or the watcher asked for\n"), "{details}");
 }
 
 /// Returns what this program prints for a user who may look at nothing in a home.

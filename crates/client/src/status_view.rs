@@ -10,15 +10,12 @@ use gatevisor_wire::{
     Pid,
     exit::{COMMAND_NOT_REACHED, error_chain},
     files::POLICY,
-    policy::{PublishedPolicy, RestartPhase},
+    policy::{ENDING_SURVIVORS, PublishedPolicy, RestartPhase},
     started::Announcer,
     status::Status,
     tai::Tai64n,
 };
 use std::{fmt, io};
-
-/// Why a service waits whose last process has left processes behind.
-const ENDING_SURVIVORS: &str = "what its last process may have left behind is being ended first";
 
 /// The state of a service in the words that users see.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -249,6 +249,13 @@ impl Machine {
         self.cause.or(self.wait_reason)
     }
 
+    /// Returns whether it ends what its last process left. That death counts with the start that
+    /// follows, and is published before.
+    const fn is_ending_survivors(&self) -> bool {
+        let ServicePhase::Clearing(clearing) = self.phase else { return false };
+        matches!(clearing.whose, Leftover::OfProcess(_))
+    }
+
     fn write_policy(
         &mut self,
         phase: policy::RestartPhase,
@@ -259,7 +266,10 @@ impl Machine {
         self.published = phase;
         self.has_published_reason = reason.is_some();
         let failures = self.history.failures();
-        let Starts { restarts, commanded, asked, ran_ms, .. } = self.starts;
+        let Starts { restarts, commanded, mut asked, ran_ms, .. } = self.starts;
+        if self.is_ending_survivors() {
+            asked.push(self.starts.is_asked_for);
+        }
         out.add(ServiceEffect::PublishPolicy(PublishedPolicy {
             phase,
             restarts,

@@ -104,6 +104,10 @@ pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
         }
         // Before its first start, its status looks so, too.
         StateName::BackingOff { .. } if !never_ran(service) => Some(ServiceProblem::HasDied),
+        StateName::Waiting { .. } => service.report.ended_by_itself_ms.map(|ran_ms| match ran_ms {
+            ran_ms if ran_ms < facts.start_window_ms => ServiceProblem::CannotStart,
+            _ => ServiceProblem::HasDied,
+        }),
         StateName::Paused => Some(ServiceProblem::Paused),
         _ if service.report.live.as_ref().is_some_and(LiveReport::is_bad) => Some(ServiceProblem::NotLive),
         _ if service.report.state == ServiceState::Unresponsive => Some(ServiceProblem::Stopped),

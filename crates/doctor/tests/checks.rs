@@ -16,7 +16,7 @@ use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_slot::home_lock::Standing;
-use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
+use gatevisor_wire::policy::{ENDING_SURVIVORS, PublishedPolicy, RestartPhase};
 use gatevisor_wire::tally::Death;
 use insta::assert_snapshot;
 
@@ -435,6 +435,29 @@ fn failed(observed: &mut Observed, times: u32) {
 fn died(observed: &mut Observed, code: u8, seconds_ago: [i64; 3]) {
     just_now(observed);
     observed.deaths = seconds_ago.map(|ago| Death { at: moment(ago), exit_code: code, signal: 0 }).to_vec();
+}
+
+#[test]
+fn a_failed_start_is_found_also_while_what_its_process_left_is_being_ended() {
+    let ending = |ran_ms: u64, is_asked_for: bool| {
+        move |facts: &mut Facts| {
+            let waiting = StateName::Waiting { reason: Some(ENDING_SURVIVORS.to_owned()) };
+            let mut policy = PublishedPolicy {
+                phase: RestartPhase::Clearing,
+                failures: 1,
+                ran_ms: Some(ran_ms),
+                ..PublishedPolicy::default()
+            };
+            policy.asked.push(is_asked_for);
+            facts.services = vec![service("gateway-coder", waiting, |observed| {
+                died(observed, 3, [9, 5, 3]);
+                observed.policy = Some(policy);
+            })];
+        }
+    };
+    assert_snapshot!(found(ending(200, false)), @"crash error coder: the gateway of coder cannot be started: what its last process may have left behind is being ended first; it ended 0.2 s after its start: exit 0; fix that first => gatevisor gateway start coder");
+    assert_snapshot!(found(ending(5000, false)), @"crash warning coder: the gateway of coder has died and is started again shortly: the last time with exit 3 => gatevisor logs -n 50 coder");
+    assert_eq!(found(ending(200, true)), "");
 }
 
 #[test]

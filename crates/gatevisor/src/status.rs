@@ -349,8 +349,9 @@ pub fn print_details(context: &CommandContext, report: &ServiceReport) -> Result
     }
     if let Some(count) = report.restarts {
         let commanded = report.commanded_restarts.filter(|count| *count > 0);
-        let commanded_part =
-            commanded.map_or_else(String::new, |count| format!(", and {count} that somebody asked for"));
+        let commanded_part = commanded.map_or_else(String::new, |count| {
+            format!(", and {count} that a command or the watcher asked for")
+        });
         item("restarts", format!("{count}{commanded_part}"))?;
     }
     if let Some(bytes) = report.memory_bytes {
@@ -406,8 +407,9 @@ fn item(name: &str, text: impl Into<Text>) -> Result<(), CommandError> {
 
 /// Returns the last output of a gateway with a problem.
 fn last_lines(context: &CommandContext, report: &ServiceReport) -> Vec<String> {
+    let is_failing = report.fails() || report.ended_by_itself_ms.is_some();
     match &report.profile {
-        Some(name) if report.fails() => crate::last_lines::of_run(context, name, report.lines.latest()),
+        Some(name) if is_failing => crate::last_lines::of_run(context, name, report.lines.latest()),
         _ => Vec::new(),
     }
 }

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::name;
 use gatevisor_client::status_view::StateName;
 use gatevisor_gateways::AgentDefinition;
@@ -15,7 +17,7 @@ use gatevisor_gateways::tree::Usage;
 use gatevisor_liveness::Liveness;
 use gatevisor_wire::Pid;
 use gatevisor_wire::fail_code::FailCode;
-use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
+use gatevisor_wire::policy::{ENDING_SURVIVORS, PublishedPolicy, RestartPhase};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::tally::Death;
@@ -190,6 +192,65 @@ fn a_gateway_that_is_backing_off_says_for_how_long_and_why() {
     let report = self::report(&killed, "running");
     assert_eq!((report.exitcode, report.signal.as_deref()), (None, Some("SIGKILL")));
     assert_eq!(report.reason.as_deref(), Some("signal SIGKILL"));
+}
+
+/// Returns a gateway whose process has ended after so many milliseconds, and whose leftovers are
+/// being ended.
+fn ending_survivors(want_up: bool, last: WaitStatus, ran_ms: u64, is_asked_for: bool) -> Observed {
+    let state = StateName::Waiting { reason: Some(ENDING_SURVIVORS.to_owned()) };
+    let mut observed = observed(state, Some(Status { finishing: true, ..status(70, want_up, last) }));
+    let mut policy = PublishedPolicy {
+        phase: RestartPhase::Clearing,
+        failures: 1,
+        ran_ms: Some(ran_ms),
+        ..PublishedPolicy::default()
+    };
+    policy.asked.push(is_asked_for);
+    observed.policy = Some(policy);
+    observed
+}
+
+#[test]
+fn how_a_process_ended_is_told_while_what_its_process_left_is_being_ended() {
+    let of = |observed: &Observed| {
+        let report = report(observed, "running");
+        (report.state, report.reason.unwrap_or_default())
+    };
+    let (state, reason) = of(&ending_survivors(true, WaitStatus::exited(3), 120, false));
+    assert_eq!(state, ServiceState::Waiting);
+    assert_snapshot!(reason, @"what its last process may have left behind is being ended first; it ended 0.1 s after its start: exit 3");
+    let (_, reason) = of(&ending_survivors(false, WaitStatus::exited(78), 5000, false));
+    assert_snapshot!(reason, @"what its last process may have left behind is being ended first; it ended 5.0 s after its start: exit 78: configuration error, will not be retried");
+    // An end that somebody asked for is not told as a failure.
+    let (_, reason) = of(&ending_survivors(true, WaitStatus::exited(3), 120, true));
+    assert_eq!(reason, ENDING_SURVIVORS);
+    let mut missing = ending_survivors(true, WaitStatus::exited(127), 3, false);
+    missing.start_error = Some("executing: `/nonexistent`".to_owned());
+    let (_, reason) = of(&missing);
+    assert!(reason.ends_with("it ended 0.0 s after its start: executing: `/nonexistent`"), "{reason}");
+}
+
+#[test]
+fn a_gateway_whose_start_failed_is_starting_and_not_up_until_the_window_is_over_again() {
+    let since =
+        |ms: u64| Tai64n::from_unix(NOW - 9, 0).checked_add(Duration::from_millis(9000 - ms)).unwrap();
+    let again = |up_ms: u64, ran_ms: u64, failures: u32, signal: u8| {
+        let up = Status { changed: since(up_ms), ready: false, ..status(70, true, WaitStatus::exited(3)) };
+        let mut observed = observed(StateName::Up, Some(up));
+        observed.policy =
+            Some(PublishedPolicy { failures, ran_ms: Some(ran_ms), ..PublishedPolicy::default() });
+        observed.deaths = vec![Death { at: since(up_ms + 9), exit_code: 3, signal }];
+        report(&observed, "running")
+    };
+    let report = again(400, 800, 2, 0);
+    assert_eq!((report.state, report.is_healthy()), (ServiceState::Starting, Some(false)));
+    assert_snapshot!(report.reason.unwrap(), @"ended 0.8 s after its start: exit 3; it is tried again");
+    // Its window is over, or the one before was; nothing failed; somebody killed it.
+    for report in
+        [again(1400, 800, 2, 0), again(400, 1800, 2, 0), again(400, 800, 0, 0), again(400, 800, 2, 9)]
+    {
+        assert_eq!((report.state, report.is_healthy()), (ServiceState::Up, Some(true)));
+    }
 }
 
 #[test]

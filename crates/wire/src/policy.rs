@@ -17,6 +17,8 @@ pub const MAX: usize = 512;
 pub const ENDED_ON_PURPOSE: &str = "it ended on purpose: it left no handoff that counts";
 /// The reason for which a service that wants to be started again has to wait.
 pub const ASKS_TOO_OFTEN: &str = "it asks for a restart again and again, so each one waits longer";
+/// The reason for which a service waits whose last process may have left processes behind.
+pub const ENDING_SURVIVORS: &str = "what its last process may have left behind is being ended first";
 /// The longest reason in bytes.
 pub const REASON_MAX: usize = 200;
 
@@ -89,7 +91,8 @@ pub struct PublishedPolicy {
     pub restarts: u64,
     /// Starts that followed a death that somebody had asked for: a stop, a restart, a signal.
     pub commanded: u64,
-    /// Which of the last deaths before a start somebody had asked for.
+    /// Which of the last deaths before a start somebody had asked for. While the survivors of a
+    /// death that nobody had asked for are being ended, that death is among them.
     pub asked: AskedFor,
     /// Deaths in a row without a healthy run between them.
     pub failures: u32,

@@ -14,7 +14,7 @@ use gatevisor_wire::{Pid, policy, signal};
 use super::Machine;
 use super::phase::{Cleanup, KILL_AGAIN_MS, ServicePhase};
 use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
-use crate::restart::RestartPolicy;
+use crate::restart::{RestartPolicy, Rules};
 use crate::time::Now;
 
 impl Machine {
@@ -40,7 +40,18 @@ impl Machine {
     pub(super) fn clear_survivors(&mut self, pid: Pid, unannounced: bool, out: &mut ServiceEffects) {
         let whose = Leftover::OfProcess(pid);
         self.phase = ServicePhase::Clearing(Cleanup::of(whose, unannounced));
+        self.publish_unasked_death(out);
         out.add(ServiceEffect::Clear(whose));
+    }
+
+    /// Publishes a death that nobody asked for. To end what it left takes seconds, in which nobody
+    /// else could tell such a death from a restart.
+    fn publish_unasked_death(&mut self, out: &mut ServiceEffects) {
+        let is_settled = self.question.is_none() && !self.starts.is_asked_for;
+        if is_settled && self.rules == Rules::Native {
+            let reason = policy::ENDING_SURVIVORS.to_owned();
+            self.write_policy(policy::RestartPhase::Clearing, None, Some(reason), out);
+        }
     }
 
     pub(super) fn clear_forked(&mut self, now: Now, pid: Pid, ms: u64, out: &mut ServiceEffects) {

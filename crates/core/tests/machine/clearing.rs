@@ -4,6 +4,7 @@ use crate::scenario::{check_inherited, play, policy};
 use gatevisor_core::restart::{RestartPolicy, Rules};
 
 const LEFT: &str = "an earlier supervisor was killed: if it left";
+const SURVIVORS: &str = gatevisor_wire::policy::ENDING_SURVIVORS;
 const FIRST: &str = "of it running, that is ended first";
 
 #[test]
@@ -84,24 +85,26 @@ fn survivors_of_a_death_are_ended_before_the_next_start_where_the_slot_says_so()
         Rules::Native,
         true,
         &kill,
-        "
-        0 deadline             => spawn-run
-        0 forked 70            => nothing
-        1 spawned              => status-up, u
-        100 killed 9           => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
-        100 finish-absent      => clear-survivors 70
-        100 clear-forked 71 10 => status-finishing!, d, until 110
-        110 deadline           => signal 71 18, signal 71 15, until 5110
-        115 exited 0           => status-down+!, D, spawn-run
-        115 forked 72          => nothing
-        116 spawned            => policy-running#1, status-up, u
-        200 control d          => terminate 72, status-up!
-        210 exited 0           => close-readiness, record-death, spawn-finish 72 (exitcode 0)
-        210 finish-forked 73 0 => status-finishing, d
-        220 exited 0           => clear-survivors 72
-        220 clear-forked 74 10 => status-finishing
-        225 exited 1           => status-down+, D, until never
-        ",
+        &format!(
+            "
+            0 deadline             => spawn-run
+            0 forked 70            => nothing
+            1 spawned              => status-up, u
+            100 killed 9           => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
+            100 finish-absent      => policy-clearing#0 asked-0 ran-99 failures-1 [{SURVIVORS}], clear-survivors 70
+            100 clear-forked 71 10 => status-finishing!, d, until 110
+            110 deadline           => signal 71 18, signal 71 15, until 5110
+            115 exited 0           => policy-running#0, status-down+!, D, spawn-run
+            115 forked 72          => nothing
+            116 spawned            => policy-running#1, status-up, u
+            200 control d          => terminate 72, status-up!
+            210 exited 0           => close-readiness, record-death, spawn-finish 72 (exitcode 0)
+            210 finish-forked 73 0 => status-finishing, d
+            220 exited 0           => clear-survivors 72
+            220 clear-forked 74 10 => status-finishing
+            225 exited 1           => status-down+, D, until never
+            "
+        ),
     );
 }
 
@@ -112,13 +115,15 @@ fn survivors_that_cannot_be_ended_do_not_keep_the_service_down() {
         Rules::Native,
         true,
         &kill,
-        "
-        0 deadline            => spawn-run
-        0 forked 70           => nothing
-        1 spawned             => status-up, u
-        100 killed 9          => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
-        100 finish-absent     => clear-survivors 70
-        100 clear-failed fork => status-down+!, dD, spawn-run
-        ",
+        &format!(
+            "
+            0 deadline            => spawn-run
+            0 forked 70           => nothing
+            1 spawned             => status-up, u
+            100 killed 9          => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
+            100 finish-absent     => policy-clearing#0 asked-0 ran-99 failures-1 [{SURVIVORS}], clear-survivors 70
+            100 clear-failed fork => policy-running#0, status-down+!, dD, spawn-run
+            "
+        ),
     );
 }

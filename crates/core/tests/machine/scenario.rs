@@ -8,7 +8,7 @@ use gatevisor_core::restart::{RestartPolicy, Rules};
 use gatevisor_core::{Leftover, Machine, Now, ServiceEffect, ServiceEffects, ServiceInput, Tick};
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::Control;
-use gatevisor_wire::policy::PublishedPolicy;
+use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::wait::WaitStatus;
@@ -169,6 +169,10 @@ fn show_policy(policy: &PublishedPolicy) -> String {
     let reason = policy.reason.as_ref().map_or_else(String::new, |reason| {
         if reason == OUT_OF_MEMORY { " [out of memory]".to_owned() } else { format!(" [{reason}]") }
     });
+    let death = match policy.ran_ms.filter(|_| policy.phase == RestartPhase::Clearing) {
+        Some(ms) => format!(" asked-{} ran-{ms} failures-{}", policy.asked, policy.failures),
+        None => String::new(),
+    };
     let commanded = if policy.commanded > 0 { format!("+{}", policy.commanded) } else { String::new() };
-    format!("policy-{}#{}{commanded}{until}{reason}", policy.phase.word(), policy.restarts)
+    format!("policy-{}#{}{commanded}{until}{death}{reason}", policy.phase.word(), policy.restarts)
 }

@@ -10,6 +10,7 @@
 
 mod deaths;
 mod exits;
+mod failed_start;
 mod log_health;
 mod report;
 mod runs;

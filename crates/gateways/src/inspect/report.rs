@@ -4,6 +4,7 @@
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_slot::home_lock::Standing;
+use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::log_error::LogError;
 use gatevisor_wire::policy::{ASKS_TOO_OFTEN, PublishedPolicy};
 use gatevisor_wire::status::Status;
@@ -12,6 +13,7 @@ use gatevisor_wire::tally::Death;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
+use super::failed_start::{ended_by_itself_ms, seconds, tried_again_ms};
 use super::runs::RunLines;
 use super::served::ServedReport;
 use super::state::ServiceState;
@@ -122,6 +124,10 @@ pub struct ServiceReport {
     /// Whether its service directory is not what the agent definition makes of it now, or its
     /// process was started before the directory was made so; `None` if nobody can tell.
     pub older_than_definition: Option<bool>,
+    /// For how many milliseconds its last process had been up, if nobody had asked for its end and
+    /// what it left is being ended now.
+    #[serde(skip)]
+    pub ended_by_itself_ms: Option<u64>,
     /// When its runs wrote their lines; not in a survey of all services.
     #[serde(skip)]
     pub lines: RunLines,
@@ -348,7 +354,7 @@ impl ServiceReport {
         let broken = recorded.as_ref().err().cloned();
         let recorded = recorded.map_or_else(|why| Recorded::unknown(&why), Option::unwrap_or_default);
         let desired_state = recorded.prior.word().map(str::to_owned);
-        let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref());
+        let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref(), now);
         let policy = observed.policy.as_ref().filter(|_| supervised);
         let running = observed.executed && status.is_some_and(|status| status.is_up());
         let counted = status.and_then(|_| counted_restarts(observed, policy));
@@ -393,6 +399,7 @@ impl ServiceReport {
             served_from: ServedFrom::Own,
             topology_problem: None,
             older_than_definition: Some(false),
+            ended_by_itself_ms: ended_by_itself_ms(observed),
             lines: RunLines::default(),
             tally: observed.deaths.clone(),
             ready_after_ms: status.filter(|_| running).and_then(|status| ready_after_ms(&status)),
@@ -409,6 +416,7 @@ fn state_and_reason(
     agent: &AgentDefinition,
     observed: &Observed,
     desired: Option<&str>,
+    now: Tai64n,
 ) -> (ServiceState, Option<String>) {
     let state = ServiceState::from(&observed.state);
     let code =
@@ -421,27 +429,34 @@ fn state_and_reason(
         Some(meaning) => format!("exit {code}: {meaning}"),
         None => format!("exit {code}"),
     };
+    let window_ms = agent.gateway.start_window_ms;
+    let last = observed.status.map(|status| match status.last.exit_code() {
+        Some(code) => explained(code),
+        None => cause(observed).unwrap_or_else(|| status.last.to_string()),
+    });
+    let ended = |ran_ms: u64| {
+        let not_reached = code.filter(|code| COMMAND_NOT_REACHED.contains(code));
+        let how = not_reached.and(observed.start_error.as_deref()).or(last.as_deref());
+        format!("ended {} after its start: {}", seconds(ran_ms), how.unwrap_or("nobody says how"))
+    };
+    let again = tried_again_ms(observed, window_ms, now).filter(|_| state == ServiceState::Up);
+    if let Some(ran_ms) = again {
+        return (ServiceState::Starting, Some(format!("{}; it is tried again", ended(ran_ms))));
+    }
     match (state, fatal) {
         (ServiceState::Down, Some(code)) if desired == Some("running") => {
             (ServiceState::Failed, Some(explained(code)))
         }
         (ServiceState::Failed, Some(code)) => (ServiceState::Failed, Some(explained(code))),
         (ServiceState::BackingOff, _) if asks_too_often(observed) => (state, Some(ASKS_TOO_OFTEN.to_owned())),
-        (ServiceState::BackingOff, _) => {
-            let last = observed.status.map(|status| match status.last.exit_code() {
-                Some(code) => explained(code),
-                None => cause(observed).unwrap_or_else(|| status.last.to_string()),
-            });
-            match observed.policy.as_ref().and_then(|policy| policy.ran_ms) {
-                Some(ran_ms) if ran_ms < agent.gateway.start_window_ms => {
-                    let how = last.unwrap_or_else(|| "nobody says how".to_owned());
-                    (
-                        ServiceState::FailedToStart,
-                        Some(format!("ended {} after its start: {how}", seconds(ran_ms))),
-                    )
-                }
-                _ => (state, last),
-            }
+        (ServiceState::BackingOff, _) => match observed.policy.as_ref().and_then(|policy| policy.ran_ms) {
+            Some(ran_ms) if ran_ms < window_ms => (ServiceState::FailedToStart, Some(ended(ran_ms))),
+            _ => (state, last),
+        },
+        (ServiceState::Waiting, _) => {
+            let first = observed.state.reason().map(str::to_owned);
+            let with_end = |ran_ms| format!("{}; it {}", first.as_deref().unwrap_or_default(), ended(ran_ms));
+            (state, ended_by_itself_ms(observed).map(with_end).or_else(|| first.clone()))
         }
         (ServiceState::Starting, _) => {
             (state, observed.queued.map(queued_words).or_else(|| observed.not_ready.clone()))
@@ -464,10 +479,6 @@ pub fn queued_words(before: usize) -> String {
 fn left_ms(observed: &Observed, now: Tai64n) -> Option<u64> {
     let left = observed.state.until_unix_ms()?.saturating_sub(now.to_unix_ms());
     Some(u64::try_from(left).unwrap_or(0))
-}
-
-fn seconds(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
 /// Returns how often a service was started after a death that nobody requested, and after one that
