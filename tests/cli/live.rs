@@ -5,6 +5,7 @@
 //! fall silent by itself. So the tests check no state at one moment, only the final one.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use gatevisor_wire::control::{Control, ControlSignal};
@@ -57,7 +58,11 @@ fn a_gateway_that_a_signal_has_stopped_is_ended_with_evidence_and_works_again() 
     let ended = &report["live_restart"];
     assert!(ended["reason"].as_str().is_some_and(|reason| reason.starts_with("heartbeat: ")), "{report}");
     let incident = ended["incident"].as_str().unwrap_or_else(|| panic!("no incident in {report}"));
-    assert!(fs::read_dir(incident).unwrap().count() > 1, "{incident}");
+    let part = |file: &str| fs::read_to_string(Path::new(incident).join(file)).unwrap();
+    assert_eq!(part("evidence.txt"), "the agent says so\n");
+    assert!(part("probes.txt").contains("heartbeat: "), "{incident}");
+    assert!(part("threads.txt").contains(&pid.to_string()), "{incident}");
+    part("log.txt");
     let details = home.says("gateway status coder").ok();
     assert!(details.contains("because it did not respond: heartbeat: "), "{details}");
     assert!(home.says("incidents coder").ok().contains("heartbeat: "));
