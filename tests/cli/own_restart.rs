@@ -37,6 +37,9 @@ fn with(drain: &str) -> Home {
     home.until_supervised("coder");
     home.says("wait coder --up --timeout 60").ok();
     until_started(&home);
+    // Where nobody watches, a gateway that asks is refused.
+    let pulse = home.scandir().join(".live/.watcher");
+    waiting::polled("the watcher", || pulse.exists().then_some(()));
     home
 }
 
