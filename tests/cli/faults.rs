@@ -317,7 +317,9 @@ pub fn exists(directory: &Path, test: &str) -> bool {
     let head = format!("fn {name}()");
     let is_test = |text: String| {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        lines.windows(2).any(|two| two[0] == "#[test]" && two[1].starts_with(&head))
+        lines
+            .windows(2)
+            .any(|two| matches!(two, [first, second] if *first == "#[test]" && second.starts_with(&head)))
     };
     fs::read_to_string(&file).is_ok_and(is_test)
 }
