@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::home::Home;
 use crate::support::running::Ran;
-use crate::support::{WAIT_LIMIT, processes};
+use crate::support::{WAIT_LIMIT, processes, waiting};
 
 /// Attempts follow each other as fast as possible.
 const EAGER: (&str, &str) = (
@@ -69,7 +69,8 @@ fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
         home.want_running("coder");
         home.up_quietly();
         let events = home.start(["events", "--json", "coder"]);
-        events.until_out("it failed", |out| out.contains("failed to start").then_some(()));
+        let seen = waiting::found_often(|| events.out().contains("failed to start").then_some(()));
+        assert!(seen.is_some(), "no event tells that it failed: {} {}", events.out(), events.err());
         under_load(tries, || {
             for n in 0..rounds {
                 for question in questions {

@@ -1,6 +1,7 @@
 //! A full disk: nothing is acknowledged that is not on the disk, and no file is half written.
 
 use std::fs;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use rustix::process::Signal;
@@ -8,7 +9,7 @@ use rustix::process::Signal;
 use crate::disk::{Disk, was_run_in_own_mounts};
 use crate::home::Home;
 use crate::support::processes::{Held, signal};
-use crate::support::waiting;
+use crate::support::{set_wait_limit, waiting};
 
 #[test]
 fn a_desired_state_that_does_not_fit_on_the_disk_is_not_acknowledged_and_the_old_one_stays() {
@@ -96,6 +97,8 @@ fn on_a_full_disk_a_frozen_gateway_is_found_and_ended_by_the_same_watcher_and_is
     if was_run_in_own_mounts() {
         return;
     }
+    // Evidence is collected first, which takes a while on a busy machine.
+    set_wait_limit(Duration::from_mins(1));
     let live = "[gateway.live]\npolicy = \"restart\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 500\n\
                 command = { argv = [\"true\"] }\n\n[gateway.exit-meanings]";
     let mut home = Home::with_script("exec sleep 1000", &[("[gateway.exit-meanings]", live)]);

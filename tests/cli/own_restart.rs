@@ -149,13 +149,15 @@ fn a_gateway_drains_as_the_definition_says_that_was_edited_since_its_watcher_beg
 #[test]
 fn a_gateway_of_any_agent_asks_with_the_command_of_the_guide_without_naming_its_home() {
     let home = with(DRAIN);
-    show(&home, "draining", 0);
+    // One that is idle would be ended before it has written the answer down.
+    show(&home, "draining", 1);
     let pid = home.pid("coder");
     // This home was given `--agent` when it was started, and remembers it.
     let line = format!("'{}' gateway restart --self --reason 'new skills'", env!("CARGO_BIN_EXE_gatevisor"));
     tell(&home, &line);
     let answer = waiting::polled("the answer", || fs::read_to_string(file(&home, "answer")).ok());
     assert!(answer.starts_with("coder: is restarted") && answer.ends_with("code 0\n"), "{answer}");
+    show(&home, "draining", 0);
     assert!(until_started(&home).contains(": new skills"));
     assert_ne!(home.pid("coder"), pid);
     assert_eq!(until_done(&home)["stage"], "done");

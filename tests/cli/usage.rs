@@ -196,7 +196,7 @@ fn the_home_is_the_agents_variable_where_no_option_names_it() {
     home.profile("coder");
     let list = |variable: &str, value: &std::path::Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatevisor"));
-        command.env_remove("HERMES_HOME").env(variable, value);
+        command.env_remove("HERMES_HOME").env_remove("GATEVISOR_HOME").env(variable, value);
         command.args([
             "--agent",
             concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/http-agent.toml"),

@@ -297,9 +297,11 @@ fn recall(home: &Path) -> Result<Option<PathBuf>, CommandError> {
 /// Refuses a named home that does not exist. A home that nobody names is made when it is needed.
 fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(), CommandError> {
     let root = home.root();
+    let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
     let by = match (&common.home, agent.home_variable()) {
         (Some(_), _) => "--home".to_owned(),
-        (None, name) if variable(&name).is_some_and(|value| !value.is_empty()) => name,
+        (None, name) if is_set(&name) => name,
+        (None, _) if is_set(profile::HOME_VARIABLE) => profile::HOME_VARIABLE.to_owned(),
         (None, _) => return Ok(()),
     };
     match OpenHome::open(root) {

@@ -214,6 +214,8 @@ const fn begins_processes(command: &CliCommand) -> bool {
     match command {
         CliCommand::Up(_) | CliCommand::Top(_) => true,
         CliCommand::Web(options) => !options.link && !options.revoke,
+        // They execute programs that a file of the home names.
+        CliCommand::Alerts(verb) => !matches!(verb, args::AlertsCommand::Check),
         _ => false,
     }
 }

@@ -1,6 +1,6 @@
 //! Root's terminal, where root works in a home of somebody else.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
@@ -9,7 +9,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::home::Home;
 use crate::support::processes::{self, Held};
-use crate::support::{is_root, soon};
+use crate::support::{is_root, soon, waiting};
 use crate::terminal;
 
 /// Who owns the home.
@@ -19,6 +19,20 @@ const OWNER: u32 = 65_534;
 fn is_owners(pid: i32) -> bool {
     fs::metadata(format!("/proc/{pid}/stat")).is_ok_and(|seen| seen.uid() == OWNER)
         || processes::status_line(pid, "Uid").starts_with(&OWNER.to_string())
+}
+
+/// Asserts that a process has a terminal neither as its own nor open.
+fn has_not(pid: i32, side: &File) {
+    let said = processes::describe(pid);
+    let Some(stat) = processes::stat(pid) else { return };
+    assert_ne!(u64::try_from(stat.terminal).unwrap(), side.metadata().unwrap().rdev(), "{said}");
+    let name = fs::read_link(format!("/proc/self/fd/{}", side.as_raw_fd())).unwrap();
+    if fs::read_dir(format!("/proc/{pid}/fd")).is_err() {
+        return;
+    }
+    let descriptors = processes::descriptors(pid);
+    let has = descriptors.iter().any(|open| open.ends_with(name.to_str().unwrap()));
+    assert!(!has, "{said} {descriptors:?}");
 }
 
 /// A process that the owner may trace, and that has root's terminal, would type into root's shell.
@@ -38,17 +52,10 @@ fn no_process_of_the_owner_has_the_terminal_of_root() {
         tcsetwinsize(&side, winsize).unwrap();
         let mut child = terminal::on(&home.command(words), &side).spawn().unwrap();
         terminal::until_seen(&roots, begun);
-        let number = side.metadata().unwrap().rdev();
-        let name = fs::read_link(format!("/proc/self/fd/{}", side.as_raw_fd())).unwrap();
         let owned: Vec<i32> = home.processes().into_iter().filter(|pid| is_owners(*pid)).collect();
         assert!(!owned.is_empty(), "{words:?}: nothing runs as the owner");
         for pid in owned {
-            let said = processes::describe(pid);
-            let Some(stat) = processes::stat(pid) else { continue };
-            assert_ne!(u64::try_from(stat.terminal).unwrap(), number, "{words:?}: {said}");
-            let descriptors = processes::descriptors(pid);
-            let has = descriptors.iter().any(|open| open.ends_with(name.to_str().unwrap()));
-            assert!(!has, "{words:?}: {said} {descriptors:?}");
+            has_not(pid, &side);
         }
         processes::signal(i32::try_from(child.id()).unwrap(), Signal::TERM);
         let held = Held::of(i32::try_from(child.id()).unwrap()).unwrap();
@@ -57,4 +64,35 @@ fn no_process_of_the_owner_has_the_terminal_of_root() {
         child.wait().unwrap();
         assert!(in_time, "{words:?} did not end");
     }
+}
+
+/// What is told may be a program of the owner's, which root starts by a test.
+#[test]
+fn no_program_that_alerts_start_has_the_terminal_of_root() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    fs::set_permissions(home.beside(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let begun = home.path().join("begun");
+    let settings = home.path().join("gatevisor.toml");
+    let script = format!("echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000", begun.display());
+    let text = format!("[[alerts.to]]\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n");
+    fs::write(&settings, text).unwrap();
+    fs::set_permissions(&settings, fs::Permissions::from_mode(0o600)).unwrap();
+    for path in [home.path(), &settings] {
+        chown(path, Some(OWNER), Some(OWNER)).unwrap();
+    }
+    let (_roots, side) = terminal::terminal();
+    let mut child = terminal::on(&home.command(["alerts", "test"]), &side).spawn().unwrap();
+    let pid: i32 = waiting::polled("the program", || fs::read_to_string(&begun).ok()).trim().parse().unwrap();
+    let program = Held::of(pid).unwrap();
+    assert!(is_owners(pid), "{}", processes::describe(pid));
+    has_not(pid, &side);
+    program.kill();
+    let held = Held::of(i32::try_from(child.id()).unwrap()).unwrap();
+    let in_time = held.gone_by(soon());
+    held.kill();
+    child.wait().unwrap();
+    assert!(in_time, "it did not end");
 }
