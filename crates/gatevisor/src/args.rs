@@ -46,7 +46,7 @@ pub struct Common {
     /// Use this profile, for commands that take one
     #[arg(short = 'p', long = "profile", global = true, value_name = "NAME")]
     pub profile: Option<OsString>,
-    /// Use this home; else the agent's home variable (`HERMES_HOME`), else ~/.local/share/gatevisor
+    /// Use this home; else `HERMES_HOME` (the agent's), `GATEVISOR_HOME`, ~/.local/share/gatevisor
     #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
     /// Use this scandir; else `S6_PROFILE_GATEWAY_SCANDIR`, else run/service in the home
