@@ -62,6 +62,17 @@ fn traced(home: &Home, words: &[&str]) -> Option<(Ran, String)> {
     (!is_refused).then(|| (ran, fs::read_to_string(trace).unwrap()))
 }
 
+/// Starts a supervisor, and returns what a command calls that makes and starts a gateway; `None` if
+/// it may not be traced.
+fn traced_start(home: &mut Home) -> Option<String> {
+    // The watcher of profiles would make the slot.
+    home.up_alone();
+    home.plant("coder");
+    let (ran, trace) = traced(home, &["gateway", "register", "coder", "--start"])?;
+    assert!(ran.ok().starts_with("coder: registered, up"));
+    Some(trace)
+}
+
 /// Returns how many of the traced calls are on files below a directory. A debug build also checks
 /// descriptors, which is not counted.
 fn counted(trace: &str, home: &Path) -> usize {
@@ -84,14 +95,10 @@ fn a_look_at_all_gateways_takes_no_more_system_calls_for_each_than_it_must() {
 #[test]
 fn a_start_leaves_the_end_of_its_watches_to_a_child() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
-    // The watcher of profiles would make the slot.
-    home.up_alone();
-    home.plant("coder");
-    let Some((ran, trace)) = traced(&home, &["gateway", "register", "coder", "--start"]) else {
+    let Some(trace) = traced_start(&mut home) else {
         eprintln!("skipped: strace may not trace here");
         return;
     };
-    assert!(ran.ok().starts_with("coder: registered, up"));
     let count = |words: &[&str]| {
         let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
         trace.lines().filter(has_all).count()
@@ -116,13 +123,10 @@ fn behind_a_link_of_roots_the_kernel_goes_the_rest_of_the_way_at_once() {
     fs::create_dir(&real).unwrap();
     symlink(&real, &link).unwrap();
     home.move_to(link.join("home"));
-    home.up_alone();
-    home.plant("coder");
-    let Some((ran, trace)) = traced(&home, &["gateway", "register", "coder", "--start"]) else {
+    let Some(trace) = traced_start(&mut home) else {
         eprintln!("skipped: strace may not trace here");
         return;
     };
-    assert!(ran.ok().starts_with("coder: registered, up"));
     let has_openat2 = trace.lines().any(|line| line.contains("openat2(") && !line.contains("ENOSYS"));
     let is_step =
         |line: &&str| line.contains("\"service\", ") && line.contains("O_NOFOLLOW|O_CLOEXEC|O_PATH");

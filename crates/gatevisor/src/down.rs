@@ -46,11 +46,12 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     }
     let is_container = container_scandir().as_deref() == Some(scandir.path());
     let pid = scandir.holder();
+    let process = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.get()));
     // The process is opened before the command, so that its end cannot be missed.
-    let held =
-        pid.and_then(|pid| pidfd_open(rustix::process::Pid::from_raw(pid.get())?, PidfdFlags::empty()).ok());
+    let held = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok());
     if is_container {
-        in_a_container(options, held.as_ref(), pid)?;
+        let may = held.is_some() && process.is_some_and(|process| test_kill_process(process).is_ok());
+        in_a_container(options, may)?;
     }
     let _drained = drained(context, options)?;
     say_when_interrupted(context, options);
@@ -81,14 +82,10 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     tell(context, pid, ENDED)
 }
 
-/// Refuses to end a container's supervisor without a drain, or by a user who may not.
+/// Refuses to end a container's supervisor without a drain, or by a user who may not signal it.
 ///
 /// What an engine calls before it ends a container may end it so: it is about to end anyway.
-fn in_a_container(
-    options: &args::Down,
-    held: Option<&OwnedFd>,
-    pid: Option<Pid>,
-) -> Result<(), CommandError> {
+fn in_a_container(options: &args::Down, may: bool) -> Result<(), CommandError> {
     if options.drain.is_none() {
         return Err(CommandError::new(
             Exit::No,
@@ -97,8 +94,7 @@ fn in_a_container(
              (`gatevisor stop --all`)",
         ));
     }
-    let may = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.get())).map(test_kill_process);
-    if held.is_some() && may == Some(Ok(())) {
+    if may {
         return Ok(());
     }
     Err(CommandError::new(

@@ -19,9 +19,7 @@ pub(crate) fn put_status(supervise: impl AsFd, status: &Status, is_first: bool) 
         let supervise = supervise.as_fd();
         match file::publish(supervise, name, unfinished, &bytes, mode) {
             // A client that waits for a stop must learn of it even if the disk is full.
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
-                file::overwrite(supervise, name, &bytes).map_err(|_| errno)
-            }
+            Err(errno) if file::is_full(errno) => file::overwrite(supervise, name, &bytes).map_err(|_| errno),
             other => other,
         }
     }

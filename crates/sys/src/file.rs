@@ -49,6 +49,11 @@ pub fn lasting_identity(parent: impl AsFd, name: impl Arg) -> Result<String, Err
     Ok(format!("{major:x}.{minor:x}.{:x}.{:x}.{:x}", stat.stx_ino, made.0, made.1))
 }
 
+/// Returns whether an error means that a file system has no room left, or its user none.
+pub const fn is_full(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::DQUOT)
+}
+
 /// Returns what stays the same when a directory is renamed, and is another for every copy of it:
 /// its number and its birth time. Returns `None` if its file system does not know the latter.
 pub fn creation_mark(parent: impl AsFd, name: impl Arg) -> Option<String> {

@@ -105,23 +105,23 @@ impl Process {
 
     /// Returns when it began, in milliseconds of Unix time by the present clock.
     pub fn began_unix_ms(&self) -> i64 {
-        let ms = |clock| {
-            let now = clock_gettime(clock);
-            now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
-        };
-        let began = i64::try_from(self.began.saturating_mul(1000 / TICKS_A_SECOND)).unwrap_or(i64::MAX);
-        ms(ClockId::Realtime).saturating_sub(ms(ClockId::Boottime)).saturating_add(began)
+        self.began_ms_of(ClockId::Realtime)
     }
 
     /// Returns when it began, in milliseconds of the monotonic clock, or less if the machine was
     /// suspended since.
     pub fn began_monotonic_ms(&self) -> i64 {
+        self.began_ms_of(ClockId::Monotonic)
+    }
+
+    /// Returns when it began, in milliseconds of a clock, by what that clock shows now.
+    fn began_ms_of(&self, clock: ClockId) -> i64 {
         let ms = |clock| {
             let now = clock_gettime(clock);
             now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
         };
         let began = i64::try_from(self.began.saturating_mul(1000 / TICKS_A_SECOND)).unwrap_or(i64::MAX);
-        ms(ClockId::Monotonic).saturating_sub(ms(ClockId::Boottime)).saturating_add(began)
+        ms(clock).saturating_sub(ms(ClockId::Boottime)).saturating_add(began)
     }
 
     /// Returns its command line for people, or the kernel's name for it if the command line cannot

@@ -94,8 +94,8 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 pub(crate) fn close_from_to(first: u32, last: u32) {
     // JUSTIFICATION: neither std nor rustix offers close_range, and both refuse descriptors without
     // an owner.
-    // SAFETY: the only caller is a child that runs no destructors, so no owner uses or closes its
-    // descriptor afterwards.
+    // SAFETY: the only caller is a child that drops none of the owners of what it closes here, and
+    // exits without destructors. So no owner uses or closes its descriptor afterwards.
     unsafe {
         if libc::syscall(libc::SYS_close_range, first, last, 0) == 0 {
             return;

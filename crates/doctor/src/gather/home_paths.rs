@@ -40,7 +40,7 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+    Errno::from_io_error(error).is_some_and(gatevisor_sys::file::is_full)
 }
 
 /// Returns the file systems of the home, of the scandir, and of a container's `/run`, each once.

@@ -104,7 +104,7 @@ impl Publisher {
         let open = || openat(&self.directory, PULSE, flags, Mode::empty());
         match published {
             // The line of an earlier watcher has its blocks on the disk already.
-            Err(errno) if is_full(errno) => {
+            Err(errno) if file::is_full(errno) => {
                 let fd = open()?;
                 pwrite(&fd, pulse.as_bytes(), 0)?;
                 self.pulse = Some(fd);
@@ -127,11 +127,6 @@ impl Publisher {
     pub fn forget(&self, service: &str) {
         let _ = unlinkat(&self.directory, service, AtFlags::empty());
     }
-}
-
-/// Returns whether an error means that a disk is full.
-pub(super) fn is_full(errno: Errno) -> bool {
-    matches!(errno, Errno::NOSPC | Errno::DQUOT)
 }
 
 /// Writes in a service directory why its process is about to be ended.

@@ -16,6 +16,7 @@ use gatevisor_client::{ServiceDir, status_view};
 use gatevisor_liveness::{Attended, Attention, Fleet, FollowedService, LiveEffect, Liveness};
 use gatevisor_slot::start_permits;
 use gatevisor_sys::clock::{monotonic_ms, timespec};
+use gatevisor_sys::file;
 use jiff::Timestamp;
 use rustix::event::{PollFd, poll};
 use rustix::io::Errno;
@@ -343,7 +344,7 @@ impl LiveWatcher {
         let record = self.record(service, name, now);
         match self.publisher.record(name, &record) {
             // Watching goes on. A watcher that reports must not vouch for an old record.
-            Err(errno) if publish::is_full(errno) => {
+            Err(errno) if file::is_full(errno) => {
                 self.publisher.forget(name);
                 self.unpublished.insert(name.to_owned());
             }
