@@ -244,10 +244,9 @@ impl Keys for KeyStore {
         self.session(secret, key).map(|(_, _, role)| role)
     }
 
-    fn end_session(&self, secret: &str, key: &str) {
-        if let Some((directory, name, _)) = self.session(secret, key) {
-            let _ = remove(&directory, &name);
-        }
+    fn end_session(&self, secret: &str, key: &str) -> bool {
+        let session = self.session(secret, key);
+        session.is_some_and(|(directory, name, _)| remove(&directory, &name).is_ok())
     }
 }
 
@@ -317,10 +316,10 @@ mod tests {
         assert_eq!(by(&session.secret, &session.key), Some(Role::Full));
         for wrong in ["", &session.secret, &session.key[1..]] {
             assert_eq!(by(&session.secret, wrong), None, "the cookie alone is worth nothing");
-            store.end_session(&session.secret, wrong);
+            assert!(!store.end_session(&session.secret, wrong), "{wrong}");
         }
         assert_eq!(by(&session.secret, &session.key), Some(Role::Full));
-        store.end_session(&session.secret, &session.key);
+        assert!(store.end_session(&session.secret, &session.key));
         assert_eq!(by(&session.secret, &session.key), None);
     }
 

@@ -242,8 +242,8 @@ pub trait Keys: Send + Sync + 'static {
     /// Returns what a session allows whose secret and key are shown.
     fn by_session(&self, secret: &str, key: &str) -> Option<Role>;
 
-    /// Makes a session whose secret and key are shown worth nothing.
-    fn end_session(&self, secret: &str, key: &str);
+    /// Makes a session whose secret and key are shown worth nothing. Returns whether there was one.
+    fn end_session(&self, secret: &str, key: &str) -> bool;
 }
 
 /// Who answers, and the keys.

@@ -184,10 +184,12 @@ async fn login(State(site): Shared, headers: HeaderMap, body: Bytes) -> Response
 async fn logout(State(site): Shared, headers: HeaderMap) -> Response {
     if let ShownKey::Session(secret, key) = session::shown(&headers, &site.cookie) {
         let keys = Arc::clone(&site.backend.keys);
-        if let Err(refusal) = blocking(move || keys.end_session(&secret, &key)).await {
-            return problem(&refusal);
+        match blocking(move || keys.end_session(&secret, &key)).await {
+            Ok(true) => site.ended.notify_waiters(),
+            // Nobody who cannot end a session makes every stream look at its key again.
+            Ok(false) => {}
+            Err(refusal) => return problem(&refusal),
         }
-        site.ended.notify_waiters();
     }
     with_cookie(json_response(StatusCode::OK, "{}".to_owned()), &site, None, &headers)
 }

@@ -1,6 +1,7 @@
 //! What the routes do, with answers and keys that a test makes.
 
 use std::io;
+use std::pin::pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 use super::guard::{Hosts, Reachability};
 use super::question::{Answer, Answerer, Backend, Keys, Lines, LogPick, NewSession, Role};
 use super::question::{SiteQuestion, SiteRefusal};
+use super::shared::Site;
 use super::{ACTIONS, new_site, routes};
 
 /// No test waits so long.
@@ -62,7 +64,15 @@ impl Keys for OpenDoor {
         None
     }
 
-    fn end_session(&self, _: &str, _: &str) {}
+    fn end_session(&self, _: &str, key: &str) -> bool {
+        key == "known"
+    }
+}
+
+fn site(answerer: Arc<dyn Answerer>) -> Arc<Site> {
+    let backend = Backend { answerer, keys: Arc::new(OpenDoor) };
+    let hosts = Hosts::new(Reachability::Machine, Vec::new());
+    Arc::new(new_site(hosts, String::new(), "c".to_owned(), false, backend))
 }
 
 async fn post(routes: Router, path: &'static str, body: &'static str) -> u16 {
@@ -79,10 +89,7 @@ fn drains_that_take_long_keep_nothing_else_waiting() {
     let (begun, has_begun) = channel();
     let (end, may_end) = channel();
     let answerer = Arc::new(SlowDrains { begun: Mutex::new(begun), end: Mutex::new(may_end) });
-    let backend = Backend { answerer, keys: Arc::new(OpenDoor) };
-    let hosts = Hosts::new(Reachability::Machine, Vec::new());
-    let site = Arc::new(new_site(hosts, String::new(), "c".to_owned(), false, backend));
-    let routes = routes::routes(&site);
+    let routes = routes::routes(&site(answerer));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let drains: Vec<_> = (0..=ACTIONS).map(|_| tokio::spawn(post(routes.clone(), "drain", ""))).collect();
@@ -96,6 +103,42 @@ fn drains_that_take_long_keep_nothing_else_waiting() {
         }
         for drain in drains {
             assert_eq!(timeout(LONG, drain).await.unwrap().unwrap(), 200);
+        }
+    });
+}
+
+/// Answers nothing.
+struct Silent;
+
+impl Answerer for Silent {
+    fn answer(&self, _: SiteQuestion, _: &[String]) -> Answer {
+        Ok("{}".to_owned())
+    }
+
+    fn follow(&self, _: &str, _: &LogPick) -> Result<Box<dyn Lines>, SiteRefusal> {
+        Err(SiteRefusal::new(404, "there is no log"))
+    }
+
+    fn events(&self, _: &mut dyn FnMut(String)) {}
+}
+
+#[test]
+fn only_whoever_ends_a_session_makes_the_streams_look_at_their_keys() {
+    let site = site(Arc::new(Silent));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for (key, wakes) in [("", false), ("other", false), ("known", true)] {
+            let mut woken = pin!(site.ended.notified());
+            woken.as_mut().enable();
+            let request = Request::post("/api/v1/logout")
+                .header("host", "localhost")
+                .header("cookie", "c=secret")
+                .header("x-gatevisor-key", key)
+                .body(Body::empty())
+                .unwrap();
+            let routes = TowerToHyperService::new(routes::routes(&site));
+            assert_eq!(routes.call(request).await.unwrap().status().as_u16(), 200);
+            assert_eq!(timeout(Duration::ZERO, woken).await.is_ok(), wakes, "{key}");
         }
     });
 }
