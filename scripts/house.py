@@ -346,24 +346,42 @@ def wide_documents():
     return found
 
 
-ITEM = re.compile(r" *(?:pub(?:\([a-z:_ ]+\))? )?(?:(?:struct|enum|trait|union|type|fn|const|static|mod|unsafe|async) )*(\w+)")
+ITEM = re.compile(
+    r" *(?:pub(?:\([a-z:_ ]+\))? )?(?:(?:struct|enum|trait|union|type|fn|const|static|mod|unsafe|async) )*(\w+)(.*)"
+)
 # Words that say nothing about what has the comment.
-EMPTY_WORDS = {"the", "a", "an", "of", "it", "its", "is", "this", "that", "why", "who", "where", "when"}
+EMPTY_WORDS = "the a an of it its is this that one which why who where when what how".split()
+# Words for things of which there are many: the doc of a field must say which of them it is, and so
+# must a doc of two words.
+VAGUE_WORDS = (
+    "name path pid file directory process profile gateway service supervisor result reason answer word event home "
+    "happen happened happens failed left"
+).split()
+
+
+def words_of(text):
+    """Returns the words of a text in lower case, plurals as singulars."""
+    return {word.lower().rstrip("s") for word in re.findall(r"[A-Za-z0-9]+", text)}
 
 
 def empty_comments():
-    """Returns the places of comments of one line that say no more than the name below them."""
+    """Returns the places of comments of one line that say no more than the name below them, and for a field its type."""
+    empty = words_of(" ".join(EMPTY_WORDS))
+    vague = empty | words_of(" ".join(VAGUE_WORDS))
     found = []
     for file, text in rust_files():
         lines = text.split("\n")
         for number, line in enumerate(lines[:-1], 1):
             comment = re.match(r" *///(?!/) ?(.*)", line)
-            if not comment or lines[number - 2].lstrip().startswith("///"):
+            if not comment or any(other.lstrip().startswith("///") for other in (lines[number - 2], lines[number])):
                 continue
-            below = next((other for other in lines[number:] if not other.lstrip().startswith("#[")), "")
-            item = ITEM.match(below)
-            said = {word.rstrip("s") for word in re.findall("[a-z0-9]+", comment.group(1).lower())}
-            if item and said - EMPTY_WORDS <= {part.rstrip("s") for part in parts(item.group(1))}:
+            item = ITEM.match(next((other for other in lines[number:] if not other.lstrip().startswith("#[")), ""))
+            if not item:
+                continue
+            is_field = re.match(r": (?!:)", item.group(2)) and " const " not in item.group()
+            named = " ".join(parts(item.group(1)) + (parts(item.group(2)) if is_field else []))
+            is_vague = is_field or len(comment.group(1).split()) <= 2
+            if words_of(comment.group(1)) - (vague if is_vague else empty) <= words_of(named):
                 found.append(f"{file}:{number}: {comment.group(1)}")
     return found
 

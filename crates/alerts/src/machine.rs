@@ -54,7 +54,7 @@ pub fn fullness(used_percent: u8, limit: u8) -> AlertFinding {
 /// What was found of one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// Of what.
+    /// The gateway, or the home itself.
     pub subject: AlertSubject,
     /// What was found.
     pub finding: AlertFinding,

@@ -91,7 +91,7 @@ impl AlertEvent {
 /// One thing to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
-    /// Of what.
+    /// The gateway, or the home itself.
     pub subject: AlertSubject,
     /// What has become of it.
     pub what: AlertEvent,

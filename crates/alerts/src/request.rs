@@ -34,9 +34,9 @@ pub struct SendRequest {
 /// Where a message comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// The name of the home.
+    /// What the operator calls the home; messages begin with it.
     pub name: &'a str,
-    /// The path of the home.
+    /// The root directory of the home, as a whole path.
     pub home: &'a str,
     /// Now, in RFC 3339.
     pub at: &'a str,

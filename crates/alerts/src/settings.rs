@@ -114,9 +114,9 @@ impl Preset {
 /// Who is told, and of what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertDestination {
-    /// How.
+    /// The service or program that carries the message; it decides the form of the message.
     pub preset: Preset,
-    /// Of which kinds of alert.
+    /// The alerts that are sent here.
     pub kinds: Vec<AlertKind>,
     pub(crate) url: Option<HiddenText>,
     /// The file whose first line is the web address, where the settings do not hold it.

@@ -23,11 +23,11 @@ pub enum Installed {
 
 /// Why a link was not made.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum LinkError {
     /// The directory cannot be used.
     #[error("cannot use directory `{}`", dir.display())]
     Directory {
-        /// The path of the directory.
         dir: PathBuf,
         /// The system's error.
         #[source]

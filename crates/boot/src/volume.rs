@@ -27,7 +27,7 @@ use rustix::process::geteuid;
 /// What happens to a file that loses its name. When the last name goes, the number of names changes
 /// first.
 const RENAMED: WatchFlags = WatchFlags::MOVE_SELF.union(WatchFlags::DELETE_SELF).union(WatchFlags::ATTRIB);
-/// The mode of the file.
+/// The mode that the lock's file is made with, and gets back if its owner has closed it.
 const MODE: Mode = Mode::from_raw_mode(0o644);
 /// How often a file that is replaced while it is being opened is opened again.
 const LOOKS: usize = 100;

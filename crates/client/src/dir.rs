@@ -72,6 +72,7 @@ impl Hash for ServiceDir {
 
 /// Why a command was not sent.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum SendError {
     /// Nobody reads the control FIFO.
     #[error("no supervisor is reading `{}`", fifo.display())]
@@ -81,10 +82,7 @@ pub enum SendError {
     },
     /// There is no such directory.
     #[error("there is no service directory `{}`", dir.display())]
-    Missing {
-        /// The path of the service directory.
-        dir: PathBuf,
-    },
+    Missing { dir: PathBuf },
     /// Opening or writing failed.
     #[error("cannot write to control FIFO `{}`", fifo.display())]
     Write {
@@ -109,19 +107,14 @@ impl SendError {
 
 /// Why the status is not known.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum StatusError {
     /// There is no status file.
     #[error("`{}` has never been supervised", dir.display())]
-    NeverSupervised {
-        /// The path of the service directory.
-        dir: PathBuf,
-    },
+    NeverSupervised { dir: PathBuf },
     /// There is no such directory.
     #[error("there is no service directory `{}`", dir.display())]
-    Missing {
-        /// The path of the service directory.
-        dir: PathBuf,
-    },
+    Missing { dir: PathBuf },
     /// Reading failed.
     #[error("cannot read status file `{}`", file.display())]
     Read {

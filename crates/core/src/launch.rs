@@ -45,7 +45,7 @@ pub enum GroupDecision {
 /// The facts for the decision about a control group.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupRequest {
-    /// The role of the service.
+    /// Whether it is a service of the scandir or its logger.
     pub role: ServiceRole,
     /// Whether its programs run as a user other than the supervisor's.
     pub is_of_other_user: bool,

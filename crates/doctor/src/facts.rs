@@ -60,7 +60,7 @@ pub struct Facts {
     pub disks: Vec<Disk>,
     /// Locks that are held.
     pub locks: Vec<HeldLock>,
-    /// Files that name a process.
+    /// Files of the homes that hold a process number, such as `gateway.pid`.
     pub pid_files: Vec<PidFile>,
     /// What runs of which gateway although its supervisor was killed, where nobody supervises.
     pub left: Vec<(ProfileName, i32)>,
@@ -229,9 +229,9 @@ pub struct Refused {
 /// A profile that has, or should have, a gateway.
 #[derive(Debug)]
 pub struct ProfileFact {
-    /// The profile.
+    /// As commands call it; `default` for the home itself.
     pub name: ProfileName,
-    /// The profile's name.
+    /// The directory of its settings, as a whole path.
     pub home: PathBuf,
     /// The desired state, or what is wrong with the state file.
     pub desired_state: Result<Option<String>, String>,
@@ -257,7 +257,7 @@ impl ProfileFact {
 /// A file of secrets.
 #[derive(Debug)]
 pub struct EnvironmentFile {
-    /// The file.
+    /// Whole, as the definition and the home make it.
     pub path: PathBuf,
     /// Its permissions.
     pub mode: u32,
@@ -291,7 +291,7 @@ impl fmt::Debug for Secret {
 /// The directory that keeps a gateway's log.
 #[derive(Debug)]
 pub struct LogDirectory {
-    /// The directory.
+    /// Whole, as the definition and the home make it.
     pub path: PathBuf,
     /// Whether its owner has every permission; `None` where it does not exist.
     pub is_open: Option<bool>,
@@ -302,7 +302,7 @@ pub struct LogDirectory {
 /// A service of the scandir.
 #[derive(Debug)]
 pub struct ServiceFact {
-    /// Its service directory.
+    /// Whole, below the scandir.
     pub path: PathBuf,
     /// What can be seen of it.
     pub observed: Observed,
@@ -317,7 +317,7 @@ pub struct ServiceFact {
 /// A file or directory of the home, and its owner.
 #[derive(Debug)]
 pub struct OwnedEntry {
-    /// Where it is.
+    /// Whole, below the home.
     pub path: PathBuf,
     /// The profile that it belongs to, if it belongs to one.
     pub profile: Option<ProfileName>,
@@ -401,7 +401,7 @@ pub enum LockKind {
 /// A process that holds a lock.
 #[derive(Debug)]
 pub struct Holder {
-    /// The process.
+    /// As this process sees it.
     pub pid: i32,
     /// What the kernel calls it.
     pub name: String,
@@ -414,7 +414,7 @@ pub struct Holder {
 /// A file that names a process.
 #[derive(Debug)]
 pub struct PidFile {
-    /// The file.
+    /// Whole, below the profile's home.
     pub path: PathBuf,
     /// The profile whose home it is in.
     pub profile: ProfileName,

@@ -147,7 +147,6 @@ pub enum CliCommand {
     /// Explain why a gateway is in its state, what led there, and what to do
     #[command(after_help = "Example: gatevisor explain coder")]
     Explain {
-        /// Which gateways.
         #[command(flatten)]
         choice: Choice,
     },
@@ -367,7 +366,6 @@ pub struct Choice {
 /// Which gateways, and how.
 #[derive(Debug, Args)]
 pub struct ControlOptions {
-    /// Which gateways.
     #[command(flatten)]
     pub choice: Choice,
     /// Why, for the record
@@ -478,7 +476,6 @@ pub enum Applets {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option, and only one may be given")]
 pub struct Wait {
-    /// Which gateways.
     #[command(flatten)]
     pub choice: Choice,
     /// Wait until it is up (the default)

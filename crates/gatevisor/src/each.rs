@@ -42,7 +42,7 @@ pub type Result<T = Told> = std::result::Result<T, CommandError>;
 enum Progress {
     /// It has not begun, and nothing of it is done.
     Waiting,
-    /// It is under way.
+    /// It has begun, and may have changed something.
     UnderWay,
     /// It has ended.
     Ended(Result),

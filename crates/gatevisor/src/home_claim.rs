@@ -183,7 +183,7 @@ fn was_killed(scandir: &Path) -> bool {
 /// question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherSupervisor {
-    /// Its process.
+    /// As this process sees it.
     pub pid: i32,
     /// The scandir that its command line names.
     pub scandir: PathBuf,

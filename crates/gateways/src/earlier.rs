@@ -102,7 +102,7 @@ impl LastScandir {
 /// What runs of one gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftGateway {
-    /// The gateway.
+    /// The profile that its slot was generated for.
     pub name: ProfileName,
     /// Its processes.
     pub service: LeftService,

@@ -19,7 +19,7 @@ use gatevisor_wire::exit::{Exit, ExitError};
 /// A profile that was just made, and what became of its gateway.
 #[derive(Debug)]
 pub struct NewProfile {
-    /// The profile.
+    /// The profile, and what its creation had to decide.
     pub created: Created,
     /// The result for its gateway. A failure does not remove the profile.
     pub gateway: Result<NewGateway, GatewayError>,
@@ -74,11 +74,11 @@ impl ExitError for GatewayError {
 
 /// Why a profile was not removed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum RemoveProfileError {
     /// Its gateway could not be unregistered, so the profile is unchanged.
     #[error("profile `{name}` is not deleted, because its gateway is still there")]
     Gateway {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]

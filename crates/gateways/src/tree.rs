@@ -30,7 +30,7 @@ const ENVIRONMENTS: Duration = Duration::from_secs(5);
 pub struct Leader {
     /// Its name in the scandir.
     pub service: String,
-    /// Its process.
+    /// What its status names.
     pub pid: Pid,
 }
 

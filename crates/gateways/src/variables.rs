@@ -27,7 +27,7 @@ use crate::profile::ProfileName;
 /// Bytes of the file at the most.
 const MAX_BYTES: usize = 1 << 20;
 
-/// A change of one variable.
+/// An edit of the file of variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VariableChange {
     /// It gets this value.
@@ -38,6 +38,7 @@ pub enum VariableChange {
 
 /// Why the variables of a profile were not read or changed; the file is as it was.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum VariablesError {
     /// The definition names no file in the profile's home.
     #[error(
@@ -61,26 +62,16 @@ pub enum VariablesError {
     },
     /// The file would be longer than what a gateway reads of it.
     #[error("`{}` would grow over {MAX_BYTES} bytes; it is as it was", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
+    TooLong { path: PathBuf },
     /// Another writer holds the lock.
     #[error("another command has been writing `{}` for 5 s; try again", path.display())]
-    Locked {
-        /// The file.
-        path: PathBuf,
-    },
+    Locked { path: PathBuf },
     /// It is no file of its own, such as a link.
     #[error("`{}` is not a regular file, so it is not replaced", path.display())]
-    NotAFile {
-        /// The file.
-        path: PathBuf,
-    },
+    NotAFile { path: PathBuf },
     /// It cannot be read.
     #[error("cannot read `{}`", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
         /// The underlying error.
         #[source]
@@ -89,7 +80,6 @@ pub enum VariablesError {
     /// It cannot be written.
     #[error("cannot write `{}`; it is as it was", path.display())]
     Write {
-        /// The file.
         path: PathBuf,
         /// The underlying error.
         #[source]

@@ -37,7 +37,7 @@ const PREFIXES_OF_SESSION: [&str; 9] =
 pub struct ImportedGateway {
     /// Its name in the file.
     pub called: String,
-    /// The name of its profile.
+    /// What its profile will be called, which is valid as a name and unique in the import.
     pub profile: String,
     /// The program and its arguments.
     pub words: Vec<String>,

@@ -21,7 +21,7 @@ struct ScandirEntry {
     machine: EntryMachine<Id>,
     /// The logger's input, kept while the logger is gone, so that the service can go on writing.
     reader: Option<OwnedFd>,
-    /// The owner of its directory.
+    /// The user who owns the service directory, by number.
     owner: u32,
 }
 

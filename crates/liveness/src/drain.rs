@@ -32,7 +32,7 @@ pub enum WorkShown {
     Unknown(String),
 }
 
-/// What happened.
+/// An input of the machine of a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DrainEvent {
     /// It is to begin.

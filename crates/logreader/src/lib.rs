@@ -43,11 +43,11 @@ pub use pick::Pick;
 pub struct LogLine<'a> {
     /// The index of its directory in the options.
     pub index: usize,
-    /// The label of its directory.
+    /// What the options call its directory.
     pub label: &'a str,
     /// The whole line as it is in the file, without its newline.
     pub bytes: &'a [u8],
-    /// Its parts.
+    /// Where its time and its text are in it.
     pub entry: LineParts,
 }
 
@@ -70,11 +70,11 @@ pub enum ReaderEvent<'a> {
     Line(LogLine<'a>),
     /// A compressed archive cannot be read completely; later files can.
     Damaged {
-        /// The label of its directory.
+        /// What the options call its directory.
         label: &'a str,
         /// The archive's name, or nothing if it is not known.
         archive: &'a str,
-        /// The reason.
+        /// What is wrong with it, for people.
         why: &'a str,
     },
     /// There is nothing more for now, so collected lines may be shown.

@@ -33,13 +33,12 @@ pub struct ReadOptions {
 
 /// Why logs cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum LogReadError {
     /// A directory, or a file in it, cannot be read.
     #[error("cannot read the log directory `{}` of {label}", path.display())]
     Read {
-        /// The label of the directory.
         label: String,
-        /// The path of the directory.
         path: PathBuf,
         /// The underlying error.
         #[source]

@@ -64,22 +64,18 @@ pub enum OneHomeError {
     /// The API server refused a read.
     #[error("cannot read the {what} of `{home}`")]
     Read {
-        /// Which home.
         home: String,
         /// Of what kind.
         what: &'static str,
-        /// The answer.
         #[source]
         source: ServerAnswer,
     },
     /// The API server refused a write.
     #[error("cannot write the {what} of `{home}`")]
     Write {
-        /// Which home.
         home: String,
         /// Of what kind.
         what: &'static str,
-        /// The answer.
         #[source]
         source: ServerAnswer,
     },

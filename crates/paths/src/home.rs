@@ -44,7 +44,7 @@ pub struct OpenHome {
 /// A directory above a home through which another user controls where the path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untrusted {
-    /// The path of the directory.
+    /// The component that is not trusted, as a whole path.
     pub path: PathBuf,
     /// The user in control: the owner of the directory, or of its entry.
     pub uid: u32,

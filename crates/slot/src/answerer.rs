@@ -80,7 +80,7 @@ fn service_words(service: &[u8]) -> String {
 /// The owner of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
-    /// The service.
+    /// A process of the service itself.
     Own,
     /// Somebody else.
     Another(SocketHolder),

@@ -79,7 +79,7 @@ pub fn current(home: &impl AsFd) -> Result<LockFile, Errno> {
 pub struct BootNote {
     /// The file that the first process holds, if it holds one.
     pub held: Option<LockFile>,
-    /// The path of the home.
+    /// The home that the container was booted with.
     pub home: PathBuf,
 }
 

@@ -19,6 +19,7 @@ pub enum RunAs {
 
 /// Why a service may not run as the user that its file names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum IdentityError {
     /// Only root can become another user.
     #[error(
@@ -39,7 +40,6 @@ pub enum IdentityError {
     NotOwner {
         /// The named user.
         wanted: String,
-        /// The owner of the file.
         owner: u32,
     },
 }

@@ -69,7 +69,7 @@ pub struct Live {
     /// A file that the service rewrites by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Heartbeat>,
-    /// A control socket that answers.
+    /// A socket that the service answers on while it works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<ControlSocket>,
     /// An address that answers with success as soon as the service has started; until then nothing
@@ -146,7 +146,7 @@ pub struct Heartbeat {
     pub max_age_ms: u64,
 }
 
-/// A control socket that answers.
+/// A socket that the service answers on while it works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ControlSocket {

@@ -127,7 +127,7 @@ impl StartStep {
 /// Why a process did not become its program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartFailure {
-    /// The step that failed.
+    /// What the child was doing.
     pub step: StartStep,
     /// The kernel's error.
     pub errno: Errno,

@@ -32,6 +32,7 @@ pub struct User {
 
 /// Why a user could not be looked up.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum LookupError {
     /// No line of `/etc/passwd` has the name.
     #[error("user `{0}` is not in /etc/passwd")]
@@ -39,7 +40,6 @@ pub enum LookupError {
     /// A file could not be read.
     #[error("cannot read {path}")]
     Read {
-        /// The path of the file.
         path: &'static str,
         /// The underlying error.
         #[source]

@@ -75,13 +75,11 @@ pub enum Waited {
 
 /// Why waiting was not possible.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum WaitError {
     /// There is no such directory.
     #[error("there is no service directory `{}`", dir.display())]
-    Missing {
-        /// The path of the service directory.
-        dir: PathBuf,
-    },
+    Missing { dir: PathBuf },
     /// No subscriber can be made.
     #[error("cannot listen for events in `{}`", dir.display())]
     Subscribe {

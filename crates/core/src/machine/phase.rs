@@ -21,7 +21,7 @@ pub(super) enum ServicePhase {
     /// A process that waits until an earlier one releases the lock. For others, the service is
     /// down.
     Waiting { pid: Pid },
-    /// The service.
+    /// `run`, or the command that it became.
     Up { pid: Pid, since: Tick, kill_at: Option<Tick> },
     /// The finish script; the pid is unknown until the fork is done.
     Finishing { pid: Option<Pid>, kill_at: Option<Tick> },
@@ -88,7 +88,7 @@ impl Cleanup {
 /// The open question about a death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HandoffQuestion {
-    /// The process that died.
+    /// The process of `run` whose exit code has led to the question.
     pub(super) died: Pid,
     /// Its exit code.
     pub(super) code: u8,

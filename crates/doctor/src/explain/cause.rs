@@ -9,7 +9,7 @@ use super::kind::CauseKind;
 /// What a gateway's state comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cause {
-    /// The kind of the cause.
+    /// What programs tell causes apart by.
     pub cause: CauseKind,
     /// The fact, as a sentence without the gateway's name.
     pub what: String,

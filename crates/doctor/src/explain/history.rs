@@ -14,12 +14,12 @@ use gatevisor_gateways::inspect::{DeathReport, ServiceReport, moment};
 /// The most deaths that are listed.
 const DEATHS: usize = 5;
 
-/// An event.
+/// One line of what led to the present state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Occurrence {
     /// Its time, in RFC 3339 UTC.
     pub at: String,
-    /// What happened.
+    /// A sentence without the gateway's name.
     pub what: String,
 }
 

@@ -31,7 +31,7 @@ pub use kind::CauseKind;
 /// Why one gateway is in its present state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// The name of the profile.
+    /// Whose gateway is explained.
     pub profile: ProfileName,
     /// Its state in one word, as in `status`.
     pub state: ServiceState,

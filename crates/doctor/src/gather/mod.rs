@@ -45,7 +45,7 @@ const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 /// What to look at, and how.
 #[derive(Debug)]
 pub struct DoctorSettings<'a> {
-    /// The manager of the home.
+    /// Knows the home, its definition and its scandir.
     pub manager: &'a ScandirManager,
     /// How the operator calls our commands for it.
     pub caller: Caller,

@@ -39,7 +39,6 @@ pub struct RestartOptions {
 /// Which gateways to drain, for how long, and the next step.
 #[derive(Debug, Args)]
 pub struct DrainOptions {
-    /// Which gateways.
     #[command(flatten)]
     pub choice: Choice,
     /// End it after this long, whatever the gateway does; such as `90s`, `10m` or `1h30m`

@@ -37,7 +37,7 @@ pub enum ProfileCommand {
     /// Show or change what a profile's own file of variables sets
     #[command(after_help = "Example: gatevisor profile env coder set LOG_LEVEL=debug")]
     Env {
-        /// The profile
+        /// The profile whose variables are meant
         #[arg(value_name = "NAME")]
         existing: OsString,
         /// What to do
@@ -47,7 +47,6 @@ pub enum ProfileCommand {
     /// Stop a profile's gateway and remove the profile with everything in it
     #[command(after_help = "Example: gatevisor profile delete 'test-*' --yes")]
     Delete {
-        /// Which profiles.
         #[command(flatten)]
         choice: Choice,
         /// Do not ask for confirmation
@@ -60,7 +59,6 @@ pub enum ProfileCommand {
     /// Show where a profile is and what is desired of it
     #[command(after_help = "Example: gatevisor profile show coder")]
     Show {
-        /// Which profiles.
         #[command(flatten)]
         choice: Choice,
     },

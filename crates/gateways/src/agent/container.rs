@@ -83,7 +83,7 @@ pub struct Seed {
     pub variable: Option<String>,
     /// The exact value that the variable must have.
     pub equals: Option<String>,
-    /// The content of the file.
+    /// What it holds. Without this, it is a copy of `from` or holds the value of `variable`.
     pub content: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use super::fault::{Fault, fault};
 pub struct HandoffDefinition {
     /// Exit codes after which it is asked.
     pub after_exit_codes: Vec<u8>,
-    /// The command that answers.
+    /// A program and its arguments, which prints the answer.
     pub command: Vec<String>,
     /// Where the answer is in the JSON object that the command prints; a JSON pointer.
     #[serde(default = "handoff::default_answer")]

@@ -140,7 +140,7 @@ pub struct SeedFile {
     /// Its mode, in octal.
     #[serde(default = "plain_mode")]
     pub mode: String,
-    /// The content of the file.
+    /// What it holds; nothing by default.
     #[serde(default)]
     pub content: String,
 }

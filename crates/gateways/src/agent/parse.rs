@@ -16,13 +16,11 @@ use crate::files::{ReadFileError, read_bounded};
 
 /// Why there is no agent definition.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum AgentError {
     /// The file does not exist.
     #[error("there is no agent definition `{}`; check --agent, or the variable GATEVISOR_AGENT", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
+    Missing { path: PathBuf },
     /// The file could not be read.
     #[error("cannot read the agent definition `{}`", path.display())]
     Read {

@@ -118,7 +118,7 @@ fn login_uid(uid: u32, kernels: Option<u32>, sudos: Option<&OsStr>) -> Option<u3
 /// A desired state: what is desired, who asked for it, why, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredState {
-    /// What is desired.
+    /// Whether the gateway shall run.
     pub desired: Desired,
     /// Who asked for it.
     pub by: Provenance,

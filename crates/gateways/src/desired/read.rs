@@ -21,11 +21,11 @@ const TRANSIENT: [&str; 2] = ["draining", "degraded"];
 
 /// Why a state file cannot be understood.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum ReadStateError {
     /// It is not a regular file, it is too long, or the kernel refused.
     #[error("`{}` cannot be read", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
         /// The underlying error.
         #[source]
@@ -33,14 +33,10 @@ pub enum ReadStateError {
     },
     /// It is not UTF-8.
     #[error("`{}` is not UTF-8", path.display())]
-    NotUtf8 {
-        /// The file.
-        path: PathBuf,
-    },
+    NotUtf8 { path: PathBuf },
     /// It is not JSON.
     #[error("`{}` is not JSON: {message}", path.display())]
     Syntax {
-        /// The file.
         path: PathBuf,
         /// What the parser reports.
         message: String,
@@ -48,7 +44,6 @@ pub enum ReadStateError {
     /// It is JSON, but not an object.
     #[error("`{}` holds {kind} where an object is expected", path.display())]
     NotAnObject {
-        /// The file.
         path: PathBuf,
         /// What it holds instead.
         kind: &'static str,
@@ -118,7 +113,7 @@ pub enum Prior {
     /// There is no file, or it says nothing.
     #[default]
     None,
-    /// A word.
+    /// The word that the file holds; another program may have written one that we do not know.
     State(String),
 }
 

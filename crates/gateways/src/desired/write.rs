@@ -42,23 +42,17 @@ pub struct Recording {
 
 /// Why a desired state was not recorded; the file is as it was.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum RecordError {
     /// The profile's home does not exist.
     #[error("there is no profile home `{}` to record the desired state in", path.display())]
-    NoHome {
-        /// The home.
-        path: PathBuf,
-    },
+    NoHome { path: PathBuf },
     /// Another writer holds the lock.
     #[error("another command has been writing `{}` for 5 s; try again", path.display())]
-    Locked {
-        /// The file.
-        path: PathBuf,
-    },
+    Locked { path: PathBuf },
     /// A system call failed, for example because the disk is full.
     #[error("cannot record the desired state in `{}`; it is as it was", path.display())]
     Write {
-        /// The file.
         path: PathBuf,
         /// The underlying error.
         #[source]
@@ -69,10 +63,7 @@ pub enum RecordError {
     Read(#[source] ReadStateError),
     /// The file would become too long.
     #[error("`{}` would grow over {MAX_BYTES} bytes; it is as it was", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
+    TooLong { path: PathBuf },
 }
 
 impl ExitError for RecordError {

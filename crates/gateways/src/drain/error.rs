@@ -13,6 +13,7 @@ use crate::profile::ProfileName;
 
 /// Why a gateway was not asked to take no new work. Nothing was done to it.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum DrainError {
     /// There is no such gateway.
     #[error(transparent)]
@@ -23,21 +24,16 @@ pub enum DrainError {
          `[gateway.drain]` would, see docs/guides/drain.md"
     )]
     NoDialect {
-        /// The profile.
         name: ProfileName,
         /// The name in the agent definition.
         agent: String,
     },
     /// The gateway has no process that could be asked.
     #[error("the gateway of `{name}` is not up, so there is nothing to drain")]
-    NotUp {
-        /// The profile.
-        name: ProfileName,
-    },
+    NotUp { name: ProfileName },
     /// Another profile's gateway serves it.
     #[error("the gateway of `{by}` serves `{name}`, and can only be drained as a whole; drain `{by}`")]
     Served {
-        /// The profile.
         name: ProfileName,
         /// The profile whose gateway serves it.
         by: ProfileName,
@@ -47,16 +43,10 @@ pub enum DrainError {
         "the gateway of `{name}` is paused and cannot end any work; \
          `s6-svc -c {}` lets it go on", slot.display()
     )]
-    Paused {
-        /// The profile.
-        name: ProfileName,
-        /// The service directory of the gateway.
-        slot: PathBuf,
-    },
+    Paused { name: ProfileName, slot: PathBuf },
     /// Another container runs it.
     #[error("cannot drain the gateway of `{name}` here: {standing}")]
     Elsewhere {
-        /// The profile.
         name: ProfileName,
         /// How this container stands to the lock of the home.
         standing: Standing,
@@ -67,7 +57,6 @@ pub enum DrainError {
          `gatevisor gateway drain {name} --cancel` ends that"
     )]
     Held {
-        /// The profile.
         name: ProfileName,
         /// By whom, and until when.
         holder: String,
@@ -78,7 +67,6 @@ pub enum DrainError {
          `gatevisor gateway drain {name} --cancel` removes that file", file.display()
     )]
     AskedByAnother {
-        /// The profile.
         name: ProfileName,
         /// Where the other program left its request.
         file: PathBuf,
@@ -86,7 +74,6 @@ pub enum DrainError {
     /// It cannot be recorded.
     #[error("cannot record in `{}` that the gateway of `{name}` drains, so it was not asked to", directory.display())]
     Record {
-        /// The profile.
         name: ProfileName,
         /// Where the records of drains are.
         directory: PathBuf,
@@ -97,9 +84,7 @@ pub enum DrainError {
     /// The process cannot be followed.
     #[error("cannot follow process {pid} of the gateway of `{name}`")]
     Follow {
-        /// The profile.
         name: ProfileName,
-        /// The process.
         pid: i32,
         /// The underlying error.
         #[source]
@@ -107,18 +92,10 @@ pub enum DrainError {
     },
     /// Nobody drains it.
     #[error("nobody drains the gateway of `{name}`")]
-    NotDraining {
-        /// The profile.
-        name: ProfileName,
-    },
+    NotDraining { name: ProfileName },
     /// The request cannot be taken back.
     #[error("cannot take back that the gateway of `{name}` drains: {why}")]
-    Undo {
-        /// The profile.
-        name: ProfileName,
-        /// What failed.
-        why: String,
-    },
+    Undo { name: ProfileName, why: String },
 }
 
 impl ExitError for DrainError {

@@ -29,9 +29,9 @@ pub struct IncidentRequest<'a> {
     pub logs: &'a Path,
     /// The profile's name.
     pub name: &'a str,
-    /// The service directory.
+    /// Its slot in the scandir.
     pub service: &'a Path,
-    /// The process of the service.
+    /// The process that the evidence is about.
     pub pid: Pid,
     /// When the process began. Another process with its number is not evidence.
     pub start_ticks: u64,

@@ -35,19 +35,19 @@ const ATTEMPTS: i64 = 100;
 pub struct Incident {
     /// Its name: the time, and the profile.
     pub id: String,
-    /// The profile.
+    /// The profile's name.
     pub name: String,
     /// When it was collected, in UTC.
     pub at: String,
     /// Why it was collected.
     pub reason: String,
-    /// The process of the service.
+    /// The process that the evidence is about.
     pub pid: i32,
     /// When the process began, in ticks since boot.
     pub start_ticks: u64,
     /// What was collected.
     pub parts: Vec<PartSummary>,
-    /// Where it is.
+    /// Its directory; whoever reads a summary sets it.
     #[serde(skip)]
     pub path: PathBuf,
 }
@@ -55,7 +55,7 @@ pub struct Incident {
 /// One file of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartSummary {
-    /// Its name.
+    /// Its name in the incident's directory.
     pub file: String,
     /// What is missing of it, and why.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -48,7 +48,7 @@ pub struct PlatformReport {
 /// What the gateway of the root profile says while it runs.
 pub(crate) struct ServerState {
     state: Value,
-    /// Its process.
+    /// The gateway of the root profile, which wrote the state.
     pub(crate) pid: Pid,
 }
 

@@ -19,9 +19,9 @@ pub type Collect = fn(&ScandirManager, &Silent<'_>) -> Option<PathBuf>;
 /// A gateway that does not respond.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent<'a> {
-    /// Its profile.
+    /// The profile that it serves.
     pub name: &'a ProfileName,
-    /// Its process.
+    /// The process that does not respond, by its number and its start.
     pub life: gatevisor_liveness::Life,
     /// Why it counts as not responding.
     pub reason: &'a str,

@@ -46,7 +46,7 @@ impl WatcherPulse {
 pub struct LiveRecord {
     /// The epoch of the watcher that wrote it, in hexadecimal digits.
     pub epoch: String,
-    /// The process of the service.
+    /// The number of the process that was followed.
     pub pid: i32,
     /// Field 22 of the process's `/proc/PID/stat`.
     pub start_ticks: u64,

@@ -45,14 +45,15 @@ pub enum PortChoice {
     /// A free one, if the definition says that each profile gets one.
     #[default]
     AsDefined,
-    /// A free one.
+    /// One that no profile has, even if the definition asks for none.
     Free,
-    /// This one.
+    /// Exactly this one, which the operator named.
     Number(u16),
 }
 
 /// Why a new profile was given no variables.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum AllotError {
     /// The definition does not say how a port is told to a gateway.
     #[error(
@@ -67,14 +68,10 @@ pub enum AllotError {
     NoPort,
     /// Somebody else is being given a port, for too long.
     #[error("another process has locked `{}` for a minute; end it, or give a port with --port NUMBER", path.display())]
-    Locked {
-        /// The directory of profiles.
-        path: PathBuf,
-    },
+    Locked { path: PathBuf },
     /// A system call failed.
     #[error("cannot lock `{}` while a port is chosen", path.display())]
     Lock {
-        /// The directory of profiles.
         path: PathBuf,
         /// The underlying error.
         #[source]

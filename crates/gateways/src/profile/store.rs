@@ -32,7 +32,7 @@ use crate::manager::LookError;
 pub struct Profile {
     /// The name of its directory, or `default`.
     pub name: ProfileName,
-    /// Its home.
+    /// Its home, as a whole path.
     pub path: PathBuf,
 }
 
@@ -61,6 +61,7 @@ pub struct Created {
 
 /// Why a profile was not made. Nothing of it remains.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum CreateError {
     /// The place cannot be looked at.
     #[error(transparent)]
@@ -83,7 +84,6 @@ pub enum CreateError {
     Exists {
         /// What the profile would be called.
         name: ProfileName,
-        /// Where it is.
         path: PathBuf,
     },
     /// It could not be given its variables.
@@ -120,6 +120,7 @@ impl ExitError for CreateError {
 
 /// Why a profile was not deleted.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum DeleteError {
     /// The root profile is the home itself.
     #[error("profile `default` is the home itself and cannot be deleted")]
@@ -137,7 +138,6 @@ pub enum DeleteError {
     Rename {
         /// The profile that still exists.
         name: ProfileName,
-        /// Where it is.
         path: PathBuf,
         /// The underlying error.
         #[source]
@@ -148,7 +148,6 @@ pub enum DeleteError {
     Remove {
         /// The profile that exists no more.
         name: ProfileName,
-        /// What is left.
         left: PathBuf,
         /// The underlying error.
         #[source]
@@ -170,7 +169,7 @@ impl ExitError for DeleteError {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the profiles in `{}`", path.display())]
 pub struct ListProfilesError {
-    /// The directory of profiles.
+    /// What could not be read.
     pub path: PathBuf,
     /// The underlying error.
     #[source]

@@ -18,7 +18,7 @@ use crate::agent::{
 };
 use crate::profile::ProfileName;
 
-/// One file of a slot.
+/// A file as it is written into a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotFile {
     /// Its path below the slot.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::record::{RestartTicket, TicketStage};
 
-/// What is seen of a gateway.
+/// The gateway that a ticket is about, at one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GatewaySeen {
     /// Nothing that counts: no supervisor has it.
@@ -18,7 +18,7 @@ pub(super) enum GatewaySeen {
     },
     /// It is up as this process.
     Up {
-        /// The process.
+        /// The number in its status.
         pid: i32,
         /// When that began.
         start_ticks: u64,

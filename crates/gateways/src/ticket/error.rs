@@ -12,6 +12,7 @@ use crate::profile::ProfileName;
 
 /// Why a gateway's request for its own restart is not taken. Nothing was done.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum TicketError {
     /// Whoever asks is in no gateway.
     #[error(
@@ -48,26 +49,19 @@ pub enum TicketError {
     },
     /// The gateway ended in this moment.
     #[error("the gateway of `{name}`, in which this process runs, is not up any more")]
-    NotUp {
-        /// The profile.
-        name: ProfileName,
-    },
+    NotUp { name: ProfileName },
     /// The process is of an earlier life of the gateway.
     #[error(
         "this process began before the gateway of `{name}` was last started, so that is not the gateway in \
          which it runs"
     )]
-    OfAnEarlierLife {
-        /// The profile.
-        name: ProfileName,
-    },
+    OfAnEarlierLife { name: ProfileName },
     /// Nothing tells when the turn is over.
     #[error(
         "cannot wait for the turn of the gateway of `{name}`: the agent definition of {agent} does not say how a \
          gateway is drained; leave --after-turn out, or see docs/guides/drain.md"
     )]
     NoTurns {
-        /// The profile.
         name: ProfileName,
         /// The name in the agent definition.
         agent: String,
@@ -79,7 +73,6 @@ pub enum TicketError {
         scandir.display()
     )]
     NoWatcher {
-        /// The profile.
         name: ProfileName,
         /// The directory that nobody watches.
         scandir: PathBuf,
@@ -90,7 +83,6 @@ pub enum TicketError {
     /// It cannot be kept.
     #[error("cannot keep the request for the restart of `{name}` in `{}`", directory.display())]
     Keep {
-        /// The profile.
         name: ProfileName,
         /// Where tickets are kept.
         directory: PathBuf,

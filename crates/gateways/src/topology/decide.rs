@@ -19,7 +19,7 @@ pub enum SettingAnswer {
 /// Which gateway serves a profile, and what could not be told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DecidedProfile {
-    /// Which gateway.
+    /// The gateway that serves it now.
     pub from: ServedFrom,
     /// Which gateway it was until now, if that is known.
     pub last: Option<ServedFrom>,

@@ -78,14 +78,14 @@ pub type ProfileNoticeSink = fn(ProfileNotice);
 pub enum ProfileNotice {
     /// A new profile has a slot, which is down.
     Registered {
-        /// The profile.
+        /// The new profile.
         name: ProfileName,
         /// Whether its state file says that it shall run.
         should_run: bool,
     },
     /// A vanished profile has no slot any more.
     Withdrawn {
-        /// The profile.
+        /// The profile that has gone.
         name: ProfileName,
     },
     /// A new directory would be a profile if it had another name.
@@ -97,12 +97,12 @@ pub enum ProfileNotice {
     },
     /// The agent's own command made a slot, which is now as the definition has it.
     Adopted {
-        /// The profile.
+        /// The profile whose slot it is.
         name: ProfileName,
     },
     /// Another program stopped a gateway, and that is the desired state now.
     Stopped {
-        /// The profile.
+        /// The profile whose gateway was stopped.
         name: ProfileName,
     },
     /// Something was not done, for this reason.
@@ -136,11 +136,11 @@ impl fmt::Display for ProfileNotice {
 
 /// Why the watcher ended.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum WatchProfilesError {
     /// The kernel does not report changes.
     #[error("cannot watch the profiles in `{}`{}", path.display(), hint(*source))]
     Watch {
-        /// The directory of profiles.
         path: PathBuf,
         /// The underlying error.
         #[source]

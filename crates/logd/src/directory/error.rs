@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 /// Why a log directory cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum DirError {
     /// Another writer has locked it.
     #[error("it is locked by another writer")]
@@ -17,7 +18,6 @@ pub enum DirError {
     /// The system refused a step.
     #[error("{step} (errno {})", source.raw_os_error())]
     System {
-        /// The step that failed.
         step: DirStep,
         /// The system's error.
         #[source]

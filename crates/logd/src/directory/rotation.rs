@@ -99,7 +99,7 @@ pub fn is_due(fill: Fill, begun: i64, now: i64, period_s: u64) -> bool {
 /// An archive and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stored {
-    /// Which archive it is.
+    /// When it was archived, and whether it was synced: both are in its file name.
     pub archive: Archive,
     /// Its size on the disk in bytes, in whichever form it exists.
     pub size: u64,

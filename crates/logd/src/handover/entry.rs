@@ -32,7 +32,7 @@ pub(crate) struct JournalEntry {
     pub phase: BatchPhase,
     /// Its bytes in the stage. While bytes are being taken, they end at the end of the stage.
     pub bytes: Range<u64>,
-    /// The time of the batch.
+    /// The time that its lines are stamped with.
     pub moment: BatchTime,
     /// The composer's state before the batch.
     pub state: [u64; 4],

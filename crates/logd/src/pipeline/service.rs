@@ -25,7 +25,7 @@ pub(crate) struct ServicePipe {
     pub record: StreamRecord,
 }
 
-/// One service.
+/// A service whose output this daemon writes.
 #[derive(Debug)]
 pub(crate) struct LoggedService {
     output: ServiceOutput,

@@ -37,7 +37,7 @@ pub(crate) struct LogLocation {
     /// The `log` directory of the service: relative paths are relative to it, and errors are noted
     /// in it. Without it, they are relative to the working directory, and nothing is noted.
     pub base: Option<OwnedFd>,
-    /// The directory.
+    /// As the script names it.
     pub path: PathBuf,
 }
 

@@ -62,7 +62,7 @@ pub enum Destination {
     Alert(usize),
     /// `=file`: a file that holds nothing else, of this many bytes; 0 means as long as the line.
     Status {
-        /// The path of the file.
+        /// Where it is, as the script names it.
         file: Vec<u8>,
         /// Its size in bytes.
         size: usize,

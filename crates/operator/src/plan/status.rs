@@ -25,7 +25,7 @@ pub enum Reason {
     Suspended,
     /// Its pod is ending.
     Stopping,
-    /// It is not suspended.
+    /// `spec.suspend` is not set.
     NotSuspended,
     /// A pod is being made, replaced or ended.
     RollingOut,

@@ -88,7 +88,7 @@ impl LiveObjects {
 pub struct HomeNews {
     /// Whether somebody has to look.
     pub is_warning: bool,
-    /// One word.
+    /// One word in CamelCase, by which a program recognizes it.
     pub reason: String,
     /// One sentence.
     pub note: String,

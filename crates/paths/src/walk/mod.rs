@@ -72,7 +72,7 @@ pub struct WalkReport {
 pub struct Problem {
     /// Its path relative to the top; `…` stands for components that are not remembered.
     pub path: PathBuf,
-    /// The reason.
+    /// Why it was left as it is.
     pub why: Wrong,
 }
 
@@ -237,7 +237,7 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// One walk.
+/// What one walk needs on every level.
 struct WalkRun<'r> {
     levels: Levels,
     report: WalkReport,

@@ -27,7 +27,7 @@ pub struct StartPermit {
     pub began: u64,
     /// How long it counts; `None` while it waits.
     pub span: Option<StartSpan>,
-    /// The name of its service directory.
+    /// The service that starts, as the scandir names it.
     pub service: String,
     /// Whether a signal has stopped it, so that it neither uses its permit nor works. This is not
     /// part of the file.

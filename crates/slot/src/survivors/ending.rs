@@ -26,7 +26,7 @@ const LOOKS: usize = 500;
 /// The looks in a row that must find nothing before it is over.
 const EMPTY_LOOKS: u32 = 2;
 
-/// The result.
+/// What has become of the processes that were to end.
 #[derive(Debug, Default)]
 pub(super) struct SurvivorOutcome {
     /// The ended processes, each with its command.

@@ -14,7 +14,7 @@ pub enum SiteQuestion {
     Home,
     /// All gateways, and whether a supervisor runs.
     Gateways,
-    /// One gateway.
+    /// The gateway of this profile, with its details.
     Gateway(String),
     /// Why a gateway is as it is.
     Explain(String),
@@ -249,7 +249,7 @@ pub trait Keys: Send + Sync + 'static {
 /// Who answers, and the keys.
 #[derive(Clone)]
 pub struct Backend {
-    /// Who answers.
+    /// Answers questions about the home, and acts on its gateways.
     pub answerer: Arc<dyn Answerer>,
     /// The tokens and sessions.
     pub keys: Arc<dyn Keys>,

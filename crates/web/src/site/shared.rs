@@ -15,13 +15,13 @@ pub struct Site {
     pub hosts: Hosts,
     /// The base path, without a slash at its end.
     pub base: String,
-    /// The name of the cookie.
+    /// `gatevisor`, with the port if one is known: a host's cookies go to all its ports.
     pub cookie: String,
     /// Whether nobody may change anything.
     pub read_only: bool,
-    /// Who answers.
+    /// Answers questions, and knows the tokens.
     pub backend: Backend,
-    /// What happens.
+    /// Hands on what changes to those who follow it.
     pub hub: Arc<Hub>,
     /// How many wrong tokens there were.
     pub wrong: Mutex<WrongTokens>,

@@ -40,6 +40,7 @@ impl fmt::Display for GatewayVerb {
 
 /// Why a gateway was not started, stopped or restarted.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum ControlError {
     /// The place cannot be looked at.
     #[error(transparent)]
@@ -47,21 +48,16 @@ pub enum ControlError {
     /// There is no such profile.
     #[error("there is no profile `{name}` in `{}`; `gatevisor profile create {name}` makes one", path.display())]
     NoProfile {
-        /// The profile.
         name: ProfileName,
         /// Where its home would be.
         path: PathBuf,
     },
     /// The agent gives the root profile no gateway.
     #[error("profile `{name}` has no gateway with this agent; name another profile with -p")]
-    NoGateway {
-        /// The profile.
-        name: ProfileName,
-    },
+    NoGateway { name: ProfileName },
     /// The profile's gateway has no slot.
     #[error("the gateway of `{name}` is not registered in `{}`; `gatevisor -p {name} gateway start` registers and starts it", scandir.display())]
     NotRegistered {
-        /// The profile.
         name: ProfileName,
         /// Where its slot would be.
         scandir: PathBuf,
@@ -72,7 +68,6 @@ pub enum ControlError {
         scandir.display()
     )]
     NoSupervisor {
-        /// The profile.
         name: ProfileName,
         /// What a supervisor would supervise.
         scandir: PathBuf,
@@ -84,7 +79,6 @@ pub enum ControlError {
     Elsewhere {
         /// The command that was asked for.
         verb: GatewayVerb,
-        /// The profile.
         name: ProfileName,
         /// How this container stands to the lock of the home.
         standing: Standing,
@@ -94,7 +88,6 @@ pub enum ControlError {
     Served {
         /// The command that was asked for.
         verb: GatewayVerb,
-        /// The profile.
         name: ProfileName,
         /// Why not, and what to do instead.
         why: String,
@@ -104,7 +97,6 @@ pub enum ControlError {
     Record {
         /// The command that was asked for.
         verb: GatewayVerb,
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -116,7 +108,6 @@ pub enum ControlError {
          supervisor; fix what follows and stop it again"
     )]
     StoppedForNow {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -125,7 +116,6 @@ pub enum ControlError {
     /// The gateway is not stopped, and its desired state is unchanged.
     #[error("the gateway of `{name}` is not stopped ({}), and its desired state cannot be kept", stop.in_short())]
     NeitherStoppedNorKept {
-        /// The profile.
         name: ProfileName,
         /// Why it is not stopped.
         stop: Box<ControlError>,
@@ -136,7 +126,6 @@ pub enum ControlError {
     /// The missing slot could not be made.
     #[error("cannot start the gateway of `{name}`, which had no slot")]
     Register {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -147,7 +136,6 @@ pub enum ControlError {
     System {
         /// The command that was asked for.
         verb: GatewayVerb,
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -158,7 +146,6 @@ pub enum ControlError {
     TimedOut {
         /// The command that was asked for.
         verb: GatewayVerb,
-        /// The profile.
         name: ProfileName,
         /// How long was waited.
         after: Duration,
@@ -168,7 +155,6 @@ pub enum ControlError {
     /// The command could not be executed.
     #[error("the gateway of `{name}` failed to start: {reason}; it is tried again with growing pauses")]
     FailedToStart {
-        /// The profile.
         name: ProfileName,
         /// Which stage, and why.
         reason: String,
@@ -176,7 +162,6 @@ pub enum ControlError {
     /// The command was executed, and ended before there was evidence that it works.
     #[error("the gateway of `{name}` failed to start: it ended{}: {reason}; it is tried again with growing pauses", DurationSuffix(*after))]
     Ended {
-        /// The profile.
         name: ProfileName,
         /// How long it was up, where that is known.
         after: Option<Duration>,
@@ -186,7 +171,6 @@ pub enum ControlError {
     /// The gateway is up, and nothing reports whether it is ready.
     #[error("the gateway of `{name}` is up{}, and nothing tells whether it is ready: nobody probes it; do without --ready, or give it a probe, `[gateway.ready]` in the agent definition", PidSuffix(*pid))]
     NeverReady {
-        /// The profile.
         name: ProfileName,
         /// Its process, where that is known.
         pid: Option<gatevisor_wire::Pid>,
@@ -194,7 +178,6 @@ pub enum ControlError {
     /// The gateway is up, and did not show in time that it works.
     #[error("the gateway of `{name}` failed to start: it is up, and does not show that it works: {reason}")]
     Unresponsive {
-        /// The profile.
         name: ProfileName,
         /// What was looked for, and not found.
         reason: String,
@@ -204,7 +187,6 @@ pub enum ControlError {
     Stopped {
         /// The command that was asked for.
         verb: GatewayVerb,
-        /// The profile.
         name: ProfileName,
         /// Who stopped it, as far as that is known.
         by: String,
@@ -212,7 +194,6 @@ pub enum ControlError {
     /// Somebody started the gateway that was being stopped.
     #[error("the stop of `{name}` was given up, because the gateway was started meanwhile: {by}")]
     Started {
-        /// The profile.
         name: ProfileName,
         /// Who started it, as far as that is known.
         by: String,
@@ -225,9 +206,7 @@ pub enum ControlError {
     SupervisorStopped {
         /// The command that was asked for.
         verb: GatewayVerb,
-        /// The profile.
         name: ProfileName,
-        /// The supervisor.
         pid: gatevisor_wire::Pid,
         /// The state that it published last.
         state: String,
@@ -235,7 +214,6 @@ pub enum ControlError {
     /// The gateway failed for good.
     #[error("the gateway of `{name}` failed for good: {reason}; fix that, then start it again")]
     Failed {
-        /// The profile.
         name: ProfileName,
         /// What the restart policy keeps as the reason.
         reason: String,
@@ -243,7 +221,6 @@ pub enum ControlError {
     /// The supervisor refuses the slot. The desired state is recorded.
     #[error("the supervisor refuses the slot of `{name}`: {reason}; the desired state is recorded")]
     Refused {
-        /// The profile.
         name: ProfileName,
         /// The reason, in the supervisor's words.
         reason: String,
@@ -252,10 +229,7 @@ pub enum ControlError {
     #[error(
         "the supervisor of `{name}` went away; the desired state is recorded and takes effect at the next `gatevisor up`"
     )]
-    SupervisorGone {
-        /// The profile.
-        name: ProfileName,
-    },
+    SupervisorGone { name: ProfileName },
 }
 
 impl ExitError for ControlError {
@@ -324,6 +298,7 @@ impl ControlError {
 
 /// Why a gateway was not registered.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum RegisterError {
     /// The place cannot be looked at.
     #[error(transparent)]
@@ -331,22 +306,17 @@ pub enum RegisterError {
     /// There is no such profile.
     #[error("there is no profile `{name}` in `{}`; `gatevisor profile create {name}` makes one", path.display())]
     NoProfile {
-        /// The profile.
         name: ProfileName,
         /// Where its home would be.
         path: PathBuf,
     },
     /// The agent gives the root profile no gateway.
     #[error("profile `{name}` has no gateway with this agent; name another profile with -p")]
-    NoGateway {
-        /// The profile.
-        name: ProfileName,
-    },
+    NoGateway { name: ProfileName },
     /// The gateway shall be started, and another container runs the gateways of the home. No slot
     /// was made.
     #[error("the gateway of `{name}` is not registered, as it cannot be started here: {standing}")]
     Elsewhere {
-        /// The profile.
         name: ProfileName,
         /// How this container stands to the lock of the home.
         standing: Standing,
@@ -354,7 +324,6 @@ pub enum RegisterError {
     /// The gateway has a slot already.
     #[error("the gateway of `{name}` is already registered in `{}`", scandir.display())]
     AlreadyRegistered {
-        /// The profile.
         name: ProfileName,
         /// Where its slot is.
         scandir: PathBuf,
@@ -362,7 +331,6 @@ pub enum RegisterError {
     /// No supervisor runs. No slot remains.
     #[error("no supervisor is running on `{}`, so `{name}` is not registered; `gatevisor up` starts one and registers every profile", scandir.display())]
     NoSupervisor {
-        /// The profile.
         name: ProfileName,
         /// What a supervisor would supervise.
         scandir: PathBuf,
@@ -370,7 +338,6 @@ pub enum RegisterError {
     /// The desired state could not be recorded. No slot was made.
     #[error("the gateway of `{name}` is not registered: its desired state is not recorded")]
     Record {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -379,7 +346,6 @@ pub enum RegisterError {
     /// The slot cannot be rendered.
     #[error("the gateway of `{name}` cannot have a slot")]
     Render {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -388,7 +354,6 @@ pub enum RegisterError {
     /// The slot could not be made.
     #[error("the gateway of `{name}` is not registered")]
     Publish {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -397,7 +362,6 @@ pub enum RegisterError {
     /// The supervisor could not be told. No slot remains.
     #[error("the gateway of `{name}` is not registered: its supervisor cannot be told")]
     Tell {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -406,7 +370,6 @@ pub enum RegisterError {
     /// The events of the slot cannot be followed.
     #[error("the gateway of `{name}` is registered, but cannot be followed")]
     Follow {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -417,16 +380,10 @@ pub enum RegisterError {
         "the gateway of `{name}` is not registered, because a signal has stopped the supervisor (process {pid}): `kill -CONT \
          {pid}` continues it"
     )]
-    SupervisorStopped {
-        /// The profile.
-        name: ProfileName,
-        /// The supervisor.
-        pid: gatevisor_wire::Pid,
-    },
+    SupervisorStopped { name: ProfileName, pid: gatevisor_wire::Pid },
     /// No supervisor took the slot in time. No slot remains.
     #[error("the supervisor of `{}` did not take the slot of `{name}` within {} s, so it is withdrawn", scandir.display(), after.as_secs())]
     NotTaken {
-        /// The profile.
         name: ProfileName,
         /// Where its slot was.
         scandir: PathBuf,
@@ -436,7 +393,6 @@ pub enum RegisterError {
     /// The supervisor refuses the slot. No slot remains.
     #[error("the supervisor of `{}` refuses the slot of `{name}`, so it is withdrawn: {reason}", scandir.display())]
     Refused {
-        /// The profile.
         name: ProfileName,
         /// Where its slot was.
         scandir: PathBuf,
@@ -446,7 +402,6 @@ pub enum RegisterError {
     /// The gateway is registered, but did not come up.
     #[error("the gateway of `{name}` is registered, but did not come up")]
     Start {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]

@@ -13,11 +13,11 @@ use crate::profile::ProfileName;
 
 /// Why a gateway was not unregistered.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum UnregisterError {
     /// The slot could not be moved out of the way; it is as it was.
     #[error("cannot withdraw the slot of `{name}`; it is as it was")]
     Withdraw {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -26,7 +26,6 @@ pub enum UnregisterError {
     /// The gateway's events cannot be followed; the slot is as it was.
     #[error("cannot follow the gateway of `{name}`; its slot is as it was")]
     Follow {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -37,16 +36,10 @@ pub enum UnregisterError {
         "the gateway of `{name}` is not unregistered, because a signal has stopped the supervisor (process {pid}): `kill -CONT \
          {pid}` continues it"
     )]
-    SupervisorStopped {
-        /// The profile.
-        name: ProfileName,
-        /// The supervisor.
-        pid: gatevisor_wire::Pid,
-    },
+    SupervisorStopped { name: ProfileName, pid: gatevisor_wire::Pid },
     /// The process did not end.
     #[error("the gateway of `{name}` is unregistered, but has not ended after {} s{}; its slot is `{}` now", after.as_secs(), PidSuffix(*pid), left.display())]
     StillRunning {
-        /// The profile.
         name: ProfileName,
         /// How long was waited.
         after: Duration,
@@ -58,9 +51,7 @@ pub enum UnregisterError {
     /// Files of the slot are left.
     #[error("the gateway of `{name}` is unregistered, but files of its slot are left; remove `{}` by hand", left.display())]
     Remove {
-        /// The profile.
         name: ProfileName,
-        /// What is left.
         left: PathBuf,
         /// The underlying error.
         #[source]

@@ -29,6 +29,7 @@ impl ExitError for ListServicesError {
 
 /// Why a gateway cannot be waited for.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum GatewayWaitError {
     /// The place cannot be looked at.
     #[error(transparent)]
@@ -36,7 +37,6 @@ pub enum GatewayWaitError {
     /// The profile's gateway has no slot.
     #[error("the gateway of `{name}` is not registered in `{}`; `gatevisor -p {name} gateway start` registers and starts it", scandir.display())]
     NotRegistered {
-        /// The profile.
         name: ProfileName,
         /// Where its slot would be.
         scandir: PathBuf,
@@ -44,7 +44,6 @@ pub enum GatewayWaitError {
     /// No supervisor runs, or none any more.
     #[error("no supervisor is running for `{name}` (`{}`); `gatevisor up` starts one", scandir.display())]
     NotSupervised {
-        /// The profile.
         name: ProfileName,
         /// What a supervisor would supervise.
         scandir: PathBuf,
@@ -52,7 +51,6 @@ pub enum GatewayWaitError {
     /// A system call failed.
     #[error("cannot wait for the gateway of `{name}`")]
     System {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
@@ -61,7 +59,6 @@ pub enum GatewayWaitError {
     /// Its events cannot be followed.
     #[error("cannot follow the gateway of `{name}`")]
     Follow {
-        /// The profile.
         name: ProfileName,
         /// The underlying error.
         #[source]
