@@ -7,7 +7,7 @@
 //! ([`capacity`]), whose turn it is ([`fair`]), what is asked of the supervisor itself
 //! ([`request`]) and how fast commands are obeyed ([`command_limiter`]), the container's command
 //! ([`command`]), the stages of the shutdown ([`shutdown`]) and its order ([`stop`]), when a log
-//! daemon starts again ([`log_daemon`]), what the service manager of the host is told
+//! daemon or the companion starts again ([`helper`]), what the service manager of the host is told
 //! ([`host_manager`]).
 //! *Does not live here:* clocks, files, processes. Time is an argument, facts travel inside events,
 //! and what must happen is returned as a list of effects. A fact that costs a system call and
@@ -24,10 +24,10 @@ pub mod command_limiter;
 pub mod effect;
 pub mod entry;
 pub mod fair;
+pub mod helper;
 pub mod host_manager;
 pub mod input;
 pub mod launch;
-pub mod log_daemon;
 pub mod machine;
 pub mod refusals;
 pub mod request;

@@ -2,15 +2,14 @@
 //!
 //! *Lives here:* starting it, and replacing one that has ended or that a signal has stopped.
 //! *Does not live here:* what it does, which is nothing to us; how long to wait before the next
-//! start (`gatevisor_core::log_daemon`, because a companion that others end and one that cannot
-//! work are told apart in the same way).
+//! start (`gatevisor_core::helper`).
 
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
 use gatevisor_core::Tick;
-use gatevisor_core::log_daemon::LogDaemonHistory;
+use gatevisor_core::helper::HelperHistory;
 use gatevisor_sys::spawn::Starting;
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
@@ -27,12 +26,12 @@ pub(crate) struct Companion {
     process: Option<Pid>,
     /// Memory that the process uses until it has reached its program.
     starting: Option<Starting>,
-    history: LogDaemonHistory,
+    history: HelperHistory,
 }
 
 impl Companion {
     pub(crate) fn new(words: Vec<CString>, seed: u64) -> Self {
-        Self { words, process: None, starting: None, history: LogDaemonHistory::new(seed) }
+        Self { words, process: None, starting: None, history: HelperHistory::new(seed) }
     }
 
     /// Starts it. If that fails, returns when to try again.

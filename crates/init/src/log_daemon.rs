@@ -2,8 +2,8 @@
 //!
 //! *Lives here:* starting it, the messages that wait for it, its replies, and the state that one
 //! process leaves to the next.
-//! *Does not live here:* when it is started again (`gatevisor_core::log_daemon`), and which pipes
-//! it has (`logging`).
+//! *Does not live here:* when it is started again (`gatevisor_core::helper`), and which pipes it
+//! has (`logging`).
 //!
 //! The daemon runs as the owner of its services. So only bytes are accepted from it, and few at a
 //! time.
@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use gatevisor_core::Now;
-use gatevisor_core::log_daemon::LogDaemonHistory;
+use gatevisor_core::helper::HelperHistory;
 use gatevisor_sys::spawn::Starting;
 use gatevisor_sys::user::User;
 use gatevisor_sys::{Errno, memory, socket};
@@ -115,7 +115,7 @@ pub(crate) struct LogDaemon {
     reply_pipe: Option<OwnedFd>,
     /// The state that one process leaves to the next.
     handover: Option<HandoverFiles>,
-    history: LogDaemonHistory,
+    history: HelperHistory,
     /// Bytes that were dropped since a process last worked.
     dropped: u64,
 }
@@ -132,7 +132,7 @@ impl LogDaemon {
             connection: None,
             reply_pipe: None,
             handover: None,
-            history: LogDaemonHistory::new(seed),
+            history: HelperHistory::new(seed),
             dropped: 0,
         }
     }
@@ -152,7 +152,7 @@ impl LogDaemon {
     }
 
     /// Returns its history.
-    pub(crate) fn history(&mut self) -> &mut LogDaemonHistory {
+    pub(crate) fn history(&mut self) -> &mut HelperHistory {
         &mut self.history
     }
 

@@ -3,7 +3,7 @@
 //!
 //! *Lives here:* which daemon has which pipe, and handing pipes over.
 //! *Does not live here:* one daemon (`log_daemon`), and when it is started again
-//! (`gatevisor_core::log_daemon`).
+//! (`gatevisor_core::helper`).
 //!
 //! We keep both ends of every log pipe, so neither a service nor a daemon can break one by ending.
 //! A daemon receives the read ends over a socket; a restarted one receives all of them again.
@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use gatevisor_core::Tick;
 use gatevisor_core::entry::ServiceRole;
-use gatevisor_core::log_daemon::LogDaemonRestart;
+use gatevisor_core::helper::HelperRestart;
 use gatevisor_sys::user::User;
 use gatevisor_wire::Pid;
 use gatevisor_wire::log_error::LogError;
@@ -268,12 +268,12 @@ impl LogDaemons {
         daemon.ended();
         let was_failing = daemon.is_failing();
         match daemon.history().ended(with.now().tick, how, with.is_last()) {
-            LogDaemonRestart::Never => {}
-            LogDaemonRestart::Now => {
+            HelperRestart::Never => {}
+            HelperRestart::Now => {
                 say!("warning: a log daemon ended before everything was written ({how}); starting it again");
                 self.start(with, number);
             }
-            LogDaemonRestart::At(at) => {
+            HelperRestart::At(at) => {
                 if !was_failing {
                     say!("warning: a log daemon ended ({how}); starting it again");
                 }

@@ -5,6 +5,7 @@
 mod command;
 mod command_limiter;
 mod entry;
+mod helper;
 mod host_manager;
 mod launch;
 mod refusals;
