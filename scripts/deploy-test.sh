@@ -188,6 +188,12 @@ takes_over() { # HOME
 }
 runs_one() { [[ $(inside pgrep --full --exact 'sleep 3600' | wc -l) == 1 ]] && ! inside pgrep --full --exact '/usr/bin/sleep 7200'; }
 
+# Hermes is usually in a directory of alice's own, which systemd's PATH does not have.
+finds_alices_programs() { # PID
+    inside sh -c 'tr "\0" "\n" <"/proc/$1/environ"' sh "$1" >"$work/said"
+    grep -q '^PATH=/home/alice/[.]local/bin:' "$work/said" || die "a unit of the package does not search alice's programs"
+}
+
 # The package over a program and units that were installed by hand: a line for each, and the
 # package is there as a whole.
 package_over_hand_installed() {
@@ -319,10 +325,12 @@ END
     until_ok 30 'the unit of the package' said '0 of 0 services up, 0 ready'
     as_alice gatevisor --home /home/alice/.hermes start coder >&2
     until_ok 30 'a gateway under the unit of the package' said '1 of 1 services up, 0 ready'
+    finds_alices_programs "$(property MainPID)"
     inside systemctl disable --now "$unit"
     as_alice systemctl --user enable --now gatevisor.service
     coder_is_up() { (says 'coder +up ' as_alice gatevisor --home /home/alice/.hermes status); }
     until_ok 30 "a gateway under alice's own manager" coder_is_up
+    finds_alices_programs "$(as_alice systemctl --user show --property MainPID --value gatevisor.service)"
     as_alice systemctl --user disable --now gatevisor.service
     package_over_hand_installed
     docker rm --force --volumes "$machine" >/dev/null
