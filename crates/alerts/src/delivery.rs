@@ -6,15 +6,15 @@ use std::collections::VecDeque;
 
 use crate::message::AlertMessage;
 
-/// The most messages that wait for one destination; the oldest give way.
+/// The most messages that wait for one destination. If there are more, the oldest are dropped.
 const WAITING: usize = 50;
-/// Milliseconds before a message is tried again: after the first failure, and at most.
+/// Milliseconds before another attempt: after the first failure, and the most.
 const FIRST_MS: u64 = 5_000;
 const LONGEST_MS: u64 = 900_000;
-/// How often a message is tried: for about two hours.
+/// How often the delivery of a message is attempted, which takes about two hours.
 const ATTEMPTS: u32 = 15;
 
-/// What became of an attempt.
+/// The result of an attempt to deliver a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryOutcome {
     /// It arrived.
@@ -35,10 +35,10 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Adds a message. Returns how many gave way to it.
+    /// Adds a message. Returns how many older ones were dropped for it.
     pub fn add(&mut self, message: AlertMessage) -> usize {
         let mut dropped = 0;
-        // The first one may be under way.
+        // The first one may be under way, so it is not dropped.
         while self.waiting.len() >= WAITING && self.waiting.remove(1).is_some() {
             dropped += 1;
         }
@@ -56,7 +56,7 @@ impl Delivery {
         Some(message)
     }
 
-    /// Notes what became of the message that was under way.
+    /// Notes the result of the attempt that was under way.
     pub fn end(&mut self, arrived: bool, now_ms: u64) -> DeliveryOutcome {
         self.is_under_way = false;
         self.attempts = self.attempts.saturating_add(1);

@@ -1,7 +1,7 @@
-//! When somebody is told that a gateway does not work, and in which words.
+//! Alerts: when somebody is told that a gateway does not work, and in which words.
 //!
-//! *Lives here:* the settings, the decisions, the limits, the texts, and what programs are called
-//! with. Time is an argument. No I/O at all.
+//! *Lives here:* the settings, the decisions, the limits, the texts, and the arguments of the
+//! programs that send. Time is an argument. No I/O at all.
 //! *Does not live here:* looking at gateways, files, and running programs (the binary).
 //!
 //! *May depend on it:* the binary alone.

@@ -1,10 +1,10 @@
-//! *Lives here:* what is told of a gateway or a file system, by what was seen of it so far.
+//! *Lives here:* which news there are of a gateway or a file system, by what was seen of it so far.
 //!
 //! *Does not live here:* looking, and how often anybody is told anything (`outbox`).
 //!
 //! A problem is told once, and so is its end. A problem that comes back soon after it was told is
-//! told again only if it is still there later. What somebody stopped or paused is no problem, and
-//! nobody is told that a problem ended so.
+//! told again only if it is still there later. A gateway that somebody stopped or paused has no
+//! problem. If a problem ends in this way, its end is not told.
 
 use std::collections::BTreeMap;
 
@@ -15,32 +15,32 @@ use crate::subject::AlertSubject;
 
 /// Milliseconds before the same problem of the same subject is told again.
 const AGAIN_MS: u64 = 600_000;
-/// So many restarts within so many milliseconds are a loop.
+/// This many restarts within `LOOP_MS` are a loop.
 const LOOP_RESTARTS: usize = 3;
 const LOOP_MS: u64 = 600_000;
-/// A gateway that waits for its restart for so many milliseconds does not work either.
+/// A gateway that waits this many milliseconds for its restart counts as one in a loop.
 const RESTARTING_MS: u64 = 120_000;
 
-/// So many percent below the limit a file system is not nearly full any more.
+/// The problem of a full file system ends this many percent below the limit.
 const FREE_PERCENT: u8 = 2;
 
-/// What was found.
+/// What was found of a gateway or a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlertFinding {
-    /// It does what it is there for.
+    /// It works, or has enough room.
     Works,
     /// It has a problem, with the reason if that is known.
     Wrong(AlertProblem, Option<String>),
     /// It has ended, and is about to be started again.
     Restarting(Option<String>),
-    /// Nobody wants it to work.
+    /// It is not supposed to work: somebody stopped or paused it.
     Off,
-    /// Nobody can tell at the moment.
+    /// Its state says nothing at the moment.
     Unclear,
 }
 
-/// Returns what it means that so many percent of a file system are in use, if it is nearly full
-/// from `limit` on. It is not over before some are free again.
+/// Returns what is found of a file system with this much in use. It is nearly full from `limit`
+/// percent on, and stays so until a few percent less are in use.
 pub fn fullness(used_percent: u8, limit: u8) -> AlertFinding {
     if used_percent >= limit {
         AlertFinding::Wrong(AlertProblem::Disk, Some(format!("{used_percent} % are in use")))
@@ -62,10 +62,10 @@ pub struct Sighting {
     pub restarts: Option<u64>,
 }
 
-/// A problem of which somebody was told, and whose end nobody was told.
+/// A problem that was told, and whose end was not told yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenProblem {
-    /// What has it.
+    /// The gateway or file system.
     pub subject: AlertSubject,
     /// What is wrong with it.
     pub problem: AlertProblem,
@@ -85,7 +85,7 @@ impl AlertMachine {
         Self { tracks: open.into_iter().map(track).collect() }
     }
 
-    /// Returns the news of everything that was seen now. What was not seen is forgotten.
+    /// Returns the news after these sightings. A subject that is not among them is forgotten.
     pub fn step(&mut self, now_ms: u64, seen: Vec<Sighting>) -> Vec<News> {
         let mut before = std::mem::take(&mut self.tracks);
         let mut news = Vec::new();
@@ -99,7 +99,8 @@ impl AlertMachine {
         news
     }
 
-    /// Returns when it has to look again although nothing has happened, if it has.
+    /// Returns when `step` must be called again even if nothing happens; `None` if that is not
+    /// necessary.
     pub fn due_ms(&self) -> Option<u64> {
         self.tracks.values().filter_map(Track::due_ms).min()
     }
@@ -122,7 +123,7 @@ const fn hold_ms(problem: AlertProblem) -> u64 {
     }
 }
 
-/// Returns for how many milliseconds something must work before its problem is over.
+/// Returns how many milliseconds a subject must work before its problem counts as over.
 const fn calm_ms(problem: AlertProblem) -> u64 {
     match problem {
         AlertProblem::Failed | AlertProblem::Unresponsive => 3_000,
@@ -137,16 +138,16 @@ const fn calm_ms(problem: AlertProblem) -> u64 {
 struct Track {
     /// The problem that was told.
     told: Option<AlertProblem>,
-    /// The problem that it has, and since when.
+    /// The problem that it has now, and the time at which it began.
     present: Option<(AlertProblem, u64)>,
-    /// Since when it has worked without a pause.
+    /// The time since which it has worked.
     works_since: Option<u64>,
-    /// Since when it waits for a restart.
+    /// The time since which it waits for a restart.
     restarting_since: Option<u64>,
     /// When each problem was last told.
     last_told: BTreeMap<AlertProblem, u64>,
     restarts: Option<u64>,
-    /// When it last restarted, the oldest first.
+    /// The times of its latest restarts, the oldest first.
     recent: Vec<u64>,
 }
 
@@ -191,7 +192,7 @@ impl Track {
         }
     }
 
-    /// Returns when a problem that is there since then may be told.
+    /// Returns when a problem that began at `since_ms` may be told.
     fn tell_at(&self, problem: AlertProblem, since_ms: u64) -> u64 {
         let again = self.last_told.get(&problem).map_or(0, |told| told.saturating_add(AGAIN_MS));
         since_ms.saturating_add(hold_ms(problem)).max(again)
@@ -207,7 +208,7 @@ impl Track {
         self.restarts = restarts.or(self.restarts);
     }
 
-    /// Returns what was found as a loop, if it is one.
+    /// Returns the finding, or a restart loop instead of it if there is one.
     fn judged(&mut self, now_ms: u64, finding: AlertFinding) -> AlertFinding {
         let waits = matches!(finding, AlertFinding::Restarting(_));
         self.restarting_since = waits.then(|| self.restarting_since.unwrap_or(now_ms));

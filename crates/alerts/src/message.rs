@@ -11,13 +11,13 @@ use crate::subject::AlertSubject;
 
 /// The most lines of a text.
 const LINES: usize = 20;
-/// The most characters of a reason, and of what comes before it.
+/// The most characters of a title or a reason.
 const REASON: usize = 300;
-/// The most bytes of the news in JSON, once each `"` and `\` has another one before it. Older
+/// The most bytes of the news in JSON, after a backslash was put before each `"` and `\`. Older
 /// versions of curl refuse a line of more than 100 kB in a file of options.
 const LISTED_BYTES: usize = 32_000;
 
-/// What is wrong with something.
+/// What is wrong with a gateway or a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlertProblem {
@@ -56,7 +56,7 @@ impl AlertProblem {
     }
 }
 
-/// What has become of something.
+/// What a message tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlertEvent {
     /// It has this problem.
@@ -65,12 +65,12 @@ pub enum AlertEvent {
     Recovered(AlertProblem),
     /// Somebody tries whether alerts arrive.
     Test,
-    /// Somebody has everybody told this.
+    /// Somebody sends a text with `gatevisor alerts`.
     Said(String),
 }
 
 impl AlertEvent {
-    /// Returns the kind of alert; none of what somebody says, which everybody receives.
+    /// Returns the kind of alert; `None` for a text or a test, which all destinations receive.
     pub const fn kind(&self) -> Option<AlertKind> {
         match self {
             Self::Began(problem) => Some(problem.kind()),
@@ -143,17 +143,17 @@ impl News {
 pub struct AlertMessage {
     /// What is told, the oldest first.
     pub news: Vec<News>,
-    /// How many more were left out, because there were too many.
+    /// How many more were left out because there were too many.
     pub left_out: usize,
 }
 
 impl AlertMessage {
-    /// Returns the message that tries whether alerts arrive.
+    /// Returns the message of a test.
     pub fn test() -> Self {
         Self::of(AlertEvent::Test)
     }
 
-    /// Returns the message with a text of somebody's.
+    /// Returns a message with this text.
     pub fn said(text: String) -> Self {
         Self::of(AlertEvent::Said(text))
     }
@@ -162,7 +162,7 @@ impl AlertMessage {
         Self { news: vec![News { subject: AlertSubject::Nothing, what, reason: None }], left_out: 0 }
     }
 
-    /// Returns the part that somebody wants to know; nothing if there is none.
+    /// Returns the news of these kinds; `None` if there are none.
     #[must_use]
     pub fn of_kinds(&self, kinds: &[AlertKind]) -> Option<Self> {
         let is_wanted = |news: &&News| news.what.kind().is_none_or(|kind| kinds.contains(&kind));
@@ -175,7 +175,7 @@ impl AlertMessage {
         self.news.iter().any(|news| matches!(news.what, AlertEvent::Began(_) | AlertEvent::Said(_)))
     }
 
-    /// Returns its heading, on one line. `name` is that of the home.
+    /// Returns its title, on one line. `name` is the name of the home.
     pub fn title(&self, name: &str) -> String {
         let said = match &self.news[..] {
             [only] if self.left_out == 0 => News { reason: None, ..only.clone() }.line(),
@@ -205,7 +205,7 @@ impl AlertMessage {
         lines.join("\n")
     }
 
-    /// Returns it as a program receives it. `at` is when it was made, in RFC 3339.
+    /// Returns the JSON that a program receives. `at` is when the message was made, in RFC 3339.
     pub fn json(&self, name: &str, home: &str, at: &str) -> Value {
         let listed = self.listed();
         let unlisted = self.news.len().saturating_sub(listed.len());
@@ -221,7 +221,7 @@ impl AlertMessage {
         })
     }
 
-    /// Returns as many of the news as there is room for.
+    /// Returns as many of the news as fit.
     fn listed(&self) -> Vec<Value> {
         let mut bytes = 0_usize;
         let fits = |news: &Value| {

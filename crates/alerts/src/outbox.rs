@@ -1,18 +1,18 @@
-//! *Lives here:* how often anybody is told anything at all.
+//! *Lives here:* how often messages are sent.
 //!
 //! *Does not live here:* what is told (`machine`), and retries (`delivery`).
 //!
-//! What may not be told yet is not dropped. It waits, and goes together in one message. Of each
-//! subject, only the latest news waits.
+//! News that may not be sent yet wait, and are then sent together in one message. Only the latest
+//! news of each subject wait.
 
 use std::collections::BTreeSet;
 
 use crate::message::{AlertEvent, AlertMessage, News};
 use crate::subject::AlertSubject;
 
-/// Milliseconds between two messages, so that what happens at once is told at once.
+/// Milliseconds between two messages, so that news of the same moment are in one message.
 const PAUSE_MS: u64 = 5_000;
-/// How many messages may follow each other as closely as that.
+/// How many messages may be sent with no more than `PAUSE_MS` between them.
 const BURST: u64 = 10;
 /// The most news that wait.
 const WAITING: usize = 80;
@@ -25,7 +25,7 @@ pub struct Outbox {
     waiting: Vec<News>,
     left_out: usize,
     not_before_ms: u64,
-    /// What has a problem that somebody was told.
+    /// The subjects with a problem that was told.
     told: BTreeSet<AlertSubject>,
     /// How many messages may be sent, in parts of `HOUR_MS` of one.
     credit: u64,
@@ -33,8 +33,8 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Returns an outbox that lets this many messages out in an hour. An earlier one has told that
-    /// these have a problem.
+    /// Returns an outbox that sends this many messages in an hour. `told` are the subjects with a
+    /// problem that an earlier process told.
     pub fn new(per_hour: u32, told: impl IntoIterator<Item = AlertSubject>, now_ms: u64) -> Self {
         let per_hour = u64::from(per_hour).max(1);
         let credit = BURST.min(per_hour).saturating_mul(HOUR_MS);
@@ -42,11 +42,11 @@ impl Outbox {
         Self { per_hour, waiting, left_out: 0, not_before_ms: 0, told, credit, counted_ms: now_ms }
     }
 
-    /// Adds news.
+    /// Adds news, which replace waiting news of the same subject.
     pub fn add(&mut self, news: Vec<News>) {
         for one in news {
             self.waiting.retain(|waiting| waiting.subject != one.subject);
-            // If nobody was told of the problem, nobody need be told that it is over.
+            // If the problem was never told, its end is not told either.
             if matches!(one.what, AlertEvent::Recovered(_)) && !self.told.contains(&one.subject) {
                 continue;
             }
@@ -77,7 +77,7 @@ impl Outbox {
         Some(AlertMessage { news, left_out: std::mem::take(&mut self.left_out) })
     }
 
-    /// Returns whether everything was handed out.
+    /// Returns whether nothing waits.
     pub const fn is_idle(&self) -> bool {
         self.waiting.is_empty()
     }

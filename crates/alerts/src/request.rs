@@ -1,8 +1,8 @@
-//! *Lives here:* with what a program is called so that a message reaches a destination.
+//! *Lives here:* the program, its arguments and its input, which send a message to a destination.
 //!
 //! *Does not live here:* running it.
 //!
-//! An address goes to curl through its standard input, because everybody may read command lines.
+//! An address goes to curl through its standard input, because every user can read command lines.
 //!
 //! **Source:** the manuals of ntfy (publishing), Slack (incoming webhooks), Discord (execute
 //! webhook), Telegram (sendMessage), curl (`--config`) and sendmail; RFC 5322.
@@ -12,22 +12,22 @@ use serde_json::{Value, json};
 use crate::message::{AlertMessage, one_line};
 use crate::settings::{AlertDestination, Preset, is_url};
 
-/// Seconds that a request may take, and that a connection may.
+/// The most seconds of a whole request, and of connecting.
 const REQUEST_S: u32 = 20;
 const CONNECT_S: u32 = 10;
 /// The most characters of a text in a chat; Discord takes 2000.
 const CHAT_TEXT: usize = 1_900;
 
-/// A program to run for one message.
+/// A program that sends one message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SendRequest {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// What it reads.
+    /// Its standard input.
     pub input: Vec<u8>,
-    /// Variables for it.
+    /// Additional environment variables.
     pub variables: Vec<(&'static str, String)>,
-    /// Whether it prints the code of an HTTP answer.
+    /// Whether it prints the status code of an HTTP response.
     pub prints_code: bool,
 }
 
@@ -43,7 +43,8 @@ pub struct Origin<'a> {
 }
 
 impl AlertDestination {
-    /// Returns what it is called in messages: never its address, at most the host of it.
+    /// Returns its name in messages, which has at most the host of its address, and never the
+    /// address.
     pub fn label(&self) -> String {
         let word = self.preset.word();
         let host = self.url.as_ref().and_then(|url| host(&url.0));
@@ -56,8 +57,8 @@ impl AlertDestination {
     }
 }
 
-/// Returns how a message is sent to a destination. `url` is what its file with the address says,
-/// if it has one.
+/// Returns the program that sends a message to a destination. `url` is the first line of its
+/// `url-file`, if it has one.
 ///
 /// # Errors
 /// There is no usable address.
@@ -95,7 +96,7 @@ pub fn request(
     Ok(curl(&whole_url(destination.preset, url), &headers, &body))
 }
 
-/// Returns the address to which a message goes.
+/// Returns the address with the path that the service needs.
 fn whole_url(preset: Preset, url: &str) -> String {
     let method = "/sendMessage";
     let lacks_method = preset == Preset::Telegram && !url.ends_with(method);
@@ -138,7 +139,7 @@ fn quoted(value: &str) -> String {
     quoted
 }
 
-/// Returns a text without what means something to Slack.
+/// Returns a text in which no character has a meaning for Slack.
 fn for_slack(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

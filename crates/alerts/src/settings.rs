@@ -1,7 +1,7 @@
-//! *Lives here:* what `[alerts]` may say, and what is wrong with it.
+//! *Lives here:* the keys of `[alerts]`, and the errors in them.
 //!
-//! *Does not live here:* the file. An error never holds a value of the file, because an address is
-//! often a secret.
+//! *Does not live here:* reading the file. An error never contains a value of the file, because an
+//! address is often a secret.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,12 +9,12 @@ use std::ops::Range;
 use serde::Deserialize;
 use toml::Spanned;
 
-/// Bytes of a file of settings that are read at most.
+/// The most bytes of a file of settings.
 pub const MAX_BYTES: usize = 64 << 10;
 /// The most destinations.
 const DESTINATIONS: usize = 16;
 
-/// What an alert tells of.
+/// The kinds of alerts, which a destination can choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AlertKind {
     /// A gateway is down for good.
@@ -52,13 +52,13 @@ impl AlertKind {
 /// Something wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsProblem {
-    /// The line in the text, from 1 on.
+    /// The number of the line, beginning with 1.
     pub line: usize,
     /// What is wrong, and what would be right.
     pub what: String,
 }
 
-/// An address or a header, which may be a secret. It shows itself to nobody.
+/// An address or a header, which may be a secret. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct HiddenText(pub(crate) String);
@@ -76,7 +76,7 @@ pub enum Preset {
     Webhook,
     /// A topic of ntfy.
     Ntfy,
-    /// An incoming webhook of Slack, or of what understands the same.
+    /// An incoming webhook of Slack, or of a service that accepts the same.
     Slack,
     /// A webhook of Discord.
     Discord,
@@ -111,7 +111,7 @@ impl Preset {
     }
 }
 
-/// Who is told, and of what.
+/// A destination, and the alerts that it receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertDestination {
     /// The service or program that carries the message; it decides the form of the message.
@@ -128,16 +128,16 @@ pub struct AlertDestination {
     pub(crate) command: Vec<String>,
 }
 
-/// What `[alerts]` says.
+/// The content of `[alerts]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertSettings {
     /// The name of the home in alerts; by default the machine's.
     pub name: Option<String>,
-    /// From how many percent in use on a file system is nearly full.
+    /// The percentage in use from which on a file system is nearly full.
     pub disk_full_percent: u8,
     /// The most messages in an hour.
     pub most_per_hour: u32,
-    /// Who is told.
+    /// Where alerts are sent to, at most `DESTINATIONS`.
     pub to: Vec<AlertDestination>,
 }
 
@@ -173,10 +173,10 @@ struct RawDestination {
 }
 
 impl AlertSettings {
-    /// Returns what a text says; nothing if it has no `[alerts]`.
+    /// Returns the settings in a text; `None` if it has no `[alerts]`.
     ///
     /// # Errors
-    /// Everything that is wrong with it, in its order.
+    /// All errors in the text.
     pub fn parse(text: &str) -> Result<Option<Self>, Vec<SettingsProblem>> {
         let mut problems = Problems { text, found: Vec::new() };
         let raw = match toml::from_str::<RawFile>(text) {
@@ -203,7 +203,7 @@ impl AlertSettings {
     }
 }
 
-/// Returns the message of the parser, unless it repeats a value that may be an address.
+/// Returns the message of the parser, unless the message contains a value that may be an address.
 fn without_values(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     if line.contains("://") || line.contains("string \"") {
@@ -282,7 +282,7 @@ impl Problems<'_> {
     }
 }
 
-/// Returns what a destination lacks, or has too much.
+/// Returns the keys that a destination lacks, and those that it may not have.
 fn missing(preset: Preset, raw: &RawDestination) -> Vec<String> {
     let kind = preset.word();
     let mut problems = Vec::new();

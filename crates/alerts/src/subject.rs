@@ -1,20 +1,20 @@
-//! *Lives here:* what an alert is about. *Does not live here:* what is said of it (`message`).
+//! *Lives here:* the subject of an alert. *Does not live here:* the text about it (`message`).
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What something is told of.
+/// What has a problem, or no longer has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlertSubject {
     /// The gateway of this profile.
     Gateway(String),
-    /// What the gateway of this profile writes.
+    /// The log of the gateway of this profile.
     Log(String),
     /// The file system of this path.
     Disk(String),
-    /// Nothing in particular.
+    /// No subject, as for a test.
     Nothing,
 }
 

@@ -22,7 +22,8 @@ use crate::units::span;
 /// The width of the column with the names of the parts.
 const NAMES: usize = 8;
 
-/// Explains one gateway, or several in turn; the exit code is 111 if the caller may not look.
+/// Explains one gateway, or several one after the other. The exit code is 111 if the caller may not
+/// look.
 pub fn run(context: &CommandContext, common: &Common, choice: &Choice) -> Outcome {
     let names = chosen(context, choice, NameScope::Known, Unnamed::Selected)?;
     let mut is_first = true;
@@ -41,7 +42,8 @@ pub fn in_short(
     name: &ProfileName,
 ) -> Option<(Text, Vec<String>)> {
     let settings = doctor::settings(context, common).ok()?;
-    // The last lines decide between causes, so the sentence needs them as the page does.
+    // The last lines decide between causes, so the sentence takes them into account as the page
+    // does.
     let lines = |run| last_lines::of_run(context, name, Some(run));
     let explanation = explain(&settings, name, &lines).ok()?;
     Some((headline_of(&explanation)?, last_lines::of_run(context, name, explanation.lines)))
@@ -60,7 +62,7 @@ fn explain_one(context: &CommandContext, common: &Common, name: &ProfileName) ->
     if is_unseen { Ok(Exit::System.code()) } else { DONE }
 }
 
-/// Returns why there is nothing to explain, with the names that were probably meant.
+/// Returns the error for an unknown gateway, with the names that were probably meant.
 fn unexplained(context: &CommandContext, name: &ProfileName, error: InspectError) -> CommandError {
     let mut failure = CommandError::from(error);
     let manager = &context.manager;
@@ -116,7 +118,8 @@ fn headline_of(explanation: &Explanation) -> Option<Text> {
     Some(name.styled(paint, headline(explanation, &first.what)))
 }
 
-/// Returns the first cause; for a gateway that works again, it says that the cause is in the past.
+/// Returns the first cause. If the gateway works again, the line says that the cause is in the
+/// past.
 fn headline(explanation: &Explanation, what: &str) -> String {
     let is_past = explanation.first().is_some_and(|cause| cause.cause.is_of_the_past());
     match explanation.state {

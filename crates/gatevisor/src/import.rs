@@ -1,6 +1,6 @@
-//! `gatevisor import`: a new home from what another supervisor's file says.
+//! `gatevisor import`: a new home from the file of another supervisor.
 //!
-//! *Lives here:* making the home, all of it or nothing. *Does not live here:* what the files mean
+//! *Lives here:* making the whole home or nothing. *Does not live here:* the meaning of the files
 //! (`gatevisor_import`).
 
 use std::ffi::OsStr;
@@ -28,7 +28,7 @@ use crate::out;
 /// The definition's file in the new home.
 const DEFINITION: &str = "agent.toml";
 
-/// Makes a home, or says what it would be.
+/// Makes a home, or prints what it would contain.
 pub fn run(common: &Common, options: &args::Import) -> Outcome {
     let Some(home) = common.home.as_deref().filter(|_| common.profile.is_none()) else {
         return Err(CommandError::new(
@@ -76,7 +76,8 @@ fn read(file: &Path) -> Result<Imported, CommandError> {
         .map_err(|error| refused(Exit::No, error.to_string()))
 }
 
-/// Refuses a home that exists with something in it, and one that is another user's to make.
+/// Refuses a home that exists and is not empty. As root, it refuses a home in a directory of
+/// another user.
 fn must_be_new(home: &Path) -> Result<(), CommandError> {
     let shown = home.display();
     let is_root = rustix::process::geteuid().is_root();
@@ -104,7 +105,7 @@ fn must_be_new(home: &Path) -> Result<(), CommandError> {
     }
 }
 
-/// Makes the home beside its place, and puts it there as a whole.
+/// Makes the home beside its place, and then moves it there with one rename.
 fn make(home: &Path, imported: &Imported, file: &Path) -> Result<(), CommandError> {
     let failed = |error: io::Error| {
         CommandError::new(Exit::System, format!("cannot make the home `{}`: {error}", home.display()))
@@ -116,14 +117,15 @@ fn make(home: &Path, imported: &Imported, file: &Path) -> Result<(), CommandErro
     let staging = Staging::new(parent, 0o700).map_err(failed)?;
     fill(&staging.path(), imported, file)?;
     staging.sync().map_err(failed)?;
-    // An empty directory is in the way; one that is not empty any more stays, and is in the way.
+    // An empty directory is removed. A directory that is no longer empty stays, and makes the
+    // rename fail.
     let _ = fs::remove_dir(home);
     staging.publish(name).map_err(|errno| failed(errno.into()))?;
     let parent = open_directory(parent).map_err(failed)?;
     fsync(parent).map_err(|errno| failed(errno.into()))
 }
 
-/// Writes everything that a home of these gateways has.
+/// Writes everything that the new home contains.
 fn fill(path: &Path, imported: &Imported, file: &Path) -> Result<(), CommandError> {
     let failed = |what: &str, error: &dyn std::error::Error| {
         CommandError::new(

@@ -1,10 +1,10 @@
-//! One program of such a file, as a gateway of ours.
+//! One program of an imported file, as a gateway.
 //!
 //! *Lives here:* its name as a profile, its start script. *Does not live here:* any format.
 
 use std::collections::BTreeSet;
 
-/// Variables that belong to the session in which a file was written, and to no program.
+/// Variables of the session in which a file was written. They are not imported.
 const OF_SESSION: [&str; 20] = [
     "_",
     "PWD",
@@ -28,11 +28,11 @@ const OF_SESSION: [&str; 20] = [
     "NODE_APP_INSTANCE",
 ];
 
-/// What the names of such variables begin with.
+/// Prefixes of the names of such variables.
 const PREFIXES_OF_SESSION: [&str; 9] =
     ["PM2_", "pm_", "SSH_", "XDG_SESSION_", "XDG_SEAT", "DBUS_", "SUDO_", "NOTIFY_", "SUPERVISOR_"];
 
-/// A program as a gateway.
+/// A program of the file, as a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImportedGateway {
     /// Its name in the file.
@@ -41,15 +41,15 @@ pub struct ImportedGateway {
     pub profile: String,
     /// The program and its arguments.
     pub words: Vec<String>,
-    /// Where it runs; the profile's directory otherwise.
+    /// The directory in which it runs; `None` means the profile's directory.
     pub directory: Option<String>,
-    /// What is set in its environment, as name and value.
+    /// Its environment variables, as name and value.
     pub variables: Vec<(String, String)>,
     /// Whether it shall run.
     pub is_wanted: bool,
-    /// Milliseconds that it may take to stop.
+    /// How many milliseconds it may take to stop.
     pub stop_ms: Option<u64>,
-    /// What the file says of it and we have no counterpart for, a line each.
+    /// The settings of the file that have no counterpart here, one line each.
     pub lost: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl ImportedGateway {
         gateway
     }
 
-    /// Adds a setting without a counterpart, and why.
+    /// Notes a setting that has no counterpart, and why.
     pub(crate) fn lose(&mut self, key: &str, value: &str, why: &str) {
         let value: String = value.chars().filter(|character| !character.is_control()).take(60).collect();
         self.lost.push(format!("{key} = {value}: {why}"));
@@ -107,7 +107,7 @@ impl ImportedGateway {
     }
 }
 
-/// Returns a word as a shell reads it back.
+/// Returns a word, quoted for a shell.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }

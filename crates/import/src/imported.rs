@@ -1,47 +1,47 @@
-//! What was read from a file, and why a file cannot be imported.
+//! The result of reading a file.
 //!
 //! *Lives here:* the gateways of a file, the agent definition that follows from them, the errors.
 //! *Does not live here:* reading a file (`pm2`, `supervisord`).
 
 use crate::gateway::ImportedGateway;
 
-/// Gateways of a file that are taken at most.
+/// The most gateways of one file.
 pub(crate) const MAX_GATEWAYS: usize = 1000;
 
-/// Everything that a file says.
+/// What was read from a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Imported {
-    /// The programs, each as a gateway.
+    /// The gateways, one for each program.
     pub gateways: Vec<ImportedGateway>,
-    /// What has no counterpart here and belongs to no gateway, a line each.
+    /// Settings without a counterpart that belong to no single gateway, one line each.
     pub lost: Vec<String>,
 }
 
 /// Why a file cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It is a program.
+    /// It is JavaScript, which would have to be executed.
     #[error(
         "it is JavaScript, which is not executed; `pm2 save` writes what runs now into ~/.pm2/dump.pm2, and that can be \
          imported"
     )]
     Program,
-    /// It is no JSON.
+    /// It is not valid JSON.
     #[error("it is no JSON: {0}")]
     Json(serde_json::Error),
-    /// It is JSON of another kind.
+    /// It is JSON, but not a file of pm2.
     #[error("it has no list of applications, as pm2 writes it")]
     NotPm2,
-    /// It is no INI file.
+    /// It is not a valid INI file.
     #[error("it is no INI file: {0}")]
     Ini(String),
-    /// It is an INI file of another kind.
+    /// It is an INI file, but not one of supervisord.
     #[error("it has no section [program:NAME], as supervisord reads it")]
     NotSupervisord,
-    /// It names nothing to run.
+    /// It names no program.
     #[error("it names no program that could be run")]
     Empty,
-    /// It names too much.
+    /// It names too many programs.
     #[error("it names more than {MAX_GATEWAYS} programs")]
     TooMany,
 }

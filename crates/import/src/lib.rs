@@ -1,4 +1,4 @@
-//! What the files of other supervisors say, as gateways of ours.
+//! Imports the files of other supervisors as gateways.
 //!
 //! *Lives here:* reading `dump.pm2`, `ecosystem.config.json` and `supervisord.conf`, and the agent
 //! definition and the start scripts that follow from them. All of it is text in and text out.
@@ -6,8 +6,7 @@
 //!
 //! *May depend on it:* the binary alone.
 //!
-//! What a file says and we have no counterpart for is never dropped in silence: each gateway lists
-//! it.
+//! A setting that has no counterpart here is never dropped silently: its gateway lists it.
 #![forbid(unsafe_code)]
 
 mod gateway;
@@ -20,10 +19,10 @@ pub use imported::{ImportError, Imported};
 
 use imported::MAX_GATEWAYS;
 
-/// Bytes of a file that are read at most.
+/// The most bytes of a file.
 pub const MAX_BYTES: usize = 4 << 20;
 
-/// Returns what a file says. Its name tells which format it has.
+/// Reads a file. The name of the file tells which format it has.
 ///
 /// `variable` returns the value of a variable of the environment, which `supervisord.conf` may
 /// name; `directory` is that of the file.

@@ -1,4 +1,5 @@
-//! What pm2 writes: `dump.pm2`, a list of what ran, and `ecosystem.config.json`, what shall run.
+//! The files of pm2: `dump.pm2`, the list of the programs that ran, and `ecosystem.config.json`,
+//! the list of those that shall run.
 //!
 //! *Lives here:* the meaning of their keys. *Does not live here:* any other format.
 //!
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::gateway::{ImportedGateway, name_profiles};
 use crate::{ImportError, Imported};
 
-/// Keys that say something which is otherwise here, and what is so instead.
+/// Keys without a counterpart, each with what is done here instead.
 const WITHOUT_COUNTERPART: [(&str, &str); 16] = [
     ("watch", "nothing is restarted because a file has changed"),
     ("max_memory_restart", "limit memory with `[gateway.confine]` in the definition"),
@@ -29,7 +30,7 @@ const WITHOUT_COUNTERPART: [(&str, &str); 16] = [
     ("post_update", "nothing is updated"),
 ];
 
-/// Returns what such a file says.
+/// Reads such a file.
 pub fn read(text: &str, directory: &str) -> Result<Imported, ImportError> {
     let whole: Value = serde_json::from_str(text).map_err(ImportError::Json)?;
     let apps = match &whole {
@@ -81,7 +82,7 @@ fn gateway(app: &Map<String, Value>, beside: &str) -> Option<ImportedGateway> {
     gateway.is_wanted = !matches!(text("status"), Some("stopped" | "errored"));
     gateway.stop_ms = app.get("kill_timeout").and_then(number);
     for (name, value) in app.get("env").and_then(Value::as_object).into_iter().flatten() {
-        // pm2 adds settings of its modules and an identity of its own.
+        // pm2 adds settings of its modules, and an id of the process.
         let is_pm2s = name == "unique_id" || name == called;
         if let Some(value) = plain(value).filter(|_| !is_pm2s) {
             gateway.variable(name, &value);
@@ -91,7 +92,7 @@ fn gateway(app: &Map<String, Value>, beside: &str) -> Option<ImportedGateway> {
     Some(gateway)
 }
 
-/// Adds what has no counterpart.
+/// Notes the settings without a counterpart.
 fn note_lost(app: &Map<String, Value>, gateway: &mut ImportedGateway) {
     let instances = app.get("instances").and_then(plain).filter(|count| count != "1");
     if let Some(count) = instances {

@@ -1,8 +1,8 @@
-//! What supervisord reads: `supervisord.conf`.
+//! The file of supervisord: `supervisord.conf`.
 //!
 //! *Lives here:* the meaning of its sections and keys. *Does not live here:* any other format.
 //!
-//! Files that `[include]` names are not read: import each by itself.
+//! Files that `[include]` names are not read. Each can be imported by itself.
 //!
 //! **Source:** supervisord's page *Configuration File*.
 
@@ -13,7 +13,7 @@ use configparser::ini::{Ini, IniDefault};
 use crate::gateway::{ImportedGateway, name_profiles};
 use crate::{ImportError, Imported};
 
-/// Keys that say something which is otherwise here, and what is so instead.
+/// Keys without a counterpart, each with what is done here instead.
 const WITHOUT_COUNTERPART: [(&str, &str); 12] = [
     ("numprocs", "one is made; copy the profile for each further one"),
     ("startsecs", "`[gateway.ready]` in the definition says when a start has succeeded"),
@@ -29,20 +29,20 @@ const WITHOUT_COUNTERPART: [(&str, &str); 12] = [
     ("serverurl", "there is no such interface"),
 ];
 
-/// Keys whose value here is what supervisord does without them.
+/// Keys whose given value means the same as if they were missing.
 const USUAL: [(&str, &str); 4] =
     [("numprocs", "1"), ("stopsignal", "TERM"), ("stopsignal", "SIGTERM"), ("stdout_logfile", "AUTO")];
 
 type Section = HashMap<String, Option<String>>;
 
-/// What `%(NAME)s` stands for.
+/// The values that `%(NAME)s` stands for.
 struct Expansions<'a> {
     program: &'a str,
     directory: &'a str,
     variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// Returns what such a file says.
+/// Reads such a file.
 pub fn read(
     text: &str,
     directory: &str,
@@ -52,7 +52,7 @@ pub fn read(
     defaults.case_sensitive = true;
     defaults.multiline = true;
     defaults.delimiters = vec!['=', ':'];
-    // A `;` within a word is part of it, so the end of a line is looked at here.
+    // A `;` within a word is part of the word, so comments at the end of a line are removed here.
     defaults.inline_comment_symbols = Some(Vec::new());
     let mut sections = Ini::new_from_defaults(defaults)
         .read(text.to_owned())
@@ -82,7 +82,7 @@ pub fn read(
     Ok(imported)
 }
 
-/// Returns why a section says nothing to us; nothing of those that configure supervisord itself.
+/// Returns why a section is not imported; `None` for sections that configure supervisord itself.
 fn lost_section(name: &str) -> Option<&'static str> {
     match name.split(':').next()? {
         "include" => Some("the files that it names are not read; import each by itself"),
@@ -147,7 +147,7 @@ fn gateway(
     Some(gateway)
 }
 
-/// Returns a value without what follows a `;` or `#` after a blank.
+/// Returns a value without a comment, which begins with `;` or `#` after a blank.
 fn uncommented(value: &str) -> &str {
     let begins = value
         .match_indices([';', '#'])
@@ -160,7 +160,7 @@ fn is_yes(word: &str) -> bool {
     ["true", "yes", "on", "1"].contains(&word.to_ascii_lowercase().as_str())
 }
 
-/// Returns the variables of `A="1",B=2`; what is none is returned as it is.
+/// Returns the variables of `A="1",B=2`. A part that is no assignment is returned as an error.
 fn assignments(text: &str) -> Vec<Result<(String, String), String>> {
     let mut parts = vec![String::new()];
     let mut quote = None;

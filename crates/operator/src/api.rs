@@ -21,7 +21,7 @@ pub const GROUP: &str = "gatevisor.dev";
 /// and may have 63 characters; names of claims are longer than that of the home, too.
 pub const NAME_MAX: usize = 40;
 
-/// What somebody wants of one agent home.
+/// The desired state of one agent home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "gatevisor.dev",
@@ -102,7 +102,7 @@ pub struct Storage {
     #[serde(default = "default_size")]
     #[schemars(regex(pattern = r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
     pub size: String,
-    /// The storage class of the claim that is made; the cluster's default if nothing is said.
+    /// The storage class of the claim that is made; by default, that of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_name: Option<String>,
     /// A claim that exists, instead of one that is made.
@@ -152,11 +152,11 @@ pub enum NetworkRule {
     None,
 }
 
-/// What is so with a home.
+/// The observed state of a home.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentHomeStatus {
-    /// The generation of the home that the rest speaks of.
+    /// The generation of the home that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Progressing`, `Degraded` and `Suspended`.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// The wait after the first failure.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest wait, before it is spread.
+/// The longest wait, before up to a quarter is added.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Returns how long to wait after as many failures in a row: 1 s, 2 s, 4 s, … 5 min, each longer
-/// by up to a quarter. `spread` is any number: homes with different ones do not try at the same
-/// time.
+/// Returns how long to wait after this many failures in a row: 1 s, 2 s, 4 s, … 5 min, each longer
+/// by up to a quarter. `spread` may be any number. Homes with different numbers try at different
+/// times.
 pub fn after(failures: u32, spread: u64) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(LONGEST);
-    // The bits of numbers that are near to each other must differ, too.
+    // The multiplication makes the bits of neighbouring numbers differ.
     let part = u32::try_from(spread.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54).unwrap_or(0);
     doubled + doubled * part / 4096
 }

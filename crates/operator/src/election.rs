@@ -1,6 +1,7 @@
-//! Holding the lease by which one operator of several acts.
+//! Holding the lease, whose holder is the only operator that acts.
 //!
-//! *Lives here:* reading and writing it. *Does not live here:* what to do about it (`lease`).
+//! *Lives here:* reading and writing it. *Does not live here:* deciding what to do about it
+//! (`lease`).
 
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,12 @@ pub struct Election {
     us: String,
     watch: Watch,
     start: Instant,
-    /// When the last renewal that worked began.
+    /// When the last successful renewal began.
     renewed: Duration,
 }
 
 impl Election {
-    /// Returns one that has not begun. `us` is a name that no other operator has.
+    /// Returns the state before the first round. `us` is a name that no other operator has.
     pub fn new(client: Client, namespace: &str, us: String) -> Self {
         let leases = Api::namespaced(client, namespace);
         Self { leases, us, watch: Watch::default(), start: Instant::now(), renewed: Duration::ZERO }
@@ -76,7 +77,8 @@ impl Election {
         self.start.elapsed()
     }
 
-    /// Looks once, writes what follows, and returns whether this operator holds the lease.
+    /// Reads the lease once, writes what `lease` decides, and returns whether this operator holds
+    /// it.
     async fn round(&mut self) -> Result<bool, kube::Error> {
         let began = self.now();
         let live = self.leases.get_opt(NAME).await?;
@@ -85,7 +87,7 @@ impl Election {
             version: lease.resource_version().unwrap_or_default(),
         });
         let post = PostParams::default();
-        // Both writes fail if somebody else has written since.
+        // Both writes fail if another operator has written since.
         let written = match (self.watch.step(&self.us, record, self.now()), live) {
             (Step::Wait, _) => return Ok(false),
             (Step::Create, _) | (_, None) => self.leases.create(&post, &self.lease(None)).await,

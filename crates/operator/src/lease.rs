@@ -1,24 +1,24 @@
-//! Which of several operators acts: the one that holds a lease.
+//! Of several operators, only the holder of a lease acts.
 //!
 //! *Lives here:* the decision. Time is an argument. *Does not live here:* reading and writing the
 //! lease (`election`).
 //!
-//! No two clocks are compared. Who does not hold the lease watches for how long, by its own clock,
-//! nobody has renewed it. Who holds it stops acting well before others may believe that.
+//! No two clocks are compared. An operator without the lease measures by its own clock how long the
+//! lease was not renewed. The holder stops acting well before another operator may take the lease.
 
 use std::time::Duration;
 
 /// How long a lease lasts after its last renewal.
 pub const LASTS: Duration = Duration::from_secs(10);
-/// How often the holder renews it, and the others look at it.
+/// The time between two renewals by the holder, and between two looks of the others.
 pub const EVERY: Duration = Duration::from_secs(2);
-/// After how long without a renewal that worked the holder stops acting.
+/// The time without a successful renewal after which the holder stops acting.
 pub const STOPS_AFTER: Duration = Duration::from_secs(6);
 
 /// A lease as the API server has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Who holds it; empty if it was released.
+    /// The name of the holder; empty if the lease was released.
     pub holder: String,
     /// The version of the object, which changes with every renewal.
     pub version: String,
@@ -30,21 +30,21 @@ pub struct Watch {
     last: Option<(Record, Duration)>,
 }
 
-/// What to do.
+/// What an operator does about the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Make the lease: there is none.
+    /// Create the lease, because there is none.
     Create,
-    /// Write it with ourselves as the holder.
+    /// Write the lease with this operator as the holder.
     Take,
-    /// Write it again: we hold it.
+    /// Write the lease again, because this operator holds it.
     Renew,
     /// Look again later.
     Wait,
 }
 
 impl Watch {
-    /// Returns what to do about a lease at a time of our own clock.
+    /// Returns what to do about a lease at this time of our own clock.
     pub fn step(&mut self, us: &str, record: Option<Record>, now: Duration) -> Step {
         let Some(record) = record else {
             self.last = None;

@@ -2,7 +2,7 @@
 //!
 //! *Lives here:* the command line, and the order of a run.
 //!
-//! *Does not live here:* deciding (`plan`, `lease`), and speaking to the API server (`reconcile`,
+//! *Does not live here:* decisions (`plan`, `lease`), and requests to the API server (`reconcile`,
 //! `election`).
 //!
 //! *May depend on it:* nothing. No crate of the supervisor or of the command line knows it.
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the help that was asked for, or what is wrong with the command line.
+/// Prints the help that was asked for, or the error in the command line.
 fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     if error.use_stderr() {
@@ -116,7 +116,7 @@ async fn run(namespace: &str, name: Option<String>) -> Result<Exit, Box<dyn Erro
         () = &mut asked => return Ok(Exit::Done),
     }
     stream::say("holding the lease, and reconciling");
-    // Who has lost the lease acts no more: that is looked at first.
+    // The loss of the lease is checked first, because an operator without the lease must not act.
     tokio::select! {
         biased;
         () = election.keep() => {

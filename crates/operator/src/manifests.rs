@@ -1,4 +1,4 @@
-//! What has to be applied to a cluster so that the operator runs in it.
+//! The objects that must be applied to a cluster so that the operator runs in it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::api::{self, GROUP, NAME_MAX};
 use crate::plan::MANAGER;
 
-/// What differs between clusters.
+/// The settings that differ between clusters.
 pub struct Settings {
     /// The namespace that the operator runs in.
     pub namespace: String,
@@ -22,7 +22,8 @@ pub fn all(settings: &Settings) -> Result<Vec<Value>, serde_json::Error> {
     Ok(objects)
 }
 
-/// Returns the definition with a limit of the name's length, which no field of ours can have.
+/// Returns the definition with a limit for the length of a home's name, which cannot be written at
+/// a field of ours.
 fn definition(definition: CustomResourceDefinition) -> Result<Value, serde_json::Error> {
     let mut value = serde_json::to_value(definition)?;
     if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
@@ -55,7 +56,7 @@ fn namespace(settings: &Settings) -> Value {
     })
 }
 
-/// Each right is one that a call of `reconcile` or `election` needs.
+/// Returns the rights of the operator. A call of `reconcile` or `election` needs each of them.
 fn rights(settings: &Settings) -> Vec<Value> {
     let own = || json!({"name": MANAGER, "namespace": settings.namespace, "labels": labels()});
     let wide = || json!({"name": MANAGER, "labels": labels()});
@@ -65,7 +66,7 @@ fn rights(settings: &Settings) -> Vec<Value> {
     let rules = json!([
         {"apiGroups": [GROUP], "resources": ["agenthomes"], "verbs": ["get", "list", "watch", "patch"]},
         {"apiGroups": [GROUP], "resources": ["agenthomes/status"], "verbs": ["patch"]},
-        // Where owners are checked, who says that a home owns an object must be able to do this.
+        // Where an admission plugin checks owner references, setting one needs this right.
         {"apiGroups": [GROUP], "resources": ["agenthomes/finalizers"], "verbs": ["update"]},
         {"apiGroups": [""], "resources": ["serviceaccounts", "services"], "verbs": written},
         {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": written},
@@ -100,7 +101,7 @@ fn rights(settings: &Settings) -> Vec<Value> {
     ]
 }
 
-/// Two: one acts, and the other takes over when the first one has gone.
+/// It has two replicas: one acts, and the other takes over when the first one is gone.
 fn deployment(settings: &Settings) -> Value {
     let from_pod =
         |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});

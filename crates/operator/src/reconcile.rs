@@ -1,9 +1,9 @@
-//! The loop that makes what is there what the homes say.
+//! The loop that makes the objects in the cluster match the homes.
 //!
 //! *Lives here:* watching, reading and writing. *Does not live here:* what to write (`plan`).
 //!
-//! Nothing but the homes is kept in memory. A change of an object that a home owns only says which
-//! home to look at; its objects are then read.
+//! Nothing but the homes is kept in memory. A change of an object only tells which home owns it.
+//! The objects of that home are then read.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -33,15 +33,15 @@ use crate::plan::{
 };
 use crate::told::{ServerAnswer, answer, say};
 
-/// After how long a home is looked at although nothing has said that it changed.
+/// The longest time between two looks at a home, even if no change was reported.
 const AT_LEAST: Duration = Duration::from_mins(10);
-/// How many homes are worked on at a time.
+/// How many homes are reconciled at once.
 const AT_A_TIME: u16 = 16;
 
 /// The pause of all watches after an error of one of them.
 ///
-/// kube's own doubles with each error, up to 30 s. A restart of the API server is an error of each
-/// watch, and so after two restarts the operator would see no change for minutes.
+/// The pause of kube itself doubles with each error, up to 30 s. A restart of the API server is an
+/// error of every watch. So after two restarts, the operator would see no change for minutes.
 struct WatchPause;
 
 impl Iterator for WatchPause {
@@ -54,18 +54,18 @@ impl Iterator for WatchPause {
 
 impl Backoff for WatchPause {
     fn reset(&mut self) {
-        // It has not grown.
+        // The pause is constant, so there is nothing to reset.
     }
 }
 
-/// Why a home could not be looked at or written.
+/// Why a home could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum OneHomeError {
     /// The API server refused a read.
     #[error("cannot read the {what} of `{home}`")]
     Read {
         home: String,
-        /// Of what kind.
+        /// The kind of object.
         what: &'static str,
         #[source]
         source: ServerAnswer,
@@ -74,7 +74,7 @@ pub enum OneHomeError {
     #[error("cannot write the {what} of `{home}`")]
     Write {
         home: String,
-        /// Of what kind.
+        /// The kind of object.
         what: &'static str,
         #[source]
         source: ServerAnswer,
@@ -82,7 +82,7 @@ pub enum OneHomeError {
 }
 
 impl OneHomeError {
-    /// Returns what was refused and why, if the API server refused to write something.
+    /// Returns the object and the reason, if the API server refused a write.
     fn refusal(&self) -> Option<String> {
         match self {
             Self::Write { what, source, .. } => Some(format!("{what}: {}", source.refusal()?)),
@@ -91,16 +91,16 @@ impl OneHomeError {
     }
 }
 
-/// What all homes share.
+/// What the reconciliations of all homes share.
 struct Context {
     client: Client,
     budget: BudgetVersion,
     recorder: Recorder,
-    /// How often in a row each home has failed.
+    /// The number of failures in a row of each home.
     failures: Mutex<HashMap<String, u32>>,
 }
 
-/// Reconciles all homes for ever. Dropping it stops it.
+/// Reconciles all homes until it is dropped.
 pub async fn run(client: Client, us: String) -> Result<(), ServerAnswer> {
     let budget = answer(budget_version(&client)).await?;
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(us) };
@@ -123,8 +123,8 @@ pub async fn run(client: Client, us: String) -> Result<(), ServerAnswer> {
         .with_config(controller::Config::default().concurrency(AT_A_TIME))
         .run(reconcile, failed, context)
         .for_each(|done| async move {
-            // Errors of reconciliations are told where they occur; others are of the watches.
-            // kube's own text has the causes in it.
+            // Errors of reconciliations are printed where they occur. The others are errors of the
+            // watches. The text of kube's error includes its causes.
             if let Err(error @ controller::Error::QueueError(_)) = done {
                 stream::say(error);
             }
@@ -133,7 +133,7 @@ pub async fn run(client: Client, us: String) -> Result<(), ServerAnswer> {
     Ok(())
 }
 
-/// Returns which disruption budgets the API server has.
+/// Returns the version of disruption budgets that the API server has.
 async fn budget_version(client: &Client) -> Result<BudgetVersion, kube::Error> {
     let groups = client.list_api_groups().await?.groups;
     let policy = groups.into_iter().find(|group| group.name == "policy");
@@ -162,7 +162,7 @@ async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action
     let plan = plan(&home, &observed, context.budget);
     let written = one.write(&plan, &mut observed).await;
     let refused = written.as_ref().err().and_then(OneHomeError::refusal);
-    // What could not be tried says nothing about the home. What was refused does.
+    // A refused write is part of the status of the home. A write that could not be tried is not.
     let report = match (&written, &refused) {
         (Err(_), None) => HomeReport::default(),
         _ => report(&home, &observed, plan, refused.as_deref(), Timestamp::now()),
@@ -170,7 +170,7 @@ async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action
     let told = one.tell(&report).await;
     for done in [written, told] {
         match done {
-            // The home is about to be deleted, and says so itself then.
+            // The home will be deleted with its namespace, and is reconciled then.
             Err(OneHomeError::Write { source, .. }) if source.is_of_ending_namespace() => {}
             done => done?,
         }
@@ -179,7 +179,7 @@ async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action
     Ok(Action::requeue(report.look_again.unwrap_or(AT_LEAST).min(AT_LEAST)))
 }
 
-/// The wait of a home that has failed.
+/// Returns the wait after a failure of a home.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 fn failed(home: Arc<AgentHome>, error: &OneHomeError, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,7 +196,7 @@ fn key(home: &AgentHome) -> String {
     format!("{}/{}", home.namespace().unwrap_or_default(), home.name_any())
 }
 
-/// A home that is worked on.
+/// A home that is being reconciled.
 struct OneHome<'c> {
     home: &'c AgentHome,
     context: &'c Context,
@@ -254,11 +254,11 @@ impl OneHome<'_> {
         Ok(observed)
     }
 
-    /// Writes what is planned, and notes what the API server has since.
+    /// Writes a plan, and notes in `observed` what the API server has after that.
     async fn write(&self, plan: &Plan, observed: &mut LiveObjects) -> Result<(), OneHomeError> {
         let apply = PatchParams::apply(MANAGER).force();
         if let Some(finalizers) = &plan.finalizers {
-            // The version makes it fail if another one has changed the list since.
+            // The version makes the write fail if somebody else has changed the list since.
             let patch = json!({"metadata": {
                 "finalizers": finalizers,
                 "resourceVersion": self.home.metadata.resource_version,
@@ -266,7 +266,7 @@ impl OneHome<'_> {
             let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             match answer(self.homes().patch(self.name(), &params, &Patch::Merge(&patch))).await {
                 Ok(_) => {}
-                // A home without finalizers has gone meanwhile.
+                // A home without finalizers may be gone by now.
                 Err(error) if error.is_not_found() => return Ok(()),
                 Err(error) => return Err(self.written("finalizers")(error)),
             }
@@ -298,7 +298,7 @@ impl OneHome<'_> {
             let apply = PatchParams::apply(MANAGER).force();
             match answer(self.homes().patch_status(self.name(), &apply, &Patch::Apply(&patch))).await {
                 Ok(_) => {}
-                // Without its last finalizer, it has gone meanwhile.
+                // Without its last finalizer, the home is gone.
                 Err(error) if error.is_not_found() => return Ok(()),
                 Err(error) => return Err(self.written("status")(error)),
             }
@@ -309,7 +309,7 @@ impl OneHome<'_> {
         Ok(())
     }
 
-    /// Makes an event. One that cannot be made is no reason to do all again.
+    /// Makes an event. If that fails, nothing is done again because of it.
     async fn publish(&self, news: &HomeNews) {
         let event = Event {
             type_: if news.is_warning { EventType::Warning } else { EventType::Normal },
@@ -327,7 +327,7 @@ impl OneHome<'_> {
     }
 }
 
-/// Returns an object as the plan reads it.
+/// Returns an object in the form that the plan takes.
 fn value(object: DynamicObject) -> Result<Value, ServerAnswer> {
     serde_json::to_value(object).map_err(|error| kube::Error::SerdeError(error).into())
 }

@@ -1,4 +1,4 @@
-//! What goes to the log of the operator's container.
+//! Messages in the log of the operator's container, and errors of the API server.
 
 use std::error::Error;
 use std::fmt;
@@ -9,43 +9,45 @@ use gatevisor_term::stream;
 use gatevisor_wire::exit::error_chain;
 use tokio::time::timeout;
 
-/// Prints an error with its causes on one line.
+/// Prints an error and its causes on one line.
 pub fn say(error: &dyn Error) {
     stream::say(error_chain(error));
 }
 
-/// The longest part of a refusal that is told, in characters. A note of an event has 1024 bytes.
+/// The most characters of a refusal that are reported. The note of an event may have 1024 bytes.
 const REFUSAL: usize = 200;
-/// How long an answer may take. A request that waits for ever would keep its home from all others.
+/// The longest time for an answer. A request without a limit could keep its home from being
+/// reconciled.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// What an API server answered instead of what it was asked for, or why it was not reached.
+/// An error that an API server answered, or why there was no answer.
 ///
-/// kube's own text repeats its cause, and prints the whole answer.
+/// The text of kube's error is not used, because it repeats its cause and prints the whole answer.
 #[derive(Debug)]
 pub enum ServerAnswer {
-    /// The answer, or why there is none.
+    /// The error that was answered, or why the server was not reached.
     Error(kube::Error),
-    /// There was none in this time.
+    /// There was no answer within this time.
     Late(Duration),
 }
 
 impl ServerAnswer {
-    /// Returns whether the namespace is being deleted, in which nothing new can be made.
+    /// Returns whether the error is that the namespace is being deleted, so that nothing can be
+    /// created in it.
     pub fn is_of_ending_namespace(&self) -> bool {
         let Self::Error(kube::Error::Api(status)) = self else { return false };
         let causes = status.details.iter().flat_map(|details| &details.causes);
         causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
-    /// Returns whether there is no such object.
+    /// Returns whether the error is that the object does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Error(kube::Error::Api(status)) if status.code == 404)
     }
 
-    /// Returns what the API server said if it refuses what it was asked to write, however often it
-    /// is asked: by a right, a quota, a policy or a schema. Somebody else who was faster, what has
-    /// gone, and too many requests are no refusals.
+    /// Returns the reason if the API server refuses a write, and would refuse it again: because of
+    /// a right, a quota, a policy or a schema. A conflict, a missing object and too many requests
+    /// are no refusals.
     pub fn refusal(&self) -> Option<String> {
         let Self::Error(kube::Error::Api(status)) = self else { return None };
         let is_refused = matches!(status.code, 400..=499) && !matches!(status.code, 404 | 409 | 410 | 429);
@@ -54,12 +56,12 @@ impl ServerAnswer {
     }
 }
 
-/// Waits for an answer, but not for ever.
+/// Waits for an answer, with a time limit.
 pub async fn answer<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ServerAnswer> {
     answer_within(ANSWER_WITHIN, asked).await
 }
 
-/// Waits that long for an answer.
+/// Waits for an answer for at most this time.
 pub async fn answer_within<T>(
     limit: Duration,
     asked: impl Future<Output = Result<T, kube::Error>>,

@@ -45,7 +45,7 @@ fn entry(key: &str, value: &Value, depth: usize, out: &mut String) {
     }
 }
 
-/// The first entry of a map in a list stands behind the hyphen.
+/// Writes the first entry of a map in a list, which stands behind the hyphen.
 fn item_of_list(item: &Value, depth: usize, out: &mut String) {
     out.push_str("- ");
     if !is_block(item) {
@@ -75,7 +75,7 @@ fn flow(value: &Value) -> String {
     }
 }
 
-/// Returns a text, with quotes unless it cannot be taken for anything else.
+/// Returns a text, in quotes unless YAML can only read it as this text.
 fn scalar(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '$')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./$".contains(c))

@@ -1,22 +1,22 @@
-//! *Lives here:* what the view can do to a gateway, and the question before it.
+//! *Lives here:* the actions on a gateway, and the question that is asked before each.
 //!
-//! *Does not live here:* doing it; the binary runs the command.
+//! *Does not live here:* carrying them out, which the binary does.
 
-/// What the view can do to a gateway.
+/// An action on a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Have it run, now and after the next `up`.
+    /// Start it, also after the next `up`.
     Start,
-    /// Have it end, and stay down after the next `up`.
+    /// Stop it, also after the next `up`.
     Stop,
-    /// Have a new process take the place of its own.
+    /// End its process, and start a new one.
     Restart,
     /// Keep it from new work, and stop it once it is idle.
     Drain,
 }
 
 impl Action {
-    /// Returns the words of the command line that do it, before the gateway's name.
+    /// Returns the arguments of the command that carries it out, without the name of the gateway.
     pub const fn command(self) -> &'static [&'static str] {
         match self {
             Self::Start => &["gateway", "start"],
@@ -36,7 +36,7 @@ impl Action {
         }
     }
 
-    /// Returns the question whether to do it, which says what would happen.
+    /// Returns the question before it, which says what would happen.
     pub fn question(self, name: &str) -> String {
         let what = match self {
             Self::Start => "it runs now, and after the next `up`",

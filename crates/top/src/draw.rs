@@ -113,7 +113,7 @@ impl Pen<'_, '_> {
     fn gateway(&self, row: &Row, columns: Columns) -> Line<'static> {
         let view = self.view;
         let none = || "-".to_owned();
-        // What a process used that is gone is history, which the sparklines show.
+        // A gateway that is not up uses nothing now. The sparklines show what it used before.
         let used = row.up_for_s.map(|_| view.sample(&row.name)).unwrap_or_default();
         let state = Span::styled(fitted(&row.state, columns.state), self.tone(row.tone));
         let rest = [
@@ -158,7 +158,7 @@ impl Pen<'_, '_> {
         }
     }
 
-    /// Draws what there is no room for in the row of the selected gateway.
+    /// Draws what does not fit into the row of the selected gateway.
     fn selected(&mut self, row: u16) {
         let view = self.view;
         let Some(gateway) = view.selected() else { return };
@@ -227,7 +227,7 @@ fn head(view: &View, columns: Columns) -> String {
     head
 }
 
-/// Returns tenths of a percent in words.
+/// Returns tenths of a percent as text.
 fn percent(tenths: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
@@ -246,7 +246,7 @@ fn right(text: &str, width: usize) -> String {
     format!("{}{text}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-/// Returns a text that is no wider than this. One that was cut ends with dots.
+/// Returns a text that is no wider than this. A text that was cut ends with dots.
 fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();

@@ -9,7 +9,7 @@ const KEPT: usize = 60;
 
 /// The bars of a sparkline, from low to high.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// The same for a terminal that is not known to show other characters than ASCII.
+/// The same for a terminal that may show nothing but ASCII.
 const ASCII_BARS: [char; 8] = ['_', '.', ':', '-', '=', '+', '*', '#'];
 
 /// What a gateway's processes use at one moment.
@@ -56,7 +56,7 @@ impl UsageHistory {
     }
 }
 
-/// Returns the last values as bars; a value that is not known is a space.
+/// Returns the last values as bars; an unknown value is a space.
 fn line(values: &[Option<u64>], least_full: u64, width: usize, is_unicode: bool) -> String {
     let shown = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
     let full = shown.iter().flatten().copied().max().unwrap_or(0).max(least_full).max(1);

@@ -1,13 +1,13 @@
-//! *Lives here:* the keys, what each does, and the words for help.
+//! *Lives here:* the keys, the meaning of each, and the help about them.
 //!
-//! *Does not live here:* doing it (`view`).
+//! *Does not live here:* carrying out what they mean (`view`).
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 /// A key, as the view knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopKey {
-    /// A character.
+    /// A printable character.
     Char(char),
     /// A character with Ctrl.
     Ctrl(char),
@@ -19,9 +19,9 @@ pub enum TopKey {
     PageUp,
     /// The key that goes down by a page.
     PageDown,
-    /// To the beginning.
+    /// The key that goes to the beginning.
     Home,
-    /// To the end.
+    /// The key that goes to the end.
     End,
     /// The key that ends a line.
     Enter,
@@ -34,8 +34,8 @@ pub enum TopKey {
 }
 
 impl TopKey {
-    /// Returns the keys of a terminal's event that the view knows. A terminal sends escape and a
-    /// key soon after it as that key with Alt, so that is both.
+    /// Returns the known keys in an event of a terminal. If another key follows escape at once, a
+    /// terminal reports that key with Alt, so such an event counts as both.
     pub fn of(event: &KeyEvent) -> impl Iterator<Item = Self> {
         let is_down = event.kind != KeyEventKind::Release;
         let escape = event.modifiers.contains(KeyModifiers::ALT).then_some(Self::Escape);
@@ -62,7 +62,7 @@ impl TopKey {
     }
 }
 
-/// What a key means, while no question and no text is being answered.
+/// The meaning of a key while the table or a pane has the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
     Up,

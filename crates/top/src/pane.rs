@@ -1,4 +1,4 @@
-//! *Lives here:* the lines of a pane: which of them are shown, and searching them.
+//! *Lives here:* the lines of a pane, which of them are shown, and searching in them.
 //!
 //! *Does not live here:* where the lines come from.
 
@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 
 use unicode_width::UnicodeWidthChar;
 
-/// The most lines that a pane keeps; the oldest are forgotten.
+/// The most lines that a pane keeps. If there are more, the oldest are dropped.
 const KEPT: usize = 5000;
 
-/// What a pane shows.
+/// The contents that a pane can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaneKind {
     /// The log of a gateway, followed.
@@ -18,12 +18,12 @@ pub enum PaneKind {
     Explain,
     /// The incidents of a gateway.
     Incidents,
-    /// The keys.
+    /// The help about the keys.
     Help,
 }
 
 impl PaneKind {
-    /// Returns the words of the command line that print it, before the gateway's name.
+    /// Returns the arguments of the command that prints it, without the name of the gateway.
     pub const fn command(self) -> &'static [&'static str] {
         match self {
             Self::Log => &["logs", "-f", "-n", "500"],
@@ -54,12 +54,12 @@ impl PaneKind {
     }
 }
 
-/// The part of the lines that is shown.
+/// The position of a pane in its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// The last lines, also when more come.
+    /// At the last lines, and it follows new ones.
     End,
-    /// From this line on, counted from the first line that there ever was.
+    /// At the line with this number, counted from the first line that the pane ever had.
     At(usize),
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct PaneRow {
     pub is_found: bool,
 }
 
-/// The size of the part of the screen that a pane has.
+/// The rows and columns of a pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PaneSize {
     pub columns: usize,
@@ -84,12 +84,12 @@ pub(crate) struct Pane {
     pub kind: PaneKind,
     /// The gateway's name.
     pub name: String,
-    /// Whether its report is being printed.
+    /// Whether the command that prints its report still runs.
     pub is_loading: bool,
-    /// Whether the gateway has changed since its report was begun.
+    /// Whether the gateway has changed since that command was started.
     pub is_outdated: bool,
     lines: VecDeque<String>,
-    /// How many lines were forgotten.
+    /// How many lines were dropped.
     forgotten: usize,
     place: Place,
     searched: String,
@@ -126,7 +126,7 @@ impl Pane {
         &self.searched
     }
 
-    /// Holds the shown lines, or shows the last ones again.
+    /// Stops following, or follows the last lines again.
     pub fn pause(&mut self, size: PaneSize) {
         self.place = match self.place {
             Place::End => Place::At(self.top(size)),
@@ -155,7 +155,8 @@ impl Pane {
         }
     }
 
-    /// Searches for a text, and shows the last line with it in a log, and the first one elsewhere.
+    /// Searches for a text. Shows the last line that has it in a log, and the first one in a
+    /// report. Returns whether a line has it.
     pub fn search(&mut self, text: String) -> bool {
         self.searched = text;
         if self.kind == PaneKind::Log { self.find_before(self.end()) } else { self.find_from(0) }
@@ -194,8 +195,8 @@ impl Pane {
         !self.searched.is_empty() && line.to_lowercase().contains(&self.searched.to_lowercase())
     }
 
-    /// Shows the lines from here on. If these do not fill the pane, the last lines are shown, and
-    /// a log is followed.
+    /// Shows the lines from this one on. If these do not fill the pane, the last lines are shown,
+    /// and a log is followed.
     fn go(&mut self, at: usize, size: PaneSize) {
         let last_top = self.last_top(size);
         self.place = match self.kind {
@@ -223,7 +224,7 @@ impl Pane {
         self.end().saturating_sub(fits.count().max(usize::from(!self.lines.is_empty())))
     }
 
-    /// Returns how many lines there ever were.
+    /// Returns how many lines the pane has ever had.
     fn end(&self) -> usize {
         self.forgotten.saturating_add(self.lines.len())
     }

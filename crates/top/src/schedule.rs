@@ -1,32 +1,33 @@
-//! *Lives here:* when the view looks again: what is sampled, and when the screen is drawn.
+//! *Lives here:* when the view samples, and when it draws the screen.
 //!
 //! *Does not live here:* the clock.
 
-/// How often the screen is drawn while nothing happens, because uptimes change.
+/// Milliseconds between two times that the screen is drawn if nothing happens, because uptimes
+/// grow.
 const DRAW_MS: u64 = 1000;
-/// How often it is looked whether a supervisor runs.
+/// Milliseconds between two checks whether a supervisor runs.
 const LOOK_MS: u64 = 2000;
-/// How often processor time and memory are sampled.
+/// Milliseconds between two samples of processor time and memory.
 const SAMPLE_MS: u64 = 2000;
-/// How many times as long as a sample took, none is taken. So samples take no more than this part
-/// of one processor, however many processes there are.
+/// After a sample, the pause is at least this many times as long as the sample took. So samples
+/// take at most this fraction of one processor, however many processes there are.
 const REST: u64 = 50;
-/// The least time between two times that something was drawn because of events. Events in between
-/// are shown together.
+/// The least milliseconds between two times that events cause the screen to be drawn. Events in
+/// between are drawn together.
 const TOGETHER_MS: u64 = 100;
 
-/// What is due.
+/// What must be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wake {
-    /// It is to be looked whether a supervisor runs.
+    /// Check whether a supervisor runs.
     pub look: bool,
-    /// Processor time and memory are to be sampled.
+    /// Sample processor time and memory.
     pub sample: bool,
-    /// The screen is to be drawn.
+    /// Draw the screen.
     pub draw: bool,
 }
 
-/// When what is due. Times are milliseconds of a clock that never goes back.
+/// The next time of each kind of work. Times are milliseconds of a clock that never goes back.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     next_look: u64,
@@ -36,44 +37,44 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Returns the schedule of a view that begins now.
+    /// Returns the schedule of a view that begins at `now`.
     pub const fn new(now: u64) -> Self {
         Self { next_look: now, next_sample: now, next_draw: now, last_draw: None }
     }
 
-    /// Something happened that nobody has typed. It is shown soon.
+    /// Notes that something happened that was not a key. The screen is drawn soon.
     pub fn happened(&mut self, now: u64) {
         let soonest = self.last_draw.map_or(now, |last| last.saturating_add(TOGETHER_MS));
         self.next_draw = self.next_draw.min(soonest.max(now));
     }
 
-    /// A key was typed. What it does is shown at once.
+    /// Notes that a key was typed. The screen is drawn at once.
     pub const fn typed(&mut self, now: u64) {
         self.next_draw = now;
     }
 
-    /// It was looked whether a supervisor runs.
+    /// Notes a check whether a supervisor runs.
     pub const fn looked(&mut self, now: u64) {
         self.next_look = now.saturating_add(LOOK_MS);
     }
 
-    /// A sample was taken, and took this long.
+    /// Notes a sample, which took `took` milliseconds.
     pub fn sampled(&mut self, now: u64, took: u64) {
         self.next_sample = now.saturating_add(took.saturating_mul(REST).max(SAMPLE_MS));
     }
 
-    /// The screen was drawn.
+    /// Notes that the screen was drawn.
     pub const fn drawn(&mut self, now: u64) {
         self.last_draw = Some(now);
         self.next_draw = now.saturating_add(DRAW_MS);
     }
 
-    /// Returns what is due.
+    /// Returns what must be done at `now`.
     pub const fn due(&self, now: u64) -> Wake {
         Wake { look: now >= self.next_look, sample: now >= self.next_sample, draw: now >= self.next_draw }
     }
 
-    /// Returns for how many milliseconds nothing is due.
+    /// Returns the milliseconds until something must be done.
     pub fn wait(&self, now: u64) -> u64 {
         self.next_look.min(self.next_sample).min(self.next_draw).saturating_sub(now)
     }

@@ -7,10 +7,10 @@ use std::cmp::{Ordering, Reverse};
 use crate::history::Sample;
 use crate::row::Row;
 
-/// By what the table is sorted.
+/// The order of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
-    /// What needs attention first.
+    /// Gateways that need attention come first.
     #[default]
     State,
     Name,
@@ -41,7 +41,7 @@ impl Order {
         }
     }
 
-    /// Compares two gateways: first what somebody looks for, so the highest number.
+    /// Compares two gateways. For numbers, the highest comes first.
     pub fn compare(self, one: (&Row, Sample), other: (&Row, Sample)) -> Ordering {
         let ((a, used), (b, also_used)) = (one, other);
         let by_column = match self {
@@ -73,7 +73,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Returns the columns of a table this wide, whose longest name has that width.
+    /// Returns the columns of a table of this width, whose longest name has `longest_name` columns.
     pub fn of(width: usize, longest_name: usize) -> Self {
         const WIDE: usize = 130;
         let (desired, uptime, restarts, cpu, memory) = (8, 7, 8, 6, 7);

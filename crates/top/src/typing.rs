@@ -1,4 +1,4 @@
-//! *Lives here:* a line that is being typed. *Does not live here:* what it is for.
+//! *Lives here:* a line that is being typed. *Does not live here:* its purpose.
 
 use crate::keys::TopKey;
 
@@ -13,7 +13,7 @@ pub(crate) enum Edited {
     Cancelled,
 }
 
-/// Changes a line by a key.
+/// Changes a line as a key says.
 pub(crate) fn press(text: &mut String, key: TopKey) -> Edited {
     match key {
         TopKey::Enter => Edited::Done,

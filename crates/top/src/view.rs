@@ -1,4 +1,4 @@
-//! *Lives here:* the state of the view, and what inputs do to it.
+//! *Lives here:* the state of the view, and how inputs change it.
 //!
 //! *Does not live here:* drawing (`draw`), and carrying out the effects.
 
@@ -12,73 +12,73 @@ use crate::row::{Row, Tone};
 use crate::table::Order;
 use crate::typing::{self, Edited};
 
-/// How things look.
+/// How the terminal is drawn on, and how numbers are written.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
-    /// Whether there are colours.
+    /// Whether colours are used.
     pub colours: bool,
     /// Whether the terminal shows other characters than ASCII.
     pub unicode: bool,
-    /// Returns a time span in seconds in words.
+    /// Returns a number of seconds as text.
     pub span: fn(u64) -> String,
-    /// Returns a number of bytes in words.
+    /// Returns a number of bytes as text.
     pub size: fn(u64) -> String,
 }
 
-/// What has happened.
+/// An input of the view.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A key was typed.
     Key(TopKey),
     /// The screen has this size.
     Resized {
-        /// Its width.
+        /// Its width in columns.
         columns: u16,
-        /// Its height.
+        /// Its height in rows.
         rows: u16,
     },
-    /// It is this many seconds after some fixed moment.
+    /// The clock shows this many seconds since a fixed moment.
     Tick(u64),
-    /// These are all gateways, and how many there are of each state, in words.
+    /// All gateways, with the summary of their states.
     All(Vec<Row>, Option<String>),
-    /// These gateways look different now; with the new words for all.
+    /// Gateways whose rows have changed, with the new summary.
     Changed(Vec<Row>, Option<String>),
-    /// The words for the states of these gateways are others now, because they contain a time.
+    /// Gateways whose state has a new text because the text contains a time.
     Aged(Vec<(String, String)>),
-    /// Gateways use this now.
+    /// What gateways use now.
     Samples(Vec<(String, Sample)>),
-    /// A supervisor runs (`None`), or why there is nothing to see.
+    /// `None` if a supervisor runs, or else why there is nothing to see.
     Supervisor(Option<String>),
-    /// The command behind the pane has printed these lines. A report comes as a whole.
+    /// Lines that the command of the pane has printed. A report is passed as a whole.
     PaneLines(Vec<String>),
-    /// The command behind the pane has ended.
+    /// The command of the pane has ended.
     PaneEnded,
-    /// An action has ended, with these words.
+    /// An action has ended, with this message.
     Acted(Tone, String),
 }
 
-/// What is to be done.
+/// What the binary must do after an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// End.
+    /// End the program.
     Quit,
     /// Stop this process until somebody continues it.
     Suspend,
     /// Draw the whole screen anew.
     Redraw,
-    /// Run the command behind a pane for this gateway, instead of the one that runs.
+    /// Run the command of a pane about this gateway, instead of the present one.
     Open(PaneKind, String),
-    /// End the command behind the pane.
+    /// End the command of the pane.
     ClosePane,
-    /// Do this to that gateway.
+    /// Carry out this action on this gateway.
     Act(Action, String),
 }
 
-/// What the keys go to.
+/// What receives the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum InputMode {
     Keys,
-    /// The filter is being typed; what it was before is kept.
+    /// The filter that is being typed; this is the text that it had before.
     Filter(String),
     Search(String),
     Confirm(Action, String),
@@ -104,7 +104,7 @@ pub struct View {
     /// The names of the gateways in the table, from top to bottom.
     pub(crate) shown: Vec<String>,
     pub(crate) selected: usize,
-    /// The first row of the table on the screen.
+    /// The index of the first row of the table that is on the screen.
     pub(crate) top: usize,
     pub(crate) pane: Option<Pane>,
     pub(crate) is_in_pane: bool,
@@ -113,11 +113,11 @@ pub struct View {
 /// Rows of the screen for other things than the table and the pane: the title, the summary, the
 /// head, the selected gateway, and the last line.
 const ROWS_KEPT: u16 = 5;
-/// The least rows of a table beside a pane.
+/// The fewest rows that the table has beside a pane.
 const LEAST_ROWS: u16 = 4;
 
 impl View {
-    /// Returns the view of a home, before anything is known.
+    /// Returns the view of a home, before any gateway is known.
     pub fn new(title: String, look: Look) -> Self {
         Self {
             look,
@@ -142,7 +142,7 @@ impl View {
         }
     }
 
-    /// Takes an input, and returns what is to be done.
+    /// Takes an input, and returns the effects.
     pub fn handle(&mut self, input: Input) -> Vec<Effect> {
         let effects = match input {
             Input::Key(key) => self.key(key),
@@ -150,7 +150,7 @@ impl View {
                 (self.columns, self.rows) = (columns, rows);
                 Vec::new()
             }
-            // That changes no order.
+            // The order of the rows does not depend on the clock.
             Input::Tick(now_s) => {
                 self.now_s = now_s;
                 return Vec::new();
@@ -227,7 +227,7 @@ impl View {
         self.row(self.shown.get(self.selected)?)
     }
 
-    /// Returns how many rows of the screen the pane has, with its title.
+    /// Returns the number of rows of the pane, with its title.
     pub(crate) fn pane_rows(&self) -> u16 {
         let room = self.rows.saturating_sub(ROWS_KEPT);
         match &self.pane {
@@ -254,7 +254,7 @@ impl View {
         rows.iter().find(|row| row.name == pane.name)
     }
 
-    /// Has the report in the pane printed again, if there is one.
+    /// Requests the report in the pane again, if the pane has a report.
     fn renew_report(&mut self) -> Vec<Effect> {
         let Some(pane) = self.pane.as_mut().filter(|pane| pane.kind.is_report()) else {
             return Vec::new();
@@ -287,7 +287,8 @@ impl View {
             rows.reverse();
         }
         self.shown = rows.into_iter().map(|(row, _)| row.name.clone()).collect();
-        // What is at the top stays selected, so that somebody who has not moved sees the worst.
+        // If the first row was selected, the first row stays selected, so that a user who has not
+        // moved sees the worst gateway.
         let place = selected.filter(|_| self.selected > 0);
         let place = place.and_then(|name| self.shown.iter().position(|shown| *shown == name));
         self.selected = place.unwrap_or(self.selected).min(self.shown.len().saturating_sub(1));

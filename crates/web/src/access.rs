@@ -1,7 +1,7 @@
 //! Who may ask.
 //!
-//! *Lives here:* the bearer token, and the `Host` header, by which a page from elsewhere is told
-//! from somebody who meant this server (DNS rebinding). *Does not live here:* reading a token.
+//! *Lives here:* the bearer token, and the `Host` header, which tells a request for this server
+//! from that of a page from elsewhere (DNS rebinding). *Does not live here:* reading a token.
 //!
 //! **Source:** RFC 6750, section 2.1; RFC 9110, section 7.2.
 
@@ -21,13 +21,13 @@ pub struct Access {
     is_loopback: bool,
 }
 
-/// Why a server may not be reached as wanted.
+/// Why a server may not listen at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Everybody on the network could ask.
+    /// There is no token, so everybody on the network could ask.
     #[error("an address that others can reach needs a token: name a file that has one with --token-file")]
     Missing,
-    /// The token is no secret.
+    /// The token is too easy to guess, or does not fit into a header.
     #[error(
         "the token must have at least {SHORTEST_TOKEN} characters, all of them printable ASCII without blanks"
     )]
@@ -70,8 +70,8 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-/// Returns whether a `Host` header means this machine by an address or as `localhost`. A name that
-/// somebody let lead here is another one.
+/// Returns whether a `Host` header names this machine by an address or as `localhost`. Every other
+/// name is refused, because anybody can make a name that leads to this machine.
 fn is_local(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let name = match host.strip_prefix('[') {

@@ -1,7 +1,7 @@
 //! The HTTP server of Gatevisor.
 //!
 //! *Lives here:* listening, who may ask, the routes, and the page for operators (`site`).
-//! *Does not live here:* what is answered, which the binary hands in.
+//! *Does not live here:* the answers, which the binary hands in.
 //!
 //! *May depend on it:* the binary alone.
 #![forbid(unsafe_code)]

@@ -27,48 +27,49 @@ use tokio::time::timeout;
 
 use crate::access::Access;
 
-/// The most connections at once; others wait.
+/// The most connections at once. Further ones wait.
 const CONNECTIONS: usize = 64;
 /// The time for the head of a request, and between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// The time for all of a connection, and then for the answer that is under way. So nobody who does
-/// not read keeps a place.
+/// The time for a whole connection, and then for the answer that is being sent. So a client that
+/// does not read does not keep its place.
 const LIMITS: Limits = Limits { whole: Duration::from_mins(1), last: Duration::from_secs(10) };
-/// The time before another attempt if no connection can be accepted, for want of descriptors.
+/// The time before another attempt if no connection can be accepted because descriptors are used
+/// up.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What somebody asks.
+/// A request for the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsRequest {
-    /// The media types that are accepted, as the request says it.
+    /// The value of the `Accept` header.
     pub accept: String,
 }
 
-/// What is answered.
+/// The answer to a request for the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsText {
-    /// What the text is, as `Content-Type` has it.
+    /// The value of the `Content-Type` header.
     pub media_type: &'static str,
     /// All metrics, a line each.
     pub text: String,
 }
 
-/// Answers one question at a time; an error is a reason for people.
+/// Answers one question at a time. The error is a reason for people.
 pub type Responder = Arc<dyn Fn(MetricsRequest) -> Result<MetricsText, String> + Send + Sync>;
 
 /// Why the server has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Nobody can connect.
+    /// The address cannot be used.
     #[error("cannot listen at {address}")]
     Listen {
-        /// Where nobody can connect.
+        /// The address that it should listen at.
         address: SocketAddr,
         /// The underlying error.
         #[source]
         source: io::Error,
     },
-    /// The server cannot run.
+    /// The system refuses a thread or a descriptor that the server needs.
     #[error("cannot serve")]
     Serve(#[source] io::Error),
 }
@@ -76,9 +77,9 @@ pub enum ServeError {
 /// How long a connection may last.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// After this, no other request is answered.
+    /// After this time, no further request is answered.
     whole: Duration,
-    /// After this much more, the connection is broken off.
+    /// After this additional time, the connection is closed.
     last: Duration,
 }
 
@@ -86,15 +87,16 @@ struct Limits {
 struct MetricsState {
     access: Access,
     metrics: Responder,
-    /// Held while an answer is being found, so that many who ask at once cost no more than one.
+    /// It is held while an answer is being made, so that many simultaneous requests cost no more
+    /// than one.
     turn: Arc<Mutex<()>>,
 }
 
-/// Serves until the process ends. `on_listening` is told the address, with the port that the system
-/// chose if it was to choose one.
+/// Serves until the process ends. `on_listening` receives the address; if the port was 0, with the
+/// port that the system chose.
 ///
 /// # Errors
-/// Nobody can connect to the address, or the system refuses what a server needs.
+/// The address cannot be used, or the system refuses what a server needs.
 pub fn serve(
     address: SocketAddr,
     access: Access,
@@ -138,13 +140,13 @@ async fn accept_all(listener: tokio::net::TcpListener, routes: Router) -> Infall
     }
 }
 
-/// Answers what is asked through one connection, as long as that may last.
+/// Answers the requests of one connection, within its limits.
 async fn attend(stream: TcpStream, routes: Router, limits: Limits) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     let service = TowerToHyperService::new(routes);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // Whoever breaks off the connection knows that.
+    // A client that breaks off the connection needs no message about it.
     if timeout(limits.whole, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
         let _ = timeout(limits.last, connection).await;
@@ -169,7 +171,7 @@ async fn metrics(State(shared): State<MetricsState>, request: Request) -> Respon
     let question = MetricsRequest { accept: accept.to_owned() };
     let turn = Arc::clone(&shared.turn).lock_owned().await;
     let responder = Arc::clone(&shared.metrics);
-    // Whoever asked may not wait for the answer, which is being found all the same.
+    // The client may not wait for the answer. It is made all the same.
     let found = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         responder(question)

@@ -1,4 +1,4 @@
-//! *Lives here:* finding the facts for an explanation that `doctor` does not find.
+//! *Lives here:* finding those facts for an explanation that `doctor` does not gather.
 //!
 //! *Does not live here:* the conclusions.
 
@@ -19,8 +19,7 @@ use gatevisor_gateways::manager::{ScandirManager, ServiceManager};
 use gatevisor_gateways::profile::{self, ProfileName};
 use gatevisor_gateways::read_bounded;
 
-/// The most bytes of the boot log that are read. The log is rotated when it is longer than a
-/// quarter of this.
+/// The most bytes of the boot log that are read. The log is rotated at a quarter of this.
 const BOOT_LOG_BYTES: usize = 1 << 20;
 /// The format of times in the boot log.
 const BOOT_LOG_TIME: &str = "%Y-%m-%dT%H:%M:%S%z";
@@ -61,7 +60,7 @@ pub(super) fn gather(
     };
     subject.process = subject.report().and_then(|report| proc::state(report.pid?));
     if !subject.facts.supervision.is_supervised() {
-        // A supervisor on another scandir may have it.
+        // A supervisor on another scandir may have started it.
         subject.orphans = marked(manager, name, LeftGateway::is_orphan);
     } else if let Some(StateName::Waiting { .. }) = subject.state() {
         let ender = subject.report().and_then(|report| report.pid);
@@ -86,7 +85,7 @@ fn incidents(manager: &ScandirManager, name: &ProfileName) -> Vec<Incident> {
     all.filter(|incident| incident.name == name.as_str()).take(INCIDENTS).collect()
 }
 
-/// Returns the processes that bear the mark of a gateway, as far as we may look at them.
+/// Returns the processes with the mark of a gateway, except those that we may not look at.
 fn marked(
     manager: &ScandirManager,
     name: &ProfileName,
@@ -97,8 +96,8 @@ fn marked(
     its.flat_map(|left| left.words()).collect()
 }
 
-/// Returns what the last logged reconciliation did with a gateway, and when. What it did with that
-/// of an earlier profile of this name is nothing about this one.
+/// Returns what the last logged reconciliation did with a gateway, and when. An entry about an
+/// earlier profile of the same name does not count.
 fn reconciled(manager: &ScandirManager, name: &ProfileName) -> Option<(String, String)> {
     let path = manager.home().root().join(&manager.agent().gateway.boot_log);
     let bytes = read_bounded(&path, BOOT_LOG_BYTES).ok()??;

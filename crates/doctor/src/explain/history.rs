@@ -71,7 +71,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Occurrence> {
     events.into_iter().map(|(at, what)| Occurrence { at: shown(at), what }).collect()
 }
 
-/// Returns when its process was started, and when it was ready.
+/// Returns when its process was started, and when it became ready.
 fn lives(subject: &Subject, report: &ServiceReport) -> Vec<(String, String)> {
     let status = subject.service().and_then(|service| service.observed.status);
     let Some(status) = status.filter(gatevisor_wire::status::Status::is_up) else { return Vec::new() };
@@ -83,10 +83,10 @@ fn lives(subject: &Subject, report: &ServiceReport) -> Vec<(String, String)> {
     lives
 }
 
-/// Returns for each of its last deaths, the newest first, whether somebody had asked for it, as far
-/// as that is recorded.
+/// Returns whether somebody had asked for each of its last deaths, the newest first, as far as that
+/// is recorded.
 ///
-/// The record ends with the death before the last start, so it is about a running process.
+/// The record of a running process ends with the death before its start.
 fn asked_for(subject: &Subject) -> impl Iterator<Item = bool> {
     let running = subject.service().filter(|service| service.report.pid.is_some());
     let policy = running.and_then(|service| service.observed.policy.as_ref());

@@ -127,7 +127,7 @@ kinds! {
     KeepsDying = "keeps-dying",
     /// It ended before there was evidence that it works.
     EndedAtOnce = "ended-at-once",
-    /// It ended.
+    /// It ended, and nothing more is known.
     Died = "died",
     /// Its supervisor waits before the next start.
     BackOff = "back-off",
@@ -168,7 +168,7 @@ impl CauseKind {
         }
     }
 
-    /// Returns whether it is about the end of the last process; a later process may exist.
+    /// Returns whether it is about the end of the last process. Another process may run by now.
     pub const fn is_of_the_past(self) -> bool {
         matches!(
             self,

@@ -4,7 +4,7 @@
 //! *Does not live here:* printing it; problems of the home as a whole (`crate::doctor`), whose
 //! facts and decisions it uses.
 //!
-//! All facts are gathered first (`gather`); then the explanation is a function of the facts.
+//! All facts are gathered first (`gather`). The explanation is then a pure function of the facts.
 
 mod cause;
 mod causes;
@@ -51,7 +51,7 @@ pub struct Explanation {
     pub causes: Vec<Cause>,
     /// The events, the newest first.
     pub events: Vec<Occurrence>,
-    /// The last output of its last life, if that did not end well.
+    /// The last output of the process that ended last, if it did not end well.
     pub last_lines: Vec<String>,
     /// Its other problems, as `doctor` finds them.
     pub findings: Vec<Finding>,
@@ -59,7 +59,7 @@ pub struct Explanation {
     pub commands: Vec<String>,
     /// What is unknown, and why.
     pub unknown: Vec<String>,
-    /// When it wrote the lines that tell of its state: in its present run, or else in its last one.
+    /// The time of the lines that explain its state: its present run, or else its last one.
     #[serde(skip)]
     pub lines: Option<LineSpan>,
 }
@@ -90,7 +90,7 @@ pub fn of(subject: &Subject) -> Explanation {
     let report = subject.report();
     let findings = findings(subject);
     let commands = remedy::commands(subject, &causes, &findings);
-    // A problem that is a cause is not repeated as a finding.
+    // A problem that is listed as a cause is not listed again as a finding.
     let is_new = |found: &Finding| !causes.iter().any(|cause| cause.cause.check() == Some(found.check));
     let findings = findings.into_iter().filter(is_new).collect();
     let is_bad = causes.first().is_some_and(|cause| cause.cause != CauseKind::Well);
@@ -128,7 +128,7 @@ fn findings(subject: &Subject) -> Vec<Finding> {
 
 fn unknown(subject: &Subject, report: Option<&ServiceReport>, is_bad: bool) -> Vec<String> {
     let mut unknown = Vec::new();
-    // Of a gateway that is well otherwise, its cause says so.
+    // If it works, the cause `well` says what its watcher could not see.
     let missed = report.and_then(|report| report.live.as_ref()?.missed()).filter(|_| is_bad);
     unknown.extend(missed.map(|missed| plain(&format!("whether it works: {missed}"))));
     if let Ok(recorded) = &subject.recorded {

@@ -9,7 +9,7 @@ use super::subject::Subject;
 use crate::commands::quote;
 use crate::{Check, Finding};
 
-/// The most commands, because a page is not a manual.
+/// The most commands, so that the page stays short.
 const MOST: usize = 2;
 
 /// Returns the commands in order.
@@ -25,14 +25,15 @@ pub(super) fn commands(subject: &Subject, causes: &[Cause], findings: &[Finding]
     commands
 }
 
-/// Returns the remedy where another profile's gateway serves the profile, or should.
+/// Returns the remedy if another profile's gateway serves the profile, or should.
 fn of_served(subject: &Subject) -> Vec<String> {
     let caller = &subject.facts.caller;
     let (verb, name) = subject.served_by.as_ref().map_or(("start", &subject.name), |by| ("status", by));
     vec![caller.about(&["gateway", verb], name)]
 }
 
-/// Returns how the home gets a supervisor. One that has lost its scandir has to end first.
+/// Returns the commands that give the home a supervisor. A supervisor that has lost its scandir
+/// must end first.
 fn supervised_again(subject: &Subject) -> Vec<String> {
     let caller = &subject.facts.caller;
     let is_lost = subject.facts.supervision.lost.is_some();
@@ -88,7 +89,8 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         CauseKind::PortTaken if subject.report().is_some_and(|report| report.port_held.is_some()) => {
             fix(Check::Crash)
         }
-        // Its supervisor knows which process is meant, whatever number it has by then.
+        // The command goes to its supervisor, which knows the process even if its number has
+        // changed meanwhile.
         CauseKind::Frozen => vec![tool("-c"), about(&["gateway", "restart"])],
         CauseKind::Unresponsive => vec![about(&["incidents", "--collect"]), about(&["gateway", "restart"])],
         CauseKind::EndedAsUnresponsive => vec![about(&["incidents"])],

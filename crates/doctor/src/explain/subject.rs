@@ -68,7 +68,7 @@ impl Subject {
         Some(&self.service()?.observed.state)
     }
 
-    /// Returns the facts about its profile, if there is one.
+    /// Returns the facts about its profile, if the profile exists.
     pub fn profile(&self) -> Option<&ProfileFact> {
         self.facts.profiles.iter().find(|profile| profile.name == self.name)
     }
@@ -83,8 +83,8 @@ impl Subject {
         !self.name.is_root() && self.profile().is_none() && !self.facts.may_miss_profiles()
     }
 
-    /// Returns the first place that may not be looked at and is on the way to its home or its slot,
-    /// or in one of them, with the reason.
+    /// Returns the first place that may not be looked at, and the reason. Only places count that
+    /// are in its home or its slot, or above them.
     pub fn unread(&self) -> Option<&(PathBuf, String)> {
         let home = &self.facts.home.path;
         let own =
@@ -93,7 +93,7 @@ impl Subject {
         let is_about = |path: &Path| {
             [&own, &slot].into_iter().any(|place| place.starts_with(path) || path.starts_with(place))
         };
-        // The home of the default profile holds what is other profiles'.
+        // The home of the default profile contains the homes of other profiles.
         let others = self.facts.profiles.iter().filter(|profile| profile.name != self.name);
         let logs = others.filter_map(|profile| Some(profile.log.as_ref()?.path.clone()));
         let others: Vec<PathBuf> = logs.chain(self.name.is_root().then(|| home.join(PROFILES))).collect();

@@ -1,10 +1,10 @@
 //! `gatevisor.toml` of a home.
 //!
-//! *Lives here:* whose file counts, and noticing that it has changed. *Does not live here:* what it
-//! may say (`gatevisor_alerts`).
+//! *Lives here:* which owners and modes of the file are accepted, and noticing that it has changed.
+//! *Does not live here:* its keys (`gatevisor_alerts`).
 //!
-//! The file names programs to run, with the rights of this process. So it counts only if it is
-//! this user's or root's, and nobody else may write to it.
+//! The file names programs to run, with the rights of this process. So it is accepted only if it
+//! belongs to this user or root, and nobody else may write to it.
 
 use std::path::{Path, PathBuf};
 
@@ -22,13 +22,13 @@ pub const FILE: &str = "gatevisor.toml";
 /// Why there are no settings.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FileError {
-    /// It may not be used.
+    /// Its owner or its mode is not accepted, or it cannot be read.
     Refused(String),
-    /// What it says means nothing.
+    /// It has these errors.
     Invalid(Vec<SettingsProblem>),
 }
 
-/// What changes when a file is written or replaced.
+/// The part of the status of a file that changes when the file is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMark {
     inode: u64,
@@ -42,7 +42,7 @@ impl FileMark {
         Self { inode: stat.st_ino, bytes: stat.st_size, changed: (stat.st_ctime, nanoseconds) }
     }
 
-    /// Returns that of a home's file, if there is one.
+    /// Returns the mark of a home's file; `None` if there is no file.
     pub fn now(home: &Home) -> Option<Self> {
         let file = by_path::open(path(home), OFlags::PATH | OFlags::NOFOLLOW).ok()?;
         Some(Self::of(&fstat(file).ok()?))
@@ -59,14 +59,15 @@ pub struct AlertFile {
 }
 
 impl AlertFile {
-    /// Reads the file of a home; returns nothing if it has no settings for alerts.
+    /// Reads the file of a home. Returns `None` if there is no file, or if it has no settings for
+    /// alerts.
     pub fn read(home: &Home) -> Result<Option<Self>, FileError> {
         let Some((text, mode)) = read_own(&path(home))? else { return Ok(None) };
         let settings = AlertSettings::parse(&text).map_err(FileError::Invalid)?;
         Ok(settings.map(|settings| Self { settings, others_may_read: mode & 0o077 != 0 }))
     }
 
-    /// Returns the name of the home in alerts.
+    /// Returns the name of the home for alerts.
     pub fn name(&self) -> String {
         let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         self.settings.name.clone().unwrap_or_else(machine)
@@ -100,7 +101,7 @@ fn read_own(path: &Path) -> Result<Option<(String, u32)>, FileError> {
     }
 }
 
-/// Returns why a file of this user with this mode does not count for whoever runs as `own`.
+/// Returns why a file with this owner and this mode is not accepted by a process of the user `own`.
 fn of_another(uid: u32, mode: u32, own: u32) -> Option<String> {
     if uid != own && uid != 0 {
         return Some(format!("it belongs to uid {uid}, and the home's alerts run as uid {own}"));
@@ -108,7 +109,7 @@ fn of_another(uid: u32, mode: u32, own: u32) -> Option<String> {
     (mode & 0o022 != 0).then(|| "others may write to it, and it names programs to run; chmod go-w".to_owned())
 }
 
-/// Returns the first line of a file with an address.
+/// Returns the first line of a `url-file`.
 pub fn address_in(home: &Home, file: &str) -> Result<String, String> {
     let shown = format!("the file with its address, `{file}`,");
     match read_own(&home.root().join(file)) {

@@ -1,6 +1,6 @@
-//! *Lives here:* what is seen of gateways and file systems, as the machine of alerts wants it.
+//! *Lives here:* the states of gateways and file systems, as the machine of alerts takes them.
 //!
-//! *Does not live here:* what is told of that (`gatevisor_alerts`).
+//! *Does not live here:* which alerts follow from them (`gatevisor_alerts`).
 
 use gatevisor_alerts::{AlertFinding, AlertProblem, AlertSubject, Sighting, fullness};
 use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
@@ -8,7 +8,7 @@ use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_paths::by_path;
 use rustix::fs::{fstat, fstatvfs};
 
-/// Returns what is seen of all gateways.
+/// Returns the findings about all gateways.
 pub fn of_gateways(reports: &[ServiceReport]) -> Vec<Sighting> {
     let mut seen = Vec::new();
     for report in reports {
@@ -30,7 +30,7 @@ pub fn of_gateways(reports: &[ServiceReport]) -> Vec<Sighting> {
     seen
 }
 
-/// Returns what a state means.
+/// Returns what a state means for alerts.
 fn finding(state: ServiceState, is_wanted: Option<bool>, reason: Option<String>) -> AlertFinding {
     match state {
         ServiceState::Failed | ServiceState::Down | ServiceState::NotSupervised
@@ -46,7 +46,7 @@ fn finding(state: ServiceState, is_wanted: Option<bool>, reason: Option<String>)
         | ServiceState::Degraded
         | ServiceState::Draining
         | ServiceState::Served => AlertFinding::Works,
-        // On the way to something else, or held by somebody.
+        // It is about to change, or somebody holds it where it is.
         ServiceState::Down
         | ServiceState::NotSupervised
         | ServiceState::Starting
@@ -60,7 +60,7 @@ fn finding(state: ServiceState, is_wanted: Option<bool>, reason: Option<String>)
     }
 }
 
-/// Returns what is seen of the file systems of a home and its scandir; `limit` is in percent.
+/// Returns the findings about the file systems of a home and its scandir; `limit` is in percent.
 pub fn of_disks(manager: &ScandirManager, limit: u8) -> Vec<Sighting> {
     let mut devices = Vec::new();
     let mut seen = Vec::new();
@@ -76,7 +76,7 @@ pub fn of_disks(manager: &ScandirManager, limit: u8) -> Vec<Sighting> {
     seen
 }
 
-/// Returns how many percent of what this user may use are in use, as `df` counts it.
+/// Returns the percentage in use of the blocks that this user may use, as `df` computes it.
 fn used_percent(blocks: u64, free: u64, available: u64) -> Option<u8> {
     let used = blocks.checked_sub(free)?;
     let all = used.checked_add(available)?;

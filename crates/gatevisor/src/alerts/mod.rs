@@ -1,6 +1,6 @@
-//! `gatevisor alerts`, and the process that alerts.
+//! `gatevisor alerts`, and the process that sends alerts.
 //!
-//! *Lives here:* the verbs. *Does not live here:* what is told when, and in which words
+//! *Lives here:* the verbs. *Does not live here:* when alerts are sent, and their words
 //! (`gatevisor_alerts`).
 
 mod file;
@@ -22,7 +22,7 @@ use file::{AlertFile, FILE, FileError};
 use sending::Sending;
 pub use watch::kept;
 
-/// Does what is asked for.
+/// Runs a verb of `gatevisor alerts`.
 pub fn run(context: &CommandContext, verb: &AlertsCommand) -> Outcome {
     match verb {
         AlertsCommand::Check => check(context),
@@ -31,7 +31,7 @@ pub fn run(context: &CommandContext, verb: &AlertsCommand) -> Outcome {
     }
 }
 
-/// Returns the settings, or why nobody would be told anything.
+/// Returns the settings, or the error that says why no alert would be sent.
 fn settings(context: &CommandContext) -> Result<AlertFile, CommandError> {
     let path = file::path(context.manager.home());
     match AlertFile::read(context.manager.home()) {
@@ -94,7 +94,8 @@ fn check(context: &CommandContext) -> Outcome {
     Ok(if is_usable { Exit::Done.code() } else { Exit::No.code() })
 }
 
-/// Returns why nothing can be sent to a destination, as far as that can be told without sending.
+/// Returns why no alert can reach a destination, as far as that can be found out without sending
+/// one.
 fn unusable(manager: &ScandirManager, destination: &AlertDestination) -> Option<String> {
     let request = sending::request(manager, destination, &AlertMessage::test(), "").err();
     request.or_else(|| {

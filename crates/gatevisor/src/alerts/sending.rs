@@ -1,6 +1,7 @@
-//! *Lives here:* the program that sends one message: its start, its end, and what that means.
+//! *Lives here:* the program that sends one message: its start, its end, and the meaning of its
+//! exit code.
 //!
-//! *Does not live here:* what it is called with (`gatevisor_alerts`), and when (`watch`).
+//! *Does not live here:* its arguments (`gatevisor_alerts`), and when it is called (`watch`).
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,14 +25,14 @@ use rustix::process::{
 
 use super::file::address_in;
 
-/// Milliseconds that a program may take for one message.
+/// The most milliseconds of a program that sends a message.
 const LIMIT_MS: u64 = 30_000;
-/// As much as is kept of what a program prints. The code of an answer has three bytes.
+/// The room for what a program prints. A status code has three bytes.
 const PRINTED: [u8; 16] = [0; 16];
-/// What is wrong where there is no curl.
+/// Why nothing is sent if there is no curl.
 pub const NO_CURL: &str = "`curl` is not installed, which sends it";
 
-/// Returns how a message is sent to a destination; `name` is that of the home.
+/// Returns the program that sends a message to a destination. `name` is the name of the home.
 pub fn request(
     manager: &ScandirManager,
     destination: &AlertDestination,
@@ -44,7 +45,7 @@ pub fn request(
     gatevisor_alerts::request(destination, message, origin, url.as_deref())
 }
 
-/// Returns whether there is a program of this name where programs are looked for.
+/// Returns whether `PATH` has a program of this name.
 pub fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_else(|| GATEWAY_PATH.into());
     std::env::split_paths(&path).any(|directory| by_path::look(directory.join(name)).is_ok())
@@ -54,20 +55,22 @@ pub fn has_program(name: &str) -> bool {
 pub struct Sending {
     pid: Pid,
     ended: OwnedFd,
-    /// What it prints, if that counts.
+    /// The file that its standard output goes to, if the output is needed.
     output: Option<OwnedFd>,
     until_ms: u64,
     is_over: bool,
 }
 
 impl Sending {
-    /// Starts it in a directory. It leads a session of its own, so that all of it can be ended.
+    /// Starts the program in a directory, in a session of its own, so that all its processes can be
+    /// ended.
     pub fn begin(request: &SendRequest, directory: &Path, now_ms: u64) -> Result<Self, String> {
         Self::start(request, directory, now_ms).map_err(|errno| format!("it cannot be started: {errno}"))
     }
 
     fn start(request: &SendRequest, directory: &Path, now_ms: u64) -> Result<Self, Errno> {
-        // Files in memory, so that nobody waits for a pipe that is full or empty.
+        // Input and output are files in memory, so that neither side waits for a full or empty
+        // pipe.
         let input = memfd_create("alert", MemfdFlags::CLOEXEC)?;
         file::write_all(&input, &request.input)?;
         rustix::fs::seek(&input, rustix::fs::SeekFrom::Start(0))?;
@@ -78,17 +81,17 @@ impl Sending {
         Ok(Self { pid, ended, output, until_ms, is_over: false })
     }
 
-    /// Returns what can be read when it has ended.
+    /// Returns a descriptor that can be read when the program has ended.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.ended.as_fd()
     }
 
-    /// Returns when it is given up.
+    /// Returns the time at which the program is ended.
     pub const fn until_ms(&self) -> u64 {
         self.until_ms
     }
 
-    /// Returns what became of the message, once that is known.
+    /// Returns the result, once it is known.
     pub fn step(&mut self, now_ms: u64) -> Option<Result<(), String>> {
         match waitpid(Some(self.pid), WaitOptions::NOHANG) {
             Ok(None) if now_ms < self.until_ms => None,
@@ -101,7 +104,7 @@ impl Sending {
         }
     }
 
-    /// Waits until that is known.
+    /// Waits for the result.
     pub fn wait(mut self) -> Result<(), String> {
         loop {
             let now_ms = monotonic_ms();
@@ -123,7 +126,7 @@ impl Sending {
     }
 }
 
-/// Returns a file in memory that cannot become longer, whatever is written to it.
+/// Returns a file in memory whose size cannot grow.
 fn short_file() -> Result<OwnedFd, Errno> {
     let file = memfd_create("alert-output", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::io::pwrite(&file, &PRINTED, 0)?;
@@ -131,7 +134,7 @@ fn short_file() -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-/// Returns what was printed to such a file.
+/// Returns the text in such a file.
 fn printed(file: &OwnedFd) -> String {
     let mut bytes = PRINTED;
     let length = rustix::io::pread(file, &mut bytes, 0).unwrap_or_default();
@@ -175,8 +178,9 @@ fn become_sender(request: &SendRequest, directory: &Path, input: &OwnedFd, outpu
     }
 }
 
-/// Returns what an exit code of curl and the code of the answer mean. What curl itself says may
-/// hold the address. For curl, a redirect that it does not follow is a success.
+/// Returns the meaning of an exit code of curl and the printed status code. The messages of curl
+/// are not used, because they may contain the address. Curl counts a redirect that it does not
+/// follow as a success; we do not.
 ///
 /// **Source:** curl(1), *EXIT CODES*; RFC 9110, section 15.
 fn said_by_curl(exit: i32, printed: &str) -> Result<(), String> {

@@ -1,7 +1,8 @@
-//! The process that alerts, beside the watchers of a home.
+//! The process that sends alerts, beside the watchers of a home.
 //!
-//! *Lives here:* looking at the gateways when something happens, and sending what is to be told.
-//! *Does not live here:* what is told (`gatevisor_alerts`); keeping it running (`keeper`).
+//! *Lives here:* looking at the gateways when something happens, and sending alerts.
+//! *Does not live here:* what an alert says and when it is sent (`gatevisor_alerts`); keeping the
+//! process running (`keeper`).
 //!
 //! It has one thread and waits for nobody: the programs that send are children. It ends when the
 //! settings change, and its keeper starts it again with the new ones. Without settings there is no
@@ -27,26 +28,26 @@ use crate::exit::{CommandError, Exit};
 use crate::keeper::Kept;
 use crate::out;
 
-/// Milliseconds between two looks, however much happens, and if nothing happens.
+/// Milliseconds between two looks: at least, and at most.
 const LOOK_SOON_MS: u64 = 1_000;
 const LOOK_MS: u64 = 60_000;
-/// How often at least the process looks whether its settings have changed.
+/// The most milliseconds between two checks whether the settings have changed.
 const SETTINGS_MS: u64 = 5_000;
 /// The file in the home with the problems that were told.
 const OPEN_FILE: &str = ".gatevisor-alerts.json";
 const NEW_OPEN_FILE: &str = ".gatevisor-alerts.json.new";
 const MODE: Mode = Mode::from_raw_mode(0o600);
 
-/// Returns the process that alerts, for a keeper.
+/// Returns the process that sends alerts, as a keeper takes it.
 pub fn kept(manager: &ScandirManager) -> Kept<'_> {
     let is_wanted = Box::new(|| FileMark::now(manager.home()).is_some());
     let job = Box::new(|| i32::from(watch(manager).code()));
     Kept { what: "what there is to alert about", job, pulse: None, is_wanted: Some(is_wanted) }
 }
 
-/// Alerts until the settings change, or it is no longer possible.
+/// Sends alerts until the settings change or it cannot go on.
 fn watch(manager: &ScandirManager) -> Exit {
-    // This comes first, so that a file that changes while it is read is read again.
+    // The mark is taken first, so that a file that changes while it is read is read again.
     let mark = FileMark::now(manager.home());
     let file = match AlertFile::read(manager.home()) {
         Ok(Some(file)) => file,
@@ -75,7 +76,7 @@ fn refusal(error: &FileError) -> String {
     format!("nobody is alerted, because `{FILE}` of the home does not count: {why}; `gatevisor alerts check`")
 }
 
-/// Waits until the settings are others.
+/// Waits until the settings change.
 fn until_changed(manager: &ScandirManager, mark: Option<FileMark>) -> Exit {
     while FileMark::now(manager.home()) == mark {
         let _ = poll(&mut [], Some(&timespec(SETTINGS_MS)));
@@ -131,7 +132,7 @@ impl<'a> Alerter<'a> {
         })
     }
 
-    /// Alerts until the settings change.
+    /// Sends alerts until the settings change.
     fn run(mut self, mark: Option<FileMark>) -> Result<(), CommandError> {
         loop {
             if FileMark::now(self.manager.home()) != mark {
@@ -157,10 +158,10 @@ impl<'a> Alerter<'a> {
         }
     }
 
-    /// Looks at everything, and notes what is to be told.
+    /// Looks at all gateways and file systems, and queues the news.
     fn look(&mut self, now_ms: u64) {
         self.looked_ms = now_ms;
-        // A home that cannot be read at the moment tells nothing about any gateway.
+        // If the home cannot be read at the moment, nothing is known of any gateway.
         if let Ok(reports) = inspect::survey(self.manager) {
             let mut seen = findings::of_gateways(&reports);
             seen.extend(findings::of_disks(self.manager, self.disk_full_percent));
@@ -172,7 +173,7 @@ impl<'a> Alerter<'a> {
         self.look_at_ms = due_ms.clamp(soonest_ms, now_ms.saturating_add(LOOK_MS));
     }
 
-    /// Hands out what may be told, and looks after the programs that send.
+    /// Starts sending the messages that may be sent now, and handles programs that have ended.
     fn send(&mut self, now_ms: u64) {
         if let Some(message) = self.outbox.take(now_ms) {
             for sender in &mut self.senders {
@@ -198,8 +199,9 @@ impl<'a> Alerter<'a> {
         senders.chain(self.outbox.due_ms()).chain([self.look_at_ms]).min().unwrap_or_default()
     }
 
-    /// Writes down the problems that were told, if they are others than before. What still waits
-    /// is lost if this process is killed, so it must not count as told: the next process tells it.
+    /// Writes the problems that were told to the file, if they have changed. A problem whose
+    /// message still waits does not count as told: if this process is killed, the next one tells
+    /// it.
     fn write_open(&mut self) {
         let open = self.machine.open();
         if open == self.open {
@@ -230,7 +232,7 @@ impl Sender<'_> {
         match begun {
             Ok(sending) => {
                 let data = epoll::EventData::new_u64(0);
-                // Without this, its end is seen a little later.
+                // If this fails, the end of the program is noticed a little later.
                 let _ = epoll::add(ends, sending.descriptor(), data, epoll::EventFlags::IN);
                 self.sending = Some(sending);
             }
@@ -259,7 +261,7 @@ impl Sender<'_> {
     }
 }
 
-/// Returns the problems that an earlier process told. What cannot be read means none.
+/// Returns the problems that an earlier process told. A file that cannot be read counts as empty.
 fn read_open(manager: &ScandirManager) -> Vec<OpenProblem> {
     let path = manager.home().root().join(OPEN_FILE);
     let file = by_path::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK);

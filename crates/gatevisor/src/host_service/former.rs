@@ -1,4 +1,4 @@
-//! Units that run one gateway of the home without a supervisor of ours, as `hermes gateway install`
+//! Units that each run one gateway of the home without our supervisor, as `hermes gateway install`
 //! makes them.
 //!
 //! *Lives here:* recognizing them, stopping them, and putting them back. *Does not live here:* the
@@ -24,7 +24,7 @@ pub struct FormerUnit {
     pub profile: ProfileName,
 }
 
-/// Such a unit that systemd runs now, or would run after the next boot.
+/// A former unit that is active, or enabled for the next boot.
 #[derive(Debug)]
 pub struct UsedUnit {
     pub unit: FormerUnit,
@@ -32,11 +32,12 @@ pub struct UsedUnit {
     is_enabled: bool,
 }
 
-/// Returns the units in this directory that run gateways of the home, which they name in the
+/// Returns the units in this directory that run gateways of the home. A unit names the home in the
 /// agent's variable.
 ///
 /// # Errors
-/// Those of reading the directory and the units in it: one that cannot be read may be one of them.
+/// The directory or a unit in it cannot be read. A unit that cannot be read may be one
+/// that runs a gateway.
 pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<FormerUnit>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -51,7 +52,7 @@ pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<For
             continue;
         }
         let text = match fs::read_to_string(entry.path()) {
-            // It was removed meanwhile, or is no text.
+            // The unit was removed meanwhile, or is not text.
             Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::InvalidData].contains(&error.kind()) => {
                 continue;
             }
@@ -63,7 +64,7 @@ pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<For
     Ok(found)
 }
 
-/// Returns whose gateway a unit runs.
+/// Returns the profile whose gateway a unit runs.
 fn profile(text: &str, home: &Home, variable: &str) -> Option<ProfileName> {
     if text.lines().next() == Some(MARK) {
         return None;
@@ -82,7 +83,7 @@ fn profile(text: &str, home: &Home, variable: &str) -> Option<ProfileName> {
     ProfileName::from_os(name.as_os_str()).ok()
 }
 
-/// Returns those that systemd runs, or would run after the next boot.
+/// Returns the units that are active, or enabled for the next boot.
 pub fn in_use(scope: HostScope, found: Vec<FormerUnit>) -> Result<Vec<UsedUnit>, CommandError> {
     let mut used = Vec::new();
     for unit in found {
@@ -97,7 +98,7 @@ pub fn in_use(scope: HostScope, found: Vec<FormerUnit>) -> Result<Vec<UsedUnit>,
     Ok(used)
 }
 
-/// Stops and disables all of them; if one refuses, those before it are put back.
+/// Stops and disables all these units. If that fails for one, the ones before it are put back.
 pub fn stop(scope: HostScope, used: &[UsedUnit]) -> Result<(), CommandError> {
     for (at, former) in used.iter().enumerate() {
         let name = &former.unit.name;
@@ -110,7 +111,7 @@ pub fn stop(scope: HostScope, used: &[UsedUnit]) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Makes them what they were before [`stop`].
+/// Enables and starts the units again as they were before [`stop`].
 pub fn put_back(scope: HostScope, used: &[UsedUnit]) {
     for former in used {
         let name = former.unit.name.as_str();

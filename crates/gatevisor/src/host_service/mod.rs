@@ -1,11 +1,11 @@
 //! `gatevisor install`, `uninstall` and `service status`: the service manager of the machine.
 //!
-//! *Lives here:* which unit a home has, writing and removing it, and what is said about it.
+//! *Lives here:* which unit a home has, writing and removing it, and the messages about it.
 //! *Does not live here:* the text of a unit (`unit`), talking to systemd (`systemctl`), units that
-//! ran the gateways before (`former`), and how the supervisor tells systemd how it is
+//! ran the gateways before (`former`), and the notifications from the supervisor to systemd
 //! (`gatevisor_init`).
 //!
-//! The unit supervises a whole home. A profile has no unit: the home's supervisor has it.
+//! The unit supervises a whole home. A profile has no unit of its own.
 
 mod former;
 mod systemctl;
@@ -36,7 +36,7 @@ use crate::out;
 use former::{FormerUnit, UsedUnit};
 use unit::{HostScope, MAX_UNIT, Unit};
 
-/// Seconds that a gateway's own budget for its end is exceeded by.
+/// Seconds that are added to the longest time that a gateway may take to end.
 const GRACE_MARGIN: u64 = 10;
 
 /// The shortest grace, in seconds.
@@ -102,8 +102,8 @@ impl HostUnit {
         }
     }
 
-    /// Returns where the gateways' programs are looked for: systemd's own list has nothing of a
-    /// user's.
+    /// Returns the directories in which gateways look for programs. The list of systemd itself has
+    /// no directory of a user.
     fn search_path(&self) -> String {
         let system = gatevisor_sys::environment::DEFAULT_PATH;
         match self.scope {
@@ -123,7 +123,7 @@ impl HostUnit {
         systemctl::variable(&name).map(|value| (name, value)).into_iter().collect()
     }
 
-    /// Returns what is at the unit's place: its text, if it is ours.
+    /// Returns the text of the unit that is installed, if it is one of ours.
     fn present(&self) -> Result<Option<String>, CommandError> {
         let foreign = |why: &str| {
             CommandError::new(
@@ -152,14 +152,14 @@ impl HostUnit {
         CommandError::new(Exit::System, format!("cannot {what} the unit `{}`: {error}", self.path.display()))
     }
 
-    /// Returns the units beside it that run gateways of the home without us.
+    /// Returns the other units in that directory that run gateways of the home.
     fn former(&self) -> Result<Vec<FormerUnit>, CommandError> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         former::find(directory, &self.home, &self.agent.home_variable())
             .map_err(|error| self.failed("look beside", &error))
     }
 
-    /// Replaces the unit by one with this text, at one instant.
+    /// Replaces the unit by one with this text, with one rename.
     fn write(&self, text: &str) -> Result<(), CommandError> {
         let parent = self.path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent).map_err(|error| self.failed("make a directory for", &error))?;
@@ -170,7 +170,7 @@ impl HostUnit {
         written.map_err(|error| self.failed("write", &error))
     }
 
-    /// Puts back what was there before.
+    /// Puts back the unit that was installed before.
     fn restore(&self, before: Option<&str>) {
         let restored = match before {
             Some(text) => self.write(text),
@@ -192,11 +192,11 @@ impl HostUnit {
     }
 }
 
-/// Returns whose service manager is meant: root's is the system's.
+/// Returns the service manager that is meant: root's is that of the system.
 fn scope(asked: &args::HostScopeOptions) -> Result<HostScope, CommandError> {
     let is_root = rustix::process::geteuid().is_root();
     match (asked.user, asked.system) {
-        // Root would be led by the links of whoever HOME belongs to, as under `sudo -E`.
+        // As under `sudo -E`, `HOME` may belong to another user, whose links root would follow.
         (true, _) if is_root => Err(CommandError::new(
             Exit::Usage,
             "root's own service manager is the system's; call this as the user, or without --user",
@@ -211,8 +211,8 @@ fn scope(asked: &args::HostScopeOptions) -> Result<HostScope, CommandError> {
     }
 }
 
-/// Returns the user whom the gateways of a home run as: under root's service manager, whoever
-/// decides what is in the home.
+/// Returns the user whom the gateways of a home run as. For the system's service manager, that is
+/// the owner of the home.
 fn owner(home: &Home) -> Result<User, CommandError> {
     let root = home.root();
     match OpenHome::open(root) {
@@ -299,7 +299,7 @@ pub fn install(common: &Common, options: &args::Install) -> Outcome {
     tell(common, &unit, if options.no_start { "enabled" } else { "enabled and started" })
 }
 
-/// Prints the unit, and says which others would be in its way.
+/// Prints the unit, and lists the other units that run gateways of the home.
 fn print(unit: &HostUnit, text: &str, former: &[FormerUnit], takes_over: bool) -> Outcome {
     for FormerUnit { name, profile } in former {
         let what = if takes_over { "it would be" } else { "with --take-over it would be" };
@@ -315,7 +315,7 @@ fn print(unit: &HostUnit, text: &str, former: &[FormerUnit], takes_over: bool) -
     DONE
 }
 
-/// Refuses a home of which other units run gateways: two would serve one profile.
+/// Refuses a home if other units run gateways of it, because two gateways would serve one profile.
 fn must_be_alone(former: &[UsedUnit]) -> Result<(), CommandError> {
     let Some(UsedUnit { unit: FormerUnit { name, profile }, .. }) = former.first() else { return Ok(()) };
     Err(CommandError::new(
@@ -328,8 +328,8 @@ fn must_be_alone(former: &[UsedUnit]) -> Result<(), CommandError> {
     ))
 }
 
-/// Stops the units that ran gateways of the home, and records that these gateways shall run here;
-/// all of that or nothing.
+/// Stops the units that ran gateways of the home, and records that these gateways shall run here.
+/// If one step fails, all are undone.
 fn take_over(unit: &HostUnit, former: &[UsedUnit]) -> Result<(), CommandError> {
     if former.is_empty() {
         return Ok(());
@@ -355,7 +355,7 @@ fn take_over(unit: &HostUnit, former: &[UsedUnit]) -> Result<(), CommandError> {
     recorded.inspect_err(|_| former::put_back(unit.scope, former))
 }
 
-/// Refuses a home that a supervisor outside of the unit has.
+/// Refuses a home that has a supervisor outside of the unit.
 fn must_be_free(unit: &HostUnit) -> Result<(), CommandError> {
     if !is_supervised(unit)? {
         return Ok(());
@@ -376,8 +376,8 @@ fn is_supervised(unit: &HostUnit) -> Result<bool, CommandError> {
     as_owner(unit, || scandir.running().unwrap_or(false))
 }
 
-/// Returns the answer of `job`, which is done with the rights of the home's owner: root follows
-/// nothing that another user made.
+/// Returns the answer of `job`, which runs with the rights of the home's owner, so that root
+/// follows no link of another user.
 fn as_owner(unit: &HostUnit, job: impl FnOnce() -> bool) -> Result<bool, CommandError> {
     if !rustix::process::geteuid().is_root() || unit.owner.uid == 0 {
         return Ok(job());
@@ -389,7 +389,7 @@ fn as_owner(unit: &HostUnit, job: impl FnOnce() -> bool) -> Result<bool, Command
     Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(1)))
 }
 
-/// Says what a user's unit needs to run without a session.
+/// Says what a user's units need so that they run without a session.
 fn told_of_lingering(unit: &HostUnit) {
     if unit.scope == HostScope::User && systemctl::lingers(unit.owner.uid) == Some(false) {
         out::warn(
@@ -416,7 +416,7 @@ pub fn uninstall(common: &Common, asked: &args::HostScopeOptions) -> Outcome {
     tell(common, &unit, "removed; the home and its profiles are as they were")
 }
 
-/// Says what systemd knows of the unit of a home; the answer is no if it is not active.
+/// Prints what systemd knows of the unit of a home. The exit code is 1 if the unit is not active.
 pub fn status(common: &Common, asked: &args::HostScopeOptions) -> Outcome {
     let unit = HostUnit::find(common, asked)?;
     systemctl::must_run()?;

@@ -1,10 +1,10 @@
 //! Asking systemd, through its own tools.
 //!
-//! *Lives here:* calling them, and reading what they print. *Does not live here:* what is asked of
-//! them.
+//! *Lives here:* calling them, and reading what they print. *Does not live here:* which of them is
+//! called when.
 //!
-//! They are found in the directories of the system alone. The `PATH` of whoever calls may begin
-//! with a directory of somebody else, and root calls them, too.
+//! The tools are looked for only in the directories of the system. Root calls them, too, and the
+//! `PATH` of the caller may begin with a directory of another user.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,14 +16,14 @@ use gatevisor_sys::{call, environment};
 use super::unit::HostScope;
 use crate::exit::{CommandError, Exit};
 
-/// Exists on a machine whose first process is systemd.
+/// It exists on a machine whose first process is systemd.
 ///
 /// **Source:** `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
-/// Where the tools of systemd are. The last one is that of NixOS.
+/// The directories with the tools of systemd. The last one is that of NixOS.
 const DIRECTORIES: [&str; 3] = ["/usr/bin", "/bin", "/run/current-system/sw/bin"];
 
-/// Refuses a machine without systemd.
+/// Fails on a machine without systemd.
 pub fn must_run() -> Result<(), CommandError> {
     if Path::new(BOOTED).is_dir() {
         return Ok(());

@@ -1,6 +1,6 @@
-//! The text of the unit, its name, and how words are written in it.
+//! The text of the unit, its name, and quoting in it.
 //!
-//! *Lives here:* text alone. *Does not live here:* files, and what is asked of systemd.
+//! *Lives here:* text alone. *Does not live here:* files, and calls of systemd.
 //!
 //! **Source:** `systemd.unit(5)`, `systemd.service(5)`, `systemd.syntax(7)`, `systemd-escape(1)`.
 
@@ -9,26 +9,26 @@ use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// What the first line of a unit of ours says; no other unit is changed.
+/// The first line of a unit of ours. A unit without it is never changed.
 pub const MARK: &str = "# Made by `gatevisor install`; `gatevisor uninstall` removes it.";
 
-/// Bytes of a unit that are looked at.
+/// The most bytes of a unit that are read.
 pub const MAX_UNIT: u64 = 65_536;
 
 /// Seconds between the end of the supervisor's own grace and systemd's.
 const MARGIN_SECONDS: u64 = 15;
 
-/// Whose service manager supervises.
+/// The service manager that runs the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostScope {
-    /// The system's, from boot on.
+    /// The system's, which starts it at boot.
     System,
     /// The user's own.
     User,
 }
 
 impl HostScope {
-    /// Returns the option with which systemd's tools mean it.
+    /// Returns the option of systemd's tools that selects it.
     pub fn option(self) -> &'static str {
         match self {
             Self::System => "--system",
@@ -40,7 +40,7 @@ impl HostScope {
 /// Everything that a unit says.
 #[derive(Debug)]
 pub struct Unit {
-    /// Whose it is.
+    /// The service manager that it is for.
     pub scope: HostScope,
     /// The file that the host's service manager executes.
     pub program: PathBuf,
@@ -50,11 +50,11 @@ pub struct Unit {
     pub agent: Option<PathBuf>,
     /// The user whom the system's manager starts it as.
     pub user: Option<String>,
-    /// Where programs are looked for.
+    /// The value of `PATH`.
     pub path: String,
-    /// Further variables.
+    /// Further environment variables.
     pub variables: Vec<(String, String)>,
-    /// Seconds that gateways may take to stop.
+    /// How many seconds gateways may take to stop.
     pub grace: u64,
 }
 
@@ -151,7 +151,8 @@ impl Unit {
         ))
     }
 
-    /// Returns the target, the file with settings, what comes first, and the restrictions.
+    /// Returns the lines that depend on the scope: the target, the file with settings, the order,
+    /// the restrictions.
     fn of_scope(&self) -> Result<(&'static str, &'static str, &'static str, String), NotWritable> {
         match self.scope {
             HostScope::User => Ok(("default.target", "%E/gatevisor/service.env", "", String::new())),
@@ -189,7 +190,7 @@ fn quoted_path(what: &'static str, path: &Path) -> Result<String, NotWritable> {
     quoted(what, path.as_os_str(), true)
 }
 
-/// Returns a word as it stands in a list of words; in a command `$` has a meaning, too.
+/// Returns a word, quoted for a list of words. In a command, `$` has a meaning as well.
 fn quoted(what: &'static str, word: &OsStr, in_command: bool) -> Result<String, NotWritable> {
     let text = unexpanded(what, word)?;
     let mut quoted = String::from("\"");

@@ -1,6 +1,6 @@
-//! The terminal while it shows a full-screen view.
+//! The terminal in full-screen mode.
 //!
-//! *Lives here:* taking it and giving it back, however the view ends; its keys and its size.
+//! *Lives here:* entering that mode and leaving it, however the view ends; keys and size.
 //! *Does not live here:* what is drawn (`gatevisor_top`).
 
 use std::fs::File;
@@ -25,12 +25,12 @@ use crate::screen::Screen;
 /// The most keys that are taken at once.
 const KEYS_AT_ONCE: usize = 256;
 
-/// Returns whether there is a terminal to draw on, and one to type on.
+/// Returns whether standard input and standard output are terminals.
 pub fn is_possible() -> bool {
     stream::stdout_is_terminal() && io::stdin().is_terminal()
 }
 
-/// Returns the descriptor that can be read when a key was typed.
+/// Returns the descriptor that can be read after a key was typed.
 pub fn keyboard() -> Stdin {
     io::stdin()
 }
@@ -45,7 +45,7 @@ pub fn shows_unicode() -> bool {
     })
 }
 
-/// Returns the keys since the last call.
+/// Returns the keys that were typed since the last call.
 pub fn keys() -> Vec<TopKey> {
     let mut keys = Vec::new();
     while keys.len() < KEYS_AT_ONCE && event::poll(Duration::ZERO).unwrap_or(false) {
@@ -60,13 +60,13 @@ pub fn keys() -> Vec<TopKey> {
 
 type Output = BufWriter<File>;
 
-/// A terminal that shows a full-screen view. It is given back when this is dropped.
+/// A terminal in full-screen mode. Dropping this leaves the mode.
 pub struct FullScreen {
     terminal: Terminal<CrosstermBackend<Output>>,
 }
 
 impl FullScreen {
-    /// Takes the terminal.
+    /// Enters full-screen mode.
     pub fn open() -> io::Result<Self> {
         give_back_at_a_panic();
         take()?;
@@ -80,7 +80,7 @@ impl FullScreen {
         self.terminal.draw(|frame| draw(view, frame)).map(drop)
     }
 
-    /// Returns the columns and rows, and draws everything anew the next time.
+    /// Returns the columns and rows. The next drawing draws everything.
     pub fn resized(&mut self) -> (u16, u16) {
         let screen = Screen::of_stdout();
         let columns = screen.and_then(|screen| u16::try_from(screen.columns()).ok()).unwrap_or(80);
@@ -89,14 +89,14 @@ impl FullScreen {
         (columns, rows)
     }
 
-    /// Takes the terminal after somebody else may have changed it.
+    /// Enters full-screen mode after another program may have changed the terminal.
     pub fn enter_again(&mut self) {
         let _ = disable_raw_mode();
         let _ = take();
         let _ = self.terminal.clear();
     }
 
-    /// Gives the terminal back, and stops this process until somebody continues it.
+    /// Leaves full-screen mode, and stops this process until somebody continues it.
     pub fn suspend(&mut self) {
         give_back();
         let _ = kill_process(getpid(), Signal::STOP);
@@ -110,7 +110,7 @@ impl Drop for FullScreen {
     }
 }
 
-/// Returns a copy of standard output that the view is drawn on.
+/// Returns a copy of standard output, to draw on.
 #[expect(clippy::disallowed_methods, reason = "whatever is foreign in a view was escaped before")]
 fn output() -> io::Result<File> {
     stream::own_stdout().map(File::from)
@@ -122,7 +122,7 @@ fn take() -> io::Result<()> {
     taken.inspect_err(|_| give_back())
 }
 
-/// Gives the terminal back as it was.
+/// Leaves full-screen mode.
 fn give_back() {
     if let Ok(mut output) = output() {
         let _ = queue!(output, LeaveAlternateScreen, Show).and_then(|()| output.flush());
@@ -130,7 +130,7 @@ fn give_back() {
     let _ = disable_raw_mode();
 }
 
-/// Makes a panic give the terminal back before it is reported.
+/// Makes a panic leave full-screen mode before it is reported.
 fn give_back_at_a_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

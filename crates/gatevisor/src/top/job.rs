@@ -1,7 +1,7 @@
 //! A command of this program that runs for the view, with its output.
 //!
 //! *Lives here:* starting it, and reading its output without waiting.
-//! *Does not live here:* which command, and what its output is for.
+//! *Does not live here:* which command it is, and what its output is for.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,11 +13,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::context::CommandContext;
 
-/// The most bytes that are read at once, so that a fast log does not keep the keys waiting.
+/// The most bytes that are read at once, so that a log that grows quickly does not delay the keys.
 const AT_ONCE: usize = 256 << 10;
-/// A line that is longer is divided.
+/// The most bytes of a line. A longer line is divided.
 const LONGEST: usize = 64 << 10;
-/// What begins a message for people.
+/// The beginning of our messages for people.
 const OURS: &str = "gatevisor: ";
 
 /// A command that runs, or has ended.
@@ -26,12 +26,12 @@ pub struct Job {
     output: OwnedFd,
     rest: Vec<u8>,
     lines: Vec<String>,
-    /// Whether it is ended once nobody reads its output.
+    /// Whether it is ended when this is dropped.
     is_of_pane: bool,
 }
 
 impl Job {
-    /// Begins a command about a gateway.
+    /// Starts a command about a gateway.
     pub fn begin(context: &CommandContext, command: &[&str], name: &str) -> io::Result<Self> {
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         ioctl_fionbio(&output, true)?;
@@ -42,7 +42,7 @@ impl Job {
             called.arg("--agent").arg(definition);
         }
         called.args(command).arg("--").arg(name);
-        // In a group of its own, it outlives a terminal that is closed.
+        // It gets a process group of its own, so that it goes on if the terminal is closed.
         call::lead_group(&mut called);
         called.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
         let child = called.spawn()?;
@@ -50,7 +50,7 @@ impl Job {
         Ok(Self { child, output, rest: Vec::new(), lines: Vec::new(), is_of_pane })
     }
 
-    /// Reads what there is, and returns whether that was the end.
+    /// Reads the output that is there. Returns whether the output has ended.
     pub fn read(&mut self) -> bool {
         let mut buffer = vec![0; 16 << 10];
         let mut left = AT_ONCE;
@@ -73,7 +73,7 @@ impl Job {
         is_over
     }
 
-    /// Divides what was read into lines.
+    /// Divides the bytes that were read into lines.
     fn divide(&mut self, is_over: bool) {
         let rest = std::mem::take(&mut self.rest);
         for line in rest.split_inclusive(|byte| *byte == b'\n') {
@@ -82,22 +82,23 @@ impl Job {
                 return;
             }
             let text = String::from_utf8_lossy(line);
-            // The command escapes what it prints; this is for what is not from it.
+            // The command escapes what it prints. This escapes what others write to the same
+            // output.
             self.lines.push(gatevisor_term::escape::line(text.trim_end_matches('\n')).into_owned());
         }
     }
 
-    /// Returns the lines since the last call.
+    /// Returns the lines that were read since the last call.
     pub fn take_lines(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)
     }
 
-    /// Returns whether the command, whose output is over, has succeeded.
+    /// Returns whether the command has succeeded. Its output must have ended.
     pub fn succeeded(&mut self) -> bool {
         self.child.wait().is_ok_and(|status| status.success())
     }
 
-    /// Returns the line that tells most: an error, or else the last one.
+    /// Returns the most important line: an error message, or else the last line.
     pub fn in_one_line(&self) -> Option<String> {
         let error = self.lines.iter().find(|line| line.contains("error: "));
         let line = error.or_else(|| self.lines.iter().rev().find(|line| !line.is_empty()))?;
@@ -113,7 +114,7 @@ impl AsFd for Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        // An action goes on to its end.
+        // An action is not ended.
         if self.is_of_pane {
             let _ = self.child.kill();
             let _ = self.child.wait();

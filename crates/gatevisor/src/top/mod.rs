@@ -34,10 +34,10 @@ use full_screen::FullScreen;
 use job::Job;
 use rows::Gateways;
 
-/// The signals that the view answers.
+/// The signals that this process handles.
 const SIGNALS: [i32; 7] = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
 
-/// What the epoll descriptor reports: the keyboard, or anything else.
+/// The data of the epoll events: the keyboard, or everything else.
 const KEYBOARD: u64 = 0;
 const OTHER: u64 = 1;
 const SERVED: u64 = 2;
@@ -51,7 +51,7 @@ pub fn run(context: &CommandContext, choice: &Choice) -> Outcome {
         return Err(CommandError::new(Exit::Usage, message));
     }
     let only = status::only(context, choice)?;
-    // Before any other thread begins, because threads inherit the mask.
+    // This comes before any other thread begins, because threads inherit the mask.
     let signals = SignalFd::new(&heeded(&SIGNALS)).map_err(failed("receive signals"))?;
     let served = ServedWatch::new(&context.manager, only.clone());
     let mut top = Top::new(context, only, served, signals)?;
@@ -71,11 +71,11 @@ fn failed(what: &'static str) -> impl Fn(Errno) -> CommandError {
 enum SupervisorSeen {
     Unknown,
     Gone,
-    /// It is this process, with the tick of its start, if that can be seen.
+    /// The process number of the supervisor and the tick of its start, if they can be seen.
     Runs(Option<(i32, u64)>),
 }
 
-/// Everything behind the view.
+/// The state of the program behind the view.
 struct Top<'a> {
     context: &'a CommandContext,
     view: View,
@@ -83,11 +83,11 @@ struct Top<'a> {
     began: Instant,
     gateways: Gateways<'a>,
     subscriber: Option<EventSubscriber>,
-    /// How often its subscriptions had changed when all gateways were looked at.
+    /// The counter of subscriptions at the last look at all gateways.
     subscriptions: u64,
     served: ServedWatch<'a>,
     signals: SignalFd,
-    /// Everything but events of gateways.
+    /// An epoll descriptor for everything but the events of gateways.
     others: OwnedFd,
     pane: Option<(PaneKind, Job)>,
     actions: Vec<(Action, String, Job)>,
@@ -166,12 +166,12 @@ impl<'a> Top<'a> {
         let now = self.now_ms();
         self.view.handle(Input::Tick(now / 1000));
         self.view.handle(Input::Aged(self.gateways.aged(now)));
-        // A terminal that cannot be written to is gone, which the keyboard reports.
+        // If the terminal cannot be written to, it is gone, and the keyboard reports that.
         let _ = screen.draw(&self.view);
         self.schedule.drawn(self.now_ms());
     }
 
-    /// Looks whether a supervisor runs, and follows it if it is another one than before.
+    /// Checks whether a supervisor runs. Subscribes again if it is another one than before.
     fn look_for_supervisor(&mut self) {
         match self.context.supervisor_running() {
             Ok(true) => {
@@ -216,7 +216,7 @@ impl<'a> Top<'a> {
         };
     }
 
-    /// Samples what no event tells.
+    /// Samples processor time and memory, of which no event tells.
     fn sample(&mut self) {
         let began = self.now_ms();
         let samples = self.gateways.sample(began);
@@ -225,7 +225,7 @@ impl<'a> Top<'a> {
         self.schedule.sampled(now, now.saturating_sub(began));
     }
 
-    /// Looks at all gateways.
+    /// Looks at every gateway anew.
     fn look_at_all(&mut self) {
         let now = self.now_ms();
         match self.gateways.look_at_all(now) {
@@ -243,7 +243,7 @@ impl<'a> Top<'a> {
         self.view.handle(Input::Supervisor(Some(words)));
     }
 
-    /// Waits until something happens or something is due.
+    /// Waits for an event or for the next scheduled work.
     fn wait(&mut self, screen: &mut FullScreen) -> Result<(), CommandError> {
         let wait = Duration::from_millis(self.schedule.wait(self.now_ms()));
         let mut changed = Vec::new();
@@ -262,7 +262,7 @@ impl<'a> Top<'a> {
         let at_most = if self.subscriber.is_some() { Duration::ZERO } else { wait };
         let is_served_anew = self.others(at_most, screen)?;
         let subscriptions = self.subscriber.as_ref().map_or(0, EventSubscriber::changes);
-        // What happened before a subscription was an event for nobody.
+        // No event told of what happened before the subscription.
         let are_others = std::mem::replace(&mut self.subscriptions, subscriptions) != subscriptions;
         if are_others || is_served_anew {
             self.look_at_all();
@@ -272,7 +272,7 @@ impl<'a> Top<'a> {
         Ok(())
     }
 
-    /// Looks at the gateways of these services.
+    /// Looks anew at the gateways of these services.
     fn look_at(&mut self, services: &[String]) {
         let now = self.now_ms();
         match self.gateways.look_at(services, now) {
@@ -285,8 +285,8 @@ impl<'a> Top<'a> {
         }
     }
 
-    /// Takes keys, signals and the output of commands. Returns whether a profile is served by
-    /// another gateway than before.
+    /// Handles keys, signals and the output of commands. Returns whether another gateway serves a
+    /// profile than before.
     fn others(&mut self, at_most: Duration, screen: &mut FullScreen) -> Result<bool, CommandError> {
         let mut events = Vec::with_capacity(16);
         let time = Timespec::try_from(at_most).ok();
@@ -341,7 +341,7 @@ impl<'a> Top<'a> {
         self.carry_out(effects, screen);
     }
 
-    /// Gives the view an input whose effects do not concern the screen.
+    /// Gives an input to the view, if its effects cannot concern the screen.
     fn take(&mut self, input: Input) {
         for effect in self.view.handle(input) {
             if let Effect::Open(kind, name) = effect {
@@ -372,7 +372,7 @@ impl<'a> Top<'a> {
         }
     }
 
-    /// Runs a command of this program about a gateway.
+    /// Starts a command of this program about a gateway.
     fn begin(&self, command: &[&str], name: &str) -> Result<Job, String> {
         let job = Job::begin(self.context, command, name);
         let job = job.and_then(|job| self.add(&job, OTHER).map(|()| job).map_err(Into::into));
@@ -380,7 +380,8 @@ impl<'a> Top<'a> {
     }
 
     fn open(&mut self, kind: PaneKind, name: &str) {
-        // The command before has to be gone first: what it still prints is not for this pane.
+        // The previous command must end first, because what it still prints does not belong in this
+        // pane.
         self.pane = None;
         match self.begin(kind.command(), name) {
             Ok(job) => self.pane = Some((kind, job)),
@@ -421,7 +422,8 @@ impl<'a> Top<'a> {
     }
 }
 
-/// Returns the process that supervises, with the tick of its start: a number may come again.
+/// Returns the process number of the supervisor, with the tick of its start, because a number may
+/// be used again.
 fn process_of_supervisor(context: &CommandContext) -> Option<(i32, u64)> {
     let pid = ScanDir::new(context.manager.scandir()).holder()?.get();
     Some((pid, Process::of(pid)?.began))

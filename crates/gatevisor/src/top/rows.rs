@@ -1,4 +1,4 @@
-//! The gateways of the view: looking at them, and what they use.
+//! The gateways of the view: their reports, and their processor time and memory.
 //!
 //! *Lives here:* the last report of each gateway, as a row of the view.
 //! *Does not live here:* the words for states (`status`), and when to look (`super`).
@@ -17,13 +17,13 @@ use crate::context::CommandContext;
 use crate::exit::CommandError;
 use crate::{status, summary};
 
-/// A report, and when it was made.
+/// A report, and the time at which it was made.
 struct SeenReport {
     report: ServiceReport,
     at_ms: u64,
 }
 
-/// The processor time of a process and its descendants at some moment.
+/// The processor time of a process and its descendants at an earlier sample.
 #[derive(Clone, Copy)]
 struct UsedBefore {
     pid: i32,
@@ -44,12 +44,12 @@ impl<'a> Gateways<'a> {
         Self { context, only, seen: BTreeMap::new(), used: BTreeMap::new() }
     }
 
-    /// Returns the gateways that are shown; none means all.
+    /// Returns the gateways that the view is limited to; none means all gateways.
     pub fn only(&self) -> &[ProfileName] {
         &self.only
     }
 
-    /// Looks at all of them.
+    /// Makes a new report of each gateway.
     pub fn look_at_all(&mut self, now_ms: u64) -> Result<(), CommandError> {
         let (reports, _) = if self.only.is_empty() {
             status::reports(self.context, &[])?
@@ -64,8 +64,8 @@ impl<'a> Gateways<'a> {
         Ok(())
     }
 
-    /// Looks at the gateways of these services, and returns their rows; `None` if one has gone or
-    /// is new.
+    /// Makes new reports of these services, and returns their rows; `None` if a gateway is new or
+    /// has gone.
     pub fn look_at(&mut self, services: &[String], now_ms: u64) -> Option<Vec<Row>> {
         let names: Vec<ProfileName> =
             services.iter().filter_map(|service| ProfileName::of_service(service.as_bytes())).collect();
@@ -83,13 +83,13 @@ impl<'a> Gateways<'a> {
         self.seen.values().map(row).collect()
     }
 
-    /// Returns how many gateways are in which state, in words.
+    /// Returns how many gateways are in each state, as text.
     pub fn summary(&self) -> Option<String> {
         let states: Vec<ServiceState> = self.seen.values().map(|seen| seen.report.state).collect();
         summary::words(&states)
     }
 
-    /// Returns the words for states that contain a time, as they are now.
+    /// Returns the texts of states that contain a time, as of `now_ms`.
     pub fn aged(&self, now_ms: u64) -> Vec<(String, String)> {
         let aged = |seen: &SeenReport| {
             let report = &seen.report;
@@ -101,8 +101,8 @@ impl<'a> Gateways<'a> {
         self.seen.values().filter_map(aged).collect()
     }
 
-    /// Returns what each gateway uses now. Of one whose process is another one than the last time,
-    /// nobody can tell yet how much processor time it takes.
+    /// Returns what each gateway uses now. The processor time of a gateway with a new process is
+    /// not known before the second sample.
     pub fn sample(&mut self, now_ms: u64) -> Vec<(String, Sample)> {
         let leaders: Vec<(String, Leader)> = self.seen.values().filter_map(leader).collect();
         let processes: Vec<Leader> = leaders.iter().map(|(_, leader)| leader.clone()).collect();
@@ -132,7 +132,7 @@ fn leader(seen: &SeenReport) -> Option<(String, Leader)> {
     Some((report.name().to_owned(), Leader { service: report.service.clone(), pid }))
 }
 
-/// Returns a report as it would be now, if nothing has happened since.
+/// Returns a report as it is now, if nothing has happened since it was made.
 fn older(seen: &SeenReport, now_ms: u64) -> ServiceReport {
     let passed = now_ms.saturating_sub(seen.at_ms);
     let mut report = seen.report.clone();

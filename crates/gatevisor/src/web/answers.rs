@@ -1,7 +1,7 @@
-//! What the page and its API are answered.
+//! The answers to the questions of the page and of its API.
 //!
-//! *Lives here:* which command answers which question. The objects are those that the command
-//! prints with `--json`, because it is this program that is called.
+//! *Lives here:* which command answers which question. Each answer consists of the objects that a
+//! command of this program prints with `--json`.
 //! *Does not live here:* calling it (`child`), the timeline, and who may ask (`gatevisor_web`).
 
 use std::fs::File;
@@ -28,7 +28,7 @@ use crate::{events, incidents as evidence};
 const REPORT_TIME: Duration = Duration::from_mins(1);
 /// The last bytes of the boot log that are shown.
 const BOOT_LOG_BYTES: u64 = 256 << 10;
-/// The lines of a log that are given if nobody says how many, and the most.
+/// The lines of a log that an answer has if the question names no number, and the most.
 const LINES: u32 = 200;
 const MOST_LINES: u32 = 5000;
 /// The most characters of a text from outside: a reason, a time, a pattern.
@@ -68,7 +68,8 @@ impl Answerer for HomeAnswerer {
 
     fn follow(&self, name: &str, pick: &LogPick) -> Result<Box<dyn Lines>, SiteRefusal> {
         let name = self.known(name)?;
-        // What follows a log prints nothing before its first line, so the words are tried before.
+        // A command that follows a log prints nothing before its first line. So a command that ends
+        // tries the options first.
         match self.log(name.as_str(), &LogPick { lines: Some(0), ..pick.clone() }) {
             Err(refusal) if refusal.status == 400 => return Err(refusal),
             _ => {}
@@ -80,13 +81,13 @@ impl Answerer for HomeAnswerer {
     }
 
     fn events(&self, on_event: &mut dyn FnMut(String)) {
-        // Whoever asks tries again; how the home is says what is wrong.
+        // The caller calls this again. The answer about the home says what is wrong with it.
         let _ = events::objects(&self.context, &mut |object| on_event(object.to_string()));
     }
 }
 
 impl HomeAnswerer {
-    /// Returns who answers for the home of this command.
+    /// Returns the answers for the home of this command.
     pub fn new(context: CommandContext) -> Self {
         let program = OwnProgram::new(&context);
         Self { context, program }
@@ -115,8 +116,8 @@ impl HomeAnswerer {
         lines.into_iter().next().ok_or_else(|| SiteRefusal::new(404, format!("nothing is known of `{name}`")))
     }
 
-    /// Returns a name that a profile or a gateway has. So no text of a caller is an option or a
-    /// pattern.
+    /// Returns the name, if a profile or a gateway has it. So the text of a caller never becomes an
+    /// option or a pattern.
     fn known(&self, name: &str) -> Result<ProfileName, SiteRefusal> {
         let name: ProfileName = name.parse().map_err(|_| SiteRefusal::new(404, no_such(name)))?;
         match choice::members(&self.context, NameScope::Known) {
@@ -163,7 +164,7 @@ impl HomeAnswerer {
         self.list("incidents", &["incidents", "--", name.as_str()], &[Exit::Done])
     }
 
-    /// Returns an incident of a gateway, also of one that has another's.
+    /// Returns an incident, if it is one of this gateway.
     fn incident(&self, name: &str, id: &str) -> Answer {
         self.find_incident(name, id)?;
         let lines = self.call(&["incidents", &format!("--show={id}")], &[Exit::Done])?;
@@ -282,7 +283,7 @@ fn log_words(pick: &LogPick) -> Result<Vec<String>, SiteRefusal> {
     Ok(words)
 }
 
-/// Returns an option with a text from outside, if there is one.
+/// Returns an option whose value comes from outside, if there is a value.
 fn option(name: &str, text: Option<&str>) -> Result<Option<String>, SiteRefusal> {
     let Some(text) = text else { return Ok(None) };
     if text.chars().count() > TEXT || text.chars().any(char::is_control) {
@@ -296,7 +297,7 @@ fn system(error: &io::Error) -> SiteRefusal {
     SiteRefusal::new(500, error.to_string())
 }
 
-/// Returns why a command did not do what it was called for. `no` is the status for a plain no.
+/// Returns why a command has failed. `no` is the HTTP status for the exit code that means "no".
 fn refusal(ended: &Ended, no: u16) -> SiteRefusal {
     let code = ended.code.and_then(|code| u8::try_from(code).ok());
     let is = |exit: Exit| code == Some(exit.code());

@@ -1,7 +1,7 @@
-//! This program as a process of its own, which answers as it answers everybody.
+//! Calls of this program as a process of its own, as a user calls it.
 //!
 //! *Lives here:* starting it, and reading what it prints within bounds.
-//! *Does not live here:* its words (`answers`).
+//! *Does not live here:* the arguments (`answers`).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -25,7 +25,7 @@ const MESSAGE_BYTES: usize = 64 << 10;
 /// The most bytes of a line of a log. A longer one is left out.
 const LINE_BYTES: usize = 256 << 10;
 
-/// This program, and the words that every call of it begins with.
+/// This program, and the arguments that every call of it begins with.
 #[derive(Debug, Clone)]
 pub struct OwnProgram {
     program: PathBuf,
@@ -39,14 +39,14 @@ pub struct Ended {
     pub code: Option<i32>,
     /// What it printed.
     pub out: String,
-    /// Its messages.
+    /// What it wrote to standard error.
     pub err: String,
     /// Whether it was killed because it printed too much.
     pub is_too_large: bool,
 }
 
 impl OwnProgram {
-    /// Returns this program for the subject of this command.
+    /// Returns this program, called with the home or scandir of this command.
     pub fn new(context: &CommandContext) -> Self {
         let options = ["--home", "--scandir", "--agent"].into_iter().map(OsString::from);
         let pairs = options.zip(context.words()).flat_map(|(option, value)| [option, value]);
@@ -61,7 +61,7 @@ impl OwnProgram {
         Ok(command)
     }
 
-    /// Calls it with these words and this input, and waits for its end. It is killed after
+    /// Calls it with these arguments and this input, and waits for its end. It is killed after
     /// `timeout`.
     pub fn call<S: AsRef<OsStr>>(
         &self,
@@ -75,7 +75,7 @@ impl OwnProgram {
         }
         let mut child = command.spawn()?;
         if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-            // If it does not read its input, it says why.
+            // If it does not read its input, its error message says why.
             let _ = stdin.write_all(input.as_bytes());
         }
         let read = Reading::of(&mut child, timeout).and_then(Reading::run);
@@ -90,7 +90,7 @@ impl OwnProgram {
         Ok(Ended { code: status.code(), out, err: text(err), is_too_large })
     }
 
-    /// Calls it with these words, and returns the lines that it prints.
+    /// Calls it with these arguments, and returns the lines that it prints.
     pub fn follow<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> io::Result<ChildLines> {
         let mut child = self.command(words)?.stderr(Stdio::null()).spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -104,7 +104,7 @@ impl OwnProgram {
     }
 }
 
-/// What a process prints, up to a time.
+/// The outputs of a process, which are read until a deadline.
 struct Reading<'a> {
     out: Option<&'a mut (dyn ReadFd + 'a)>,
     err: Option<&'a mut (dyn ReadFd + 'a)>,
@@ -142,7 +142,7 @@ impl<'a> Reading<'a> {
         Ok((out, err, true))
     }
 
-    /// Waits until something can be read, and returns from where.
+    /// Waits until an output can be read, and returns which of the two can.
     fn wait(&self, left: Option<Duration>) -> io::Result<[bool; 2]> {
         let sources = [self.out.as_deref(), self.err.as_deref()];
         let mut fds: Vec<PollFd<'_>> = sources
@@ -160,7 +160,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Reads what is there, and keeps at most so much of it. At the end, the source is left out.
+/// Reads what there is, and keeps at most `most` bytes in all. At the end of the output, `source`
+/// becomes `None`.
 fn read_some(
     source: &mut Option<&mut (dyn ReadFd + '_)>,
     bytes: &mut Vec<u8>,
@@ -180,7 +181,7 @@ fn read_some(
     Ok(())
 }
 
-/// The lines of a process. It ends when nobody wants them any more.
+/// The lines that a process prints. The process is ended when this is dropped.
 #[derive(Debug)]
 pub struct ChildLines {
     child: Child,

@@ -1,7 +1,7 @@
 //! The tokens and sessions of the page, as files in the home that only its owner may read.
 //!
-//! *Lives here:* making, finding and ending them. Each command reads them anew, so a token that is
-//! revoked is worth nothing at once, and a session outlives the server.
+//! *Lives here:* making, finding and ending them. Each command reads them anew, so a revoked token
+//! is refused at once, and a session outlives the server.
 //! *Does not live here:* what they allow.
 
 use std::fmt::Write;
@@ -27,13 +27,14 @@ const TOKENS: [(&str, Role); 2] = [("token", Role::Full), ("token-read-only", Ro
 const ADDRESS: &str = "address";
 /// How long a link can be used, in seconds.
 const LINK_SECONDS: u32 = 600;
-/// The most links of a role, and the most sessions. The oldest ends for a new one. Who may only
-/// look ends nobody else's.
+/// The most links of one role, and the most sessions of one role. A new one replaces the oldest of
+/// its own role, so that a caller who may only look ends no session of a caller who may do
+/// everything.
 const MOST: usize = 128;
 /// The most bytes of a file.
 const FILE_BYTES: usize = 1024;
 
-/// What is kept for a time.
+/// A secret that expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SecretKind {
     Link,
@@ -63,7 +64,7 @@ pub struct KeyStore {
     path: PathBuf,
 }
 
-/// What a file of a link or session says.
+/// The content of the file of a link or session.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     role: Role,
@@ -182,12 +183,13 @@ impl KeyStore {
         let (name, secret) = (random(8)?, random(24)?);
         let ends = Timestamp::now().as_second() + i64::from(kind.seconds());
         let entry = Entry { role, secret: secret.clone(), ends, key };
-        // Under its name it is whole from the beginning: another one who makes room reads it.
+        // The file appears under its name with its whole content, because another process may read
+        // it at once to make room.
         Self::write(&self.place(kind)?, &name, &entry.written())?;
         Ok(format!("{name}.{secret}"))
     }
 
-    /// Removes what has ended, and the oldest of a role if there are too many of it.
+    /// Removes secrets that have expired, and the oldest ones of a role if there are too many.
     fn make_room(&self, kind: SecretKind, role: Role) -> io::Result<()> {
         let (directory, names) = self.entries(kind)?;
         let now = Timestamp::now().as_second();
@@ -204,7 +206,7 @@ impl KeyStore {
         known.iter().take(most).try_for_each(|(_, name)| remove(&directory, name))
     }
 
-    /// Returns the name and the entry of a secret that is still worth something.
+    /// Returns the name and the entry of a secret, if it is known and has not expired.
     fn find(&self, kind: SecretKind, shown: &str) -> Option<(OwnedFd, String, Entry)> {
         let (name, secret) = shown.split_once('.')?;
         let directory = is_name(name).then(|| self.place(kind).ok())??;
@@ -213,7 +215,7 @@ impl KeyStore {
         is_valid.then(|| (directory, name.to_owned(), entry))
     }
 
-    /// Returns a session whose secret and key somebody shows.
+    /// Returns the session with this secret and this key.
     fn session(&self, secret: &str, key: &str) -> Option<(OwnedFd, String, Role)> {
         let (directory, name, entry) = self.find(SecretKind::Session, secret)?;
         let is_known = entry.key.is_some_and(|known| same_secret(key, &known));
@@ -230,7 +232,7 @@ impl Keys for KeyStore {
 
     fn redeem(&self, token: &str) -> Option<Role> {
         let (directory, name, entry) = self.find(SecretKind::Link, token)?;
-        // Of several who show it at once, one removes it.
+        // If several callers show it at once, only one of them removes the file.
         unlinkat(&directory, name, AtFlags::empty()).is_ok().then_some(entry.role)
     }
 

@@ -30,7 +30,7 @@ use crate::out;
 use answers::HomeAnswerer;
 use keys::KeyStore;
 
-/// Serves the page until the process is ended, or prints a link, or revokes what was given.
+/// Serves the page until the process is ended, prints a link, or revokes all tokens and sessions.
 pub fn run(context: CommandContext, options: &WebOptions) -> Outcome {
     let root = context.manager.home().root();
     let (store, is_new) = KeyStore::open(root).map_err(|error| {
@@ -141,13 +141,13 @@ fn base_path(given: &str) -> Result<String, CommandError> {
     Err(CommandError::new(Exit::Usage, why))
 }
 
-/// Listens at a socket that only this user can connect to. A socket to which nobody listens any
-/// more is replaced.
+/// Listens at a socket that only this user can connect to. A socket that has no listener any more
+/// is replaced.
 fn listen_at(path: &Path) -> Result<UnixListener, CommandError> {
     let cannot = |error: io::Error| failed(format!("cannot listen at `{}`: {error}", path.display()));
     let whole = std::path::absolute(path).map_err(cannot)?;
     let (directory, name) = by_path::parent(&whole).map_err(|errno| cannot(errno.into()))?;
-    // By the descriptor, so that what is looked at is what is used.
+    // The directory is named by its descriptor, so that what was checked is what is used.
     let at = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     match by_path::look_itself(&whole) {
         Ok(seen) if FileType::from_raw_mode(seen.mode).is_socket() => {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// The most entries.
 const MOST: usize = 500;
-/// The events that a record does not tell.
+/// The events that no record tells of.
 const TOLD_EVENTS: [&str; 12] = [
     "up",
     "ready",
@@ -30,7 +30,7 @@ const TOLD_EVENTS: [&str; 12] = [
 pub struct TimelineEntry {
     /// When, in RFC 3339.
     pub at: String,
-    /// To which profile.
+    /// The profile that it happened to, if it was one.
     pub profile: Option<String>,
     /// What kind of record tells it: desired, death, incident, event, action.
     pub kind: &'static str,

@@ -1,9 +1,9 @@
-//! Whether an object has what we want of it. An API server adds defaults, and others add fields of
-//! their own; neither is a difference.
+//! Whether an object has everything that we want of it. An API server adds defaults, and others add
+//! fields of their own. Neither is a difference.
 
 use serde_json::{Map, Value};
 
-/// Returns whether something of `wanted` is missing in `live`, or is otherwise there.
+/// Returns whether a part of `wanted` is missing in `live`, or has another value there.
 pub fn differs(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
@@ -15,7 +15,8 @@ pub fn differs(wanted: &Value, live: &Value) -> bool {
     }
 }
 
-/// An API server keeps its own order of what has names: something new comes last.
+/// Compares two lists. If the items have names, an API server keeps its own order and puts new
+/// items last.
 fn list_differs(wanted: &[Value], live: &[Value]) -> bool {
     let name = |item: &Value| item.get("name").and_then(Value::as_str).map(str::to_owned);
     let of_same_name = |wanted: &Value| live.iter().find(|live| name(live) == name(wanted));
@@ -27,7 +28,8 @@ fn list_differs(wanted: &[Value], live: &[Value]) -> bool {
         })
 }
 
-/// What is empty is as good as missing: an API server leaves it out.
+/// Compares the values of a key. An API server leaves out empty values, so an empty value equals a
+/// missing one.
 fn key_differs(key: &str, wanted: &Value, live: &Map<String, Value>) -> bool {
     let is_empty = match wanted {
         Value::Null => true,
@@ -35,7 +37,7 @@ fn key_differs(key: &str, wanted: &Value, live: &Map<String, Value>) -> bool {
         Value::Array(list) => list.is_empty(),
         _ => false,
     };
-    // These maps are wholly ours: a key that we no longer want must go.
+    // We own these maps as a whole, so a key that we no longer want must be removed.
     let is_closed = matches!(key, "requests" | "limits" | "nodeSelector" | "data" | "matchLabels");
     match live.get(key) {
         None => !is_empty,
@@ -47,7 +49,8 @@ fn key_differs(key: &str, wanted: &Value, live: &Map<String, Value>) -> bool {
     }
 }
 
-/// An API server writes `1024Mi` as `1Gi`, and `0.1` as `100m`.
+/// Returns whether two texts are the same quantity. An API server writes `1024Mi` as `1Gi`, and
+/// `0.1` as `100m`.
 fn is_same_quantity(one: &str, other: &str) -> bool {
     match (quantity(one), quantity(other)) {
         (Some(one), Some(other)) => one == other,

@@ -1,8 +1,8 @@
-//! What to write for one home, given what is there: objects in, objects out.
+//! What to write for one home, given the present objects: objects in, objects out.
 //!
 //! *Lives here:* the objects of a home, its status, and the order of its end. Time is an argument.
-//! The status comes after the writes: it says what the API server then has, or has refused.
-//! *Does not live here:* reading and writing them (`reconcile`).
+//! The status is made after the writes, from what the API server has then or has refused.
+//! *Does not live here:* reading and writing objects (`reconcile`).
 //!
 //! A second plan of an unchanged home writes nothing. That is a property of this module, and its
 //! tests check it with random homes.
@@ -22,13 +22,13 @@ use crate::api::{AgentHome, NAME_MAX};
 pub use objects::pods_of;
 pub use types::{BudgetVersion, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan};
 
-/// The finalizer with which a home waits until its pod has ended by itself.
+/// The finalizer that keeps a deleted home until its pod has ended.
 pub const FINALIZER: &str = "gatevisor.dev/drain";
 
-/// How often the pods of a deleted home are counted until there is none.
+/// The time between two counts of the pods of a deleted home.
 const PODS_AGAIN: Duration = Duration::from_secs(2);
 
-/// Returns what is to be written for a home, but for its status.
+/// Returns what is to be written for a home, except its status.
 pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion) -> Plan {
     if home.metadata.deletion_timestamp.is_some() {
         return end(home, observed);
@@ -41,7 +41,7 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion) -> 
     let own = |kind| observed.get(kind).filter(|live| objects::is_owned_by(live, home));
     let is_name_too_long = home.metadata.name.as_ref().is_some_and(|name| name.len() > NAME_MAX);
     let mut wanted = objects::wanted(home, own(Kind::StatefulSet), budget);
-    // One of the same name that somebody else made is neither changed nor deleted.
+    // An object of the same name that somebody else made is neither changed nor deleted.
     let is_taken = |kind| observed.get(kind).is_some() && own(kind).is_none();
     let is_name_taken = wanted.objects.iter().any(|(kind, _)| is_taken(*kind));
     for kind in Kind::ALL {
@@ -61,8 +61,9 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion) -> 
     plan
 }
 
-/// Returns what is said of a home once its plan was written. `observed` is what is there since.
-/// `refused` is what the API server said if it refused some of it.
+/// Returns the status and the events of a home after its plan was written. `observed` are the
+/// objects that are there now. `refused` is the answer of the API server if it refused a part of
+/// the plan.
 pub fn report(
     home: &AgentHome,
     observed: &LiveObjects,
@@ -93,8 +94,8 @@ pub fn report(
     report
 }
 
-/// A home that is deleted: its pod ends as it would on a drain of its node, and only then the home
-/// goes, with all that it owns. The claim stays.
+/// Returns the plan for a home that is being deleted. First its pod ends as it would on a drain of
+/// its node. Then the home is removed with all objects that it owns. The claim stays.
 fn end(home: &AgentHome, observed: &LiveObjects) -> Plan {
     let mut plan = Plan::default();
     let finalizers = home.metadata.finalizers.clone().unwrap_or_default();

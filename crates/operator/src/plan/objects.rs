@@ -1,4 +1,4 @@
-//! The objects of a home, as they shall be.
+//! The wanted objects of a home.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Map, Value, json};
@@ -7,18 +7,19 @@ use super::differs::differs;
 use super::types::{BudgetVersion, Kind, MANAGER};
 use crate::api::{Agent, AgentHome, AgentHomeSpec, NetworkRule};
 
-/// The claim of a home is named after this and the pod.
+/// The first part of the claim's name; the second is the name of the pod.
 const CLAIM: &str = "home";
 
 const PROGRAM: &str = "/usr/local/bin/gatevisor";
-/// Seconds between the end of the gateways' grace and that of the pod's.
+/// Seconds that the pod has after the gateways' grace has ended.
 const GRACE_AFTER: i32 = 15;
 
 /// The wanted objects of a home.
 pub struct Wanted {
-    /// In the order of [`Kind::ALL`].
+    /// The objects, in the order of [`Kind::ALL`].
     pub objects: Vec<(Kind, Value)>,
-    /// The storage was changed, which a stateful set does not allow, and so is kept as it was.
+    /// Whether the storage was changed. A stateful set does not allow that, so the old storage is
+    /// kept.
     pub is_storage_kept: bool,
 }
 
@@ -43,8 +44,8 @@ pub fn wanted(home: &AgentHome, live: Option<&Value>, budget: BudgetVersion) -> 
     Wanted { objects, is_storage_kept }
 }
 
-/// Returns whether the home owns an object. One of the same name that somebody else made is never
-/// deleted.
+/// Returns whether the home owns an object. An object of the same name that somebody else made is
+/// never deleted.
 pub fn is_owned_by(object: &Value, home: &AgentHome) -> bool {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     owners.is_some_and(|owners| {
@@ -52,8 +53,9 @@ pub fn is_owned_by(object: &Value, home: &AgentHome) -> bool {
     })
 }
 
-/// Returns how many of these pods belong to the stateful set of a home. Its selector is found in
-/// pods of others, too. Once the set is gone, its name tells which pods it has left behind.
+/// Returns how many of these pods belong to the stateful set of a home. The labels do not decide,
+/// because pods of others may have them, too. If the set is gone, its name in the owner reference
+/// decides.
 pub fn pods_of(home: &AgentHome, set: Option<&Value>, pods: &[ObjectMeta]) -> usize {
     let uid = |set: &Value| set.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
     let own = set.map(|set| uid(set).filter(|_| is_owned_by(set, home)));
@@ -64,9 +66,9 @@ pub fn pods_of(home: &AgentHome, set: Option<&Value>, pods: &[ObjectMeta]) -> us
     pods.iter().filter(|pod| pod.owner_references.iter().flatten().any(is_its)).count()
 }
 
-/// Returns what makes a stateful set end its pod, and leaves all else as it is.
+/// Returns an object that makes a stateful set end its pod, and changes nothing else.
 ///
-/// With server-side apply, a field that we no longer name goes. So this repeats what is there.
+/// Server-side apply removes a field that we no longer name, so the object repeats all fields.
 pub fn without_pods(live: &Value) -> Value {
     let mut kept = Map::new();
     for key in ["apiVersion", "kind", "spec"] {
@@ -88,12 +90,12 @@ pub fn without_pods(live: &Value) -> Value {
     object
 }
 
-/// Returns the seconds that the pod has to end.
+/// Returns how many seconds the pod has to end.
 pub fn pod_grace(spec: &AgentHomeSpec) -> i32 {
     spec.stop_grace_seconds.saturating_add(GRACE_AFTER)
 }
 
-/// What all objects of a home share.
+/// What all objects of a home have in common.
 struct Base<'h> {
     home: &'h AgentHome,
     budget: BudgetVersion,
@@ -116,7 +118,7 @@ impl Base<'_> {
         labels
     }
 
-    /// Returns a whole object: what `body` says, and the head.
+    /// Returns a whole object: the common head, and `body`.
     fn object(&self, kind: Kind, body: &Value) -> Value {
         let (group, version, name, _) = kind.resource(self.budget);
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
@@ -146,7 +148,7 @@ impl Base<'_> {
 }
 
 fn service(base: &Base<'_>) -> Value {
-    // Gateways call messengers, and nobody calls them: the service only gives the pod a name.
+    // Gateways call messengers, and nobody calls gateways. The service only gives the pod a name.
     json!({"spec": {"clusterIP": "None", "selector": base.selector()}})
 }
 
@@ -190,7 +192,8 @@ fn stateful_set(base: &Base<'_>) -> Value {
     }
     json!({"spec": {
         "serviceName": base.name(),
-        // One: a home has one supervisor. A stateful set never runs two pods of one name.
+        // At most one, because a home has one supervisor. A stateful set never runs two pods of one
+        // name.
         "replicas": i32::from(!spec.suspend),
         "selector": {"matchLabels": base.selector()},
         "template": {
@@ -217,8 +220,8 @@ fn stateful_set(base: &Base<'_>) -> Value {
 }
 
 fn container(spec: &AgentHomeSpec) -> Value {
-    // The startup and the liveness probe ask the supervisor alone: a gateway that fails must not
-    // take all others along. The readiness probe asks for all gateways that should run.
+    // The startup and the liveness probe ask only about the supervisor, because a gateway that
+    // fails must not end all others. The readiness probe asks about all gateways that should run.
     let supervisor = json!({"command": [PROGRAM, "health", "--supervisor"]});
     let secrets: Vec<Value> =
         spec.environment_from_secrets.iter().map(|name| json!({"secretRef": {"name": name}})).collect();
@@ -233,7 +236,7 @@ fn container(spec: &AgentHomeSpec) -> Value {
             "readOnlyRootFilesystem": true,
             "capabilities": {"drop": ["ALL"]},
         },
-        // The first boot fills the home.
+        // This allows for the first boot, which fills the home.
         "startupProbe": {"exec": supervisor, "periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": 150},
         "livenessProbe": {"exec": supervisor, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 3},
         "readinessProbe": {"exec": {"command": [PROGRAM, "health"]}, "periodSeconds": 15, "timeoutSeconds": 10},
@@ -246,11 +249,12 @@ fn container(spec: &AgentHomeSpec) -> Value {
     })
 }
 
-/// Returns the environment. What the home says comes first, and what we need of a pod wins.
+/// Returns the environment. The variables of the home come first, and a later variable of ours
+/// replaces one of the same name.
 fn environment(spec: &AgentHomeSpec) -> Vec<Value> {
     let mut ours = vec![
         ("GATEVISOR_GRACE", spec.stop_grace_seconds.to_string()),
-        // A step of the boot that hangs must not outlast the startup probe.
+        // A step of the boot that hangs must end before the startup probe gives up.
         ("GATEVISOR_STEP_TIMEOUT", "20".to_owned()),
     ];
     if spec.agent == Agent::Hermes {
@@ -270,8 +274,8 @@ fn environment(spec: &AgentHomeSpec) -> Vec<Value> {
         .collect()
 }
 
-/// Puts the storage of the live stateful set in place of the wanted one if they differ, and returns
-/// whether they did. An API server refuses every change of it, and all the rest with it.
+/// Replaces the wanted storage by that of the live stateful set if they differ, and returns whether
+/// they did. An API server refuses a change of the storage, and with it the whole write.
 fn keep_storage(wanted: &mut Value, live: &Value) -> bool {
     const CLAIMS: &str = "/spec/volumeClaimTemplates";
     const VOLUMES: &str = "/spec/template/spec/volumes";

@@ -1,4 +1,4 @@
-//! What is so with a home: its four conditions, and what is said when one changes.
+//! The status of a home: its four conditions, and the events about their changes.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub const READY_WITHIN: Duration = Duration::from_mins(10);
 /// Why a condition is as it is. The words are stable: scripts may compare them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// All gateways that should run do.
+    /// All gateways that should run are running.
     AllRun,
     /// The pod does not run yet, or not all gateways that should run do.
     NotReady,
@@ -29,13 +29,13 @@ pub enum Reason {
     NotSuspended,
     /// A pod is being made, replaced or ended.
     RollingOut,
-    /// The pod is what the home says.
+    /// The pod is as the home describes it.
     Settled,
     /// The storage of the home was changed, and is kept as it was.
     StorageCannotChange,
     /// The home's name is too long.
     NameTooLong,
-    /// Objects that the home needs exist, and are somebody else's.
+    /// An object that the home needs exists and belongs to somebody else.
     NameTaken,
     /// The API server refuses to write an object that the home needs.
     Refused,
@@ -93,19 +93,19 @@ impl Reason {
     }
 }
 
-/// What the status is made from.
+/// The facts that the status is made from.
 pub struct Seen<'s> {
-    /// The home, with its status of before.
+    /// The home, with its previous status.
     pub home: &'s AgentHome,
-    /// What is there.
+    /// The objects that the API server has.
     pub observed: &'s LiveObjects,
-    /// The storage differs from what the home says.
+    /// Whether the storage differs from what the home describes.
     pub is_storage_kept: bool,
-    /// An object of somebody else has the name of one of ours.
+    /// Whether an object of somebody else has the name of one of ours.
     pub is_name_taken: bool,
-    /// What the API server said when it refused to write something.
+    /// The answer of the API server, if it refused to write something.
     pub refused: Option<&'s str>,
-    /// The time.
+    /// When the status is made.
     pub now: Timestamp,
 }
 
@@ -142,7 +142,7 @@ pub fn of(seen: &Seen<'_>) -> AgentHomeStatus {
     }
 }
 
-/// Returns what is wrong, if something is.
+/// Returns what is wrong, if anything is.
 fn fault(seen: &Seen<'_>, ready: &Condition) -> Option<Reason> {
     let name = seen.home.metadata.name.as_deref().unwrap_or_default();
     if name.len() > NAME_MAX {
@@ -160,8 +160,8 @@ fn fault(seen: &Seen<'_>, ready: &Condition) -> Option<Reason> {
     (late_in(ready, seen.now)? == Duration::ZERO).then_some(Reason::NotReadyInTime)
 }
 
-/// Returns how long a pod that is not ready has until it is late; none if it is ready, or need not
-/// be.
+/// Returns the time until a pod that is not ready counts as late; `None` if it is ready, or does
+/// not have to be.
 fn late_in(ready: &Condition, now: Timestamp) -> Option<Duration> {
     if ready.reason != Reason::NotReady.word() {
         return None;
@@ -170,13 +170,13 @@ fn late_in(ready: &Condition, now: Timestamp) -> Option<Duration> {
     Some(READY_WITHIN.saturating_sub(waited))
 }
 
-/// Returns when to look again although nothing has happened: when a pod becomes late.
+/// Returns when to look again even if nothing happens, which is when a pod becomes late.
 pub fn look_again(status: &AgentHomeStatus, now: Timestamp) -> Option<Duration> {
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
     late_in(ready, now).filter(|left| !left.is_zero()).map(|left| left + Duration::from_secs(1))
 }
 
-/// Returns what to say about a status that comes after another one.
+/// Returns the events about the change from one status to the next.
 pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<HomeNews> {
     let told = |condition: &Condition| match condition.type_.as_str() {
         "Degraded" => condition.status == "True",
@@ -198,8 +198,8 @@ pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<Ho
         .collect()
 }
 
-/// Returns a condition. Its time is that of the last change of its status, or of its reason, so
-/// that a pod that is not ready any more after a suspension is not late at once.
+/// Returns a condition. Its time is the last change of its status or of its reason. So a pod that
+/// is not ready after a suspension is not late at once.
 fn condition(seen: &Seen<'_>, kind: &str, is_true: bool, reason: Reason) -> Condition {
     let word = if is_true { "True" } else { "False" };
     let before = seen.home.status.as_ref().and_then(|status| {
@@ -207,7 +207,7 @@ fn condition(seen: &Seen<'_>, kind: &str, is_true: bool, reason: Reason) -> Cond
             condition.type_ == kind && condition.status == word && condition.reason == reason.word()
         })
     });
-    // An API server keeps whole seconds.
+    // An API server keeps only whole seconds.
     let now = Timestamp::from_second(seen.now.as_second()).unwrap_or(seen.now);
     let message = match seen.refused.filter(|_| reason == Reason::Refused) {
         Some(said) => format!("{}: {said}", reason.message()),
@@ -223,7 +223,7 @@ fn condition(seen: &Seen<'_>, kind: &str, is_true: bool, reason: Reason) -> Cond
     }
 }
 
-/// What a stateful set says of its pod.
+/// What a stateful set reports about its pod.
 struct Set {
     is_ready: bool,
     is_moving: bool,

@@ -1,4 +1,4 @@
-//! What a plan is made from, and what it is.
+//! The types of a plan, and of the objects that it is made from.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use crate::api::AgentHomeStatus;
 /// The name under which the API server records who set which field.
 pub const MANAGER: &str = "gatevisor-operator";
 
-/// The kinds of objects that a home has one of each, all under its own name.
+/// The kinds of objects of a home. It has one object of each, with its own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The identity of the pod, which may do nothing.
+    /// The account of the pod, which has no rights.
     ServiceAccount,
     /// The name of the pod in the network.
     Service,
     /// Who may reach the pod, and whom it may reach.
     NetworkPolicy,
-    /// What an administrator who drains a node must respect.
+    /// The limit that an administrator who drains a node must respect.
     PodDisruptionBudget,
     /// The pod and its claim.
     StatefulSet,
 }
 
 impl Kind {
-    /// All kinds, in the order in which they are written: the pod comes last.
+    /// All kinds, in the order in which they are written. The pod comes last.
     pub const ALL: [Self; 5] = [
         Self::ServiceAccount,
         Self::Service,
@@ -51,7 +51,8 @@ impl Kind {
     }
 }
 
-/// Which version of a disruption budget the API server has: `v1` since 1.21, `v1beta1` until 1.24.
+/// The version of disruption budgets that the API server has: `v1` since 1.21, `v1beta1` until
+/// 1.24.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BudgetVersion {
     /// `policy/v1`.
@@ -60,13 +61,13 @@ pub enum BudgetVersion {
     V1Beta1,
 }
 
-/// The objects of a home that the API server has, as it has them.
+/// The present objects of a home, as the API server has them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LiveObjects {
-    /// Those of [`Kind::ALL`] that exist.
+    /// The objects that exist, by kind.
     pub objects: Vec<(Kind, Value)>,
-    /// How many pods of its stateful set exist, those that are ending included. It is counted only
-    /// if the home is suspended or deleted.
+    /// How many pods of its stateful set exist, including those that are ending. They are counted
+    /// only if the home is suspended or deleted.
     pub pods: usize,
 }
 
@@ -83,43 +84,43 @@ impl LiveObjects {
     }
 }
 
-/// What is said about a home, once, as an event.
+/// An event about a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HomeNews {
-    /// Whether somebody has to look.
+    /// Whether somebody must do something about it.
     pub is_warning: bool,
     /// One word in CamelCase, by which a program recognizes it.
     pub reason: String,
-    /// One sentence.
+    /// One sentence for people.
     pub note: String,
 }
 
-/// What is to be written. Nothing of it is to be written if all of it is empty.
+/// What is to be written for a home. An empty plan writes nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
-    /// The list of finalizers, if it is to change. It is written before anything else.
+    /// The list of finalizers, if it changes. It is written before everything else.
     pub finalizers: Option<Vec<String>>,
     /// Objects that are to be applied, in this order.
     pub apply: Vec<(Kind, Value)>,
     /// Objects that are to be deleted.
     pub delete: Vec<Kind>,
-    /// What to say once all that is written.
+    /// The events to make after everything is written.
     pub news: Vec<HomeNews>,
-    /// When to look again even if nothing changes.
+    /// How soon to look again even if nothing changes.
     pub look_again: Option<Duration>,
-    /// The storage differs from what the home says, and is kept.
+    /// Whether the storage differs from what the home describes, and is kept.
     pub is_storage_kept: bool,
-    /// An object of somebody else has the name of one of ours.
+    /// Whether an object of somebody else has the name of one of ours.
     pub is_name_taken: bool,
 }
 
-/// What is said of a home after its plan was written, or refused.
+/// What is to be reported about a home after its plan was written or refused.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HomeReport {
-    /// The status, if it is to change.
+    /// The status, if it changes.
     pub status: Option<AgentHomeStatus>,
-    /// What to say once it is written.
+    /// The events to make after the status is written.
     pub news: Vec<HomeNews>,
-    /// When to look again even if nothing changes.
+    /// How soon to look again even if nothing changes.
     pub look_again: Option<Duration>,
 }

@@ -1,6 +1,6 @@
-//! Who asks: the role of what a request shows.
+//! The role of a caller, by the token or session of the request.
 //!
-//! *Lives here:* asking for it, and counting wrong tokens. *Does not live here:* reading headers
+//! *Lives here:* finding the role, and counting wrong tokens. *Does not live here:* reading headers
 //! (`session`).
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::reply::blocking;
 use super::session::{self, ShownKey};
 use super::shared::Site;
 
-/// Returns the role of whoever asks.
+/// Returns the role of the caller.
 pub async fn caller(site: &Arc<Site>, headers: &HeaderMap) -> Result<Role, SiteRefusal> {
     match session::shown(headers, &site.cookie) {
         ShownKey::Nothing => Err(SiteRefusal::new(401, "log in with a link of `gatevisor web --link`")),

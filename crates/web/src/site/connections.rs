@@ -1,9 +1,9 @@
-//! Connections: how many, and how long nothing may come of them.
+//! Connections: how many there may be, and how long one may do nothing.
 //!
 //! *Lives here:* accepting at an address or a socket. *Does not live here:* what is answered.
 //!
-//! A stream of events may stay open, so a connection has no time limit of its own. But whoever does
-//! not read what is sent is cut off.
+//! A stream of events may stay open, so a connection has no time limit of its own. But a client
+//! that does not read what is sent is disconnected.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,15 +21,16 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::{Sleep, sleep};
 
-/// The most connections at once; others wait.
+/// The most connections at once. Further ones wait.
 const CONNECTIONS: usize = 512;
 /// The time for the head of a request, and between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// The most bytes of the head of a request.
 const HEAD_BYTES: usize = 32 << 10;
-/// Whoever reads nothing for so long, although something is there, is cut off.
+/// A client that reads nothing for this time, although something is there to read, is disconnected.
 const UNREAD_TIME: Duration = Duration::from_secs(30);
-/// The time before another attempt if no connection can be accepted, for want of descriptors.
+/// The time before another attempt if no connection can be accepted because descriptors are used
+/// up.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the server can be reached.
@@ -48,7 +49,8 @@ pub async fn accept_all(listener: Listener, routes: Router) -> Infallible {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         let accepted = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                // Otherwise a small message waits for the client's word about the one before.
+                // Without this, a small message waits until the client has confirmed the one
+                // before.
                 let _ = stream.set_nodelay(true);
                 Boxed(Box::pin(stream))
             }),
@@ -66,12 +68,12 @@ pub async fn accept_all(listener: Listener, routes: Router) -> Infallible {
     }
 }
 
-/// Answers what is asked through one connection.
+/// Answers the requests of one connection.
 async fn attend(stream: impl Stream, routes: Router, unread_time: Duration) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
     let stream = Watched { stream, unread_time, unread: None };
-    // Whoever breaks off the connection knows that.
+    // A client that breaks off the connection needs no message about it.
     let _ = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await;
 }
 
@@ -113,7 +115,7 @@ impl AsyncWrite for Boxed {
 struct Watched<S> {
     stream: S,
     unread_time: Duration,
-    /// Until when something must be read, while something waits for that.
+    /// The deadline for the other end to read something; `None` while nothing waits to be read.
     unread: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,7 +1,7 @@
 //! Who may ask: the checks that come before every route.
 //!
-//! *Lives here:* the names under which this server is meant (DNS rebinding), where a request comes
-//! from (requests that another site forges), and the headers that every answer has.
+//! *Lives here:* the names that mean this server (DNS rebinding), where a request comes from
+//! (requests that another site forges), and the headers that every answer has.
 //! *Does not live here:* tokens and sessions (`session`).
 //!
 //! **Source:** RFC 9110, section 7.2 (`Host`); RFC 6454, section 7 (`Origin`); Fetch Metadata
@@ -15,7 +15,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, Method};
 
-/// What a page of ours may load: its own files and nothing else, and no script within the page.
+/// What our page may load: only its own files, and no script that is written into the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
@@ -29,7 +29,7 @@ pub enum Reachability {
     Network,
 }
 
-/// The names under which the server is meant.
+/// The names in a `Host` header that mean the server.
 #[derive(Debug, Clone)]
 pub struct Hosts {
     reach: Reachability,
@@ -42,7 +42,7 @@ impl Hosts {
         Self { reach, allowed }
     }
 
-    /// Returns why a request may not be answered, if so.
+    /// Returns why a request may not be answered; `None` if it may.
     pub fn refusal(&self, method: &Method, headers: &HeaderMap) -> Option<&'static str> {
         let host = text(headers, &HOST).unwrap_or_default();
         if !self.means_us(host) {
@@ -60,8 +60,8 @@ impl Hosts {
         (is_foreign && method != Method::GET).then_some("requests of other sites are not answered")
     }
 
-    /// Returns whether a `Host` header means this server. A name that somebody let lead here is
-    /// another one, but an address cannot be.
+    /// Returns whether a `Host` header means this server. An unknown name does not, because anybody
+    /// can make a name that leads here. An address always does.
     fn means_us(&self, host: &str) -> bool {
         let name = match host.strip_prefix('[') {
             Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -83,7 +83,7 @@ fn is_same(origin: &str, host: &str) -> bool {
     rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host))
 }
 
-/// Returns whether a request that may be answered says that it comes from a page of ours.
+/// Returns whether a request that was not refused comes from our page, by its headers.
 pub fn is_from_page(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN)
         || headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin")

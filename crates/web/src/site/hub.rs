@@ -1,7 +1,7 @@
-//! The events of the home for everybody who looks.
+//! The events of the home, for all clients.
 //!
-//! *Lives here:* one list of what happened, with numbers by which a client goes on where it was;
-//! bounded queues. A client whose queue is full is dropped and never waited for.
+//! *Lives here:* one list of events with numbers, by which a client continues where it was; bounded
+//! queues. If the queue of a client is full, the client is dropped, and nobody waits for it.
 //! *Does not live here:* where events come from, and their bytes (`sse`).
 
 use std::collections::VecDeque;
@@ -25,13 +25,13 @@ const KEPT: usize = 200;
 #[derive(Debug)]
 pub struct Hub {
     state: Mutex<State>,
-    /// Told when the view should be found anew.
+    /// It is notified when the view should be made anew.
     pub stale: Notify,
 }
 
 #[derive(Debug)]
 struct State {
-    /// What distinguishes the numbers of this process from those of others.
+    /// It distinguishes the numbers of this process from those of earlier processes.
     epoch: String,
     /// The number of the last event.
     last: u64,
@@ -60,7 +60,7 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells everybody what happened, a JSON object, and keeps it for a while.
+    /// Sends an event, a JSON object, to all clients, and keeps it for a while.
     pub fn publish(&self, kind: &str, object: String) {
         let mut state = self.lock();
         state.last += 1;
@@ -75,7 +75,7 @@ impl Hub {
         self.stale.notify_one();
     }
 
-    /// Tells everybody how the home is now, if that is something new.
+    /// Sends the present view of the home to all clients, if it has changed.
     pub fn show(&self, view: &str) {
         let message = sse::message("home", None, view);
         let mut state = self.lock();
@@ -85,8 +85,8 @@ impl Hub {
         }
     }
 
-    /// Returns the queue of a new client, which first gets what it has missed since this event, and
-    /// how the home is; `None` if there are too many clients.
+    /// Returns the queue of a new client; `None` if there are too many clients. The queue begins
+    /// with the events since `since` and the present view.
     pub fn subscribe(&self, since: Option<&str>) -> Option<mpsc::Receiver<Bytes>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut state = self.lock();
@@ -95,11 +95,11 @@ impl Hub {
             return None;
         }
         if state.clients.is_empty() {
-            // Nobody has kept it up to date.
+            // Without clients, nobody has kept the view up to date.
             state.view = None;
         }
         let missed = since.map_or(Missed::Nothing, |since| state.missed(since));
-        // The queue is longer than all of this.
+        // Nothing is lost here, because the queue has room for all kept events and the view.
         if let Missed::Events(number) = missed {
             for kept in state.kept.iter().filter(|kept| kept.number > number) {
                 let _ = sender.try_send(kept.message.clone());
@@ -116,26 +116,26 @@ impl Hub {
         Some(receiver)
     }
 
-    /// Returns whether anybody looks.
+    /// Returns whether there are clients.
     pub fn has_clients(&self) -> bool {
         let mut state = self.lock();
         state.clients.retain(|client| !client.is_closed());
         !state.clients.is_empty()
     }
 
-    /// Returns what happened lately, the oldest first.
+    /// Returns the kept events, the oldest first.
     pub fn lately(&self) -> Vec<String> {
         self.lock().kept.iter().map(|kept| kept.object.clone()).collect()
     }
 }
 
-/// What a client has missed.
+/// The events that a client has missed.
 enum Missed {
-    /// What came after this event, and that is known.
+    /// Those after this number, all of which are kept.
     Events(u64),
-    /// More than is known.
+    /// Some that are not kept any more.
     Unknown,
-    /// It is new.
+    /// None, because the client is new.
     Nothing,
 }
 

@@ -1,6 +1,6 @@
-//! Answers that are so large that not many of them may be in the memory.
+//! Answers that are so large that only a few may be in memory at once.
 //!
-//! *Lives here:* a place in the memory for each of them, until it is sent.
+//! *Lives here:* the share of the memory that each of them holds until it is sent.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 
 use super::reply::{TURN_TIME, busy, json_response, problem};
 
-/// An answer with fewer kB needs no place in the memory.
+/// An answer with fewer kB needs no share.
 const SMALL_KILOBYTES: u32 = 64;
-/// The kB of all larger answers that are being sent.
+/// The kB of all larger answers together.
 pub const BODIES_KILOBYTES: u32 = 64 << 10;
 
-/// Returns a response that keeps its part of the memory until it is sent. Whoever reads slowly
-/// keeps others from large answers at most.
+/// Returns a response that holds its share of the memory until it is sent. A client that reads
+/// slowly delays at most other large answers.
 pub async fn large_answer(text: String, bodies: &Arc<Semaphore>, turn: OwnedSemaphorePermit) -> Response {
     let kilobytes = u32::try_from(text.len() >> 10).unwrap_or(u32::MAX);
     if kilobytes < SMALL_KILOBYTES {
@@ -38,7 +38,7 @@ pub async fn large_answer(text: String, bodies: &Arc<Semaphore>, turn: OwnedSema
     }
 }
 
-/// The text of an answer, with its part of the memory.
+/// The text of an answer, with its share of the memory.
 struct Held {
     _place: OwnedSemaphorePermit,
     text: String,

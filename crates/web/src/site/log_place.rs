@@ -1,10 +1,11 @@
-//! Where a client is in a log that it follows.
+//! The place of a client in a log that it follows.
 //!
-//! *Lives here:* the id of a line, and going on behind it. *Does not live here:* reading the log.
+//! *Lives here:* the id of a line, and continuing after that line. *Does not live here:* reading
+//! the log.
 //!
 //! Several lines may have the same time, and the first one that a client receives may be any of
-//! them. So an id says which line it is by what is in it. Only if a client received some of several
-//! equal lines of one time, but not the first of them, it receives the others again.
+//! them. So an id identifies a line by its content. If a client received some of several equal
+//! lines of one time, but not the first one, it receives the others again.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,7 +17,7 @@ use super::question::LogPick;
 /// The most lines of one time that are distinguished.
 const SEEN: usize = 10_000;
 
-/// A line of a log: the time, what is in it, and how many such lines there were before it.
+/// A line of a log: its time, its content, and the number of equal lines before it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LogPlace {
     time: String,
@@ -24,14 +25,14 @@ pub struct LogPlace {
     before: u64,
 }
 
-/// What counts of the object of a line.
+/// The part of the object of a line that is read here.
 #[derive(Deserialize)]
 struct LineTime {
     time: Option<String>,
 }
 
 impl LogPlace {
-    /// Returns the place with this id.
+    /// Returns the place that this id names; `None` if it is not an id of ours.
     pub fn parse(id: &str) -> Option<Self> {
         let mut parts = id.rsplitn(3, '/');
         let (before, hash, time) = (parts.next()?, parts.next()?, parts.next()?);
@@ -43,39 +44,39 @@ impl LogPlace {
         format!("{}/{:x}/{}", self.time, self.hash, self.before)
     }
 
-    /// Returns what picks the lines of this time and all later ones.
+    /// Returns the selection of the lines of this time and later.
     pub fn since(&self, pick: &LogPick) -> LogPick {
         LogPick { since: Some(self.time.clone()), lines: None, grep: pick.grep.clone() }
     }
 }
 
-/// Gives each line its id, and leaves out those that a client knows.
+/// Gives each line its id, and leaves out the lines that a client has already.
 #[derive(Debug, Default)]
 pub struct LogReader {
     /// The last line that the client knows, until it is found.
     known: Option<LogPlace>,
     time: String,
-    /// How many lines of this time there were with the same in them.
+    /// How many lines of the present time have this content, by a hash of it.
     seen: HashMap<u64, u64>,
 }
 
 impl LogReader {
-    /// Returns one for lines since the time of this place.
+    /// Returns a reader for the lines since the time of this place.
     pub fn behind(known: Option<LogPlace>) -> Self {
         let time = known.as_ref().map(|known| known.time.clone()).unwrap_or_default();
         Self { known, time, seen: HashMap::new() }
     }
 
-    /// Goes past a line, and returns its id if the client does not know it.
+    /// Takes the next line, and returns its id unless the client has the line already.
     pub fn pass(&mut self, line: &str) -> Option<String> {
         let time = serde_json::from_str::<LineTime>(line).ok().and_then(|stamp| stamp.time);
         if let Some(time) = time.filter(|time| *time != self.time) {
-            // The known line is not there any more, and everything from here on is new.
+            // The known line is not in the log any more. Everything from here on is new.
             self.known = None;
             self.time = time;
             self.seen.clear();
         }
-        // Without times, a log never ends a time.
+        // If lines have no times, the time never changes, so the map is bounded here.
         if self.seen.len() >= SEEN {
             self.seen.clear();
         }

@@ -43,41 +43,41 @@ pub use question::{
 };
 pub use session::{SESSION_SECONDS, same_secret};
 
-/// How often the view of the home is found anew although nothing happened: processor time, memory.
+/// The view is made anew this often even if nothing happened, because of processor time and memory.
 const VIEW_EVERY: Duration = Duration::from_secs(5);
 /// The time between two views, so that many events at once cost one view.
 const VIEW_PAUSE: Duration = Duration::from_millis(250);
-/// The time before events are asked for again, where no supervisor runs.
+/// The time before events are requested again if no supervisor runs.
 const EVENTS_PAUSE: Duration = Duration::from_secs(2);
-/// The most questions that are answered at the same time.
+/// The most questions that are answered at once.
 const ANSWERS: usize = 4;
-/// The most things that are done at the same time.
+/// The most actions that are carried out at once.
 const ACTIONS: usize = 16;
-/// The most drains that are under way at the same time. Each may take an hour.
+/// The most drains at once. Each may take an hour.
 const DRAINS: usize = 64;
-/// The most logs that are followed at the same time.
+/// The most logs that are followed at once.
 const FOLLOWED: usize = 32;
 
-/// Where the page can be reached, and by whom.
+/// Where the page can be reached, and what may be done there.
 #[derive(Debug)]
 pub struct SiteOptions {
     /// The address, unless there is a socket.
     pub listen: SocketAddr,
-    /// The socket to use instead of the address, which listens already.
+    /// A listening socket that is used instead of the address.
     pub socket: Option<UnixListener>,
-    /// The names under which a reverse proxy is reached.
+    /// The host names of reverse proxies in front of the page.
     pub allowed_hosts: Vec<String>,
-    /// The path of the page: nothing, or such as `/agents`.
+    /// The path of the page, such as `/agents`; empty for the root.
     pub base: String,
-    /// Whether nobody may change anything.
+    /// Whether callers may only look.
     pub read_only: bool,
 }
 
-/// Serves the page until the process ends. `on_listening` is told the address, with the port that
-/// the system chose if it was to choose one.
+/// Serves the page until the process ends. `on_listening` receives the address; if the port was 0,
+/// with the port that the system chose.
 ///
 /// # Errors
-/// Nobody can connect to the address, or the system refuses what a server needs.
+/// The address cannot be used, or the system refuses what a server needs.
 pub fn serve_site(
     options: SiteOptions,
     backend: Backend,
@@ -89,7 +89,8 @@ pub fn serve_site(
         let is_local = options.socket.is_some() || options.listen.ip().is_loopback();
         let (listener, address) = bind(options.socket, options.listen)?;
         let reach = if is_local { Reachability::Machine } else { Reachability::Network };
-        // The cookies of an address are those of all its ports.
+        // A browser sends the cookies of a host to all its ports, so the name of the cookie has the
+        // port.
         let cookie = address.map_or_else(|| "gatevisor".to_owned(), |at| format!("gatevisor-{}", at.port()));
         let (base, read_only) = (options.base, options.read_only);
         let hosts = Hosts::new(reach, options.allowed_hosts);
@@ -139,13 +140,13 @@ fn bind(
     Ok((Listener::Tcp(listener), Some(bound)))
 }
 
-/// Receives the events of the home for everybody, in a thread of its own.
+/// Receives the events of the home for all clients, in a thread of its own.
 fn receive_events(site: &Site) -> std::io::Result<()> {
     let (hub, answerer) = (Arc::clone(&site.hub), Arc::clone(&site.backend.answerer));
     let receive = move || {
         loop {
             answerer.events(&mut |event| hub.publish("event", event));
-            // Without a supervisor there are no events, so how the home is may have changed.
+            // Without a supervisor there are no events, so the home may have changed without one.
             hub.stale.notify_one();
             std::thread::park_timeout(EVENTS_PAUSE);
         }
@@ -153,7 +154,7 @@ fn receive_events(site: &Site) -> std::io::Result<()> {
     std::thread::Builder::new().name("events".to_owned()).spawn(receive).map(drop)
 }
 
-/// Keeps the view of the home up to date while somebody looks.
+/// Keeps the view of the home up to date while there are clients.
 async fn keep_view(site: Arc<Site>) {
     loop {
         let stale = site.hub.stale.notified();

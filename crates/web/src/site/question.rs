@@ -1,4 +1,4 @@
-//! What can be asked and done over HTTP, and who answers.
+//! The questions and actions that HTTP offers, and the interface of what answers them.
 //!
 //! *Lives here:* the types between the routes and the binary. *Does not live here:* any answer.
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-/// What somebody asks, or wants to be done. A text is checked by whoever answers.
+/// A question, or a request to do something. The answerer checks every text in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SiteQuestion {
     /// The home, its agent and its supervisor.
@@ -24,15 +24,15 @@ pub enum SiteQuestion {
     Incidents(String),
     /// One incident of a gateway.
     Incident(String, String),
-    /// What one part of an incident says: the gateway, the incident, the part.
+    /// The content of a file of an incident: the gateway, the incident, the file.
     IncidentFile(String, String, String),
     /// What is wrong with the home.
     Doctor,
-    /// What the starts of supervisors found.
+    /// The boot log: what each start of a supervisor found.
     BootLog,
     /// Who did what, when and why.
     Timeline,
-    /// Do this with a gateway.
+    /// Start, stop or restart a gateway.
     GatewayAction(GatewayAction, String, ActionRequest),
     /// Keep a gateway from new work, and perhaps then stop or restart it.
     Drain(String, DrainRequest),
@@ -43,7 +43,7 @@ pub enum SiteQuestion {
 }
 
 impl SiteQuestion {
-    /// Returns the word for what is to be done and with which profile; `None` if nothing is.
+    /// Returns the word and the profile of an action; `None` for a question.
     pub fn action(&self) -> Option<(&'static str, &str)> {
         match self {
             Self::GatewayAction(control, name, _) => Some((control.word(), name)),
@@ -56,7 +56,7 @@ impl SiteQuestion {
     }
 }
 
-/// What can be done with a gateway at once.
+/// What can be done with a gateway without waiting for its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GatewayAction {
     /// Record that it shall run, and start it.
@@ -78,7 +78,7 @@ impl GatewayAction {
     }
 }
 
-/// Which lines of a log.
+/// The lines of a log that are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogPick {
@@ -90,11 +90,11 @@ pub struct LogPick {
     pub grep: Option<String>,
 }
 
-/// Why something is to be done.
+/// The body of a request for an action.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActionRequest {
-    /// Why, for the record.
+    /// Why it is requested, for the record.
     pub reason: Option<String>,
 }
 
@@ -102,7 +102,7 @@ pub struct ActionRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
-    /// Why, for the record.
+    /// Why it is requested, for the record.
     pub reason: Option<String>,
     /// The longest time, such as `5m`.
     #[serde(rename = "for")]
@@ -173,18 +173,18 @@ impl SiteRefusal {
 /// An answer: one JSON value, as text.
 pub type Answer = Result<String, SiteRefusal>;
 
-/// Where lines come from until there are no more.
+/// A source of lines.
 pub trait Lines: Send {
     /// Waits for the next line, which is a JSON object; `None` at the end.
     fn next_line(&mut self) -> io::Result<Option<String>>;
 
-    /// Returns what makes the wait of another thread end.
+    /// Returns a function with which another thread ends a wait for the next line.
     fn stopper(&self) -> Box<dyn FnOnce() + Send>;
 }
 
-/// Who answers. Each call may wait, and none of them is made by the thread that serves.
+/// Answers questions. Each call may block, so the thread that serves makes none of them.
 pub trait Answerer: Send + Sync + 'static {
-    /// Answers a question, or does what is wanted.
+    /// Answers a question or carries out an action. `kept` are the latest events, for the timeline.
     fn answer(&self, question: SiteQuestion, kept: &[String]) -> Answer;
 
     /// Follows the log of a gateway: the last lines that are picked, and then each new one.
@@ -200,7 +200,7 @@ pub trait Answerer: Send + Sync + 'static {
 pub enum Role {
     /// Everything.
     Full,
-    /// Look.
+    /// Only look.
     ReadOnly,
 }
 
@@ -219,34 +219,34 @@ impl Role {
     }
 }
 
-/// What a browser that has logged in shows with each request.
+/// The two secrets of a session, of which a request needs both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSession {
-    /// What its cookie says. A browser sends it to every port of an address.
+    /// The value of the cookie. A browser sends it to every port of a host.
     pub secret: String,
-    /// What the page itself keeps and sends, which no other port receives.
+    /// The key that the page keeps and sends in a header. No other port receives it.
     pub key: String,
 }
 
-/// The tokens and sessions. Each call may wait for a disk.
+/// The tokens and sessions. Each call may block on a disk.
 pub trait Keys: Send + Sync + 'static {
-    /// Returns what a lasting token allows.
+    /// Returns the role of a lasting token.
     fn by_token(&self, token: &str) -> Option<Role>;
 
-    /// Returns what a one-time token allows, which is used up then.
+    /// Returns the role of a one-time token, which is used up by this.
     fn redeem(&self, token: &str) -> Option<Role>;
 
-    /// Begins a session, and keeps what shows it.
+    /// Begins a session, and records it.
     fn begin_session(&self, role: Role) -> io::Result<NewSession>;
 
-    /// Returns what a session allows whose secret and key are shown.
+    /// Returns the role of the session with this secret and this key.
     fn by_session(&self, secret: &str, key: &str) -> Option<Role>;
 
-    /// Makes a session whose secret and key are shown worth nothing. Returns whether there was one.
+    /// Ends the session with this secret and this key. Returns whether there was one.
     fn end_session(&self, secret: &str, key: &str) -> bool;
 }
 
-/// Who answers, and the keys.
+/// What the binary hands in.
 #[derive(Clone)]
 pub struct Backend {
     /// Answers questions about the home, and acts on its gateways.

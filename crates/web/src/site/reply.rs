@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use super::question::{LogPick, SiteRefusal};
 use super::shared::Site;
 
-/// The time until it is a request's turn.
+/// How long a request waits for its turn.
 pub const TURN_TIME: Duration = Duration::from_secs(30);
 
 /// What a route is given.
@@ -31,12 +31,12 @@ pub fn picked(query: Result<Query<LogPick>, QueryError>) -> Result<LogPick, Site
     query.map(|Query(pick)| pick).map_err(|error| SiteRefusal::new(400, error.body_text()))
 }
 
-/// Returns that it is not the turn of a request in time.
+/// Returns the refusal of a request whose turn did not come in time.
 pub fn busy() -> SiteRefusal {
     SiteRefusal::new(503, "the server is busy; try again later")
 }
 
-/// Does what may wait, in a thread for that.
+/// Runs a function that may block, in a thread for such functions.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SiteRefusal> {

@@ -32,9 +32,9 @@ use super::{guard, page};
 
 /// The most bytes of a request's body.
 const BODY_BYTES: usize = 64 << 10;
-/// The time for a body.
+/// The time in which a body must arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// The time for what is done. It goes on after that, and the answer says so.
+/// The time that an action has before the answer says that it goes on. It is not ended then.
 const ACTION_TIME: Duration = Duration::from_mins(2);
 /// The document about the API.
 const OPENAPI: &str = include_str!("../../page/openapi.json");
@@ -110,7 +110,7 @@ async fn admit(State(site): Shared, request: Request, next: Next) -> Response {
     response
 }
 
-/// Returns a request that may be answered, with its whole body and its caller's role.
+/// Returns a request that may be answered, with its whole body and the role of its caller.
 async fn admitted(site: &Arc<Site>, request: Request) -> Result<Request, SiteRefusal> {
     let (method, headers) = (request.method(), request.headers());
     if let Some(why) = site.hosts.refusal(method, headers) {
@@ -166,7 +166,8 @@ async fn login(State(site): Shared, headers: HeaderMap, body: Bytes) -> Response
     let begun = blocking(move || {
         let is_possible = session::is_possible(&login.token);
         let role = is_possible.then(|| keys.by_token(&login.token).or_else(|| keys.redeem(&login.token)));
-        // A session outlives this server, and another one may let it change things.
+        // The session outlives this server, and another server may allow changes. So a read-only
+        // server begins only read-only sessions.
         let role = role.flatten().map(|role| if read_only { Role::ReadOnly } else { role });
         role.map(|role| keys.begin_session(role).map(|session| (role, session)))
     });
@@ -186,7 +187,7 @@ async fn logout(State(site): Shared, headers: HeaderMap) -> Response {
         let keys = Arc::clone(&site.backend.keys);
         match blocking(move || keys.end_session(&secret, &key)).await {
             Ok(true) => site.ended.notify_waiters(),
-            // Nobody who cannot end a session makes every stream look at its key again.
+            // There was no such session, so no stream must check its session again.
             Ok(false) => {}
             Err(refusal) => return problem(&refusal),
         }
@@ -213,7 +214,7 @@ async fn ask(site: &Arc<Site>, question: SiteQuestion) -> Response {
     };
     let (answerer, bodies) = (Arc::clone(&site.backend.answerer), Arc::clone(&site.bodies));
     let lately = if question == SiteQuestion::Timeline { site.hub.lately() } else { Vec::new() };
-    // The turn goes along, and ends when there is a place for the answer.
+    // The permit stays with the answer until a share of the memory is free for it.
     let found = blocking(move || (answerer.answer(question, &lately), turn));
     match found.await {
         Ok((Ok(text), turn)) => large_answer(text, &bodies, turn).await,
@@ -221,9 +222,10 @@ async fn ask(site: &Arc<Site>, question: SiteQuestion) -> Response {
     }
 }
 
-/// Does something. Whoever asked may have gone: it is done all the same, and everybody is told.
+/// Carries out an action, also if the client has gone meanwhile. All clients receive an event about
+/// it.
 async fn act(site: &Arc<Site>, question: SiteQuestion) -> Response {
-    // A drain may take an hour, and nothing that is done at once waits for it.
+    // A drain may take an hour, so drains have permits of their own.
     let is_drain = matches!(&question, SiteQuestion::Drain(_, request) if !request.cancel);
     let turn = match turn(if is_drain { &site.drains } else { &site.actions }).await {
         Ok(turn) => turn,

@@ -1,7 +1,7 @@
-//! Who somebody is: bearer tokens, the cookie of a session and the key of its page.
+//! How a caller is identified: a bearer token, or the cookie of a session with the key of its page.
 //!
 //! *Lives here:* reading and writing these headers. *Does not live here:* where tokens and sessions
-//! are kept, and comparing them, which whoever implements `Keys` does.
+//! are kept, and comparing them, which the implementation of `Keys` does.
 //!
 //! **Source:** RFC 6750, section 2.1; RFC 6265bis, sections 4.1 and 5.6.
 
@@ -14,22 +14,23 @@ pub const SESSION_SECONDS: u32 = 30 * 86_400;
 /// The most characters of a token or a session's secret.
 const LONGEST: usize = 256;
 
-/// The header in which the page shows its key. No other site can send it, and no other port gets
-/// it.
+/// The header in which the page sends its key. No other site can send it, and no other port
+/// receives it.
 pub const PAGE_KEY: &str = "x-gatevisor-key";
 
-/// What somebody shows.
+/// What identifies the caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShownKey {
-    /// One that a program was given, or that is in a link.
+    /// A token, as programs and links have it.
     Token(String),
     /// The secret of a session, and the key of the page.
     Session(String, String),
-    /// Neither.
+    /// Nothing identifies the caller.
     Nothing,
 }
 
-/// Returns what somebody shows. A token comes first: who gives one means it.
+/// Returns what identifies the caller. A token counts before a session, because it was given for
+/// this request.
 pub fn shown(headers: &HeaderMap, cookie: &str) -> ShownKey {
     if let Some(token) = headers.get(AUTHORIZATION).and_then(|value| bearer(value.to_str().ok()?)) {
         return ShownKey::Token(token.to_owned());
@@ -43,13 +44,12 @@ pub fn shown(headers: &HeaderMap, cookie: &str) -> ShownKey {
         .map_or(ShownKey::Nothing, |value| ShownKey::Session(value.to_owned(), key.to_owned()))
 }
 
-/// Returns whether a secret that somebody shows is the known one, in a time that says nothing about
-/// it.
+/// Returns whether two secrets are equal, in a time that does not depend on where they differ.
 pub fn same_secret(shown: &str, known: &str) -> bool {
     constant_time_eq(shown.as_bytes(), known.as_bytes())
 }
 
-/// Returns whether a text may be a token or a secret of ours.
+/// Returns whether a text has the form of a token or a secret of ours.
 pub fn is_possible(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -62,7 +62,7 @@ fn bearer(value: &str) -> Option<&str> {
 
 /// Returns the header that gives a browser the cookie of a session, or takes it away.
 pub fn set_cookie(name: &str, secret: Option<&str>, path: &str, is_https: bool) -> String {
-    // As long as a session lasts, or no time at all.
+    // The age is that of a session, or 0 to remove the cookie.
     let (value, age) = secret.map_or(("", 0), |secret| (secret, SESSION_SECONDS));
     let secure = if is_https { "; Secure" } else { "" };
     format!("{name}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")

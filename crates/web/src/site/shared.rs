@@ -11,31 +11,31 @@ use super::wrong_tokens::WrongTokens;
 
 /// The state of a server.
 pub struct Site {
-    /// The names under which it is meant.
+    /// The names that mean this server.
     pub hosts: Hosts,
     /// The base path, without a slash at its end.
     pub base: String,
     /// `gatevisor`, with the port if one is known: a host's cookies go to all its ports.
     pub cookie: String,
-    /// Whether nobody may change anything.
+    /// Whether callers may only look.
     pub read_only: bool,
     /// Answers questions, and knows the tokens.
     pub backend: Backend,
     /// Hands on what changes to those who follow it.
     pub hub: Arc<Hub>,
-    /// How many wrong tokens there were.
+    /// Counts wrong tokens.
     pub wrong: Mutex<WrongTokens>,
-    /// A place for each question that is answered at the same time.
+    /// A permit for each question that is answered at once.
     pub answers: Arc<Semaphore>,
-    /// A place for each thing that is done at the same time.
+    /// A permit for each action that is carried out at once.
     pub actions: Arc<Semaphore>,
-    /// A place for each drain that is under way.
+    /// A permit for each drain.
     pub drains: Arc<Semaphore>,
-    /// A place for each kB of a large answer that is being sent.
+    /// A permit for each kB of the large answers in memory.
     pub bodies: Arc<Semaphore>,
-    /// Told when a session has ended.
+    /// It is notified when a session has ended.
     pub ended: Notify,
-    /// A place for each log that is followed at the same time.
+    /// A permit for each log that is followed.
     pub followed: Arc<Semaphore>,
 }
 

@@ -1,6 +1,6 @@
-//! Streams of messages to a browser, which come one by one (server-sent events).
+//! Streams of messages to a browser (server-sent events).
 //!
-//! *Lives here:* the bytes of a message, and the body of an answer that does not end by itself.
+//! *Lives here:* the bytes of a message, and the body of such an answer.
 //!
 //! **Source:** HTML Living Standard, section 9.2.
 
@@ -17,22 +17,22 @@ use hyper::body::Frame;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-/// How often a message that says nothing is sent, so that a client that has gone is noticed.
+/// The time between two comments, which are sent so that a client that has gone is noticed.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// Ends when a stream must end.
+/// A future that is ready when a stream must end.
 pub type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Returns the bytes of a message with data of one line.
+/// Returns the bytes of a message. `data` becomes one line.
 pub fn message(kind: &str, id: Option<&str>, data: &str) -> Bytes {
     let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
-    // JSON has line ends only between its words.
+    // In JSON, a line end is never part of a string.
     let data = data.replace(['\n', '\r'], " ");
     Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n"))
 }
 
-/// Returns an answer that gives on what comes, until it is over; `at_end` is called when nobody
-/// reads it any more.
+/// Returns an answer that sends messages as they come, until `over` is ready. `at_end` is called
+/// when the answer is dropped.
 pub fn response(
     messages: mpsc::Receiver<Bytes>,
     over: Over,
@@ -43,7 +43,7 @@ pub fn response(
     let body = MessageBody { messages, beat, over, at_end: Some(Box::new(at_end)) };
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    // So that nginx does not hold messages back.
+    // This keeps nginx from holding messages back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -63,7 +63,7 @@ impl hyper::body::Body for MessageBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        // First, because there may always be a message.
+        // The end is checked first, because there may always be another message.
         if self.over.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }

@@ -1,6 +1,6 @@
-//! The routes whose answers go on: events, and the lines of a log.
+//! The routes whose answers are streams: events, and the lines of a log.
 //!
-//! *Lives here:* beginning them, and ending them when their key is worth nothing any more.
+//! *Lives here:* beginning a stream, and ending it when its token or session is no longer valid.
 //! *Does not live here:* their bytes (`sse`), and the list of events (`hub`).
 
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use super::sse;
 
 /// The most lines of a log that are waiting to be sent.
 const LINES: usize = 32;
-/// How often the key of a stream is looked at again.
+/// The time between two checks of the token or session of a stream.
 const KEY_TIME: Duration = Duration::from_secs(5);
-/// The time for a stream. The client comes back and shows again who it is.
+/// The time after which a stream ends. The client then connects again and identifies itself again.
 const STREAM_TIME: Duration = Duration::from_hours(1);
 
-/// Answers with what happens, as it happens.
+/// Answers with the events of the home, as they happen.
 pub async fn events(State(site): Shared, headers: HeaderMap) -> Response {
     match site.hub.subscribe(last_event(&headers)) {
         Some(messages) => sse::response(messages, over(&site, &headers), || ()),
@@ -77,7 +77,7 @@ pub async fn follow(
     })
 }
 
-/// Ends when a stream must end: its key is worth nothing any more, or an hour has passed.
+/// Waits until a stream must end: its token or session is no longer valid, or an hour has passed.
 async fn is_over(site: Arc<Site>, headers: HeaderMap) {
     let until = Instant::now() + STREAM_TIME;
     loop {

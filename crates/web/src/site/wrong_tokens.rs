@@ -1,19 +1,19 @@
-//! How often a wrong token is answered with more than "later".
+//! A limit for wrong tokens.
 //!
 //! *Lives here:* counting, with the time as an argument. A right token is always accepted, so that
-//! nobody can keep its owner out.
+//! nobody can keep its owner out by sending wrong ones.
 
 use std::time::{Duration, Instant};
 
-/// So many wrong tokens are answered at once.
+/// This many wrong tokens are answered without a pause.
 const AT_ONCE: u32 = 10;
-/// After this long, one more is.
+/// One more wrong token is answered after this time.
 const PAUSE: Duration = Duration::from_secs(6);
 
-/// Counts the wrong tokens of everybody together.
+/// Counts the wrong tokens of all callers together.
 #[derive(Debug, Default)]
 pub struct WrongTokens {
-    /// How many were given in the last time.
+    /// The wrong tokens so far, less one for each pause since.
     count: u32,
     /// When the count was last lowered.
     since: Option<Instant>,

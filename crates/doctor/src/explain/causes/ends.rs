@@ -1,6 +1,6 @@
-//! *Lives here:* causes that follow from how its last process ended.
+//! *Lives here:* causes that follow from how the last process ended.
 //!
-//! *Does not live here:* which ends matter (`crate::problem`).
+//! *Does not live here:* which exit codes and signals are problems (`crate::problem`).
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::signal;
@@ -14,11 +14,12 @@ use crate::facts::ServiceFact;
 use crate::problem::{self, ServiceProblem};
 use gatevisor_gateways::inspect::ServiceState;
 
-/// For how many milliseconds the last end explains anything about a gateway that works again.
+/// How many milliseconds after the last death that death still explains something about a gateway
+/// that works again.
 const RECENT_MS: i64 = 3_600_000;
 /// How many milliseconds a gateway may take to end after the watcher of gateways asked it to.
 const ENDED_WITHIN_MS: i64 = 120_000;
-/// Signals by which the kernel ends a process for a fault of the process.
+/// Signals with which the kernel ends a process because of a fault of that process.
 ///
 /// **Source:** signal(7).
 const FAULTS: [u8; 7] = [4, 5, 6, 7, 8, 11, 31];
@@ -37,7 +38,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
         _ => None,
     };
     if let Some(cause) = starts::cause(subject).or_else(of_start) {
-        // The command was not executed, so its end tells nothing more.
+        // The command was not executed, so its exit code explains nothing more.
         let again = counted(service, condition).filter(|cause| cause.cause == CauseKind::KeepsDying);
         return [Some(cause), again].into_iter().flatten().collect();
     }
@@ -50,7 +51,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     first.into_iter().chain(counted(service, condition)).collect()
 }
 
-/// Returns whether its last end tells something about its present state.
+/// Returns whether the last death explains something about the present state.
 fn matters(subject: &Subject) -> bool {
     let Some(service) = subject.service() else { return false };
     let now = subject.facts.now.to_unix_ms();
@@ -76,7 +77,7 @@ fn out_of_memory(service: &ServiceFact) -> Option<Cause> {
     is_it.then(|| Cause::new(CauseKind::OutOfMemory, "the kernel killed it for want of memory", meaning))
 }
 
-/// Returns that the watcher of gateways ended it, if the watcher's note is about the last death and
+/// Returns the cause that the watcher of gateways ended it, if its note is about the last death and
 /// not about an earlier one.
 fn by_watcher(subject: &Subject, service: &ServiceFact) -> Option<Cause> {
     let ended = subject.ended_by_watcher.as_ref()?;
@@ -94,7 +95,7 @@ fn by_watcher(subject: &Subject, service: &ServiceFact) -> Option<Cause> {
     Some(Cause::new(CauseKind::EndedAsUnresponsive, what, evidence))
 }
 
-/// Returns that its supervisor was told to end it, if that is known.
+/// Returns the cause that somebody told its supervisor to end it, if that is known.
 fn commanded(service: &ServiceFact) -> Option<Cause> {
     let death = service.report.deaths().first().filter(|_| asked_for(service) == Some(true))?;
     let what = match &death.signal {
@@ -121,9 +122,10 @@ fn by_signal(service: &ServiceFact) -> Option<Cause> {
     Some(Cause::new(CauseKind::Killed, format!("it was ended with {name}, {who}"), evidence))
 }
 
-/// Returns whether somebody had asked its supervisor for its last death, if that is known.
+/// Returns whether somebody told its supervisor to cause the last death; `None` if that is not
+/// recorded.
 fn asked_for(service: &ServiceFact) -> Option<bool> {
-    // After a death that was asked for, there is neither a back-off nor a failure.
+    // A death that was asked for is followed neither by a back-off nor by a failure.
     if matches!(
         service.report.state,
         ServiceState::BackingOff | ServiceState::Failed | ServiceState::FailedToStart
@@ -134,7 +136,7 @@ fn asked_for(service: &ServiceFact) -> Option<bool> {
     if let Some(asked) = policy.and_then(|policy| policy.asked.newest_first().next()) {
         return Some(asked);
     }
-    // Older supervisors of ours only count.
+    // Earlier versions of our supervisor only count such deaths.
     match (service.report.restarts?, service.report.commanded_restarts?) {
         (0, _) => Some(true),
         (_, 0) => Some(false),
@@ -142,7 +144,7 @@ fn asked_for(service: &ServiceFact) -> Option<bool> {
     }
 }
 
-/// Returns the cause by its exit code and the number of its deaths.
+/// Returns the cause that follows from the exit code and the number of deaths.
 fn counted(service: &ServiceFact, condition: Option<ServiceProblem>) -> Option<Cause> {
     let death = service.report.deaths().first()?;
     let how = death.how("with ", "by ");

@@ -1,4 +1,4 @@
-//! *Lives here:* causes in the desired state: who wants it to run or to be stopped.
+//! *Lives here:* causes in the desired state: who asked for it to run or to be stopped.
 //!
 //! *Does not live here:* reading the record (`gatevisor_gateways::desired`).
 
@@ -11,7 +11,7 @@ use crate::explain::subject::Subject;
 use crate::explain::subject::said_by;
 use crate::problem::{self, ServiceProblem};
 
-/// Causes that rest on a record that is missing.
+/// The causes that rest on the fact that a record is missing.
 const UNRECORDED: [CauseKind; 3] = [CauseKind::ToldDown, CauseKind::RunsThoughStopped, CauseKind::NeverAsked];
 
 pub(super) fn of(subject: &Subject) -> Vec<Cause> {
@@ -21,9 +21,9 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     why.into_iter().chain(causes).collect()
 }
 
-/// Returns the causes that follow from what is recorded.
+/// Returns the causes that follow from the record.
 fn by_record(subject: &Subject) -> Vec<Cause> {
-    // The desired state has gone with the profile.
+    // The record was removed with the profile.
     if subject.has_lost_its_profile() {
         return Vec::new();
     }
@@ -47,7 +47,7 @@ fn by_record(subject: &Subject) -> Vec<Cause> {
             };
             vec![Cause::new(CauseKind::RunsThoughStopped, what, evidence)]
         }
-        // A gateway that does not exist cannot have been stopped.
+        // A gateway without a service directory cannot have been stopped.
         None if subject.service().is_none() => Vec::new(),
         None => {
             let evidence = format!("`{file}` records no desired state");

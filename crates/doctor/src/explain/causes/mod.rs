@@ -1,9 +1,9 @@
-//! *Lives here:* the causes of a gateway's state, beginning with the one to look at first.
+//! *Lives here:* the causes of a gateway's state, the most important first.
 //!
 //! *Does not live here:* finding the facts (`gather`); what to do (`remedy`).
 //!
-//! The steps are asked in turn. Circumstances before a gateway (who runs it, whether it should run)
-//! explain more than its own behaviour, and problems beside it explain least.
+//! The modules are asked in turn. Who runs a gateway, and whether it should run, explains more than
+//! its own behaviour. Problems beside it explain least.
 
 mod ends;
 mod intent;
@@ -18,7 +18,8 @@ use super::subject::Subject;
 
 /// Returns the causes, the most important first; there is always one.
 pub(super) fn of(subject: &Subject) -> Vec<Cause> {
-    // What else would follow from what was seen may be wrong.
+    // If something could not be looked at, other causes that follow from what was seen may be
+    // wrong.
     let unseen = place::permission(subject);
     if !unseen.is_empty() {
         return unseen;

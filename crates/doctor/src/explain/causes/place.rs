@@ -1,4 +1,4 @@
-//! *Lives here:* causes outside the gateway: who may look, who runs it, whether its service
+//! *Lives here:* causes outside of the gateway: who may look, who runs it, whether its service
 //! directory is supervised, and problems beside it.
 //!
 //! *Does not live here:* its own behaviour (`process`, `ends`).
@@ -57,7 +57,7 @@ pub(super) fn served(subject: &Subject) -> Vec<Cause> {
     vec![Cause::new(CauseKind::ServedByAnother, what, evidence)]
 }
 
-/// Returns the cause that the gateway which should serve the profile does not.
+/// Returns the cause that another gateway should serve the profile and does not.
 fn unserved(subject: &Subject) -> Option<Cause> {
     let service = subject.service()?;
     let is_unserved = problem::of(&subject.facts, service) == Some(ServiceProblem::Unserved);
@@ -128,7 +128,7 @@ pub(super) fn disk(subject: &Subject) -> Vec<Cause> {
     full.map(|disk| disk_full(disk, "")).into_iter().collect()
 }
 
-/// Returns that no desired state can be recorded for want of room, if that is so.
+/// Returns the cause that no desired state can be recorded because a disk is full.
 pub(super) fn nothing_recorded(subject: &Subject) -> Option<Cause> {
     let home = &subject.facts.home.path;
     let full = subject.facts.disks.iter().find(|disk| disk.has_no_room() && home.starts_with(&disk.path))?;
@@ -141,7 +141,7 @@ fn disk_full(disk: &Disk, consequence: &str) -> Cause {
     Cause::new(CauseKind::DiskFull, what, evidence)
 }
 
-/// Returns problems beside it, with which it may run nevertheless.
+/// Returns problems beside the gateway, which do not keep it from running.
 pub(super) fn beside(subject: &Subject) -> Vec<Cause> {
     let Some(report) = subject.report() else { return Vec::new() };
     let mut causes = Vec::new();

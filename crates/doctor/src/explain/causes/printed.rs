@@ -1,8 +1,9 @@
-//! *Lives here:* the cause that the last lines of a gateway name, in words that many programs use.
+//! *Lives here:* the cause that the last lines of a gateway name, by phrases that many programs
+//! use.
 //!
 //! *Does not live here:* reading logs; the meaning of exit codes.
 //!
-//! Lines show what the program believed, so a cause from here always quotes one.
+//! A line shows only what the program reported, so such a cause always quotes the line.
 
 use crate::explain::cause::Cause;
 use crate::explain::kind::CauseKind;

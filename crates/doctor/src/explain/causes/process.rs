@@ -1,6 +1,6 @@
-//! *Lives here:* causes in the present process, and in what its supervisor waits for.
+//! *Lives here:* causes in the present process, and in the waits of its supervisor.
 //!
-//! *Does not live here:* how earlier ones ended (`ends`).
+//! *Does not live here:* how earlier processes ended (`ends`).
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::policy::{ASKS_TOO_OFTEN, RestartPhase};
@@ -13,8 +13,7 @@ use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_sys::proc;
 
-/// The kernel's letters for a process that a signal has stopped, and for one that a debugger has
-/// stopped.
+/// The kernel's letters for a process that was stopped by a signal, and by a debugger.
 ///
 /// **Source:** proc(5), `/proc/pid/stat`, field 3.
 const STOPPED: char = 'T';
@@ -49,7 +48,8 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     vec![cause]
 }
 
-/// Returns that its process has ended, if a signal has stopped its supervisor, which would know.
+/// Returns the cause that its process has ended and its supervisor, which a signal has stopped,
+/// does not know that.
 fn ended_unseen(subject: &Subject, report: &ServiceReport) -> Option<Cause> {
     let supervisor = subject.facts.supervision.stopped?;
     report.pid?;
@@ -64,7 +64,7 @@ fn ended_unseen(subject: &Subject, report: &ServiceReport) -> Option<Cause> {
     Some(Cause::new(CauseKind::SupervisorStopped, what, evidence))
 }
 
-/// Returns that leftovers are being ended. Only processes that were found are said to be some.
+/// Returns the cause that leftovers are being ended. It mentions leftovers only if some were found.
 fn ending_leftovers(subject: &Subject, reason: Option<&str>) -> Cause {
     if subject.leftovers.is_empty() {
         let what = "it is looked for processes that an earlier run of it may have left, and none is known";
@@ -95,7 +95,8 @@ fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
         }
         _ if report.live.as_ref().is_some_and(LiveReport::is_unresponsive) => unresponsive(report),
         _ if report.live.as_ref().is_some_and(LiveReport::is_degraded) => degraded(report),
-        // A gateway that dies again and again is starting most of the time.
+        // A gateway that keeps dying is in the state `starting` most of the time, so this state
+        // explains nothing then.
         Some(StateName::Starting) if !keeps_dying(subject) => Some(starting(subject, report)),
         _ if report.state == ServiceState::Starting && !keeps_dying(subject) => Some(silent_start(report)),
         _ => draining(report),
@@ -103,14 +104,14 @@ fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
     held.into_iter().chain(port(report)).chain(phase).chain(not_watched(report)).collect()
 }
 
-/// Returns that another process has a port of it.
+/// Returns the cause that another process listens on one of its ports.
 fn port(report: &ServiceReport) -> Option<Cause> {
     let held = report.port_held.as_ref()?;
     let what = format!("it is up without its port: {held}, so what answers there is not this gateway");
     Some(Cause::new(CauseKind::PortNotOwn, what, "the kernel's list of listening sockets says so"))
 }
 
-/// Returns the watcher's report that it does not respond.
+/// Returns the cause that it does not respond, as the watcher reports.
 fn unresponsive(report: &ServiceReport) -> Option<Cause> {
     let live = report.live.as_ref()?;
     let what = "it is up and does not work: nothing has shown that it lives for a while";
@@ -119,7 +120,7 @@ fn unresponsive(report: &ServiceReport) -> Option<Cause> {
     Some(Cause::new(CauseKind::Unresponsive, what, format!("{reason}; since {since}")))
 }
 
-/// Returns that it reports itself that something is wrong with it.
+/// Returns the cause that it reports a problem of its own.
 fn degraded(report: &ServiceReport) -> Option<Cause> {
     let live = report.live.as_ref()?;
     let what = "it works, and says itself that something is wrong";
@@ -128,7 +129,7 @@ fn degraded(report: &ServiceReport) -> Option<Cause> {
     Some(Cause::new(CauseKind::Degraded, what, format!("{reason}; since {since}")))
 }
 
-/// Returns that nobody can tell whether it works, because no watcher reports.
+/// Returns the cause that nobody knows whether it works, because no watcher reports.
 fn not_watched(report: &ServiceReport) -> Option<Cause> {
     let live = report.live.as_ref().filter(|live| live.state == LiveState::Unknown)?;
     let why = live.reason.clone().unwrap_or_else(|| "nobody says why".to_owned());
@@ -136,7 +137,7 @@ fn not_watched(report: &ServiceReport) -> Option<Cause> {
     Some(Cause::new(CauseKind::NotWatched, what, why))
 }
 
-/// Returns that somebody drains it.
+/// Returns the cause that somebody drains it.
 fn draining(report: &ServiceReport) -> Option<Cause> {
     let drain = report.drain.as_ref()?;
     let turns = match drain.turns {
@@ -178,8 +179,8 @@ fn starting(subject: &Subject, report: &ServiceReport) -> Cause {
     Cause::new(CauseKind::NotReadyYet, "it has been started, and is not ready yet", evidence)
 }
 
-/// Returns that nothing has shown so far that a start is over, of one of which only its watcher can
-/// tell that.
+/// Returns the cause that nothing has shown yet that its start is over. Only a watcher can find
+/// that out for this gateway.
 fn silent_start(report: &ServiceReport) -> Cause {
     let may_be_silent = report.live.as_ref().map_or(0, |live| live.start_deadline_ms.div_ceil(1000));
     let evidence = format!(
@@ -190,7 +191,7 @@ fn silent_start(report: &ServiceReport) -> Cause {
     Cause::new(CauseKind::NotReadyYet, "it has been started, and has not shown yet that it works", evidence)
 }
 
-/// Returns what its supervisor waits for before the next start.
+/// Returns the causes that delay its next start.
 pub(super) fn waits(subject: &Subject) -> Vec<Cause> {
     let Some(service) = subject.service().filter(|service| !service.report.is_up()) else {
         return Vec::new();

@@ -23,13 +23,14 @@ pub(super) fn cause(subject: &Subject) -> Option<Cause> {
     let refused = service.observed.policy.as_ref().and_then(|policy| policy.reason.as_deref());
     match (code, &service.observed.start_error) {
         (Some(code), Some(line)) => Some(of_line(code, line)),
-        // Without the line, it is unknown whether the interpreter ended with this code.
+        // Without that line, it is unknown whether the interpreter ended with this code or the
+        // command did.
         (Some(NOT_FOUND | CANNOT_EXECUTE), None) | (None, Some(_) | None) => None,
         (Some(_), None) => refused.map(|reason| of_line(0, reason)),
     }
 }
 
-/// Returns the cause if `run` itself could not be executed, by the supervisor's reason.
+/// Returns the cause if `run` itself could not be executed. `reason` is the supervisor's.
 pub(super) fn of_run(reason: &str) -> Cause {
     of_line(0, reason)
 }
