@@ -1,4 +1,4 @@
-//! `gatevisor gateway drain`, and `--drain` of a stop and a restart: gateways end what is under way
+//! `gatevisor gateway drain`, and `--drain` of a stop and a restart: gateways finish their work
 //! before something is done to them.
 //!
 //! *Lives here:* which gateways, and the order of the steps.
@@ -31,7 +31,7 @@ pub fn stop_or_restart(context: &CommandContext, options: &DrainedControl, verb:
     outcome
 }
 
-/// Drains gateways, and does what is to follow.
+/// Drains gateways, and then does what the options say.
 pub fn run(context: &CommandContext, options: &DrainOptions) -> Outcome {
     let names = chosen(context, &options.choice, NameScope::Slots, Unnamed::Selected)?;
     if options.cancel {
@@ -64,8 +64,8 @@ const fn then_of(verb: GatewayVerb) -> DrainThen {
     }
 }
 
-/// Does what is to follow to those that were drained and to `others`, takes back what was asked of
-/// them, and tells what came of each. Returns also whether any work was cut off.
+/// Does the next step to the drained gateways and to `others`, takes the requests to drain back,
+/// and prints the result of each. Also returns whether any work was cut off.
 fn follow(
     context: &CommandContext,
     target: &ControlOptions,
@@ -81,7 +81,7 @@ fn follow(
     let mut next = others;
     for drain in &held {
         let name = drain.name();
-        // Nothing was recorded of what is to follow, so a later command would be lost.
+        // Nothing was recorded about the next step, so a command that came meanwhile counts.
         let overruled = || context.manager.overruled(name, verb?, since).map(|error| Err(error.into()));
         let result = overruled().or_else(|| {
             say(context, drain, verb.is_none());
@@ -113,7 +113,7 @@ fn follow(
     (each::tell(context, names, names.iter().map(undone)), is_cut)
 }
 
-/// Returns what came of a drain that nothing is to follow; `None` if something is.
+/// Returns the result of a drain without a next step; `None` if there is a next step.
 fn without_sequel(
     drain: &HeldDrain,
     verb: Option<GatewayVerb>,
@@ -122,12 +122,12 @@ fn without_sequel(
     let message = || format!("{}: {}", drain.name(), words(drain, verb.is_none()));
     match drain.end()? {
         DrainEnd::Failed(_) => Some(Err(CommandError::new(Exit::System, message()))),
-        // Of several, some may have been idle by then.
+        // If there are several gateways, some may have been idle by then.
         _ if cancelled_by.is_some() => {
             let code = by_signal(cancelled_by.unwrap_or_default());
             Some(Err(CommandError { code, ..CommandError::new(Exit::No, message()) }))
         }
-        // One that has ended by itself has been restarted by its supervisor.
+        // A gateway whose process has ended by itself was already restarted by its supervisor.
         DrainEnd::Ended if verb == Some(GatewayVerb::Restart) => {
             Some(Ok(Told::new("restarted, because its process ended by itself", Vec::new())))
         }
@@ -136,8 +136,8 @@ fn without_sequel(
     }
 }
 
-/// Returns what came of the drain of a profile that another profile's gateway serves, and that
-/// nothing is to follow.
+/// Returns the result for a profile whose gateway is that of another profile, for a drain without a
+/// next step.
 fn as_its_server(by: &ProfileName, result: &each::Result) -> each::Result {
     let words = |what: &str| format!("the gateway of {by} serves it: {what}");
     match result {

@@ -1,7 +1,7 @@
-//! Waiting until gateways are idle, for every command that does something to them then.
+//! Waiting until gateways are idle, for every command that drains them first.
 //!
-//! *Lives here:* the wait, and what is said of it. *Does not live here:* draining
-//! (`gatevisor_gateways::drain`), and what follows (`drain`, `profile`, `reload`).
+//! *Lives here:* the wait, and the messages about it. *Does not live here:* draining
+//! (`gatevisor_gateways::drain`), and the next step (`drain`, `profile`, `reload`).
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -19,32 +19,32 @@ use crate::exit::{CommandError, Exit};
 use crate::units::{milliseconds, span, turns_words};
 use crate::{interrupt, out};
 
-/// What a drain leaves of the time that a stop may take.
+/// The part of the time limit of a stop that a drain before it leaves for the stop itself.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
-/// Gateways that a command had drained.
+/// The result of a drain of several gateways.
 #[derive(Default)]
 pub struct DrainedGateways {
-    /// Those that still take no new work.
+    /// Gateways that still take no new work.
     pub held: Vec<HeldDrain>,
-    /// Those that there was nothing to drain of, because they are not up.
+    /// Gateways that are not up, so there was nothing to drain.
     pub not_up: Vec<ProfileName>,
-    /// Those that the gateway of another profile serves, which is drained with them: each, and that
-    /// profile.
+    /// Profiles whose gateway is that of another profile, which is drained instead: each profile
+    /// with that other one.
     pub served: Vec<(ProfileName, ProfileName)>,
-    /// Those that cannot be drained, and so are left alone.
+    /// Gateways that cannot be drained, and are left alone.
     pub refused: Vec<(ProfileName, DrainError)>,
     /// The signal that ended the wait.
     pub cancelled_by: Option<i32>,
-    /// When it began. A command that comes later decides.
+    /// When the wait began. A command that comes later has priority.
     pub since: Timestamp,
 }
 
-/// Has gateways drained before they are deleted or renewed, for no longer than one may take to
-/// stop. To those that cannot be drained, what follows is done without.
+/// Drains gateways before they are deleted or renewed, for no longer than a stop may take. The next
+/// step is done even to those that cannot be drained.
 ///
 /// # Errors
-/// A signal came.
+/// A signal has ended the wait.
 pub fn before(
     context: &CommandContext,
     names: &[ProfileName],
@@ -56,10 +56,11 @@ pub fn before(
     settled(wait_for(context, names, &order(command, limit, then)))
 }
 
-/// As [`before`], for as long as the order says; warns of those that are up and cannot be drained.
+/// Like [`before`], for as long as the order says. Warns about gateways that are up and cannot be
+/// drained.
 ///
 /// # Errors
-/// A signal came.
+/// A signal has ended the wait.
 pub fn within(
     context: &CommandContext,
     names: &[ProfileName],
@@ -75,7 +76,7 @@ pub fn within(
     settled(drained)
 }
 
-/// Returns the drains that something follows now; says which of them cut work off.
+/// Returns the drains whose next step comes now. Prints which of them cut work off.
 fn settled(drained: DrainedGateways) -> Result<Vec<HeldDrain>, CommandError> {
     if let Some(signal) = drained.cancelled_by {
         let mut failure = CommandError::new(Exit::No, "interrupted, and nothing was done to any gateway");
@@ -96,15 +97,15 @@ pub fn by_signal(signal: i32) -> u8 {
     u8::try_from(interrupt::BY_SIGNAL.saturating_add(signal)).unwrap_or(u8::MAX)
 }
 
-/// Returns the order of the command that this process carries out.
+/// Returns the drain order of the command that this process carries out.
 pub fn order(command: &str, limit: Duration, then: DrainThen) -> DrainOrder {
     DrainOrder { by: Provenance::here(command), limit, then }
 }
 
-/// Has gateways drained, and returns when all are, or the time is over, or a signal came.
+/// Drains gateways. Returns when all are idle, when the time is over, or after a signal.
 pub fn wait_for(context: &CommandContext, names: &[ProfileName], order: &DrainOrder) -> DrainedGateways {
-    // From here on a signal undoes what was asked. One that kills at once leaves that to the
-    // watcher.
+    // From here on, a signal makes this process take its requests back. After SIGKILL, the watcher
+    // of gateways does that.
     let heeded = interrupt::heeded(&[SIGINT, SIGTERM, SIGHUP]);
     let signals = SignalFd::new(&heeded).ok();
     let mut drained = DrainedGateways { since: Timestamp::now(), ..DrainedGateways::default() };
@@ -125,12 +126,12 @@ pub fn wait_for(context: &CommandContext, names: &[ProfileName], order: &DrainOr
     let is_cancelled = drained.held.iter().any(|drain| drain.end() == Some(&DrainEnd::Cancelled));
     let signal = || signals.as_ref().and_then(|signals| signals.next().ok().flatten());
     drained.cancelled_by = is_cancelled.then(|| signal().unwrap_or(SIGTERM));
-    // What follows deals with signals in its own way.
+    // The next step handles signals in its own way.
     let _ = gatevisor_sys::signal::unblock(&heeded);
     drained
 }
 
-/// Says how a drain ended that something is to follow; what nothing follows is a result.
+/// Prints how a drain has ended that has a next step. Without a next step, its end is a result.
 pub fn say(context: &CommandContext, drain: &HeldDrain, nothing_follows: bool) {
     if context.json || nothing_follows {
         return;
@@ -143,7 +144,7 @@ pub fn say(context: &CommandContext, drain: &HeldDrain, nothing_follows: bool) {
     }
 }
 
-/// Returns in words how a drain ended.
+/// Returns how a drain has ended, as text.
 pub fn words(drain: &HeldDrain, nothing_follows: bool) -> String {
     let took = took(drain);
     match drain.end() {
@@ -160,7 +161,7 @@ pub fn words(drain: &HeldDrain, nothing_follows: bool) -> String {
     }
 }
 
-/// Returns what JSON says of a drain.
+/// Returns the JSON fields about a drain.
 pub fn fields(drain: &HeldDrain, nothing_follows: bool) -> [(&'static str, Value); 4] {
     let ms = u64::try_from(drain.took().as_millis()).unwrap_or(u64::MAX);
     [

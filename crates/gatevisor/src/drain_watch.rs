@@ -1,6 +1,6 @@
-//! *Lives here:* what is new of the drains of gateways, for whoever follows events.
+//! *Lives here:* changes of drains, for commands that follow events.
 //!
-//! *Does not live here:* waking up when a record changes (`event_subscriber`); the records
+//! *Does not live here:* waiting for a change of a record (`event_subscriber`); the records
 //! (`gatevisor_gateways::drain`).
 
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use gatevisor_gateways::drain;
 use gatevisor_wire::name::ServiceName;
 
-/// What has happened to the drain of a gateway.
+/// A change of the drain of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainNews {
     /// Somebody drains it.
     Begun,
     /// It has no work left.
     Idle,
-    /// Nobody drains it any more, whether or not it has work.
+    /// It is no longer drained, whether or not it has work.
     Over,
 }
 
@@ -28,7 +28,7 @@ pub struct DrainWatch {
 }
 
 impl DrainWatch {
-    /// Returns a watch that knows the present drains.
+    /// Returns a watch that has seen the present drains.
     pub fn new(scandir: &Path) -> Self {
         let drained = drain::recorded(scandir).into_iter().collect();
         Self { scandir: scandir.to_owned(), drained }
@@ -39,7 +39,7 @@ impl DrainWatch {
         self.drained.contains_key(&name.to_string())
     }
 
-    /// Returns what is new since the last look.
+    /// Returns the changes since the last look.
     pub fn news(&mut self) -> Vec<(String, DrainNews)> {
         let now = drain::recorded(&self.scandir).into_iter().collect();
         let before = std::mem::replace(&mut self.drained, now);

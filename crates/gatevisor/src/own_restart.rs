@@ -1,7 +1,7 @@
 //! `gatevisor gateway restart --self`: a gateway asks for its own restart.
 //!
-//! *Lives here:* asking, and what is said of it. *Does not live here:* finding out which gateway
-//! asks, and carrying it out (`gatevisor_gateways::ticket`).
+//! *Lives here:* asking, and the message about the answer. *Does not live here:* finding out which
+//! gateway asks, and carrying it out (`gatevisor_gateways::ticket`).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::context::CommandContext;
 use crate::each::{self, Told};
 use crate::exit::Outcome;
 
-/// How long the turns that are under way may take, unless the command says otherwise.
+/// How long the turns that are under way may take by default.
 const LIMIT: Duration = Duration::from_mins(5);
 
 /// Asks for the restart of the gateway in which this command runs.

@@ -1,66 +1,67 @@
-//! *Lives here:* one drain of one gateway: what is asked of it and when, and how it ends.
+//! *Lives here:* the machine of one drain of one gateway.
 //!
-//! *Does not live here:* how a gateway is asked to take no new work, how it shows what it still
-//! does, and what follows when the drain is over. Time is an argument.
+//! *Does not live here:* asking a gateway to take no new work, finding out what work it has, and
+//! the next step after the drain. Time is an argument.
 //!
-//! The limit ends every drain, whatever the gateway shows. What was marked is unmarked once, in
-//! every end.
+//! The limit ends every drain, whatever the gateway shows. A gateway that was asked is told once
+//! that the drain is over, however the drain ends.
 
 use std::fmt;
 
-/// How a drain is to go.
+/// What a caller decides about a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainSettings {
-    /// Milliseconds after which it is over, whatever the gateway shows.
+    /// Milliseconds after which it ends, whatever the gateway shows.
     pub limit_ms: u64,
-    /// Milliseconds between two looks.
+    /// Milliseconds between two looks at the gateway.
     pub look_ms: u64,
-    /// Whether an idle gateway is kept from new work until the limit, because nothing follows.
+    /// Whether an idle gateway takes no new work until the limit, because there is no next step.
     pub holds: bool,
 }
 
-/// What a gateway shows of its work.
+/// The work that a gateway shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkShown {
-    /// It does not say yet that it takes no new work.
+    /// It has not confirmed yet that it takes no new work. The number is that of its turns, if it
+    /// counts them.
     Accepting(Option<u32>),
-    /// It takes no new work, and works. The number is that of its turns, if it counts them.
+    /// It takes no new work, and has some. The number is that of its turns, if it counts them.
     Busy(Option<u32>),
     /// It takes no new work and has none.
     Idle,
-    /// Nothing tells, for this reason.
+    /// It is unknown, for this reason.
     Unknown(String),
 }
 
 /// An input of the machine of a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DrainEvent {
-    /// It is to begin.
+    /// The drain begins.
     Begin,
     /// The gateway could not be asked, for this reason.
     NotMarked(String),
-    /// Somebody looked.
+    /// A look at the gateway has shown this.
     Seen(WorkShown),
     /// The process that was asked has ended.
     Ended,
-    /// Whoever asked for it does not want it any more.
+    /// The caller cancels the drain.
     Cancel,
-    /// What follows has been done, or could not be.
+    /// The next step was done, or has failed.
     Followed,
     /// Time has passed.
     Time,
 }
 
-/// What is to be done next, in this order.
+/// What the caller must do, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainEffect {
     /// Ask the gateway to take no new work.
     Mark,
-    /// Look what it still does.
+    /// Find out what work it has.
     Look,
-    /// Say how far it is.
+    /// Report the stage.
     Tell,
-    /// Do what is to follow.
+    /// Do the next step.
     Follow,
     /// Take the request back.
     Unmark,
@@ -71,12 +72,12 @@ pub enum DrainEffect {
 pub enum DrainEnd {
     /// The gateway had no work.
     Idle,
-    /// The time was over. The number is that of the turns under way, if it counts them; the stage
-    /// is what it showed last.
+    /// The limit was reached. The number is that of the turns under way, if the gateway counts
+    /// them. The stage is the last one.
     Limit(Option<u32>, DrainStage),
     /// The gateway's process ended by itself.
     Ended,
-    /// Whoever asked for it did not want it any more.
+    /// The caller has cancelled it.
     Cancelled,
     /// The gateway could not be asked.
     Failed(String),
@@ -85,13 +86,13 @@ pub enum DrainEnd {
 /// How far a drain is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainStage {
-    /// The gateway was asked, and does not say yet that it takes no new work.
+    /// The gateway was asked, and has not confirmed yet that it takes no new work.
     Asked,
     /// It takes no new work, and has some.
     Draining,
     /// It takes no new work and has none.
     Idle,
-    /// Nothing tells what it does.
+    /// It is unknown what work it has.
     Unknown,
 }
 
@@ -128,7 +129,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Returns a drain whose limit counts from now.
+    /// Returns a drain whose limit counts from `now_ms`.
     pub const fn new(settings: DrainSettings, now_ms: u64) -> Self {
         Self {
             settings,
@@ -143,7 +144,7 @@ impl Drain {
         }
     }
 
-    /// Returns how far it is.
+    /// Returns its stage.
     pub const fn stage(&self) -> DrainStage {
         self.stage
     }
@@ -153,12 +154,12 @@ impl Drain {
         self.turns
     }
 
-    /// Returns why nothing tells what the gateway does.
+    /// Returns why it is unknown what work the gateway has.
     pub fn why_unknown(&self) -> Option<&str> {
         self.why_unknown.as_deref()
     }
 
-    /// Returns how it ended, if it has.
+    /// Returns how it has ended, if it has.
     pub const fn end(&self) -> Option<&DrainEnd> {
         self.end.as_ref()
     }
@@ -168,17 +169,17 @@ impl Drain {
         self.began && self.end.is_none()
     }
 
-    /// Returns when something is to be done without any event: never when it is over.
+    /// Returns when `step` must be called even without an event; `None` after the end.
     pub fn due_ms(&self) -> Option<u64> {
         self.is_under_way().then(|| self.until_ms.min(self.look_at_ms))
     }
 
-    /// Takes in what happened. Every event has a meaning at every moment, even if that is nothing.
+    /// Handles an event. Every event has a meaning in every stage, even if the meaning is nothing.
     pub fn step(&mut self, now_ms: u64, event: DrainEvent, out: &mut Vec<DrainEffect>) {
         match event {
             DrainEvent::Begin => self.begin(now_ms, out),
             DrainEvent::Followed => self.unmark(out),
-            // Nothing else is of any interest before the beginning and after the end.
+            // Before the beginning and after the end, no other event matters.
             _ if !self.is_under_way() => {}
             DrainEvent::NotMarked(why) => self.give_up(DrainEnd::Failed(why), out),
             DrainEvent::Cancel => self.give_up(DrainEnd::Cancelled, out),
@@ -230,20 +231,20 @@ impl Drain {
         }
     }
 
-    /// Ends it, so that what is to follow does.
+    /// Ends it, and requests the next step.
     fn finish(&mut self, end: DrainEnd, out: &mut Vec<DrainEffect>) {
         self.end = Some(end);
         out.push(DrainEffect::Follow);
     }
 
-    /// Ends it, and nothing follows.
+    /// Ends it without the next step.
     fn give_up(&mut self, end: DrainEnd, out: &mut Vec<DrainEffect>) {
         self.end = Some(end);
         self.unmark(out);
     }
 
     fn unmark(&mut self, out: &mut Vec<DrainEffect>) {
-        // A drain whose caller ends early is over, too.
+        // This also ends a drain whose caller gives up before the next step.
         if std::mem::take(&mut self.is_marked) {
             self.end.get_or_insert(DrainEnd::Cancelled);
             out.push(DrainEffect::Unmark);

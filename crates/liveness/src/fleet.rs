@@ -163,7 +163,7 @@ impl Fleet {
         }
     }
 
-    /// Returns how many are being ended, or are starting because they were.
+    /// Returns how many gateways are being ended, or are starting because they were ended.
     fn in_flight(&self) -> usize {
         self.services.values().filter(|service| service.is_in_flight()).count()
     }
@@ -174,8 +174,8 @@ impl Fleet {
             && self.services.get(name).is_some_and(|service| service.is_to_end(now))
     }
 
-    /// Returns why a gateway that does not respond is not ended, as the end of a sentence; empty if
-    /// it is.
+    /// Returns why an unresponsive gateway is not ended, as the end of a sentence; empty if it is
+    /// ended.
     pub fn why_not_ended(&self, name: &str, now: Attended) -> &'static str {
         match self.services.get(name) {
             Some(service) if !service.is_proven() => {
@@ -187,7 +187,7 @@ impl Fleet {
             Some(service) if service.is_excused() => {
                 "; while that lasts, it is not ended, for at most ten minutes"
             }
-            // One that a signal has stopped is ended all the same.
+            // A gateway that a signal has stopped is ended all the same.
             Some(service) if self.machine && service.blameless => {
                 "; so are most others, so it is the machine, and none is ended"
             }

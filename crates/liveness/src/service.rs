@@ -198,8 +198,8 @@ impl FollowedService {
         self.is_hindered
     }
 
-    /// Returns whether it is never ended. Where no life of it has ever worked, what is wrong may be
-    /// how it is looked at.
+    /// Returns whether it is never ended. If no life of it has ever worked, the settings for
+    /// following it may be wrong.
     pub const fn is_left_alone(&self) -> bool {
         self.is_given_up() || !self.proven
     }
@@ -301,7 +301,7 @@ impl FollowedService {
             LiveFinding::Alive(kind) => self.alive(now, Liveness::Live, kind, None),
             LiveFinding::Degraded(kind, reason) => self.alive(now, Liveness::Degraded, kind, Some(reason)),
             LiveFinding::Draining(kind, reason) => self.alive(now, Liveness::Draining, kind, Some(reason)),
-            // The finding is about the time before it could do anything again.
+            // The finding is about a time in which it could do nothing.
             LiveFinding::Early | LiveFinding::Missing { .. } if was_held => {
                 self.become_(now, self.after_hold(), None, None);
             }
@@ -384,8 +384,8 @@ impl FollowedService {
         }
     }
 
-    /// Returns since when it has not shown what it should have. Nothing was due from a start whose
-    /// time was not over, unless a signal had stopped it.
+    /// Returns the time since which it owes evidence. A start owes nothing until its deadline,
+    /// unless a signal had stopped it.
     fn missed_since(&self, now: Attended) -> Attended {
         let first = self.first_miss.unwrap_or(now);
         if self.has_worked() || self.may_be_silent(now) {
@@ -420,8 +420,8 @@ impl FollowedService {
         looks.min(self.settings.misses.max(1))
     }
 
-    /// Returns what hinders it, while that is an excuse. It is not one for ever, and does not begin
-    /// anew each time that it comes and goes.
+    /// Returns what hinders it, as long as that is an excuse. The time of the excuse is limited,
+    /// and does not begin anew when the hindrance comes and goes.
     fn excused(&mut self, now: Attended, hindered: Option<Hindrance>) -> Option<Hindrance> {
         if self.hindered_since.is_some_and(|since| now.since(since) >= LENIENCE_MS) {
             self.is_hindered = false;
@@ -430,7 +430,7 @@ impl FollowedService {
         if hindered.is_some() {
             self.hindered_since.get_or_insert(now);
         } else if self.is_hindered {
-            // From now on it can do what it could not do before. What was seen stays true.
+            // From now on it can do again what it could not do before. What was seen stays true.
             self.beat.excuse(now);
             self.notified.excuse(now);
             self.absolve();

@@ -89,8 +89,7 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         CauseKind::PortTaken if subject.report().is_some_and(|report| report.port_held.is_some()) => {
             fix(Check::Crash)
         }
-        // The command goes to its supervisor, which knows the process even if its number has
-        // changed meanwhile.
+        // Its supervisor knows the process, even if the number has changed meanwhile.
         CauseKind::Frozen => vec![tool("-c"), about(&["gateway", "restart"])],
         CauseKind::Unresponsive => vec![about(&["incidents", "--collect"]), about(&["gateway", "restart"])],
         CauseKind::EndedAsUnresponsive => vec![about(&["incidents"])],

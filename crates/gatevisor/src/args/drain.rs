@@ -31,7 +31,7 @@ pub struct RestartOptions {
     #[arg(long = "self", conflicts_with_all = ["names", "all", "failed", "unresponsive", "no_wait", "ready", "window",
         "timeout"])]
     pub own: bool,
-    /// With --self, refuse where nothing tells when the turn that asks is over
+    /// With --self, refuse if it cannot be known when the turn that asks is over
     #[arg(long, requires = "own")]
     pub after_turn: bool,
 }
@@ -41,10 +41,10 @@ pub struct RestartOptions {
 pub struct DrainOptions {
     #[command(flatten)]
     pub choice: Choice,
-    /// End it after this long, whatever the gateway does; such as `90s`, `10m` or `1h30m`
+    /// End the drain after this long, whatever the gateway does; such as `90s`, `10m` or `1h30m`
     #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = limit)]
     pub limit: Duration,
-    /// Do this to a gateway that is idle, or when the time is over
+    /// Do this to a gateway once it is idle or the time is over
     #[arg(long, value_enum, default_value_t = ThenOption::Nothing)]
     pub then: ThenOption,
     /// Why, for the record

@@ -1,7 +1,7 @@
-//! *Lives here:* asking a gateway to take no new work, and taking that back, in each of the ways
-//! that a definition can say.
+//! *Lives here:* asking a gateway to take no new work, and taking the request back, in each way
+//! that an agent definition can name.
 //!
-//! *Does not live here:* when.
+//! *Does not live here:* deciding when.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -22,12 +22,12 @@ use crate::manager::{ScandirManager, restart_control};
 use crate::ports;
 use crate::profile::ProfileName;
 
-/// Bytes of a marker that are looked at.
+/// The most bytes of a marker that are read.
 const MARKER_BYTES: usize = 64 << 10;
-/// Bytes of a command's output that are kept.
+/// The most bytes of a command's output that are kept.
 pub(super) const OUTPUT_BYTES: usize = 256 << 10;
 
-/// One gateway, and how it is asked.
+/// A gateway, and the way in which it is asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DrainTarget<'a> {
     pub manager: &'a ScandirManager,
@@ -36,7 +36,7 @@ pub(super) struct DrainTarget<'a> {
 }
 
 impl DrainTarget<'_> {
-    /// Asks the gateway with this process to take no new work; `by` is who asks.
+    /// Asks the gateway with this process to take no new work. `by` tells people who asks.
     pub fn ask(&self, pid: i32, by: &str) -> Result<(), String> {
         if let Some(marker) = &self.drain.marker {
             return self.write(marker, pid, by);
@@ -47,7 +47,7 @@ impl DrainTarget<'_> {
         self.drain.signal.as_ref().map_or(Ok(()), |signals| self.signal(&signals.begin))
     }
 
-    /// Takes that back; returns whether there was anything to take back, as far as that shows.
+    /// Takes the request back. Returns whether there was one, as far as that can be seen.
     pub fn take_back(&self) -> Result<bool, String> {
         if let Some(marker) = &self.drain.marker {
             return remove(&self.home(), &marker.file).map_err(|errno| {
@@ -61,7 +61,8 @@ impl DrainTarget<'_> {
         end.map_or(Ok(false), |signal| self.signal(signal).map(|()| true))
     }
 
-    /// Returns the file with which another program asks for it, where nobody of ours does.
+    /// Returns the file with which another program asks this gateway to drain, if there is one and
+    /// we do not ask.
     pub fn asked_by_another(&self, pid: i32) -> Option<PathBuf> {
         let file = self.file(self.drain.marker.as_ref()?);
         let bytes = read_bounded(&file, MARKER_BYTES).ok().flatten()?;
@@ -78,7 +79,7 @@ impl DrainTarget<'_> {
         self.home().join(&marker.file)
     }
 
-    /// The file is short-lived, so it is replaced atomically but not synced.
+    /// Replaces the file atomically. It is not synced, because it is short-lived.
     fn write(&self, marker: &DrainMarker, pid: i32, by: &str) -> Result<(), String> {
         let content = content(&marker.content, &epoch(pid), by, Timestamp::now());
         let failed =
@@ -95,7 +96,7 @@ impl DrainTarget<'_> {
         self.manager.slot(self.name).send(&[control]).map_err(|error| error.to_string())
     }
 
-    /// Runs a command of the definition's to its end, and returns what it printed.
+    /// Runs a command of the definition until it ends, and returns its output.
     pub fn command(&self, argv: &[String], timeout_ms: u64) -> Result<Vec<u8>, String> {
         let argv = argv.iter().map(|text| self.expanded(text)).collect::<Result<Vec<OsString>, String>>()?;
         let shown = argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
@@ -118,7 +119,7 @@ impl DrainTarget<'_> {
         }
     }
 
-    /// Returns the variables that the definition gives a gateway.
+    /// Returns the variables that the definition sets for a gateway.
     fn environment(&self) -> Vec<(String, String)> {
         let agent = self.manager.agent();
         let home = (agent.home_variable(), self.manager.home().root().display().to_string());
@@ -128,7 +129,8 @@ impl DrainTarget<'_> {
         std::iter::once(home).chain(given).collect()
     }
 
-    /// Returns a text of the definition with everything filled in, as a start of the gateway would.
+    /// Returns a text of the definition with its placeholders filled in, as at a start of the
+    /// gateway.
     pub fn expanded(&self, text: &str) -> Result<OsString, String> {
         let variable = self.manager.agent().home_variable();
         let unfilled = |why: &dyn std::fmt::Display| format!("`{text}` cannot be filled in: {why}");
@@ -160,7 +162,7 @@ pub(super) fn remove(directory: &Path, file: &str) -> Result<bool, Errno> {
     }
 }
 
-/// Returns what a marker holds. Whatever is put into it, a JSON text stays one.
+/// Returns the content of a marker. A JSON text stays valid, whatever is filled in.
 fn content(template: &str, epoch: &str, by: &str, now: Timestamp) -> String {
     let text = |value: &str| {
         let quoted = serde_json::to_string(value).unwrap_or_default();
@@ -174,10 +176,10 @@ fn content(template: &str, epoch: &str, by: &str, now: Timestamp) -> String {
         .replace("{principal}", &text(&format!("gatevisor: {by}")))
 }
 
-/// Returns what tells this start of the machine or container from every other, as a process in it
-/// sees it: the kernel's boot and the start of process 1.
+/// Returns a text that distinguishes this start of the machine or container from every other start,
+/// as a process in it sees them: the boot id of the kernel, and the start of process 1.
 fn epoch(pid: i32) -> String {
-    // A gateway in a container of its own has another process 1, if it has its own /proc.
+    // A gateway in a container of its own sees another process 1, if it has its own /proc.
     let as_seen = |path: &str| {
         let read = |path: &str| read_bounded(Path::new(path), MARKER_BYTES).ok().flatten();
         let bytes = read(&format!("/proc/{pid}/root{path}")).or_else(|| read(path));

@@ -1,6 +1,6 @@
-//! *Lives here:* why a gateway cannot be drained.
+//! *Lives here:* the errors of a gateway that cannot be drained.
 //!
-//! *Does not live here:* how a drain ended that began (`gatevisor_liveness::DrainEnd`).
+//! *Does not live here:* how a drain has ended that did begin (`gatevisor_liveness::DrainEnd`).
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub enum DrainError {
     /// There is no such gateway.
     #[error(transparent)]
     Gateway(#[from] ControlError),
-    /// The definition does not say how.
+    /// The definition does not say how to ask a gateway.
     #[error(
         "cannot drain the gateway of `{name}`: the agent definition of {agent} does not say how; \
          `[gateway.drain]` would, see docs/guides/drain.md"
@@ -68,7 +68,7 @@ pub enum DrainError {
     )]
     AskedByAnother {
         name: ProfileName,
-        /// Where the other program left its request.
+        /// The file with which the other program asks.
         file: PathBuf,
     },
     /// It cannot be recorded.

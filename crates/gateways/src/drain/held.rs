@@ -1,7 +1,7 @@
-//! *Lives here:* carrying a drain out: asking, looking and taking back as the machine says, and the
-//! lock that says that somebody does.
+//! *Lives here:* carrying out a drain: the effects of the machine, and the lock that shows that the
+//! owner lives.
 //!
-//! *Does not live here:* the machine (`gatevisor_liveness::drain`), and what follows.
+//! *Does not live here:* the machine (`gatevisor_liveness::drain`), and the next step.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -32,24 +32,24 @@ use crate::profile::ProfileName;
 
 /// Milliseconds between two looks at a gateway.
 const LOOK_MS: u64 = 1_000;
-/// How a state file comes into a home in one piece, and how it is written in place.
+/// How a state file changes: by a rename into the home, or by writing it in place.
 const COMES: WatchFlags = WatchFlags::MOVED_TO
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ONLYDIR)
     .union(WatchFlags::DONT_FOLLOW);
 
-/// Who has a gateway drained, for how long at the most, and for what.
+/// An order to drain a gateway: who gives it, the time limit, and the next step.
 #[derive(Debug, Clone)]
 pub struct DrainOrder {
     /// The user and the command that ask for it.
     pub by: Provenance,
     /// How long the drain may take.
     pub limit: Duration,
-    /// What is done to the gateway afterwards.
+    /// The next step after the drain.
     pub then: DrainThen,
 }
 
-/// A gateway that is asked to take no new work as long as this value lives.
+/// A gateway that is asked to take no new work for as long as this value lives.
 #[derive(Debug)]
 pub struct HeldDrain {
     name: ProfileName,
@@ -84,7 +84,7 @@ impl HeldDrain {
         let held =
             || DrainError::Held { name: name.clone(), holder: holder(records.read(&service).as_ref()) };
         let lock = records.lock_soon(&service).map_err(unrecorded)?.ok_or_else(held)?;
-        // Whoever left one behind holds its lock no more.
+        // The lock is ours, so the owner of an older record has ended.
         if records.read(&service).is_some() {
             undo(manager, name, &records).map_err(|why| DrainError::Undo { name: name.clone(), why })?;
         }
@@ -119,34 +119,34 @@ impl HeldDrain {
         Ok(drain)
     }
 
-    /// Returns whose gateway it is.
+    /// Returns the profile of the gateway.
     pub const fn name(&self) -> &ProfileName {
         &self.name
     }
 
-    /// Returns how far it is.
+    /// Returns the machine of the drain.
     pub const fn machine(&self) -> &Drain {
         &self.machine
     }
 
-    /// Returns how it ended, if it has.
+    /// Returns how the drain has ended, if it has.
     pub const fn end(&self) -> Option<&DrainEnd> {
         self.machine.end()
     }
 
-    /// Returns for how long it has gone on, or went on until it ended.
+    /// Returns how long the drain has lasted so far, or until it ended.
     pub fn took(&self) -> Duration {
         let until_ms = self.ended_ms.unwrap_or_else(monotonic_ms);
         Duration::from_millis(until_ms.saturating_sub(self.began_ms))
     }
 
-    /// Returns for how long it may go on.
+    /// Returns how long the drain may still last.
     pub fn left(&self) -> Duration {
         Duration::from_millis(self.record.until_ms.saturating_sub(monotonic_ms()))
     }
 
-    /// Takes the request back as soon as the gateway's process has ended, so that the next one does
-    /// not find it. A helper process does that, which ends with this one.
+    /// Takes the request back as soon as the process of the gateway has ended, so that the next
+    /// process does not find it. A helper process does that, and ends with this process.
     pub fn take_back_at_its_end(&self) {
         if self.definition.marker.is_none() {
             return;
@@ -157,8 +157,8 @@ impl HeldDrain {
         });
     }
 
-    /// Takes the request back, because what was to follow has been done. Returns what went wrong in
-    /// all this time.
+    /// Takes the request back after the next step was done. Returns everything that failed during
+    /// the drain.
     pub fn finish(mut self) -> Vec<String> {
         self.step(DrainEvent::Followed);
         std::mem::take(&mut self.failed)
@@ -181,7 +181,7 @@ impl HeldDrain {
         is_told
     }
 
-    /// Carries out what the machine wants, and returns whether there is something to tell.
+    /// Carries out an effect. Returns whether there is something new to tell.
     fn perform(&mut self, effect: DrainEffect) -> bool {
         match effect {
             DrainEffect::Mark => match self.target().ask(self.record.pid, &self.record.by) {
@@ -196,16 +196,17 @@ impl HeldDrain {
                 self.machine.stage().word().clone_into(&mut self.record.stage);
                 self.record.turns = self.machine.turns();
                 self.record.reason = self.machine.why_unknown().map(str::to_owned);
-                // It is for others; the drain goes on without.
+                // The record is only for other processes, so the drain goes on if it cannot be
+                // written.
                 let _ = self.records.write(&self.name.service_entry(), &self.record);
                 true
             }
-            // Whoever holds this does that.
+            // The owner of this value does the next step.
             DrainEffect::Follow => true,
             DrainEffect::Unmark => {
                 match self.target().take_back() {
                     Ok(_) => self.records.remove(&self.name.service_entry()),
-                    // The record stays, so that the watcher tries again.
+                    // The record stays, so that the watcher of gateways tries again.
                     Err(why) => self.failed.push(why),
                 }
                 true
@@ -225,8 +226,8 @@ impl Drop for HeldDrain {
     }
 }
 
-/// Waits until every drain is over, or `cancel` can be read; then those that are not are undone.
-/// Calls `tell` with each of which there is something new.
+/// Waits until every drain has ended, or until `cancel` can be read. In that case, the remaining
+/// drains are undone. Calls `tell` for each drain with something new.
 pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut dyn FnMut(&HeldDrain)) {
     let inotify = Inotify::new().ok();
     for drain in &*drains {
@@ -249,7 +250,7 @@ pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut 
             if drain.step(event) {
                 tell(drain);
             }
-            // The time is over for one that changes all the time, too.
+            // A gateway whose files change all the time has the same limit.
             if drain.step(DrainEvent::Time) {
                 tell(drain);
             }
@@ -257,7 +258,7 @@ pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut 
     }
 }
 
-/// Why a wait is over.
+/// What has ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DrainWake {
     Cancelled,
@@ -293,7 +294,7 @@ fn wait(
     }
 }
 
-/// Returns how a gateway is drained, and its process, if it can be.
+/// Returns how a gateway is drained, and its process, if it can be drained.
 fn drainable(manager: &ScandirManager, name: &ProfileName) -> Result<(DrainDefinition, i32), DrainError> {
     manager.check_profile(name)?;
     let agent = manager.agent();

@@ -1,6 +1,6 @@
-//! *Lives here:* undoing a drain whose owner is gone, is late, or is told to end.
+//! *Lives here:* undoing a drain whose owner has ended, is late, or is told to end.
 //!
-//! *Does not live here:* undoing one's own (`held`).
+//! *Does not live here:* undoing a drain of this process (`held`).
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -19,24 +19,25 @@ use crate::agent::AgentDefinition;
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
-/// Milliseconds by which an owner may be late before others do what it should have done.
+/// Milliseconds after the limit at which others take back the request of an owner that has not done
+/// so.
 const LATE_MS: u64 = 5_000;
-/// How long an owner that is told to end may take.
+/// How long the owner of a drain may take to end it after being told to.
 const OWNER_ENDS: Duration = Duration::from_secs(15);
 
-/// What a command to end a drain found.
+/// How a drain was cancelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CancelledDrain {
     /// Its owner has ended it.
     Owner(String),
-    /// Its owner was gone, or did not end it, so it was undone.
+    /// Its owner was gone or did not end it, so it was undone here.
     Undone(String),
-    /// Another program had asked for it; that was taken back.
+    /// Another program had asked for it, and that request was taken back.
     AskedByAnother,
 }
 
-/// Ends a drain: takes back what its record tells of, and removes the record. The lock is the
-/// caller's.
+/// Undoes a drain: takes back the request that its record names, and removes the record. The caller
+/// holds the lock.
 pub(super) fn undo(
     manager: &ScandirManager,
     name: &ProfileName,
@@ -49,20 +50,21 @@ pub(super) fn undo(
     Ok(())
 }
 
-/// Takes back what a record tells of, and returns whether there was anything to take back, as far
-/// as that shows.
+/// Takes back the request that a record names. Returns whether there was one, as far as that can be
+/// seen.
 ///
-/// With another definition than now, another file may have been made. That of the present one may
-/// be another program's request.
+/// If the definition was another one at that time, the file of the record is removed. The file of
+/// the present definition may be a request of another program.
 fn take_back(manager: &ScandirManager, name: &ProfileName, record: &DrainRecord) -> Result<bool, String> {
     if let Some(file) = &record.marker {
-        // Whoever may write the record may not have us remove a file elsewhere.
+        // The name must be plain, so that whoever may write the record cannot have us remove a file
+        // elsewhere.
         let is_plain = !file.contains('/');
         let removed = if is_plain { remove(&manager.home().profile_dir(name), file) } else { Ok(false) };
         return removed.map_err(|errno| format!("`{file}` cannot be removed: {}", words(errno)));
     }
     let drain = manager.agent().gateway.drain.as_ref().filter(|drain| drain.marker.is_none());
-    // What is not a file ends with the process that was asked.
+    // A request that is not a file ends with the process that was asked.
     let is_up = manager.slot(name).status().is_ok_and(|status| status.is_up());
     match drain.filter(|_| is_up) {
         Some(drain) => DrainTarget { manager, name, drain }.take_back(),
@@ -70,8 +72,8 @@ fn take_back(manager: &ScandirManager, name: &ProfileName, record: &DrainRecord)
     }
 }
 
-/// Undoes every drain of a scandir whose owner is gone, and takes the request of a late one back;
-/// returns what there is to say.
+/// Undoes every drain of a scandir whose owner has ended, and takes back the requests of late
+/// owners. Returns the messages about that.
 pub(crate) fn undo_left(manager: &ScandirManager) -> Vec<(ProfileName, String)> {
     let Some(records) = DrainRecords::open(manager.scandir()) else { return Vec::new() };
     let services = records.services().into_iter();
@@ -97,14 +99,14 @@ fn undo_one(
     Some((name, said?))
 }
 
-/// Undoes a drain whose owner is gone.
+/// Undoes a drain whose owner has ended.
 fn undo_abandoned(
     manager: &ScandirManager,
     records: &DrainRecords,
     name: &ProfileName,
     lock: OwnedFd,
 ) -> Option<String> {
-    // Its owner may have ended it in order just now.
+    // The owner may have ended the drain properly just now.
     let by = records.read(&name.service_entry())?.by;
     if manager.agent().gateway.drain.as_ref().is_some_and(|drain| drain.command.is_some()) {
         undo_in_child(manager, name, lock);
@@ -116,7 +118,7 @@ fn undo_abandoned(
     })
 }
 
-/// Takes a request back whose owner still runs and should have taken it back long ago.
+/// Takes back the request of an owner that still runs and is late.
 fn undo_overdue(manager: &ScandirManager, records: &DrainRecords, name: &ProfileName) -> Option<String> {
     let record = records.read(&name.service_entry()).filter(is_overdue)?;
     record.marker.as_ref()?;
@@ -128,8 +130,8 @@ fn is_overdue(record: &DrainRecord) -> bool {
     monotonic_ms() > record.until_ms.saturating_add(LATE_MS)
 }
 
-/// Undoes a drain in a process of its own, because a command may take a while. That process has the
-/// lock until then.
+/// Undoes a drain in a child process, because a command may take a while. The child holds the lock
+/// until then.
 fn undo_in_child(manager: &ScandirManager, name: &ProfileName, lock: OwnedFd) {
     let _ = fork_detached(|| {
         if let Some(records) = DrainRecords::open(manager.scandir()) {
@@ -139,7 +141,8 @@ fn undo_in_child(manager: &ScandirManager, name: &ProfileName, lock: OwnedFd) {
     });
 }
 
-/// Ends a gateway's drain: its owner is told to, and if it does not, that is done here.
+/// Cancels the drain of a gateway. Its owner is told to end it. If the owner does not, the drain is
+/// undone here.
 ///
 /// # Errors
 /// Nobody drains it, or it cannot be undone.
@@ -155,8 +158,7 @@ pub fn cancel(manager: &ScandirManager, name: &ProfileName) -> Result<CancelledD
     if records.is_held(&service) && end_owner(&record) && records.read(&service).is_none() {
         return Ok(CancelledDrain::Owner(record.by));
     }
-    // The lock of one that is stopped is not free, and what it asked for is taken back all the
-    // same.
+    // A stopped owner still holds the lock. Its request is taken back all the same.
     let _lock = records.lock(&service).map_err(|errno| failed(words(errno)))?;
     undo(manager, name, &records).map_err(failed)?;
     Ok(CancelledDrain::Undone(record.by))
@@ -173,13 +175,13 @@ fn cancel_another(manager: &ScandirManager, name: &ProfileName) -> Result<Cancel
     }
 }
 
-/// Tells the owner of a drain to end, and returns whether it has.
+/// Tells the owner of a drain to end. Returns whether it has ended.
 fn end_owner(record: &DrainRecord) -> bool {
     let Some(process) = Pid::from_raw(record.owner).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
     else {
         return true;
     };
-    // The descriptor is of whoever has the number now.
+    // The descriptor is for the process that has the number now, which may be another one.
     if Process::of(record.owner).is_none_or(|process| process.began != record.owner_ticks) {
         return true;
     }
@@ -192,8 +194,8 @@ fn end_owner(record: &DrainRecord) -> bool {
     poll(&mut [PollFd::new(&process, PollFlags::IN)], timeout.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
-/// Removes what asks a gateway to drain from the home of its profile, whoever put it there: a start
-/// of the supervisor is the end of everything that one was for.
+/// Removes the file that asks a gateway to drain from the home of its profile, whoever wrote it.
+/// After a start of the supervisor, no reason for a drain is left.
 pub(crate) fn undo_marker(agent: &AgentDefinition, home: &Path) -> Result<(), String> {
     let Some(marker) = agent.gateway.drain.as_ref().and_then(|drain| drain.marker.as_ref()) else {
         return Ok(());
@@ -203,7 +205,7 @@ pub(crate) fn undo_marker(agent: &AgentDefinition, home: &Path) -> Result<(), St
         .map_err(|errno| format!("cannot remove `{}`: {}", home.join(&marker.file).display(), words(errno)))
 }
 
-/// Forgets every drain of a scandir, where no supervisor runs.
+/// Removes all records of drains in a scandir that has no supervisor.
 pub(crate) fn forget_all(scandir: &Path) {
     if !gatevisor_paths::by_path::is_directory(directory(scandir)) {
         return;

@@ -1,13 +1,13 @@
-//! *Lives here:* having gateways take no new work and end what is under way, before something is
+//! *Lives here:* drains: gateways take no new work and finish what they have, before something is
 //! done to them.
 //!
-//! *Does not live here:* what is decided about it (`gatevisor_liveness::drain`), what follows
-//! (`crate::manager`), and what an agent's definition says about it (`crate::agent`).
+//! *Does not live here:* the decisions (`gatevisor_liveness::drain`), the next step
+//! (`crate::manager`), and the part of the agent definition (`crate::agent`).
 //!
-//! A drain has an owner: the process that waits. The owner holds a lock, and a record beside it
-//! says what was asked of whom until when. The kernel gives the lock back when the owner ends, in
-//! whatever way. So whoever finds a record whose lock is free undoes what it tells of: the watcher
-//! of gateways, the next command for that gateway, or the next start of a supervisor.
+//! A drain has an owner: the process that waits. The owner holds a lock. A record beside the lock
+//! says which gateway was asked, how, and until when. The kernel frees the lock when the owner
+//! ends, in whatever way. So a process that finds a record with a free lock undoes that drain: the
+//! watcher of gateways, the next command for that gateway, or the next start of a supervisor.
 //!
 //! **Source:** docs/guides/drain.md.
 

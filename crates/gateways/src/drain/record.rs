@@ -1,6 +1,6 @@
-//! *Lives here:* the record of a drain, its lock, and where both are.
+//! *Lives here:* the record of a drain, its lock, and their paths.
 //!
-//! *Does not live here:* when they are written.
+//! *Does not live here:* deciding when they are written.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{is_locked, random_suffix, read_bounded, take_with_retries};
 
-/// The directory of drains in a scandir; supervisors skip what begins with a dot.
+/// The directory of drains in a scandir. Supervisors skip names that begin with a dot.
 const DIRECTORY: &str = ".drain";
 /// Bytes of a record at the most.
 const MAX_BYTES: usize = 16 << 10;
-/// How often a lock that is not free is tried.
+/// How often taking a lock is tried.
 const ATTEMPTS: u32 = 10;
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
-/// What follows when a gateway is drained.
+/// The next step after a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainThen {
     /// It is stopped.
     Stop,
     /// It is restarted.
     Restart,
-    /// It is taken away with its profile.
+    /// It is removed with its profile.
     Delete,
-    /// Nothing: it is kept from new work until the limit.
+    /// Nothing. It takes no new work until the limit.
     Nothing,
 }
 
@@ -46,33 +46,33 @@ impl DrainThen {
     }
 }
 
-/// What is known of a drain.
+/// The record of a drain, as it is in its file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DrainRecord {
-    /// The process that waits.
+    /// The process that waits for the drain.
     pub owner: i32,
-    /// When that began, in ticks since the machine did.
+    /// The start of that process, in ticks since boot.
     pub owner_ticks: u64,
-    /// Who it is, for people.
+    /// Who asked for it, for people.
     pub by: String,
     /// The gateway's process.
     pub pid: i32,
-    /// The file that asks it to, if one does.
+    /// The file that asks the gateway to drain, if it is asked by a file.
     #[serde(default)]
     pub marker: Option<String>,
-    /// What follows.
+    /// The word of the next step, from [`DrainThen::word`].
     pub then: String,
-    /// How far it is.
+    /// How far it is, from [`DrainStage::word`](gatevisor_liveness::DrainStage::word).
     pub stage: String,
     /// The turns that are under way, if the gateway counts them.
     pub turns: Option<u32>,
-    /// Why nothing tells what the gateway does.
+    /// Why it is unknown what work the gateway has.
     pub reason: Option<String>,
     /// When it began, in RFC 3339.
     pub since: String,
-    /// When it is over, in RFC 3339.
+    /// Its limit, in RFC 3339.
     pub until: String,
-    /// The same in milliseconds of the monotonic clock.
+    /// Its limit, in milliseconds of the monotonic clock.
     pub until_ms: u64,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct DrainRecords {
 }
 
 impl DrainRecords {
-    /// Returns those of a scandir, and makes a place for them if there is none.
+    /// Returns the records of a scandir. Makes their directory if there is none.
     pub fn make(scandir: &Path) -> Result<Self, Errno> {
         let parent = by_path::open(scandir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         match mkdirat(&parent, DIRECTORY, Mode::from_raw_mode(0o755)) {
@@ -99,14 +99,14 @@ impl DrainRecords {
         Ok(Self { directory: file::open_directory(&parent, DIRECTORY)?, path: directory(scandir) })
     }
 
-    /// Returns those of a scandir, if there ever was one.
+    /// Returns the records of a scandir, if their directory exists.
     pub fn open(scandir: &Path) -> Option<Self> {
         let parent = by_path::open(scandir, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
         let directory = file::open_directory(&parent, DIRECTORY).ok()?;
         Some(Self { directory, path: self::directory(scandir) })
     }
 
-    /// Takes the lock of a service's drain; `None` where somebody has it.
+    /// Takes the lock of a service's drain; `None` if another process holds it.
     pub fn lock(&self, service: &str) -> Result<Option<OwnedFd>, Errno> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let lock = openat(&self.directory, lock_name(service), flags, MODE)?;
@@ -117,13 +117,13 @@ impl DrainRecords {
         }
     }
 
-    /// Takes the lock of a service's drain. Somebody who only looked whether it is free had it for
-    /// a moment, so it is tried for a while.
+    /// Takes the lock of a service's drain. It is tried several times, because a process that only
+    /// checks the lock holds it for a moment.
     pub fn lock_soon(&self, service: &str) -> Result<Option<OwnedFd>, Errno> {
         take_with_retries(ATTEMPTS, || self.lock(service))
     }
 
-    /// Returns whether somebody has the lock of a service's drain.
+    /// Returns whether a process holds the lock of a service's drain.
     pub fn is_held(&self, service: &str) -> bool {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let lock = openat(&self.directory, lock_name(service), flags, Mode::empty());
@@ -145,13 +145,13 @@ impl DrainRecords {
         let _ = unlinkat(&self.directory, service, AtFlags::empty());
     }
 
-    /// Returns the services of which there is a record.
+    /// Returns the services that have a record.
     pub fn services(&self) -> Vec<String> {
         let names = by_path::names(&self.path).unwrap_or_default().into_iter();
         names.filter_map(|(name, _)| name.into_string().ok()).filter(|name| !name.starts_with('.')).collect()
     }
 
-    /// Removes everything; only where nobody can hold a lock.
+    /// Removes all records and locks. No process may hold a lock.
     pub fn clear(&self) {
         for (name, _) in by_path::names(&self.path).unwrap_or_default() {
             let _ = unlinkat(&self.directory, name, AtFlags::empty());

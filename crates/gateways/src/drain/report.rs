@@ -1,4 +1,4 @@
-//! *Lives here:* what is known of a drain, for whoever asks.
+//! *Lives here:* reports about drains.
 //!
 //! *Does not live here:* carrying it out.
 
@@ -13,30 +13,30 @@ use super::record::{DrainRecord, DrainRecords, DrainThen};
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
-/// What is known of a drain.
+/// A report about the drain of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DrainReport {
-    /// How far it is: `asked`, `draining`, `idle` or `unknown`.
+    /// Its stage: `asked`, `draining`, `idle` or `unknown`.
     pub stage: String,
     /// The turns that are under way, if the gateway counts them.
     pub turns: Option<u32>,
-    /// Milliseconds until it is over; none where only whoever wants it ends it.
+    /// Milliseconds until its limit; `None` if another program asked for it, which alone ends it.
     pub left_ms: Option<u64>,
-    /// What follows: `stop`, `restart`, `delete` or `nothing`.
+    /// The next step: `stop`, `restart`, `delete` or `nothing`.
     pub then: String,
-    /// Who wants it, for people.
+    /// Who asked for it, for people.
     pub by: String,
-    /// The process that waits; none where another program has asked the gateway.
+    /// The process that waits for it; `None` if another program asked the gateway.
     pub owner: Option<i32>,
-    /// Since when, in RFC 3339.
+    /// When it began, in RFC 3339.
     pub since: Option<String>,
-    /// Until when at the most, in RFC 3339.
+    /// Its limit, in RFC 3339.
     pub until: Option<String>,
-    /// Why nothing tells what the gateway does.
+    /// Why it is unknown what work the gateway has.
     pub reason: Option<String>,
 }
 
-/// The drains of a home, for looks at many gateways.
+/// The drains of a home, for reports about many gateways.
 #[derive(Debug)]
 pub struct DrainReader<'a> {
     manager: &'a ScandirManager,
@@ -44,12 +44,12 @@ pub struct DrainReader<'a> {
 }
 
 impl<'a> DrainReader<'a> {
-    /// Returns the drains of a manager's home.
+    /// Returns a reader for the home of a manager.
     pub fn new(manager: &'a ScandirManager) -> Self {
         Self { manager, records: DrainRecords::open(manager.scandir()) }
     }
 
-    /// Returns what is known of the drain of a gateway's process, if somebody wants one.
+    /// Returns the report about the drain of a gateway with this process, if there is one.
     pub fn look(&self, name: &ProfileName, pid: i32) -> Option<DrainReport> {
         let ours = self.records.as_ref().and_then(|records| ours(records, name, pid));
         ours.or_else(|| anothers(self.manager, name, pid))
@@ -72,8 +72,8 @@ fn ours(records: &DrainRecords, name: &ProfileName, pid: i32) -> Option<DrainRep
     })
 }
 
-/// Returns the services of a scandir that are drained, and whether each has no work left. That
-/// includes a drain whose owner has ended, until it is undone.
+/// Returns the drained services of a scandir, and whether each has no work left. A drain whose
+/// owner has ended counts until it is undone.
 pub fn recorded(scandir: &Path) -> Vec<(String, bool)> {
     let Some(records) = DrainRecords::open(scandir) else { return Vec::new() };
     let stage = |service: String| Some((records.read(&service)?.stage, service));
@@ -81,7 +81,7 @@ pub fn recorded(scandir: &Path) -> Vec<(String, bool)> {
     all.map(|(stage, service)| (service, stage == DrainStage::Idle.word())).collect()
 }
 
-/// Returns who drains a service, and what follows, in words.
+/// Returns who drains a service and what the next step is, as text.
 pub fn words_of(scandir: &Path, service: &str) -> Option<String> {
     let record = DrainRecords::open(scandir)?.read(service)?;
     let then = match &*record.then {
@@ -91,7 +91,7 @@ pub fn words_of(scandir: &Path, service: &str) -> Option<String> {
     Some(format!("by {}{then}", record.by))
 }
 
-/// Returns the drain that another program has asked for.
+/// Returns the report about a drain that another program has asked for.
 fn anothers(manager: &ScandirManager, name: &ProfileName, pid: i32) -> Option<DrainReport> {
     let drain = manager.agent().gateway.drain.as_ref()?;
     let file = DrainTarget { manager, name, drain }.asked_by_another(pid)?;
@@ -108,7 +108,7 @@ fn anothers(manager: &ScandirManager, name: &ProfileName, pid: i32) -> Option<Dr
     })
 }
 
-/// Returns who holds a drain and until when, in words.
+/// Returns who drains a gateway and until when, as text.
 pub(super) fn holder(record: Option<&DrainRecord>) -> String {
     let Some(record) = record else { return "nobody says by whom".to_owned() };
     format!("by {}, until {} at the most", record.by, record.until)

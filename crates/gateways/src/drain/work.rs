@@ -1,6 +1,6 @@
-//! *Lives here:* looking what a gateway still does, and what that means.
+//! *Lives here:* finding out what work a gateway has.
 //!
-//! *Does not live here:* what follows from it (`gatevisor_liveness::drain`).
+//! *Does not live here:* the decision that follows from it (`gatevisor_liveness::drain`).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ use crate::live::is_of_this_process;
 /// How long an address may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// Looks what the gateway with this process still does.
+/// Finds out what work the gateway with this process has.
 pub(super) fn look(target: &DrainTarget<'_>, pid: i32) -> WorkShown {
     let idle = &target.drain.idle;
     match object(target, idle) {
@@ -50,7 +50,7 @@ fn object(target: &DrainTarget<'_>, idle: &IdleDefinition) -> Result<Value, Stri
     }
 }
 
-/// Reads a JSON object, even where something was printed before or after it.
+/// Parses a JSON object, also if there is other text before or after it.
 fn parse(bytes: &[u8]) -> Result<Value, String> {
     let text = String::from_utf8_lossy(bytes);
     let all = text.find('{').zip(text.rfind('}')).and_then(|(first, last)| text.get(first..=last));
@@ -58,7 +58,7 @@ fn parse(bytes: &[u8]) -> Result<Value, String> {
     object.map_err(|_| "what it shows is no JSON object".to_owned())
 }
 
-/// Asks an address on this machine, and returns the body of its answer.
+/// Requests an address on this machine, and returns the body of the answer.
 fn get(url: &str, key: Option<&str>) -> Result<Vec<u8>, String> {
     let target = http::parse_url(url).map_err(|error| error.to_string())?;
     let mut request = target.request;
@@ -106,7 +106,7 @@ fn value<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(object, |at, key| at.get(key))
 }
 
-/// Returns what an object means.
+/// Returns what work an object shows.
 fn judge(idle: &IdleDefinition, object: &Value) -> WorkShown {
     let turns = match idle.turns.as_deref().map(|path| (path, value(object, path))) {
         None => None,

@@ -1,10 +1,10 @@
-//! Work that may never end, in a process of its own, and what it wrote in time.
+//! Runs work that may never end in a process of its own, and keeps what the work writes in time.
 //!
 //! *Lives here:* the child, its limits, and its end. *Does not live here:* what the work is.
 //!
 //! Reading about a process can take as long as the kernel holds that process, and a command takes
-//! as long as it likes. So the collector of evidence reads nothing itself. A child that cannot even
-//! be killed is left behind.
+//! as long as it likes. So the collector of evidence leaves all reading to children. A child that
+//! does not end even when it is killed is left behind.
 
 use std::fs::File;
 use std::io::{LineWriter, Write};
@@ -19,9 +19,9 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, kill_process, kill_process_group, pidfd_open, setsid, waitpid,
 };
 
-/// How long a child that was killed is waited for.
+/// How long the end of a killed child is waited for.
 const DEATH: Duration = Duration::from_millis(500);
-/// Bytes that are read at once.
+/// The bytes of one read.
 const CHUNK: usize = 16 << 10;
 
 /// How long the work may take, and how much it may write.
@@ -46,7 +46,7 @@ pub(crate) enum PartEnd {
     Failed(Errno),
 }
 
-/// What the work has left.
+/// The output of the work, and how it ended.
 #[derive(Debug)]
 pub(crate) struct PartOutput {
     pub(crate) bytes: Vec<u8>,
@@ -68,7 +68,7 @@ pub(crate) fn run(limits: PartLimits, job: impl FnOnce(OwnedFd) -> i32) -> PartO
     }
 }
 
-/// Does what [`run`] does with a job that writes lines.
+/// Like [`run`], for a job that writes lines.
 pub(super) fn lines(limits: PartLimits, job: impl FnOnce(&mut dyn Write)) -> PartOutput {
     run(limits, |output| {
         let mut output = LineWriter::new(File::from(output));
@@ -86,7 +86,7 @@ fn begin(job: impl FnOnce(OwnedFd) -> i32) -> Result<(Pid, OwnedFd), Errno> {
     Ok((child, reader))
 }
 
-/// Reads until the end; returns why it stopped before.
+/// Reads until the end of the output. Returns why it stopped before, if it did.
 fn collect(output: &OwnedFd, limits: PartLimits, bytes: &mut Vec<u8>) -> Option<PartEnd> {
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -106,7 +106,7 @@ fn collect(output: &OwnedFd, limits: PartLimits, bytes: &mut Vec<u8>) -> Option<
     }
 }
 
-/// Waits until something can be read, or `until` has come.
+/// Waits until something can be read, or until `until`.
 pub(super) fn is_readable(what: &OwnedFd, until: Instant) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -122,7 +122,7 @@ pub(super) fn is_readable(what: &OwnedFd, until: Instant) -> bool {
 fn end(child: Pid, until: Instant, stopped: Option<PartEnd>) -> PartEnd {
     let pidfd = pidfd_open(child, PidfdFlags::empty());
     let is_over = |until: Instant| pidfd.as_ref().is_ok_and(|pidfd| is_readable(pidfd, until));
-    // It may have closed its output and still be running.
+    // The child may have closed its output and still run.
     let is_late = stopped.is_some() || !is_over(until);
     if is_late {
         kill(child);
@@ -143,7 +143,7 @@ fn end(child: Pid, until: Instant, stopped: Option<PartEnd>) -> PartEnd {
 }
 
 fn kill(child: Pid) {
-    // Until the child has made its group, there is only the child.
+    // Until the child has made its process group, the group has no other member.
     let _ = kill_process(child, Signal::KILL);
     let _ = kill_process_group(child, Signal::KILL);
 }

@@ -1,7 +1,7 @@
 //! The command of an agent definition that prints evidence about a gateway.
 //!
-//! *Lives here:* executing it. *Does not live here:* its limits (`bounded`), where it is written
-//! down.
+//! *Lives here:* executing it. *Does not live here:* its limits (`bounded`), and the file of its
+//! output.
 
 use std::os::fd::OwnedFd;
 
@@ -15,7 +15,7 @@ use super::request::{Evidence, IncidentRequest, line_of};
 /// The exit code if it cannot be executed.
 const CANNOT: i32 = Exit::NotExecutable as i32;
 
-/// Becomes the command, with its output in `output`. Returns an exit code if it cannot.
+/// Becomes the command, whose output goes to `output`. Returns an exit code if that fails.
 ///
 /// It finds the profile, the process and the reason in `GATEVISOR_INCIDENT_NAME`, `…_PID` and
 /// `…_REASON`.

@@ -1,6 +1,6 @@
 //! The load of the machine, and the control group of a service.
 //!
-//! *Lives here:* which files of the kernel tell that. *Does not live here:* making groups
+//! *Lives here:* the files of the kernel that are read. *Does not live here:* making groups
 //! (`gatevisor-slot`).
 //!
 //! **Source:** the kernel's *Control Group v2* and *Pressure Stall Information*.
@@ -41,7 +41,7 @@ const GROUP: [&str; 18] = [
     "cpu.cfs_quota_us",
 ];
 
-/// Writes how busy the machine is, and how much room there is where the home is.
+/// Writes how busy the machine is, and how much space the file system of the home has left.
 pub(super) fn machine(home: &Path, out: &mut dyn Write) -> io::Result<()> {
     for path in MACHINE {
         show(Path::new(path), out)?;
@@ -66,7 +66,7 @@ pub(super) fn machine(home: &Path, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Writes what the control groups of a process say.
+/// Writes the files of the control groups of a process.
 pub(super) fn groups(leader: i32, out: &mut dyn Write) -> io::Result<()> {
     show(&PathBuf::from(format!("/proc/{leader}/cgroup")), out)?;
     for directory in group::of_process(leader) {

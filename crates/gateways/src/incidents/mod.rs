@@ -1,13 +1,13 @@
 //! Evidence about a gateway that does not work, collected before anything is done to it.
 //!
-//! *Lives here:* what is collected, in which order, and that nothing of it can hold anybody up.
+//! *Lives here:* what is collected, in which order, and the time limits.
 //! *Does not live here:* when it is collected and what follows (the watcher of liveness); the parts
 //! (`processes`, `machine`, `sockets`); where incidents are kept (`store`).
 //!
 //! Each part is a file. A process of its own writes it within limits (`bounded`), so a part that
-//! never ends costs its time and no more. An incident is published as a whole, and its summary
-//! names what is missing. The environment of a process is not written down, and the values of
-//! secrets are replaced in everything that is written (`secrets`).
+//! never ends costs only its limit. An incident is published as a whole, and its summary names what
+//! is missing. The environment of a process is not written down, and the values of secrets are
+//! replaced in everything that is written (`secrets`).
 
 mod bounded;
 mod command;
@@ -46,9 +46,9 @@ pub(crate) use command::become_command;
 pub use request::{Evidence, IncidentRequest};
 pub use store::{DIRECTORY, Incident, KEPT, PartSummary, SUMMARY, count, latest, list, named};
 
-/// How long all of it and each part may take, whatever hangs.
+/// The time limits of all parts together, and of each part.
 const TIMES: Times = Times { part: Duration::from_secs(2), all: Duration::from_secs(8) };
-/// How many of the last lines of its log belong to the evidence.
+/// How many of the last lines of the gateway's log are collected.
 pub const LOG_LINES: usize = 200;
 /// The most bytes of one part.
 pub const PART_BYTES: usize = 256 << 10;
@@ -174,7 +174,8 @@ struct Collecting<'a> {
 }
 
 impl Collecting<'_> {
-    /// Collects all parts, beginning with those that need little of the gateway and of the machine.
+    /// Collects all parts. The parts that depend least on the gateway and on the machine come
+    /// first.
     fn all(&mut self, request: &IncidentRequest<'_>, leader: &Process) -> std::io::Result<()> {
         let history: String =
             request.history.iter().rev().take(HISTORY).rev().map(|line| line_of(line) + "\n").collect();
@@ -193,8 +194,8 @@ impl Collecting<'_> {
         self.keep("evidence.txt", bounded::run(limits, |out| command::execute(evidence, request, &out)))
     }
 
-    /// Returns the processes of the service. Finding them looks into processes and may not end.
-    /// Then it returns those of the session.
+    /// Returns the processes of the service. Finding them reads the environments of processes,
+    /// which may not end. In that case, returns the processes of the leader's session.
     fn members(&self, request: &IncidentRequest<'_>, leader: &Process) -> Vec<Process> {
         let rule = Rule { leader: Some((leader.pid, leader.began)), ..Rule::default() };
         let limits = self.limits(self.part);
@@ -221,8 +222,8 @@ impl Collecting<'_> {
         self.keep(file, bounded::lines(limits, job))
     }
 
-    /// Returns the limits of a part that may take this time. A secret at its end is read as a
-    /// whole, so that it is recognized.
+    /// Returns the limits of a part that may take this time. The byte limit leaves room for a
+    /// secret that begins before the end.
     fn limits(&self, time: Duration) -> PartLimits {
         let bytes = PART_BYTES.saturating_add(self.secrets.longest());
         PartLimits { until: after(time).min(self.until), bytes }
@@ -252,7 +253,7 @@ fn missing(end: &PartEnd, is_cut: bool) -> Option<String> {
     }
 }
 
-/// Returns the members of the service, as those who end its survivors know them.
+/// Returns the processes with the mark of the service, which the end of its survivors goes by, too.
 fn marked_members(service: &Path, rule: &Rule) -> Vec<Process> {
     let scandir = service
         .parent()
@@ -264,7 +265,7 @@ fn marked_members(service: &Path, rule: &Rule) -> Vec<Process> {
     rule.members(&all).into_iter().cloned().collect()
 }
 
-/// Returns the processes of a session, as far as that can be told without looking into any.
+/// Returns the processes of a session. Only files that need nothing of a process are read.
 fn of_session(leader: &Process) -> Vec<Process> {
     proc::all().filter(|process| process.session == leader.session).take(MEMBERS).collect()
 }

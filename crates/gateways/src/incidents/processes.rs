@@ -180,7 +180,7 @@ fn heading(process: &Process, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "process {} ({})", process.pid, String::from_utf8_lossy(&process.command))
 }
 
-/// Says that not all is shown.
+/// Writes how many are not shown, if not all are.
 fn more(all: usize, shown: usize, what: &str, out: &mut dyn Write) -> io::Result<()> {
     match all.checked_sub(shown) {
         None | Some(0) => Ok(()),

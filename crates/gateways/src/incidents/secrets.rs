@@ -57,8 +57,8 @@ impl Secrets {
         Self { values }
     }
 
-    /// Returns the length of the longest secret. So many more bytes are needed to recognize one
-    /// that is cut.
+    /// Returns the length of the longest secret. This many more bytes are needed to recognize a
+    /// secret at the end.
     pub(super) fn longest(&self) -> usize {
         self.values.first().map_or(0, |(value, _)| value.len())
     }

@@ -1,7 +1,7 @@
-//! The directory of incidents, in which each entry is there as a whole or not at all.
+//! The directory of incidents, which contains only complete incidents.
 //!
-//! *Lives here:* where they are, how one is published, which are kept, and reading them. *Does not
-//! live here:* what is in one.
+//! *Lives here:* their path, publishing, the number that is kept, and reading. *Does not live
+//! here:* the content of an incident.
 //!
 //! Only this user reads them, and each is published by one rename.
 
@@ -121,7 +121,7 @@ impl Store {
             }
         }
         for id in surplus(ids(&self.path).unwrap_or_default(), KEPT) {
-            // For every reader, the whole incident vanishes at once.
+            // Readers see the whole incident or nothing of it.
             let Ok(gone) = retire(directory.as_fd(), &id) else { continue };
             if let Ok(gone) = CString::new(gone) {
                 let _ = Walker::new(&mut |_| true).remove(&directory, &gone);

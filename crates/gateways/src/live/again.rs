@@ -1,10 +1,10 @@
-//! *Lives here:* gateways that the watcher has ended and whose supervisor takes that for an end on
-//! purpose: they are started again.
+//! *Lives here:* starting a gateway again that the watcher has ended, if the supervisor leaves it
+//! down because it ended with 0.
 //!
-//! *Does not live here:* ending them, and what an exit code means (`gatevisor-core`).
+//! *Does not live here:* ending it, and the meaning of exit codes (`gatevisor-core`).
 //!
-//! Some agents end with 0 when they are told to end, as they do when they end by themselves and
-//! want to stay down. Only the watcher knows that nobody wanted the end.
+//! Some agents end with 0 when they are told to end, and also when they end by themselves to stay
+//! down. Only the watcher knows which of the two it was.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ impl EndedHere {
                 if !is_stopped(manager, service) {
                     // If nobody reads it, there is no supervisor that could start it.
                     let _ = dir.send(&[Control::Up]);
-                    // A command may have stopped it since that was looked at.
+                    // A command may have stopped it since its state was read.
                     if let Some(name) = ProfileName::of_service(service.as_bytes()) {
                         manager.settle(&name, Desired::Running, None);
                     }

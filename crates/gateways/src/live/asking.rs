@@ -1,6 +1,7 @@
 //! *Lives here:* asking a gateway one question after another.
 //!
-//! *Does not live here:* how each question is asked (`probe`, `command`), and what an answer means.
+//! *Does not live here:* how each question is asked (`probe`, `command`), and the meaning of an
+//! answer.
 
 use std::net::SocketAddr;
 
@@ -16,7 +17,8 @@ pub(super) struct Asking {
     pub rest: Vec<Question>,
     /// Why the questions before got no answer.
     pub why: Vec<String>,
-    /// What has shown already that the gateway works. Then only what of it does not is asked.
+    /// The evidence that has already shown that the gateway works, if there is any. Then the only
+    /// question is which parts of it do not work.
     pub shown_by: Option<EvidenceKind>,
 }
 
@@ -40,7 +42,7 @@ impl Asking {
         Self { asked, rest, why, shown_by: None }
     }
 
-    /// Asks a gateway of which this has shown that it works.
+    /// Asks a working gateway which parts of it do not work.
     pub fn of_live(question: Question, shown_by: EvidenceKind, now_ms: u64) -> Self {
         Self { shown_by: Some(shown_by), ..Self::new(question, Vec::new(), Vec::new(), now_ms) }
     }

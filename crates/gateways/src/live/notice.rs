@@ -48,7 +48,7 @@ pub enum LiveNotice {
     AskedRestart(String, String),
     /// A paused gateway was continued behind its supervisor's back, and the supervisor was told.
     Continued(String),
-    /// Whoever drained one did not end that, for this reason.
+    /// A drain that its owner did not end was undone, for this reason.
     DrainUndone(String, String),
     /// The first number of gateways is silent at the same time, of the second number.
     Machine(usize, usize),

@@ -28,7 +28,7 @@ const REST: usize = 1 << 20;
 const ANSWER: usize = 64;
 /// The bytes of an answer whose body counts, at the most.
 const BODY: usize = 64 << 10;
-/// The names of what does not work that are shown, and the characters of each, at the most.
+/// The most names of failing parts that are shown, and the most characters of each.
 const NAMES: usize = 8;
 const NAME: usize = 60;
 
@@ -41,7 +41,7 @@ pub(super) enum Question {
     Http(HttpTarget),
     /// Whether an address answers with success.
     Startup(HttpTarget),
-    /// What of the gateway does not work: an address, and the key of a list of names.
+    /// Which parts of the gateway do not work: an address, and the key of a list of names.
     Health(HttpTarget, Option<String>),
     /// Whether a socket accepts a connection and, if something is sent, answers.
     Unix(PathBuf, Option<Vec<u8>>),
@@ -288,8 +288,8 @@ impl LiveProbe {
     }
 }
 
-/// Returns what an answer of this status says of what does not work: the names in the list with
-/// this key, if there are any.
+/// Returns which parts do not work, according to an answer with this status: the names in the list
+/// with this key, if there are any.
 fn what_fails(status: u16, key: Option<&str>, answer: &[u8]) -> String {
     let names = key.and_then(|key| names_in(answer, key)).unwrap_or_default();
     if names.is_empty() { format!("http: it answers {status}") } else { format!("failing: {names}") }

@@ -77,8 +77,8 @@ pub(super) fn goes_on(pid: i32) -> bool {
     is_going_on(&status_of(pid))
 }
 
-/// Returns whether that is so of the process with this `/proc/PID/status`. One that waits for a
-/// disk may stop only afterwards.
+/// Returns whether a process with this `/proc/PID/status` goes on. A process that waits for a disk
+/// may stop after that.
 fn is_going_on(status: &str) -> bool {
     let pending = |key: &str| u64::from_str_radix(value(status, key), 16);
     let stop = u32::try_from(Signal::STOP.as_raw() - 1).ok().and_then(|shift| 1_u64.checked_shl(shift));

@@ -29,7 +29,7 @@ const NEW: &str = ".new";
 const RESTARTED: &str = "live-restart";
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
-/// Why a watcher cannot report that it is at work.
+/// Why a watcher cannot publish its line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BeatError {
     /// Another file has the name of the lock that it holds, or none has.
@@ -155,7 +155,7 @@ pub fn beat_of(scandir: &Path) -> Option<WatcherPulse> {
     seen_beat(scandir).ok().flatten()
 }
 
-/// Returns the same, or that this process may not look.
+/// Like [`beat_of`], but a refused look is an error.
 pub(super) fn seen_beat(scandir: &Path) -> io::Result<Option<WatcherPulse>> {
     Ok(seen(scandir, PULSE)?.and_then(|bytes| WatcherPulse::decode(&bytes)))
 }
@@ -165,12 +165,12 @@ pub(super) fn record_of(scandir: &Path, service: &str) -> Option<LiveRecord> {
     seen_record(scandir, service).ok().flatten()
 }
 
-/// Returns the same, or that this process may not look.
+/// Like [`record_of`], but a refused look is an error.
 pub(super) fn seen_record(scandir: &Path, service: &str) -> io::Result<Option<LiveRecord>> {
     Ok(seen(scandir, service)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
-/// Returns what is in a file of the watcher's, if anything is. Only a refused look is an error.
+/// Returns the content of a file of the watcher, if it has any. Only a refused look is an error.
 fn seen(scandir: &Path, file: &str) -> io::Result<Option<Vec<u8>>> {
     match read_bounded(&scandir.join(DIRECTORY).join(file), MAX_BYTES) {
         Ok(bytes) => Ok(bytes),

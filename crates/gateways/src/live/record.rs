@@ -1,5 +1,5 @@
-//! *Lives here:* the formats of what the watcher writes: its own line, the record of a service, and
-//! why it ended a process.
+//! *Lives here:* the formats of the files of the watcher: its own line, the record of a service,
+//! and the note about a process that it ended.
 //!
 //! *Does not live here:* where the files are, and writing them.
 
@@ -27,7 +27,7 @@ impl WatcherPulse {
         format!("{:016x} {:010} {:020}\n", self.epoch, self.pid, self.beat_ms)
     }
 
-    /// Returns for how long the watcher has said nothing, in milliseconds. A line of the future is
+    /// Returns how many milliseconds ago the watcher has written its line. A time in the future is
     /// of an earlier boot of the machine, and so is its watcher.
     pub(super) fn silent_ms(self) -> u64 {
         monotonic_ms().checked_sub(self.beat_ms).unwrap_or(u64::MAX)
@@ -67,8 +67,8 @@ pub struct LiveRecord {
 }
 
 impl LiveRecord {
-    /// Returns whether this watcher says it, and of the process that has this number now. Where
-    /// nobody tells when that process began, its number has to do.
+    /// Returns whether this watcher has written the record, about the process that has this number
+    /// now. If the start of that process is unknown, the number decides.
     pub(super) fn is_of(&self, watcher: WatcherPulse, pid: i32) -> bool {
         let is_same = || Process::of(pid).is_none_or(|process| process.began == self.start_ticks);
         self.pid == pid && self.epoch == format!("{:016x}", watcher.epoch) && is_same()

@@ -17,11 +17,11 @@ use super::publish::{beat_of, directory, last_restarted, record_of, seen_beat, s
 use super::record::{LiveRecord, LiveRestart, WatcherPulse};
 use crate::files::read_bounded;
 
-/// Milliseconds after which the records of a watcher that does not report count no more.
+/// Milliseconds after which the records of a silent watcher no longer count.
 const STALE_MS: u64 = 30_000;
 /// Why no record counts where there has been no watcher.
 const NO_WATCHER: &str = "no watcher of gateways runs";
-/// Seconds for which a gateway that has just come up may be without a record.
+/// How many seconds after its start a gateway may be without a record.
 const UNSEEN_S: u64 = 10;
 
 /// The state of a gateway that is followed.
@@ -102,15 +102,15 @@ impl LiveReport {
         matches!(self.state, LiveState::Said(Liveness::Live | Liveness::Degraded | Liveness::Draining))
     }
 
-    /// Returns what the last look at it missed, of one that does not count as not well for it yet.
+    /// Returns what the last look at it missed, if it does not count as unwell because of that yet.
     pub fn missed(&self) -> Option<String> {
         let reason = self.reason.as_deref().filter(|_| self.misses > 0 && !self.is_bad())?;
         let looks = if self.misses == 1 { "look" } else { "looks in a row" };
         Some(format!("{} {looks} found nothing that shows that it works: {reason}", self.misses))
     }
 
-    /// Returns whether its evidence says something about its state. Of one that has never shown
-    /// any, the evidence was only looked for.
+    /// Returns whether its evidence says something about its state. If it has never shown any,
+    /// evidence was only looked for.
     pub const fn is_by_evidence(&self) -> bool {
         !matches!(self.state, LiveState::Unknown | LiveState::Said(Liveness::Starting | Liveness::Up))
     }
@@ -206,7 +206,7 @@ fn judged(scandir: &Path, service: &str, pid: i32, up_s: u64, policy: LivePolicy
     said.unwrap_or_else(|| if is_new { starting() } else { not_yet() })
 }
 
-/// Returns that a watcher does not report any more, if that is so.
+/// Returns the reason that the watcher is silent; `None` if it is not.
 fn silent(pulse: WatcherPulse) -> Option<String> {
     let since = match pulse.silent_ms() {
         ms if ms <= STALE_MS => return None,

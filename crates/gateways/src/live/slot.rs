@@ -33,10 +33,10 @@ use crate::incidents::Evidence;
 
 /// The bytes of a heartbeat file that are read.
 const BEAT_BYTES: usize = 64 << 10;
-/// A start time from here on is no number of ticks since the machine started, but one of seconds or
-/// milliseconds since 1970.
+/// A start time from this number on is not in ticks since boot, but in seconds or milliseconds
+/// since 1970.
 const TICKS: u64 = 1_000_000_000;
-/// By how much two ways to tell a time may differ.
+/// The largest difference between two measurements of the same time.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// A service whose process runs and is followed.
@@ -119,8 +119,7 @@ impl FollowedGateway {
         self.live.notify && self.live.heartbeat.is_none()
     }
 
-    /// Returns an answer as far as it counts. An answer from a port that certainly belongs to
-    /// another process is none.
+    /// Returns the answer, unless it came from a port that certainly belongs to another process.
     pub fn counted(&mut self, answer: ProbeAnswer, address: Option<SocketAddr>) -> ProbeAnswer {
         let Some(address) = address.filter(|_| !matches!(answer, ProbeAnswer::None(_))) else {
             return answer;
@@ -137,7 +136,7 @@ impl FollowedGateway {
 
     /// Returns what its supervisor tells of this life.
     ///
-    /// Where an address alone shows that a start is over, nothing else does.
+    /// If the settings name an address for that, only this address shows that a start is over.
     pub fn supervisor_says(&self) -> SupervisorSays {
         let ready = self.status.ready && self.startup().is_none();
         SupervisorSays { wanted: self.status.want_up, ready }
@@ -195,7 +194,7 @@ impl FollowedGateway {
         http::parse_url(&startup.url).ok().map(Question::Startup)
     }
 
-    /// Returns the question what of a gateway that works does not.
+    /// Returns the question which parts of a working gateway do not work, if there is one.
     pub fn health(&self) -> Option<Question> {
         let health = self.live.health.as_ref()?;
         let target = http::parse_url(&health.url).ok()?;

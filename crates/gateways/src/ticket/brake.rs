@@ -1,24 +1,25 @@
-//! *Lives here:* how long a restart has to wait that a gateway asks for again and again.
+//! *Lives here:* how long a restart waits if the gateway asks for restarts again and again.
 //!
-//! *Does not live here:* anything with a clock: both times are arguments.
+//! *Does not live here:* reading a clock: both times are arguments.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Restarts within `WITHIN` that wait for nothing.
+/// The number of restarts within `WITHIN` that do not wait.
 pub const FREE: usize = 3;
-/// For how long a restart counts.
+/// How long a restart counts.
 const WITHIN: SignedDuration = SignedDuration::from_hours(1);
-/// The wait of the first that waits; each that follows waits twice as long, up to the longest.
+/// The first wait. Each further wait is twice as long, up to the longest.
 const FIRST: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST: SignedDuration = SignedDuration::from_mins(30);
 
-/// Returns those of the restarts that still count. A clock that was set back makes none count.
+/// Returns the restarts that still count. If the clock was set back to before a restart, that
+/// restart does not count.
 pub(super) fn counted(recent: &[Timestamp], now: Timestamp) -> Vec<Timestamp> {
     let counts = |at: &&Timestamp| (SignedDuration::ZERO..WITHIN).contains(&now.duration_since(**at));
     recent.iter().filter(counts).copied().collect()
 }
 
-/// Returns until when the next restart waits, after these.
+/// Returns the time until which the next restart waits; `None` if it does not wait.
 pub(super) fn waits_until(recent: &[Timestamp], now: Timestamp) -> Option<Timestamp> {
     let counted = counted(recent, now);
     let beyond = u32::try_from(counted.len().checked_sub(FREE)?).unwrap_or(u32::MAX);

@@ -1,7 +1,7 @@
-//! *Lives here:* carrying a ticket out: the gateway is drained and restarted, and the outcome is
-//! written down.
+//! *Lives here:* carrying out a ticket: draining and restarting the gateway, and recording the
+//! outcome.
 //!
-//! *Does not live here:* when (`keeper`).
+//! *Does not live here:* deciding when (`keeper`).
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use crate::drain::{self, DrainError, DrainOrder, DrainThen, HeldDrain};
 use crate::manager::{GatewayRequest, RestartOutcome, ScandirManager};
 use crate::profile::ProfileName;
 
-/// Why a ticket is not carried out to its end now.
+/// Why a ticket was not carried out.
 enum NotRestarted {
-    /// It is tried again later.
+    /// It will be tried again.
     Later,
-    /// The ticket ends at this stage, and the text says why.
+    /// The ticket ends at this stage, with this reason.
     Over(TicketStage, String),
 }
 
-/// Carries a ticket out, and returns whether it is over.
+/// Carries out a ticket. Returns whether the ticket has ended.
 pub(super) fn carry_out(
     manager: &ScandirManager,
     store: &TicketStore,
@@ -53,7 +53,8 @@ fn restarted(
     if !is_of_ticket {
         return Err(NotRestarted::Later);
     }
-    // Written down first: a loop is braked even if nothing after this is.
+    // This is recorded first, so that a restart loop is slowed down even if nothing after this is
+    // recorded.
     store.step(name, ticket, |now, at| {
         let counted = now.scheduled.is_none().then(|| at.to_string());
         let recent = now.recent.iter().cloned().chain(counted).collect();
@@ -79,17 +80,17 @@ fn restarted(
     }
 }
 
-/// Has a gateway end what is under way, where its definition says how.
+/// Drains a gateway, if its definition says how.
 fn drained(
     manager: &ScandirManager,
     name: &ProfileName,
     ticket: &RestartTicket,
 ) -> Result<Option<HeldDrain>, NotRestarted> {
-    // A command that cancels the drain tells its owner to end.
+    // A command that cancels the drain sends SIGTERM to its owner.
     let told_to_end = SignalFd::new(&[SIGTERM]).ok();
-    // All turns are waited for. A gateway tells how many there are, and not which of them asked, so
-    // a turn that is left out may be somebody else's. That of whoever asked ends by itself, because
-    // its answer came at once.
+    // All turns are waited for. A gateway reports how many there are, and not which of them asked,
+    // so a turn that is left out may be another one. The turn that asked ends by itself, because it
+    // had its answer at once.
     let order = DrainOrder {
         by: ticket.by.clone(),
         limit: Duration::from_millis(ticket.limit_ms),
@@ -98,7 +99,7 @@ fn drained(
     let held = match HeldDrain::begin(manager, name, &order) {
         Ok(held) => held,
         Err(DrainError::NoDialect { .. }) => return Ok(None),
-        // Who waits for it will end, and so will whoever paused it.
+        // The other drain or the pause will end.
         Err(DrainError::Held { .. } | DrainError::NotUp { .. } | DrainError::Paused { .. }) => {
             return Err(NotRestarted::Later);
         }
@@ -115,7 +116,7 @@ fn drained(
         Some(DrainEnd::Cancelled) => {
             Err(NotRestarted::Over(TicketStage::Refused, "somebody cancelled its drain".to_owned()))
         }
-        // The next look sees the process that has taken its place.
+        // The next look finds the process that has taken its place.
         Some(DrainEnd::Ended) | None => Err(NotRestarted::Later),
     }
 }

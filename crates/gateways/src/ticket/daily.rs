@@ -2,9 +2,9 @@
 //!
 //! *Does not live here:* when it is due (`schedule`), and carrying the ticket out (`carry`).
 //!
-//! Who looks keeps nothing in memory: a gateway that was started since needs no restart, and a
-//! ticket for that moment is there if there ever was one. So a watcher that takes over restarts
-//! nothing twice.
+//! Nothing is kept in memory. A gateway that was started after the scheduled moment needs no
+//! restart, and a ticket for that moment is still on disk if there was one. So a watcher that takes
+//! over restarts no gateway twice.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) fn leave_due(manager: &ScandirManager, zone: &TimeZone, now: Timestam
     for name in manager.list().unwrap_or_default() {
         let Some(process) = due_process(manager, &name, moment) else { continue };
         let Ok(store) = TicketStore::make(manager.home().root()) else { return };
-        // Where it cannot be kept, the next look tries again.
+        // If the ticket cannot be written, the next look tries again.
         let _ = store.edit(&name, |before| {
             let has_one = |ticket: &RestartTicket| {
                 ticket.stage.is_pending() || ticket.scheduled == Some(moment.to_string())
@@ -42,7 +42,7 @@ pub(super) fn leave_due(manager: &ScandirManager, zone: &TimeZone, now: Timestam
     }
 }
 
-/// Returns the process of a gateway that is up, shall be, and began before that moment.
+/// Returns the process of a gateway that is up and should be, if it began before that moment.
 fn due_process(manager: &ScandirManager, name: &ProfileName, moment: Timestamp) -> Option<Process> {
     let status = manager.slot(name).status().ok().filter(Status::is_up)?;
     let began = Timestamp::from_millisecond(status.changed.to_unix_ms()).ok()?;
@@ -62,7 +62,7 @@ fn ticket(
         stage: TicketStage::Asked,
         by: Provenance::here("restart-at"),
         reason: Some(format!("scheduled for {at}")),
-        // The schedule is no turn of the gateway's, so none is left out.
+        // No turn of the gateway has asked, so all turns are waited for.
         after_turn: true,
         limit_ms: u64::try_from(LIMIT.as_millis()).unwrap_or(u64::MAX),
         pid: process.pid,

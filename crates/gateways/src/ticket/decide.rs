@@ -1,6 +1,6 @@
-//! *Lives here:* what is to be done about a ticket, by what is seen of its gateway.
+//! *Lives here:* what to do about a ticket, given the state of its gateway.
 //!
-//! *Does not live here:* seeing it, and doing it.
+//! *Does not live here:* finding out that state, and acting.
 
 use jiff::Timestamp;
 
@@ -9,18 +9,18 @@ use super::record::{RestartTicket, TicketStage};
 /// The gateway that a ticket is about, at one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GatewaySeen {
-    /// Nothing that counts: no supervisor has it.
+    /// No supervisor has it.
     Nothing,
-    /// It is down; its supervisor will start it again, or will not.
+    /// It is down. Its supervisor will start it again if `want_up`.
     Down {
         /// Whether it shall be up.
         want_up: bool,
     },
-    /// It is up as this process.
+    /// It is up, as this process.
     Up {
         /// The number in its status.
         pid: i32,
-        /// When that began.
+        /// The start of the process, in ticks since boot.
         start_ticks: u64,
         /// Whether it shall be up.
         want_up: bool,
@@ -29,18 +29,18 @@ pub(super) enum GatewaySeen {
     },
 }
 
-/// What is to be done.
+/// What to do about a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TicketStep {
     /// Nothing yet.
     Wait,
-    /// It is to be carried out.
+    /// Drain and restart the gateway.
     CarryOut,
-    /// It is over, for this reason.
+    /// End it at this stage, for this reason.
     End(TicketStage, &'static str),
 }
 
-/// Returns what is to be done about a ticket.
+/// Returns what to do about a ticket.
 pub(super) fn decide(ticket: &RestartTicket, seen: GatewaySeen, now: Timestamp) -> TicketStep {
     const STOPPED: &str = "it was stopped meanwhile, and is not started again";
     if !ticket.stage.is_pending() {

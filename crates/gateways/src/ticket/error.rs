@@ -1,6 +1,6 @@
-//! *Lives here:* why a gateway's request for its own restart is not taken.
+//! *Lives here:* why a gateway's request for its own restart is refused.
 //!
-//! *Does not live here:* how one ended that was taken.
+//! *Does not live here:* how an accepted request has ended.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use gatevisor_wire::exit::{Exit, ExitError};
 use crate::manager::ListServicesError;
 use crate::profile::ProfileName;
 
-/// Why a gateway's request for its own restart is not taken. Nothing was done.
+/// Why a gateway's request for its own restart is refused. Nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message says what the fields without a doc are")]
 pub enum TicketError {
-    /// Whoever asks is in no gateway.
+    /// The process runs in no gateway.
     #[error(
         "cannot tell which gateway asks: this process neither descends from a gateway of `{}` nor has the \
          variable GATEVISOR_SERVICE of one; name its home with --home, or restart a gateway by its name: \
@@ -25,18 +25,18 @@ pub enum TicketError {
         /// The directory whose gateways were looked at.
         scandir: PathBuf,
     },
-    /// The variable names one gateway, and the ancestry another.
+    /// The variable names one gateway, and the process descends from another one.
     #[error(
         "cannot tell which gateway asks: the variable GATEVISOR_SERVICE names `{named}`, and this process \
          descends from the gateway of `{ancestor}`"
     )]
     InTwo {
-        /// Whom the variable names.
+        /// The profile that the variable names.
         named: ProfileName,
-        /// From whose gateway it descends.
+        /// The profile of the gateway from which the process descends.
         ancestor: ProfileName,
     },
-    /// Another one is meant.
+    /// The command names another gateway.
     #[error(
         "this process runs in the gateway of `{own}`, and --self restarts no other; \
          `gatevisor gateway restart {other}` does"
@@ -44,19 +44,19 @@ pub enum TicketError {
     Another {
         /// The profile of the gateway that asks.
         own: ProfileName,
-        /// The one that is meant.
+        /// The profile that the command names.
         other: ProfileName,
     },
-    /// The gateway ended in this moment.
+    /// The gateway has just ended.
     #[error("the gateway of `{name}`, in which this process runs, is not up any more")]
     NotUp { name: ProfileName },
-    /// The process is of an earlier life of the gateway.
+    /// The process began before the gateway was last started.
     #[error(
         "this process began before the gateway of `{name}` was last started, so that is not the gateway in \
          which it runs"
     )]
     OfAnEarlierLife { name: ProfileName },
-    /// Nothing tells when the turn is over.
+    /// The definition does not tell how to find out when the turn is over.
     #[error(
         "cannot wait for the turn of the gateway of `{name}`: the agent definition of {agent} does not say how a \
          gateway is drained; leave --after-turn out, or see docs/guides/drain.md"
@@ -66,7 +66,7 @@ pub enum TicketError {
         /// The name in the agent definition.
         agent: String,
     },
-    /// Nobody would carry it out.
+    /// There is no watcher that would carry it out.
     #[error(
         "nobody would carry the restart of `{name}` out: no watcher of gateways runs on `{}`; \
          `gatevisor up` and a container's boot start one",
@@ -80,11 +80,11 @@ pub enum TicketError {
     /// The services cannot be listed.
     #[error(transparent)]
     List(#[from] ListServicesError),
-    /// It cannot be kept.
+    /// The ticket cannot be written.
     #[error("cannot keep the request for the restart of `{name}` in `{}`", directory.display())]
     Keep {
         name: ProfileName,
-        /// Where tickets are kept.
+        /// The directory of tickets.
         directory: PathBuf,
         /// The underlying error.
         #[source]

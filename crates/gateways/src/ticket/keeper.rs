@@ -1,4 +1,5 @@
-//! *Lives here:* the watcher's part: noticing tickets, and having a child carry each of them out.
+//! *Lives here:* the part of the watcher: noticing tickets, and starting a child that carries each
+//! of them out.
 //!
 //! *Does not live here:* what such a child does (`carry`).
 
@@ -22,20 +23,20 @@ use super::record::{RestartTicket, TicketStore};
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
-/// What a ticket does that is new or has changed: it is renamed into the directory.
+/// The change that a new or changed ticket causes: it is renamed into the directory.
 const COMES: WatchFlags = WatchFlags::MOVED_TO.union(WatchFlags::ONLYDIR).union(WatchFlags::DONT_FOLLOW);
 
-/// Milliseconds between two looks whether a daily restart is due.
+/// Milliseconds between two checks whether a daily restart is due.
 const DAILY_MS: u64 = 30_000;
 
-/// Notices tickets, and has them carried out.
+/// Notices tickets, and has children carry them out.
 #[derive(Debug, Default)]
 pub(crate) struct TicketKeeper {
-    /// Without it, tickets are noticed at the next look.
+    /// `None` if no inotify instance is left. Tickets are then noticed at the next look.
     inotify: Option<Inotify>,
-    /// The children, and for whom each of them works.
+    /// The children, by the profile whose ticket each of them carries out.
     workers: BTreeMap<ProfileName, Pid>,
-    /// When the daily restart is looked at again.
+    /// When the daily restart is checked next.
     daily_at_ms: u64,
 }
 
@@ -45,7 +46,7 @@ impl TicketKeeper {
         Some(PollFd::from_borrowed_fd(self.inotify.as_ref()?.as_fd(), PollFlags::IN))
     }
 
-    /// Does what is due, and returns what there is to say.
+    /// Does what is due, and returns the messages about it.
     pub fn step(&mut self, manager: &ScandirManager) -> Vec<(ProfileName, String)> {
         let now_ms = monotonic_ms();
         if now_ms >= self.daily_at_ms {
@@ -72,7 +73,7 @@ impl TicketKeeper {
         said
     }
 
-    /// Watches the directory, which the first ticket makes.
+    /// Watches the directory, which exists from the first ticket on.
     fn watch(&mut self, store: &TicketStore) {
         if let Some(inotify) = &self.inotify {
             inotify.drain();
@@ -89,8 +90,8 @@ impl TicketKeeper {
         name: &ProfileName,
         ticket: &RestartTicket,
     ) -> Option<(ProfileName, String)> {
-        // Where there can be no child, the next look tries again.
-        // The definition may have been edited since this process began.
+        // If no child can be started, the next look tries again. The definition may have been
+        // edited since this process began.
         let work = || carry_out(&manager.as_remembered(), store, name, ticket);
         let worker = fork_beside(|| i32::from(!work())).ok()?;
         self.workers.insert(name.clone(), worker);
@@ -103,7 +104,7 @@ impl TicketKeeper {
         Some((name.clone(), format!("{who}{reason}")))
     }
 
-    /// Forgets the children that have ended, and returns what they did.
+    /// Collects the children that have ended, and returns their results.
     fn reap(&mut self, store: &TicketStore) -> Vec<(ProfileName, String)> {
         let is_over = |worker: Pid| !matches!(waitpid(Some(worker), WaitOptions::NOHANG), Ok(None));
         let over = self.workers.iter().filter(|(_, worker)| is_over(**worker));

@@ -1,6 +1,6 @@
 //! *Lives here:* looking at a gateway that has asked for its own restart.
 //!
-//! *Does not live here:* what follows from that (`decide`).
+//! *Does not live here:* the decision that follows (`decide`).
 
 use gatevisor_client::status_view;
 use gatevisor_sys::proc::Process;
@@ -9,7 +9,7 @@ use super::decide::GatewaySeen;
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
-/// Looks at a gateway.
+/// Returns the state of a gateway.
 pub(super) fn seen(manager: &ScandirManager, name: &ProfileName) -> GatewaySeen {
     let dir = manager.slot(name);
     if !dir.supervised().unwrap_or(false) {

@@ -1,16 +1,17 @@
-//! *Lives here:* a gateway's request for its own restart: asked for by the gateway or by what runs
-//! in it, kept on disk, carried out by the watcher of gateways.
+//! *Lives here:* restart tickets: the requests of gateways for their own restart. The gateway or a
+//! program in it asks, the ticket is kept on disk, and the watcher of gateways carries it out.
 //!
 //! *Does not live here:* draining (`crate::drain`), restarting (`crate::manager`), and the question
 //! that a supervisor asks after an exit (`gatevisor_slot::handoff`).
 //!
-//! Whoever asks ends with the gateway, so it can neither wait nor see the result. It leaves a
-//! ticket and gets its answer at once. The watcher has a child carry the ticket out. A ticket names
-//! the process that is to end. So whoever finds it later, after a kill of the child, the watcher or
-//! the supervisor, sees whether that process is still there, and begins anew or writes down that it
-//! is done. The ticket stays in the home afterwards, with its outcome, for the next process.
+//! The process that asks ends with the gateway, so it can neither wait nor see the result. It
+//! leaves a ticket, and gets its answer at once. The watcher has a child carry the ticket out. A
+//! ticket names the process that is to end. So if the child, the watcher or the supervisor is
+//! killed, whoever finds the ticket later sees whether that process still runs. It then begins
+//! anew, or records that the restart has happened. Afterwards the ticket stays in the home with its
+//! outcome, for the next process of the gateway.
 //!
-//! A daily restart that the agent definition wants is a ticket, too, which the watcher leaves.
+//! For a daily restart of the agent definition, the watcher leaves a ticket.
 //!
 //! **Source:** docs/guides/drain.md.
 

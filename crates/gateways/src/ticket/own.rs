@@ -1,9 +1,10 @@
-//! *Lives here:* finding out in which gateway a process runs, and leaving a ticket for that one.
+//! *Lives here:* finding out in which gateway a process runs, and leaving a ticket for that
+//! gateway.
 //!
 //! *Does not live here:* carrying it out.
 //!
-//! That guards against mistakes: an agent cannot restart another gateway by accident. It does not
-//! guard against attacks, because each process of a user may tell that user's gateways to restart
+//! This protects against mistakes: an agent cannot restart another gateway by accident. It does not
+//! protect against attacks, because every process of a user may restart the gateways of that user
 //! anyway.
 
 use std::os::unix::ffi::OsStringExt;
@@ -24,34 +25,34 @@ use crate::live;
 use crate::manager::{ScandirManager, ServiceManager};
 use crate::profile::ProfileName;
 
-/// How many parents of a process are looked at. No process has more.
+/// The most ancestors of a process that are looked at. No process has more.
 const DEEPEST: usize = 1000;
 
-/// What a gateway asks for.
+/// A request of a gateway for its own restart.
 #[derive(Debug, Clone)]
 pub struct OwnRestart {
     /// Who asks.
     pub by: Provenance,
-    /// What the next process is told as the reason.
+    /// The reason that the next process is given.
     pub reason: Option<String>,
-    /// Whether nothing is asked for where nobody can tell when the turn of whoever asks is over.
+    /// Whether the request is refused if nobody can tell when the turn that asks is over.
     pub after_turn: bool,
     /// How long the drain may take.
     pub limit: Duration,
-    /// The gateway that is meant, where somebody said so.
+    /// The gateway that the command names, if it names one.
     pub meant: Option<ProfileName>,
 }
 
-/// A request that was taken.
+/// An accepted request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AskedRestart {
-    /// Whose gateway it is.
+    /// The profile whose gateway will be restarted.
     pub name: ProfileName,
-    /// When somebody had asked before, where that request is still open; this one adds nothing.
+    /// When an earlier request was made that is still open. This request then adds nothing.
     pub since: Option<String>,
-    /// Until when it waits, because the gateway asks too often.
+    /// The time until which the restart waits, if the gateway asks too often.
     pub waits_until: Option<String>,
-    /// How often the gateway was restarted within the last hour because it had asked.
+    /// How often the gateway was restarted at its own request within the last hour.
     pub recent: usize,
 }
 
@@ -125,7 +126,7 @@ fn own(manager: &ScandirManager) -> Result<ProfileName, TicketError> {
     }
 }
 
-/// Returns the gateway that the environment names, if that is one of this scandir.
+/// Returns the gateway that the environment names, if it is one of this scandir.
 fn named(manager: &ScandirManager) -> Option<ProfileName> {
     let value = std::env::var_os(member::VARIABLE)?.into_vec();
     let member = Member::parse(&value)?;
@@ -149,7 +150,7 @@ fn ancestor(manager: &ScandirManager) -> Result<Option<ProfileName>, TicketError
     Ok(None)
 }
 
-/// Returns the process of a gateway, if this process began no earlier than that.
+/// Returns the process of a gateway, if this process did not begin before it.
 fn process_of(manager: &ScandirManager, name: &ProfileName) -> Result<Process, TicketError> {
     let status = manager.slot(name).status().ok().filter(Status::is_up);
     let process = status.and_then(|status| Process::of(status.pid?.get()));

@@ -1,9 +1,8 @@
-//! *Lives here:* a ticket on disk: where it is, what is in it, and changing it.
+//! *Lives here:* a ticket on disk: its path, its content, and changing it.
 //!
-//! *Does not live here:* when it changes.
+//! *Does not live here:* deciding when it changes.
 //!
-//! Several processes change one ticket, so each reads and writes it under the lock of the
-//! directory.
+//! Several processes change one ticket. Each reads and writes it under the lock of the directory.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,9 +24,9 @@ use crate::profile::ProfileName;
 
 /// The directory of tickets in a home.
 pub const DIRECTORY: &str = ".gatevisor-restarts";
-/// What follows a profile's name in the name of its ticket.
+/// The end of a ticket's file name, after the name of the profile.
 const SUFFIX: &str = ".json";
-/// Bytes of a ticket at the most.
+/// The most bytes of a ticket.
 const MAX_BYTES: usize = 16 << 10;
 
 /// How far a ticket is.
@@ -36,15 +35,15 @@ const MAX_BYTES: usize = 16 << 10;
 pub enum TicketStage {
     /// The gateway has asked.
     Asked,
-    /// It asks too often, so this waits.
+    /// The gateway asks too often, so the restart waits.
     Held,
-    /// It is being drained.
+    /// The gateway is being drained.
     Draining,
-    /// It is being restarted.
+    /// The gateway is being restarted.
     Restarting,
-    /// It was restarted.
+    /// The gateway was restarted.
     Done,
-    /// It was not, and will not be.
+    /// The gateway was not restarted, and will not be.
     Refused,
 }
 
@@ -61,28 +60,28 @@ pub(super) struct RestartTicket {
     pub stage: TicketStage,
     /// Who asked.
     pub by: Provenance,
-    /// Why, in their words.
+    /// Why, in the words of whoever asked.
     pub reason: Option<String>,
-    /// Whether the turn of whoever asked is waited for, too.
+    /// Whether the turn that asked is waited for, too.
     pub after_turn: bool,
-    /// How long the drain may take.
+    /// How many milliseconds the drain may take.
     pub limit_ms: u64,
     /// The process that is to end.
     pub pid: i32,
-    /// When that began, in ticks since the machine did.
+    /// The start of that process, in ticks since boot.
     pub start_ticks: u64,
-    /// When somebody asked, in RFC 3339.
+    /// When the request was made, in RFC 3339.
     pub asked_at: String,
-    /// Before when nothing is done, because the gateway asks too often.
+    /// The time before which nothing is done, because the gateway asks too often.
     pub not_before: Option<String>,
-    /// When it was over.
+    /// When it ended, in RFC 3339.
     pub ended_at: Option<String>,
-    /// How it ended, in words.
+    /// How it ended, as text.
     pub outcome: Option<String>,
-    /// The moment of the daily restart, where nobody asked but the definition says so.
+    /// The moment of the daily restart, if the definition and not the gateway asked.
     #[serde(default)]
     pub scheduled: Option<String>,
-    /// When the gateway was restarted because it had asked, the oldest first.
+    /// When the gateway was restarted at its own request, the oldest first.
     #[serde(default)]
     pub recent: Vec<String>,
 }
@@ -93,17 +92,17 @@ impl RestartTicket {
         self.pid == pid && self.start_ticks == start_ticks
     }
 
-    /// Returns before when nothing is done.
+    /// Returns the time before which nothing is done.
     pub fn not_before(&self) -> Option<Timestamp> {
         self.not_before.as_ref()?.parse().ok()
     }
 
-    /// Returns when the gateway was restarted because it had asked.
+    /// Returns when the gateway was restarted at its own request.
     pub fn restarts(&self) -> Vec<Timestamp> {
         self.recent.iter().filter_map(|at| at.parse().ok()).collect()
     }
 
-    /// Returns the ticket that ends so.
+    /// Returns the ticket with this end.
     pub fn ended(self, stage: TicketStage, outcome: &str, now: Timestamp) -> Self {
         Self { stage, outcome: Some(outcome.to_owned()), ended_at: Some(now.to_string()), ..self }
     }
@@ -142,7 +141,7 @@ pub(super) struct TicketStore {
 }
 
 impl TicketStore {
-    /// Returns those of a home, and makes a place for them if there is none.
+    /// Returns the tickets of a home. Makes their directory if there is none.
     pub fn make(home: &Path) -> io::Result<Self> {
         let parent = open_directory(home)?;
         match make_directory(parent.as_fd(), Path::new(DIRECTORY), 0o700) {
@@ -152,7 +151,7 @@ impl TicketStore {
         Ok(Self { directory: file::open_directory(&parent, DIRECTORY)?, path: home.join(DIRECTORY) })
     }
 
-    /// Returns those of a home, if there ever was one.
+    /// Returns the tickets of a home, if their directory exists.
     pub fn open(home: &Path) -> Option<Self> {
         let parent = open_directory(home).ok()?;
         let directory = file::open_directory(&parent, DIRECTORY).ok()?;
@@ -176,7 +175,8 @@ impl TicketStore {
         names.filter_map(|(name, _)| name.to_str()?.strip_suffix(SUFFIX)?.parse().ok()).collect()
     }
 
-    /// Changes a ticket, unless `change` returns none; returns what is there then.
+    /// Changes a ticket, unless `change` returns `None`. Returns the ticket that is there after
+    /// that.
     pub fn edit(
         &self,
         name: &ProfileName,
@@ -194,7 +194,7 @@ impl TicketStore {
 
     /// Takes the lock of the tickets, for as long as the result lives.
     fn locked(&self) -> io::Result<OwnedFd> {
-        // Opened anew, because a lock belongs to what was opened.
+        // The directory is opened anew, because a lock belongs to an open file.
         lock_directory(file::open_directory(&self.directory, ".")?, LOCK_ATTEMPTS)
     }
 
@@ -207,7 +207,7 @@ impl TicketStore {
         }
     }
 
-    /// Changes a ticket that is still the same and not over; returns whether that worked.
+    /// Changes a ticket that is still the same and has not ended. Returns whether that worked.
     pub fn step(
         &self,
         name: &ProfileName,
@@ -219,18 +219,18 @@ impl TicketStore {
     }
 }
 
-/// Forgets what the gateway of a profile asked for that does not exist any more: one that is made
-/// later with the same name has asked for nothing.
+/// Removes the ticket of a deleted profile, so that a new profile of the same name does not inherit
+/// it.
 pub(crate) fn forget(home: &Path, name: &ProfileName) -> io::Result<()> {
     TicketStore::open(home).map_or(Ok(()), |store| store.remove(name))
 }
 
-/// Leaves in a new slot why its gateway is started, and ends its request, where that gateway had
-/// asked for a restart and its supervisor ended before.
+/// For a gateway with an open ticket whose supervisor has ended: writes the reason of the start
+/// into the new slot, and ends the ticket.
 pub(crate) fn leave_reason(home: &Path, name: &ProfileName, service: &Path) {
     let Some(store) = TicketStore::open(home) else { return };
     if let Some(ticket) = store.read(name).filter(|ticket| ticket.stage.is_pending()) {
-        // The process that is to end has ended with its supervisor, or is about to.
+        // The process that was to end has ended with its supervisor, or will end soon.
         let outcome = "its supervisor ended before, and the next one started it";
         store.step(name, &ticket, |now, at| now.ended(TicketStage::Done, outcome, at));
         let said = DesiredOrigin::said(ticket.by, ticket.reason, Some(ticket.asked_at));

@@ -1,6 +1,6 @@
-//! *Lives here:* what is known of a gateway's request for its own restart, for whoever asks.
+//! *Lives here:* reports about restart tickets.
 //!
-//! *Does not live here:* carrying it out.
+//! *Does not live here:* carrying them out.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,26 +10,26 @@ use super::record::{RestartTicket, TicketStage, TicketStore};
 use crate::desired::Provenance;
 use crate::profile::{Home, ProfileName};
 
-/// What is known of a gateway's last request for its own restart.
+/// A report about the last ticket of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TicketReport {
-    /// How far it is: `asked`, `held`, `draining`, `restarting`, `done` or `refused`.
+    /// Its stage: `asked`, `held`, `draining`, `restarting`, `done` or `refused`.
     pub stage: TicketStage,
     /// Who asked.
     pub by: Provenance,
-    /// Why, in their words.
+    /// Why, in the words of whoever asked.
     pub reason: Option<String>,
-    /// When, in RFC 3339.
+    /// When the request was made, in RFC 3339.
     pub asked_at: String,
-    /// Before when nothing is done, because the gateway asks too often.
+    /// The time before which nothing is done, because the gateway asks too often.
     pub not_before: Option<String>,
-    /// When it was over.
+    /// When it ended, in RFC 3339.
     pub ended_at: Option<String>,
-    /// How it ended, in words.
+    /// How it ended, as text.
     pub outcome: Option<String>,
-    /// The moment of the daily restart, where nobody asked but the agent definition says so.
+    /// The moment of the daily restart, if the agent definition and not the gateway asked.
     pub scheduled: Option<String>,
-    /// How often the gateway was restarted within the last hour because it had asked.
+    /// How often the gateway was restarted at its own request within the last hour.
     pub recent: usize,
 }
 
@@ -39,7 +39,7 @@ impl TicketReport {
         self.stage.is_pending()
     }
 
-    /// Returns what was asked for, in words.
+    /// Returns what was asked for, as text.
     pub fn words(&self) -> String {
         let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         match &self.not_before {
@@ -57,17 +57,17 @@ impl TicketReport {
     }
 }
 
-/// The requests in a home, for looks at many gateways.
+/// The tickets of a home, for reports about many gateways.
 #[derive(Debug)]
 pub struct TicketReader(Option<TicketStore>);
 
 impl TicketReader {
-    /// Returns the requests in a home.
+    /// Returns a reader for a home.
     pub fn new(home: &Home) -> Self {
         Self(TicketStore::open(home.root()))
     }
 
-    /// Returns what is known of a gateway's last request for its own restart.
+    /// Returns the report about the last ticket of a gateway.
     pub fn look(&self, name: &ProfileName) -> Option<TicketReport> {
         self.0.as_ref()?.read(name).map(report)
     }

@@ -1,10 +1,11 @@
-//! *Lives here:* when the scheduled restart of a day is, and whether a gateway is due for it.
+//! *Lives here:* the moment of the daily restart, and whether it is due for a gateway.
 //!
-//! *Does not live here:* anything with a clock: the moment and the time zone are arguments.
+//! *Does not live here:* reading a clock: the moment and the time zone are arguments.
 //!
-//! A time of the day that does not exist, because clocks are set forward, is the moment that much
-//! after the gap began. One that exists twice is the first of both. A machine that was asleep or
-//! off at that time makes up for it within an hour; later, the restart waits for the next day.
+//! If clocks are set forward and the time of the day does not exist, the restart is as much later
+//! as the clocks were set. If the time exists twice, the first one counts. A machine that was
+//! asleep or off at that time makes up for the restart within an hour. After that, the restart
+//! waits for the next day.
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
@@ -13,14 +14,14 @@ use jiff::{SignedDuration, Timestamp};
 /// How late a scheduled restart may be.
 const LATE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Returns a time of the day, as `HH:MM` or `HH:MM:SS`.
+/// Returns the time of the day that a text names, as `HH:MM` or `HH:MM:SS`.
 pub(crate) fn time_of_day(text: &str) -> Option<Time> {
     let is_plain =
         [5, 8].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
     text.parse().ok().filter(|_| is_plain)
 }
 
-/// Returns the last moment at which a restart was due, unless that was too long ago.
+/// Returns the last moment at which a restart was due, unless it was more than `LATE` ago.
 pub(super) fn due(at: Time, zone: &TimeZone, now: Timestamp) -> Option<Timestamp> {
     let today = now.to_zoned(zone.clone()).date();
     let days = [Some(today), today.yesterday().ok()];
@@ -31,8 +32,8 @@ pub(super) fn due(at: Time, zone: &TimeZone, now: Timestamp) -> Option<Timestamp
     moments.filter(|moment| (SignedDuration::ZERO..LATE).contains(&now.duration_since(*moment))).max()
 }
 
-/// Returns whether a gateway that began at that moment is due. One that was started since has had
-/// its restart.
+/// Returns whether the restart of that moment is due for a gateway that began at `began`. A gateway
+/// that began later needs no restart.
 pub(super) fn is_due(moment: Timestamp, began: Timestamp) -> bool {
     began < moment
 }

@@ -1,7 +1,8 @@
-//! *Lives here:* looking at a gateway: what needs no question first, then the questions, one after
-//! another.
+//! *Lives here:* looking at a gateway: first the evidence that needs no question, then the
+//! questions, one after another.
 //!
-//! *Does not live here:* when a look is due, and what follows from it (`gatevisor-liveness`).
+//! *Does not live here:* when a look is due, and the decision that follows from it
+//! (`gatevisor-liveness`).
 
 use gatevisor_client::status_view;
 use gatevisor_liveness::{Attended, EvidenceKind, LiveEffect, LiveFinding};
@@ -60,7 +61,7 @@ impl LiveWatcher {
             followed.status = status;
         }
         if followed.status.pid.map(gatevisor_wire::Pid::get) != Some(followed.life.pid) {
-            // The next scan sees what became of it.
+            // The next scan finds out the new state.
             self.scan = now;
             return Ok(LiveFinding::Early);
         }
@@ -98,8 +99,8 @@ impl LiveWatcher {
         self.asking.insert(name.to_owned(), asking);
     }
 
-    /// Notes that nothing shows that a gateway works; `kind` was looked for last, if anything could
-    /// be asked.
+    /// Notes that nothing shows that a gateway works. `kind` is the evidence that was looked for
+    /// last, if any question could be asked.
     fn without(
         &mut self,
         name: &str,
@@ -114,7 +115,8 @@ impl LiveWatcher {
         self.found(name, now, finding, out);
     }
 
-    /// Notes that a gateway works, once it has been asked what of it does not, if it can say that.
+    /// Notes that a gateway works. If its settings have a question for that, it is first asked
+    /// which parts of it do not work.
     fn alive(&mut self, name: &str, kind: EvidenceKind, now: Attended, out: &mut Vec<LiveEffect>) {
         let Some(health) = self.followed.get(name).and_then(FollowedGateway::health) else {
             return self.found(name, now, LiveFinding::Alive(kind), out);
@@ -138,7 +140,7 @@ impl LiveWatcher {
                 None => answer,
             };
             match answer {
-                // It works, whatever became of the question what of it does not.
+                // It works, even if the question about its parts got no answer.
                 ProbeAnswer::Alive | ProbeAnswer::None(_) if shown_by.is_some() => {
                     self.found(&name, now, LiveFinding::Alive(kind), out);
                 }
