@@ -51,8 +51,6 @@ pub struct Remaining {
     pub has_entries: bool,
     /// Whether any log daemon runs.
     pub has_log_daemons: bool,
-    /// Whether orphans can be found. The shell needs `/proc` for that.
-    pub can_find_orphans: bool,
 }
 
 /// The kind of a child process.
@@ -202,13 +200,23 @@ impl Shutdown {
 
     /// Handles the remaining processes; returns whether that changed anything. If so, call it again
     /// after performing the actions.
-    pub fn look(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) -> bool {
+    ///
+    /// `can_find_orphans` returns whether orphans can be found. The shell needs `/proc` for that.
+    pub fn look(
+        &mut self,
+        now: Tick,
+        left: &Remaining,
+        can_find_orphans: impl FnOnce() -> bool,
+        out: &mut ShutdownActions,
+    ) -> bool {
         let (stage, before) = (self.stage, out.len());
         match self.stage {
             ShutdownStage::Services if left.ranks.is_empty() => self.services_are_down(now, left, out),
             ShutdownStage::Services => self.stop_due(left, out),
             ShutdownStage::Loggers if !left.has_entries => self.write_last_logs(out),
-            ShutdownStage::Logs if !left.has_log_daemons => self.logs_are_written(now, left, out),
+            ShutdownStage::Logs if !left.has_log_daemons => {
+                self.logs_are_written(now, can_find_orphans(), out);
+            }
             ShutdownStage::Running
             | ShutdownStage::Loggers
             | ShutdownStage::Logs
@@ -262,8 +270,8 @@ impl Shutdown {
         out.push(ShutdownAction::QuitLogDaemons);
     }
 
-    fn logs_are_written(&mut self, now: Tick, left: &Remaining, out: &mut ShutdownActions) {
-        if !left.can_find_orphans {
+    fn logs_are_written(&mut self, now: Tick, can_find_orphans: bool, out: &mut ShutdownActions) {
+        if !can_find_orphans {
             // Without `/proc` no orphan can be asked to end, so none is waited for. Helpers of ours
             // end because the supervisor does.
             self.stage = ShutdownStage::Over;

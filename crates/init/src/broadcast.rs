@@ -1,16 +1,18 @@
 //! Sends events to the subscribers of an event fifodir, to a few at a time if there are many.
 //!
-//! *Lives here:* the order of subscribers, and their limit.
-//! *Does not live here:* which events are sent.
+//! *Lives here:* finding subscribers, and writing to them.
+//! *Does not live here:* which events are sent; how much at once, in which order, and which are
+//! lost (`gatevisor_core::broadcasts`).
 //!
 //! **Source:** skarnet's ftrigw and the layout in `gatevisor_wire::event`.
 
-use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use gatevisor_core::fair::{Counts, FairQueue};
+use gatevisor_core::broadcasts::{
+    BroadcastQueue, BroadcastTally, MAX_ENTRIES, MAX_SUBSCRIBERS, Reach, Slice,
+};
 use gatevisor_sys::{Errno, file};
 use gatevisor_wire::event::{ServiceEvent, is_subscriber_name};
 use gatevisor_wire::files;
@@ -19,20 +21,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Stat, fstat,
 use crate::id::Id;
 use crate::stderr_log::say;
 
-/// The most subscribers that one broadcast reaches.
-const MAX_SUBSCRIBERS: usize = 1000;
-/// The most entries of a fifodir that one broadcast looks at.
-const MAX_ENTRIES: usize = 16_384;
 /// Bytes of directory entries in one slice of a broadcast: two or three dozens of subscribers.
 const SLICE_BYTES: usize = 2048;
-/// The slices that are done at once: one with entries, and one that shows that there are no more.
-const SLICES_AT_ONCE: usize = 2;
-/// The slices of long broadcasts that are done in one loop iteration.
-const SLICES_AN_ITERATION: usize = 4;
-/// The most broadcasts of one service that wait for an earlier one.
-const MAX_WAITING: usize = 64;
-/// The most services of one user with a long broadcast. Each holds a descriptor.
-const MAX_LONG_OF_OWNER: usize = 32;
 
 /// The bytes of a broadcast, in a fixed buffer: no alphabet of events is longer.
 type Bytes = ([u8; 8], usize);
@@ -42,37 +32,12 @@ type Bytes = ([u8; 8], usize);
 struct Telling {
     event: Rc<OwnedFd>,
     bytes: Bytes,
-    looked_at: usize,
-    reached: usize,
-}
-
-/// Whether everybody has the event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BroadcastProgress {
-    More,
-    Done,
-    /// It reached its limit.
-    CutShort,
+    tally: BroadcastTally,
 }
 
 /// All long broadcasts.
 #[derive(Debug, Default)]
-pub(crate) struct Broadcasts {
-    queue: FairQueue<Id>,
-    /// The number of services with a long broadcast, for each user.
-    long: Counts,
-    /// The broadcasts of each service, in order.
-    tellings: HashMap<Id, std::collections::VecDeque<Telling>>,
-}
-
-/// Whether a broadcast reaches every subscriber of a fifodir.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Everybody receives it, now or later.
-    Everybody,
-    /// The fifodir has more entries or subscribers than the limit.
-    CutShort,
-}
+pub(crate) struct Broadcasts(BroadcastQueue<Id, Telling>);
 
 impl Broadcasts {
     /// Writes `events` to every subscriber below `dir`/event, and removes subscribers that nobody
@@ -86,86 +51,49 @@ impl Broadcasts {
             *place = event.byte();
             bytes.1 += 1;
         }
-        if let Some(earlier) = self.tellings.get_mut(&id)
-            && let Some(event) = earlier.back().map(|telling| Rc::clone(&telling.event))
-        {
-            if earlier.len() >= MAX_WAITING {
-                return Reach::CutShort;
-            }
-            earlier.push_back(Telling { event, bytes, looked_at: 0, reached: 0 });
-            return Reach::Everybody;
-        }
-        let Ok(event) = file::open_directory(dir, files::EVENT) else { return Reach::Everybody };
-        let mut telling = Telling { event: Rc::new(event), bytes, looked_at: 0, reached: 0 };
-        for _ in 0..SLICES_AT_ONCE {
-            match telling.go_on() {
-                BroadcastProgress::More => {}
-                BroadcastProgress::Done => return Reach::Everybody,
-                BroadcastProgress::CutShort => return Reach::CutShort,
-            }
-        }
-        if self.long.of(owner) >= MAX_LONG_OF_OWNER {
-            return Reach::CutShort;
-        }
-        self.long.add(owner);
-        self.tellings.insert(id, [telling].into());
-        self.queue.push(owner, id);
-        Reach::Everybody
+        let event = match self.0.last_of(id) {
+            Some(earlier) => Rc::clone(&earlier.event),
+            None => match file::open_directory(dir, files::EVENT) {
+                Ok(event) => Rc::new(event),
+                Err(_) => return Reach::Everybody,
+            },
+        };
+        let telling = Telling { event, bytes, tally: BroadcastTally::default() };
+        self.0.begin(id, owner, telling, Telling::send)
     }
 
     /// Continues the long broadcasts, those of each owner in turn; returns the services whose
     /// fifodirs have too many entries.
     pub(crate) fn go_on(&mut self) -> Vec<Id> {
-        let mut crowded = Vec::new();
-        for _ in 0..SLICES_AN_ITERATION {
-            let Some((owner, id)) = self.queue.pop(|_| true) else { break };
-            let Some(tellings) = self.tellings.get_mut(&id) else { continue };
-            let progress = tellings.front_mut().map_or(BroadcastProgress::Done, Telling::go_on);
-            if progress == BroadcastProgress::CutShort {
-                crowded.push(id);
-            }
-            if progress != BroadcastProgress::More {
-                tellings.pop_front();
-            }
-            if tellings.is_empty() {
-                self.tellings.remove(&id);
-                self.long.remove(owner);
-            } else {
-                self.queue.push(owner, id);
-            }
-        }
-        crowded
+        self.0.go_on(Telling::send)
     }
 
     /// Returns whether a broadcast is unfinished.
     pub(crate) fn are_busy(&self) -> bool {
-        !self.queue.is_empty()
+        !self.0.is_empty()
     }
 }
 
 impl Telling {
     /// Writes to the next few subscribers.
-    fn go_on(&mut self) -> BroadcastProgress {
-        if self.looked_at == 0 && seek(&*self.event, SeekFrom::Start(0)).is_err() {
-            return BroadcastProgress::Done;
+    fn send(&mut self) -> Slice {
+        if self.tally.is_empty() && seek(&*self.event, SeekFrom::Start(0)).is_err() {
+            return Slice::Last;
         }
         let mut space = [MaybeUninit::uninit(); SLICE_BYTES];
         let mut entries = RawDir::new(&*self.event, &mut space);
         let bytes = self.bytes.0.get(..self.bytes.1).unwrap_or_default();
         loop {
-            let Some(Ok(entry)) = entries.next() else { return BroadcastProgress::Done };
-            self.looked_at = self.looked_at.saturating_add(1);
+            let Some(Ok(entry)) = entries.next() else { return Slice::Last };
             let may_be = matches!(entry.file_type(), FileType::Fifo | FileType::Unknown);
             let name = entry.file_name();
-            if may_be && is_subscriber_name(name.to_bytes()) && tell(&*self.event, name, bytes) {
-                self.reached = self.reached.saturating_add(1);
-            }
-            if self.reached >= MAX_SUBSCRIBERS || self.looked_at >= MAX_ENTRIES {
-                return BroadcastProgress::CutShort;
+            let is_told = may_be && is_subscriber_name(name.to_bytes()) && tell(&*self.event, name, bytes);
+            if self.tally.count(is_told) {
+                return Slice::AtLimit;
             }
             // Entries that were read but not looked at would be lost.
             if entries.is_buffer_empty() {
-                return BroadcastProgress::More;
+                return Slice::More;
             }
         }
     }

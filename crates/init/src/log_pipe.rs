@@ -1,11 +1,13 @@
 //! The pipe for a service's log, with everything that belongs to it.
 //!
 //! *Lives here:* the pipes, and dropping unread bytes.
-//! *Does not live here:* their readers (`logging`).
+//! *Does not live here:* their readers (`logging`), and which bytes are dropped
+//! (`gatevisor_core::unread`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use gatevisor_core::unread::UnreadPipe;
 use gatevisor_wire::log_protocol::LogCommand;
 use rustix::io::ioctl_fionread;
 use rustix::pipe::{SpliceFlags, splice};
@@ -98,14 +100,15 @@ impl LogPipe {
         (command, fds)
     }
 
-    /// Drops the bytes in those pipes of the service that hold at least `at_least` bytes; returns
-    /// how many were dropped.
-    pub(crate) fn drop_unread(&self, null: &OwnedFd, at_least: u64) -> u64 {
+    /// Drops the bytes in the service's pipes that are due for that, because nobody reads them
+    /// ([`UnreadPipe`]); returns how many were dropped.
+    pub(crate) fn drop_unread(&self, null: &OwnedFd) -> u64 {
+        let pipe = if self.is_releasing { UnreadPipe::Releasing } else { UnreadPipe::InUse };
         let stderr = self.ends.stderr.as_ref().map(|(reader, _)| reader);
         let mut dropped = 0_u64;
         for reader in std::iter::once(&self.ends.reader).chain(stderr) {
             let waiting = ioctl_fionread(reader).unwrap_or(0);
-            if waiting >= at_least
+            if pipe.is_emptied(waiting)
                 && let Ok(length) = usize::try_from(waiting)
                 && let Ok(n) = splice(reader, None, null, None, length, SpliceFlags::NONBLOCK)
             {

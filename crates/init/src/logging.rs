@@ -2,8 +2,9 @@
 //! services.
 //!
 //! *Lives here:* which daemon has which pipe, and handing pipes over.
-//! *Does not live here:* one daemon (`log_daemon`), and when it is started again
-//! (`gatevisor_core::helper`).
+//! *Does not live here:* one daemon (`log_daemon`), when it is started again
+//! (`gatevisor_core::helper`), and which lines are lost while none works
+//! (`gatevisor_core::unread`).
 //!
 //! We keep both ends of every log pipe, so neither a service nor a daemon can break one by ending.
 //! A daemon receives the read ends over a socket; a restarted one receives all of them again.
@@ -12,9 +13,9 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use gatevisor_core::Tick;
 use gatevisor_core::entry::ServiceRole;
 use gatevisor_core::helper::HelperRestart;
+use gatevisor_core::{Tick, unread};
 use gatevisor_sys::user::User;
 use gatevisor_wire::Pid;
 use gatevisor_wire::log_error::LogError;
@@ -29,11 +30,6 @@ use crate::reactor::Timer;
 use crate::service::SupervisedService;
 use crate::spawner::Outputs;
 use crate::stderr_log::say;
-
-/// Milliseconds between two looks at pipes that nobody reads.
-const LOOK_MS: u64 = 250;
-/// A pipe with this many bytes will soon be full.
-const NEARLY_FULL: u64 = 32 << 10;
 
 /// All log daemons and the pipes they serve.
 #[derive(Debug, Default)]
@@ -195,20 +191,19 @@ impl LogDaemons {
             return;
         }
         let pipes = self.pipes.values().filter(|pipe| pipe.daemon() == number);
-        let dropped = pipes.map(|pipe| pipe.drop_unread(with.null(), NEARLY_FULL));
+        let dropped = pipes.map(|pipe| pipe.drop_unread(with.null()));
         let dropped = dropped.fold(0, u64::saturating_add);
         if let Some(daemon) = self.daemon(number) {
             daemon.drops(dropped);
         }
-        let at = with.now().tick.after(LOOK_MS);
-        with.wake_at(at, Timer::Unread(number));
+        with.wake_at(unread::next_look(with.now().tick), Timer::Unread(number));
     }
 
     /// Releases the pipes that a daemon which cannot work should release.
     fn drop_releasing(&mut self, with: &LogContext<'_>, daemon: u32) {
         let mut numbers = Vec::new();
         for (name, pipe) in self.pipes.iter().filter(|(_, pipe)| pipe.is_released_by(daemon)) {
-            let lost = pipe.drop_unread(with.null(), 1);
+            let lost = pipe.drop_unread(with.null());
             if lost > 0 {
                 let shown = String::from_utf8_lossy(name);
                 say!("warning: {shown}: {lost} bytes in the log pipe are lost: no log daemon works");

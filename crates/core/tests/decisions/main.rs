@@ -2,6 +2,7 @@
 //! decision.
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod broadcasts;
 mod command;
 mod command_limiter;
 mod entry;
@@ -14,3 +15,4 @@ mod scan_queue;
 mod shutdown;
 mod start_queue;
 mod trust;
+mod unread;

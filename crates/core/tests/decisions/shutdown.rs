@@ -18,13 +18,13 @@ fn check(grace_ms: u64, is_container: bool, table: &str) {
         let (event, remaining) = rest.trim().split_once('[').unwrap_or((rest, "]"));
         let mut actions = ShutdownActions::new();
         let now = Tick(time.parse().expect("well formed"));
-        let remaining = parse(remaining.trim_end_matches(']'));
+        let (has_proc, remaining) = (!remaining.contains("no-proc"), parse(remaining.trim_end_matches(']')));
         match event.trim() {
             "ask" => shutdown.ask(now, &remaining, &mut actions),
             "quit" => shutdown.quit(now, &remaining, &mut actions),
             "abandon" => shutdown.abandon(),
             "due" => shutdown.due(now, &remaining, &mut actions),
-            "look" => while shutdown.look(now, &remaining, &mut actions) {},
+            "look" => while shutdown.look(now, &remaining, || has_proc, &mut actions) {},
             "no-child" => shutdown.no_child_is_left(true, &mut actions),
             "no-child-of-those-known" => shutdown.no_child_is_left(false, &mut actions),
             other => panic!("no event `{other}`"),
@@ -43,12 +43,12 @@ fn check(grace_ms: u64, is_container: bool, table: &str) {
 }
 
 fn parse(words: &str) -> Remaining {
-    let mut remaining = Remaining { can_find_orphans: true, ..Remaining::default() };
+    let mut remaining = Remaining::default();
     for word in words.split_ascii_whitespace() {
         match word {
             "entries" => remaining.has_entries = true,
             "daemons" => remaining.has_log_daemons = true,
-            "no-proc" => remaining.can_find_orphans = false,
+            "no-proc" => {}
             whose => {
                 let (user, rank) = whose.split_at(whose.len() - 1);
                 let rank = match rank {
@@ -287,7 +287,7 @@ fn scripts_and_helpers_have_until_everything_else_is_down_and_what_ends_groups_u
     shutdown.ask(Tick(0), &parse("entries"), &mut ShutdownActions::new());
     assert_eq!(orphans(&shutdown, false), [false, false, false, true]);
     assert_eq!(orphans(&shutdown, true), [false, false, false, true]);
-    while shutdown.look(Tick(1), &parse(""), &mut ShutdownActions::new()) {}
+    while shutdown.look(Tick(1), &parse(""), || true, &mut ShutdownActions::new()) {}
     assert_eq!(shutdown.stage(), ShutdownStage::Orphans);
     assert_eq!(orphans(&shutdown, false), [false, true, false, true]);
     assert_eq!(orphans(&shutdown, true), [false, true, true, true]);

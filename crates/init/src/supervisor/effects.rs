@@ -4,6 +4,7 @@
 //! *Lives here:* which part performs which effect, and the reports of starting processes.
 //! *Does not live here:* decisions, and how anything is done.
 
+use gatevisor_core::broadcasts::Reach;
 use gatevisor_core::restart::{RestartPolicy, Rules};
 use gatevisor_core::{Coalesced, Coalescing, Leftover, ServiceEffect, ServiceEffects, ServiceInput};
 use gatevisor_sys::Errno;
@@ -12,7 +13,7 @@ use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, files, signal};
 
 use super::Supervisor;
-use crate::broadcast::{self, Reach};
+use crate::broadcast;
 use crate::id::Id;
 use crate::publish;
 use crate::reactor::EventSource;

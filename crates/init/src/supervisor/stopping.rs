@@ -46,7 +46,8 @@ impl Supervisor {
     pub(super) fn is_over(&mut self) -> bool {
         while !self.shutdown.is_running() && self.shutdown.stage() != ShutdownStage::Over {
             let mut actions = ShutdownActions::new();
-            let has_moved = self.shutdown.look(self.reactor.now().tick, &self.remaining(), &mut actions);
+            let (now, left) = (self.reactor.now().tick, self.remaining());
+            let has_moved = self.shutdown.look(now, &left, orphans::can_be_found, &mut actions);
             self.act(actions);
             if !has_moved {
                 break;
@@ -120,19 +121,10 @@ impl Supervisor {
 
     /// Returns what is left to end.
     fn remaining(&self) -> Remaining {
-        let stage = self.shutdown.stage();
-        if stage > ShutdownStage::Services {
-            return Remaining {
-                ranks: BTreeSet::new(),
-                has_entries: !self.entries.is_empty(),
-                has_log_daemons: self.logs.are_running(),
-                can_find_orphans: stage != ShutdownStage::Logs || orphans::can_be_found(),
-            };
-        }
         let mut ranks: BTreeSet<(u32, Rank)> = self.mains().into_iter().map(|(_, whose)| whose).collect();
         // The container's command belongs to the user who owns the scandir.
         ranks.extend(self.command.pid().map(|_| (self.scandir.owner(), Rank::Command)));
-        Remaining { ranks, has_entries: !self.entries.is_empty(), ..Remaining::default() }
+        Remaining { ranks, has_entries: !self.entries.is_empty(), has_log_daemons: self.logs.are_running() }
     }
 
     /// Returns the services to stop, each with its user and its rank. A logger is not among them:
