@@ -1,12 +1,14 @@
 //! The HTTP server of Gatevisor.
 //!
-//! *Lives here:* listening, who may ask, the routes, and the page for operators (`site`).
+//! *Lives here:* listening, who may ask, the routes, the page for operators (`site`), and what it
+//! shows of the last 24 hours (`history`).
 //! *Does not live here:* the answers, which the binary hands in.
 //!
 //! *May depend on it:* the binary alone.
 #![forbid(unsafe_code)]
 
 mod access;
+pub mod history;
 mod server;
 mod site;
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Server, ready};
-use crate::home::Home;
+use crate::home::{Home, until_entries};
 use crate::support::WAIT_LIMIT;
 
 #[test]
@@ -68,6 +68,30 @@ fn at_a_socket_only_its_owner_is_answered_and_an_old_one_is_replaced() {
         fs::remove_dir_all(home.path().join(".gatevisor-web")).unwrap();
     }
     fs::remove_file(&socket).unwrap();
+}
+
+#[test]
+fn how_a_gateway_was_is_recorded_and_what_was_before_is_a_gap() {
+    let (home, _port) = ready();
+    let server = Server::start(&home, "");
+    let directory = home.path().join(".gatevisor-web/history");
+    until_entries(&directory, "the history", |names| names.contains("ring"));
+    let history = server.get("/gateways/coder/history");
+    let states = history["states"].as_array().unwrap();
+    assert_eq!((states.len(), &history["step_seconds"]), (288, &json!(300)));
+    // A minute may have passed, and with it a step.
+    let last = states.iter().rev().take(2).find(|state| !state.is_null());
+    assert_eq!(last, Some(&json!("ready")), "{history}");
+    assert!(states[..280].iter().all(Value::is_null), "{history}");
+    let said = history["summary"].as_str().unwrap();
+    assert!(said.starts_with("last 24 hours: ready 100 %, not recorded 23 h"), "{said}");
+    let all = server.get("/history");
+    let of = |name: &str| all["gateways"].as_array().unwrap().iter().find(|one| one["name"] == name);
+    let coder = of("coder").unwrap();
+    assert!(coder["kinds"].as_array().unwrap().contains(&json!("good")), "{coder}");
+    assert_eq!(server.api("GET", "/gateways/nobody/history", "").code, 404);
+    assert_eq!(fs::metadata(directory.join("ring")).unwrap().permissions().mode() & 0o777, 0o600);
+    server.end();
 }
 
 /// Returns whether a value has the shape that the document gives, as far as it is used there.
@@ -145,6 +169,6 @@ fn every_route_of_the_document_answers_in_the_shape_that_it_says() {
             fits(&document, schema, &answer.json()).unwrap_or_else(|why| panic!("{method} {path}: {why}"));
         }
     }
-    assert_eq!(seen, 23);
+    assert_eq!(seen, 25);
     server.end();
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use gatevisor_gateways::incidents;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_paths::by_path;
+use gatevisor_sys::clock::monotonic_ms;
+use gatevisor_web::history::{Ring, ShownHistory};
 use gatevisor_web::{
     ActionRequest, Answer, Answerer, DrainRequest, Lines, LogPick, ProfileRequest, SiteQuestion, SiteRefusal,
 };
@@ -19,6 +21,7 @@ use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
 use super::child::{Ended, OwnProgram};
+use super::history::{HistoryStore, this_minute};
 use super::timeline;
 use crate::choice::{self, NameScope};
 use crate::context::CommandContext;
@@ -31,6 +34,9 @@ const BOOT_LOG_BYTES: u64 = 256 << 10;
 /// The lines of a log that an answer has if the question names no number, and the most.
 const LINES: u32 = 200;
 const MOST_LINES: u32 = 5000;
+/// The minutes that a step of a gateway's history has, and one of the strips of all gateways.
+const PLOT_MINUTES: u32 = 5;
+const STRIP_MINUTES: u32 = 30;
 /// The most characters of a text from outside: a reason, a time, a pattern.
 const TEXT: usize = 500;
 
@@ -38,6 +44,7 @@ const TEXT: usize = 500;
 pub struct HomeAnswerer {
     context: CommandContext,
     program: OwnProgram,
+    history: Option<HistoryStore>,
 }
 
 impl Answerer for HomeAnswerer {
@@ -51,6 +58,8 @@ impl Answerer for HomeAnswerer {
             SiteQuestion::Incidents(name) => self.incidents(&name),
             SiteQuestion::Incident(name, id) => self.incident(&name, &id),
             SiteQuestion::IncidentFile(name, id, file) => self.incident_file(&name, &id, &file),
+            SiteQuestion::History(name) => self.history(&name),
+            SiteQuestion::Histories => self.histories(),
             SiteQuestion::Doctor => self.list("findings", &["doctor"], &[Exit::Done, Exit::No]),
             SiteQuestion::BootLog => self.boot_log(),
             SiteQuestion::Timeline => self.timeline(lately),
@@ -82,15 +91,27 @@ impl Answerer for HomeAnswerer {
 
     fn events(&self, on_event: &mut dyn FnMut(String)) {
         // The caller calls this again. The answer about the home says what is wrong with it.
-        let _ = events::objects(&self.context, &mut |object| on_event(object.to_string()));
+        let _ = events::objects(&self.context, &mut |object| {
+            if let Some(history) = &self.history {
+                history.note(&object);
+            }
+            on_event(object.to_string());
+        });
+    }
+
+    fn sample(&self) -> bool {
+        let Some(history) = &self.history else { return false };
+        let Ok(lines) = self.call(&["status"], &[Exit::Done, Exit::No]) else { return false };
+        let reports: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        history.record(&reports, this_minute(), monotonic_ms())
     }
 }
 
 impl HomeAnswerer {
-    /// Returns the answers for the home of this command.
-    pub fn new(context: CommandContext) -> Self {
+    /// Returns the answers for the home of this command, with its history if that can be kept.
+    pub fn new(context: CommandContext, history: Option<HistoryStore>) -> Self {
         let program = OwnProgram::new(&context);
-        Self { context, program }
+        Self { context, program, history }
     }
 
     fn call(&self, words: &[&str], good: &[Exit]) -> Result<Vec<String>, SiteRefusal> {
@@ -186,6 +207,30 @@ impl HomeAnswerer {
         Ok(json!({ "file": part.file, "text": text }).to_string())
     }
 
+    /// Returns what is kept of the last 24 hours; an empty history if that cannot be used.
+    fn kept(&self) -> Ring {
+        self.history.as_ref().and_then(|history| history.read().ok()).unwrap_or_default()
+    }
+
+    fn history(&self, name: &str) -> Answer {
+        let name = self.known(name)?;
+        let now = this_minute();
+        let shown = ShownHistory::of(&self.kept().samples(name.as_str(), now), now, PLOT_MINUTES);
+        text(&shown)
+    }
+
+    fn histories(&self) -> Answer {
+        let names = choice::members(&self.context, NameScope::Known);
+        let names = names.map_err(|error| SiteRefusal::new(500, error.message))?;
+        let (kept, now) = (self.kept(), this_minute());
+        let of = |name: &ProfileName| {
+            let shown = ShownHistory::of(&kept.samples(name.as_str(), now), now, STRIP_MINUTES);
+            json!({ "name": name, "kinds": shown.kinds, "summary": shown.summary })
+        };
+        let gateways: Vec<Value> = names.iter().map(of).collect();
+        Ok(json!({ "step_seconds": STRIP_MINUTES * 60, "gateways": gateways }).to_string())
+    }
+
     fn boot_log(&self) -> Answer {
         let manager = &self.context.manager;
         let path = manager.home().root().join(&manager.agent().gateway.boot_log);
@@ -257,6 +302,10 @@ impl HomeAnswerer {
         words.extend(env.map(|_| "--env-file=-".to_owned()));
         self.act(words, &name, env)
     }
+}
+
+fn text(answer: &impl serde::Serialize) -> Answer {
+    serde_json::to_string(answer).map_err(|error| SiteRefusal::new(500, error.to_string()))
 }
 
 fn no_such(name: &str) -> String {

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use gatevisor_gateways::files::{make_directory, open_directory};
@@ -123,6 +123,11 @@ impl KeyStore {
     /// Returns the directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the same directory, opened.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// Makes new tokens, and ends all links and sessions. It goes on after an error, and returns

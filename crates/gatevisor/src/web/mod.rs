@@ -1,10 +1,12 @@
 //! `gatevisor web`: the page for operators, and its API.
 //!
 //! *Lives here:* where it can be reached, and links to log in. *Does not live here:* the server
-//! (`gatevisor_web`), the answers (`answers`), and the tokens (`keys`).
+//! (`gatevisor_web`), the answers (`answers`), the tokens (`keys`), and the last 24 hours
+//! (`history`).
 
 mod answers;
 mod child;
+mod history;
 mod keys;
 mod timeline;
 
@@ -28,6 +30,7 @@ use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out;
 use answers::HomeAnswerer;
+use history::HistoryStore;
 use keys::KeyStore;
 
 /// Serves the page until the process is ended, prints a link, or revokes all tokens and sessions.
@@ -66,7 +69,13 @@ fn serve(context: CommandContext, options: &WebOptions, store: KeyStore, is_new:
         base: base.clone(),
         read_only: options.read_only,
     };
-    let backend = Backend { answerer: Arc::new(HomeAnswerer::new(context)), keys: store.clone() };
+    let history = HistoryStore::open(store.directory(), store.path());
+    let history = history.inspect_err(|error| {
+        let path = store.path().display();
+        out::warn(&format!("no history is kept: cannot make a directory in `{path}`: {error}"));
+    });
+    let answerer = HomeAnswerer::new(context, history.ok());
+    let backend = Backend { answerer: Arc::new(answerer), keys: store.clone() };
     let tell = |bound: Option<SocketAddr>| tell(options, &base, bound, &store, is_new);
     match serve_site(site, backend, tell) {
         Ok(never) => match never {},

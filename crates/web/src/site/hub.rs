@@ -75,6 +75,11 @@ impl Hub {
         self.stale.notify_one();
     }
 
+    /// Tells all clients of now that there is something new to ask for.
+    pub fn hint(&self, kind: &str) {
+        self.lock().send(&sse::message(kind, None, "{}"));
+    }
+
     /// Sends the present view of the home to all clients, if it has changed.
     pub fn show(&self, view: &str) {
         let message = sse::message("home", None, view);
@@ -184,6 +189,17 @@ mod tests {
             assert_eq!(again, all[all.len() - missed..], "{seen}");
         }
         assert_eq!(received(&mut hub.subscribe(None).unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn a_hint_is_for_those_who_look_and_is_no_event_that_somebody_misses() {
+        let hub = Hub::new();
+        let mut first = hub.subscribe(None).unwrap();
+        hub.publish("event", "{}".to_owned());
+        let seen = received(&mut first);
+        hub.hint("history");
+        assert_eq!(received(&mut first), ["event: history\ndata: {}\n\n"]);
+        assert_eq!(received(&mut hub.subscribe(Some(id(&seen[0]))).unwrap()), [""; 0]);
     }
 
     #[test]

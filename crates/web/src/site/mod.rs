@@ -26,7 +26,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -97,6 +97,7 @@ pub fn serve_site(
         let site = Arc::new(new_site(hosts, base, cookie, read_only, backend));
         receive_events(&site).map_err(ServeError::Serve)?;
         tokio::spawn(keep_view(Arc::clone(&site)));
+        tokio::spawn(keep_history(Arc::clone(&site)));
         on_listening(address);
         Ok(accept_all(listener, routes::routes(&site)).await)
     })
@@ -175,4 +176,23 @@ async fn keep_view(site: Arc<Site>) {
         }
         sleep(VIEW_PAUSE).await;
     }
+}
+
+/// Keeps how the gateways are once a minute, whether somebody looks or not.
+async fn keep_history(site: Arc<Site>) {
+    loop {
+        let answerer = Arc::clone(&site.backend.answerer);
+        if matches!(tokio::task::spawn_blocking(move || answerer.sample()).await, Ok(true)) {
+            site.hub.hint("history");
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        sleep(until_next_minute(now)).await;
+    }
+}
+
+/// Returns the time until the next minute begins. It is never nothing, so that a clock that is set
+/// back again and again cannot keep the server busy.
+fn until_next_minute(now: Duration) -> Duration {
+    let into = now.saturating_sub(Duration::from_mins(now.as_secs() / 60));
+    Duration::from_mins(1).saturating_sub(into).max(Duration::from_secs(1))
 }

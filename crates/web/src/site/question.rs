@@ -18,6 +18,10 @@ pub enum SiteQuestion {
     Gateway(String),
     /// Why a gateway is as it is.
     Explain(String),
+    /// How a gateway was in the last 24 hours.
+    History(String),
+    /// The same of all gateways, in fewer steps.
+    Histories,
     /// Lines of a gateway's log.
     Log(String, LogPick),
     /// The incidents of a gateway.
@@ -189,6 +193,10 @@ pub trait Answerer: Send + Sync + 'static {
 
     /// Follows the log of a gateway: the last lines that are picked, and then each new one.
     fn follow(&self, name: &str, pick: &LogPick) -> Result<Box<dyn Lines>, SiteRefusal>;
+
+    /// Keeps how all gateways are now for the history. Returns whether there is something new to
+    /// show.
+    fn sample(&self) -> bool;
 
     /// Calls `on_event` with each event of the home, a JSON object, as long as there is a
     /// supervisor.

@@ -81,6 +81,8 @@ fn api() -> Vec<(&'static str, MethodRouter<Arc<Site>>)> {
         ("/gateways", plain(SiteQuestion::Gateways)),
         ("/gateways/{name}", of(SiteQuestion::Gateway)),
         ("/gateways/{name}/explain", of(SiteQuestion::Explain)),
+        ("/gateways/{name}/history", of(SiteQuestion::History)),
+        ("/history", plain(SiteQuestion::Histories)),
         ("/gateways/{name}/log", get(log)),
         ("/gateways/{name}/log/stream", get(follow)),
         ("/gateways/{name}/incidents", of(SiteQuestion::Incidents)),

@@ -41,6 +41,10 @@ impl Answerer for SlowDrains {
         Err(SiteRefusal::new(404, "there is no log"))
     }
 
+    fn sample(&self) -> bool {
+        false
+    }
+
     fn events(&self, _: &mut dyn FnMut(String)) {}
 }
 
@@ -117,6 +121,10 @@ impl Answerer for Silent {
 
     fn follow(&self, _: &str, _: &LogPick) -> Result<Box<dyn Lines>, SiteRefusal> {
         Err(SiteRefusal::new(404, "there is no log"))
+    }
+
+    fn sample(&self) -> bool {
+        false
     }
 
     fn events(&self, _: &mut dyn FnMut(String)) {}
