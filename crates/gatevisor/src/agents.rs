@@ -1,6 +1,6 @@
-//! `gatevisor agents`: which agent definitions there are, and what is wrong with one.
+//! `gatevisor agents`: lists, checks and prints agent definitions.
 //!
-//! *Lives here:* what is listed, and printing it. *Does not live here:* what a definition may say
+//! *Lives here:* the list, and printing. *Does not live here:* the keys of a definition
 //! (`gatevisor_gateways::agent`), and which one counts for a home (`context`).
 
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, Text, TextTable};
 use crate::standard_input;
 
-/// Does what is asked for; without a word, lists.
+/// Runs a verb; without one, lists the definitions.
 pub fn run(common: &Common, verb: Option<&AgentsCommand>) -> Outcome {
     match verb {
         None | Some(AgentsCommand::List) => list(common),
@@ -63,7 +63,7 @@ fn check(common: &Common, files: &[PathBuf]) -> Outcome {
     Ok(worst)
 }
 
-/// Reports a file that cannot be read; the others are checked all the same.
+/// Reports a file that cannot be read. The other files are still checked.
 fn unread(common: &Common, file: &Path, error: &CommandError) -> Outcome {
     if common.json {
         let (file, what) = (file.to_string_lossy(), &error.message);
@@ -159,7 +159,8 @@ fn list(common: &Common) -> Outcome {
     context::as_seen(refused.unwrap_or_default(), outcome)
 }
 
-/// Returns the definitions: the built-in ones, that of the machine, and the one that counts.
+/// Returns the definitions: the built-in ones, that of the machine, and the one that is used for
+/// the home.
 fn listed(counting: &Counting) -> Result<Vec<ListedAgent>, CommandError> {
     let built_in = BUILT_INS.into_iter().map(|(name, _)| PathBuf::from(name));
     let of_machine = context::system_definition()?;
@@ -189,7 +190,8 @@ impl ListedRow {
         let Ok(agent) = &listed.definition else { return Self::default() };
         let fallback = Home::resolve(None, agent, &variable).ok();
         let Some(home) = home.or(fallback.as_ref()) else { return Self::default() };
-        // What a command of root's executes, root has named.
+        // Commands of root execute only what root has named, so as root no program is asked for its
+        // version.
         let asks = !rustix::process::geteuid().is_root();
         let topology = TopologyReader::of_environment(agent, home, listed.counts, asks);
         Self {

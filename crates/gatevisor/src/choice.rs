@@ -183,7 +183,7 @@ fn expression(pattern: &str) -> Option<Regex> {
     Regex::new(&(expression + ")$")).ok()
 }
 
-/// Returns the words by which a request's command is recorded.
+/// Returns a command as the record of a request names it.
 pub fn command(verb: &str, choice: &Choice) -> String {
     let names: Vec<_> = choice.names.iter().map(|name: &OsString| name.to_string_lossy()).collect();
     let mut words = vec![verb];

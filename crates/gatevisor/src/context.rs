@@ -33,7 +33,7 @@ pub struct CommandContext {
     pub json: bool,
     /// The absolute path of this program.
     pub program: PathBuf,
-    /// The definition that this command was given by an option, or that the home's files tell.
+    /// The definition that an option or the home's files name.
     told: Option<PathBuf>,
     /// The definition that this command was given, in whatever way.
     named: Option<PathBuf>,
@@ -68,7 +68,7 @@ pub fn named_definition(common: &Common) -> Option<PathBuf> {
     common.agent.clone().or_else(of_variable)
 }
 
-/// Returns a definition as a command in any directory must be told it: a built-in one by its name,
+/// Returns a definition as a command in another directory must name it: a built-in one by its name,
 /// a file by its whole path.
 pub fn told_elsewhere(told: &Path) -> PathBuf {
     let whole = || std::path::absolute(told).unwrap_or_else(|_| told.to_owned());
@@ -143,8 +143,8 @@ impl CommandContext {
         Self { manager, selected, is_selected, operator_is_root, json, program, told, named, kept_in }
     }
 
-    /// Returns the error that there is nothing of a kind, or that nobody can tell: a look at the
-    /// home or its gateways was refused.
+    /// Returns the error that there is nothing of a kind. If a look at the home or its gateways was
+    /// refused, the error says instead that nobody can tell.
     pub fn absent(&self, message: impl Into<String>) -> CommandError {
         self.all_seen().err().unwrap_or_else(|| CommandError::new(Exit::No, message))
     }
@@ -155,7 +155,7 @@ impl CommandContext {
     }
 
     /// Returns the outcome of a command that reports. After a refused look at the home or its
-    /// gateways, it is neither a success nor that there is nothing.
+    /// gateways, the outcome is neither success nor that there is nothing.
     pub fn as_seen(&self, outcome: Outcome) -> Outcome {
         as_seen(self.manager.refused_looks(), outcome)
     }
@@ -198,8 +198,8 @@ impl CommandContext {
         }
     }
 
-    /// Returns the options with which another command has the same subject, except those that the
-    /// home remembers.
+    /// Returns the options with which another command uses the same home, scandir and definition,
+    /// except those that the home remembers.
     pub fn options(&self) -> String {
         let home = self.manager.home().root();
         let mut words = format!("--home {}", home.display());
@@ -214,16 +214,16 @@ impl CommandContext {
         words
     }
 
-    /// Returns the subject as the words of another command: the home, the scandir, and the
-    /// definition if this command was given one.
+    /// Returns the arguments with which another command uses the same home and scandir, and the
+    /// same definition if this command was given one.
     pub fn words(&self) -> Vec<OsString> {
         let mut words = vec![self.manager.home().root().into(), self.manager.scandir().into()];
         words.extend(self.named.as_deref().map(|named| told_elsewhere(named).into()));
         words
     }
 
-    /// Returns whether a supervisor runs on the scandir. It is an error, and never a no, if that is
-    /// unknown.
+    /// Returns whether a supervisor runs on the scandir. If that is unknown, it is an error and not
+    /// a no.
     pub fn supervisor_running(&self) -> Result<bool, CommandError> {
         self.manager.supervisor_running().map_err(CommandError::from)
     }
@@ -234,11 +234,11 @@ impl CommandContext {
     }
 }
 
-/// The definition that counts for a home.
+/// The definition that is used for a home.
 pub struct Counting {
     /// Its file, or the name of a built-in one.
     pub source: PathBuf,
-    /// The definition, or what is wrong with it.
+    /// The definition, or the error in it.
     pub definition: Result<AgentDefinition, String>,
     /// The home, where it is known.
     pub home: Option<Home>,
@@ -251,7 +251,7 @@ impl Counting {
     }
 }
 
-/// Returns the definition that counts for the home of a command, also where that is not valid.
+/// Returns the definition that is used for the home of a command, also if it is not valid.
 pub fn counting_definition(common: &Common) -> Result<Counting, CommandError> {
     let [(usual, _), ..] = built_in::BUILT_INS;
     let named = named_definition(common);
@@ -270,7 +270,7 @@ pub fn counting_definition(common: &Common) -> Result<Counting, CommandError> {
     }
 }
 
-/// Returns the outcome of a command that reports, and that was refused these looks.
+/// Returns the outcome of a command that reports, after these looks were refused.
 pub fn as_seen(refused: Vec<LookError>, outcome: Outcome) -> Outcome {
     let Some(unseen) = refused.into_iter().next().map(CommandError::from) else { return outcome };
     match outcome {
@@ -313,7 +313,7 @@ fn must_exist(home: &Home, common: &Common, agent: &AgentDefinition) -> Result<(
                 root = root.display()
             ),
         )),
-        // The code that works in it reports other problems.
+        // The code that works in the home reports other problems.
         _ => Ok(()),
     }
 }

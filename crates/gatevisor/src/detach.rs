@@ -87,7 +87,7 @@ fn leave(log: &OwnedFd, notify: &OwnedFd) -> Result<(), Errno> {
     setsid()?;
     let null = by_path::open("/dev/null", OFlags::RDWR)?;
     rustix::stdio::dup2_stdin(&null)?;
-    // A log daemon shows lines of gateways on standard output; they would fill a file that nobody
+    // On standard output, a log daemon shows lines of gateways, which would fill a file that nobody
     // rotates.
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(log.as_fd())?;

@@ -1,6 +1,7 @@
 //! `gatevisor down`: ends the supervisor of a home, and all its gateways, in order.
 //!
-//! *Lives here:* telling the supervisor, and waiting for its end; saying what runs without one.
+//! *Lives here:* telling the supervisor to end, waiting for that, and reporting processes that run
+//! without a supervisor.
 //! *Does not live here:* the order in which a supervisor ends its services (`gatevisor_core`). No
 //! desired state is changed.
 
@@ -27,7 +28,7 @@ use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::home_claim::{self, OtherSupervisor};
 use crate::{drain_wait, interrupt, out, supervise};
 
-/// How often a message tells for which gateways the supervisor still waits.
+/// The time between two messages that say for which gateways the supervisor still waits.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 const ENDED: &str = "the supervisor has ended, and every gateway before it";
 
@@ -56,7 +57,8 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     let _drained = drained(context, options)?;
     say_when_interrupted(context, options);
     match &held {
-        // Its commands may be the agent's to write, and so it obeys none that would end it.
+        // The supervisor of a container obeys no command to end, because the agent may be able to
+        // write commands. So it gets a signal.
         Some(held) if is_container => pidfd_send_signal(held, Signal::TERM).map_err(|errno| {
             CommandError::new(Exit::System, format!("cannot end the supervisor: {errno}"))
         })?,
@@ -82,9 +84,10 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     tell(context, pid, ENDED)
 }
 
-/// Refuses to end a container's supervisor without a drain, or by a user who may not signal it.
+/// Refuses to end the supervisor of a container without a drain, or as a user who may not signal
+/// it.
 ///
-/// What an engine calls before it ends a container may end it so: it is about to end anyway.
+/// With a drain, it is meant for the command that an engine runs before it ends the container.
 fn in_a_container(options: &args::Down, may: bool) -> Result<(), CommandError> {
     if options.drain.is_none() {
         return Err(CommandError::new(
@@ -104,15 +107,15 @@ fn in_a_container(options: &args::Down, may: bool) -> Result<(), CommandError> {
     ))
 }
 
-/// Has the gateways that are up end what is under way, if that was asked for. They take no new work
-/// as long as the result lives.
+/// Drains the gateways that are up, if an option asks for that. They take no new work as long as
+/// the result lives.
 fn drained(context: &CommandContext, options: &args::Down) -> Result<Vec<HeldDrain>, CommandError> {
     let Some(limit) = options.drain else { return Ok(Vec::new()) };
     let names = context.manager.list()?;
     drain_wait::within(context, &names, &drain_wait::order("down", limit, DrainThen::Stop))
 }
 
-/// Ends a supervisor that has lost its scandir, so that no command reaches it there.
+/// Ends a supervisor that has lost its scandir by a signal, because no command reaches it.
 fn end_by_signal(context: &CommandContext, options: &args::Down, pid: i32) -> Outcome {
     let failed = |errno: Errno| {
         CommandError::new(
@@ -126,7 +129,7 @@ fn end_by_signal(context: &CommandContext, options: &args::Down, pid: i32) -> Ou
         Err(Errno::SRCH) => return nobody(context),
         Err(errno) => return Err(failed(errno)),
     };
-    // The descriptor is of the process that was seen only if that is still there.
+    // The descriptor is for the right process only if that process is still there now.
     match home_claim::other_supervisor(context) {
         Some(other) if other.pid == pid => {}
         Some(other) => return Err(elsewhere(context, &other)),
@@ -147,8 +150,7 @@ fn elsewhere(context: &CommandContext, other: &OtherSupervisor) -> CommandError 
     CommandError::new(Exit::No, format!("no supervisor was running on `{scandir}`, but {words}"))
 }
 
-/// Says that there was no supervisor. It is an error if one that was killed left something that
-/// runs.
+/// Reports that there was no supervisor. It is an error if a killed supervisor has left processes.
 fn nobody(context: &CommandContext) -> Outcome {
     let manager = &context.manager;
     let left = earlier::gateways_left(manager.scandir(), manager.home().root());
@@ -173,7 +175,7 @@ fn nobody(context: &CommandContext) -> Outcome {
     ))
 }
 
-/// Returns what the next supervisor ends of what a killed one left, in words.
+/// Returns which processes of a killed supervisor the next one ends, as text.
 const fn what_up_ends(survivors: Survivors) -> &'static str {
     match survivors {
         Survivors::Kill => "that",
@@ -181,7 +183,7 @@ const fn what_up_ends(survivors: Survivors) -> &'static str {
     }
 }
 
-/// On Ctrl-C, says that the supervisor goes on.
+/// Makes Ctrl-C report that the supervisor goes on stopping.
 fn say_when_interrupted(context: &CommandContext, options: &args::Down) {
     if options.no_wait {
         return;
@@ -196,7 +198,7 @@ fn say_when_interrupted(context: &CommandContext, options: &args::Down) {
     });
 }
 
-/// Waits for the end of the supervisor, as long as the options say.
+/// Waits for the end of the supervisor, for as long as the options say.
 fn until_ended(context: &CommandContext, options: &args::Down, held: &OwnedFd) -> Result<(), CommandError> {
     if ends(&context.manager, held, options.timeout)? {
         return Ok(());
@@ -211,8 +213,8 @@ fn until_ended(context: &CommandContext, options: &args::Down, held: &OwnedFd) -
     ))
 }
 
-/// Returns whether a process ends in time; tells meanwhile for which gateways it waits. One that a
-/// signal has stopped does not.
+/// Returns whether a process ends in time. Meanwhile, prints for which gateways it waits. A process
+/// that a signal has stopped does not end in time.
 fn ends(manager: &ScandirManager, held: &OwnedFd, timeout: Option<Duration>) -> Result<bool, CommandError> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut longest = STOPPED_FOR;

@@ -51,17 +51,17 @@ enum Progress {
 /// How far all jobs are, in the order of the names.
 type AllProgress = Arc<Mutex<Vec<Progress>>>;
 
-/// What Ctrl-C does about gateways whose job is under way.
+/// What Ctrl-C does to a gateway whose job is under way.
 pub trait Interruption: Send + 'static {
-    /// Returns whether the job for this one can still be left unfinished. If not, the command goes
-    /// on.
+    /// Returns whether the job for this gateway can still be left unfinished. If not, the command
+    /// goes on.
     fn may_end(&self, name: &ProfileName) -> bool;
 
-    /// Undoes what is unfinished, and returns in words how this one is then.
+    /// Undoes what is unfinished, and returns as text in which state the gateway is then.
     fn end(&self, name: &ProfileName) -> String;
 }
 
-/// Nothing is undone, and nothing has to be finished.
+/// An interruption that undoes nothing and may always end.
 struct AsItIs;
 
 impl Interruption for AsItIs {
@@ -77,7 +77,7 @@ impl Interruption for AsItIs {
 /// Runs a job for each gateway, many at the same time, and returns the results in the order of the
 /// names.
 ///
-/// Ctrl-C meanwhile says for which of them it was done.
+/// Ctrl-C prints for which gateways the job was done.
 pub fn at_once(
     context: &CommandContext,
     names: &[ProfileName],
@@ -89,7 +89,7 @@ pub fn at_once(
     at_once_until(context, names, AsItIs, job)
 }
 
-/// Does the same. This says what Ctrl-C means meanwhile.
+/// Like [`at_once`], with another meaning of Ctrl-C.
 pub fn at_once_until(
     context: &CommandContext,
     names: &[ProfileName],
@@ -126,14 +126,14 @@ pub fn at_once_until(
     std::mem::take(&mut *progress).into_iter().map(result).collect()
 }
 
-/// Says how far it is, and returns whether the command ends with that.
+/// Prints how far the command has come. Returns whether the command ends.
 fn interrupted(
     names: &[ProfileName],
     progress: &AllProgress,
     interruption: &impl Interruption,
     json: bool,
 ) -> bool {
-    // Nothing begins or is finished meanwhile.
+    // No job begins or ends while this is locked.
     let progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
     let is_under_way = |progress: &Progress| matches!(progress, Progress::UnderWay);
     let under_way = names.iter().zip(progress.iter()).filter(|(_, progress)| is_under_way(progress));

@@ -47,9 +47,9 @@ pub enum Happened {
     FailedToStart,
     /// The watcher of gateways reports whether it works.
     Live(Liveness),
-    /// A command has paused it, or it goes on.
+    /// A command has paused it, or it was continued.
     Pause(Pause),
-    /// Somebody drains it, or does so no more.
+    /// Its drain has changed.
     Drain(DrainNews),
     /// Another event from its supervisor.
     ServiceEvent(ServiceEvent),
@@ -129,7 +129,7 @@ pub struct EventSubscriber {
     /// A descriptor that wakes the receiver, too.
     beside: Option<OwnedFd>,
     subscriptions: BTreeMap<ServiceName, SubscribedService>,
-    /// How often one was added or removed.
+    /// How often a subscription was added or removed.
     changes: u64,
     /// The watcher's last reports.
     live: BTreeMap<ServiceName, Liveness>,
@@ -137,7 +137,8 @@ pub struct EventSubscriber {
     drains: DrainWatch,
     /// Services whose directories were removed, and whose supervision has not ended yet.
     leaving: Vec<(ServiceName, SubscribedService)>,
-    /// Whether nothing was received yet. What happened before the scandir was watched wakes nobody.
+    /// Whether nothing was received yet. What happened before the scandir was watched causes no
+    /// event.
     is_new: bool,
 }
 
@@ -168,8 +169,8 @@ impl EventSubscriber {
         Ok(subscriber)
     }
 
-    /// Subscribes for the first time. The states at the beginning are not events, but whatever
-    /// happens once there is a subscription is one. So they are read first.
+    /// Subscribes for the first time. The present states are no events, but every change after the
+    /// subscription is one. So the states are read first.
     fn begin(&mut self) -> Result<(), CommandError> {
         let services = ScanDir::new(&self.scandir).services().unwrap_or_default();
         let said =
@@ -222,7 +223,7 @@ impl EventSubscriber {
             .poll(OWNERS, until)
             .map_err(|errno| CommandError::new(Exit::System, format!("cannot wait for events: {errno}")))?;
         let changed = is_new || woken.get(SCANDIR).is_some_and(|scandir| scandir.readable);
-        // Read before the services look, so that whatever happens after their look wakes us again.
+        // The pauses are read before the services look, so that a later change wakes the next wait.
         let pauses = self.files.take();
         let leaving = self.leaving.iter_mut().map(|(name, service)| (&*name, service));
         for (name, service) in self.subscriptions.iter_mut().chain(leaving) {
@@ -255,8 +256,8 @@ impl EventSubscriber {
         Ok(())
     }
 
-    /// Returns the new states that the watcher of gateways reports. That a gateway works is only
-    /// reported after a problem.
+    /// Returns the changes of the states that the watcher of gateways reports. That a gateway works
+    /// is an event only after a problem.
     fn news(&mut self) -> Vec<(ServiceName, Happened)> {
         let mut news = Vec::new();
         for name in self.subscriptions.keys() {
@@ -273,7 +274,7 @@ impl EventSubscriber {
                 let pause = self.files.compare(name, is_held(state));
                 news.extend(pause.map(|pause| (name.clone(), Happened::Pause(pause))));
             }
-            // That somebody drains it is told already.
+            // The event of the drain has been sent already.
             let is_told = state == Liveness::Draining && self.drains.is_drained(name);
             if before != Some(state)
                 && !is_told
@@ -285,7 +286,7 @@ impl EventSubscriber {
         news
     }
 
-    /// Returns what is new of drains, of the services with a subscription.
+    /// Returns the changes of drains of the services with a subscription.
     fn drained(&mut self) -> Vec<(ServiceName, DrainNews)> {
         let news = self.drains.news().into_iter();
         let named = news.filter_map(|(name, news)| Some((ServiceName::new(name.as_bytes()).ok()?, news)));
@@ -314,7 +315,7 @@ impl EventSubscriber {
         let moved = WatchFlags::MOVED_TO | flags;
         let _ = by_path::watch(&self.watch, live::directory(&self.scandir), moved);
         let _ = by_path::watch(&self.watch, self.scandir.join(start_permits::DIRECTORY), moved);
-        // A record that is removed tells something, too.
+        // The removal of a record is a change, too.
         let _ = by_path::watch(&self.watch, drain::directory(&self.scandir), moved | WatchFlags::DELETE);
         let services = ScanDir::new(&self.scandir).services().map_err(|error| {
             CommandError::new(
@@ -367,7 +368,7 @@ impl EventSubscriber {
     }
 }
 
-/// Refuses a gateway whose status we may not read: then nobody can tell when it is up.
+/// Refuses a gateway whose status may not be read, because its events could not be completed.
 fn may_be_followed(name: &ServiceName, dir: &ServiceDir) -> Result<(), CommandError> {
     match dir.status() {
         Err(StatusError::Read { file, source }) if is_refused_gateway(name, &source) => {

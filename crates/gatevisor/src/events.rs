@@ -22,7 +22,7 @@ use crate::pauses::Pause;
 use crate::served_watch::{ServedChange, ServedWatch};
 use crate::status;
 
-/// How often it is looked whether the supervisor still runs.
+/// The time between two checks whether the supervisor still runs.
 const SUPERVISOR_EVERY: Duration = Duration::from_secs(2);
 
 /// Prints events until the reader goes or somebody presses Ctrl-C.
@@ -114,7 +114,7 @@ fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Re
     line(&shown, (word, colour), cause.or(before))
 }
 
-/// Prints that the gateway of another profile serves a profile, or does so no more.
+/// Prints that the gateway of another profile serves a profile, or no longer does.
 fn print_served(
     context: &CommandContext,
     profile: &ProfileName,
@@ -129,7 +129,8 @@ fn print_served(
     line(profile.as_str(), (word, colour), cause.or(by))
 }
 
-/// Returns the word for such an event, its colour, the process that serves, and why none does.
+/// Returns the word for such an event, its colour, the process that serves the profile, and why no
+/// process does.
 fn served_words(change: ServedChange) -> (&'static str, AnsiColor, Option<i32>, Option<String>) {
     match change {
         ServedChange::Served(pid) => ("served", AnsiColor::Green, Some(pid), None),

@@ -21,7 +21,7 @@ pub fn run(context: &CommandContext, verb: args::GatewayCommand) -> Outcome {
         }
         args::GatewayCommand::Stop(target) => drain::stop_or_restart(context, &target, GatewayVerb::Stop),
         args::GatewayCommand::Restart(target) if target.own => own_restart::ask(context, &target),
-        // The parser does not say so where --self could not be used either.
+        // The parser does not refuse this if --self is not allowed either.
         args::GatewayCommand::Restart(target) if target.after_turn => Err(CommandError::new(
             Exit::Usage,
             "--after-turn is for a gateway that asks for its own restart with --self; \

@@ -26,18 +26,18 @@ use crate::context::{CommandContext, MissingHome};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::{liveness_words, out};
 
-/// What cannot be told of a place that may not be looked at.
+/// What is unknown if a place may not be looked at.
 const RUNS: &str = "whether a supervisor runs on";
 
 /// The report about the supervisor.
 #[derive(Debug, Serialize)]
 struct SupervisorHealth {
-    /// Whether it works; none if nobody can tell.
+    /// Whether it works; `None` if that is unknown.
     healthy: Option<bool>,
     /// Its process, if there is one that we can see.
     pid: Option<i32>,
     reason: Option<String>,
-    /// Why nobody watches whether the gateways work, where somebody should.
+    /// Why nobody watches whether the gateways work, if somebody should.
     unwatched: Option<String>,
 }
 
@@ -45,7 +45,7 @@ struct SupervisorHealth {
 #[derive(Debug, Serialize)]
 struct GatewayHealth<'a> {
     profile: &'a ProfileName,
-    /// Whether it works; none if nobody can tell.
+    /// Whether it works; `None` if that is unknown.
     healthy: Option<bool>,
     state: ServiceState,
     reason: Option<&'a str>,

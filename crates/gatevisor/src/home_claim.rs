@@ -54,15 +54,14 @@ pub struct HomeClaim {
 }
 
 impl HomeClaim {
-    /// Returns the scandir whose processes may be ended. What an agent writes is no reason to end
-    /// processes that are not its own.
+    /// Returns the scandir whose processes may be ended. A note that the agent could write is not
+    /// trusted for processes of others.
     pub fn earlier(&self) -> Option<&str> {
         self.last.as_ref().filter(|last| last.is_trusted).map(|last| &*last.identity)
     }
 
-    /// Notes the scandir of the supervisor that is about to begin, and returns the lock. If
-    /// something that the last one left could not be ended, its note stays, so that the next one
-    /// finds that.
+    /// Notes the scandir of the supervisor that is about to begin, and returns the lock. If some
+    /// processes of the last supervisor could not be ended, the old note stays for the next start.
     pub fn follow(self, scandir: &Path, report: &ReconcileReport) -> HeldHomeLock {
         if report.is_held_back {
             return self.lock;
@@ -78,17 +77,17 @@ impl HomeClaim {
     }
 }
 
-/// Takes the lock of the home. The inner error is a warning: that is impossible, and why.
+/// Takes the lock of the home. The inner error is a warning: it says why the home cannot be locked.
 ///
 /// # Errors
-/// A process has it, which runs the gateways of the home; or it was removed or replaced, and the
-/// last supervisor still runs them; or the last one was killed, and its gateways still run on
+/// Another process holds it, and runs the gateways of the home; or it was removed or replaced, and
+/// the last supervisor still runs them; or the last one was killed, and its gateways still run on
 /// another scandir.
 pub fn claim(context: &CommandContext) -> Result<Result<HomeClaim, String>, CommandError> {
     let root = context.manager.home().root();
     let opened = OpenHome::open(root).map_err(|error| error.to_string());
     let taken = opened.and_then(|home| {
-        // A file that is there and may only be read can be locked, too.
+        // A file that exists and may only be read can be locked, too.
         let made = volume::make(&home);
         let taken = take(&home).map_err(|errno| made.err().unwrap_or(errno).to_string());
         taken.map(|lock| (lock, home))
@@ -117,7 +116,7 @@ fn refuse_if_it_runs(
     context: &CommandContext,
 ) -> Result<(), CommandError> {
     let is_gone = last.is_gone();
-    // The same directory may be named in two ways.
+    // The same directory may have two paths.
     let here = LastScandir::at(context.manager.scandir());
     let is_elsewhere =
         here.map_or(last.path != context.manager.scandir(), |here| here.identity != last.identity);
@@ -147,7 +146,8 @@ fn refuse_if_it_runs(
     }
     let orphans = left.iter().filter(|left| left.is_orphan());
     match orphans.flat_map(|left| &left.service.processes).next() {
-        // What is left of a scandir that has gone, nobody but us would end.
+        // If the scandir has gone, only this command can end its processes, so that is not an
+        // error.
         Some(process) if !is_gone && was_killed(&last.path) => taken(format!(
             "the last supervisor of this home was killed, and process {} of it still runs; \
              `gatevisor --home {root} --scandir {scandir} up` ends what it left, and then `down` ends that",
@@ -169,12 +169,12 @@ fn is_of_home(pid: i32, home: &OpenHome, context: &CommandContext) -> bool {
     let environment = proc::environment(pid);
     let variable = context.manager.agent().home_variable();
     let of_home = [variable.as_bytes(), b"=", home.path().as_os_str().as_bytes()].concat();
-    // Whoever writes the note cannot write the command line of somebody else's process.
+    // The note may be forged. The command line of another user's process may not.
     scandir_of(&words_of(pid)).is_some() && environment.split(|byte| *byte == 0).any(|set| set == of_home)
 }
 
-/// Returns whether the last supervisor of a scandir was killed. If one runs there now, it has ended
-/// what that one left.
+/// Returns whether the last supervisor of a scandir was killed. If another one runs there now, it
+/// has ended the processes that were left.
 fn was_killed(scandir: &Path) -> bool {
     slots::follows_a_killed_one(scandir) && !ScanDir::new(scandir).running().unwrap_or(true)
 }
@@ -187,14 +187,14 @@ pub struct OtherSupervisor {
     pub pid: i32,
     /// The scandir that its command line names.
     pub scandir: PathBuf,
-    /// Whether its scandir was removed or moved while it ran. Nobody reaches it there, and a signal
-    /// ends it in order.
+    /// Whether its scandir was removed or moved while it ran. No command reaches it then, but a
+    /// signal ends it in order.
     pub is_lost: bool,
 }
 
 impl OtherSupervisor {
-    /// Returns what it does and what to do, as the second half of a sentence that says that nobody
-    /// supervises the scandir in question.
+    /// Returns what it does and what to do about it, as the second half of a sentence that says
+    /// that the scandir has no supervisor.
     pub fn words(&self, context: &CommandContext) -> String {
         let (pid, here) = (self.pid, context.manager.scandir());
         let (home, scandir) = (quote(context.manager.home().root()), quote(&self.scandir));
@@ -211,8 +211,8 @@ impl OtherSupervisor {
     }
 }
 
-/// Returns the supervisor that runs the gateways of a home whose scandir nobody supervises, if it
-/// can be seen from here.
+/// Returns the supervisor that runs the gateways of a home on another scandir, if it can be seen
+/// from here.
 pub fn other_supervisor(context: &CommandContext) -> Option<OtherSupervisor> {
     let home = context.manager.home().root();
     let holder = holder(home).map(|holder| holder.pid).filter(|pid| sees_our_files(*pid));
@@ -220,14 +220,14 @@ pub fn other_supervisor(context: &CommandContext) -> Option<OtherSupervisor> {
         let is_lost = lost_supervisor(home) == Some(pid);
         return Some(OtherSupervisor { pid, scandir, is_lost });
     }
-    // Its lock may have been removed. Then the scandir that it noted tells, and its gateways do.
+    // If its lock was removed, the scandir that it has noted and its gateways show it.
     let home = OpenHome::open(home).ok()?;
     let last = LastScandir::noted(&home)?;
     let pid = living(&last, &home, context)?;
     Some(OtherSupervisor { pid, is_lost: last.is_gone(), scandir: last.path })
 }
 
-/// Returns the supervisor of a home on the scandir that it notes, if that lives.
+/// Returns the supervisor of a home on the scandir of the note, if it runs.
 fn living(last: &LastScandir, home: &OpenHome, context: &CommandContext) -> Option<i32> {
     let holder = ScanDir::new(&last.path).holder().map(Pid::get);
     let of_gateways = || {

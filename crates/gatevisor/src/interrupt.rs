@@ -23,7 +23,7 @@ use crate::out;
 /// The exit code of a death by signal, less the signal's number.
 pub const BY_SIGNAL: i32 = 128;
 
-/// How often a person is told for which gateways a command still waits.
+/// The time between two messages that say for which gateways a command waits.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// A command in progress.
@@ -50,7 +50,7 @@ pub fn say_how_far(manager: &ScandirManager, verb: GatewayVerb, names: &[Profile
     beside(say, move || waiting.say_waiting());
 }
 
-/// From now on, makes Ctrl-C call `say`, and end this process if that returns so.
+/// From now on, Ctrl-C calls `say`, and ends this process if `say` returns true.
 ///
 /// If the signals cannot be received, Ctrl-C ends the command without a report, as it ends other
 /// programs. Call it before any other thread begins, because threads inherit the signal mask.
@@ -58,8 +58,8 @@ pub fn on_signal(say: impl Fn() -> bool + Send + 'static) {
     beside(say, || {});
 }
 
-/// Makes Ctrl-C call `say`, and end this process if that returns so; calls `say_waiting` repeatedly
-/// until then.
+/// Makes Ctrl-C call `say`, and end this process if `say` returns true. Until then, calls
+/// `say_waiting` repeatedly.
 fn beside(say: impl Fn() -> bool + Send + 'static, say_waiting: impl Fn() + Send + 'static) {
     let signals = heeded(&[SIGINT, SIGTERM]);
     let Ok(signal_fd) = SignalFd::new(&signals) else { return };
@@ -154,7 +154,7 @@ impl InterruptedCommand {
     }
 }
 
-/// Returns whether a gateway is in the state that the command wants.
+/// Returns whether a gateway is in the state that the command asks for.
 fn is_there(verb: GatewayVerb, before: Option<i32>, report: &ServiceReport) -> bool {
     match verb {
         GatewayVerb::Start => shows(report),
@@ -176,7 +176,7 @@ pub fn stopped_words(pid: Pid) -> String {
     )
 }
 
-/// Returns whether the supervisor wants of a gateway what the command wants.
+/// Returns whether the supervisor has the same intention for a gateway as the command.
 fn is_told(verb: GatewayVerb, report: &ServiceReport) -> bool {
     report.wantedup != Some(verb == GatewayVerb::Stop)
 }

@@ -1,4 +1,4 @@
-//! Keeps processes running that watch something, beside the process that keeps them.
+//! Keeps watching processes running, as children of this process.
 //!
 //! *Lives here:* starting such a process again after its end, and ending one that does nothing.
 //! *Does not live here:* what they watch (`watch`, `live`); who keeps the keeper (the supervisor).
@@ -17,11 +17,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_
 
 use crate::out;
 
-/// How often the keeper looks at least.
+/// The longest time in milliseconds between two looks of the keeper.
 const LOOK_MS: u64 = 5_000;
-/// For how long of the keeper's own time a process may make no progress.
+/// How long a process may make no progress, in time during which the keeper itself runs.
 const STUCK: Duration = Duration::from_mins(1);
-/// Milliseconds before a process that has ended is started again: after the first end, and at most.
+/// Milliseconds before a process that has ended is started again: after its first end, and the
+/// most.
 const FIRST_MS: u64 = 1_000;
 const LONGEST_MS: u64 = 60_000;
 
@@ -29,12 +30,13 @@ const LONGEST_MS: u64 = 60_000;
 pub struct Kept<'a> {
     /// What it watches, for people.
     pub what: &'static str,
-    /// What it does; returns its exit code.
+    /// The work of the process. Returns its exit code.
     pub job: Box<dyn Fn() -> i32 + 'a>,
-    /// Returns a number that changes as long as it makes progress, where it shows that.
+    /// Returns a number that changes as long as the process makes progress; `None` if nothing shows
+    /// that.
     pub pulse: Option<Box<dyn Fn() -> Option<u64> + 'a>>,
-    /// Returns whether there is anything for it to do, where that is not always so. It is asked
-    /// before each start; a process that has nothing left to do ends itself.
+    /// Returns whether the process has anything to do; `None` if it always has. It is called before
+    /// each start. A process that has nothing left to do ends by itself.
     pub is_wanted: Option<Box<dyn Fn() -> bool + 'a>>,
 }
 
@@ -59,12 +61,12 @@ pub fn keep(all: &[Kept<'_>]) -> ! {
 struct KeptProcess<'a> {
     kept: &'a Kept<'a>,
     pid: Option<Pid>,
-    /// Tells when it has ended.
+    /// The pidfd of the process, while it runs.
     end: Option<OwnedFd>,
     began_ms: u64,
     start_at_ms: u64,
     delay_ms: u64,
-    /// What showed last that it makes progress, and when that was seen.
+    /// The last number that showed progress, and when it was seen.
     last_pulse: Option<u64>,
     last_progress: Attended,
 }
@@ -83,7 +85,7 @@ impl<'a> KeptProcess<'a> {
         }
     }
 
-    /// Returns for how many milliseconds nothing is to be done about it, if it does not end.
+    /// Returns the milliseconds until something must be done about it, if it does not end.
     fn left_ms(&self, now_ms: u64) -> u64 {
         if self.pid.is_some() { LOOK_MS } else { self.start_at_ms.saturating_sub(now_ms).min(LOOK_MS) }
     }
@@ -125,8 +127,8 @@ impl<'a> KeptProcess<'a> {
         }
     }
 
-    /// Notes its end. One that ran for a while may be started again soon, and so may one that
-    /// ended on purpose, such as for new settings.
+    /// Notes its end. The next start comes soon if it ran for a while, or if it ended on purpose,
+    /// such as because of new settings.
     fn ended(&mut self, now_ms: u64, on_purpose: bool) {
         (self.pid, self.end) = (None, None);
         if on_purpose || now_ms.saturating_sub(self.began_ms) > LONGEST_MS {

@@ -32,7 +32,7 @@ const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 /// After this long without a write, everything counts as written.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long until it is looked again whether the directory of a log is there.
+/// The time between two checks whether the directory of a log exists.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Returns the last lines that a gateway wrote in a run. If its bounds are not known, there are

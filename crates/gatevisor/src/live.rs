@@ -23,15 +23,15 @@ const PARALLEL: usize = 2;
 /// Milliseconds that the definition's own command for evidence may take.
 const EVIDENCE_MS: u64 = 3_000;
 
-/// Has a process of its own keep the watcher running beside this process, as long as that runs.
-/// Returns that process.
+/// Starts a process that keeps the watcher running as long as this process runs. Returns that
+/// process.
 pub fn beside(manager: &ScandirManager) -> Result<Pid, CommandError> {
     fork_beside(|| keeper::keep(&[kept(manager), alerts::kept(manager)]))
         .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
 }
 
-/// Returns the error that such a process has ended, once that is so. One that a signal has stopped
-/// is ended first.
+/// Waits until that process has ended, and returns the error about it. A process that a signal has
+/// stopped is ended first.
 pub fn ended(keeper: Pid) -> CommandError {
     loop {
         match waitpid(Some(keeper), WaitOptions::UNTRACED) {

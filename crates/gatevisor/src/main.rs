@@ -175,13 +175,14 @@ fn run(cli: Cli) -> Outcome {
         _ => {}
     }
     let missing = match &cli.command {
-        // The last of these reports itself that there is none, and what to do.
+        // The command after these reports itself that there is no home, and what to do.
         CliCommand::Up(args::Up { create: true, .. })
         | CliCommand::Profile(args::ProfileCommand::Create { create: true, .. })
         | CliCommand::Doctor => MissingHome::IsMade,
         _ => MissingHome::IsRefused,
     };
-    // A server goes on for long, and the commands that answer for it keep their own lists.
+    // These two run for long. The commands that answer for the server note refused looks
+    // themselves.
     if !matches!(cli.command, CliCommand::Up(_) | CliCommand::Web(_)) {
         refused::keep();
         inotify::keep_dropped();
@@ -208,8 +209,8 @@ fn run(cli: Cli) -> Outcome {
     outcome
 }
 
-/// Returns whether a command begins other processes as the home's owner, who may trace them. So
-/// none of them may have root's terminal.
+/// Returns whether a command starts other processes as the home's owner. Such a process could be
+/// traced by the owner, so none may have root's terminal.
 const fn begins_processes(command: &CliCommand) -> bool {
     match command {
         CliCommand::Up(_) | CliCommand::Top(_) => true,
@@ -220,8 +221,8 @@ const fn begins_processes(command: &CliCommand) -> bool {
     }
 }
 
-/// Returns whether a command changes nothing and tells what there is, so that its answer depends on
-/// what it may look at. `doctor` has a finding of its own for what it may not look at.
+/// Returns whether a command only reports, so that its answer depends on what it may look at.
+/// `doctor` is left out because it has a finding for that.
 const fn reports(command: &CliCommand) -> bool {
     match command {
         CliCommand::Status(_)

@@ -41,7 +41,7 @@ pub fn run(context: &CommandContext, options: &MetricsOptions) -> Outcome {
         return listen(context, address, options.token_file.as_deref());
     }
     let format = if options.open_metrics { TextFormat::OpenMetrics } else { TextFormat::Prometheus };
-    // One look has seen no deaths come.
+    // A single look cannot count deaths.
     let text = text(&context.manager, format, &mut |_| ExitCounts::new())
         .map_err(|why| CommandError::new(Exit::System, why))?;
     let lines: Vec<Text> = text.lines().map(Text::from).collect();
@@ -94,8 +94,8 @@ fn gather(manager: &ScandirManager, count: CountExits<'_>) -> Result<HomeFacts, 
     Ok(HomeFacts { reports, incidents, exits, is_supervised, version: env!("CARGO_PKG_VERSION"), took_s })
 }
 
-/// Returns the token in a file that nobody else may read. What is judged is what is read, also if
-/// the file is replaced meanwhile.
+/// Returns the token in a file that nobody else may read. The check is made on the open file, so
+/// that it holds even if the file is replaced meanwhile.
 fn token_in(path: &Path) -> Result<String, CommandError> {
     let name = path.display();
     let unusable =

@@ -1,8 +1,8 @@
-//! *Lives here:* noticing what no event tells of: that gateways were paused or continued, which a
-//! supervisor only writes into their status, and that an interpreter may have finished.
+//! *Lives here:* noticing changes without an event: a pause or its end, which a supervisor only
+//! writes into the status, and the possible end of an interpreter.
 //!
-//! *Does not live here:* the events that a supervisor sends, and looking whether an interpreter has
-//! become the command (`event_subscriber`).
+//! *Does not live here:* the events of supervisors, and checking whether an interpreter has become
+//! the command (`event_subscriber`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,12 +12,12 @@ use gatevisor_sys::inotify::Inotify;
 use gatevisor_wire::name::ServiceName;
 use gatevisor_wire::status::Status;
 
-/// What has happened to a service that runs.
+/// The change of a running service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pause {
     /// A command has paused it.
     Paused,
-    /// It goes on.
+    /// It was continued.
     Continued,
 }
 
@@ -34,7 +34,7 @@ struct PausableService {
     exec: Option<i32>,
     dir: ServiceDir,
     status: Option<Status>,
-    /// Whether it is paused, as was reported last.
+    /// Whether it was paused at the last report.
     is_paused: bool,
 }
 
@@ -55,8 +55,8 @@ impl ServiceFilesWatch {
         self.services.insert(name.clone(), service);
     }
 
-    /// Watches the status of a service that had none when it was added: it was supervised after
-    /// that.
+    /// Watches the status of a service that had no status when it was added, because it was not
+    /// supervised yet.
     pub fn complete(&mut self, name: &ServiceName) {
         if let (Some(inotify), Some(service)) = (&self.inotify, self.services.get_mut(name))
             && service.supervise.is_none()
@@ -66,14 +66,14 @@ impl ServiceFilesWatch {
         }
     }
 
-    /// Watches a service no more.
+    /// Ends the watch on a service.
     pub fn remove(&mut self, name: &ServiceName) {
         if let (Some(inotify), Some(service)) = (&self.inotify, self.services.remove(name)) {
             service.supervise.into_iter().chain(service.exec).for_each(|watch| inotify.remove(watch));
         }
     }
 
-    /// Returns what wakes who waits for it.
+    /// Returns the descriptor that can be read after a change.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
@@ -94,12 +94,12 @@ impl ServiceFilesWatch {
         changed.filter_map(|(name, service)| Some((name.clone(), service.look()?))).collect()
     }
 
-    /// Compares a service with what the watcher of gateways says of it. A process that continues by
-    /// hand, or stops later than its supervisor has said so, changes no file of the supervisor.
+    /// Compares a service with the report of the watcher of gateways. If a process is continued by
+    /// hand, or stops later than its supervisor has said so, no file of the supervisor changes.
     pub fn compare(&mut self, name: &ServiceName, is_said_to_be_held: bool) -> Option<Pause> {
         let service = self.services.get_mut(name)?;
         service.status = service.dir.status().ok();
-        // What the watcher says may be older than the last command.
+        // The report of the watcher may be older than the last command.
         let is_paused = service.status.as_ref().is_some_and(status_view::is_paused);
         if is_paused != is_said_to_be_held || is_paused == service.is_paused {
             return None;

@@ -53,7 +53,7 @@ pub fn run(service: &OsStr, run: impl Fn(&[OsString]) -> u8) -> Option<u8> {
         announce();
     }
     for other in &others {
-        // Its own turn will show whether that worked.
+        // The command line stops each of the others later, which shows whether this worked.
         let _ = manager.slot(other).send(&[Control::Down]);
     }
     let words = ["-wD", "-T", ENDS_WITHIN_MS, "-d"].map(OsString::from);
@@ -109,7 +109,7 @@ fn as_owner(service: &Path, job: impl FnOnce()) {
         0
     });
     let Ok(child) = child else { return };
-    // It is a process of the owner's, who may pause it.
+    // The child runs as the owner, who may pause it, so the wait has a limit.
     if let Ok(held) = pidfd_open(child, PidfdFlags::empty()) {
         let _ = poll(&mut [PollFd::new(&held, PollFlags::IN)], Some(&OWNER_WITHIN));
         let _ = kill_process(child, Signal::KILL);

@@ -30,7 +30,7 @@ pub fn run(context: &CommandContext, options: &args::Reload) -> Outcome {
     each::tell(context, &names, results)
 }
 
-/// Has those gateways end what is under way that will be restarted.
+/// Drains the gateways that will be restarted.
 fn drained(context: &CommandContext, names: &[ProfileName]) -> Result<Vec<HeldDrain>, CommandError> {
     let is_changed = |name: &&ProfileName| {
         let changes = changes(context, name).ok().flatten();
@@ -86,7 +86,7 @@ fn reload(
     Ok(told(words + log, is_changed, warnings))
 }
 
-/// Returns whether a gateway's process was started before its service directory was made as it is.
+/// Returns whether the process of a gateway is older than its present service directory.
 fn runs_older(context: &CommandContext, name: &ProfileName) -> bool {
     let slot = context.manager.slot(name);
     slots::runs_older(slot.path(), slot.status().ok().and_then(|status| status.pid))

@@ -1,5 +1,5 @@
-//! `gatevisor as-owner` and `gatevisor give-back`: what `doctor` proposes to root, in a way in
-//! which nobody can mislead root.
+//! `gatevisor as-owner` and `gatevisor give-back`: the commands that `doctor` proposes to root.
+//! Nobody can mislead root through them.
 //!
 //! *Lives here:* becoming the owner and executing a program; giving away entries below a home.
 //! *Does not live here:* the proposals (`gatevisor_doctor`), and the walk

@@ -1,6 +1,6 @@
-//! Watches which profiles the gateway of another one serves.
+//! Watches which profiles are served by the gateway of another profile.
 //!
-//! *Lives here:* noticing that such a gateway says so, or says so no more, and why.
+//! *Lives here:* noticing that such a gateway begins or ceases to report a profile, and why.
 //! *Does not live here:* what a service itself shows (`event_subscriber`).
 
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ use gatevisor_gateways::profile::ProfileName;
 use gatevisor_paths::by_path;
 use gatevisor_sys::inotify::{Inotify, WatchFlags};
 
-/// What has changed for a profile.
+/// The change for a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServedChange {
-    /// The root profile's gateway, which is this process, serves it.
+    /// The root profile's gateway serves it; this is the process.
     Served(i32),
-    /// It serves it no more, for this reason, if one is known.
+    /// It is no longer served, for this reason, if a reason is known.
     NotServed(Option<String>),
 }
 
@@ -25,13 +25,13 @@ pub enum ServedChange {
 pub struct ServedWatch<'a> {
     manager: &'a ScandirManager,
     only: Vec<ProfileName>,
-    /// Wakes whoever waits when the gateway may have said something new.
+    /// `None` if no gateway serves others.
     inotify: Option<Inotify>,
     served: BTreeMap<ProfileName, i32>,
 }
 
 impl<'a> ServedWatch<'a> {
-    /// Watches all profiles, or only these. What is so at the beginning is no change.
+    /// Watches all profiles, or only these. The present state is no change.
     pub fn new(manager: &'a ScandirManager, only: Vec<ProfileName>) -> Self {
         let inotify = watch(manager);
         let mut watch = Self { manager, only, inotify, served: BTreeMap::new() };
@@ -44,12 +44,13 @@ impl<'a> ServedWatch<'a> {
         self.inotify.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
-    /// Returns the changes since the last call. The end of the gateway that serves others is one,
-    /// too, and no file tells of that.
+    /// Returns the changes since the last call. The end of the gateway that serves others is a
+    /// change, too, of which no file tells.
     pub fn take(&mut self) -> Vec<(ProfileName, ServedChange)> {
         let Some(inotify) = &self.inotify else { return Vec::new() };
         inotify.drain();
-        // The slot may have been made or replaced since. What is watched already stays so.
+        // The slot may have been made or replaced since. Directories that are watched already stay
+        // so.
         self.manager.slot(&ProfileName::root()).watch_published(inotify);
         let now = self.now();
         let before = std::mem::replace(&mut self.served, now);
@@ -70,21 +71,22 @@ impl<'a> ServedWatch<'a> {
     }
 }
 
-/// Watches what tells of the gateway that serves others: its state file, and its supervisor's
-/// status, because nothing rewrites the file when it ends. `None` if no gateway serves others.
+/// Watches the files that tell about the gateway that serves others: its state file, and the status
+/// of its supervisor, because nothing rewrites the state file when the gateway ends. Returns `None`
+/// if no gateway serves others.
 fn watch(manager: &ScandirManager) -> Option<Inotify> {
     let file = inspect::serving_file(manager)?;
     let inotify = Inotify::new().ok()?;
-    // It is replaced by another one, or rewritten.
+    // The file is replaced by another one, or rewritten.
     let what = WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::ONLYDIR;
     by_path::watch(&inotify, file.parent()?, what).ok()?;
-    // Where there is none yet, its start has the file rewritten.
+    // If there is no status yet, the first start also rewrites the state file.
     manager.slot(&ProfileName::root()).watch_published(&inotify);
     Some(inotify)
 }
 
-/// Returns the profiles that another process serves than before, each with that process; none for
-/// those that are served no more.
+/// Returns the profiles whose serving process has changed, each with the new process; `None` if the
+/// profile is no longer served.
 fn changes(
     before: &BTreeMap<ProfileName, i32>,
     now: &BTreeMap<ProfileName, i32>,

@@ -4,7 +4,7 @@
 //! *Does not live here:* the table (`status`).
 //!
 //! The terminal's modes are not changed: it delivers a line at a time. So Enter turns the page, and
-//! nothing has to be restored at the end, however that comes.
+//! nothing has to be restored however the command ends.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -21,7 +21,7 @@ use crate::out::{self, DIM, Text};
 use crate::screen::Screen;
 use crate::status::{self, StatusTable};
 
-/// How often a watched table is shown again without a change, because uptimes and memory change.
+/// The time between two displays of the table without a change, because uptimes and memory change.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 /// Rows of a screen for other lines: the summary, the head, the page's number, the cursor, and a

@@ -31,7 +31,7 @@ const OUTLIVED_WITHIN: Duration = Duration::from_secs(5);
 /// A grace that is longer than every shutdown: some weeks.
 const NEVER_MS: u64 = u32::MAX as u64;
 
-/// What a wrong call is answered with.
+/// The answer to a wrong call.
 pub const USAGE: &str = "gatevisor supervise [--grace-ms N] [--max-services-of-user N]
        [--max-services N] [--s6-timing] [--label-output] [--notify-fd N] [--beside-fd N]
        [--comm NAME] [--command-fd N [--stop-first PREFIX]] SCANDIR [-- …]";
@@ -126,8 +126,8 @@ fn notified(notify: Option<OwnedFd>) {
     }
 }
 
-/// Returns an open file with the words of a command as they are passed to the supervisor. The file
-/// has no name, because words on a command line are visible and may be mistaken for something else.
+/// Returns an open file with the arguments of a command, which the supervisor reads. The file has
+/// no name. A command line would be visible, and its words could be mistaken for options.
 pub fn passed(words: &[OsString]) -> Result<OwnedFd, Errno> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
     let fd = memfd_create("command", MemfdFlags::empty())?;
@@ -188,7 +188,7 @@ fn prepare(asked: &Svscan) -> Result<(Option<OwnedFd>, PathBuf), (u8, String)> {
     Ok((notify, program))
 }
 
-/// Returns the service manager of the host, if that waits to be told how this process is.
+/// Returns the service manager of the host, if it expects notifications from this process.
 fn host_manager() -> Option<HostManager> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
@@ -200,7 +200,8 @@ fn host_manager() -> Option<HostManager> {
     Some(HostManager { socket, watchdog_us })
 }
 
-/// Returns what every service is told: nothing that the host's service manager said to us.
+/// Returns the environment of every service: nothing that the service manager of the host has set
+/// for us.
 fn environment_of_services() -> Vec<CString> {
     environment::block(&environment::without_messages_to_us(std::env::vars_os().collect()))
         .unwrap_or_default()

@@ -1,5 +1,6 @@
 //! `gatevisor takeover`, and the same part of `gatevisor profile-watcher`: watches the profiles of
-//! a home while this container runs its gateways, and waits for that while another container does.
+//! a home while this container runs its gateways, and waits for the lock while another container
+//! runs them.
 //!
 //! *Lives here:* the consequences of having, losing and getting the lock of the home.
 //! *Does not live here:* the lock (`gatevisor_boot::volume`); watching
@@ -35,8 +36,8 @@ use crate::{enter, live, out, watch};
 pub const NAME: &str = "takeover";
 /// Bytes of stack of a waiting thread.
 const STACK: usize = 256 << 10;
-/// How often a waiting process looks again at a lock that is being replaced; each look leaves a
-/// thread behind.
+/// The most looks of a waiting process at a lock that is being replaced. Each look leaves a thread
+/// behind.
 const LOOKS: usize = 64;
 
 /// The lock that this process has taken, and the record for starts of gateways.
@@ -120,9 +121,9 @@ impl Hold {
 /// Who runs the gateways when a service of a container begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Began {
-    /// This container; the boot has started the wanted ones.
+    /// This container does. The boot has started the wanted gateways.
     Here,
-    /// Another container's.
+    /// Another container does.
     Elsewhere,
 }
 
@@ -187,7 +188,7 @@ fn wait(home: &Arc<OpenHome>) -> Result<Option<HeldHomeLock>, CommandError> {
     thread(sender, move || Some(volume::take(&*owned)))?;
     let owned = Arc::clone(home);
     thread(changed, move || {
-        // Only its name matters, and that can change together with other things.
+        // Only the name of the file matters. Other things may change with it.
         while volume::current(&*owned) == Ok(waited_for) {
             if let Err(errno) = vigil.wait() {
                 return Some(Err(errno));

@@ -25,8 +25,7 @@ use crate::reconcile::ScandirClaim;
 use crate::startup_progress::Ending;
 use crate::{detach, home_claim, out, reconcile, startup_progress, summary, supervise, watch};
 
-/// How long a supervisor in the background may take to take the gateways before nobody waits for it
-/// any longer.
+/// How long this command waits for a supervisor in the background to take the gateways.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes the slots, forks the process that shows the progress, and becomes the supervisor.
@@ -43,21 +42,21 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     if context.supervisor_running()? {
         return Err(taken(context));
     }
-    // The lock of the home comes first. It is never given up, so nobody who comes between can take
-    // the scandir's lock, which the supervisor takes anew.
+    // The lock of the home comes first, and is never given up. So no other process can take the
+    // lock of the scandir in the moment before the supervisor takes it again.
     let home_claim = home_claim::claim(context)?;
     let claim = reconcile::claim(context)?;
     if matches!(claim, ScandirClaim::Taken) {
         return Err(taken(context));
     }
-    // Said here, because where no scandir can be made either, nothing runs twice.
+    // The warning is printed here. If no scandir can be made either, no gateway can run twice.
     let home_claim = home_claim.map_err(|warning| out::warn(&warning)).ok();
     context.remember();
     let context = &context.at_boot();
     let report = reconcile::perform(context, false, home_claim.as_ref().and_then(HomeClaim::earlier))?;
     let home_lock = home_claim.map(|claim| claim.follow(context.manager.scandir(), &report));
     for line in report.lines() {
-        // It is no reason not to supervise if nobody reads it.
+        // If nobody reads the message, the supervisor starts all the same.
         let _ = out::line(format_args!("{line}"));
     }
     let named = |decision: ProfileAction| {
@@ -78,7 +77,7 @@ pub fn run(context: &CommandContext, options: &args::Up) -> Outcome {
     // It ends with the supervisor, which this process becomes.
     if !options.quiet {
         let shown = || {
-            // Only the supervisor keeps the home.
+            // Only the supervisor keeps the lock of the home.
             home_lock = None;
             startup_progress::run(context, &wanted, &others, Ending::CtrlC)
         };
@@ -98,7 +97,7 @@ fn in_background(
 ) -> Outcome {
     let become_it = |notify: &OwnedFd| become_supervisor(context, options, home_lock.as_ref(), Some(notify));
     let pid = detach::supervisor(context, become_it)?;
-    // The supervisor has it now.
+    // The supervisor holds it now.
     drop(home_lock);
     until_taken(context);
     if context.json {
@@ -112,8 +111,8 @@ fn in_background(
     DONE
 }
 
-/// Waits until the supervisor has taken every gateway or refuses it, so that whoever looks after
-/// this command finds each one supervised.
+/// Waits until the supervisor has taken or refused every gateway, so that commands after this one
+/// find all of them supervised.
 fn until_taken(context: &CommandContext) {
     let manager = &context.manager;
     let scan = ScanDir::new(manager.scandir());
@@ -124,11 +123,11 @@ fn until_taken(context: &CommandContext) {
     };
     let slots = manager.list().unwrap_or_default().into_iter().map(|name| manager.slot(&name));
     let slots = slots.filter(|slot| !is_refused(slot)).collect();
-    // What is missing then is told by whoever looks.
+    // Later commands report what is missing then.
     let _ = wait_supervised(&scan, slots, refusals.as_ref(), Instant::now().checked_add(TAKEN_WITHIN));
 }
 
-/// Returns the error of a second `up`, with what is there.
+/// Returns the error of a second `up`, with what the first one does.
 fn taken(context: &CommandContext) -> CommandError {
     let scandir = context.manager.scandir();
     let pid = ScanDir::new(scandir).holder().map_or_else(String::new, |pid| format!(" (pid {pid})"));

@@ -19,8 +19,7 @@ use crate::status;
 /// Waits for one gateway, or for each of several at the same time; the exit code is the answer.
 pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
     let names = chosen(context, &options.choice, NameScope::Slots, Unnamed::Selected)?;
-    // One deadline counts for all, however many there are and however few are waited for at the
-    // same time.
+    // There is one deadline for all gateways, however many are waited for at once.
     let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     if let [name] = names.as_slice() {
         return wait_for(context, options, name, deadline);
@@ -116,7 +115,7 @@ fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Ins
             followed = report.pid.or(followed);
             match (report.is_live(), report.live.as_ref().map(|live| live.state)) {
                 (Some(true), _) => return DONE,
-                // Another process may have replaced it between the looks at both.
+                // The process may have been replaced between the two looks.
                 (None, None | Some(LiveState::Said(Liveness::Up))) if untold_of != report.pid => {
                     untold_of = report.pid;
                     continue;
@@ -142,8 +141,8 @@ fn comes_again(report: &ServiceReport, followed: Option<i32>) -> bool {
     let ended = report.live_restart.as_ref().map(|ended| ended.pid);
     match report.state {
         ServiceState::NotSupervised | ServiceState::Served => false,
-        // Its supervisor takes an exit code of 0 for an end on purpose. If the watcher has ended
-        // it, the watcher starts it again.
+        // Its supervisor takes an exit code of 0 as an end on purpose. If the watcher has ended the
+        // gateway, the watcher starts it again.
         ServiceState::Down | ServiceState::Failed => {
             let is_ended_by_watcher = ended.is_some() && ended == followed;
             is_ended_by_watcher && report.exitcode == Some(0) && report.is_wanted() == Some(true)

@@ -6,8 +6,8 @@
 //! gateways (`takeover`).
 //!
 //! In a container it is an ordinary service of the agent's user, in the container that runs the
-//! gateways of its home. Beside `gatevisor up`, a process keeps it running that ends with the
-//! supervisor, and that the supervisor replaces.
+//! gateways of its home. Beside `gatevisor up`, another process keeps it running. That process ends
+//! with the supervisor, and the supervisor replaces it if it ends before.
 
 use std::ffi::OsString;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Removes the slots of gateways, with what belongs to them.
 //!
-//! *Lives here:* what Ctrl-C means meanwhile. *Does not live here:* removing one
-//! (`gatevisor_gateways`), and what is said of it (`gateway`, `profile`).
+//! *Lives here:* the meaning of Ctrl-C during that. *Does not live here:* removing a slot
+//! (`gatevisor_gateways`), and the messages (`gateway`, `profile`).
 
 use gatevisor_gateways::desired::{self, Desired};
 use gatevisor_gateways::manager::ScandirManager;
@@ -15,8 +15,9 @@ use crate::each::{self, Interruption};
 
 /// Runs a job for each gateway that ends with the removal of its slot, many at the same time.
 ///
-/// Until a gateway is down, Ctrl-C leaves everything of it, and has it started again if it was up
-/// and nobody had stopped it. After that the removal is a matter of milliseconds, and is ended.
+/// As long as a gateway is not down, Ctrl-C removes nothing of it, and has it started again if it
+/// was up and nobody had stopped it. After that, the removal takes only milliseconds, and is
+/// finished.
 pub fn each(
     context: &CommandContext,
     names: &[ProfileName],
@@ -26,7 +27,7 @@ pub fn each(
     let is_stopped = |name: &ProfileName| {
         desired::is_stopped(&manager.home().profile_dir(name), &manager.agent().gateway.state_file)
     };
-    // A stop that was asked for may not have reached the supervisor yet.
+    // A stop that was requested may not have reached the supervisor yet.
     let is_wanted = |name: &&ProfileName| {
         manager.slot(name).status().is_ok_and(|status| status.want_up) && !is_stopped(name)
     };
@@ -37,7 +38,7 @@ pub fn each(
 /// Slots that are being removed.
 struct Withdrawal {
     manager: ScandirManager,
-    /// Those whose gateways were wanted up.
+    /// The profiles whose gateways should be up.
     wanted: Vec<ProfileName>,
     /// When the command began.
     began: Timestamp,

@@ -66,8 +66,8 @@ fn said_by_slot(log: &Path) -> Option<(String, Clock)> {
 /// A profile and its log directory.
 pub type FoundLog = (ProfileName, Directory);
 
-/// Returns those logs that may be read, and the exit code. Of several, those that may not are
-/// reported, and the others still are read.
+/// Returns the logs that may be read, and the exit code. Logs that may not be read are reported,
+/// and do not keep the others from being read.
 pub fn readable(context: &CommandContext, found: Vec<FoundLog>) -> Result<(Vec<FoundLog>, u8), CommandError> {
     let (mut readable, mut failures) = (Vec::new(), Vec::new());
     for (name, directory) in found {
@@ -97,7 +97,7 @@ fn look_into(
         Err(_) if !manager.slot(name).is_there() => {
             profile::show(manager.home(), manager.agent(), name).map(drop).map_err(CommandError::from)
         }
-        // Whatever else is wrong with it, the reader says.
+        // The reader reports every other problem.
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -116,7 +116,7 @@ pub fn chosen(context: &CommandContext, options: &args::Logs) -> Result<Vec<Prof
     }
     let mut names = choice::members(context, NameScope::Known)?;
     if !options.follow {
-        // One that may not be looked at is reported later.
+        // A log that may not be looked at is reported later.
         let may_be_there = |path: &Path| look::exists(path).unwrap_or(true);
         names.retain(|name| {
             directory(&context.manager, name).is_ok_and(|directory| may_be_there(&directory.path))

@@ -18,7 +18,7 @@ const ELLIPSIS: &str = "…";
 
 /// How headings and names stand out.
 pub const BOLD: Style = Style::new().bold();
-/// Dimmed.
+/// How less important text is shown.
 pub const DIM: Style = Style::new().dimmed();
 
 /// Returns the style of a colour.
