@@ -2,13 +2,14 @@
 # Tests the files of deploy/ by using them.
 #
 #   scripts/deploy-test.sh              all of it
-#   scripts/deploy-test.sh PART …       only these: compose, swarm, kubernetes, systemd, install
+#   scripts/deploy-test.sh PART …       only these: compose, pages, swarm, kubernetes, systemd, install
 #
-# `compose` and `swarm` use the image GATEVISOR_IMAGE (default: gatevisor:latest). `swarm` makes a
-# swarm of the engine and leaves it again, and so is left out if the engine is in one. `kubernetes`
-# checks the manifests, and the objects that the operator makes of a home, against the schemas of
-# several versions; it runs nothing. `install` makes a
-# container with systemd as its first process, and uses target/gatevisor in it.
+# `compose`, `pages` and `swarm` use the image GATEVISOR_IMAGE (default: gatevisor:latest). `pages`
+# types what the documents say about containers. `swarm` makes a swarm of the engine and leaves it
+# again, and so is left out if the engine is in one. `kubernetes` checks the manifests, and the
+# objects that the operator makes of a home, against the schemas of several versions; it runs
+# nothing. `install` makes a container with systemd as its first process, and uses target/gatevisor
+# in it.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -24,6 +25,8 @@ composed=()
 finish() {
     local code=$?
     ((${#composed[@]} == 0)) || "${composed[@]}" down --volumes >/dev/null 2>&1 || true
+    docker rm --force --volumes "$project" >/dev/null 2>&1 || true
+    docker volume rm --force "$project" >/dev/null 2>&1 || true
     if [[ $swarm == ours ]]; then
         docker stack rm "$project" >/dev/null 2>&1 || true
         [[ -z $(tasks) ]] || docker rm --force --volumes $(tasks) >/dev/null 2>&1 || true
@@ -44,7 +47,7 @@ finish() {
 }
 trap finish EXIT
 
-all=(compose swarm kubernetes systemd install)
+all=(compose pages swarm kubernetes systemd install)
 parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 
@@ -84,6 +87,58 @@ part_compose() {
     "${composed[@]}" down --volumes >/dev/null 2>&1
     composed=()
     [[ -n $volume && -z $(docker volume ls --quiet --filter "name=${project}_home") ]] || die 'no volume was made and removed'
+}
+
+# Prints the commands of a page that use a container, one a line. Those that make the image are not
+# among them. The container, its volume and the directory of the home have names of this project, and
+# nobody sits at a terminal.
+commands_of() { # PAGE
+    awk '
+        /^```/ { typed = $0 == "```console" && previous ~ /^<!-- not run here: it needs Docker/; continued = 0 }
+        typed && /^\$ / { text = substr($0, 3) }
+        typed && /^> / { text = text substr($0, 2) }
+        typed && /^[$>] / { if (!sub(/\\$/, "", text)) print text }
+        { previous = $0 }' "docs/$1" | sed -E "
+        /^docker(-compose| run| exec) /!d
+        s/ -it / /
+        s/ --name hermes / --name $project /
+        s/ -v hermes:/ -v $project:/
+        s, -v /mnt/user/appdata/hermes:, -v $work/home:,
+        s/^docker exec( -d)? hermes /docker exec\1 $project /
+        s,gatevisor:latest,$GATEVISOR_IMAGE,
+        s,^docker-compose -f deploy/compose.yaml( exec)?,${composed[*]}\1 -T,
+        s,-T (up|down),\1,"
+}
+
+# Types what a page says. A reader types slower than a container boots.
+types() { # PAGE
+    local command count=0
+    while read -r -u 3 command; do
+        count=$((count + 1))
+        case $command in
+        *' run '* | *' down '*) eval "$command" >/dev/null 2>&1 || die "docs/$1: \`$command\` failed" ;;
+        *) until_ok 60 "docs/$1: \`$command\`" eval "$command" ;;
+        esac
+        [[ $command != *' run '* ]] || until_ok 60 'a container that has booted' docker exec "$project" gatevisor health --supervisor
+    done 3< <(commands_of "$1")
+    ((count > 0)) || die "docs/$1 has no commands"
+}
+
+part_pages() {
+    engine || { skip 'what the documents say about containers, because no Docker engine answers'; return 0; }
+    local page
+    composed=(docker-compose --project-name "$project" --file deploy/compose.yaml)
+    have docker-compose || { skip 'what the documents say about Compose, because docker-compose is not installed'; composed=(true); }
+    for page in start/docker.md start/nas.md guides/hermes.md; do
+        types "$page"
+        [[ $page != start/docker.md ]] || types guides/web.md
+        [[ $page == start/nas.md ]] || docker exec "$project" gatevisor wait coder --timeout 60 >&2
+        docker rm --force --volumes "$project" >/dev/null
+        docker volume rm --force "$project" >/dev/null
+    done
+    [[ $(stat -c %u:%g "$work/home/config.yaml") == 99:100 ]] || die 'the files of the NAS are not those of its user'
+    "${composed[@]}" down --volumes >/dev/null 2>&1
+    composed=()
 }
 
 # The containers of the service, those that have ended too with --all.
