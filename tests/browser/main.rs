@@ -15,6 +15,7 @@ mod home;
 mod support;
 
 mod accessible;
+mod past;
 mod pictures;
 mod security;
 mod use_of_the_page;
@@ -53,8 +54,17 @@ impl Place {
         Self::with_policy("warn")
     }
 
+    /// Returns one with a day behind it.
+    fn with_past() -> Self {
+        Self::prepared("warn", |home| past::write(home, &["coder", "writer", "researcher"]))
+    }
+
     /// Returns one where this is done with a gateway that does not respond.
     fn with_policy(policy: &str) -> Self {
+        Self::prepared(policy, |_| ())
+    }
+
+    fn prepared(policy: &str, prepare: impl FnOnce(&Home)) -> Self {
         // A browser needs its time on a busy machine.
         support::set_wait_limit(Duration::from_mins(1));
         let mut home = Home::with_agent(&[("[gateway.exit-meanings]", &LIVE.replace("POLICY", policy))]);
@@ -63,6 +73,7 @@ impl Place {
             home.want_running(name);
         }
         home.up();
+        prepare(&home);
         let (server, address) = serve(&home, "127.0.0.1:0");
         Self { server, home, address, ports: ports.into() }
     }

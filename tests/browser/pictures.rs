@@ -30,7 +30,7 @@ fn keep(browser: &Browser, name: &str) {
 
 #[test]
 fn the_pictures_of_the_documents_are_small() {
-    let place = Place::new();
+    let place = Place::with_past();
     for name in ["researcher", "reviewer"] {
         place.home.run(["profile", "create", name, "--port", "auto"]).ok();
     }

@@ -1,7 +1,7 @@
 // The page of Gatevisor. Everything comes from api/v1; every text is put in as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
-const state = { role: null, home: null, view: null, stale: null, drawn: "", stop: () => {} };
+const state = { role: null, home: null, view: null, histories: new Map(), stale: null, drawn: "", stop: () => {} };
 const BAD = ["failed", "failed-to-start", "unresponsive", "backing-off", "unknown", "broken"];
 const GOOD = ["ready", "live", "up", "served"];
 
@@ -19,6 +19,14 @@ function h(kind, properties, ...children) {
     else made.setAttribute(name, value);
   }
   made.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+  return made;
+}
+
+/** Makes an element of a drawing. A value that is nothing is left out. */
+function drawn(tag, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) if (value !== null && value !== undefined) made.setAttribute(name, value);
+  made.append(...children.flat(9).filter(Boolean));
   return made;
 }
 
@@ -218,8 +226,9 @@ let stopEvents = () => {};
 function listen() {
   stopEvents();
   stopEvents = receive("events", {
-    open: () => setStale(null),
+    open: () => { setStale(null); window.dispatchEvent(new CustomEvent("sampled")); },
     message: (kind, told) => {
+      if (kind === "history") return window.dispatchEvent(new CustomEvent("sampled"));
       if (kind !== "home") return window.dispatchEvent(new CustomEvent("happened"));
       if (told.error) return setStale(new Date(), told.error);
       setStale(null);
@@ -311,6 +320,65 @@ function askCreate() {
   });
 }
 
+// --- the last 24 hours ------------------------------------------------------------------------
+
+/** From where to where a kind of state reaches in a strip that is 10 high: what is bad stands out
+ *  whatever colours somebody sees. */
+const REACH = { good: [2, 6], warn: [1, 8], bad: [0, 10], idle: [4, 2] };
+
+/** Draws states of equal length one after the other. Where none is recorded, nothing is drawn. */
+function strip(kinds, summary, titles) {
+  const runs = [];
+  kinds.forEach((kind, at) => {
+    const last = runs.at(-1);
+    if (last && last.kind === kind && !titles) last.width += 1;
+    else runs.push({ kind, at, width: 1 });
+  });
+  const parts = runs.filter((run) => run.kind).map(({ kind, at, width }) => drawn("rect",
+    { class: kind, x: at, y: REACH[kind][0], width, height: REACH[kind][1] }, titles && drawn("title", {}, titles[at])));
+  const named = summary ? { role: "img", "aria-label": summary } : { "aria-hidden": "true" };
+  return drawn("svg", { class: "strip", viewBox: `0 0 ${kinds.length || 1} 10`, preserveAspectRatio: "none", ...named }, parts);
+}
+
+/** Draws values one after the other. A value that is not known is a gap. */
+function plot(values, title, words) {
+  const known = values.filter((value) => value !== null);
+  const most = Math.max(...known, 0);
+  const said = known.length ? `${words(known.at(-1))}, at most ${words(most)}` : "nothing is recorded yet";
+  const y = (value) => (38 - (most ? (value / most) * 36 : 0)).toFixed(1);
+  const runs = [];
+  values.forEach((value, at) => {
+    if (value === null) return;
+    if (!at || values[at - 1] === null) runs.push([]);
+    runs.at(-1).push([at, value]);
+  });
+  const line = (run) => run.map(([at, value]) => `L${at} ${y(value)}L${at + 1} ${y(value)}`).join("").slice(1);
+  const areas = runs.map((run) => drawn("path", { class: "area", d: `M${run[0][0]} 40L${line(run)}V40Z` }));
+  const lines = runs.map((run) => drawn("path", { class: "line", d: `M${line(run)}` }));
+  const picture = drawn("svg", { class: "plot", viewBox: `0 0 ${values.length || 1} 40`, preserveAspectRatio: "none", role: "img", "aria-label": `${title} in the last 24 hours: ${said}` }, areas, lines);
+  return h("figure", {}, h("figcaption", {}, h("strong", {}, title), h("span.note", {}, said)), picture);
+}
+
+const percent = (permille) => (permille < 100 ? `${(permille / 10).toFixed(1)} %` : `${Math.round(permille / 10)} %`);
+
+function historyPanel(profile) {
+  const panel = h("section.card.wide.history", { "aria-label": "Last 24 hours", id: "history" });
+  const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  function show(history) {
+    const begin = (at) => history.from_s + at * history.step_seconds;
+    const titles = history.states.map((word, at) => `${clock(begin(at))}: ${word ? words(word) : "not recorded"}`);
+    fill(panel, h("h2", {}, "Last 24 hours"), strip(history.kinds, history.summary, titles),
+      h("div.ends", { "aria-hidden": true }, h("span", {}, "24 h ago"), h("span", {}, "now")), h("p.note", {}, history.summary.replace("last 24 hours: ", "")),
+      h("div.plots", {}, plot(history.cpu_permille, "CPU", percent), plot(history.memory_bytes, "Memory", bytes)));
+  }
+  const load = () => api(of(profile, "/history")).then(show, () => {});
+  // It has its height from the beginning, so that nothing moves when the answer comes.
+  show({ from_s: 0, step_seconds: 300, states: [], kinds: [], cpu_permille: [], memory_bytes: [], summary: "" });
+  window.addEventListener("sampled", load);
+  load();
+  return { panel, stop: () => window.removeEventListener("sampled", load) };
+}
+
 // --- views ------------------------------------------------------------------------------------
 
 const full = () => state.role === "full";
@@ -323,6 +391,14 @@ function listView(main) {
   fill(main, h("div.head", {},
     h("div", {}, h("h1", {}, "Gateways"), line, supervisor),
     h("div.actions", {}, filter, full() && h("button.main", { type: "button", id: "create", onclick: askCreate }, "Create profile"))), list);
+  const past = (gateway) => {
+    const history = state.histories.get(name(gateway));
+    return strip(history?.kinds || [], history?.summary);
+  };
+  const load = () => api("history").then((all) => {
+    state.histories = new Map(all.gateways.map((one) => [one.name, one]));
+    update();
+  }, () => {});
   function update() {
     const view = state.view;
     if (!view) return fill(list, h("li.empty", {}, "Loading…"));
@@ -333,10 +409,10 @@ function listView(main) {
     if (line.textContent !== text) line.textContent = text;
     const wanted = filter.value.trim().toLowerCase();
     const shown = sorted(view.gateways).filter((gateway) => `${name(gateway)} ${words(stateOf(gateway))}`.toLowerCase().includes(wanted));
-    const titles = h("li.row.titles", { "aria-hidden": true }, h("span", {}, "Name"), h("span", {}, "State"), h("span", {}, "Reason"),
+    const titles = h("li.row.titles", { "aria-hidden": true }, h("span", {}, "Name"), h("span", {}, "State"), h("span.past", {}, "Last 24 h"), h("span", {}, "Reason"),
       ["Uptime", "Restarts", "Memory", "CPU time"].map((title) => h("span.number", {}, title)));
     const rows = shown.map((gateway) => h("li", {}, h("a.row", { href: `#/gateway/${encodeURIComponent(name(gateway))}`, "data-key": name(gateway) },
-      h("span.name", {}, name(gateway)), badge(gateway), h("span.why", { title: whyOf(gateway) }, whyOf(gateway)),
+      h("span.name", {}, name(gateway)), badge(gateway), h("span.past", {}, past(gateway)), h("span.why", { title: whyOf(gateway) }, whyOf(gateway)),
       h(`span.number.kept${gateway.up ? "" : ".none"}`, {}, gateway.up ? h("span.hidden-label", {}, "up for ") : null, gateway.up ? duration(gateway.updownfor) : "–"),
       h("span.number", {}, h("span.hidden-label", {}, "restarts: "), String(gateway.restarts ?? "–")),
       h("span.number", {}, h("span.hidden-label", {}, "memory: "), bytes(gateway.memory_bytes)),
@@ -344,7 +420,9 @@ function listView(main) {
     fill(list, shown.length ? [titles, rows] : h("li.empty", {}, view.gateways.length ? "No gateway matches." : "There is no profile yet."));
   }
   update();
-  return { update };
+  window.addEventListener("sampled", load);
+  load();
+  return { update, stop: () => window.removeEventListener("sampled", load) };
 }
 
 function commandLine(text) {
@@ -432,7 +510,8 @@ function detailView(main, profile) {
   const incidents = h("section.card", { "aria-label": "Incidents" });
   const timeline = h("section.card", { "aria-label": "Timeline" });
   const log = logPanel(profile);
-  fill(main, h("a.crumb", { href: "#/" }, "← All gateways"), head, h("div.grid", {}, facts, explain, doctor, log.panel, incidents, timeline));
+  const history = historyPanel(profile);
+  fill(main, h("a.crumb", { href: "#/" }, "← All gateways"), head, h("div.grid", {}, facts, history.panel, explain, doctor, log.panel, incidents, timeline));
   const find = () => state.view?.gateways.find((gateway) => name(gateway) === profile);
   let buttons = "";
   function drawHead(gateway) {
@@ -495,7 +574,7 @@ function detailView(main, profile) {
     if (now !== seen) { seen = now; more(); }
   }
   update();
-  return { update, stop: log.stop };
+  return { update, stop: () => { log.stop(); history.stop(); } };
 }
 
 function simpleView(main, title, load) {
