@@ -215,6 +215,33 @@ fn a_gateway_whose_control_socket_hangs_or_lies_is_named_and_keeps_no_command_be
     assert!(ran.code == Some(1) && ran.err.contains("it does not list it among those"), "{ran:?}");
 }
 
+/// Returns how often a gateway that answers nobody was asked.
+fn questions(listener: &UnixListener) -> usize {
+    listener.set_nonblocking(true).unwrap();
+    std::iter::from_fn(|| listener.accept().ok()).count()
+}
+
+#[test]
+fn a_gateway_whose_control_socket_hangs_keeps_a_command_for_many_profiles_no_longer_than_for_one() {
+    set_wait_limit(Duration::from_mins(2));
+    let mut home = home(SERVER);
+    home.up_with(["up"]);
+    until_served(&home, "coder");
+    until_served(&home, "writer");
+    let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
+    let ran = home.says("gateway restart coder writer --timeout 2");
+    let again = "its control socket has not answered for another profile either";
+    assert!(ran.code == Some(1) && ran.err.contains(again), "{ran:?}");
+    assert_eq!(questions(&listener), 1, "{ran:?}");
+    let ran = home.says("gateway stop coder writer --timeout 2");
+    let expected = format!("default serves writer until it looks at its profiles again: {again}");
+    assert!(ran.code == Some(0) && ran.err.contains(&expected), "{ran:?}");
+    assert_eq!(questions(&listener), 1, "{ran:?}");
+    for name in ["coder", "writer"] {
+        assert_eq!(home.state(name)["desired_state"], "stopped", "{ran:?}");
+    }
+}
+
 #[test]
 fn a_profile_that_is_deleted_is_let_go_of_by_the_gateway_that_serves_it() {
     set_wait_limit(Duration::from_mins(2));

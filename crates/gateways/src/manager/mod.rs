@@ -40,6 +40,7 @@ pub use errors::{
 pub use look::{LookError, refused_looks};
 pub use observe::observe_directory;
 pub use scandir::ScandirManager;
+pub use served::ServerTime;
 
 /// How long a command waits for a supervisor that has nothing to do but answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,6 +78,8 @@ pub struct GatewayRequest {
     /// The start window: how long a gateway must stay up to count as started if nothing but the
     /// gateway itself shows that it works. The default is the agent's.
     pub window: Option<Duration>,
+    /// What was spent on a gateway that serves other profiles.
+    pub server_time: ServerTime,
 }
 
 impl GatewayRequest {
@@ -84,7 +87,8 @@ impl GatewayRequest {
     /// evidence.
     pub fn here(command: &str) -> Self {
         let by = Provenance::here(command);
-        Self { by, reason: None, wait: WaitFor::Started, timeout: None, window: None }
+        let server_time = ServerTime::default();
+        Self { by, reason: None, wait: WaitFor::Started, timeout: None, window: None, server_time }
     }
 }
 

@@ -7,6 +7,7 @@
 //! alone, and takes the profile out of those that it serves where the agent can do that.
 
 use std::io;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use gatevisor_paths::by_path;
@@ -24,7 +25,7 @@ use crate::agent::ServedFrom;
 use crate::desired::{self, Desired, Prior};
 use crate::inspect::ServerState;
 use crate::profile::{self, ProfileName};
-use crate::topology::{ControlRequest, KnownTopology, ParkChange, TopologyReader, request};
+use crate::topology::{self, ControlRequest, KnownTopology, ParkChange, RequestError, TopologyReader};
 
 /// How long a gateway that works may take to serve a profile: it looks for new ones every half
 /// minute.
@@ -32,6 +33,38 @@ const SERVED_WITHIN: Duration = Duration::from_secs(45);
 /// How often to look whether the gateway that serves others is still there: its state file does not
 /// change when it is killed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What one request has spent on the gateway that serves other profiles.
+///
+/// A request for many profiles asks it for each of them. If it does not answer, that keeps the
+/// requester no longer than for one.
+#[derive(Debug, Clone)]
+pub struct ServerTime {
+    began: Instant,
+    /// Set once it has not answered in time.
+    unanswered: OnceLock<()>,
+    /// Until when it may take to serve profiles, once it was asked to.
+    served_until: OnceLock<Instant>,
+}
+
+impl Default for ServerTime {
+    fn default() -> Self {
+        Self { began: Instant::now(), unanswered: OnceLock::new(), served_until: OnceLock::new() }
+    }
+}
+
+impl GatewayRequest {
+    /// Returns what is left of the time that the requester gives, if it gives one.
+    fn left(&self) -> Option<Duration> {
+        self.timeout.map(|timeout| timeout.saturating_sub(self.server_time.began.elapsed()))
+    }
+
+    /// Returns until when a gateway that works may take to serve profiles: once for all of them.
+    fn served_until(&self) -> Instant {
+        let until = || super::follow::after(self.left().unwrap_or(SERVED_WITHIN));
+        *self.server_time.served_until.get_or_init(until)
+    }
+}
 
 impl ScandirManager {
     /// Returns what tells which gateway serves which profile.
@@ -77,7 +110,7 @@ impl ScandirManager {
         let (desired_state, warnings) = self.desired_state(verb, name, request)?;
         let server = ServerState::read(self);
         if verb == GatewayVerb::Restart && !is_parked && server.is_some() {
-            let unserved = self.ask(ControlRequest::Unserve, name, request.timeout);
+            let unserved = self.ask(ControlRequest::Unserve, name, request);
             unserved.and_then(|()| self.confirm_unserved(name, request)).map_err(|why| {
                 let all = "`gatevisor gateway restart default` restarts it for all profiles that it serves";
                 refused(format!("{why}; {all}"))
@@ -135,7 +168,6 @@ impl ScandirManager {
         pending: Pending,
     ) -> Result<Done<(Was, StartOutcome)>, ControlError> {
         let root = ProfileName::root();
-        let deadline = request.timeout.map(super::follow::after);
         let desired_state = pending.desired_state.clone();
         let of_root = self.finish_own(GatewayVerb::Start, &root, request, pending).map_err(|error| {
             let is_stopped =
@@ -165,8 +197,7 @@ impl ScandirManager {
             return Ok(Done { outcome: (was, started), warnings });
         }
         if self.agent.topology.served_profiles.is_some() {
-            let until = deadline.unwrap_or_else(|| super::follow::after(SERVED_WITHIN));
-            self.await_served(name, until).map_err(|why| ControlError::Served {
+            self.await_served(name, request).map_err(|why| ControlError::Served {
                 verb,
                 name: name.clone(),
                 why,
@@ -203,7 +234,7 @@ impl ScandirManager {
             // It ends with the gateway that serves it.
             StopOutcome::Down
         } else {
-            match self.ask(ControlRequest::Unserve, name, request.timeout) {
+            match self.ask(ControlRequest::Unserve, name, request) {
                 Err(why) if is_served => {
                     let default = ProfileName::root();
                     warnings
@@ -226,7 +257,7 @@ impl ScandirManager {
             return None;
         }
         let request = GatewayRequest::here("profile delete");
-        let asked = self.ask(ControlRequest::Unserve, name, request.timeout);
+        let asked = self.ask(ControlRequest::Unserve, name, &request);
         let why = asked.and_then(|()| self.confirm_unserved(name, &request)).err()?;
         let root = ProfileName::root();
         Some(format!("{root} serves {name} until it looks at its profiles again: {why}"))
@@ -238,7 +269,7 @@ impl ScandirManager {
         if request.wait == WaitFor::Nothing {
             return Ok(StopOutcome::Told);
         }
-        let timeout = request.timeout.unwrap_or(ANSWER_TIMEOUT);
+        let timeout = request.left().unwrap_or(ANSWER_TIMEOUT);
         let asked = Instant::now();
         match self.watch_served(name, false, Some(super::follow::after(timeout))) {
             Ok(true) => Ok(StopOutcome::Down),
@@ -290,13 +321,13 @@ impl ScandirManager {
     }
 
     /// Has a gateway that works serve a profile, and waits until it says so.
-    fn await_served(&self, name: &ProfileName, until: Instant) -> Result<(), String> {
+    fn await_served(&self, name: &ProfileName, request: &GatewayRequest) -> Result<(), String> {
+        let until = request.served_until();
         if self.serves(name) {
             return Ok(());
         }
         // A gateway that cannot be asked looks by itself.
-        let left = until.saturating_duration_since(Instant::now());
-        let asked = self.ask(ControlRequest::Serve, name, Some(left));
+        let asked = self.ask(ControlRequest::Serve, name, request);
         if self.watch_served(name, true, Some(until)).is_ok_and(|is_so| is_so) {
             return Ok(());
         }
@@ -336,10 +367,24 @@ impl ScandirManager {
         ServerState::read(self)?.alone_reason(&self.agent.topology)
     }
 
-    fn ask(&self, what: ControlRequest, name: &ProfileName, left: Option<Duration>) -> Result<(), String> {
+    fn ask(&self, what: ControlRequest, name: &ProfileName, request: &GatewayRequest) -> Result<(), String> {
         let control = self.agent.topology.control.as_ref();
         let control = control.ok_or("the agent takes no such request for one profile")?;
-        request(&self.home.profile_dir(&ProfileName::root()), control, what, name, left)
+        let spent = &request.server_time;
+        if spent.unanswered.get().is_some() {
+            return Err("its control socket has not answered for another profile either".to_owned());
+        }
+        let left = request.left();
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err("no time was left to ask it".to_owned());
+        }
+        let home = self.home.profile_dir(&ProfileName::root());
+        topology::request(&home, control, what, name, left).map_err(|error| {
+            if matches!(error, RequestError::Unanswered(_)) {
+                spent.unanswered.get_or_init(|| ());
+            }
+            error.to_string()
+        })
     }
 
     fn unpark(&self, name: &ProfileName) -> io::Result<()> {

@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_paths::by_path;
+use gatevisor_wire::policy::one_line;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use crate::agent::ControlDefinition;
 use crate::files::read_bounded;
@@ -53,18 +55,35 @@ impl ControlRequest {
     }
 }
 
+/// Why a gateway did not say that something is done.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(crate) enum RequestError {
+    /// It did not answer within this time.
+    #[error("its control socket has not answered within {} ms", .0.as_millis())]
+    Unanswered(Duration),
+    /// It cannot be asked, or its answer says something else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<&str> for RequestError {
+    fn from(why: &str) -> Self {
+        Self::Other(why.to_owned())
+    }
+}
+
 /// Asks the gateway of the profile with this home for something about another one. It is given as
 /// long as the requester has, and 20 seconds at the most.
 ///
 /// # Errors
-/// Why it did not say that it is done, in words.
+/// See [`RequestError`].
 pub(crate) fn request(
     home: &Path,
     control: &ControlDefinition,
     what: ControlRequest,
     name: &ProfileName,
     left: Option<Duration>,
-) -> Result<(), String> {
+) -> Result<(), RequestError> {
     let verb = what.verb(control).ok_or("the agent definition names no such request")?;
     let line = json!({ "verb": verb, "id": 1, "protocol": 1, "params": { "name": name.as_str() } });
     let now = Instant::now();
@@ -72,19 +91,18 @@ pub(crate) fn request(
     let until = now.checked_add(limit).unwrap_or(now);
     let answer = exchange(home, control, format!("{line}\n").as_bytes(), until);
     let answer = answer.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => {
-            format!("its control socket has not answered within {} ms", limit.as_millis())
-        }
-        _ => format!("its control socket does not answer: {error}"),
+        io::ErrorKind::TimedOut => RequestError::Unanswered(limit),
+        _ => RequestError::Other(format!("its control socket does not answer: {error}")),
     })?;
-    let answer: Value = serde_json::from_slice(&answer).map_err(|_| "its answer is not JSON".to_owned())?;
+    let answer: Value =
+        serde_json::from_slice(&answer).map_err(|_| RequestError::from("its answer is not JSON"))?;
     let result = answer.get("result");
     let names = result.and_then(|result| result.get(what.done())).and_then(Value::as_str);
     let error = result.and_then(|result| result.get("error")).or_else(|| answer.get("error"));
     match error.and_then(Value::as_str) {
-        Some(error) => Err(gatevisor_wire::policy::one_line(error)),
+        Some(error) => Err(RequestError::Other(one_line(error))),
         None if names == Some(name.as_str()) => Ok(()),
-        None => Err("its answer does not say that this is done".to_owned()),
+        None => Err("its answer does not say that this is done".into()),
     }
 }
 
@@ -190,7 +208,7 @@ mod tests {
             line
         });
         let result = request(home, &control(), ControlRequest::Serve, &"coder".parse().unwrap(), None);
-        (server.join().unwrap(), result)
+        (server.join().unwrap(), result.map_err(|error| error.to_string()))
     }
 
     #[test]
@@ -231,7 +249,7 @@ mod tests {
         // Nobody listens any more.
         assert!(ask().is_err());
         fs::write(home.path().join("agent.sock"), "").unwrap();
-        assert!(ask().unwrap_err().contains("no socket"));
+        assert!(ask().unwrap_err().to_string().contains("no socket"));
     }
 
     /// Asks, with so much time, a gateway that does this with whoever asks, and returns what is
@@ -247,7 +265,7 @@ mod tests {
         let name = "coder".parse().unwrap();
         let said = request(home.path(), &control(), ControlRequest::Unserve, &name, left).unwrap_err();
         server.join().unwrap();
-        said
+        said.to_string()
     }
 
     #[test]

@@ -25,4 +25,4 @@ pub use known::{KNOWN, KnownTopology};
 pub use look::{TopologyReader, of_installed};
 pub use version::{ProgramVersion, VersionRange, VersionRangeError};
 
-pub(crate) use control::{ControlRequest, request};
+pub(crate) use control::{ControlRequest, RequestError, request};
