@@ -4,10 +4,10 @@
 #
 #   scripts/soak.sh               all of it, some hours
 #   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hermes-load, hostile,
-#                                 dist, arm, drain
+#                                 dist, arm, drain, boot
 #
 # RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 RESTARTS=200 set how much of each
-# is done, and LOAD=no leaves it to others to keep the machine busy. The result is in target/soak/TIME.log: first
+# is done, WITHIN=10 how many seconds `boot` allows, and LOAD=no leaves it to others to keep the machine busy. The result is in target/soak/TIME.log: first
 # a line for each part, then everything that was printed.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -15,7 +15,7 @@
 cd "$root"
 exec </dev/null
 
-all=(race leaders evidence incidents liveness hermes-load hostile dist arm drain)
+all=(race leaders evidence incidents liveness hermes-load hostile dist arm drain boot)
 parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 for part in "${parts[@]}"; do
@@ -77,6 +77,21 @@ part_arm() {
     return "$code"
 }
 part_drain() { GATEVISOR_RESTARTS=${RESTARTS:-200} tests -p gatevisor --test hermes drain::; }
+# Starts the supervisor with the other version of Hermes, on a machine that does nothing else: all
+# profiles must be served within some seconds. The forms of the configuration are only measured.
+part_boot() {
+    local said load_before code=0
+    said=$(mktemp)
+    load_before=$(cut -d' ' -f1 /proc/loadavg)
+    GATEVISOR_SERVED_WITHIN=${WITHIN:-10} tests -p gatevisor --test hermes --success-output final \
+        keeps_every_desired_state serves_every_profile_once 2>&1 | tee "$said" || code=$?
+    printf '  result: load before and after: %s, %s\n' "$load_before" "$(cut -d' ' -f1 /proc/loadavg)"
+    longest() { grep -F "$1" "$said" | sed -n 's/.*all served after \([0-9]*\) ms.*/\1/p' | sort -n | tail -n 1; }
+    printf '  result: all served after at most %s ms after an upgrade, %s ms in all forms\n' \
+        "$(longest 'after an upgrade')" "$(longest 'all served after')"
+    rm -f -- "$said"
+    return "$code"
+}
 part_liveness() {
     scripts/build.sh
     bench/liveness.py --part load --minutes "${MINUTES:-15}" --gateways "${GATEWAYS:-20}"
@@ -93,7 +108,7 @@ for part in "${parts[@]}"; do
     began=$SECONDS
     # These make their own load, on the processors that they measure. No build is a race.
     case $part in
-    liveness | hermes-load | dist | arm) ;;
+    liveness | hermes-load | dist | arm | boot) ;;
     *) [[ ${LOAD:-} == no ]] || load ;;
     esac
     code=0

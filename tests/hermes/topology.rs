@@ -11,9 +11,13 @@ use crate::support::processes::Held;
 use crate::support::waiting;
 use crate::{configure, hermes, installed, patient, profile, stopped, tried, with_program};
 
-/// The time within which all profiles must be served again after another version was installed. On
-/// an idle machine it is less than 10 s (docs/guides/hermes.md); this one is for a busy machine.
-const SERVED_WITHIN: Duration = Duration::from_secs(90);
+/// Returns the time within which all profiles must be served again after another version was
+/// installed: `GATEVISOR_SERVED_WITHIN` in seconds, as `scripts/soak.sh boot` sets it, or else one
+/// for a busy machine.
+fn served_within() -> Duration {
+    let asked = std::env::var("GATEVISOR_SERVED_WITHIN").ok();
+    Duration::from_secs(asked.map_or(90, |seconds| seconds.parse().unwrap()))
+}
 
 /// The profiles whose gateways run, and those that the gateway of the root profile serves.
 pub fn serving(home: &Home) -> (Vec<String>, Vec<String>) {
@@ -221,8 +225,8 @@ fn real_hermes_from_019_to_022_and_back_keeps_every_desired_state_and_leaves_no_
             assert!(config.contains("multiplex_profiles: true"), "the newer one wrote it: {config}");
         }
         let took = began.elapsed();
-        eprintln!("all that shall run are served {} ms after the start of the supervisor", took.as_millis());
-        assert!(took < SERVED_WITHIN, "after {took:?}");
+        eprintln!("after an upgrade or the way back: all served after {} ms", took.as_millis());
+        assert!(took < served_within(), "after {took:?}");
         assert_eq!(desired(&home), ["running", "running", "running", "stopped"]);
         assert_eq!(home.report("quiet")["state"], "down", "{}", home.report("quiet"));
         let findings = home.says("doctor --json").out;
