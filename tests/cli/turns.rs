@@ -1,5 +1,5 @@
-//! Starts that take turns: at most `start-parallel` gateways are starting at a time, and the others
-//! wait and say so.
+//! Starts that take turns: at most `start-parallel` gateways are starting at a time, those that
+//! `after` names start before the others, and whoever waits says so.
 
 use std::fs;
 
@@ -14,11 +14,20 @@ const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// Returns a home with five gateways that shall run, of which two may be starting at a time. Each
 /// begins to answer when there is a file `go` in its home.
 fn five() -> (Home, Vec<Port>) {
+    five_with("start-parallel = 2")
+}
+
+/// Does the same as [`five`], with these lines in the definition.
+fn five_with(lines: &str) -> (Home, Vec<Port>) {
     let named = "command-named = [\"python3\", \"-u\", \"${HTTP_AGENT_PROGRAM:-/usr/local/bin/http-agent.py}\", \"{profile}\", \"{profile-home}\"]";
-    let waits = "command-named = [\"/bin/sh\", \"-c\", \"touch begun; until [ -e go ]; do sleep 0.1; done; exec python3 -u $$0 $$1 $$2\", \
-                 \"${HTTP_AGENT_PROGRAM}\", \"{profile}\", \"{profile-home}\"]\nstart-parallel = 2";
-    let changes =
-        [(named, waits), ("interval-ms = 50, timeout-ms = 20000", "interval-ms = 50, timeout-ms = 3600000")];
+    let waits = format!(
+        "command-named = [\"/bin/sh\", \"-c\", \"touch begun; until [ -e go ]; do sleep 0.1; done; exec python3 -u $$0 $$1 $$2\", \
+         \"${{HTTP_AGENT_PROGRAM}}\", \"{{profile}}\", \"{{profile-home}}\"]\n{lines}"
+    );
+    let changes = [
+        (named, waits.as_str()),
+        ("interval-ms = 50, timeout-ms = 20000", "interval-ms = 50, timeout-ms = 3600000"),
+    ];
     let home = Home::with_agent(&changes);
     let ports = NAMES.map(|name| home.profile(name));
     (home, ports.into())
@@ -142,4 +151,72 @@ fn gateways_that_show_nothing_of_themselves_wait_for_nobody() {
         home.says(&format!("wait --up {name}")).ok();
     }
     assert!(!home.scandir().join(".turns").exists());
+}
+
+/// Waits until exactly these have begun and each of the others says that it starts after this one.
+fn until_after(home: &Home, have_begun: &[&str], after: &str) {
+    let service = format!("gateway-{after}");
+    waiting::polled("starts that wait for another", || {
+        let now = begun(home);
+        assert!(
+            now.iter().all(|name| have_begun.contains(name)),
+            "{now:?} have begun, not only {have_begun:?}"
+        );
+        let waits =
+            |name: &&str| home.report(name).get("starts_after").is_some_and(|after| *after == service);
+        let others = NAMES.iter().filter(|name| !have_begun.contains(name));
+        (now.len() == have_begun.len() && others.copied().all(|name| waits(&name))).then_some(())
+    });
+}
+
+#[test]
+fn those_that_after_names_start_first_and_in_this_order_and_the_others_say_what_they_wait_for() {
+    let (mut home, _ports) = five_with("after = [\"d\", \"b\", \"nobody\"]\nstart-parallel = 0");
+    for name in NAMES {
+        home.want_running(name);
+    }
+    home.up_quietly();
+    until_after(&home, &["d"], "d");
+    let report = home.report("a");
+    assert_eq!((&report["state"], &report["up"]), (&"starting".into(), &false.into()), "{report}");
+    assert_eq!((&report["reason"], &report["queued"]), (&"queued, starts after d".into(), &Value::Null));
+    assert!(home.says("status").ok().contains("starting: queued, starts after d"));
+    let why: Value = serde_json::from_str(&home.says("explain --json a").ok()).unwrap();
+    assert_eq!(why["causes"][0]["cause"], "queued", "{why}");
+    let late = home.says("gateway start a --timeout 1").refused(99);
+    assert!(late.contains("starts after d"), "{late}");
+    let events = home.start(["events", "--json"]);
+    crate::listening::until_subscribed(&events, &home, "c");
+    home.says("gateway stop c").ok();
+    home.says("gateway start c --no-wait").ok();
+    events.until_out("a start that waits for another", |out| {
+        let mut lines = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|event| event["event"] == "queued" && event["profile"] == "c")
+    });
+    go(&home, "d");
+    until_after(&home, &["d", "b"], "b");
+    for name in NAMES {
+        go(&home, name);
+    }
+    for name in NAMES {
+        home.says(&format!("wait --ready {name}")).ok();
+        assert_eq!(home.report(name)["starts_after"], Value::Null);
+    }
+}
+
+#[test]
+fn one_that_is_not_wanted_or_has_failed_keeps_no_other_from_its_start() {
+    let script = "[ \"$1\" != b ] || exit 3; exec sleep 1000";
+    let mut home =
+        Home::with_script(script, &[("stop-timeout-ms", "after = [\"a\", \"b\"]\nstop-timeout-ms")]);
+    for name in ["a", "b", "c"] {
+        home.profile(name);
+    }
+    home.want_running("b");
+    home.want_running("c");
+    home.up_quietly();
+    home.until_supervised("c");
+    home.says("wait --up c").ok();
+    assert_eq!(home.report("a")["state"], "down");
+    waiting::polled("deaths of b", || home.report("b")["restarts"].as_u64().filter(|deaths| *deaths > 0));
 }

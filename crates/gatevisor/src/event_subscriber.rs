@@ -41,6 +41,8 @@ pub enum Happened {
     Starting,
     /// Its start waits for its turn, after this many others.
     Queued(usize),
+    /// Its start waits for that of another service, which the list of starts names.
+    QueuedAfter,
     /// Its command was executed.
     Up,
     /// It ended before its command was executed.
@@ -61,8 +63,9 @@ struct SubscribedService {
     subscription: Subscription,
     /// Whether its interpreter is up and may still become the command.
     is_starting: bool,
-    /// The process whose wait for its turn was reported.
-    queued: Option<i32>,
+    /// The process whose wait before its start was reported, and whether it waited for another
+    /// service.
+    queued: Option<(i32, bool)>,
 }
 
 impl SubscribedService {
@@ -178,10 +181,10 @@ impl EventSubscriber {
         self.live = services.into_iter().filter_map(said).collect();
         let permits = start_permits::all(&self.scandir);
         self.subscribe()?;
-        for permit in permits.waiting() {
+        for (permit, delay) in permits.delayed() {
             let name = ServiceName::new(permit.service.as_bytes()).ok();
             if let Some(service) = name.and_then(|name| self.subscriptions.get_mut(&name)) {
-                service.queued = Some(permit.pid);
+                service.queued = Some((permit.pid, delay.before().is_none()));
             }
         }
         Ok(())
@@ -243,8 +246,8 @@ impl EventSubscriber {
         if changed {
             self.watch.drain();
             self.subscribe()?;
-            for (name, before) in self.queued() {
-                on_event(&name, Happened::Queued(before))?;
+            for (name, happened) in self.queued() {
+                on_event(&name, happened)?;
             }
             for (name, news) in self.drained() {
                 on_event(&name, Happened::Drain(news))?;
@@ -293,16 +296,16 @@ impl EventSubscriber {
         named.filter(|(name, _)| self.subscriptions.contains_key(name)).collect()
     }
 
-    /// Returns the starts that have begun to wait for their turn, each with the number of starts
-    /// before it.
-    fn queued(&mut self) -> Vec<(ServiceName, usize)> {
+    /// Returns the starts that have begun to wait for their turn, or for another service.
+    fn queued(&mut self) -> Vec<(ServiceName, Happened)> {
         let permits = start_permits::all(&self.scandir);
         let mut news = Vec::new();
-        for (before, permit) in permits.waiting().enumerate() {
+        for (permit, delay) in permits.delayed() {
             let Ok(name) = ServiceName::new(permit.service.as_bytes()) else { continue };
             let Some(service) = self.subscriptions.get_mut(&name) else { continue };
-            if service.queued.replace(permit.pid) != Some(permit.pid) {
-                news.push((name, before));
+            let waits = Some((permit.pid, delay.before().is_none()));
+            if std::mem::replace(&mut service.queued, waits) != waits {
+                news.push((name, delay.before().map_or(Happened::QueuedAfter, Happened::Queued)));
             }
         }
         news

@@ -7,6 +7,7 @@ use gatevisor_client::ServiceDir;
 use gatevisor_gateways::drain;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::Liveness;
+use gatevisor_slot::start_permits;
 use gatevisor_wire::event::ServiceEvent;
 use gatevisor_wire::name::ServiceName;
 use jiff::Timestamp;
@@ -99,7 +100,19 @@ fn details(
     let is_begun = happened == Happened::Drain(DrainNews::Begun);
     let drained = || drain::words_of(context.manager.scandir(), &name.to_string());
     let cause = cause.or_else(|| is_begun.then(drained).flatten());
+    let is_after = happened == Happened::QueuedAfter;
+    let cause = cause.or_else(|| is_after.then(|| after(context, name)).flatten());
     (cause, if let Happened::Queued(before) = happened { Some(before) } else { None })
+}
+
+/// Returns after which start a service starts, if it still waits for that.
+fn after(context: &CommandContext, name: &ServiceName) -> Option<String> {
+    let permits = start_permits::all(context.manager.scandir());
+    let service = name.to_string();
+    let (_, delay) = permits.delayed().find(|(permit, _)| permit.service == service)?;
+    let other = delay.after()?;
+    let profile = ProfileName::of_service(other.as_bytes()).map(|profile| profile.to_string());
+    Some(format!("starts after {}", profile.unwrap_or(other)))
 }
 
 fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Result<(), CommandError> {
@@ -172,7 +185,7 @@ fn cause(dir: &ServiceDir) -> Option<String> {
 fn words(happened: Happened) -> (&'static str, AnsiColor, Option<ServiceEvent>) {
     match happened {
         Happened::Starting => ("starting", AnsiColor::Yellow, None),
-        Happened::Queued(_) => ("queued", AnsiColor::Yellow, None),
+        Happened::Queued(_) | Happened::QueuedAfter => ("queued", AnsiColor::Yellow, None),
         Happened::Up => ("up", AnsiColor::Green, Some(ServiceEvent::Up)),
         Happened::FailedToStart => ("failed to start", AnsiColor::Red, None),
         Happened::Live(state) => (state.word(), live_colour(state), None),

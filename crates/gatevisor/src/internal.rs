@@ -64,7 +64,7 @@ container's command with it.",
         usage: "gatevisor service FILE [NAME]",
         about: "Become the command that FILE describes; the interpreter of `run` in a slot
 (`#!/usr/local/bin/gatevisor service`). docs/reference/slot.md says what FILE may hold.",
-        run: |words| gatevisor_slot::run_service(words.iter().cloned(), live::start_seen),
+        run: |words| gatevisor_slot::run_service(words.iter().cloned(), live::START_SIGHT),
     },
     InternalCommand {
         name: "finish",

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     }
     let applet = args.remove(0);
     match applet.to_str() {
-        Some("service") => run_service(args, gatevisor_gateways::live::start_seen),
+        Some("service") => run_service(args, gatevisor_gateways::live::START_SIGHT),
         Some("finish") => run_finish(args),
         Some("log") => match log() {
             Ok(()) => ExitCode::SUCCESS,

@@ -89,6 +89,9 @@ pub struct ServiceFile {
     /// Where the command may write, read and execute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landlock: Option<Landlock>,
+    /// The services of the scandir that this one starts after, if they are starting or about to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
     /// How many gateways of the scandir may be starting at the same time: a number, or `auto`;
     /// without it, any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +129,7 @@ impl ServiceFile {
             strict: false,
             limits: BTreeMap::new(),
             landlock: None,
+            after: Vec::new(),
             start_parallel: None,
             ready: None,
             live: None,
@@ -224,6 +228,7 @@ pub(crate) fn check_service(file: &ServiceFile) -> Result<(), ParseError> {
         }
     }
     check_restrictions(file)?;
+    start_permits::check_after(&file.after).map_err(|why| invalid("after", why))?;
     if let Some(number) = &file.start_parallel {
         start_permits::check(number).map_err(|why| invalid("start-parallel", why))?;
     }

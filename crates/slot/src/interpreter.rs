@@ -28,13 +28,13 @@ use crate::file::{MAX_BYTES, ParseError, Ready, ServiceFile, Stderr, parse_servi
 use crate::handoff::Handoff;
 use crate::home_lock::Standing;
 use crate::identity::{RunAs, decide};
-use crate::live::{Live, Number};
+use crate::live::Live;
 use crate::lookups::{Lookups, expanded};
 use crate::notify::Receiver;
 use crate::probe::{LATE_INTERVAL_MS, ReadinessProbe};
 use crate::readiness::Readiness;
-use crate::start_permits::{self, PermitRules, SeeStart};
-use crate::{http, notify, os, readiness, restart_reason};
+use crate::start_permits::StartSight;
+use crate::{http, notify, os, readiness, restart_reason, start_delay};
 
 /// Becomes the command that a `run` file describes. Returns only if that fails.
 ///
@@ -47,9 +47,9 @@ use crate::{http, notify, os, readiness, restart_reason};
 /// removed. Just before that, our process number is written to `data/started`, with who will
 /// announce the service's readiness. The file is locked until the start has succeeded or failed.
 ///
-/// A gateway may first have to wait for its turn (`start-parallel`). `see` returns the progress of
-/// the gateways that are starting.
-pub fn run_service(args: impl IntoIterator<Item = OsString>, see: SeeStart) -> ExitCode {
+/// A gateway may first have to wait for others (`after`) and for its turn (`start-parallel`).
+/// `sight` finds out about the gateways that are starting.
+pub fn run_service(args: impl IntoIterator<Item = OsString>, sight: StartSight) -> ExitCode {
     let mut args = args.into_iter();
     let Some(script) = args.next() else {
         os::say(
@@ -63,7 +63,7 @@ pub fn run_service(args: impl IntoIterator<Item = OsString>, see: SeeStart) -> E
     let directory = os::here().ok();
     let name = name.to_string_lossy();
     let mut held = KeptOpen::default();
-    let failure = become_command(Path::new(&script), &name, directory.as_ref(), see, &mut held);
+    let failure = become_command(Path::new(&script), &name, directory.as_ref(), sight, &mut held);
     let code = failure.report(&name, directory, held.error_reporter.take());
     // It is unlocked only now, because a process that waits for the lock reads the reason next.
     drop(held);
@@ -95,11 +95,11 @@ fn become_command(
     script: &Path,
     name: &str,
     directory: Option<&OwnedFd>,
-    see: SeeStart,
+    sight: StartSight,
     held: &mut KeptOpen,
 ) -> FailedStart {
     let launched = still_wanted(name)
-        .and_then(|()| prepare(script, name, see))
+        .and_then(|()| prepare(script, name, sight))
         .and_then(|(file, start, confinement)| launch(&file, start, name, confinement, directory, held));
     match launched {
         Ok(never) => match never {},
@@ -132,13 +132,13 @@ fn still_wanted(name: &str) -> Result<(), FailedStart> {
 fn prepare(
     script: &Path,
     name: &str,
-    see: SeeStart,
+    sight: StartSight,
 ) -> Result<(ServiceFile, ServiceStart, Confinement), FailedStart> {
     let (file, owner) = read(script)?;
     let confinement = Confinement::begin(&file)?;
     set_user(&file, owner)?;
     let mut lookups = Lookups::read(&file)?;
-    if wait_for_permit(&file, name, see, &lookups)? {
+    if start_delay::wait(&file, name, sight, &lookups)? {
         // Everything that was read before may have changed during the wait.
         still_wanted(name)?;
         lookups = Lookups::read(&file)?;
@@ -149,38 +149,6 @@ fn prepare(
     lookups.restart_reason = restart_reason::take();
     let start = lookups.start(&file)?;
     Ok((file, start, confinement))
-}
-
-/// Returns when this service may start beside others that are starting, and whether it had to wait
-/// for that.
-///
-/// A gateway that shows no evidence neither waits nor is waited for. The same holds for one with
-/// wrong settings; the error is reported when the settings are used.
-fn wait_for_permit(
-    file: &ServiceFile,
-    name: &str,
-    see: SeeStart,
-    lookups: &Lookups,
-) -> Result<bool, FailedStart> {
-    let Some(setting) = &file.start_parallel else { return Ok(false) };
-    let limit = match setting {
-        Number::Plain(number) => number.to_string(),
-        Number::Text(text) => {
-            expanded("start-parallel", text, &|name| lookups.get(name))?.to_string_lossy().into_owned()
-        }
-    };
-    let Some(limit) = start_permits::limit(&limit) else {
-        let (stage, message) =
-            ("expanding start-parallel".to_owned(), format!("`{limit}`: {}", start_permits::wrong()));
-        return Err(FailedStart { stage, message, errno: None, exit: Exit::Usage });
-    };
-    let Some((unwatched_ms, longest_ms)) = lookups.start_span(file).filter(|_| limit > 0) else {
-        return Ok(false);
-    };
-    let rules = PermitRules { limit, unwatched_ms, longest_ms, see };
-    Ok(start_permits::take(name, &rules, &mut |before| {
-        os::say(&format!("gatevisor: {name}: queued, {before} before it: others are being started"));
-    }))
 }
 
 /// Returns an error if another container runs the gateways of the home, or if it is unknown which

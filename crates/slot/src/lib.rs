@@ -50,6 +50,7 @@ mod probe;
 mod readiness;
 pub mod render;
 pub mod restart_reason;
+mod start_delay;
 pub mod start_permits;
 pub mod survivors;
 

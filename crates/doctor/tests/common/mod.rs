@@ -80,7 +80,7 @@ pub fn service(name: &str, state: StateName, change: impl FnOnce(&mut Observed))
         deaths: Vec::new(),
         start_error: None,
         not_ready: None,
-        queued: None,
+        delay: None,
         problem: None,
         fail_codes: vec![FailCode::at_once(78)],
         restart_codes: vec![75],

@@ -2,6 +2,8 @@
 //!
 //! *Does not live here:* reading the definition; rules that several parts of it share (`fault`).
 
+use std::collections::BTreeSet;
+
 use gatevisor_slot::live::Live;
 use gatevisor_slot::start_permits;
 
@@ -117,7 +119,21 @@ fn times(gateway: &GatewayDefinition) -> Result<(), Fault> {
     if gateway.start_window_ms > 0 {
         timeout("gateway.start-window-ms", gateway.start_window_ms)?;
     }
-    start_permits::check(&gateway.start_parallel).or_else(|why| fault("gateway.start-parallel", why))
+    start_permits::check(&gateway.start_parallel).or_else(|why| fault("gateway.start-parallel", why))?;
+    after(gateway)
+}
+
+fn after(gateway: &GatewayDefinition) -> Result<(), Fault> {
+    let mut seen = BTreeSet::new();
+    for name in &gateway.after {
+        let Ok(profile) = ProfileName::new(name.as_bytes()) else {
+            return fault("gateway.after", format!("`{name}` is not the name of a profile"));
+        };
+        if !seen.insert(profile) {
+            return fault("gateway.after", format!("names `{name}` twice"));
+        }
+    }
+    Ok(())
 }
 
 fn restart_at(gateway: &GatewayDefinition) -> Result<(), Fault> {

@@ -183,6 +183,10 @@ pub struct GatewayDefinition {
     /// gateway itself reports readiness.
     #[serde(default = "default_start_window")]
     pub start_window_ms: u64,
+    /// Profiles whose gateways start before those of all other profiles, in this order, as far as
+    /// they are to be started at all.
+    #[serde(default)]
+    pub after: Vec<String>,
     /// How many gateways may be starting before another one is started.
     #[serde(default = "default_start_parallel")]
     pub start_parallel: Number,

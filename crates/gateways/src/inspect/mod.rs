@@ -9,6 +9,7 @@
 //! **Source:** s6-svstat(8), *Programmatic usage*.
 
 mod deaths;
+mod delay;
 mod exits;
 mod failed_start;
 mod log_health;
@@ -43,9 +44,10 @@ use crate::tree::{self, Leader, Usage};
 use log_health::LogErrors;
 
 pub use deaths::{DeathReport, deaths, meaning, moment};
+pub use delay::delay_words;
 pub use exits::{ExitCounter, ExitCounts, ExitWay};
 pub(crate) use report::STOPPED;
-pub use report::{ServiceReport, asks_too_often, queued_words};
+pub use report::{ServiceReport, asks_too_often};
 pub use runs::{LineSpan, RunLines};
 pub(crate) use served::ServerState;
 pub use served::{
@@ -309,7 +311,7 @@ fn absent(name: &ProfileName) -> Observed {
         deaths: Vec::new(),
         start_error: None,
         not_ready: None,
-        queued: None,
+        delay: None,
         problem: None,
         fail_codes: Vec::new(),
         restart_codes: Vec::new(),

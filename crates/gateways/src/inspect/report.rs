@@ -4,6 +4,7 @@
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_slot::home_lock::Standing;
+use gatevisor_slot::start_permits::StartDelay;
 use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::log_error::LogError;
 use gatevisor_wire::policy::{ASKS_TOO_OFTEN, PublishedPolicy};
@@ -13,6 +14,7 @@ use gatevisor_wire::tally::Death;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
+use super::delay::delay_words;
 use super::failed_start::{ended_by_itself_ms, seconds, tried_again_ms};
 use super::runs::RunLines;
 use super::served::ServedReport;
@@ -97,6 +99,8 @@ pub struct ServiceReport {
     pub origin: DesiredOrigin,
     /// How many starts wait before its own, where that waits for its turn.
     pub queued: Option<usize>,
+    /// The service after whose start it starts, where it waits for that.
+    pub starts_after: Option<String>,
     /// What could not be found out, and why.
     pub problem: Option<String>,
     /// Why its lines cannot be kept at present.
@@ -358,8 +362,7 @@ impl ServiceReport {
         let policy = observed.policy.as_ref().filter(|_| supervised);
         let running = observed.executed && status.is_some_and(|status| status.is_up());
         let counted = status.and_then(|_| counted_restarts(observed, policy));
-        let last =
-            status.filter(|status| !status.is_up() && !status.never_started()).map(|status| status.last);
+        let ended = status.filter(|status| !status.is_up() && !status.never_started());
         Self {
             profile: observed.profile.clone(),
             service: observed.service.clone(),
@@ -369,8 +372,8 @@ impl ServiceReport {
             wantedup: is_known.then(|| status.is_some_and(|status| status.want_up)),
             normallyup: observed.normally_up,
             updownfor: is_known.then(|| status.map_or(0, |status| updown_for(&status, now))),
-            exitcode: last.and_then(gatevisor_wire::wait::WaitStatus::exit_code).map(i32::from),
-            signal: last.and_then(gatevisor_wire::wait::WaitStatus::signal).map(signal_name),
+            exitcode: ended.and_then(|status| status.last.exit_code()).map(i32::from),
+            signal: ended.and_then(|status| status.last.signal()).map(signal_name),
             state,
             reason,
             supervisor: None,
@@ -385,7 +388,8 @@ impl ServiceReport {
             desired_state,
             desired_problem: broken.clone(),
             origin: recorded.origin,
-            queued: observed.queued,
+            queued: observed.delay.as_ref().and_then(StartDelay::before),
+            starts_after: observed.delay.as_ref().and_then(StartDelay::after),
             problem: observed.problem.clone().or(broken),
             log_problem: None,
             log_problem_since: None,
@@ -459,7 +463,7 @@ fn state_and_reason(
             (state, ended_by_itself_ms(observed).map(with_end).or_else(|| first.clone()))
         }
         (ServiceState::Starting, _) => {
-            (state, observed.queued.map(queued_words).or_else(|| observed.not_ready.clone()))
+            (state, observed.delay.as_ref().map(delay_words).or_else(|| observed.not_ready.clone()))
         }
         _ => (state, observed.state.reason().map(str::to_owned)),
     }
@@ -468,11 +472,6 @@ fn state_and_reason(
 /// Returns whether it waits because it has asked for a restart again and again.
 pub fn asks_too_often(observed: &Observed) -> bool {
     observed.policy.as_ref().is_some_and(PublishedPolicy::asks_too_often)
-}
-
-/// Returns that a start waits for its turn.
-pub fn queued_words(before: usize) -> String {
-    format!("queued, {before} before it")
 }
 
 /// Returns the milliseconds until the start that it waits for, if it waits for one.

@@ -12,6 +12,7 @@
 mod act;
 mod again;
 mod asking;
+mod awaited;
 mod clock;
 mod command;
 mod notice;
@@ -27,8 +28,10 @@ mod watcher;
 pub use notice::{Collect, LiveNotice, LiveNoticeSink, LiveWatchError, Silent};
 pub use publish::{DIRECTORY, beat_of, directory};
 pub use record::{LiveRecord, LiveRestart, WatcherPulse};
-pub use report::{
-    LiveReport, LiveState, look, missing, of_service, restarted, said, start_seen, unwatched, was_watched,
-};
+pub use report::{LiveReport, LiveState, look, missing, of_service, restarted, said, unwatched, was_watched};
 pub(crate) use slot::is_of_this_process;
 pub use watcher::LiveWatcher;
+
+/// Finds out about the starts of other services, for the interpreter of `run`.
+pub const START_SIGHT: gatevisor_slot::start_permits::StartSight =
+    gatevisor_slot::start_permits::StartSight { start: report::start_seen, awaited: awaited::awaited };

@@ -24,6 +24,7 @@ mod withdraw;
 use std::time::Duration;
 
 use gatevisor_client::status_view::StateName;
+use gatevisor_slot::start_permits::StartDelay;
 use gatevisor_wire::Pid;
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::fail_code::FailCode;
@@ -271,8 +272,8 @@ pub struct Observed {
     pub start_error: Option<String>,
     /// Why it is not ready, according to its prober. That may be long ago.
     pub not_ready: Option<String>,
-    /// How many starts wait before its own, where that waits for its turn.
-    pub queued: Option<usize>,
+    /// What its start waits for, before its command is executed.
+    pub delay: Option<StartDelay>,
     /// What could not be looked at.
     pub problem: Option<String>,
     /// Exit codes after which it is not started again; none if it is up and has never died.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use gatevisor_client::status_view::StateName;
 use gatevisor_client::{ExecProgress, ServiceDir, status_view};
-use gatevisor_slot::start_permits;
+use gatevisor_slot::start_permits::{self, StartDelay};
 use gatevisor_wire::fail_code::FailCode;
 use rustix::fs::OFlags;
 
@@ -41,9 +41,9 @@ fn words<T>(dir: &ServiceDir, file: &'static str, parse: impl Fn(&[u8]) -> Optio
     bytes.split(u8::is_ascii_whitespace).filter_map(parse).collect()
 }
 
-/// Returns how many starts wait before a service's own, where that waits for its turn.
-pub(super) fn queued(dir: &ServiceDir) -> Option<usize> {
-    start_permits::before(dir.path().parent()?, dir.status().ok()?.pid?.get())
+/// Returns what the start of a service waits for, before its command is executed.
+pub(super) fn delay(dir: &ServiceDir) -> Option<StartDelay> {
+    start_permits::delay(dir.path().parent()?, dir.status().ok()?.pid?.get())
 }
 
 /// Returns what can be seen of one service directory.
@@ -77,7 +77,7 @@ pub(super) fn observed(
         deaths,
         start_error: view.start_error,
         not_ready: dir.not_ready(),
-        queued: is_before_command.then(|| queued(whole)).flatten(),
+        delay: is_before_command.then(|| delay(whole)).flatten(),
         problem: refused.or(view.problem),
         fail_codes: if has_ended { fail_codes(dir) } else { Vec::new() },
         restart_codes: if has_ended { restart_codes(dir) } else { Vec::new() },

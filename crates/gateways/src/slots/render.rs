@@ -143,6 +143,7 @@ fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<Servic
     file.environment_files = gateway.environment_files.iter().map(filled).collect::<Result<_, _>>()?;
     file.environment_export = gateway.environment_export;
     let is_looked_at = gateway.ready.is_some() || gateway.live.is_some();
+    file.after = after(gateway, profile);
     file.start_parallel = is_looked_at.then(|| gateway.start_parallel.clone());
     file.ready = gateway.ready.as_ref().map(|ready| ready_of(ready, &filled)).transpose()?;
     let live = |live: &Live| live.with_texts(&|_, text| fill(text, &placeholders));
@@ -151,6 +152,13 @@ fn service_file(agent: &AgentDefinition, profile: &ProfileName) -> Result<Servic
     file.handoff =
         handoff.map(|handoff| handoff.with_texts(&|text| fill(text, &placeholders))).transpose()?;
     Ok(file)
+}
+
+/// Returns the services that a profile's gateway starts after: all that `after` names before it,
+/// and all that it names if it is not among them. So no two wait for each other.
+fn after(gateway: &GatewayDefinition, profile: &ProfileName) -> Vec<String> {
+    let earlier = gateway.after.iter().take_while(|name| *name != profile.as_str());
+    earlier.filter_map(|name| Some(ProfileName::new(name.as_bytes()).ok()?.service_entry())).collect()
 }
 
 fn ready_of(

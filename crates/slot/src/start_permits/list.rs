@@ -4,7 +4,8 @@
 //! *Does not live here:* the file with the list, and the state of each process (`start_permits`).
 //!
 //! A line is `PID BEGAN UNWATCHED UNTIL SERVICE` for a start in progress; a waiting one has `-` for
-//! both times. The first line has waited the longest.
+//! both times. The first line has waited the longest. A start that waits for another service
+//! (`after`), and so for no permit yet, is `PID BEGAN @ AWAITED SERVICE`.
 
 use std::fmt::Write as _;
 
@@ -18,6 +19,33 @@ pub struct StartSpan {
     pub until_ms: u64,
 }
 
+/// What a start waits for before its command is executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartDelay {
+    /// For a permit: this many others wait before it (`start-parallel`).
+    Queued(usize),
+    /// For the start of this service (`after`).
+    After(String),
+}
+
+impl StartDelay {
+    /// Returns how many others wait before it, if it waits for a permit.
+    pub const fn before(&self) -> Option<usize> {
+        match self {
+            Self::Queued(before) => Some(*before),
+            Self::After(_) => None,
+        }
+    }
+
+    /// Returns the service whose start it waits for, if it does.
+    pub fn after(&self) -> Option<String> {
+        match self {
+            Self::Queued(_) => None,
+            Self::After(service) => Some(service.clone()),
+        }
+    }
+}
+
 /// A start that waits or is in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartPermit {
@@ -27,6 +55,8 @@ pub struct StartPermit {
     pub began: u64,
     /// How long it counts; `None` while it waits.
     pub span: Option<StartSpan>,
+    /// The service whose start it waits for before it asks for a permit.
+    pub awaits: Option<String>,
     /// The service that starts, as the scandir names it.
     pub service: String,
     /// Whether a signal has stopped it, so that it neither uses its permit nor works. This is not
@@ -39,13 +69,15 @@ impl StartPermit {
         let mut words = line.splitn(5, ' ');
         let (pid, began) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let (unwatched, until, service) = (words.next()?, words.next()?, words.next()?);
-        let span = match (unwatched, until) {
-            ("-", "-") => None,
+        let (span, awaits) = match (unwatched, until) {
+            ("-", "-") => (None, None),
+            ("@", awaited) => (None, Some(awaited.to_owned())),
             _ => {
-                Some(StartSpan { unwatched_until_ms: unwatched.parse().ok()?, until_ms: until.parse().ok()? })
+                let (unwatched_until_ms, until_ms) = (unwatched.parse().ok()?, until.parse().ok()?);
+                (Some(StartSpan { unwatched_until_ms, until_ms }), None)
             }
         };
-        Some(Self { pid, began, span, service: service.to_owned(), is_stopped: false })
+        Some(Self { pid, began, span, awaits, service: service.to_owned(), is_stopped: false })
     }
 }
 
@@ -62,23 +94,38 @@ impl StartPermits {
     /// Returns the list as the content of the file.
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        for StartPermit { pid, began, span, service, .. } in &self.0 {
-            let _ = match span {
-                Some(StartSpan { unwatched_until_ms, until_ms }) => {
+        for StartPermit { pid, began, span, awaits, service, .. } in &self.0 {
+            let _ = match (span, awaits) {
+                (Some(StartSpan { unwatched_until_ms, until_ms }), _) => {
                     writeln!(text, "{pid} {began} {unwatched_until_ms} {until_ms} {service}")
                 }
-                None => writeln!(text, "{pid} {began} - - {service}"),
+                (None, Some(awaited)) => writeln!(text, "{pid} {began} @ {awaited} {service}"),
+                (None, None) => writeln!(text, "{pid} {began} - - {service}"),
             };
         }
         text
     }
 
-    /// Returns the waiting starts, the longest waiting first.
+    /// Returns the starts that wait for a permit, the longest waiting first.
     pub fn waiting(&self) -> impl Iterator<Item = &StartPermit> {
-        self.0.iter().filter(|permit| permit.span.is_none())
+        self.0.iter().filter(|permit| permit.span.is_none() && permit.awaits.is_none())
     }
 
-    /// Returns how many starts wait before this process's; `None` if it does not wait.
+    /// Returns all starts that wait, each with what it waits for: first those that wait for a
+    /// permit, the longest waiting first.
+    pub fn delayed(&self) -> impl Iterator<Item = (&StartPermit, StartDelay)> {
+        let queued = self.waiting().enumerate().map(|(before, permit)| (permit, StartDelay::Queued(before)));
+        let awaiting =
+            self.0.iter().filter_map(|permit| Some((permit, StartDelay::After(permit.awaits.clone()?))));
+        queued.chain(awaiting)
+    }
+
+    /// Returns what this process's start waits for; `None` if it does not wait.
+    pub fn delay(&self, pid: i32) -> Option<StartDelay> {
+        self.delayed().find(|(permit, _)| permit.pid == pid).map(|(_, delay)| delay)
+    }
+
+    /// Returns how many starts wait before this process's; `None` if it waits for no permit.
     pub fn before(&self, pid: i32) -> Option<usize> {
         self.waiting().position(|permit| permit.pid == pid)
     }
@@ -88,9 +135,27 @@ impl StartPermits {
     pub fn may_begin(&self, pid: i32, limit: usize) -> bool {
         let Some(own) = self.0.iter().position(|permit| permit.pid == pid) else { return true };
         let counts = |(place, permit): &(usize, &StartPermit)| {
-            !permit.is_stopped && *place != own && (permit.span.is_some() || *place < own)
+            !permit.is_stopped
+                && permit.awaits.is_none()
+                && *place != own
+                && (permit.span.is_some() || *place < own)
         };
         self.0.iter().enumerate().filter(counts).count() < limit
+    }
+
+    /// Notes that the start of this process waits for another service, or no longer does.
+    pub fn note_awaited(&mut self, pid: i32, began: u64, service: &str, awaited: Option<&str>) {
+        self.0.retain(|permit| permit.pid != pid || permit.awaits.is_none());
+        let awaits = awaited.map(str::to_owned);
+        let service = service.to_owned();
+        self.0.extend(awaits.map(|awaits| StartPermit {
+            pid,
+            began,
+            span: None,
+            awaits: Some(awaits),
+            service,
+            is_stopped: false,
+        }));
     }
 
     /// Notes that the start of this process begins.
@@ -108,14 +173,16 @@ mod tests {
     const SPAN: StartSpan = StartSpan { unwatched_until_ms: 5, until_ms: 9 };
 
     fn permit(pid: i32, span: Option<StartSpan>) -> StartPermit {
-        StartPermit { pid, began: 7, span, service: format!("gateway-g{pid}"), is_stopped: false }
+        let service = format!("gateway-g{pid}");
+        StartPermit { pid, began: 7, span, awaits: None, service, is_stopped: false }
     }
 
     /// Returns a list from signs: `+` is in progress, `.` waits, `x` waits and is stopped, `X` is
-    /// in progress and stopped. Processes are numbered from 1.
+    /// in progress and stopped, `@` waits for another service. Processes are numbered from 1.
     fn permits(signs: &str) -> StartPermits {
         let one = |(sign, pid): (char, i32)| StartPermit {
             is_stopped: matches!(sign, 'x' | 'X'),
+            awaits: (sign == '@').then(|| "gateway-default".to_owned()),
             ..permit(pid, matches!(sign, '+' | 'X').then_some(SPAN))
         };
         StartPermits(signs.chars().zip(1..).map(one).collect())
@@ -123,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_list_is_read_as_it_was_written_and_a_line_that_means_nothing_is_left_out() {
-        let list = permits("+.+..");
+        let list = permits("+.+@..");
         assert_eq!(StartPermits::decode(list.encode().as_bytes()), list);
         let text = "1 7 5 9 gateway-g1\n\n2 7 - 9 x\n3 7 - -\nnonsense\n\u{fffd}\n2 7 - - gateway-g2\n";
         assert_eq!(StartPermits::decode(text.as_bytes()), permits("+."));
@@ -146,9 +213,12 @@ mod tests {
             ("X.", 1, &[2]),
             ("xx..", 1, &[1, 2, 3]),
             ("X+x..", 2, &[3, 4]),
+            // One that waits for another service asks for no permit yet.
+            ("@.", 1, &[2]),
+            ("@+.", 1, &[]),
         ] {
             let list = permits(signs);
-            let waiting = list.0.iter().filter(|permit| permit.span.is_none()).map(|permit| permit.pid);
+            let waiting = list.waiting().map(|permit| permit.pid);
             let may: Vec<i32> = waiting.filter(|pid| list.may_begin(*pid, limit)).collect();
             assert_eq!(may, expected, "{signs} with {limit}");
         }
@@ -161,5 +231,22 @@ mod tests {
         list.begin(2, SPAN);
         assert_eq!([2, 3, 4].map(|pid| list.before(pid)), [None, Some(0), Some(1)]);
         assert!(permits("+").may_begin(9, 0), "what is not in the list waits for nobody");
+    }
+
+    #[test]
+    fn a_start_that_waits_for_another_service_is_told_for_which_and_then_asks_for_a_permit() {
+        let mut list = permits("+.");
+        list.note_awaited(3, 7, "gateway-g3", Some("gateway-default"));
+        let after = || Some(StartDelay::After("gateway-default".to_owned()));
+        assert_eq!(list, permits("+.@"));
+        assert_eq!(
+            (list.delay(1), list.delay(2), list.delay(3)),
+            (None, Some(StartDelay::Queued(0)), after())
+        );
+        assert_eq!(list.before(3), None);
+        list.note_awaited(3, 7, "gateway-g3", Some("gateway-other"));
+        assert_eq!(list.delay(3), Some(StartDelay::After("gateway-other".to_owned())));
+        list.note_awaited(3, 7, "gateway-g3", None);
+        assert_eq!(list, permits("+."));
     }
 }

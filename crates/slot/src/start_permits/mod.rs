@@ -1,8 +1,10 @@
-//! Permits to start: the setting `start-parallel`. It limits how many gateways of a scandir
-//! start at the same time, because many starts at once on few processors are all late.
+//! Permits to start: the settings `start-parallel` and `after`. The first limits how many gateways
+//! of a scandir start at the same time, because many starts at once on few processors are all
+//! late. The second lets a gateway start after others.
 //!
-//! *Lives here:* the setting, the file of the list, and waiting for a permit.
-//! *Does not live here:* who is next (`list`); whether a gateway works, which the caller finds out.
+//! *Lives here:* the settings, the file of the list, and waiting for a permit.
+//! *Does not live here:* who is next (`list`); waiting for another service (`after`); whether a
+//! gateway works, which the caller finds out.
 //!
 //! The interpreter of `run` waits; neither the supervisor nor a watcher has a part in it. So a
 //! waiting gateway is up for its supervisor, can be stopped like any other, and depends on no
@@ -27,9 +29,12 @@ use rustix::io::Errno;
 use crate::live::Number;
 use crate::os;
 
+mod after;
 mod list;
 
-pub use list::{StartPermit, StartPermits, StartSpan};
+pub use after::{AFTER_LIMIT_MS, check_after};
+pub(crate) use after::{AwaitNotice, wait_for};
+pub use list::{StartDelay, StartPermit, StartPermits, StartSpan};
 
 /// The directory of the list in a scandir. Supervisors skip names that begin with a dot.
 pub const DIRECTORY: &str = ".turns";
@@ -66,8 +71,26 @@ pub enum StartSeen {
     Unwatched,
 }
 
-/// Returns what is known of the start of this process in this service directory.
-pub type SeeStart = fn(&Path, i32) -> StartSeen;
+/// What is known of a service that another one is to start after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AwaitedStart {
+    /// Its start is over: it has shown that it works, is up where nothing shows that, has ended, or
+    /// is not to be started at all.
+    Over,
+    /// It is starting, or is about to be started.
+    NotYet,
+    /// Its supervisor has not published its state yet, if it ever does.
+    Unsupervised,
+}
+
+/// The functions that find out about the starts of other services.
+#[derive(Debug, Clone, Copy)]
+pub struct StartSight {
+    /// Returns what is known of the start of this process in this service directory.
+    pub start: fn(&Path, i32) -> StartSeen,
+    /// Returns what is known of the start of the service in this service directory.
+    pub awaited: fn(&Path) -> AwaitedStart,
+}
 
 /// Returns how many gateways may be starting at the same time, according to the setting; 0 means no
 /// limit.
@@ -108,9 +131,9 @@ pub fn all(scandir: &Path) -> StartPermits {
     permits
 }
 
-/// Returns how many starts wait before the one of this process; `None` if it does not wait.
-pub fn before(scandir: &Path, pid: i32) -> Option<usize> {
-    all(scandir).before(pid)
+/// Returns what the start of this process waits for; `None` if it does not wait.
+pub fn delay(scandir: &Path, pid: i32) -> Option<StartDelay> {
+    all(scandir).delay(pid)
 }
 
 /// The limit, how long this start counts, and the function that finds out about others.
@@ -120,7 +143,7 @@ pub(crate) struct PermitRules {
     /// Milliseconds for which it counts if nobody looks whether it works.
     pub unwatched_ms: u64,
     pub longest_ms: u64,
-    pub see: SeeStart,
+    pub see: fn(&Path, i32) -> StartSeen,
 }
 
 impl PermitRules {
@@ -203,18 +226,24 @@ impl PermitDirectory {
         self.forget_what_is_over(&mut permits, rules);
         if !permits.0.iter().any(|permit| permit.pid == own.pid && permit.began == own.began) {
             let (pid, began, service) = (own.pid, own.began, service.to_owned());
-            permits.0.push(StartPermit { pid, began, span: None, service, is_stopped: false });
+            permits.0.push(StartPermit { pid, began, span: None, awaits: None, service, is_stopped: false });
         }
         let may_begin = permits.may_begin(own.pid, rules.limit);
         if may_begin {
             permits.begin(own.pid, rules.span());
         }
-        let text = permits.encode();
-        if text != written.encode() {
-            file::publish(&self.directory, LIST, NEW, text.as_bytes(), Mode::from_raw_mode(0o644))?;
-        }
+        self.publish(&written, &permits)?;
         let before = permits.before(own.pid).unwrap_or_default();
         Ok(Some(if may_begin { PermitAnswer::Now } else { PermitAnswer::Behind(before) }))
+    }
+
+    /// Writes the list if it has changed. The caller holds the lock.
+    fn publish(&self, written: &StartPermits, permits: &StartPermits) -> Result<(), Errno> {
+        let text = permits.encode();
+        if text == written.encode() {
+            return Ok(());
+        }
+        file::publish(&self.directory, LIST, NEW, text.as_bytes(), Mode::from_raw_mode(0o644))
     }
 
     /// Removes the starts that are over. Of the waiting ones, only as many are checked as may
@@ -229,7 +258,8 @@ impl PermitDirectory {
             permit.is_stopped = process.is_stopped;
             let Some(span) = permit.span else {
                 let waits = !self.has_begun(permit);
-                waiting = waiting.saturating_add(usize::from(waits && !permit.is_stopped));
+                let counts = waits && !permit.is_stopped && permit.awaits.is_none();
+                waiting = waiting.saturating_add(usize::from(counts));
                 return waits;
             };
             !self.is_over(permit, span, rules.see)
@@ -246,7 +276,7 @@ impl PermitDirectory {
         mark.and_then(StartMark::decode).is_some_and(|mark| mark.pid.get() == permit.pid)
     }
 
-    fn is_over(&self, permit: &StartPermit, span: StartSpan, see: SeeStart) -> bool {
+    fn is_over(&self, permit: &StartPermit, span: StartSpan, see: fn(&Path, i32) -> StartSeen) -> bool {
         let now = monotonic_ms();
         now >= span.until_ms
             || match see(&self.scandir.join(&permit.service), permit.pid) {

@@ -163,6 +163,10 @@ fn starting(subject: &Subject, report: &ServiceReport) -> Cause {
         let what = "its start waits for its turn: others are being started";
         return Cause::new(CauseKind::Queued, what, format!("{before} wait before it (`start-parallel`)"));
     }
+    if let Some(service) = &report.starts_after {
+        let what = "it starts after another gateway, whose start is not over";
+        return Cause::new(CauseKind::Queued, what, format!("it waits for {service} (`after`)"));
+    }
     let executed = subject.service().is_some_and(|service| service.observed.executed);
     let told = subject.service().and_then(|service| service.observed.not_ready.clone());
     let evidence = if let Some(why) = told.filter(|_| executed) {

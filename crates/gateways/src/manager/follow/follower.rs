@@ -25,7 +25,7 @@ use super::evidence::{LiveEvidence, Shown};
 use super::{Aim, FollowEnd};
 use crate::inspect::STOPPED;
 use crate::manager::STOPPED_FOR;
-use crate::manager::observe::queued;
+use crate::manager::observe::delay;
 
 /// How long to wait for the report that a command was executed before looking again. The slot may
 /// have no room for the file that is watched.
@@ -389,12 +389,12 @@ impl Follower {
         }
     }
 
-    /// Returns whether it is late because its start waits for its turn, or did when this was asked
-    /// last: one whose turn has come meanwhile has had less than its time.
+    /// Returns whether it is late because its start waits for others or for its turn, or did when
+    /// this was asked last: one that waits no more has had less than its time.
     ///
     /// It also has to wait as long as the process may still show that it works.
     pub(super) fn has_to_wait(&mut self) -> bool {
-        let is_queued = queued(&self.dir).is_some();
+        let is_queued = delay(&self.dir).is_some();
         let may_show = self.up_since.zip(self.evidence.as_ref()).is_some_and(|((pid, since), evidence)| {
             self.may_show && evidence.is_of(pid) && since.elapsed() < evidence.deadline()
         });

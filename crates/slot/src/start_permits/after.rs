@@ -1,0 +1,145 @@
+//! *Lives here:* the setting `after`, and waiting until other services have started.
+//!
+//! *Does not live here:* whether another service has started, which the caller finds out.
+//!
+//! It orders starts and is no requirement: a service that is not wanted, has failed or does not
+//! exist is not waited for. Which services wait is decided by whoever writes `run`; if two were
+//! told to wait for each other, both would start after the limit.
+
+use std::path::Path;
+
+use gatevisor_sys::clock::{monotonic_ms, timespec};
+use gatevisor_sys::proc::Process;
+use gatevisor_wire::Pid;
+use gatevisor_wire::name::ServiceName;
+use rustix::event::poll;
+use rustix::io::Errno;
+
+use super::{AwaitedStart, PermitDirectory, file, read};
+use crate::os;
+
+/// Milliseconds for which a start waits for others at the most.
+pub const AFTER_LIMIT_MS: u64 = 300_000;
+/// Milliseconds for which it waits for one whose supervisor has published nothing yet.
+const UNSUPERVISED_MS: u64 = 5_000;
+/// The most services that can be named.
+const MOST: usize = 100;
+/// Milliseconds between two looks, at the beginning and at the most.
+const LOOK_MS: u64 = 25;
+const LONGEST_LOOK_MS: u64 = 250;
+
+/// Returns an error if these cannot be names of services to wait for.
+///
+/// # Errors
+/// Tells what would be right.
+pub fn check_after(services: &[String]) -> Result<(), String> {
+    if services.len() > MOST {
+        return Err(format!("names more than {MOST} services"));
+    }
+    for service in services {
+        let is_name = ServiceName::new(service.as_bytes()).is_ok();
+        // The file with the list separates names by spaces.
+        if !is_name || service.contains(char::is_whitespace) {
+            return Err(format!("`{service}` is not the name of a service"));
+        }
+    }
+    Ok(())
+}
+
+/// What a start that waits for others tells.
+pub(crate) enum AwaitNotice<'a> {
+    /// It waits for this one.
+    Waits(&'a str),
+    /// It has waited long enough for this one, and goes on.
+    GivesUp(&'a str),
+}
+
+/// Returns when none of these services is starting or about to start, and whether that took any
+/// time. The working directory is the service directory of `service`.
+pub(crate) fn wait_for(
+    service: &str,
+    others: &[String],
+    see: fn(&Path) -> AwaitedStart,
+    tell: &mut dyn FnMut(&AwaitNotice<'_>),
+) -> bool {
+    let own = os::own_pid().map(Pid::get).and_then(Process::of);
+    let Some((own, place)) = own.zip(PermitDirectory::here().ok()) else { return false };
+    let began_ms = monotonic_ms();
+    let (mut has_waited, mut noted, mut look_ms) = (false, None, LOOK_MS);
+    for other in others.iter().filter(|other| *other != service) {
+        let directory = place.scandir.join(other);
+        while must_wait(see(&directory), monotonic_ms().saturating_sub(began_ms)) {
+            if !std::mem::replace(&mut has_waited, true) {
+                tell(&AwaitNotice::Waits(other));
+            }
+            // It is only for whoever looks. If another process is writing, the next look writes it.
+            if noted != Some(other) && place.note_awaited(service, &own, Some(other)) == Ok(true) {
+                noted = Some(other);
+            }
+            let _ = poll(&mut [], Some(&timespec(look_ms)));
+            look_ms = look_ms.saturating_mul(2).min(LONGEST_LOOK_MS);
+        }
+        if see(&directory) == AwaitedStart::NotYet {
+            tell(&AwaitNotice::GivesUp(other));
+        }
+    }
+    let until_ms = monotonic_ms().saturating_add(super::STUCK_MS);
+    while noted.is_some() && monotonic_ms() < until_ms {
+        if place.note_awaited(service, &own, None) != Ok(false) {
+            break;
+        }
+        let _ = poll(&mut [], Some(&timespec(LOOK_MS)));
+    }
+    has_waited
+}
+
+/// Returns whether to go on waiting after so many milliseconds.
+const fn must_wait(seen: AwaitedStart, waited_ms: u64) -> bool {
+    match seen {
+        AwaitedStart::Over => false,
+        AwaitedStart::NotYet => waited_ms < AFTER_LIMIT_MS,
+        AwaitedStart::Unsupervised => waited_ms < UNSUPERVISED_MS,
+    }
+}
+
+impl PermitDirectory {
+    /// Notes in the list which service the start of this process waits for. Returns false if
+    /// another process is just changing the list.
+    fn note_awaited(&self, service: &str, own: &Process, awaited: Option<&str>) -> Result<bool, Errno> {
+        let Some(_lock) = file::lock(&self.directory, super::LOCK)? else { return Ok(false) };
+        let Some(written) = read(&self.directory) else { return Ok(true) };
+        let mut permits = written.clone();
+        permits.note_awaited(own.pid, own.began, service, awaited);
+        self.publish(&written, &permits)?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_waits_for_others_for_a_limited_time() {
+        for (seen, waited_ms, expected) in [
+            (AwaitedStart::Over, 0, false),
+            (AwaitedStart::NotYet, 0, true),
+            (AwaitedStart::NotYet, AFTER_LIMIT_MS - 1, true),
+            (AwaitedStart::NotYet, AFTER_LIMIT_MS, false),
+            (AwaitedStart::Unsupervised, UNSUPERVISED_MS - 1, true),
+            (AwaitedStart::Unsupervised, UNSUPERVISED_MS, false),
+        ] {
+            assert_eq!(must_wait(seen, waited_ms), expected, "{seen:?} after {waited_ms} ms");
+        }
+    }
+
+    #[test]
+    fn only_names_of_services_can_be_waited_for() {
+        let names = |names: &[&str]| names.iter().copied().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(check_after(&names(&["gateway-default", "other"])), Ok(()));
+        for wrong in ["", ".", "..", ".hidden", "a/b", "two words", "line\n"] {
+            assert!(check_after(&names(&[wrong])).is_err(), "{wrong}");
+        }
+        assert!(check_after(&vec!["x".to_owned(); MOST + 1]).is_err());
+    }
+}
