@@ -19,7 +19,15 @@ export AGENT HERMES
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / { \
+			line = sprintf("  make %-18s", $$1); \
+			count = split($$2, words, " "); \
+			for (i = 1; i <= count; i++) { \
+				if (length(line) + length(words[i]) + 1 > 100) { print line; line = sprintf("%25s", "") } \
+				line = line " " words[i] \
+			} \
+			print line \
+		}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: up
 up: ## Build, and run a demo with two real Hermes gateways (HERMES=0.22: one for all; AGENT=openclaw: two of OpenClaw); Ctrl-C ends it

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures a container's start and end side by side, in one run: our init, Docker's own (--init), and none.
+"""Measures a container's start and end side by side, in one run: our init, Docker's own (--init),
+and none.
 
     bench/container.py [--rounds R] [--image NAME] [--gateways N] [--json FILE]
 
@@ -7,7 +8,8 @@ The image is the same each time, the entry point is not. Figures are millisecond
 processes, and medians of R interleaved rounds:
   true      docker run --rm IMAGE true
   idle      docker stop of a container that does nothing
-  gateways  docker stop of a container with N running gateways, each of which ends by itself (only ours)
+  gateways  docker stop of a container with N running gateways, each of which ends by itself (only
+            ours)
 A container without an init has no handler for SIGTERM, so Docker waits its ten seconds and kills
 it.
 

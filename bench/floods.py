@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures how long one user's command takes while another user floods the supervisor, beside s6, in one run.
+"""Measures how long one user's command takes while another user floods the supervisor, beside s6,
+in one run.
 
     bench/floods.py [--samples N] [--same-user]
 

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Follows real Hermes gateways that answer turns all the time, and has one of them frozen meanwhile.
+"""Follows real Hermes gateways that answer turns all the time, and has one of them frozen
+meanwhile.
 
-    bench/hermes_load.py [--program FILE] [--hermes FILE] [--gateways N] [--minutes M] [--processors P] [--clients C]
+    bench/hermes_load.py [--program FILE] [--hermes FILE] [--gateways N] [--minutes M]
+                         [--processors P] [--clients C]
 
-N gateways (20) of the built-in definition, with its default settings, run for M minutes (15) on P processors (2). C
-clients (one a gateway) ask them without a pause, through their API servers, and a model of our own answers at once.
-After a third of the time, a signal stops one gateway: it must be found, and must work again as another process. Every
-other process must be the same at the end: a gateway that is not is a false restart, or died by itself, and both are
-failures.
+N gateways (20) of the built-in definition, with its default settings, run for M minutes (15) on P
+processors (2). C clients (one a gateway) ask them without a pause, through their API servers, and a
+model of our own answers at once. After a third of the time, a signal stops one gateway: it must be
+found, and must work again as another process. Every other process must be the same at the end: a
+gateway that is not is a false restart, or died by itself, and both are failures.
 
-The program is target/gatevisor, and Hermes is HERMES_BIN, or the one that scripts/hermes-venv.sh makes. The memory
-needed is about 100 MB for each gateway.
+The program is target/gatevisor, and Hermes is HERMES_BIN, or the one that scripts/hermes-venv.sh
+makes. The memory needed is about 100 MB for each gateway.
 """
 
 import argparse

@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
-"""Measures how gateways are followed: detection, recovery, false restarts, and what the watcher costs.
+"""Measures how gateways are followed: detection, recovery, false restarts, and what the watcher
+costs.
 
-    bench/liveness.py [--program FILE] [--part NAME …] [--gateways N] [--minutes M] [--seconds S] [--processors P] [--write]
+    bench/liveness.py [--program FILE] [--part NAME …] [--gateways N] [--minutes M] [--seconds S]
+                      [--processors P] [--write]
     bench/liveness.py --part boot --gateways 500 --parallel 16
 
-  freeze   A signal stops one gateway, and another one blocks its own event loop. Seconds until each is `unresponsive`,
-           and until a new process of it works, with the default settings. Two others freeze before they first show
-           life: a signal stops one, and one blocks and ignores SIGTERM.
-  cost     N idle gateways (100): processor time of the watcher, and how often the supervisor wakes up, with and without
-           liveness.
-  load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): the number of restarts,
-           each of which is false.
-  boot     N gateways (500) that are probed and start at boot, --parallel (16) at a time: seconds until all work, false
-           restarts, and what the supervisor and the watcher use meanwhile and afterwards, with their open descriptors.
+  freeze   A signal stops one gateway, and another one blocks its own event loop. Seconds until each
+           is `unresponsive`, and until a new process of it works, with the default settings. Two
+           others freeze before they first show life: a signal stops one, and one blocks and ignores
+           SIGTERM.
+  cost     N idle gateways (100): processor time of the watcher, and how often the supervisor wakes
+           up, with and without liveness.
+  load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): the
+           number of restarts, each of which is false.
+  boot     N gateways (500) that are probed and start at boot, --parallel (16) at a time: seconds
+           until all work, false restarts, and what the supervisor and the watcher use meanwhile and
+           afterwards, with their open descriptors.
 
 The gateways are small programs with an event loop that rewrites a heartbeat and answers HTTP. The
 benchmark reads their records as any client does. Machines differ and are noisy: compare figures

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Measures logging side by side with its peers, in one run: gatevisor, s6-log, svlogd, multilog, and cat.
+"""Measures logging side by side with its peers, in one run: gatevisor, s6-log, svlogd, multilog,
+and cat.
 
-    bench/logs.py [--megabytes N] [--lines N] [--services N] [--seconds N] [--rounds R] [--json FILE]
+    bench/logs.py [--megabytes N] [--lines N] [--services N] [--seconds N] [--rounds R]
+                  [--json FILE]
 
 The same writer (bench/writer.c) feeds each of them lines of 100 bytes through a pipe. All but cat
 stamp the lines and rotate at 1 MB, keeping 10 archives. Figures are medians of R rounds; CPU is
 what the logger used, not the writer:
   bulk      as fast as the pipe takes them: MB in a second, and CPU seconds for a gigabyte
   paced     one line in each millisecond: microseconds of CPU for a line
-  services  many services that write 10 lines a second each: CPU milliseconds in a second, and proportional set size
+  services  many services that write 10 lines a second each: CPU milliseconds in a second, and
+            proportional set size
 
 `gatevisor log` is our logger as a process of its own, as under s6-svscan; `gatevisor logd` is the
 daemon that `gatevisor supervise` starts for all services, with the supervisor's own CPU added to
@@ -42,7 +45,8 @@ def pause(seconds):
 
 
 def cpu_ns(pids):
-    """Returns the nanoseconds that processes ran, with all their threads. (Python lacks clock_getcpuclockid(3).)"""
+    """Returns the nanoseconds that processes ran, with all their threads. (Python lacks
+    clock_getcpuclockid(3).)"""
     return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids)
 
 
@@ -123,7 +127,8 @@ class Logger:
         self.name, self.command = name, command
 
     def start(self, bench, services):
-        """Starts `services` loggers, each with a writer. Returns the processes to measure and the first log."""
+        """Starts `services` loggers, each with a writer. Returns the processes to measure and the
+        first log."""
         pids = []
         for number in range(services):
             log = bench.work / f"log{number}"

@@ -1,4 +1,5 @@
-"""What the benchmarks of supervision read from the kernel: stamps of payloads, processes, memory, processor time."""
+"""What the benchmarks of supervision read from the kernel: stamps of payloads, processes, memory,
+processor time."""
 
 import json
 import os
@@ -31,7 +32,8 @@ class Marks:
             pass
 
     def wait(self, count, seconds=60):
-        """Returns the stamp of the last of `count` payloads, in nanoseconds of the monotonic clock."""
+        """Returns the stamp of the last of `count` payloads, in nanoseconds of the monotonic
+        clock."""
         end, last = time.monotonic() + seconds, 0
         while count > 0:
             if not select.select([self.fd], [], [], max(0, end - time.monotonic()))[0]:
@@ -100,7 +102,8 @@ def family(root):
 
 
 def is_payload(pid):
-    """Returns whether a process of a supervisor runs the payload, of which each service has a copy or which it names."""
+    """Returns whether a process of a supervisor runs the payload, of which each service has a copy
+    or which it names."""
     try:
         return pathlib.Path(os.readlink(f"/proc/{pid}/exe")).name in ("payload", "run")
     except OSError:
@@ -149,7 +152,8 @@ def until_gone(pids, seconds):
 
 
 def sweep():
-    """Kills payloads and loggers that a supervisor left behind: processes that run below a bench's directory."""
+    """Kills payloads and loggers that a supervisor left behind: processes that run below a bench's
+    directory."""
     for pid, _, comm in processes():
         try:
             text = pathlib.Path("/proc", str(pid), "cmdline").read_bytes() + os.readlink(f"/proc/{pid}/cwd").encode()

@@ -1,4 +1,5 @@
-"""The supervisors that are measured side by side: how each lays out a service, starts, adds, asks and stops."""
+"""The supervisors that are measured side by side: how each lays out a service, starts, adds, asks
+and stops."""
 
 import os
 import pathlib
@@ -12,7 +13,8 @@ BINARY = (ROOT / "target" / "gatevisor").resolve()
 
 
 class Peer:
-    """A supervisor of service directories. `run` is a copy of the payload, so nothing else is executed."""
+    """A supervisor of service directories. `run` is a copy of the payload, so nothing else is
+    executed."""
 
     name = ""
     needs = ""
@@ -84,7 +86,8 @@ class Core(Peer):
 
 
 class Up(Peer):
-    """What users start: it makes the service directories from profiles, watches gateways and profiles."""
+    """What users start: it makes the service directories from profiles, watches gateways and
+    profiles."""
 
     name = "gatevisor up"
 
@@ -165,7 +168,8 @@ class S6(Peer):
 
 
 class S6Ready(S6):
-    """s6 starts a service that said that it was ready at once after its death, and any other after a second."""
+    """s6 starts a service that said that it was ready at once after its death, and any other after
+    a second."""
 
     name = "s6, services say that they are ready"
 

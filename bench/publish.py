@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Measures how long it takes to publish a small file again and again, in microseconds: by `rename` over the old file, and
-by exchanging the two files and removing the old one, as the supervisor does.
+"""Measures how long it takes to publish a small file again and again, in microseconds: by `rename`
+over the old file, and by exchanging the two files and removing the old one, as the supervisor does.
 
     bench/publish.py [--times N] [DIRECTORY…]
 

@@ -4,17 +4,20 @@
     bench/supervision.py [--services N] [--rounds R] [--json FILE] [--write]
 
 Each figure is the median of R rounds, in each of which every supervisor has its turn:
-  start      from executing the supervisor to the first instruction of the last of N services, all logged
+  start      from executing the supervisor to the first instruction of the last of N services, all
+             logged
   × floor    the same, divided by plain fork+exec of the same program in the same round
-  memory     proportional and private memory of all processes that are not services; a service: what N services add to one, divided
+  memory     proportional and private memory of all processes that are not services; a service: what
+             N services add to one, divided
   open files descriptors of the same processes for a service
-  crash      from SIGKILL of a service that has run for two seconds to the first instruction of its next process:
-             the median and the 99th percentile of 10 deaths in each round
+  crash      from SIGKILL of a service that has run for two seconds to the first instruction of its
+             next process: the median and the 99th percentile of 10 deaths in each round
   register   from publishing one more service to its first instruction
   idle       context switches of the supervisor in two idle seconds
   stop       from SIGTERM until the supervisor has gone, and until everything below it has
-The commands are what users call, each a whole process, the median of 20 calls beside N services, or of 10 that ask or
-register; `true`, called in the same way, is the floor. All services run the same small static program, which prints a line. Everything is on tmpfs.
+The commands are what users call, each a whole process, the median of 20 calls beside N services, or
+of 10 that ask or register; `true`, called in the same way, is the floor. All services run the same
+small static program, which prints a line. Everything is on tmpfs.
 
 Machines differ and are noisy: compare figures within one run, never across runs. With --write, the
 results replace the sections between the marks in docs/design/benchmarks.md.
@@ -151,7 +154,8 @@ def measure(kind, services, payload, with_calls=False):
 
 
 def floor(services, payload, logger=None):
-    """Returns how long plain fork+exec of the same number of payloads takes, each with a logger if there is one."""
+    """Returns how long plain fork+exec of the same number of payloads takes, each with a logger if
+    there is one."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gvbench") as directory:
         marks, place = Marks(pathlib.Path(directory)), pathlib.Path(directory)
         shutil.copy2(payload, place / "run")

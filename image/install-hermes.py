@@ -1,5 +1,5 @@
-"""Moves Hermes Agent from the virtual environment's site-packages to ROOT, lets Python find it there,
-and adds what its wheel lacks.
+"""Moves Hermes Agent from the virtual environment's site-packages to ROOT, lets Python find it
+there, and adds what its wheel lacks.
 
     ROOT/.venv/bin/python install-hermes.py ROOT SDIST OURS
 
@@ -40,7 +40,8 @@ def move(root):
 
 
 def extract(root, sdist):
-    """Takes what the wheel lacks out of the source distribution: only plain files, only below root."""
+    """Takes what the wheel lacks out of the source distribution: only plain files, only below
+    root."""
     with tarfile.open(sdist) as archive:
         for member in archive:
             _, *parts = pathlib.PurePosixPath(member.name).parts

@@ -268,9 +268,10 @@ check_rust_version() {
 }
 
 # Checks that every test that a document names exists: as `SUITE::MODULE::TEST` or `SUITE::MODULE`
-# of a suite in tests/, as `gatevisor-CRATE::MODULE` or `gatevisor-CRATE::MODULE::TEST` of a crate, or
-# as `…::MODULE` or `in_a_cell::MODULE`, which is a file of attacks. A name of six words or more that
-# stands alone in backticks is a test's, and lacks its suite. ARCHITECTURE.md lists every suite.
+# of a suite in tests/, as `gatevisor-CRATE::MODULE` or `gatevisor-CRATE::MODULE::TEST` of a crate,
+# or as `…::MODULE` or `in_a_cell::MODULE`, which is a file of attacks. A name of six words or more
+# that stands alone in backticks is a test's, and lacks its suite. ARCHITECTURE.md lists every
+# suite.
 check_tests() {
     local document name suite module test suites file files
     suites=$(cd tests && printf '%s\n' */main.rs | sed 's,/main.rs,,')
@@ -306,8 +307,8 @@ check_tests() {
     done < <(project_files | grep '[.]md$')
 }
 
-# Checks that docs/design/attacks.md lists no attack twice, as a merge may do, and that SECURITY.md names
-# only attacks of the list. (That the list is complete, a test checks.)
+# Checks that docs/design/attacks.md lists no attack twice, as a merge may do, and that SECURITY.md
+# names only attacks of the list. (That the list is complete, a test checks.)
 check_attacks() {
     local listed name
     listed=$(sed -nE 's/^\| `([a-z0-9-]+)` \|.*/\1/p' docs/design/attacks.md | sort)
@@ -317,8 +318,8 @@ check_attacks() {
     done < <(grep -oE '`([a-z0-9]+-){3,}[a-z0-9]+`' SECURITY.md | tr -d '`' | sort -u | comm -23 - <(uniq <<<"$listed"))
 }
 
-# Checks that docs/design/behaviour.md explains nothing twice, and that nothing cites a document outside of
-# this repository. (`scripts/house.py` checks which behaviours are cited.)
+# Checks that docs/design/behaviour.md explains nothing twice, and that nothing cites a document
+# outside of this repository. (`scripts/house.py` checks which behaviours are cited.)
 check_codes() {
     local known code place
     known=$(sed -nE 's/^- \*\*([A-Z]+[-.][0-9]+(-[0-9]+)?)\*\*: .*/\1/p' docs/design/behaviour.md | sort)
@@ -330,8 +331,8 @@ check_codes() {
         xargs -0 grep -nIoE "(^|[^_A-Z])(BEHAVIOUR|DESIGN)\\b" | cut -d: -f1,2)
 }
 
-# Checks that ARCHITECTURE.md names every crate of others that the manifests name, but for those that
-# only tests use.
+# Checks that ARCHITECTURE.md names every crate of others that the manifests name, but for those
+# that only tests use.
 check_dependencies() {
     local name
     while read -r name; do

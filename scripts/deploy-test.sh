@@ -220,7 +220,8 @@ says() { # PATTERN COMMAND…
 }
 restarted() { [[ $(property NRestarts) == "$1" ]] && is_active; }
 
-# A unit in the form of `hermes gateway install` runs coder's gateway, and then the home's unit does.
+# A unit in the form of `hermes gateway install` runs coder's gateway, and then the home's unit
+# does.
 takes_over() { # HOME
     local home=$1 former=hermes-gateway-coder.service
     as_alice gatevisor --home "$home" up --detach --quiet >&2

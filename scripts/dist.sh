@@ -40,7 +40,7 @@ debian() { case $1 in x86_64) echo amd64 ;; aarch64) echo arm64 ;; *) die "no De
 # Returns a file of the build for this machine, which can be executed here.
 native() { binary "$(uname -m)"; }
 
-# --- parts --------------------------------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------
 
 part_binaries() {
     local target cargo=(cargo build) flags

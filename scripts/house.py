@@ -1,24 +1,30 @@
 #!/usr/bin/env python3
-"""Prints how well the source keeps the rules of the house: one line for each rule, and below it what breaks the rule.
+"""Prints how well the source keeps the rules of the house: one line for each rule, and below it
+what breaks the rule.
 
 Rules:
-  - no circle of imports between files (`crate::…` and `super::…` paths; `mod` and `pub use` are not counted)
+  - no circle of imports between files (`crate::…` and `super::…` paths; `mod` and `pub use` are not
+    counted)
   - no retired word in a name, and no retired phrase in a text
   - no type name with two meanings
   - no comment that only repeats the name of what it describes, and no message with a run of blanks
   - no exit code that is written as a number
   - each behaviour that is cited is in docs/design/behaviour.md, and each behaviour there is cited
-  - no function of more than FUNCTION_LINES lines (but for TABLES), no file of more than FILE_LINES lines
-  - no comment and no line of a document of more than COMMENT_COLUMNS columns (tables and URLs may be wider, and so may
-    what a program prints: blocks of code that begin with ```console)
-  - no look at a file by the programs that report (REPORTING) but through a door that notes a refusal, except in OTHER_LOOKS
+  - no function of more than FUNCTION_LINES lines (but for TABLES), no file of more than FILE_LINES
+    lines
+  - no comment and no line of a document of more than COMMENT_COLUMNS columns (tables and URLs may
+    be wider, and so may what a program prints: blocks of code that begin with ```console)
+  - no look at a file by the programs that report (REPORTING) but through a door that notes a
+    refusal, except in OTHER_LOOKS
 
-Circles, types and lengths are those of crates/*/src without tests. Names and comments are those of every Rust file,
-phrases those of scripts and documents as well. `--all` lists everything that breaks a rule, instead of the first few.
-`--check` prints only what breaks a rule, and ends with 1 if something does.
+Circles, types and lengths are those of crates/*/src without tests. Names and comments are those of
+every Rust file, phrases those of scripts and documents as well. `--all` lists everything that
+breaks a rule, instead of the first few. `--check` prints only what breaks a rule, and ends with 1
+if something does.
 """
 
 import argparse
+import ast
 import collections
 import pathlib
 import re
@@ -36,6 +42,8 @@ TABLES = {
     "new in crates/gateways/src/inspect/report.rs": 66,
 }
 COMMENT_COLUMNS = 100
+# Files whose comments begin with `#`.
+HASHED = (".sh", ".py", ".toml", ".yaml", ".yml", ".service", "Makefile", "Dockerfile")
 TEXTS = (".rs", ".md", ".sh", ".py", ".toml", ".yaml", ".yml", ".json", ".service")
 # What looks like the number of a behaviour, and is something else.
 NO_BEHAVIOURS = {"UTF", "IST", "BSD", "SSH", "NAME"}
@@ -73,8 +81,9 @@ PHRASES = (
 )
 
 
-# The crates of commands that report what there is. Who may not look must be told so, and not that there is nothing, so
-# they look through `gatevisor_paths` and `gatevisor_sys::file`, which note every refusal (`gatevisor_sys::refused`).
+# The crates of commands that report what there is. Who may not look must be told so, and not that
+# there is nothing, so they look through `gatevisor_paths` and `gatevisor_sys::file`, which note
+# every refusal (`gatevisor_sys::refused`).
 REPORTING = ("client", "doctor", "gateways", "gatevisor", "logreader")
 LOOK = re.compile(
     r"\b(?:openat2?|statat|accessat|access)\(|\bfs::(?:read|read_to_string|metadata|symlink_metadata|read_dir|read_link"
@@ -175,8 +184,8 @@ def module_of(path):
 
 
 def imported(text, here, children):
-    """Yields the paths that a file names, as tuples of names below its crate, groups in braces resolved. Its own
-    modules are named without `self::`, too."""
+    """Yields the paths that a file names, as tuples of names below its crate, groups in braces
+    resolved. Its own modules are named without `self::`, too."""
     text = re.sub(r"(?s)\bpub(?:\([a-z: ]+\))? use [^;]+;", "", text)
     text = re.sub(rf"(?<![\w:.])(?=(?:{'|'.join(children)})::)", "self::", text) if children else text
     for start in re.finditer(r"\b(crate|super|self)((?:::\w+)*)(::\{)?", text):
@@ -198,7 +207,8 @@ def exported(text, here, children):
 
 
 def names_in_braces(text, at):
-    """Yields the paths of a group of imports, `at` being behind its opening brace; groups in groups by their base."""
+    """Yields the paths of a group of imports, `at` being behind its opening brace; groups in groups
+    by their base."""
     depth, word, end = 1, "", at
     while depth and end < len(text):
         char = text[end]
@@ -224,8 +234,8 @@ def circles(files):
 
 
 def defined(path, user, modules, exports):
-    """Returns the module that a path leads to: the longest beginning that is a file. What a module exports of others is
-    its own for those outside of it, and the others' for its own files."""
+    """Returns the module that a path leads to: the longest beginning that is a file. What a module
+    exports of others is its own for those outside of it, and the others' for its own files."""
     for _ in range(8):
         here = path
         while here not in modules:
@@ -320,18 +330,36 @@ def retired_names():
     return [f"{name}: {file}" for name, file in sorted(found.items())]
 
 
+def lines_of_docs(text):
+    """Returns the numbers of the lines of a Python file that belong to docs of modules, classes and
+    functions."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+            found.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return found
+
+
 def wide_comments():
-    """Returns the places of comments that are too wide. Rows of tables and URLs cannot be divided."""
-    return [
-        f"{name}:{number}: {len(line)} columns"
-        for name, text in rust_files()
-        for number, line in enumerate(text.split("\n"), 1)
-        if len(line) > COMMENT_COLUMNS and re.match(r" *//", line) and not re.match(r" *//[/!]? *\|", line) and "://" not in line
-    ]
+    """Returns the places of comments that are too wide. Rows of tables and URLs cannot be
+    divided."""
+    found = []
+    for name, text in own_text():
+        is_rust = name.endswith(".rs")
+        if not is_rust and not name.endswith(HASHED):
+            continue
+        begin = re.compile(r" *//(?![/!]? *\|)" if is_rust else r" *#(?!!| shellcheck)")
+        docs = lines_of_docs(text) if name.endswith(".py") else ()
+        for number, line in enumerate(text.split("\n"), 1):
+            is_comment = begin.match(line) or number in docs
+            if is_comment and len(line) > COMMENT_COLUMNS and "://" not in line:
+                found.append(f"{name}:{number}: {len(line)} columns")
+    return found
 
 
 def wide_documents():
-    """Returns the places of lines in documents that are too wide. A single word cannot be divided."""
+    """Returns the places of lines in documents that are too wide. A single word cannot be
+    divided."""
     found = []
     for name, text in own_text():
         if not name.endswith(".md"):
@@ -365,7 +393,8 @@ def words_of(text):
 
 
 def empty_comments():
-    """Returns the places of comments of one line that say no more than the name below them, and for a field its type."""
+    """Returns the places of comments of one line that say no more than the name below them, and for
+    a field its type."""
     empty = words_of(" ".join(EMPTY_WORDS))
     vague = empty | words_of(" ".join(VAGUE_WORDS))
     found = []
@@ -420,7 +449,8 @@ def types_with_two_meanings(crates):
 
 
 def codes_cited_wrongly():
-    """Returns the behaviours of docs/design/behaviour.md that nothing cites, and those that are cited and not there."""
+    """Returns the behaviours of docs/design/behaviour.md that nothing cites, and those that are
+    cited and not there."""
     known = set(re.findall(r"(?m)^- \*\*([A-Z]+[-.][0-9]+(?:-[0-9]+)?)\*\*: ", (ROOT / "docs/design/behaviour.md").read_text()))
     cited = set()
     for name, text in own_text():
@@ -433,7 +463,8 @@ def codes_cited_wrongly():
 
 
 def looks_beside_the_doors(crates):
-    """Returns the looks of reporting programs that note no refusal, and the exceptions that are not needed any more."""
+    """Returns the looks of reporting programs that note no refusal, and the exceptions that are not
+    needed any more."""
     unused, found = set(OTHER_LOOKS), []
     for path, text in ((path, text) for crate in REPORTING for path, text in crates[crate].items()):
         name = name_of(path).removeprefix("crates/")

@@ -71,7 +71,7 @@ is() { # WANTED COMMAND…
 
 step() { say "- $*"; }
 
-# --- the cluster --------------------------------------------------------------------------------------------------
+# --- the cluster ----------------------------------------------------------------------------------
 
 free_ports() {
     python3 -c 'import socket, sys
@@ -135,7 +135,7 @@ END
     until_ok 60 'a service account' kubectl --namespace default get serviceaccount default
 }
 
-# --- the operator -------------------------------------------------------------------------------------------------
+# --- the operator ---------------------------------------------------------------------------------
 
 system=gatevisor-system
 
@@ -162,8 +162,8 @@ run_operator() { # NAME
 leader() { kubectl --namespace $system get lease gatevisor-operator --output 'jsonpath={.spec.holderIdentity}'; }
 leads() { is "$1" leader; }
 
-# The writes of the operator so far, but for those of its lease and of the second home. The API server writes a line
-# into its log after its answer, so wait for a line that must come.
+# The writes of the operator so far, but for those of its lease and of the second home. The API
+# server writes a line into its log after its answer, so wait for a line that must come.
 writes() {
     jq -r 'select(.user.username == "system:serviceaccount:gatevisor-system:gatevisor-operator")
         | select(.objectRef.resource != "leases") | select(.objectRef.name != "second") | "\(.verb) \(.objectRef.resource)/\(.objectRef.subresource // "") \(.responseStatus.code)"' \
@@ -176,7 +176,7 @@ only_writes() { # COUNT
     ((${#now[@]} == $1)) || die 'the operator has written although nothing had changed' "${now[@]:$1}"
 }
 
-# --- homes --------------------------------------------------------------------------------------------------------
+# --- homes ----------------------------------------------------------------------------------------
 
 home() { kubectl --namespace agents get agenthome coder --output "jsonpath={$1}"; }
 set_of() { kubectl --namespace agents get statefulset coder --output "jsonpath={$1}"; }
@@ -199,7 +199,7 @@ make_ready() {
         "https://127.0.0.1:$port/api/v1/namespaces/agents/pods/coder-0/status" >/dev/null
 }
 
-# --- the tests ----------------------------------------------------------------------------------------------------
+# --- the tests ------------------------------------------------------------------------------------
 
 test_create() {
     step 'a home gets its defaults and its objects'
@@ -247,7 +247,8 @@ END
     kubectl --namespace agents annotate agenthome coder "touched=$count" >/dev/null
     kubectl --namespace agents patch service coder --type merge --patch '{"metadata": {"annotations": {"touched": "1"}}}' >/dev/null
     put_back $((count + 1))
-    # It looks at a home once at a time, so what it was told of this one before, it has looked at by then.
+    # It looks at a home once at a time, so what it was told of this one before, it has looked at by
+    # then.
     put_back $((count + 2))
     only_writes $((count + 2))
     [[ $(set_of .metadata.generation) == 1 ]] || die 'the stateful set was written'

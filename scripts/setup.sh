@@ -3,9 +3,11 @@
 #
 #   scripts/setup.sh build    what `make build` needs: Rust, a linker, the static target
 #   scripts/setup.sh demo     what `make up` needs in addition: Python, and npm with AGENT=openclaw
-#   scripts/setup.sh bench    what `make bench-logs` needs in addition to `build`: Python, s6, runit, daemontools
+#   scripts/setup.sh bench    what `make bench-logs` needs in addition to `build`: Python, s6,
+#                             runit, daemontools
 #   scripts/setup.sh image    what `make image` needs in addition to `build`: a Docker engine
-#   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, curl, tmux, npm, zsh, fish, cargo-nextest, cargo-deny, cargo-fuzz and C++
+#   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, curl, tmux,
+#                             npm, zsh, fish, cargo-nextest, cargo-deny, cargo-fuzz and C++
 #
 # Each step includes the ones above it, except that `test` needs nothing of `bench`. Run by root on
 # Debian and Ubuntu, the script installs the packages. Otherwise it says what to install and ends
@@ -23,7 +25,7 @@ want() {
     packages+=("$@")
 }
 
-# --- checks -------------------------------------------------------------------------------------------------------
+# --- checks ---------------------------------------------------------------------------------------
 
 # Checks for a linker and the C library's start files, because cc links even a pure Rust program.
 links_programs() { have cc && printf 'int main(void){return 0;}' | cc -x c - -o /dev/null >/dev/null 2>&1; }
@@ -94,7 +96,7 @@ check_npm() { have npm || want 'npm, which installs OpenClaw' npm; }
 # libFuzzer is written in C++.
 check_fuzzer() { have c++ || want 'a C++ compiler, for the fuzzer (c++)' g++; }
 
-# --- acts ---------------------------------------------------------------------------------------------------------
+# --- acts -----------------------------------------------------------------------------------------
 
 install_packages() {
     ((${#packages[@]})) || return 0
@@ -154,7 +156,7 @@ add_cargo_tool() {
         say "warning: $tool cannot be installed here, going on without it"
 }
 
-# --- steps --------------------------------------------------------------------------------------------------------
+# --- steps ----------------------------------------------------------------------------------------
 
 step=${1:-}
 case $step in

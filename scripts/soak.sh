@@ -3,12 +3,13 @@
 # part of `make test`.
 #
 #   scripts/soak.sh               all of it, some hours
-#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness, hermes-load, hostile,
-#                                 dist, arm, drain, boot
+#   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness,
+#                                 hermes-load, hostile, dist, arm, drain, boot
 #
 # RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 RESTARTS=200 set how much of each
-# is done, WITHIN=10 how many seconds `boot` allows, and LOAD=no leaves it to others to keep the machine busy. The result is in target/soak/TIME.log: first
-# a line for each part, then everything that was printed.
+# is done, WITHIN=10 how many seconds `boot` allows, and LOAD=no leaves it to others to keep the
+# machine busy. The result is in target/soak/TIME.log: first a line for each part, then everything
+# that was printed.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

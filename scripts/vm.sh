@@ -3,7 +3,8 @@
 # kernel: control groups of version 2 with all controllers, Landlock, and a root with every
 # capability.
 #
-#   scripts/vm.sh              the tests of control groups, of the state of processes at their start, and of confinement
+#   scripts/vm.sh              the tests of control groups, of the state of processes at their
+#                              start, and of confinement
 #   scripts/vm.sh FILTER …     these tests of the suite `supervisor`, and no others
 #
 # Needs root on Debian or Ubuntu, and a Docker engine for the guest's files (scripts/docker.sh
@@ -26,7 +27,7 @@ work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 guest=$work/guest
 
-# --- the kernel: only its file is used, nothing is installed -----------------------------------------------------
+# --- the kernel: only its file is used, nothing is installed --------------------------------------
 
 kernel=$cache/vm/vmlinuz
 if [[ ! -e $kernel ]]; then
@@ -40,7 +41,7 @@ if [[ ! -e $kernel ]]; then
     mv -- "$kernel.$$" "$kernel"
 fi
 
-# --- the guest: a bare Debian, and the tests at the paths where they were built ----------------------------------
+# --- the guest: a bare Debian, and the tests at the paths where they were built -------------------
 
 say 'building the tests'
 mkdir "$guest"

@@ -47,7 +47,8 @@ def exchange(seconds, *pairs):
 
 
 def replace(seconds, directory, target, *names):
-    """Removes what the supervisor makes and puts links to `target` in its place, as fast as possible."""
+    """Removes what the supervisor makes and puts links to `target` in its place, as fast as
+    possible."""
     os.chdir(directory)
     for _ in rounds(seconds, 20):
         for name in names:
@@ -68,7 +69,8 @@ def replace(seconds, directory, target, *names):
 
 
 def steal(seconds, directory, decoy, *names):
-    """Moves away what the supervisor has just made in `directory` before it can open it, and puts `decoy` there.
+    """Moves away what the supervisor has just made in `directory` before it can open it, and puts
+    `decoy` there.
 
     The moved entries belong to the supervisor's user and are kept as `caught-N`.
     """
@@ -114,7 +116,8 @@ def write(fifo, seconds, what):
 
 
 def listeners(directory, count, kind):
-    """Fills an event directory: FIFOs without readers, FIFOs that are held and full, or names with an unusual end."""
+    """Fills an event directory: FIFOs without readers, FIFOs that are held and full, or names with
+    an unusual end."""
     held = []
     for number in range(int(count)):
         name = os.path.join(directory, f"ftrig1:@4000000000000000{number:08x}:attack")

@@ -4,7 +4,8 @@
 # milliseconds.
 #
 #   cell.sh make IMAGE PROGRAM LAYOUT      lays out the layer of the image: hermes or minimal
-#   cell.sh boot IMAGE DIRECTORY WORD...   becomes a new first process: /init with these words; again for a restart
+#   cell.sh boot IMAGE DIRECTORY WORD...   becomes a new first process: /init with these words;
+#                                          again for a restart
 #
 # DIRECTORY has: upper/ and work/ (what the container changed), volume/ (its home), others/ (volumes
 # of others), variables (its environment), mounts (a script of bash that runs before the root

@@ -1,9 +1,11 @@
 """What must hold after every attack, whatever it was.
 
-    check.py prepare   makes the files of the supervisor's user that attacks aim at, and the bystanders, and records them
+    check.py prepare   makes the files of the supervisor's user that attacks aim at, and the
+                       bystanders, and records them
     check.py victims   makes only these files
-    check.py after     compares, and removes what the attack left in the scandir, so that the next attack finds it in the same
-                       state; prints one line for each failed check, and ends with 1 if there is one
+    check.py after     compares, and removes what the attack left in the scandir, so that the next
+                       attack finds it in the same state; prints one line for each failed check, and
+                       ends with 1 if there is one
     check.py again     records the files anew, because root has added something since
     check.py restarted compares in a container that was stopped and started since
 
@@ -264,7 +266,8 @@ def processes():
 
 
 def strangers():
-    """Returns the processes below the supervisor that have its user without being one of its own helpers."""
+    """Returns the processes below the supervisor that have its user without being one of its own
+    helpers."""
     found = processes()
     known = {SUPERVISOR, *(pid_of(name) for name in BYSTANDERS)}
 
@@ -369,7 +372,8 @@ def report(fallen):
 
 
 def restarted():
-    """After the container was stopped and started, checks that nothing of root has changed, and that it supervises as before."""
+    """After the container was stopped and started, checks that nothing of root has changed, and
+    that it supervises as before."""
     with open(STATE) as file:
         state = json.load(file)
     fallen = differences(state["manifest"])
@@ -418,7 +422,8 @@ def clean():
         if name.startswith(b"."):
             continue
         to = os.path.join(root, b".gone-%d-%d" % (number, time.monotonic_ns()))
-        # The watcher of the profiles removes the directories of removed profiles at a time of its own.
+        # The watcher of the profiles removes the directories of removed profiles at a time of its
+        # own.
         with contextlib.suppress(FileNotFoundError):
             os.rename(os.path.join(root, name), to)
             gone.append(to)

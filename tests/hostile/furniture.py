@@ -1,4 +1,5 @@
-"""What an attacker leaves for root to find: trees, names, texts, file systems. Verbs of attacker.py."""
+"""What an attacker leaves for root to find: trees, names, texts, file systems. Verbs of
+attacker.py."""
 
 import ctypes
 import os
@@ -76,7 +77,8 @@ def socket(path):
 
 
 def fuse(note):
-    """Mounts a file system that never answers, in the namespace of a process that stays. Writes its number into `note`.
+    """Mounts a file system that never answers, in the namespace of a process that stays. Writes its
+    number into `note`.
 
     Others may not enter such a file system, but they may enter an overlay of it, which accesses it
     as its owner.
@@ -124,7 +126,8 @@ def fuse(note):
 
 
 def serve(fd):
-    """Answers requests of a mount about the root of the file system, and no request about a name in it."""
+    """Answers requests of a mount about the root of the file system, and no request about a name in
+    it."""
     import struct
 
     LOOKUP, GETATTR, STATFS, GETXATTR, INIT = 1, 3, 17, 22, 26
@@ -149,7 +152,8 @@ def serve(fd):
 
 
 def nasty(kind, path=None):
-    """Writes a text that controls a terminal into a file of some kind, or makes directories with such names."""
+    """Writes a text that controls a terminal into a file of some kind, or makes directories with
+    such names."""
     import json
 
     if kind == "names":
@@ -185,7 +189,8 @@ def opens(path):
 
 
 def peek_named(name, seconds, leak):
-    """Tries to trace each process of its own user that runs Gatevisor: root's commands, which have become this user."""
+    """Tries to trace each process of its own user that runs Gatevisor: root's commands, which have
+    become this user."""
     PTRACE_SEIZE = 0x4206
     for _ in rounds(seconds, 1):
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -221,7 +226,8 @@ def crowd(directory, count, target, length, letters="printable"):
 
 
 def chain(count, seconds):
-    """Becomes a chain of processes that fork and end, ignore signals and have sessions of their own, until the time is over."""
+    """Becomes a chain of processes that fork and end, ignore signals and have sessions of their
+    own, until the time is over."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     end = time.monotonic() + float(seconds)
@@ -241,7 +247,8 @@ def chain(count, seconds):
 
 
 def no_zombies():
-    """Fails if the first process has left zombies. A few are allowed, because processes die all the time."""
+    """Fails if the first process has left zombies. A few are allowed, because processes die all the
+    time."""
     dead = 0
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -254,7 +261,8 @@ def no_zombies():
 
 
 def reads_away(seconds, control):
-    """Tries in every way to read requests from a FIFO that this user may only write to. Records what could be read as proof."""
+    """Tries in every way to read requests from a FIFO that this user may only write to. Records
+    what could be read as proof."""
     fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
     _, write = os.pipe()
     PIDFD_GETFD, first = 438, os.pidfd_open(1)

@@ -1,6 +1,8 @@
-"""Judges every file-system call of root in a trace: whether the owner of the home or the scandir can lead it astray.
+"""Judges every file-system call of root in a trace: whether the owner of the home or the scandir
+can lead it astray.
 
-    sandwich.py TRACE OWNED...    prints a line for each call that can, and ends with 1 if there is one
+    sandwich.py TRACE OWNED...    prints a line for each call that can, and ends with 1 if there is
+                                  one
 
 TRACE is the output of `strace -f -y --pidns-translation`. OWNED are the directories in which users
 other than root may write. This script judges what Gatevisor does with euid 0, from its exec on. It
@@ -9,7 +11,8 @@ directory.
 
 A call is right if no owner of something below an OWNED directory decides what the call reaches:
 
-- openat2 with RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS and, unless it only reads, RESOLVE_NO_XDEV; or
+- openat2 with RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS and, unless it only reads,
+  RESOLVE_NO_XDEV; or
 - one name below an opened directory, and the last link is not followed; or
 - nothing but a descriptor, also as /proc/self/fd/N.
 """
@@ -64,7 +67,8 @@ class Process:
 
 
 def calls(lines):
-    """Yields the process, name, arguments, result and rest of each call, in the order in which they ended."""
+    """Yields the process, name, arguments, result and rest of each call, in the order in which they
+    ended."""
     begun = {}
     for line in lines:
         found = LINE.match(line)

@@ -1,4 +1,5 @@
-"""What happens on terminals: what root does on one, and what the programs do that root runs. Verbs of attacker.py."""
+"""What happens on terminals: what root does on one, and what the programs do that root runs. Verbs
+of attacker.py."""
 
 import fcntl
 import os
@@ -18,7 +19,8 @@ INVISIBLE = "\u3164\u115f\u1160\uffa0\u034f\u2800"
 
 
 def terminal(seconds, command, keys):
-    """Lets a shell of root on a terminal run a command, types keys, and ends the shell. Prints what the terminal showed."""
+    """Lets a shell of root on a terminal run a command, types keys, and ends the shell. Prints what
+    the terminal showed."""
     pid, master = pty.fork()
     if pid == 0:
         os.execvp("/bin/sh", ["sh", "-i"])
@@ -162,7 +164,8 @@ def disorders():
 
 
 def stops():
-    """Stops itself and its waiting parents, as far as it may, and ends a moment after it is continued."""
+    """Stops itself and its waiting parents, as far as it may, and ends a moment after it is
+    continued."""
     if os.fork() == 0:
         parent = os.getppid()
         time.sleep(0.3)
@@ -188,7 +191,8 @@ def strange(text):
 
 
 def shown(seconds, program, *verbs):
-    """Runs reports of root into a pipe and on a terminal, and fails if they hang or print a control character."""
+    """Runs reports of root into a pipe and on a terminal, and fails if they hang or print a control
+    character."""
     wrong = []
     for verb in " ".join(verbs).split(" -- "):
         words = [program, *verb.split()]

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""A model that answers when it may, for tests: as much of an OpenAI-compatible server as agents ask for.
+"""A model that answers when it may, for tests: as much of an OpenAI-compatible server as agents ask
+for.
 
 Usage: model.py PORT DIRECTORY
 
-No question is answered while there is a file DIRECTORY/hold. Each question is a line of DIRECTORY/asked as soon as it
-comes: what the user said. The answer repeats the last of it, so that each turn has an answer of its own.
+No question is answered while there is a file DIRECTORY/hold. Each question is a line of
+DIRECTORY/asked as soon as it comes: what the user said. The answer repeats the last of it, so that
+each turn has an answer of its own.
 """
 
 import http.server

@@ -76,7 +76,8 @@ def restore(copies):
 
 
 def migrate():
-    """Runs Hermes' own migration without a terminal, so that it asks nothing; returns its exit code and output."""
+    """Runs Hermes' own migration without a terminal, so that it asks nothing; returns its exit code
+    and output."""
     program = pathlib.Path(sys.executable).with_name("hermes")
     # In a session of its own Hermes cannot open the container's terminal.
     process = subprocess.Popen(

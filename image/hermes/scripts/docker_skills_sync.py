@@ -1,4 +1,5 @@
-"""Brings the skills of a home up to date with the installed ones, and says in one line what changed.
+"""Brings the skills of a home up to date with the installed ones, and says in one line what
+changed.
 
     python docker_skills_sync.py
 

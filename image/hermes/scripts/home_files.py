@@ -7,7 +7,8 @@ DEEPER = ("skills/.bundled_manifest",)
 
 
 def endless(home):
-    """Returns the first entry whose reading could wait or never end, a FIFO or a device; else None."""
+    """Returns the first entry whose reading could wait or never end, a FIFO or a device; else
+    None."""
     for entry in [*sorted(home.iterdir()), *(home / name for name in DEEPER)]:
         try:
             mode = entry.stat().st_mode

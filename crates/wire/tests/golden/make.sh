@@ -1,20 +1,25 @@
 #!/bin/sh
-# Makes the golden files of crates/wire: status files and a death tally as real s6 writes them, and what s6's own
-# tools said of them at that moment.
+# Makes the golden files of crates/wire: status files and a death tally as real s6 writes them, and
+# what s6's own tools said of them at that moment.
 #
 #     usage: crates/wire/tests/golden/make.sh [DIRECTORY]      (default: where this script is)
 #
-# Needs s6 (Debian's package `s6`) in PATH: s6-supervise, s6-svc, s6-svstat, s6-svdt, s6-ftrig-listen1. The files in
-# the repository were written by s6 2.11.3.2 of Debian bookworm. Running it again gives other times and pids, so do
-# it only for another version of s6 or another state, and look at the difference.
+# Needs s6 (Debian's package `s6`) in PATH: s6-supervise, s6-svc, s6-svstat, s6-svdt,
+# s6-ftrig-listen1. The files in the repository were written by s6 2.11.3.2 of Debian bookworm.
+# Running it again gives other times and pids, so do it only for another version of s6 or another
+# state, and look at the difference.
 #
 #   NAME.status      the bytes of supervise/status in the state NAME
-#   svstat.txt       a line for each: NAME, then what `s6-svstat -o FIELDS` said; the first line names the fields
-#   several.death_tally, svdt.txt    the bytes of supervise/death_tally, and what s6-svdt said of them
-#   unix.txt         seconds of Unix time before the first file and after the last, for the TAI offset
+#   svstat.txt       a line for each: NAME, then what `s6-svstat -o FIELDS` said; the first line
+#                    names the fields
+#   several.death_tally, svdt.txt
+#                    the bytes of supervise/death_tally, and what s6-svdt said of them
+#   unix.txt         seconds of Unix time before the first file and after the last, for the TAI
+#                    offset
 #
-# There is no sleep here: s6-ftrig-listen1 subscribes to a service's events, runs a command and waits for them.
-# Two states are announced by no event (paused, wanted down); for them s6-svstat is asked until it says so.
+# There is no sleep here: s6-ftrig-listen1 subscribes to a service's events, runs a command and
+# waits for them. Two states are announced by no event (paused, wanted down); for them s6-svstat is
+# asked until it says so.
 set -eu
 umask 022
 
@@ -24,7 +29,8 @@ work=$(mktemp -d)
 cd "$work"
 supervised=''
 
-# End every supervisor that was started here, whatever happened: kill the service and wait until supervision is over.
+# End every supervisor that was started here, whatever happened: kill the service and wait until
+# supervision is over.
 finish() {
     for name in $supervised; do
         during "$name" x s6-svc -dkx "$name" || true

@@ -1,5 +1,5 @@
-# A login shell begins with Debian's own PATH. This file puts the image's directories in front of it again.
-# Root must not search directories that the agent may write to.
+# A login shell begins with Debian's own PATH. This file puts the image's directories in front of it
+# again. Root must not search directories that the agent may write to.
 case :$PATH: in
 *:/opt/hermes/.venv/bin:*) ;;
 *)
