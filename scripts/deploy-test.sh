@@ -2,7 +2,8 @@
 # Tests the files of deploy/ by using them.
 #
 #   scripts/deploy-test.sh              all of it
-#   scripts/deploy-test.sh PART …       only these: compose, pages, swarm, kubernetes, systemd, install
+#   scripts/deploy-test.sh PART …       only these: compose, pages, swarm, kubernetes, systemd,
+#   install
 #
 # `compose`, `pages` and `swarm` use the image GATEVISOR_IMAGE (default: gatevisor:latest). `pages`
 # types what the documents say about containers. `swarm` makes a swarm of the engine and leaves it
@@ -90,8 +91,8 @@ part_compose() {
 }
 
 # Prints the commands of a page that use a container, one a line. Those that make the image are not
-# among them. The container, its volume and the directory of the home have names of this project, and
-# nobody sits at a terminal.
+# among them. The container, its volume and the directory of the home have names of this project,
+# and nobody sits at a terminal.
 commands_of() { # PAGE
     awk '
         /^```/ { typed = $0 == "```console" && previous ~ /^<!-- not run here: it needs Docker/; continued = 0 }
