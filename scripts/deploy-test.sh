@@ -3,7 +3,7 @@
 #
 #   scripts/deploy-test.sh              all of it
 #   scripts/deploy-test.sh PART …       only these: compose, pages, swarm, kubernetes, systemd,
-#   install
+#                                       install
 #
 # `compose`, `pages` and `swarm` use the image GATEVISOR_IMAGE (default: gatevisor:latest). `pages`
 # types what the documents say about containers. `swarm` makes a swarm of the engine and leaves it
