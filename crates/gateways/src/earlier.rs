@@ -1,11 +1,11 @@
-//! *Lives here:* the note in a home about the scandir of its last supervisor, and what still runs
-//! of its gateways although that supervisor was killed.
+//! *Lives here:* the note in a home about the scandir of its last supervisor, and finding gateways
+//! that still run after that supervisor was killed.
 //!
-//! *Does not live here:* ending it (`reconcile`); the rule by which a process belongs to a service
-//! (`gatevisor-slot`, `survivors`).
+//! *Does not live here:* ending them (`reconcile`); the rule by which a process belongs to a
+//! service (`gatevisor-slot`, `survivors`).
 //!
-//! A process's mark names the scandir by its identity. A scandir that was removed or moved has
-//! another one than whatever has its path now. So the note keeps the identity, too.
+//! The mark of a process names the scandir by its identity. If the scandir was removed or moved,
+//! the directory that now has its path has another identity. So the note keeps the identity, too.
 
 use std::ffi::OsStr;
 use std::io;
@@ -32,9 +32,10 @@ const BYTES: usize = 4096 + 128;
 pub struct LastScandir {
     /// Where it was when it was noted.
     pub path: PathBuf,
-    /// What distinguishes it from every other directory of this machine.
+    /// An identifier that no other directory of this machine has.
     pub identity: String,
-    /// Whether root or we say so. The owner of a home could name the scandir of somebody else.
+    /// Whether root or this user wrote the note. Otherwise the owner of the home could name the
+    /// scandir of another user.
     pub is_trusted: bool,
 }
 
@@ -48,7 +49,8 @@ impl LastScandir {
         Ok(Self { path: path.to_owned(), identity, is_trusted: true })
     }
 
-    /// Returns the one that a home notes. In a copy of a home, the note is that of the other home.
+    /// Returns the scandir in the note of a home. The note of another home, in a copy of that home,
+    /// does not count.
     pub fn noted(home: &OpenHome) -> Option<Self> {
         let mark = file::creation_mark(home, "")?;
         let mut buffer = [0; BYTES];
@@ -57,7 +59,7 @@ impl LastScandir {
         Self::parse(&mark, file::read_opened(&opened, || Ok(home), &mut buffer).ok()?, is_trusted)
     }
 
-    /// Returns the one that the home at a path notes.
+    /// Returns the scandir in the note of the home at a path.
     pub fn noted_at(home: &Path) -> Option<Self> {
         Self::noted(&OpenHome::open(home).ok()?)
     }
@@ -89,17 +91,17 @@ impl LastScandir {
         home.join(FILE)
     }
 
-    /// Returns whether another directory has its path now, or none.
+    /// Returns whether its path now leads to another directory, or to none.
     pub fn is_gone(&self) -> bool {
         match Self::at(&self.path) {
             Ok(now) => now.identity != self.identity,
-            // Who may not look does not know.
+            // If the path may not be looked at, it is unknown, which is not gone.
             Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }
     }
 }
 
-/// What runs of one gateway.
+/// The processes of one gateway that still run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftGateway {
     /// The profile that its slot was generated for.
@@ -133,8 +135,8 @@ pub fn left_of(scandirs: &[String]) -> io::Result<Vec<LeftGateway>> {
     Ok(left::find(scandirs)?.into_iter().filter_map(of).collect())
 }
 
-/// Returns what runs of the gateways of a scandir and of the one that a home notes, without their
-/// loggers; nothing if there is no `/proc`.
+/// Returns the running processes of the gateways of a scandir and of the scandir that a home notes,
+/// without loggers; nothing if there is no `/proc`.
 pub fn gateways_left(scandir: &Path, home: &Path) -> Vec<LeftGateway> {
     let all = left_of(&scandirs_of(scandir, home)).unwrap_or_default();
     all.into_iter().filter(|left| !left.service.is_logger()).collect()

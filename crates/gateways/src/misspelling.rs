@@ -1,9 +1,10 @@
-//! *Lives here:* whether one word is another one mistyped.
+//! *Lives here:* whether a word is a misspelling of another word.
 //!
 //! *Does not live here:* which words there are.
 
-/// Returns whether one word is the other one mistyped: one slip in a short word, two in a longer
-/// one. A slip is a character too many, too few, another one, or two in the wrong order.
+/// Returns whether a word is a misspelling of another one: with one mistake in a short word, and up
+/// to two in a longer one. A mistake is an additional, a missing or a wrong character, or two
+/// characters in the wrong order.
 pub fn is_near(word: &str, guess: &str) -> bool {
     let slips = if word.trim_start_matches('-').chars().count() < 6 { 1 } else { 2 };
     strsim::osa_distance(word, guess) <= slips

@@ -24,7 +24,7 @@ use crate::manager::ScandirManager;
 use crate::ports;
 use crate::profile::ProfileName;
 
-/// Bytes of the file at the most.
+/// The most bytes of the file.
 const MAX_BYTES: usize = 1 << 20;
 
 /// An edit of the file of variables.
@@ -48,13 +48,13 @@ pub enum VariablesError {
         /// The name in the agent definition.
         agent: String,
     },
-    /// No variable is called so.
+    /// No variable can have this name.
     #[error("`{name}` is no name of a variable; use A-Z, a-z, 0-9 and `_`, and begin with no digit")]
     Name {
         /// What was given.
         name: String,
     },
-    /// No file holds such a value.
+    /// No file can hold such a value.
     #[error("the value of `{name}` holds a NUL byte, which no variable can")]
     Value {
         /// The variable.
@@ -66,7 +66,7 @@ pub enum VariablesError {
     /// Another writer holds the lock.
     #[error("another command has been writing `{}` for 5 s; try again", path.display())]
     Locked { path: PathBuf },
-    /// It is no file of its own, such as a link.
+    /// It is not a plain file, but a link, for example.
     #[error("`{}` is not a regular file, so it is not replaced", path.display())]
     NotAFile { path: PathBuf },
     /// It cannot be read.

@@ -1,12 +1,12 @@
-//! *Lives here:* who set a desired state, as far as the state file tells: one of our commands,
-//! another program, or nobody can tell who.
+//! *Lives here:* who set a desired state, according to the state file: one of our commands, another
+//! program, or somebody unknown.
 //!
-//! *Does not live here:* reading and writing the file; who told a supervisor something.
+//! *Does not live here:* reading and writing the file.
 //!
 //! Other programs change the desired state and keep keys that they do not know. Profiles are
-//! renamed and copied, and files come back from backups. So our record names the state that it set,
-//! the profile, and the profile's directory. It counts for that state of that profile
-//! only. Whatever else is found is said as what it is, and nobody is named for it.
+//! renamed and copied, and files are restored from backups. So our record names the state that it
+//! set, the profile, and the directory of the profile, and counts only for that state of that
+//! profile. For every other state, nobody is named.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use super::{DesiredOrigin, Provenance};
 use crate::profile::{PROFILES, ProfileName};
 
-/// The profile that has a directory.
+/// The profile to which a directory belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ProfilePlace {
     /// The profile's name, also of the root profile.
@@ -34,8 +34,8 @@ impl ProfilePlace {
         Self { name, directory: directory.to_owned() }
     }
 
-    /// Returns what stays the same when the directory is renamed, and is another for a copy. It is
-    /// looked up here, because mostly the name says enough.
+    /// Returns an identifier of the directory that a rename keeps and that no copy has. It is
+    /// looked up only when it is needed, because the name of the profile mostly decides.
     pub(super) fn mark(&self) -> Option<String> {
         by_path::directory(&self.directory).ok().and_then(|it| creation_mark(it, ""))
     }
@@ -67,7 +67,7 @@ pub(super) fn origin(object: &Map<String, Value>, place: &ProfilePlace) -> Desir
     DesiredOrigin { desired_as: of.map(str::to_owned), ..by_record(object, record) }
 }
 
-/// Returns the origin of a desired state beside which our record is.
+/// Returns the origin of a desired state with a record of ours in the same file.
 fn by_record(object: &Map<String, Value>, record: &Value) -> DesiredOrigin {
     let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
     let at = object.get("desired_at").and_then(Value::as_str).and_then(|at| at.parse::<Timestamp>().ok());

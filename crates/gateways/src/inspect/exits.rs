@@ -1,9 +1,9 @@
-//! *Lives here:* how often each service has ended in each way, counted from look to look.
+//! *Lives here:* counting how often each service has ended in each way.
 //!
 //! *Does not live here:* the tally of a supervisor, which remembers only the last deaths.
 //!
-//! A tally forgets its oldest deaths, so the number of deaths in it means nothing over time. What
-//! has come to it since the look before is exact, unless more deaths came than a tally holds.
+//! A tally drops its oldest deaths, so its length says nothing over time. The deaths that were
+//! added since the previous look are counted exactly, unless there were more than a tally holds.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::deaths::signal_name;
 use super::report::ServiceReport;
 use super::state::ServiceState;
 
-/// The most services that are remembered, those that have gone included.
+/// The most services that are remembered, including those that are gone.
 const SERVICES: usize = 10_000;
 
 /// How a process ended.
@@ -53,7 +53,7 @@ pub struct ExitCounter {
     counts: ExitCounts,
 }
 
-/// Which death of a service was counted last.
+/// The last death of a service that was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastDeath {
     /// Its tally has not been seen since the first look.
@@ -80,7 +80,7 @@ impl ExitCounter {
 
     /// Counts the deaths of a service; `tally` is missing if it may not be read.
     fn see(&mut self, service: &str, tally: Option<&Vec<Death>>) {
-        // Everything about a service that was made since has happened since.
+        // All deaths of a service that is new since the first look are counted.
         let first = if self.has_looked { LastDeath::Counted(None) } else { LastDeath::Unread };
         let last = self.last.entry(service.to_owned()).or_insert(first);
         let Some(tally) = tally else { return };
@@ -93,7 +93,7 @@ impl ExitCounter {
             }
         };
         for (place, death) in tally.iter().enumerate() {
-            // A way of before stands there with 0, so that the first death since is an increase.
+            // An earlier way to end is listed with 0, so that its next death is an increase.
             let count = counts.entry(ExitWay::of(*death)).or_default();
             *count = count.saturating_add(u64::from(place >= is_new));
         }

@@ -1,11 +1,11 @@
-//! *Lives here:* between which moments a gateway wrote the lines of one of its runs.
+//! *Lives here:* the time between whose bounds a gateway wrote the lines of one run.
 //!
 //! *Does not live here:* reading the lines.
 //!
-//! A log outlives the supervisor and the profile, so lines of an earlier run are never far from
-//! those of this one. What bounds a run must not be too late, or its first lines are missed: a
-//! supervisor learns a little later that it has executed a command, as a log daemon stamps lines a
-//! little later.
+//! A log outlives the supervisor and the profile, so the lines of an earlier run are close to those
+//! of this one. The bounds of a run must not be too late, or its first lines are missed. Both the
+//! supervisor, which notes that a command was executed, and the log daemon, which stamps lines, are
+//! a little late.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,17 +14,17 @@ use gatevisor_wire::tai::Tai64n;
 
 use crate::manager::Observed;
 
-/// By how much later than a command was executed its supervisor may have learned of that.
+/// How much later than the execution of a command its supervisor may note it.
 const SLACK: Duration = Duration::from_secs(1);
-/// By how much later than a death a line of the run that died may be stamped.
+/// How much later than a death the last lines of that run may be stamped.
 const STAMPED: Duration = Duration::from_millis(100);
 
 /// The moments between which a run of a gateway wrote its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineSpan {
-    /// No line before is of this run.
+    /// Earlier lines are not of this run.
     pub since: SystemTime,
-    /// No line from then on is of this run; `None` where it is the last one so far.
+    /// Lines from this moment on are not of this run; `None` if it is the latest run.
     pub until: Option<SystemTime>,
 }
 

@@ -12,7 +12,8 @@ use crate::live::LiveState;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceState {
-    /// Up: its command was executed. Nothing reports whether it works, or what does has shown that.
+    /// Up: its command was executed. Either nothing can show whether it works, or it has been
+    /// shown.
     Up,
     /// Up, and it is known to be ready.
     Ready,
@@ -54,8 +55,8 @@ pub enum ServiceState {
 }
 
 impl ServiceState {
-    /// Returns whether a gateway does what it is there for. Of one that does not say whether it is
-    /// ready, being up is enough; of one that another gateway serves, that is.
+    /// Returns whether a gateway works. If it does not report readiness, being up is enough. If
+    /// another gateway serves the profile, that is enough, too.
     pub const fn works(self) -> bool {
         matches!(self, Self::Up | Self::Ready | Self::Degraded | Self::Draining | Self::Served)
     }
@@ -126,7 +127,7 @@ impl ServiceState {
                 Self::Unresponsive
             }
             (Self::Up, LiveState::Said(Liveness::Starting)) => Self::Starting,
-            // What keeps it from being ready is what it says of itself.
+            // The gateway reports itself what keeps it from being ready.
             (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Degraded)) => Self::Degraded,
             (Self::Up | Self::Ready, LiveState::Said(Liveness::Draining)) => Self::Draining,
             (Self::Up | Self::Ready | Self::Starting, LiveState::Said(Liveness::Traced)) => Self::Traced,

@@ -1,6 +1,6 @@
-//! *Lives here:* restarting a gateway for a reason that its next process is told.
+//! *Lives here:* restarting a gateway, and passing the reason to its next process.
 //!
-//! *Does not live here:* who is restarted, and when.
+//! *Does not live here:* the decision which gateway is restarted, and when.
 
 use gatevisor_slot::restart_reason;
 use jiff::Timestamp;
@@ -42,7 +42,7 @@ impl ScandirManager {
 
     /// Leaves the reason for the restart that follows, for the process that is started.
     pub(super) fn leave_reason(&self, name: &ProfileName, request: &GatewayRequest) {
-        // The restart is as good without.
+        // The restart goes on if the reason cannot be left.
         let _ = restart_reason::leave(self.slot(name).path(), &words(request, Timestamp::now()));
     }
 }

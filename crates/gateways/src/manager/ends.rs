@@ -1,4 +1,4 @@
-//! *Lives here:* why a gateway is not up any more, as far as exit codes, ports and records tell.
+//! *Lives here:* why a gateway is no longer up, according to exit codes, ports and records.
 //!
 //! *Does not live here:* noticing that it ended (see `follow`).
 
@@ -12,8 +12,8 @@ use crate::ports::PortTable;
 use crate::profile::ProfileName;
 
 impl ScandirManager {
-    /// Returns why a stop or restart is given up that was asked for at a moment and comes later:
-    /// another command has recorded since that the gateway shall do something else.
+    /// Returns why a delayed stop or restart is not carried out: since it was requested at `since`,
+    /// another command has recorded something else.
     pub fn overruled(&self, name: &ProfileName, verb: GatewayVerb, since: Timestamp) -> Option<ControlError> {
         match (verb, self.commanded_since(name, Some(since))?) {
             (GatewayVerb::Stop, Desired::Running) => {
@@ -29,7 +29,7 @@ impl ScandirManager {
         }
     }
 
-    /// Returns who told the supervisor of a gateway to do what is desired now, as far as that is
+    /// Returns who told the supervisor of a gateway to establish the desired state, if that is
     /// recorded.
     pub(super) fn told_by(&self, name: &ProfileName, desired: Desired) -> String {
         let recorded = desired::read(&self.home.profile_dir(name), &self.agent.gateway.state_file);
@@ -39,7 +39,7 @@ impl ScandirManager {
         }
     }
 
-    /// Returns how a gateway last exited and what that means, if something is known of it.
+    /// Returns the last exit code of a gateway and its meaning, if anything is known of it.
     pub(super) fn last_exit(&self, name: &ProfileName) -> Option<String> {
         let observed = self.observe(name).ok()??;
         let code = observed.status?.last.exit_code()?;
@@ -47,7 +47,7 @@ impl ScandirManager {
         self.beyond_its_code(name, code).or_else(meaning)
     }
 
-    /// Returns why a gateway ended if the exit code does not tell and something else does.
+    /// Returns why a gateway ended, if something else than the exit code tells it.
     fn beyond_its_code(&self, name: &ProfileName, code: u8) -> Option<String> {
         if let Some(by) = served_by(self, name) {
             return Some(format!("exit {code}: the gateway of {by} serves it"));

@@ -19,8 +19,7 @@ use crate::slots::{DATA_FAIL_CODES, DATA_RESTART_CODES};
 /// The most bytes that a file with exit codes may have.
 const CODES_BYTES: usize = 1024;
 
-/// Returns what can be seen of one service directory, without the reason for which its supervisor
-/// may refuse it.
+/// Returns what can be seen of a service directory, except why its supervisor may refuse it.
 pub fn observe_directory(dir: &Path, service: String, profile: Option<ProfileName>) -> Observed {
     observed(&ServiceDir::new(dir), service, profile, || None)
 }
@@ -53,18 +52,18 @@ pub(super) fn observed(
     profile: Option<ProfileName>,
     refusal: impl FnOnce() -> Option<String>,
 ) -> Observed {
-    // An open directory is looked up once, and not for each file. If it cannot be opened, each read
-    // says why.
+    // The directory is opened, so that its path is looked up once and not for each file. If that
+    // fails, each read reports why.
     let whole = dir;
     let dir = &dir.held().unwrap_or_else(|_| dir.clone());
     let view = status_view::observe(dir);
-    // The supervisor's refusal tells more than the error of a file that could not be read because
-    // of it.
+    // The refusal of the supervisor says more than the error of a file that could not be read
+    // because of it.
     let refused = if view.state == StateName::NotSupervised { refusal() } else { None };
     let executed = matches!(view.progress, ExecProgress::Command(_));
     let is_before_command = view.state == StateName::Starting && !executed;
     let deaths = dir.deaths();
-    // Only an end has an exit code to be explained.
+    // An exit code needs an explanation only after an end.
     let has_ended = !deaths.is_empty() || view.status.is_none_or(|status| !status.is_up());
     Observed {
         service,

@@ -1,5 +1,4 @@
-//! *Lives here:* what is remembered of a gateway between telling its supervisor and the end of the
-//! wait for it.
+//! *Lives here:* the state of a request between telling the supervisor and the end of the wait.
 //!
 //! *Does not live here:* telling it, and waiting (`up`).
 
@@ -13,21 +12,21 @@ use super::{Registered, RestartOutcome, StartOutcome};
 use crate::desired::DesiredState;
 use crate::profile::ProfileName;
 
-/// A gateway whose supervisor was told something, and that is waited for.
+/// A gateway whose supervisor was told something, and which is waited for.
 pub(super) struct Pending {
-    /// None where it is left as it is.
+    /// `None` if the desired state is not changed.
     pub(super) desired_state: Option<DesiredState>,
     pub(super) warnings: Vec<String>,
     pub(super) follower: Option<Follower>,
     /// When its supervisor was told.
     pub(super) told: Instant,
     pub(super) was: Was,
-    /// The profile whose gateway was told, where that is another one.
+    /// The profile whose gateway was told instead, if it is another one.
     pub(super) server: Option<ProfileName>,
 }
 
 impl Pending {
-    /// From now on, it is also an end that somebody has recorded the desired state to be down.
+    /// From now on, the wait also ends if somebody records that the gateway should be down.
     pub(super) fn unless(mut self, meanwhile: RecordedMeanwhile) -> Self {
         if let Some(follower) = &mut self.follower {
             follower.unless(meanwhile);
@@ -45,7 +44,7 @@ pub(super) enum SlotStart {
     Up { since: Option<Timestamp> },
 }
 
-/// What a gateway was when its supervisor was told.
+/// The state of a gateway before its supervisor was told.
 pub(super) enum Was {
     Up(Option<Pid>),
     Down,

@@ -1,7 +1,6 @@
-//! *Lives here:* how the manager of a scandir carries out what any manager of gateways can be
-//! asked.
+//! *Lives here:* the requests of the trait `ServiceManager`, for a scandir.
 //!
-//! *Does not live here:* the single steps (`desired`, `up`, `down` and `withdraw`).
+//! *Does not live here:* their steps (`desired`, `up`, `down` and `withdraw`).
 
 use std::io;
 use std::time::Duration;

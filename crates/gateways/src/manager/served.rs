@@ -1,10 +1,10 @@
-//! *Lives here:* what is asked for a profile that another profile's gateway serves.
+//! *Lives here:* requests for a profile that another profile's gateway serves.
 //!
 //! *Does not live here:* which gateway serves which profile (see [`crate::topology`]); bringing
 //! that gateway up (`up`).
 //!
-//! A start of such a profile is a start of the gateway that serves it; a stop leaves that gateway
-//! alone, and takes the profile out of those that it serves where the agent can do that.
+//! A start of such a profile starts the gateway that serves it. A stop leaves that gateway running,
+//! and makes it serve the profile no longer, if the agent can do that.
 
 use std::io;
 use std::sync::OnceLock;
@@ -27,10 +27,10 @@ use crate::inspect::ServerState;
 use crate::profile::{self, ProfileName};
 use crate::topology::{self, ControlRequest, KnownTopology, ParkChange, RequestError, TopologyReader};
 
-/// How long a gateway that works may take to serve a profile: it looks for new ones every half
+/// How long a working gateway may take to serve a new profile. It looks for new ones every half
 /// minute.
 const SERVED_WITHIN: Duration = Duration::from_secs(45);
-/// How often to look whether the gateway that serves others is still there: its state file does not
+/// The time between two checks whether the serving gateway still runs. Its state file does not
 /// change when it is killed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -43,7 +43,7 @@ pub struct ServerTime {
     began: Instant,
     /// Set once it has not answered in time.
     unanswered: OnceLock<()>,
-    /// Until when it may take to serve profiles, once it was asked to.
+    /// The deadline for it to serve profiles, once it was asked to.
     served_until: OnceLock<Instant>,
 }
 
@@ -54,12 +54,13 @@ impl Default for ServerTime {
 }
 
 impl GatewayRequest {
-    /// Returns what is left of the time that the requester gives, if it gives one.
+    /// Returns the rest of the time that the request allows, if it has a limit.
     fn left(&self) -> Option<Duration> {
         self.timeout.map(|timeout| timeout.saturating_sub(self.server_time.began.elapsed()))
     }
 
-    /// Returns until when a gateway that works may take to serve profiles: once for all of them.
+    /// Returns the deadline for a working gateway to serve profiles, which is the same for all of
+    /// them.
     fn served_until(&self) -> Instant {
         let until = || super::follow::after(self.left().unwrap_or(SERVED_WITHIN));
         *self.server_time.served_until.get_or_init(until)
@@ -67,13 +68,13 @@ impl GatewayRequest {
 }
 
 impl ScandirManager {
-    /// Returns what tells which gateway serves which profile.
+    /// Returns the reader that decides which gateway serves which profile.
     pub fn topology(&self) -> TopologyReader<'_> {
         TopologyReader::new(&self.agent, &self.home)
     }
 
-    /// Returns which gateway serves a profile, and keeps that of a new one, for the time when its
-    /// settings cannot be read.
+    /// Returns which gateway serves a profile. For a new profile, the answer is kept for the case
+    /// that the settings cannot be read later.
     pub(super) fn learned_gateway(&self, name: &ProfileName) -> ServedFrom {
         let decided = self.topology().decide(name);
         if decided.last.is_some() || name.is_root() || self.agent.topology.rules.is_empty() {
@@ -82,14 +83,14 @@ impl ScandirManager {
         let is_guessed = decided.problem.is_some();
         let from = if is_guessed && self.serves(name) { ServedFrom::Server } else { decided.from };
         if !is_guessed || from != decided.from {
-            // Only whoever cannot read the settings later misses it.
+            // It is needed only if the settings cannot be read later.
             let _ = KnownTopology::note(self.home.root(), name, Some(from));
         }
         from
     }
 
-    /// Returns which gateway is meant by a request for a profile's: one whose own gateway runs all
-    /// the same means that.
+    /// Returns which gateway a request for a profile means. If the profile's own gateway runs
+    /// although another one should serve it, the own one is meant.
     pub(super) fn meant_gateway(&self, name: &ProfileName) -> ServedFrom {
         let from = self.learned_gateway(name);
         let runs = from != ServedFrom::Own && self.slot(name).status().is_ok_and(|status| status.is_up());
@@ -119,15 +120,15 @@ impl ScandirManager {
         let (root, since) = (ProfileName::root(), Some(desired_state.at));
         let mut pending =
             self.tell_up(GatewayVerb::Start, &root, request, (Some(desired_state), warnings))?;
-        // The gateway that serves it runs for it, also if that one's own desired state is stopped,
-        // but not if it was stopped after this request.
+        // The serving gateway runs for this profile even if its own desired state is stopped, but
+        // not if it was stopped after this request.
         self.settle(&root, Desired::Running, since);
         pending.server = Some(root);
         Ok(pending.unless(self.recorded_meanwhile(name, since)))
     }
 
-    /// Starts or restarts many. Those that the gateway of the root profile serves are served anew
-    /// with a restart of that gateway, without a request of their own.
+    /// Starts or restarts several gateways. If the gateway of the root profile is restarted, the
+    /// profiles that it serves are restarted with it, without requests of their own.
     pub(super) fn up_many<T>(
         &self,
         verb: GatewayVerb,
@@ -159,7 +160,7 @@ impl ScandirManager {
         rest.collect()
     }
 
-    /// Waits until the gateway that serves a profile does so.
+    /// Waits until the gateway that should serve a profile does so.
     pub(super) fn finish_served(
         &self,
         verb: GatewayVerb,
@@ -206,8 +207,8 @@ impl ScandirManager {
         Ok(Done { outcome: (was, StartOutcome::Served(pid)), warnings })
     }
 
-    /// Takes a profile out of those that another gateway serves. With `also_server`, that gateway
-    /// is about to be stopped.
+    /// Makes another gateway serve a profile no longer. With `also_server`, that gateway will be
+    /// stopped.
     pub(super) fn stop_served(
         &self,
         name: &ProfileName,
@@ -231,7 +232,7 @@ impl ScandirManager {
         let outcome = if !is_served && was_parked {
             StopOutcome::WasDown
         } else if also_server {
-            // It ends with the gateway that serves it.
+            // It ends with the serving gateway.
             StopOutcome::Down
         } else {
             match self.ask(ControlRequest::Unserve, name, request) {
@@ -249,9 +250,9 @@ impl ScandirManager {
         Ok(Done { outcome, warnings })
     }
 
-    /// Has the gateway that serves a profile let go of it, before the profile is deleted: otherwise
-    /// it would go on with it until it looks at its profiles, and could make its files anew.
-    /// Returns a warning if it does not let go.
+    /// Makes the serving gateway release a profile before the profile is deleted. Otherwise the
+    /// gateway would go on serving it until it next looks at its profiles, and could make its files
+    /// anew. Returns a warning if it does not release the profile.
     pub(super) fn let_go_of_served(&self, name: &ProfileName) -> Option<String> {
         if name.is_root() || !self.serves(name) {
             return None;
@@ -263,8 +264,8 @@ impl ScandirManager {
         Some(format!("{root} serves {name} until it looks at its profiles again: {why}"))
     }
 
-    /// Returns how a stop or a restart goes on when the gateway that serves a profile has answered
-    /// that it does so no longer: what it lists counts, and not what it answers.
+    /// Returns how a stop or a restart goes on after the serving gateway has answered that it no
+    /// longer serves a profile. Its list of profiles decides, not its answer.
     fn confirm_unserved(&self, name: &ProfileName, request: &GatewayRequest) -> Result<StopOutcome, String> {
         if request.wait == WaitFor::Nothing {
             return Ok(StopOutcome::Told);
@@ -281,8 +282,8 @@ impl ScandirManager {
         }
     }
 
-    /// Returns which profiles shall run and are served by the gateway of the root profile, beside
-    /// those that are named.
+    /// Returns the profiles that should run and are served by the gateway of the root profile,
+    /// except those in `beside`.
     pub(super) fn wanting_server(&self, beside: &[ProfileName]) -> Vec<ProfileName> {
         let (topology, file) = (self.topology(), &self.agent.gateway.state_file);
         let profiles = if self.agent.topology.rules.is_empty() {
@@ -320,13 +321,13 @@ impl ScandirManager {
         }
     }
 
-    /// Has a gateway that works serve a profile, and waits until it says so.
+    /// Asks a working gateway to serve a profile, and waits until it reports that it does.
     fn await_served(&self, name: &ProfileName, request: &GatewayRequest) -> Result<(), String> {
         let until = request.served_until();
         if self.serves(name) {
             return Ok(());
         }
-        // A gateway that cannot be asked looks by itself.
+        // A gateway that cannot be asked looks for new profiles by itself.
         let asked = self.ask(ControlRequest::Serve, name, request);
         if self.watch_served(name, true, Some(until)).is_ok_and(|is_so| is_so) {
             return Ok(());

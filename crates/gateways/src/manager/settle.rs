@@ -1,11 +1,12 @@
-//! *Lives here:* what follows after a command has told a supervisor something: if another command
-//! has recorded another desired state meanwhile, that one is what the supervisor is told last.
+//! *Lives here:* making the last recorded desired state the last one that a supervisor is told.
 //!
 //! *Does not live here:* recording (`desired`), and telling (`up`, `down`).
 //!
-//! Two commands may record in one order, and tell in the other. So everybody reads the record again
-//! after they have told. Whoever tells last then finds the last record, because each is written
-//! before its own command tells. No lock does this: a stop must not wait for whoever holds one.
+//! Two commands may record their desired states in one order, and tell the supervisor in the other.
+//! So every command reads the record again after it has told the supervisor, and tells it again if
+//! the record has changed. Each record is written before its own command tells, so the command that
+//! tells last finds the last record. No lock is used, because a stop must not wait for the holder
+//! of a lock.
 
 use gatevisor_wire::control::Control;
 use jiff::Timestamp;
@@ -14,8 +15,7 @@ use super::ScandirManager;
 use crate::desired::{self, Desired};
 use crate::profile::ProfileName;
 
-/// How many other desired states one command follows. Each is of one more command that told
-/// meanwhile.
+/// The most changed records that one command tells. Each comes from a further command.
 const MOST: usize = 100;
 
 impl ScandirManager {
@@ -27,7 +27,7 @@ impl ScandirManager {
     pub fn settle(&self, name: &ProfileName, told: Desired, since: Option<Timestamp>) {
         let slot = self.slot(name);
         settle_by(told, &mut || self.commanded_since(name, since), &mut |desired| {
-            // A gateway that runs elsewhere is not started here.
+            // A gateway that runs in another container is not started here.
             let may = desired == Desired::Stopped || self.standing().allows();
             may && slot.send(&[control(desired)]).is_ok()
         });
@@ -52,7 +52,7 @@ const fn control(desired: Desired) -> Control {
     }
 }
 
-/// Tells until what was told last is what is recorded. `tell` returns whether that can go on.
+/// Repeats `tell` until the last told state is the recorded one. `tell` returns whether to go on.
 fn settle_by(
     mut told: Desired,
     recorded: &mut dyn FnMut() -> Option<Desired>,

@@ -12,19 +12,19 @@ use super::{FollowedStart, ScandirManager, WaitFor};
 use crate::desired::Desired;
 use crate::profile::ProfileName;
 
-/// How long gateways are followed at the least when all of them start at once.
+/// The shortest time for which gateways that start at once are followed.
 const UP_WITHIN: Duration = Duration::from_secs(30);
 
 impl ScandirManager {
-    /// Follows the starts of many gateways that a supervisor has just been given, and tells of each
-    /// what came of it.
+    /// Follows the starts of many gateways that a supervisor has just taken, and reports the result
+    /// of each.
     pub fn follow_starts(&self, names: &[ProfileName], tell: &mut dyn FnMut(&ProfileName, FollowedStart)) {
         let mut followed = Vec::new();
         let mut followers = Vec::new();
         for name in names {
             match Follower::new(self.slot(name)) {
                 Ok(new) => match new.state() {
-                    // It was over before anybody followed.
+                    // The start was over before it was followed.
                     StateName::Failed { reason } | StateName::FailedToStart { reason, .. } => {
                         tell(name, FollowedStart::Failed { reason });
                     }

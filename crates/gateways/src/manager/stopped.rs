@@ -1,4 +1,4 @@
-//! *Lives here:* what a command says and refuses because a signal has stopped the supervisor.
+//! *Lives here:* the warnings and errors of a command if a signal has stopped the supervisor.
 //!
 //! *Does not live here:* noticing that while a gateway is waited for (`follow`, `down`).
 
@@ -13,13 +13,13 @@ use super::{STOPPED_FOR, ScandirManager};
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 impl ScandirManager {
-    /// Returns the supervisor if a signal keeps it stopped for so long that nobody waits for it.
+    /// Returns the supervisor, if a signal has stopped it for too long to wait for it.
     pub(super) fn supervisor_that_stays_stopped(&self) -> Option<Pid> {
         stays_stopped(&mut || self.stopped_supervisor(), STOPPED_FOR)
     }
 
-    /// Returns what is to be said after a command that has not waited for the supervisor, if a
-    /// signal has stopped it.
+    /// Returns the warning of a command that has not waited for the supervisor, if a signal has
+    /// stopped it.
     pub(super) fn warning_of_stopped_supervisor(&self) -> Option<String> {
         let pid = self.stopped_supervisor()?;
         Some(format!(
@@ -29,7 +29,7 @@ impl ScandirManager {
     }
 }
 
-/// Returns the process that `stopped` names for as long as `limit`.
+/// Returns the process, if `stopped` names the same one for `limit`.
 fn stays_stopped(stopped: &mut dyn FnMut() -> Option<Pid>, limit: Duration) -> Option<Pid> {
     let began = Instant::now();
     loop {

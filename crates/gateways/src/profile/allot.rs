@@ -1,11 +1,11 @@
-//! *Lives here:* the variables that a new profile has in its own file from the first moment on:
-//! those that somebody gives, and what it gets for itself alone, a port and secrets.
+//! *Lives here:* the variables in the file of a new profile: those that the command gives, and
+//! those that are unique to the profile, a port and secrets.
 //!
 //! *Does not live here:* making the profile (`store`); the syntax of the file
 //! (`gatevisor_slot::dotenv`).
 //!
-//! Profiles that are made at the same time take turns: whoever gives one a port holds a lock on the
-//! directory of profiles until the profile is there, and with it its port.
+//! Commands that make profiles at the same time take turns: each holds a lock on the directory of
+//! profiles while it chooses a port, until the profile exists.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,23 +23,23 @@ use crate::files::{lock_directory, open_directory};
 
 /// How many random bytes a new secret is made of.
 const SECRET_BYTES: usize = 32;
-/// How often the lock of the directory of profiles is tried: for a minute, because whoever has it
-/// makes a whole profile.
+/// How often taking the lock is tried. That takes a minute, because the holder makes a whole
+/// profile.
 const LOCK_ATTEMPTS: u32 = 3_000;
 
 /// Variables and their values.
 pub type Assignments = Vec<(String, OsString)>;
 
-/// What somebody says about the variables of a new profile.
+/// The variables that a command gives a new profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OwnVariables {
-    /// Variables with these values; what is given is never replaced by what would be allotted.
+    /// These variables. A given value is never replaced by an allotted one.
     pub given: Assignments,
     /// How its port is chosen.
     pub port: PortChoice,
 }
 
-/// Which port a new profile gets.
+/// The port of a new profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PortChoice {
     /// A free one, if the definition says that each profile gets one.
@@ -66,7 +66,7 @@ pub enum AllotError {
     /// Every port is taken.
     #[error("no port is free for another profile; give one with --port NUMBER")]
     NoPort,
-    /// Somebody else is being given a port, for too long.
+    /// Another process holds the lock for too long.
     #[error("another process has locked `{}` for a minute; end it, or give a port with --port NUMBER", path.display())]
     Locked { path: PathBuf },
     /// A system call failed.
@@ -92,14 +92,14 @@ impl ExitError for AllotError {
     }
 }
 
-/// The right to choose a port: as long as it is held, nobody else chooses one.
+/// The lock under which a port is chosen.
 #[derive(Debug)]
 pub(super) struct PortLock {
     _lock: Option<OwnedFd>,
 }
 
 impl PortLock {
-    /// Waits for it, if a port is going to be chosen; the directory of profiles exists.
+    /// Waits for the lock, if a port will be chosen. The directory of profiles must exist.
     pub(super) fn wait(home: &Home, agent: &AgentDefinition, own: &OwnVariables) -> Result<Self, AllotError> {
         if !own.needs_free_port(agent) {
             return Ok(Self { _lock: None });
@@ -127,7 +127,8 @@ impl OwnVariables {
         }
     }
 
-    /// Returns all variables of the new profile; `_port_lock` is held until the profile is there.
+    /// Returns all variables of the new profile. `_port_lock` must be held until the profile
+    /// exists.
     pub(super) fn complete(
         &self,
         home: &Home,

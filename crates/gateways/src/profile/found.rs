@@ -1,7 +1,6 @@
-//! *Lives here:* whose home a directory is, if nobody says so: which built-in agent has its
-//! profiles there.
+//! *Lives here:* the built-in agent whose profiles are in a directory, if nobody names an agent.
 //!
-//! *Does not live here:* what somebody said before (`agent::remember`).
+//! *Does not live here:* the agent that was named before (`agent::remember`).
 
 use gatevisor_client::look;
 
@@ -29,7 +28,8 @@ pub fn found_in(home: &Home, usual: &AgentDefinition) -> Result<Option<&'static 
 }
 
 fn has_profiles(home: &Home, agent: &AgentDefinition) -> Result<bool, ListProfilesError> {
-    // What cannot be looked at is the home: whether it has this agent's file is not known.
+    // It is the home that cannot be looked at, so it is unknown whether it has the file of this
+    // agent.
     let unseen = |source| ListProfilesError { path: home.root().to_owned(), source };
     let is_marked = look::exists(&home.root().join(&agent.profile.marker)).map_err(unseen)?;
     Ok(is_marked || !scan(home, agent)?.is_empty())

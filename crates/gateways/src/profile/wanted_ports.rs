@@ -1,5 +1,5 @@
-//! *Lives here:* which ports the gateways of profiles want, as the definition and their variables
-//! say, and which one is free for one more profile.
+//! *Lives here:* the ports that gateways want, according to the definition and their variables, and
+//! a free port for a new profile.
 //!
 //! *Does not live here:* which process has a port now ([`crate::ports`]); whether two profiles want
 //! the same one (`gatevisor-doctor`).
@@ -17,9 +17,9 @@ use super::name::ProfileName;
 use crate::agent::{AgentDefinition, Placeholders, PortDefinition, fill};
 use crate::files::{ReadFileError, read_bounded};
 
-/// Words that mean no in a variable that switches something on.
+/// Values that switch something off.
 const NO: [&str; 5] = ["", "0", "false", "no", "off"];
-/// Where free ports are looked for if the definition has no default.
+/// The first port that may be chosen if the definition has no default.
 const FIRST_PORT: u16 = 8700;
 /// The first port that the kernel gives to outgoing connections.
 const EPHEMERAL: u16 = 32_768;
@@ -49,7 +49,8 @@ pub(crate) fn environment_files(home: &Home, agent: &AgentDefinition, name: &Pro
     templates.filter_map(|template| expanded(home, agent, name, template)).map(PathBuf::from).collect()
 }
 
-/// Returns a text of the agent definition with everything filled in that is known before a start.
+/// Returns a text of the agent definition, with every placeholder filled in that is known before a
+/// start.
 pub(crate) fn expanded(
     home: &Home,
     agent: &AgentDefinition,
@@ -61,13 +62,13 @@ pub(crate) fn expanded(
     expand(&filled, &|name| (name == variable).then(|| home.root().into())).ok()
 }
 
-/// Returns the variables that a profile's own files set, in their order: the last of a name counts.
-/// Files that cannot be read set none.
+/// Returns the variables in the files of a profile, in their order. The last one of a name counts.
+/// Files that cannot be read have none.
 pub(crate) fn variables(home: &Home, agent: &AgentDefinition, name: &ProfileName) -> Vec<(String, OsString)> {
     variables_seen(home, agent, name).0
 }
 
-/// Returns the same variables, and whether there may be others: a look at a file was refused.
+/// Returns these variables, and whether there may be more because a look at a file was refused.
 fn variables_seen(
     home: &Home,
     agent: &AgentDefinition,
@@ -94,13 +95,13 @@ pub(crate) fn wanted(home: &Home, agent: &AgentDefinition, name: &ProfileName) -
 pub(crate) struct WantedPort {
     /// Its number.
     pub port: u16,
-    /// The address at which the gateway is asked, if it is asked on this port.
+    /// The address that is asked whether the gateway works, if that is on this port.
     pub address: Option<SocketAddr>,
 }
 
-/// Returns every port that a profile's gateway wants, where it also has the variables of `more`:
-/// those of its process. If neither these nor its files may be looked at, nothing is known of its
-/// ports, and none is returned: it need not want the default ones.
+/// Returns every port that the gateway of a profile wants. `more` are the variables of its process.
+/// If neither these nor its files may be read, its ports are unknown and none is returned, because
+/// it may not want the default ones.
 pub(crate) fn wanted_with(
     home: &Home,
     agent: &AgentDefinition,
@@ -124,8 +125,8 @@ pub(crate) fn names_any(agent: &AgentDefinition) -> bool {
     !agent.doctor.ports.is_empty() || asked(agent).next().is_some()
 }
 
-/// Returns the addresses at which a gateway is asked whether it is ready or works, and the
-/// condition of each.
+/// Returns the addresses that are asked whether a gateway is ready or works, with the condition of
+/// each.
 fn asked(agent: &AgentDefinition) -> impl Iterator<Item = (&str, Option<&str>)> {
     let ready = agent.gateway.ready.as_ref().map(|ready| (&*ready.http, ready.when.as_deref()));
     let live = agent.gateway.live.as_ref();
@@ -157,7 +158,7 @@ pub(super) fn free(definition: &PortDefinition, taken: &[u16]) -> Option<u16> {
     let first = definition.default.unwrap_or(FIRST_PORT);
     let end = if first < EPHEMERAL { EPHEMERAL - 1 } else { u16::MAX };
     let step = definition.step.max(1);
-    // A gateway has the ports up to that of the next one.
+    // A gateway may use all ports up to that of the next gateway.
     let is_far_enough = |port: u16| taken.iter().all(|other| other.abs_diff(port) >= step);
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     (first..=end).step_by(usize::from(step)).skip(1).find(|port| is_far_enough(*port) && is_free(*port))

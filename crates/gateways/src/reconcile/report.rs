@@ -1,5 +1,5 @@
-//! *Lives here:* what a reconciliation is given, and what it reports: the outcome of each profile,
-//! and why there was none.
+//! *Lives here:* the settings and the results of a reconciliation: the outcome of each profile, and
+//! why there was no reconciliation.
 //!
 //! *Does not live here:* reconciling (`reconcile`), and the file with the reports (`boot_log`).
 
@@ -28,10 +28,10 @@ pub struct ReconcileSettings<'a> {
     pub interpreter: &'a Path,
     /// The command of the container; empty outside of one.
     pub container_argv: &'a [String],
-    /// The identifier of the scandir of the home's last supervisor, if nobody can have that home
-    /// now: what runs of its gateways is ended.
+    /// The identifier of the scandir of the home's last supervisor, if no supervisor can have the
+    /// home now. Gateways that still run there are ended.
     pub earlier: Option<&'a str>,
-    /// Whether the gateways of this home run in another container. Then none is started, and
+    /// Whether another container runs the gateways of this home. Then no gateway is started, and
     /// nothing of theirs is changed.
     pub elsewhere: bool,
     /// Looks up environment variables.
@@ -66,18 +66,18 @@ impl ProfileAction {
 /// One profile's outcome.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ReconciledProfile {
-    /// The name as it is shown. The name of a directory that can be no profile is escaped.
+    /// The name for people. A directory name that no profile can have is escaped.
     pub profile: String,
-    /// The name, if it is a profile's.
+    /// The name, if a profile can have it.
     #[serde(skip)]
     pub name: Option<ProfileName>,
     /// The state before this boot.
     pub prior_state: Option<String>,
     /// What becomes of it.
     pub action: ProfileAction,
-    /// What was wrong, if anything was.
+    /// What was wrong, if anything.
     pub reason: Option<String>,
-    /// Whether it is first taken out of those that another gateway serves, or put back.
+    /// The change of whether another gateway serves it, if there is one.
     #[serde(skip)]
     pub park: Option<ParkChange>,
 }
@@ -125,15 +125,15 @@ impl fmt::Display for OneLine<'_> {
 pub struct ReconcileReport {
     /// The outcome of each profile, the root profile first; empty in a container without gateways.
     pub actions: Vec<ReconciledProfile>,
-    /// Why there is nothing to do, in such a container.
+    /// Why there is nothing to do, in a container without gateways.
     pub skipped: Option<String>,
     /// Entries of the scandir that were removed, or would be.
     pub swept: Vec<String>,
-    /// What was ended of gateways that an earlier supervisor left, one line each.
+    /// The processes of an earlier supervisor that were ended, one line each.
     pub ended: Vec<String>,
-    /// Whether something that an earlier supervisor left could not be ended.
+    /// Whether a process of an earlier supervisor could not be ended.
     pub is_held_back: bool,
-    /// Warnings about what concerns no single profile.
+    /// Warnings that concern no single profile.
     pub warnings: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
-//! *Lives here:* reading files of one service directory, which is found once.
+//! *Lives here:* reading files of a service directory whose path is looked up once.
 //!
-//! *Does not live here:* what is in them.
+//! *Does not live here:* their contents.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,9 +12,9 @@ use gatevisor_sys::file;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// The bytes of a file that are compared. We write no longer file.
+/// The most bytes of a file that are compared. We write no longer file.
 const MAX_BYTES: usize = 64 << 10;
-/// The bytes for which there is room at first. Nearly every file is shorter.
+/// The initial size of the buffer. Nearly every file is shorter.
 const FIRST_BYTES: usize = 4 << 10;
 
 /// An opened service directory. The directories in it are opened when they are needed, each once.
@@ -40,7 +40,7 @@ impl OpenSlot {
 
     /// Returns whether a file has exactly this content. It is read as by [`Self::read`].
     pub fn has(&self, path: &str, content: &[u8]) -> Result<bool, Errno> {
-        // One byte more tells a longer file from this one.
+        // One more byte is read, to recognize a longer file.
         Ok(self.begin(path, content.len().saturating_add(1))? == content)
     }
 

@@ -1,8 +1,7 @@
-//! *Lives here:* a value in a configuration file of an agent, YAML or JSON, as far as it says yes
-//! or no. Whatever the file holds, it costs little.
+//! *Lives here:* reading a yes or no from a configuration file of an agent, YAML or JSON, at a
+//! bounded cost.
 //!
-//! *Does not live here:* which value is asked for (the agent definition); which file that is
-//! (`look`).
+//! *Does not live here:* which value is read (the agent definition), and from which file (`look`).
 
 use std::fmt;
 
@@ -12,18 +11,17 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::SettingAnswer;
 
-/// Bytes of a configuration file that is read.
+/// The most bytes of a configuration file.
 pub(super) const MAX_BYTES: usize = 1 << 20;
-/// Levels of mappings and lists.
+/// The most levels of mappings and lists.
 const MAX_DEPTH: usize = 64;
-/// Parts of a file that are looked at: mappings, lists and values, those that an alias repeats
-/// included.
+/// The most mappings, lists and values of a file, including those that an alias repeats.
 const MAX_NODES: usize = 200_000;
-/// Words that say yes or no, in any case.
+/// Values that mean yes, in upper or lower case.
 const YES: [&str; 4] = ["1", "true", "yes", "on"];
 const NO: [&str; 4] = ["0", "false", "no", "off"];
 
-/// A value of a configuration file, as far as a setting may need it.
+/// The part of a value of a configuration file that a setting may need.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ConfigValue {
     Mapping(Vec<(String, Self)>),
@@ -43,9 +41,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<ConfigValue, String> {
         return Ok(ConfigValue::Null);
     }
     let options = serde_saphyr::options! {
-        // As the agents' own readers do.
+        // The parsers of the agents do the same.
         duplicate_keys: DuplicateKeyPolicy::LastWins,
-        // An infinite number is no reason to leave out what stands beside it.
+        // An infinite number must not hide the other values.
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         // `word_says` decides which words say yes: some that are booleans to YAML 1.1, such as `y`,
         // are words to the agents.
@@ -69,7 +67,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ConfigValue, String> {
     })
 }
 
-/// Returns what the value at `key`, which is keys with dots between them, says.
+/// Returns the answer of the value at `key`, which is a path of keys with dots.
 pub(super) fn answer(root: &ConfigValue, key: &str) -> SettingAnswer {
     let mut value = root;
     for (depth, part) in key.split('.').enumerate() {
@@ -82,7 +80,7 @@ pub(super) fn answer(root: &ConfigValue, key: &str) -> SettingAnswer {
                 found
             }
             ConfigValue::Null => return SettingAnswer::Silent,
-            // The agents take a section that is none for one that is not there.
+            // The agents treat a section that is not a mapping as missing.
             _ if depth > 0 => return SettingAnswer::Silent,
             _ => return SettingAnswer::Unknown("holds no mapping".to_owned()),
         };
@@ -100,7 +98,7 @@ pub(super) fn answer(root: &ConfigValue, key: &str) -> SettingAnswer {
     }
 }
 
-/// Returns what a word says; `None` where it is neither yes nor no.
+/// Returns the answer of a word; `None` if it is neither yes nor no.
 pub(super) fn word_says(word: &str) -> Option<SettingAnswer> {
     let word = word.trim();
     let is_one_of = |words: [&str; 4]| words.iter().any(|known| known.eq_ignore_ascii_case(word));
@@ -179,7 +177,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<ConfigValue, A::Error> {
         let mut mapping = Vec::new();
-        // A key may be a number, and even a list, which no setting is below.
+        // A key may be a number or even a list. No setting is below such a key.
         while let Some((key, value)) = entries.next_entry::<ConfigValue, ConfigValue>()? {
             match key {
                 ConfigValue::Word(name) => mapping.push((name, value)),

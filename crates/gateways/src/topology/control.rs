@@ -1,9 +1,9 @@
 //! *Lives here:* requests to a gateway that serves several profiles, at its control socket.
 //!
-//! *Does not live here:* when to ask for what (`manager`).
+//! *Does not live here:* deciding when to ask for what (`manager`).
 //!
-//! The socket is the agent's, so nothing waits for it longer than a limit, and only an answer that
-//! names the profile counts.
+//! The socket belongs to the agent, so every wait for it has a limit, and only an answer that names
+//! the profile counts.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,19 +23,19 @@ use crate::agent::ControlDefinition;
 use crate::files::read_bounded;
 use crate::profile::ProfileName;
 
-/// How long a gateway may take to answer at the most.
+/// The longest time for an answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of an answer at the most.
+/// The most bytes of an answer.
 const ANSWER_BYTES: usize = 512 << 10;
-/// Bytes of a path at the most.
+/// The most bytes of a path.
 const PATH_BYTES: usize = 4096;
 
-/// What is asked for.
+/// A request to the serving gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ControlRequest {
-    /// To serve a profile.
+    /// Serve a profile.
     Serve,
-    /// To serve it no longer.
+    /// Serve it no longer.
     Unserve,
 }
 
@@ -55,7 +55,7 @@ impl ControlRequest {
     }
 }
 
-/// Why a gateway did not say that something is done.
+/// Why a gateway has not confirmed a request.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum RequestError {
     /// It did not answer within this time.
@@ -110,7 +110,8 @@ fn exchange(home: &Path, control: &ControlDefinition, line: &[u8], until: Instan
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let opened = open(home, control)?;
-    // By its number: the address has no room for a long path, and no link is followed twice.
+    // The socket is named by a descriptor, because an address has no room for a long path, and no
+    // link may be followed a second time.
     connect(&stream, &SocketAddrUnix::new(proc_path(&opened))?)?;
     let mut rest = line;
     while !rest.is_empty() {

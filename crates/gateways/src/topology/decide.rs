@@ -5,41 +5,41 @@
 use super::version::ProgramVersion;
 use crate::agent::{ServedFrom, SettingDefinition, SettingsOwner, TopologyDefinition, TopologyRule};
 
-/// What a setting says.
+/// What a setting means for a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettingAnswer {
     /// Yes or no.
     Says(bool),
-    /// Neither, so that the next one counts.
+    /// No answer, so the next setting counts.
     Silent,
-    /// It cannot be told, for this reason.
+    /// It is unknown, for this reason.
     Unknown(String),
 }
 
-/// Which gateway serves a profile, and what could not be told.
+/// The decision about a profile, and what was unknown for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DecidedProfile {
     /// The gateway that serves it now.
     pub from: ServedFrom,
-    /// Which gateway it was until now, if that is known.
+    /// The gateway that served it until now, if that is known.
     pub last: Option<ServedFrom>,
-    /// Whether the profile is first taken out of those that are served, or put back.
+    /// The change of whether another gateway serves the profile, which must be made first.
     pub park: Option<ParkChange>,
-    /// What could not be told, so that what was known last counts where anything was.
+    /// What was unknown. The last known decision counts then, if there is one.
     pub problem: Option<String>,
 }
 
-/// A change of the file that takes a profile out of those that are served.
+/// A change of the file that keeps a profile from being served by another gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParkChange {
-    /// It is made.
+    /// The file is made.
     Out,
-    /// It is removed.
+    /// The file is removed.
     Back,
 }
 
 impl DecidedProfile {
-    /// Returns what counts where something could not be told, in words.
+    /// Returns as text which decision counts if something is unknown.
     pub const fn guess(&self) -> &'static str {
         match self.last {
             Some(_) => "as it was known last",
@@ -47,8 +47,8 @@ impl DecidedProfile {
         }
     }
 
-    /// Returns the decision for a profile of which the gateway that serves others says that it has
-    /// served it. That is later news than what was known when a supervisor began.
+    /// Returns the decision if the serving gateway reports that it has served the profile since.
+    /// That is newer than the facts of the start of the supervisor.
     #[must_use]
     pub fn served_since(self) -> Self {
         Self { last: Some(ServedFrom::Server), ..self }
@@ -108,8 +108,8 @@ pub fn decide(
     decided(last_if(problem.as_ref(), last, ServedFrom::default()), problem)
 }
 
-/// Returns the decision for the root profile, whose gateway serves it in any case. Its problem is
-/// what cannot be told of any other profile, whatever that one's own settings are.
+/// Returns the decision for the root profile, whose own gateway always serves it. Its problem is
+/// what is unknown for all other profiles, independent of their own settings.
 pub(super) fn decide_root(
     topology: &TopologyDefinition,
     version: Result<&ProgramVersion, &str>,
@@ -123,13 +123,13 @@ pub(super) fn decide_root(
     DecidedProfile { problem, ..DecidedProfile::default() }
 }
 
-/// Returns what was known last where there is a problem and anything was known.
+/// Returns the last known decision if there is a problem, or else the new one.
 fn last_if(problem: Option<&String>, last: Option<ServedFrom>, decided: ServedFrom) -> ServedFrom {
     last.filter(|_| problem.is_some()).unwrap_or(decided)
 }
 
-/// Returns whether a rule applies; nothing, and why, where a setting of it cannot be told and no
-/// other one says so.
+/// Returns whether a rule applies; `None` with the reason if a setting of it is unknown and no
+/// other setting decides.
 fn applies(
     rule: &TopologyRule,
     answer: &dyn Fn(SettingsOwner, &SettingDefinition) -> SettingAnswer,
@@ -138,7 +138,7 @@ fn applies(
     let mut is_open = false;
     for setting in &rule.when {
         match answer(rule.of, setting) {
-            // What comes later counts only where nothing before it is open.
+            // Later settings count only if no earlier one is unknown.
             SettingAnswer::Says(applies) => return (!is_open).then_some(applies),
             SettingAnswer::Silent => {}
             SettingAnswer::Unknown(why) => {

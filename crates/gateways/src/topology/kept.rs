@@ -1,4 +1,4 @@
-//! *Lives here:* what counts of a setting that some versions of an agent write by themselves. No
+//! *Lives here:* the meaning of a setting that some versions of an agent write by themselves. No
 //! I/O.
 //!
 //! *Does not live here:* which settings these are (the agent definition); reading them (`look`).
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::SettingAnswer;
 
-/// What a home keeps of a setting that some versions write by themselves.
+/// What a home remembers of a setting that some versions write by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeptSetting {
-    /// What it said when a version began last that does not write it.
+    /// Its last value at the start of a version that does not write it.
     pub said: Option<bool>,
-    /// Whether one has begun since then that does.
+    /// Whether a version that writes it was started since then.
     pub is_doubtful: bool,
 }
 
 impl KeptSetting {
-    /// Returns whether a yes does not count, because a version may have written it that was used
-    /// since.
+    /// Returns whether a yes does not count, because a version that was used since may have written
+    /// it.
     pub fn overrules(self, answer: &SettingAnswer) -> bool {
         self.is_doubtful && *answer == SettingAnswer::Says(true) && self.said != Some(true)
     }
 
-    /// Returns what counts of what the setting says now.
+    /// Returns the answer that counts, given the present answer of the setting.
     pub fn counts(self, answer: SettingAnswer) -> SettingAnswer {
         match self.said {
             _ if !self.overrules(&answer) => answer,
@@ -33,7 +33,8 @@ impl KeptSetting {
         }
     }
 
-    /// Returns what is kept when a version begins; `writes` says whether it writes the setting.
+    /// Returns what is remembered after the start of a version. `writes` tells whether that version
+    /// writes the setting.
     #[must_use]
     pub fn after(self, writes: bool, answer: &SettingAnswer) -> Self {
         let plain = |said| Self { said, is_doubtful: false };

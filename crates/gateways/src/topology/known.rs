@@ -1,10 +1,10 @@
-//! *Lives here:* what a supervisor found out about the topology of a home when it began, kept for
-//! commands and for the next one.
+//! *Lives here:* the topology of a home as a supervisor found it at its start, kept for commands
+//! and for the next supervisor.
 //!
 //! *Does not live here:* finding it out (`look`).
 //!
-//! A command has neither the supervisor's environment nor its `PATH`. And a file that cannot be
-//! read today said something yesterday.
+//! A command has neither the supervisor's environment nor its `PATH`. And if a file cannot be read
+//! today, its last known content counts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,37 +18,37 @@ use crate::agent::ServedFrom;
 use crate::files::{LOCK_ATTEMPTS, commit, lock_directory, open_directory, read_bounded, write_beside};
 use crate::profile::ProfileName;
 
-/// Its name in a home.
+/// The name of its file in a home.
 pub const KNOWN: &str = ".gatevisor-topology";
-/// Bytes of it at the most.
+/// The most bytes of the file.
 const MAX_BYTES: usize = 4 << 20;
 
-/// What was found out when a supervisor began.
+/// What a supervisor found out at its start.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KnownTopology {
     /// The installed program.
     pub program: Option<PathBuf>,
-    /// What tells that file from one that took its place.
+    /// An identifier that changes when another file takes its place.
     pub identity: Option<String>,
     /// What the program calls its version.
     pub version: Option<String>,
-    /// Variables that the rules ask for, as the supervisor had them.
+    /// The variables that the rules depend on, from the environment of the supervisor.
     pub variables: BTreeMap<String, String>,
     /// Which gateway serves each profile.
     pub profiles: BTreeMap<String, ServedFrom>,
-    /// What is kept of settings that some versions of the agent write by themselves.
+    /// What is remembered of settings that some versions of the agent write by themselves.
     pub settings: BTreeMap<String, KeptSetting>,
 }
 
 impl KnownTopology {
-    /// Returns what a home has; nothing where that is not ours to read, or no such thing.
+    /// Returns what a home keeps; `None` if nothing is kept or it may not be trusted.
     pub fn read(home: &Path) -> Option<Self> {
         let bytes = read_bounded(&home.join(KNOWN), MAX_BYTES).ok()??;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Puts it into a home, unless the same is there, or there is nothing to keep.
+    /// Writes it into a home, unless the same is there or there is nothing to keep.
     pub(crate) fn keep(&self, home: &Path) -> io::Result<()> {
         if Self::read(home).unwrap_or_default() == *self {
             return Ok(());
@@ -57,8 +57,8 @@ impl KnownTopology {
         self.write(locked.as_fd())
     }
 
-    /// Notes which gateway serves a profile that is new since a supervisor began, or forgets one
-    /// that is gone, where a supervisor has ever kept anything.
+    /// Notes which gateway serves a new profile, or forgets a profile that is gone. Does nothing if
+    /// no supervisor has kept anything.
     pub(crate) fn note(home: &Path, name: &ProfileName, from: Option<ServedFrom>) -> io::Result<()> {
         let locked = lock_directory(open_directory(home)?, LOCK_ATTEMPTS)?;
         let Some(mut known) = Self::read(home) else { return Ok(()) };

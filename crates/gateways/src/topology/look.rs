@@ -23,9 +23,9 @@ use crate::desired;
 use crate::files::read_bounded;
 use crate::profile::{Home, ProfileName};
 
-/// Bytes of a file of variables that are read.
+/// The most bytes of a file of variables.
 const ENVIRONMENT_BYTES: usize = 1 << 20;
-/// Bytes of a variable that is kept.
+/// The most bytes of a variable that is kept.
 const KEPT_BYTES: usize = 100;
 
 /// Looks up environment variables.
@@ -34,7 +34,7 @@ type Variables<'a> = Box<dyn Fn(&str) -> Option<OsString> + 'a>;
 /// A configuration file that was read, or what is wrong with it.
 type ReadConfig = Result<ConfigValue, String>;
 
-/// The version of a program, and why it cannot be found now.
+/// The version of a program, and why it cannot be found at present.
 struct FoundVersion {
     version: Option<ProgramVersion>,
     problem: Option<String>,
@@ -45,17 +45,17 @@ pub struct TopologyReader<'a> {
     agent: &'a AgentDefinition,
     home: &'a Home,
     variable: Variables<'a>,
-    /// Whether this process's environment and programs count, as for a supervisor that is about to
-    /// begin.
+    /// Whether the environment and the programs of this process count, as for a supervisor that is
+    /// about to begin.
     at_boot: bool,
-    /// Whether a program may be executed that hides its version.
+    /// Whether a program that does not show its version may be executed to ask for it.
     asks: bool,
     known: Option<KnownTopology>,
-    /// Whether the version that was known last counts where none is found.
+    /// Whether the last known version counts if none is found.
     recalls: bool,
     version: OnceCell<FoundVersion>,
     program: OnceCell<Option<PathBuf>>,
-    /// Configuration files of the root profile, each of which all other profiles may depend on.
+    /// The configuration files of the root profile, on which every other profile may depend.
     server: RefCell<BTreeMap<String, ReadConfig>>,
 }
 
@@ -69,8 +69,8 @@ impl<'a> TopologyReader<'a> {
         Self::with(agent, home, Box::new(variable), true)
     }
 
-    /// Returns a reader for a command: what the supervisor found out when it began counts, as far
-    /// as it is not in the home to see.
+    /// Returns a reader for a command. What the supervisor found out at its start counts, except
+    /// what can be read from the home.
     pub fn new(agent: &'a AgentDefinition, home: &'a Home) -> Self {
         Self::with(agent, home, Box::new(|name| std::env::var_os(name)), false)
     }
@@ -93,9 +93,9 @@ impl<'a> TopologyReader<'a> {
         Self { agent, home, variable, at_boot, asks, known, recalls, version, program, server }
     }
 
-    /// Returns the version of the installed program, or why it is unknown; nothing where the agent
-    /// definition does not say how to find it. Where it cannot be found, it is the one that was
-    /// known last.
+    /// Returns the version of the installed program, or why it is unknown; `None` if the agent
+    /// definition does not say how to find it. If it cannot be found, the last known version
+    /// counts.
     pub fn version(&self) -> Option<Result<&ProgramVersion, &str>> {
         self.agent.topology.version.as_ref()?;
         let found = self.found_version();
@@ -123,19 +123,19 @@ impl<'a> TopologyReader<'a> {
         })
     }
 
-    /// Returns whether the version is only the one that was known last.
+    /// Returns whether the version is only the last known one.
     pub(crate) fn is_recalled(&self) -> bool {
         let found = self.found_version();
         found.problem.is_some() && found.version.is_some()
     }
 
-    /// Returns whether there is a program whose version could be known.
+    /// Returns whether there is a program that could have a version.
     pub fn is_installed(&self) -> bool {
         self.agent.topology.version.is_none() || self.installed().is_some()
     }
 
-    /// Returns which gateway serves a profile. That of the root profile serves itself; of it, the
-    /// problem is what leaves open whether it serves the others.
+    /// Returns which gateway serves a profile. The gateway of the root profile always serves the
+    /// root profile itself; its problem is what leaves open whether it serves the others.
     pub fn decide(&self, name: &ProfileName) -> DecidedProfile {
         let topology = &self.agent.topology;
         if !self.agent.default_profile.gateway || topology.rules.is_empty() {
@@ -153,8 +153,8 @@ impl<'a> TopologyReader<'a> {
         DecidedProfile { problem: decided.problem.or_else(unknown), ..decided }
     }
 
-    /// Returns the profiles that the root profile's gateway says, or said before it ended, that it
-    /// serves. Each start of a supervisor has this forgotten.
+    /// Returns the profiles that the gateway of the root profile reports to serve, or reported
+    /// before it ended. A start of a supervisor removes this report.
     pub(crate) fn served_since_boot(&self) -> BTreeSet<String> {
         let Some(key) = &self.agent.topology.served_profiles else { return BTreeSet::new() };
         let file = self.home.root().join(&self.agent.gateway.state_file);
@@ -198,7 +198,7 @@ impl<'a> TopologyReader<'a> {
         setting.written_by.as_ref().zip(installed).is_some_and(|(range, version)| range.holds(version))
     }
 
-    /// Returns what the home keeps of a setting that some versions write by themselves.
+    /// Returns what the home remembers of a setting that some versions write by themselves.
     fn kept(&self, setting: &SettingDefinition) -> KeptSetting {
         let (Some(range), Some(known)) = (&setting.written_by, &self.known) else {
             return KeptSetting::default();
@@ -208,7 +208,8 @@ impl<'a> TopologyReader<'a> {
         KeptSetting { is_doubtful: kept.is_doubtful || used.is_some_and(|used| range.holds(&used)), ..kept }
     }
 
-    /// Returns what each setting says that some versions write by themselves, with its definition.
+    /// Returns the present answer of each setting that some versions write by themselves, with its
+    /// definition.
     fn written_settings(&self) -> impl Iterator<Item = (&SettingDefinition, SettingAnswer)> {
         let settings = self.agent.topology.rules.iter().flat_map(|rule| &rule.when);
         settings.filter(|setting| setting.written_by.is_some()).filter_map(|setting| {
@@ -217,12 +218,12 @@ impl<'a> TopologyReader<'a> {
         })
     }
 
-    /// Returns the variables that tell gateways which settings do not count, if any of these would
+    /// Returns the variables that tell gateways which settings to ignore, if such a setting would
     /// decide.
     fn overruling(&self) -> BTreeMap<String, String> {
         let (root, version) = (ProfileName::root(), self.version().and_then(Result::ok));
         let mut variables = BTreeMap::new();
-        // After a rule without settings, no other one is asked.
+        // A rule without settings always decides, so later rules are not needed.
         for rule in self.agent.topology.rules_for(version).take_while(|rule| !rule.when.is_empty()) {
             for setting in rule.when.iter().filter(|_| rule.of == SettingsOwner::Server) {
                 let place = setting.file.as_deref().zip(setting.key.as_deref());
@@ -243,8 +244,7 @@ impl<'a> TopologyReader<'a> {
         self.agent.clone().for_version(self.version().and_then(Result::ok), self.overruling())
     }
 
-    /// Returns the file that takes a profile out of those that are served, if the installed version
-    /// knows it.
+    /// Returns the file that keeps a profile from being served, if the installed version knows it.
     pub fn park(&self) -> Option<&str> {
         self.agent.topology.park_for(self.version().and_then(Result::ok))
     }
@@ -257,8 +257,8 @@ impl<'a> TopologyReader<'a> {
         server.entry(file.to_owned()).or_insert_with(|| read_config(&home.join(file))).clone()
     }
 
-    /// Returns what a variable says: a word that is neither yes nor no is none, as the agents have
-    /// it.
+    /// Returns the answer of a variable. As for the agents, a word that is neither yes nor no is no
+    /// answer.
     fn variable_says(&self, owner: &ProfileName, variable: &str) -> SettingAnswer {
         let value = self.in_files(owner, variable).or_else(|| self.in_environment(variable));
         let word = value.as_ref().and_then(|value| value.to_str());
@@ -354,7 +354,7 @@ impl<'a> TopologyReader<'a> {
             .map(|(setting, answer)| (setting.id(), self.kept(setting).after(self.writes(setting), &answer)));
         KnownTopology {
             program: program.map(Path::to_owned),
-            // With the identity of another program, that version is asked for again.
+            // If the identity is that of another program, the version is asked for again.
             identity: match &self.known {
                 Some(known) if program.is_some() && self.is_recalled() => known.identity.clone(),
                 _ => program.and_then(program::identity),

@@ -1,7 +1,7 @@
 //! Which gateway serves which profile of a home.
 //!
 //! *Lives here:* the rules of an agent definition, applied to a home: the version of the installed
-//! program, the settings of the agent, what was known last where these cannot be read, and requests
+//! program, the settings of the agent, the last known facts if these cannot be read, and requests
 //! to a gateway that serves several profiles.
 //!
 //! *Does not live here:* the definition itself (see [`crate::agent`]); what follows for slots

@@ -1,6 +1,6 @@
-//! *Lives here:* the file that takes a profile out of those that another gateway serves.
+//! *Lives here:* the file that keeps a profile from being served by another gateway.
 //!
-//! *Does not live here:* when it is made or removed (`decide`, `manager`).
+//! *Does not live here:* deciding when it is made or removed (`decide`, `manager`).
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,9 +1,9 @@
-//! *Lives here:* which version of an agent's program is installed.
+//! *Lives here:* finding the installed version of an agent's program.
 //!
-//! *Does not live here:* what follows from it.
+//! *Does not live here:* the consequences of a version.
 //!
-//! Where packages keep their version is looked at first: that costs nothing and executes nothing.
-//! Only a program that hides it is asked, and only when a supervisor begins.
+//! First, the places are read in which packages keep their version, which executes nothing. If the
+//! version is not there, the program is executed to ask for it, and only when a supervisor begins.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -20,13 +20,13 @@ use crate::agent::VersionDefinition;
 use crate::files::read_bounded;
 use crate::incidents::{Evidence, PartEnd, PartLimits, become_command, run_bounded};
 
-/// Bytes of a program that are read for its first line.
+/// The bytes of a program that are read for its first line.
 const FIRST_BYTES: usize = 4096;
-/// Bytes of what a program says of its version.
+/// The most bytes of the output of a program that is asked.
 const SAID_BYTES: usize = 16 << 10;
-/// Bytes of a file that holds the version.
+/// The most bytes of a file with the version.
 const PACKAGE_BYTES: usize = 1 << 20;
-/// Entries of a directory that are looked at.
+/// The most entries of a directory.
 const ENTRIES: usize = 20_000;
 
 /// Returns the program, where it is and can be executed.
@@ -42,7 +42,7 @@ pub(super) fn locate(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     std::env::split_paths(path?).map(|directory| directory.join(program)).find(is_program)
 }
 
-/// Returns the version that the names beside a program tell.
+/// Returns the version that the names of directories beside a program tell.
 pub(super) fn beside(definition: &VersionDefinition, program: &Path) -> Option<ProgramVersion> {
     let resolved = resolved(program);
     let interpreter = interpreter(program);
@@ -60,7 +60,7 @@ pub(super) fn beside(definition: &VersionDefinition, program: &Path) -> Option<P
             break;
         }
     }
-    // Two packages of different versions in one place tell nothing.
+    // If there are two packages with different versions, the version is unknown.
     let first = found.first()?.clone();
     found.iter().all(|version| *version == first).then_some(first)
 }
@@ -72,14 +72,13 @@ fn in_package(file: &Path) -> Option<ProgramVersion> {
     ProgramVersion::find(package.get("version")?.as_str()?)
 }
 
-/// A question to a program: the program, what tells its file from one that took its place, and the
-/// arguments.
+/// A question to a program: its path, the identifier of its file, and the arguments.
 type AskedProgram = (PathBuf, Option<String>, Vec<String>);
 
-/// What programs have said of their versions, or why they said none.
+/// The versions that programs have printed, or why they printed none.
 type Answers = BTreeMap<AskedProgram, Result<ProgramVersion, String>>;
 
-/// The answers that this process has got: a program that takes its time is not asked twice.
+/// The answers so far, so that a slow program is not asked twice.
 static ANSWERS: Mutex<Answers> = Mutex::new(BTreeMap::new());
 
 /// Asks a program for its version, once.
@@ -128,7 +127,7 @@ fn ask_anew(
     }
 }
 
-/// Returns what tells a file from the one that takes its place.
+/// Returns an identifier that changes when another file takes the place of this one.
 pub(super) fn identity(program: &Path) -> Option<String> {
     let stat = fstat(by_path::open(program, OFlags::PATH).ok()?).ok()?;
     Some(format!(
@@ -163,7 +162,7 @@ fn interpreter(program: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(word))).filter(|path| path.is_absolute())
 }
 
-/// Returns the names in the last place of a pattern that fit it.
+/// Returns the names that match the last part of a pattern.
 fn matching(directory: &Path, pattern: &str) -> Vec<OsString> {
     let (folder, last) = pattern.rsplit_once('/').unwrap_or((".", pattern));
     let mut places = vec![directory.to_owned()];

@@ -9,10 +9,10 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-/// Numbers of a version that count.
+/// How many numbers of a version count.
 const PARTS: usize = 4;
 
-/// The version of a program: its numbers, of which those that are not there count as 0.
+/// The version of a program, as numbers. Missing numbers count as 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramVersion {
     parts: Vec<u32>,
@@ -53,12 +53,12 @@ impl fmt::Display for ProgramVersion {
     }
 }
 
-/// What is wrong with a range of versions.
+/// An error in a range of versions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no range of versions; write `>=0.21`, `<0.21`, or both with a comma between them")]
 pub struct VersionRangeError(String);
 
-/// The versions from one on, below another, or both.
+/// A range of versions with a first version, an end that is not part of it, or both.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct VersionRange {

@@ -1,25 +1,25 @@
-//! *Lives here:* when a slot that another program made is made as the definition has it.
+//! *Lives here:* when a slot that another program has made is adapted to the definition.
 //!
-//! *Does not live here:* whether it is such a slot, and changing it.
+//! *Does not live here:* recognizing such a slot, and changing it.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-/// Milliseconds for which such a slot is left alone: the program that made it may not be finished
-/// with it, or remove it again.
+/// How many milliseconds such a slot is left alone, because the program that made it may still
+/// change or remove it.
 const SETTLES_MS: u64 = 1_500;
 
-/// Slots that wait for that, each with its time in milliseconds.
+/// The slots that wait, each with its time in milliseconds.
 #[derive(Debug, Default)]
 pub(super) struct Adoptions(BTreeMap<OsString, u64>);
 
 impl Adoptions {
-    /// Records that somebody has made the slot of a profile just now.
+    /// Notes that somebody has made the slot of a profile just now.
     pub fn made(&mut self, now: u64, entry: &OsStr) {
         self.0.insert(entry.to_owned(), now.saturating_add(SETTLES_MS));
     }
 
-    /// Records that a profile had a slot when the watch began.
+    /// Notes that a profile had a slot when the watch began.
     pub fn found(&mut self, entry: &OsStr) {
         self.0.insert(entry.to_owned(), 0);
     }

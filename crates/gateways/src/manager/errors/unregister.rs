@@ -1,4 +1,4 @@
-//! *Lives here:* why a gateway was not unregistered, or not wholly.
+//! *Lives here:* the errors of a gateway that was not unregistered, or not completely.
 //!
 //! *Does not live here:* why it was not registered (`control`).
 

@@ -1,6 +1,6 @@
 //! *Lives here:* the evidence of the watcher of gateways that one process works.
 //!
-//! *Does not live here:* looking for evidence (`crate::live`); noticing news of it (`news`); what
+//! *Does not live here:* looking for evidence (`crate::live`); noticing new evidence (`news`); what
 //! follows from it (`follower`).
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use gatevisor_wire::Pid;
 
 use crate::live::{self, LiveState};
 
-/// How much later than it should the watcher may see and say something: it scans every so often.
+/// How late the watcher may be to see and report something, because it scans at intervals.
 const LATE: Duration = Duration::from_secs(5);
 
 /// What is known of whether a process works.
@@ -32,9 +32,9 @@ pub(super) struct LiveEvidence {
     scandir: PathBuf,
     service: String,
     pid: Pid,
-    /// How long it may take until it shows that it works.
+    /// How long after its start it may take to show that it works.
     deadline: Duration,
-    /// Since when it has been waited for.
+    /// When the wait began.
     since: Instant,
 }
 
@@ -42,15 +42,15 @@ impl LiveEvidence {
     /// Returns the evidence of the process of a service; `None` if nobody follows it.
     pub fn of(service: &Path, pid: Pid) -> Option<Self> {
         let live = live::of_service(service, pid.get()).filter(gatevisor_slot::live::Live::looks)?;
-        // The watcher has the last word, so it is waited for until it can say that the process does
-        // not respond, and why.
+        // The watcher decides, so it is waited for until it can report that the process does not
+        // respond, and why.
         let deadline = Duration::from_millis(live.settings()?.silent_start_ms()).saturating_add(LATE);
         let (scandir, name) = service.parent().zip(service.file_name())?;
         let service = name.to_string_lossy().into_owned();
         Some(Self { scandir: scandir.to_owned(), service, pid, deadline, since: Instant::now() })
     }
 
-    /// Returns whether it is that of this process.
+    /// Returns whether it is the evidence of this process.
     pub fn is_of(&self, pid: Pid) -> bool {
         self.pid == pid
     }
@@ -60,12 +60,12 @@ impl LiveEvidence {
         self.deadline
     }
 
-    /// Returns for how much longer it is waited for, at the most.
+    /// Returns the rest of the time for which it is waited for.
     pub fn left(&self) -> Duration {
         self.deadline.saturating_sub(self.since.elapsed())
     }
 
-    /// Returns what is known of a process that has been up for so long.
+    /// Returns what is known of a process that has been up for `up`.
     pub fn look(&self, up: Duration) -> Shown {
         if live::unwatched(&self.scandir).is_some() {
             return Shown::Unwatched;

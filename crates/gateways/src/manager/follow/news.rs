@@ -1,12 +1,13 @@
-//! *Lives here:* noticing, for all gateways that are followed together, what was written of which:
-//! its record by the watcher of gateways, its publications by its supervisor, and the mark of its
-//! interpreter.
+//! *Lives here:* noticing, for all gateways that are followed together, which of their files were
+//! written: the record of the watcher of gateways, the publications of the supervisor, and the mark
+//! of the interpreter.
 //!
-//! *Does not live here:* what was written (`evidence`, `follower`).
+//! *Does not live here:* the contents of these files (`evidence`, `follower`).
 //!
 //! One instance of inotify serves all followers, because a user may have few of them. All records
-//! are in one directory. If each follower watched it, the news of one would wake all, and a start
-//! of many would take a time that grows with the square of their number.
+//! are in one directory. If each follower watched that directory, a record of one gateway would
+//! wake all followers, and the time for a start of many gateways would grow with the square of
+//! their number.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ use gatevisor_sys::inotify::{FileChange, Inotify, WatchFlags};
 
 use crate::live;
 
-/// Reports of which gateways something was written.
+/// Reports which gateways have changed files.
 pub(super) struct FollowNews {
     inotify: Inotify,
     /// The follower of each directory that is watched.
@@ -34,13 +35,13 @@ struct RecordsWatch {
     directory: PathBuf,
     /// The follower of each service.
     services: HashMap<OsString, usize>,
-    /// Missing while there is no such directory: nobody has watched these gateways yet.
+    /// `None` while there is no such directory, because nobody has watched these gateways yet.
     watch: Cell<Option<i32>>,
 }
 
 impl FollowNews {
-    /// Begins to watch services, which are in one scandir, each with whether a supervisor has it;
-    /// with `by_evidence` also their records. Returns `None` if nothing can be watched.
+    /// Begins to watch services of one scandir, each with whether a supervisor has it. With
+    /// `by_evidence`, their records are watched as well. Returns `None` if nothing can be watched.
     pub fn of(services: &[(&ServiceDir, bool)], by_evidence: bool) -> Option<Self> {
         let inotify = Inotify::new().ok()?;
         let mut watches = HashMap::new();

@@ -1,4 +1,4 @@
-//! *Lives here:* what the death of a gateway means for whoever waits for it.
+//! *Lives here:* the meaning of the death of a gateway for a command that waits for it.
 //!
 //! *Does not live here:* all other events (`follower`).
 
@@ -19,13 +19,13 @@ impl Follower {
     pub(super) fn take_death(&mut self, aim: Aim) -> Option<FollowEnd> {
         let (was_up, since) = (std::mem::take(&mut self.was_announced), self.up_since.take());
         let is_old = self.again && !std::mem::replace(&mut self.died, true);
-        // The process of the beginning does not count if it dies of what it was told.
+        // The first process does not count if it dies of what the command told it.
         if aim == Aim::Supervised || (is_old && !was_up) || (!was_up && since.is_none()) {
             return None;
         }
         // The gateway may have been started again already, so the tally says how it died.
         let how = self.dir.deaths().last().map(|death| death.how());
-        // The signal reached an attempt that had begun meanwhile, before it became the command.
+        // The signal may have reached a new attempt before that became the command.
         if since.is_none()
             && self.signalled.take().is_some_and(|sent| how.and_then(WaitStatus::signal) == Some(sent))
         {
@@ -50,16 +50,16 @@ impl Follower {
             }
             _ => {}
         }
-        // Somebody stopped the gateway or the supervisor. That is no failure of the gateway.
+        // Somebody stopped the gateway or the supervisor, which is no failure of the gateway.
         if self.dir.status().is_ok_and(|status| !status.want_up) {
             return None;
         }
-        // Another command has ended it with its signal: what comes next is waited for.
+        // Another command has ended it with its own signal, so the next process is waited for.
         let is_another = || self.meanwhile.as_ref().is_some_and(|meanwhile| (meanwhile.is_another)());
         if how.is_some_and(|how| how.signal().is_some()) && is_another() {
             return None;
         }
-        // A refusal that may pass is not yet the end either.
+        // A refusal that may be temporary is not the end either.
         let should_run =
             fail_code.is_some() || code.is_some_and(|code| restart_codes(&self.dir).contains(&code));
         let end = match aim {
@@ -75,7 +75,7 @@ impl Follower {
         self.unless_asked_for(end)
     }
 
-    /// Returns this end unless another command may have asked for it, which only the next start
+    /// Returns this end, unless another command may have caused it, which only the next start
     /// shows.
     fn unless_asked_for(&mut self, end: FollowEnd) -> Option<FollowEnd> {
         if self.meanwhile.as_ref().is_some_and(|meanwhile| meanwhile.is_ours) {
@@ -85,14 +85,14 @@ impl Follower {
         Some(end)
     }
 
-    /// Returns the end if the last death is one: nobody has asked for it.
+    /// Returns the end, if nobody had asked for the last death.
     pub(super) fn unclear_death(&mut self, status: &Status) -> Option<FollowEnd> {
         self.unclear.as_ref()?;
-        // It publishes none before there is something to say.
+        // No policy is published before there is something to report.
         let policy = self.dir.policy().unwrap_or_default();
         match is_asked_for(status, &policy) {
             Some(true) => self.unclear = None,
-            // It has failed so often that it is not tried again.
+            // It has failed too often to be tried again.
             Some(false) if matches!(self.state(), StateName::Failed { .. }) => {
                 return Some(FollowEnd::Failed(self.reason()));
             }
@@ -103,9 +103,9 @@ impl Follower {
     }
 }
 
-/// Returns whether somebody had asked for the last death, as far as that can be known already. A
-/// supervisor publishes it with the start that follows, and waits before a start only after a death
-/// that nobody had asked for.
+/// Returns whether somebody had asked for the last death; `None` if that is not known yet. A
+/// supervisor publishes it with the next start. It waits before a start only after a death that
+/// nobody had asked for.
 fn is_asked_for(status: &Status, policy: &PublishedPolicy) -> Option<bool> {
     if status.is_up() {
         return Some(policy.asked.newest_first().next() == Some(true));
@@ -120,7 +120,7 @@ fn is_asked_for(status: &Status, policy: &PublishedPolicy) -> Option<bool> {
     }
 }
 
-/// Returns what an exit code of our interpreter means, where it has left no text: a command may end
+/// Returns the meaning of an exit code of our interpreter that has left no text. A command may end
 /// with the same code at once.
 fn never_ran(code: u8) -> String {
     let what = match code {
