@@ -9,6 +9,7 @@ Rules:
   - no type name with two meanings
   - no comment that only repeats the name of what it describes, and no message with a run of blanks
   - no exit code that is written as a number
+  - no more than PARTS parts of the supervisor, and no field of a part that another file can touch
   - each behaviour that is cited is in docs/design/behaviour.md, and each behaviour there is cited
   - no function of more than FUNCTION_LINES lines (but for TABLES), no file of more than FILE_LINES
     lines
@@ -41,6 +42,8 @@ TABLES = {
     "print_details in crates/gatevisor/src/status.rs": 65,
     "new in crates/gateways/src/inspect/report.rs": 66,
 }
+# The supervisor's parts, which its dispatcher's files share.
+PARTS = 19
 COMMENT_COLUMNS = 100
 # Files whose comments begin with `#`.
 HASHED = (".sh", ".py", ".toml", ".yaml", ".yml", ".service", "Makefile", "Dockerfile")
@@ -476,6 +479,19 @@ def looks_beside_the_doors(crates):
     return found + [f"{name} needs no exception any more" for name in sorted(unused)]
 
 
+def parts_that_are_open(files):
+    """Returns the fields of the supervisor's parts that other files can touch, and how many parts are too many."""
+    text = {path.relative_to(ROOT / "crates/init/src").as_posix(): text for path, text in files.items()}
+    fields = lambda name, text: re.search(rf"(?ms)^(?:pub\S* )?struct {name}\b[^;]*?\{{\n(.*?)^\}}", text)
+    parts = re.findall(r"(\w+): (\w+)", fields("Supervisor", text["supervisor/parts.rs"]).group(1))
+    found = [f"{len(parts)} parts, and not {PARTS}"] if len(parts) > PARTS else []
+    for name, kind in parts:
+        for file, body in ((file, fields(kind, body)) for file, body in text.items() if file != "supervisor/parts.rs"):
+            open_fields = re.findall(r"pub\S* (\w+):", body.group(1)) if body else []
+            found += [f"{name}.{field} in {file}" for field in open_fields]
+    return found
+
+
 def main():
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--all", action="store_true", help="list everything")
@@ -495,6 +511,7 @@ def main():
     report.rule("messages with runs of blanks", messages_with_runs_of_blanks())
     report.rule("exit codes that are written as numbers", exit_codes_as_numbers())
     report.rule("uncited or unknown behaviours", codes_cited_wrongly())
+    report.rule("fields of the supervisor's parts that others can touch", parts_that_are_open(crates["init"]))
     report.rule("looks of which a refusal is not noted", looks_beside_the_doors(crates))
     report.rule(f"comments of more than {COMMENT_COLUMNS} columns", wide_comments())
     report.rule(f"lines of documents of more than {COMMENT_COLUMNS} columns", wide_documents())

@@ -13,8 +13,10 @@
 
 mod broadcast;
 mod command;
+mod commands;
 mod companion;
 mod config;
+mod deaths;
 mod directory;
 mod entries;
 mod environments;
@@ -32,6 +34,8 @@ mod memory;
 mod noexec;
 mod orphaned_status;
 mod orphans;
+mod pending_starts;
+mod publications;
 mod publish;
 mod reactor;
 mod refusals;
@@ -42,6 +46,7 @@ mod service;
 mod service_scripts;
 mod services;
 mod settings;
+mod shutdown;
 mod spawner;
 mod status_file;
 mod stderr_log;

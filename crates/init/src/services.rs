@@ -15,15 +15,26 @@ use crate::kill::kill;
 use crate::service::SupervisedService;
 
 /// All services, found in constant time by id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Services {
     entries: Vec<(u32, Option<Box<SupervisedService>>)>,
     free: Vec<u32>,
     /// The running processes with their services. A process is forgotten in the step that reaps it.
     pids: HashMap<Pid, Id>,
+    seed: u64,
 }
 
 impl Services {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { entries: Vec::new(), free: Vec::new(), pids: HashMap::new(), seed }
+    }
+
+    /// Returns a number that differs between services, for their jitter.
+    pub(crate) fn next_seed(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.seed
+    }
+
     /// Notes that a process of the service runs.
     pub(crate) fn has_process(&mut self, id: Id, pid: Pid) {
         self.pids.insert(pid, id);

@@ -4,12 +4,11 @@
 //! *Does not live here:* the consequences.
 
 use gatevisor_core::ServiceInput;
-use gatevisor_sys::Errno;
 use gatevisor_wire::Pid;
 use gatevisor_wire::wait::WaitStatus;
-use rustix::process::{WaitOptions, wait};
 
-use super::Supervisor;
+use super::parts::Supervisor;
+use crate::deaths::{ChildChange, Deaths};
 use crate::id::Id;
 use crate::reactor::Timer;
 use crate::settings;
@@ -20,8 +19,6 @@ const DEATHS_AT_ONCE: usize = 256;
 /// The most processes of services among them. For each of these, files are written and perhaps a
 /// process is started.
 const SERVICES_AT_ONCE: usize = 16;
-/// The most processes that are reaped at the very end.
-const LAST_DEATHS: usize = 1 << 20;
 
 impl Supervisor {
     /// Reaps the processes that have ended, and tells their machines. If there are many, some are
@@ -29,29 +26,23 @@ impl Supervisor {
     pub(super) fn reap(&mut self) {
         let mut services = 0;
         for _ in 0..DEATHS_AT_ONCE {
-            // The kernel also tells of children that a signal has stopped.
-            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
-                Ok(Some((pid, status))) if status.stopped() => self.was_stopped(pid),
-                Ok(Some((pid, status))) => {
-                    if let Some(pid) = Pid::new(pid.as_raw_pid()) {
-                        services += usize::from(self.reaped(pid, WaitStatus::from_raw(status.as_raw())));
-                    }
-                    if services >= SERVICES_AT_ONCE {
-                        break;
-                    }
-                }
-                Ok(None) => return,
-                Err(Errno::INTR) => {}
-                Err(_) => return self.no_child_is_left(),
+            match Deaths::next() {
+                ChildChange::Ended(pid, how) => services += usize::from(self.reaped(pid, how)),
+                ChildChange::Stopped(pid) => self.was_stopped(pid),
+                ChildChange::Nothing => {}
+                ChildChange::AllRunning => return,
+                ChildChange::NoChildren => return self.no_child_is_left(),
+            }
+            if services >= SERVICES_AT_ONCE {
+                break;
             }
         }
-        self.more_dead = true;
+        self.deaths.expect_more();
     }
 
     /// Handles that a signal has stopped a child. In a shutdown, whoever is left is killed anyway.
-    fn was_stopped(&self, pid: rustix::process::Pid) {
-        let is_companion = Pid::new(pid.as_raw_pid()).is_some_and(|pid| self.companion.is(pid));
-        if is_companion && self.shutdown.is_running() {
+    fn was_stopped(&self, pid: Pid) {
+        if self.companion.is(pid) && self.shutdown.is_running() {
             self.companion.replace();
         }
     }
@@ -102,17 +93,8 @@ impl Supervisor {
         let is_unexplained =
             self.services.get(id).is_some_and(|it| it.machine().may_have_run_out_of_memory(how));
         let now = self.reactor.now().tick;
-        if is_unexplained && self.memory.as_mut().is_some_and(|counter| counter.explains_a_death(now)) {
+        if is_unexplained && self.deaths.are_explained_by_memory(now) {
             self.step(id, ServiceInput::OutOfMemory);
-        }
-    }
-
-    /// Reaps the processes that have ended, so that none are left for our own parent.
-    pub(super) fn reap_last() {
-        for _ in 0..LAST_DEATHS {
-            if !matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {
-                break;
-            }
         }
     }
 }

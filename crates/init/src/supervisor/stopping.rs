@@ -8,70 +8,66 @@
 use std::collections::BTreeSet;
 
 use gatevisor_core::ServiceInput;
-use gatevisor_core::Tick;
 use gatevisor_core::entry::ServiceRole;
-use gatevisor_core::shutdown::{
-    ChildKind, Remaining, Shutdown, ShutdownAction, ShutdownActions, ShutdownStage,
-};
+use gatevisor_core::shutdown::{ChildKind, Remaining, ShutdownAction, ShutdownActions};
 use gatevisor_core::stop::Rank;
 use gatevisor_wire::{Pid, signal};
 use rustix::process::{Signal, getpid};
 
-use super::Supervisor;
+use super::parts::Supervisor;
 use crate::id::Id;
 use crate::kill::{kill, kill_all};
 use crate::orphans;
-use crate::reactor::Timer;
 use crate::service::SupervisedService;
 use crate::stderr_log::say;
 
 impl Supervisor {
     /// Begins the shutdown. A second call stops all waiting.
     pub(super) fn begin_shutdown(&mut self) {
-        self.shut_down(Shutdown::ask);
+        let left = self.remaining();
+        let actions = self.shutdown.step(&mut self.reactor, |it, now, out| it.ask(now, &left, out));
+        self.act(actions);
     }
 
     /// Begins the shutdown, and makes loggers end at once instead of reading to the end of their
     /// pipes.
     pub(super) fn quit(&mut self) {
-        self.shut_down(Shutdown::quit);
+        let left = self.remaining();
+        let actions = self.shutdown.step(&mut self.reactor, |it, now, out| it.quit(now, &left, out));
+        self.act(actions);
     }
 
     /// Handles the deadline of the shutdown.
     pub(super) fn shutdown_is_due(&mut self) {
-        self.shut_down(Shutdown::due);
+        self.shutdown.rang();
+        let left = self.remaining();
+        let actions = self.shutdown.step(&mut self.reactor, |it, now, out| it.due(now, &left, out));
+        self.act(actions);
     }
 
     /// Continues the shutdown as far as possible; returns whether it is over.
     pub(super) fn is_over(&mut self) -> bool {
-        while !self.shutdown.is_running() && self.shutdown.stage() != ShutdownStage::Over {
-            let mut actions = ShutdownActions::new();
-            let (now, left) = (self.reactor.now().tick, self.remaining());
-            let has_moved = self.shutdown.look(now, &left, orphans::can_be_found, &mut actions);
+        while !self.shutdown.is_running() && !self.shutdown.is_over() {
+            let left = self.remaining();
+            let mut has_moved = false;
+            let actions = self.shutdown.step(&mut self.reactor, |it, now, out| {
+                has_moved = it.look(now, &left, orphans::can_be_found, out);
+            });
             self.act(actions);
             if !has_moved {
                 break;
             }
         }
-        self.shutdown.stage() == ShutdownStage::Over
+        self.shutdown.is_over()
     }
 
     /// Notes that no child process is left.
     pub(super) fn no_child_is_left(&mut self) {
-        let mut actions = ShutdownActions::new();
-        self.shutdown.no_child_is_left(self.adopts_orphans, &mut actions);
-        self.act(actions);
-    }
-
-    fn shut_down(&mut self, step: impl FnOnce(&mut Shutdown, Tick, &Remaining, &mut ShutdownActions)) {
-        let mut actions = ShutdownActions::new();
-        let (now, left) = (self.reactor.now().tick, self.remaining());
-        step(&mut self.shutdown, now, &left, &mut actions);
+        let actions = self.shutdown.no_child_is_left(&mut self.reactor);
         self.act(actions);
     }
 
     fn act(&mut self, actions: ShutdownActions) {
-        self.reactor.set(&mut self.shutdown_alarm, Timer::Shutdown, self.shutdown.deadline());
         for action in actions {
             self.act_once(action);
         }
@@ -113,7 +109,7 @@ impl Supervisor {
                 }
             }
             ShutdownAction::KillOrphans => self.kill_orphans(),
-            ShutdownAction::Collect => self.reap(),
+            ShutdownAction::Collect => self.deaths.expect_more(),
             ShutdownAction::SayKnownStopped => say!("everything that is known here has stopped"),
             ShutdownAction::SayStopped => say!("everything has stopped"),
         }
@@ -177,7 +173,7 @@ impl Supervisor {
     /// Kills the orphans and all their descendants.
     fn kill_orphans(&mut self) {
         let is_orphan = |child| self.is_orphan(child, true);
-        if self.shutdown.stage() == ShutdownStage::Orphans && getpid().is_init() {
+        if self.shutdown.is_at_orphans() && getpid().is_init() {
             // Nothing else is wanted any more in the whole namespace.
             kill_all(&orphans::children(is_orphan));
         }
