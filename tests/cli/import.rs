@@ -59,6 +59,13 @@ fn what_ran_under_pm2_runs_here_with_its_arguments_directory_and_variables() {
     assert!(log.contains("s3 cret'\"$x"), "{log}");
     assert!(log.contains("<--x><a b><c'd>"), "{log}");
     home.until_state("sleeper", "down");
+    // The home itself has no program, so there is nothing that must fail.
+    let restarted = home.says("restart --all").ok();
+    assert!(!restarted.contains("default"), "{restarted}");
+    home.says("profile create third").ok();
+    let untold = home.says("start third");
+    assert_eq!(untold.code, Some(1), "{untold:?}");
+    assert!(untold.err.contains("write the command of this gateway into"), "{untold:?}");
 }
 
 #[test]

@@ -58,6 +58,10 @@ impl Imported {
              # Each profile has a script `start` and its variables in `.env`.\n\
              name = \"imported\"\n\
              \n\
+             # The home itself has no program.\n\
+             [default-profile]\n\
+             gateway = false\n\
+             \n\
              [profile]\n\
              marker = \"start\"\n\
              directories = [\"logs\"]\n\
@@ -65,7 +69,8 @@ impl Imported {
              [[profile.files]]\n\
              path = \"start\"\n\
              mode = \"0700\"\n\
-             content = \"#!/bin/sh\\n# What this gateway executes.\\nexit 78\\n\"\n\
+             content = \"#!/bin/sh\\n# What this gateway executes.\\n\
+             echo \\\"write the command of this gateway into $0\\\" >&2\\nexit 78\\n\"\n\
              \n\
              [[profile.files]]\n\
              path = \".env\"\n\
