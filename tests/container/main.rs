@@ -6,6 +6,10 @@
 //! `GATEVISOR_SKIP_DOCKER=1` skips everything, and says so.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic in a test says what is wrong")]
 
+#[path = "../support/home.rs"]
+mod home;
+#[path = "../support/model.rs"]
+mod model;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,7 +1,13 @@
 //! How a container ends: what receives the signal first, what is recorded, and that nothing waits
 //! for time to pass.
 
+use std::time::Duration;
+
 use crate::engine::{Container, container, docker, skipped};
+use crate::hermes::{self, CALM};
+use crate::home::Port;
+use crate::model::{Model, turn};
+use crate::support::{set_wait_limit, waiting};
 
 /// A service of the agent that prints when it is up and what ends it, and ends slowly.
 fn service(container: &Container, name: &str, body: &str) {
@@ -87,4 +93,41 @@ fn the_grace_bounds_a_service_that_will_not_end() {
     container.says("deaf");
     // Docker itself would kill everything after ten seconds, with exit code 137.
     assert_eq!(container.stop(), 0, "{}", container.said());
+}
+
+#[test]
+fn a_turn_that_is_under_way_is_answered_before_the_container_ends() {
+    if skipped() {
+        return;
+    }
+    set_wait_limit(Duration::from_mins(1));
+    let (model, port) = (Model::start(), Port::free());
+    // The gateway asks the model of this test, and answers to this test.
+    let begun = container().with("--network host").env(CALM.0, CALM.1).env("GATEVISOR_GRACE", "60");
+    let container = begun.started();
+    container.hermes("profile create coder").ok();
+    let key = "0123456789abcdef0123456789abcdef";
+    let script = format!(
+        "cd /opt/data/profiles/coder && \
+         printf '%s\\n' API_SERVER_ENABLED=true API_SERVER_HOST=127.0.0.1 API_SERVER_PORT={} API_SERVER_KEY={key} > .env && \
+         printf '%s\\n' model: '  default: slow' '  provider: custom' '  base_url: http://127.0.0.1:{}/v1' '  api_key: none' '  context_length: 200000' > config.yaml",
+        port.number, model.port.number
+    );
+    container.sh(&script);
+    hermes::start(&container, "coder");
+    container.exec(&["gatevisor", "wait", "--ready", "--timeout", "80", "coder"]).ok();
+    model.hold();
+    let answer = turn(port.number, key.to_owned(), "hermes-agent", "before the end.".to_owned());
+    model.until_asked("before the end.");
+    let name = container.name().to_owned();
+    let stopped = std::thread::spawn(move || docker(["stop", "--time", "80", &name]));
+    waiting::polled_slowly("that it drains", || {
+        let state = container.exec(&["cat", "/opt/data/profiles/coder/gateway_state.json"]).out;
+        state.contains("\"draining\"").then_some(())
+    });
+    model.release();
+    let answer = answer.join().unwrap();
+    assert!(answer.contains("you said: before the end."), "the turn is lost: {answer:?}");
+    stopped.join().unwrap().ok();
+    assert_eq!(container.ended(), 0, "{}", container.said());
 }

@@ -24,12 +24,12 @@ const GATEWAYS: [&str; 4] = ["one", "two", "three", "four"];
 /// Makes a profile whose gateway answers over HTTP and asks the model.
 fn profile(home: &Home, name: &str, model: &Model) -> Port {
     home.run(["profile", "create", name]).ok();
-    configure(home, name, model, 1)
+    // Once it is told to end, so that no turn is kept by anything but the drain.
+    configure(home, name, model, "agent:\n  restart_drain_timeout: 1\n")
 }
 
-/// Gives a profile's gateway the model and a port, and so many seconds for the turns that are under
-/// way when it is told to end.
-fn configure(home: &Home, name: &str, model: &Model, drain_s: u32) -> Port {
+/// Gives a profile's gateway the model, a port, and more settings.
+fn configure(home: &Home, name: &str, model: &Model, settings: &str) -> Port {
     let (directory, port) = (home.profile_dir(name), Port::free());
     let number = port.number;
     let env = format!(
@@ -38,7 +38,7 @@ fn configure(home: &Home, name: &str, model: &Model, drain_s: u32) -> Port {
     fs::write(directory.join(".env"), env).unwrap();
     let config = format!(
         "model:\n  default: slow\n  provider: custom\n  base_url: http://127.0.0.1:{}/v1\n  api_key: none\n  \
-         context_length: 200000\nagent:\n  restart_drain_timeout: {drain_s}\n",
+         context_length: 200000\n{settings}",
         model.port.number
     );
     fs::write(directory.join("config.yaml"), config).unwrap();
@@ -137,13 +137,13 @@ fn real_hermes_is_cut_off_at_the_limit_and_told_so_and_takes_work_again_after_a_
     stopped(&mut home);
 }
 
-/// A supervisor that ends asks for no drain. A gateway that may take its time for one does so, and
-/// has the grace of the supervisor for it.
+/// A supervisor that ends asks for no drain. The gateway drains by itself, and has the grace of the
+/// supervisor for it, without a setting of its own.
 fn answers_before_the_supervisor_ends(program: PathBuf) {
     set_wait_limit(Duration::from_mins(1));
     let model = Model::start();
     let mut home = with_program(program);
-    let port = configure(&home, "default", &model, 25);
+    let port = configure(&home, "default", &model, "");
     home.want_running("default");
     home.up_quietly();
     home.until_supervised("default");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use gatevisor_boot::volume::HeldHomeLock;
 use gatevisor_client::{RefusalWatch, ScanDir, ServiceDir, wait_supervised};
+use gatevisor_gateways::drain::{OWN_DRAIN_VARIABLE, own_drain_s};
 use gatevisor_gateways::inspect;
 use gatevisor_gateways::manager::ServiceManager;
 use gatevisor_gateways::profile::{self, ProfileName};
@@ -183,6 +184,8 @@ fn become_supervisor(
     let mut variables = std::env::vars_os().collect();
     environment::set(&mut variables, &manager.agent().home_variable(), manager.home().root());
     environment::set(&mut variables, profile::HOME_VARIABLE, manager.home().root());
+    let grace = Duration::from_secs(options.grace.into());
+    environment::set(&mut variables, OWN_DRAIN_VARIABLE, own_drain_s(manager.agent(), grace));
     let environment = match ProgramEnvironment::exactly(variables, DEFAULT_PATH) {
         Ok(environment) => environment,
         Err(errno) => return CommandError::new(Exit::System, format!("cannot use the environment: {errno}")),

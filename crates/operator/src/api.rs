@@ -57,8 +57,8 @@ pub struct AgentHomeSpec {
     /// Whether no pod runs. The volume stays.
     #[serde(default)]
     pub suspend: bool,
-    /// Seconds that the gateways have to end by themselves when the pod ends. The pod has 15 s
-    /// more.
+    /// Seconds that the gateways have to end by themselves when the pod ends. Before that, they
+    /// have as long to end their turns, but 20 s at the most. The pod has 15 s more.
     #[serde(default = "default_stop_grace")]
     #[schemars(range(min = 1, max = 3600))]
     pub stop_grace_seconds: i32,

@@ -7,10 +7,12 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use gatevisor_boot::environment;
 use gatevisor_boot::runtime_directories::RuntimeDirectories;
 use gatevisor_boot::{presence, route};
+use gatevisor_gateways::drain::{OWN_DRAIN_VARIABLE, own_drain_s};
 use gatevisor_gateways::profile::SERVICE_PREFIX;
 use gatevisor_paths::OpenHome;
 use gatevisor_slot::home_lock;
@@ -65,7 +67,10 @@ impl ContainerBoot<'_> {
         let home = enter::user_home(self.user.as_ref(), &self.home);
         environment::set(&mut self.variables, "HOME", home);
         self.pass_lock(directories);
-        let grace = limits::grace_ms(&self.variables).to_string();
+        let grace_ms = limits::grace_ms(&self.variables);
+        let own_drain = own_drain_s(&self.agent, Duration::from_millis(grace_ms));
+        environment::set(&mut self.variables, OWN_DRAIN_VARIABLE, own_drain);
+        let grace = grace_ms.to_string();
         let services = limits::max_services(&self.variables).to_string();
         let number = passed.as_raw_fd().to_string();
         let mut argv: Vec<&OsStr> = [

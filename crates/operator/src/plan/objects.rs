@@ -13,6 +13,8 @@ const CLAIM: &str = "home";
 const PROGRAM: &str = "/usr/local/bin/gatevisor";
 /// Seconds that the pod has after the gateways' grace has ended.
 const GRACE_AFTER: i32 = 15;
+/// Seconds that gateways have at the most to end their turns before they are told to end.
+const LONGEST_DRAIN: i32 = 20;
 
 /// The wanted objects of a home.
 pub struct Wanted {
@@ -92,7 +94,13 @@ pub fn without_pods(live: &Value) -> Value {
 
 /// Returns how many seconds the pod has to end.
 pub fn pod_grace(spec: &AgentHomeSpec) -> i32 {
-    spec.stop_grace_seconds.saturating_add(GRACE_AFTER)
+    spec.stop_grace_seconds.saturating_add(drain(spec)).saturating_add(GRACE_AFTER)
+}
+
+/// Returns the seconds that gateways have to end their turns. Who gives them little time to end
+/// wants the pod to end soon.
+fn drain(spec: &AgentHomeSpec) -> i32 {
+    spec.stop_grace_seconds.min(LONGEST_DRAIN)
 }
 
 /// What all objects of a home have in common.
@@ -225,6 +233,7 @@ fn container(spec: &AgentHomeSpec) -> Value {
     let supervisor = json!({"command": [PROGRAM, "health", "--supervisor"]});
     let secrets: Vec<Value> =
         spec.environment_from_secrets.iter().map(|name| json!({"secretRef": {"name": name}})).collect();
+    let end = [PROGRAM, "down", &format!("--drain={}s", drain(spec)), "--no-wait"];
     json!({
         "name": "home",
         "image": spec.image,
@@ -236,6 +245,8 @@ fn container(spec: &AgentHomeSpec) -> Value {
             "readOnlyRootFilesystem": true,
             "capabilities": {"drop": ["ALL"]},
         },
+        // The gateways end their turns, and then the supervisor ends everything.
+        "lifecycle": {"preStop": {"exec": {"command": end}}},
         // This allows for the first boot, which fills the home.
         "startupProbe": {"exec": supervisor, "periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": 150},
         "livenessProbe": {"exec": supervisor, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 3},
