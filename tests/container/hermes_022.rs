@@ -3,18 +3,27 @@
 //! *Lives here:* what is different where one gateway serves all profiles. *Does not live here:*
 //! what is the same for every version (the other chapters use the image with 0.19).
 
-use crate::engine::{Container, Start, container, skipped};
-use crate::hermes::CALM;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::engine::{Container, Start, container, docker, image, skipped, unique};
+use crate::hermes::{self, CALM};
+use crate::support::{set_wait_limit, waiting};
 
 /// Portions of a wait, each within the time limit of a call of `docker`: a machine that does other
 /// things starts this Hermes in half a minute or more.
 const PORTIONS: usize = 4;
 const ROOT_HOME: &str = "/opt/data";
 
+/// Returns the name of the image with Hermes 0.22.
+fn image_022() -> String {
+    std::env::var("GATEVISOR_IMAGE_022").unwrap_or_else(|_| "gatevisor:hermes-0.22".into())
+}
+
 /// Begins a container of the image with Hermes 0.22.
 fn of_022() -> Start {
-    let image = std::env::var("GATEVISOR_IMAGE_022").unwrap_or_else(|_| "gatevisor:hermes-0.22".into());
-    container().of(&image).env(CALM.0, CALM.1)
+    container().of(&image_022()).env(CALM.0, CALM.1)
 }
 
 /// Repeats a command that waits until it succeeds.
@@ -184,4 +193,81 @@ fn hermes_022_status_and_doctor_name_the_supervisor() {
     // is started here.
     assert!(container.state("dashboard").starts_with("down"));
     assert_eq!(container.stop(), 0, "{}", container.said());
+}
+
+/// Waits until a profile's own gateway says in its state file that it works.
+fn until_own(container: &Container, name: &str, home: &str) {
+    let file = format!("{home}/gateway_state.json");
+    waiting::polled_slowly(&format!("the own gateway of {name}"), || {
+        let state: Value = serde_json::from_str(&container.exec(&["cat", &file]).out).ok()?;
+        let state_of = |key: &str| state.get(key).cloned().unwrap_or_default();
+        let pid =
+            container.exec(&["/command/s6-svstat", "-o", "pid", &format!("/run/service/gateway-{name}")]);
+        let is_its = pid.out.trim() == state_of("pid").to_string();
+        (is_its && state_of("gateway_state") == "running").then_some(())
+    });
+}
+
+/// Returns which desired states are recorded in a home on this volume.
+fn desired_states(container: &Container) -> Vec<String> {
+    let rows = container.exec(&["gatevisor", "status", "--json"]).ok().to_owned();
+    let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // Some are services besides the gateways.
+    let rows = rows.filter(|row| row.get("profile").is_some_and(Value::is_string));
+    let said = |row: &Value, key: &str| row.get(key).and_then(Value::as_str).unwrap_or("none").to_owned();
+    let mut all: Vec<String> =
+        rows.map(|row| format!("{} {}", said(&row, "profile"), said(&row, "desired_state"))).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn hermes_022_and_019_in_turn_on_one_volume_keep_every_desired_state_and_serve_every_profile() {
+    if skipped() {
+        return;
+    }
+    set_wait_limit(Duration::from_mins(3));
+    let volume = unique();
+    let boot = |image: &str| {
+        let mount = format!("--volume {volume}:/opt/data");
+        container().of(image).env(CALM.0, CALM.1).with(&mount).started()
+    };
+    let expected = ["coder running", "default running", "quiet stopped"];
+    let first = boot(&image());
+    // Hermes makes the slots itself, and so the next boot knows of them only by the watcher.
+    first.exec(&["/command/s6-svc", "-wD", "-d", "/run/service/profile-watcher"]).ok();
+    for name in ["coder", "quiet"] {
+        first.hermes(&format!("profile create {name}")).ok();
+    }
+    first.exec(&["/command/s6-svc", "-u", "/run/service/profile-watcher"]).ok();
+    for name in ["coder", "quiet"] {
+        first.says(&format!("the slot of {name}, which another program made, is as the definition has it"));
+    }
+    for name in ["default", "coder", "quiet"] {
+        hermes::start(&first, name);
+    }
+    first.hermes("-p quiet gateway stop").ok();
+    first.waits("-D", "gateway-quiet");
+    assert_eq!(desired_states(&first), expected);
+    assert_eq!(first.stop(), 0, "{}", first.said());
+    drop(first);
+    // There and back, and once more, because the second way there finds what the way back has left.
+    for is_new in [true, false, true, false] {
+        let container = boot(&if is_new { image_022() } else { image() });
+        if is_new {
+            until_served(&container, "coder");
+        } else {
+            until_own(&container, "default", ROOT_HOME);
+            until_own(&container, "coder", "/opt/data/profiles/coder");
+            let coder = line(&container, "coder");
+            assert!(coder.starts_with("coder up") || coder.starts_with("coder ready"), "{coder}");
+        }
+        let quiet = line(&container, "quiet");
+        assert!(quiet.starts_with("quiet down"), "{quiet}");
+        assert_eq!(desired_states(&container), expected, "with Hermes 0.22: {is_new}");
+        let found = container.exec(&["gatevisor", "doctor", "--json"]);
+        assert!(!found.out.contains("\"topology\""), "{found:#?}");
+        assert_eq!(container.stop(), 0, "{}", container.said());
+    }
+    docker(["volume", "rm", "--force", &volume]).ok();
 }

@@ -60,6 +60,8 @@ impl ScandirManager {
         let Some(changes) = changes(&self.as_remembered())? else { return Ok(false) };
         let running = slot.status().ok().and_then(|status| status.pid);
         slots::renew(slot.path(), &changes, running).map_err(|error| error.to_string())?;
+        // As for a slot that we make. The next start of a supervisor may find another version.
+        self.learned_gateway(name);
         Ok(true)
     }
 
