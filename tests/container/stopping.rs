@@ -125,6 +125,9 @@ fn a_turn_that_is_under_way_is_answered_before_the_container_ends() {
         let state = container.exec(&["cat", "/opt/data/profiles/coder/gateway_state.json"]).out;
         state.contains("\"draining\"").then_some(())
     });
+    // One that it interrupts has five seconds.
+    let ended = container.exec(&["/command/s6-svwait", "-D", "-t", "8000", "/run/service/gateway-coder"]);
+    assert_eq!(ended.code, 99, "it has ended in the middle of a turn: {ended:?}");
     model.release();
     let answer = answer.join().unwrap();
     assert!(answer.contains("you said: before the end."), "the turn is lost: {answer:?}");
