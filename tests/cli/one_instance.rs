@@ -340,6 +340,47 @@ fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
 }
 
 #[test]
+fn what_a_killed_supervisor_left_is_named_until_the_next_up_and_nobody_claims_to_know_its_state() {
+    let mut home = Home::with_script(ALONE, &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_state("coder", "up");
+    let pid = home.pid("coder");
+    home.kill_supervisor();
+    let report = home.report("coder");
+    assert_eq!(report["orphan_pid"], pid, "{report}");
+    assert_eq!((&report["state"], &report["pid"]), (&"not-supervised".into(), &serde_json::Value::Null));
+    for field in ["up", "ready", "wantedup", "updownfor"] {
+        assert_eq!(report[field], serde_json::Value::Null, "`{field}` in {report}");
+    }
+    let has_up = |home: &Home| {
+        let metrics = home.says("metrics").ok();
+        let is_of_coder = |line: &str| line.contains("\"gateway-coder\"");
+        metrics.lines().any(|line| line.starts_with("gatevisor_service_up{") && is_of_coder(line))
+    };
+    assert!(!has_up(&home), "nobody can tell whether it is up");
+    let named = format!("process {pid} still runs, left by a supervisor that was killed");
+    for line in ["status", "gateway status coder"] {
+        let said = home.says(line).ok();
+        assert!(said.contains(&named), "{line}: {said}");
+    }
+    let waited = home.says("wait coder --live").refused(102);
+    assert!(waited.contains("no supervisor"), "{waited}");
+    let stopped = home.says("gateway stop coder").refused(102);
+    let runs_on = format!("until then, process {pid} of it goes on running");
+    assert!(stopped.contains(&runs_on), "{stopped}");
+    let orphan = Held::of(pid).unwrap();
+    processes::signal(pid, Signal::TERM);
+    orphan.until_gone("what was left");
+    let report = home.report("coder");
+    assert_eq!((&report["up"], &report["orphan_pid"]), (&false.into(), &serde_json::Value::Null));
+    assert!(has_up(&home));
+    let stopped = home.says("gateway stop coder").refused(102);
+    assert!(!stopped.contains("goes on running"), "{stopped}");
+}
+
+#[test]
 fn a_supervisor_whose_scandir_was_moved_is_named_everywhere_and_down_ends_it() {
     down_after(|home| std::fs::rename(home.scandir(), home.beside("moved")).unwrap());
 }

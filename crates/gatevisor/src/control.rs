@@ -5,6 +5,7 @@
 
 use std::time::SystemTime;
 
+use gatevisor_gateways::earlier;
 use gatevisor_gateways::manager::{
     ControlError, Done, GatewayRequest, GatewayVerb, RestartOutcome, ServiceManager, StopOutcome, WaitFor,
 };
@@ -102,11 +103,28 @@ fn control_failure(
     began: SystemTime,
 ) -> CommandError {
     let (is_explained, is_of_gateway) = (error.is_explained(), error.is_of_gateway());
+    let is_unsupervised = matches!(error, ControlError::NoSupervisor { .. });
     let mut failure = CommandError::from(error);
+    if is_unsupervised {
+        failure.message.push_str(&orphan(context, name));
+    }
     if is_explained {
         failure = failure.with_hint(format!("`gatevisor explain {name}` says what led there"));
     }
     if is_of_gateway { failure.with_lines(last_lines::coming(context, name, began)) } else { failure }
+}
+
+/// Returns what runs of a gateway without a supervisor, as the end of a sentence; empty if nothing
+/// does.
+fn orphan(context: &CommandContext, name: &ProfileName) -> String {
+    let manager = &context.manager;
+    let orphans = earlier::orphans(manager.scandir(), manager.home().root());
+    orphans.into_iter().find(|(left, _)| left == name).map_or_else(String::new, |(_, pid)| {
+        format!(
+            "; until then, process {pid} of it goes on running, left by a supervisor that was killed: `kill {pid}` ends \
+             only that"
+        )
+    })
 }
 
 fn stopped(outcome: StopOutcome) -> String {

@@ -153,11 +153,7 @@ fn elsewhere(context: &CommandContext, other: &OtherSupervisor) -> CommandError 
 /// Reports that there was no supervisor. It is an error if a killed supervisor has left processes.
 fn nobody(context: &CommandContext) -> Outcome {
     let manager = &context.manager;
-    let left = earlier::gateways_left(manager.scandir(), manager.home().root());
-    let orphans = left.iter().filter(|left| left.is_orphan());
-    let leaders: Vec<_> = orphans
-        .flat_map(|left| left.service.leaders.iter().map(|process| (&left.name, process.pid)))
-        .collect();
+    let leaders = earlier::orphans(manager.scandir(), manager.home().root());
     if leaders.is_empty() {
         return tell(context, None, "no supervisor was running");
     }

@@ -178,7 +178,8 @@ pub fn stopped_words(pid: Pid) -> String {
 
 /// Returns whether the supervisor has the same intention for a gateway as the command.
 fn is_told(verb: GatewayVerb, report: &ServiceReport) -> bool {
-    report.wantedup != Some(verb == GatewayVerb::Stop)
+    // No supervisor carries anything out with what a killed one has left.
+    report.orphan_pid.is_none() && report.wantedup != Some(verb == GatewayVerb::Stop)
 }
 
 /// Returns how far the command has come with one gateway.

@@ -254,9 +254,16 @@ fn older(report: &ServiceReport) -> Option<Text> {
     report.older_than_definition.unwrap_or(false).then(text)
 }
 
+/// Returns that a process of a gateway runs without a supervisor, if one does.
+fn orphan(report: &ServiceReport) -> Option<Text> {
+    let words = format!("process {} still runs, left by a supervisor that was killed", report.orphan_pid?);
+    Some(Text::default().styled(colour(AnsiColor::Red), words))
+}
+
 /// Returns the problems of a gateway besides its state.
 fn notes(report: &ServiceReport) -> Vec<Text> {
     let mut notes = Vec::new();
+    notes.extend(orphan(report));
     let mut note = |paint, text: String| notes.push(Text::default().styled(colour(paint), text));
     if let (Some(problem), Some(since)) = (&report.log_problem, &report.log_problem_since) {
         note(AnsiColor::Red, format!("not logged since {since}: {problem}"));
@@ -333,17 +340,10 @@ pub fn details(context: &CommandContext, names: &[ProfileName]) -> Outcome {
 /// Prints everything in a report.
 pub fn print_details(context: &CommandContext, report: &ServiceReport) -> Result<(), CommandError> {
     let red = |text: String| Text::default().styled(colour(AnsiColor::Red), text);
-    let mut state = Text::default().styled(colour(state_colour(report.state)), state_words(report));
-    if let Some(pid) = report.pid {
-        state = state.and(format_args!(" (pid {pid})"));
+    item("state", state_line(report))?;
+    if let Some(orphan) = orphan(report) {
+        item("orphan", orphan.and("; `gatevisor up` ends it"))?;
     }
-    let was_ever = report.pid.is_some() || !report.deaths().is_empty();
-    if let Some(seconds) =
-        report.updownfor.filter(|_| was_ever && report.state != ServiceState::NotSupervised)
-    {
-        state = state.and(format_args!(" for {}", span(seconds)));
-    }
-    item("state", state)?;
     if let Some(left) = report.next_start_in_ms {
         item("waiting", format!("for its next start, in {}", milliseconds(left)))?;
     }
@@ -394,6 +394,19 @@ pub fn print_details(context: &CommandContext, report: &ServiceReport) -> Result
         item("", format!("`gatevisor explain {name}` says what led there"))?;
     }
     Ok(())
+}
+
+/// Returns the state with the process, and for how long it has been so.
+fn state_line(report: &ServiceReport) -> Text {
+    let mut state = Text::default().styled(colour(state_colour(report.state)), state_words(report));
+    if let Some(pid) = report.pid {
+        state = state.and(format_args!(" (pid {pid})"));
+    }
+    let was_ever = report.pid.is_some() || !report.deaths().is_empty();
+    match report.updownfor.filter(|_| was_ever && report.state != ServiceState::NotSupervised) {
+        Some(seconds) => state.and(format_args!(" for {}", span(seconds))),
+        None => state,
+    }
 }
 
 fn processes(count: u32) -> String {

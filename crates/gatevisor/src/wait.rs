@@ -107,7 +107,8 @@ fn until_live(context: &CommandContext, name: &ProfileName, deadline: Option<Ins
     let (mut followed, mut untold_of) = (None, None);
     loop {
         let report = status::row(context, name)?;
-        if report.up == Some(false) {
+        // What a killed supervisor has left is followed by nobody.
+        if report.up == Some(false) || report.state == ServiceState::NotSupervised {
             if !comes_again(&report, followed) {
                 return Err(is_over(name, &report));
             }

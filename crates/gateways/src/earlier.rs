@@ -142,6 +142,15 @@ pub fn gateways_left(scandir: &Path, home: &Path) -> Vec<LeftGateway> {
     all.into_iter().filter(|left| !left.service.is_logger()).collect()
 }
 
+/// Returns the main processes of the gateways of these scandirs that run although their supervisor
+/// was killed.
+pub fn orphans(scandir: &Path, home: &Path) -> Vec<(ProfileName, i32)> {
+    let orphans = gateways_left(scandir, home).into_iter().filter(LeftGateway::is_orphan);
+    orphans
+        .flat_map(|left| left.service.leaders.into_iter().map(move |one| (left.name.clone(), one.pid)))
+        .collect()
+}
+
 /// Returns the identifiers of a scandir and of the one that a home notes.
 fn scandirs_of(scandir: &Path, home: &Path) -> Vec<String> {
     let now = LastScandir::at(scandir).ok().map(|scandir| scandir.identity);

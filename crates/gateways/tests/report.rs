@@ -105,6 +105,7 @@ fn a_ready_gateway_is_reported_with_all_its_fields() {
           "up": true,
           "ready": true,
           "pid": 4711,
+          "orphan_pid": null,
           "wantedup": true,
           "normallyup": true,
           "updownfor": 90,

@@ -26,7 +26,7 @@ use gatevisor_wire::tai::Tai64n;
 
 use crate::commands::Caller;
 use crate::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
-use gatevisor_gateways::earlier::{self, LeftGateway};
+use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::live;
 use gatevisor_gateways::manager::{ScandirManager, observe_directory};
@@ -137,7 +137,11 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
     let pid_files = locks::pid_files(manager, &profiles);
     let disks = home_paths::disks(manager, settings.is_container);
     add_refused(manager, &mut unread);
-    let left = if supervision.is_unsupervised() { left(manager) } else { Vec::new() };
+    let left = if supervision.is_unsupervised() {
+        earlier::orphans(manager.scandir(), manager.home().root())
+    } else {
+        Vec::new()
+    };
     Facts {
         caller: settings.caller.clone(),
         definition: manager.agent().doctor.clone(),
@@ -158,14 +162,6 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
         pid_files,
         left,
     }
-}
-
-/// Returns what runs of which gateway although its supervisor was killed.
-fn left(manager: &ScandirManager) -> Vec<(ProfileName, i32)> {
-    let all = earlier::gateways_left(manager.scandir(), manager.home().root()).into_iter();
-    all.filter(LeftGateway::is_orphan)
-        .filter_map(|left| Some((left.name, left.service.leaders.first()?.pid)))
-        .collect()
 }
 
 /// Adds what else may not be looked at: an error may have become "there is none" before.

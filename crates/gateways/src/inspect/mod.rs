@@ -13,6 +13,7 @@ mod delay;
 mod exits;
 mod failed_start;
 mod log_health;
+mod reason;
 mod report;
 mod runs;
 mod served;
@@ -21,6 +22,7 @@ mod state;
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
+use gatevisor_client::status_view::StateName;
 use gatevisor_paths::by_path::{self, HeldDirectories};
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_sys::file::born;
@@ -32,6 +34,7 @@ use rustix::io::Errno;
 
 use crate::desired::{self, Recorded};
 use crate::drain::DrainReader;
+use crate::earlier;
 use crate::live::{self, LiveReport, LiveRestart};
 use crate::manager::{ListServicesError, LookError, Observed, ScandirManager, ServiceManager};
 use crate::ports::PortTable;
@@ -46,8 +49,9 @@ use log_health::LogErrors;
 pub use deaths::{DeathReport, deaths, meaning, moment};
 pub use delay::delay_words;
 pub use exits::{ExitCounter, ExitCounts, ExitWay};
+pub use reason::asks_too_often;
 pub(crate) use report::STOPPED;
-pub use report::{ServiceReport, asks_too_often};
+pub use report::ServiceReport;
 pub use runs::{LineSpan, RunLines};
 pub(crate) use served::ServerState;
 pub use served::{
@@ -180,6 +184,8 @@ struct ReportSources<'a> {
     ports: PortTable,
     log_errors: LogErrors,
     drains: DrainReader<'a>,
+    /// The process of each gateway that a killed supervisor has left.
+    orphans: Vec<(ProfileName, i32)>,
     tickets: TicketReader,
     /// Whether the reports tell when the runs of each service wrote their lines.
     tells_lines: bool,
@@ -200,6 +206,7 @@ impl<'a> ReportSources<'a> {
             ports: PortTable::now(),
             log_errors: LogErrors::of(manager.scandir()),
             drains: DrainReader::new(manager),
+            orphans: orphans(manager, all),
             tickets: TicketReader::new(manager.home()),
             tells_lines: true,
         }
@@ -208,7 +215,7 @@ impl<'a> ReportSources<'a> {
     fn report(&self, observed: &Observed) -> ServiceReport {
         let report = self.own(observed);
         let report = if let Some(name) = &observed.profile { self.of_profile(name, report) } else { report };
-        report.under(self.supervisor.as_ref()).standing(&self.standing)
+        report.under(self.supervisor.as_ref()).standing(&self.standing).orphaned(self.orphan(observed))
     }
 
     /// Returns what the service itself shows.
@@ -235,6 +242,12 @@ impl<'a> ReportSources<'a> {
         report.ended_unseen(unseen)
     }
 
+    /// Returns the process that a killed supervisor has left of a service that no supervisor holds.
+    fn orphan(&self, observed: &Observed) -> Option<i32> {
+        let name = observed.profile.as_ref().filter(|_| observed.state == StateName::NotSupervised)?;
+        self.orphans.iter().find(|(left, _)| left == name).map(|(_, pid)| *pid)
+    }
+
     fn lines(&self, observed: &Observed) -> RunLines {
         if self.tells_lines {
             RunLines::of(observed, [self.supervisor_began, made(self.manager, observed)])
@@ -255,6 +268,18 @@ impl<'a> ReportSources<'a> {
         let looks = report.fails() || process.is_some();
         let held = looks.then(|| self.ports.held(manager, name, process)).flatten();
         report.without_port(held.as_ref())
+    }
+}
+
+/// Returns what killed supervisors have left of gateways that no supervisor holds. That needs a
+/// look at every process, so it is done only where no supervisor runs.
+fn orphans(manager: &ScandirManager, all: &[Observed]) -> Vec<(ProfileName, i32)> {
+    let is_one =
+        |observed: &Observed| observed.profile.is_some() && observed.state == StateName::NotSupervised;
+    if all.iter().any(is_one) && manager.supervisor_running().is_ok_and(|runs| !runs) {
+        earlier::orphans(manager.scandir(), manager.home().root())
+    } else {
+        Vec::new()
     }
 }
 
@@ -303,7 +328,7 @@ fn absent(name: &ProfileName) -> Observed {
     Observed {
         service: name.service_entry(),
         profile: Some(name.clone()),
-        state: gatevisor_client::status_view::StateName::NotSupervised,
+        state: StateName::NotSupervised,
         status: None,
         executed: false,
         policy: None,

@@ -5,17 +5,16 @@
 use gatevisor_client::status_view::StateName;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_slot::start_permits::StartDelay;
-use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::log_error::LogError;
-use gatevisor_wire::policy::{ASKS_TOO_OFTEN, PublishedPolicy};
+use gatevisor_wire::policy::PublishedPolicy;
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::tally::Death;
 use serde::Serialize;
 
-use super::deaths::{DeathReport, cause, deaths, meaning, moment, signal_name};
-use super::delay::delay_words;
-use super::failed_start::{ended_by_itself_ms, seconds, tried_again_ms};
+use super::deaths::{DeathReport, deaths, moment, signal_name};
+use super::failed_start::ended_by_itself_ms;
+use super::reason::state_and_reason;
 use super::runs::RunLines;
 use super::served::ServedReport;
 use super::state::ServiceState;
@@ -50,8 +49,11 @@ pub struct ServiceReport {
     pub up: Option<bool>,
     /// Whether it is known to be ready.
     pub ready: Option<bool>,
-    /// Its process, if there is one.
+    /// Its process, if there is one and a supervisor holds it.
     pub pid: Option<i32>,
+    /// The process that runs without a supervisor, because that was killed, if there is one. What
+    /// only a supervisor could tell of it is null.
+    pub orphan_pid: Option<i32>,
     /// Whether its supervisor wants it up.
     pub wantedup: Option<bool>,
     /// Whether it is up by default.
@@ -158,6 +160,17 @@ impl ServiceReport {
             self.restarts.get_or_insert(0);
             self.commanded_restarts.get_or_insert(0);
         }
+        self
+    }
+
+    /// Returns the report of a service of which a killed supervisor left this process, or nothing.
+    /// Nobody can tell whether that process is what it was, and nobody looks after it.
+    #[must_use]
+    pub(super) const fn orphaned(mut self, pid: Option<i32>) -> Self {
+        if pid.is_some() {
+            (self.up, self.ready, self.wantedup, self.updownfor) = (None, None, None, None);
+        }
+        self.orphan_pid = pid;
         self
     }
 
@@ -369,6 +382,7 @@ impl ServiceReport {
             up: is_known.then_some(running),
             ready: is_known.then(|| running && status.is_some_and(|status| status.ready)),
             pid: status.and_then(|status| status.pid).map(gatevisor_wire::Pid::get),
+            orphan_pid: None,
             wantedup: is_known.then(|| status.is_some_and(|status| status.want_up)),
             normallyup: observed.normally_up,
             updownfor: is_known.then(|| status.map_or(0, |status| updown_for(&status, now))),
@@ -409,69 +423,6 @@ impl ServiceReport {
             ready_after_ms: status.filter(|_| running).and_then(|status| ready_after_ms(&status)),
         }
     }
-}
-
-/// Returns the state, and the reason for it.
-///
-/// A genuine s6 does not report that a service failed for good. It then looks like one that was
-/// stopped. If its desired state is running, and its last exit code means a permanent failure, it
-/// failed.
-fn state_and_reason(
-    agent: &AgentDefinition,
-    observed: &Observed,
-    desired: Option<&str>,
-    now: Tai64n,
-) -> (ServiceState, Option<String>) {
-    let state = ServiceState::from(&observed.state);
-    let code =
-        observed.status.filter(|status| !status.never_started()).and_then(|status| status.last.exit_code());
-    let fatal = code.filter(|code| {
-        let is_said = state == ServiceState::Failed;
-        observed.fail_codes.iter().any(|one| one.code == *code && (is_said || one.is_at_once()))
-    });
-    let explained = |code: u8| match meaning(agent, observed, code) {
-        Some(meaning) => format!("exit {code}: {meaning}"),
-        None => format!("exit {code}"),
-    };
-    let window_ms = agent.gateway.start_window_ms;
-    let last = observed.status.map(|status| match status.last.exit_code() {
-        Some(code) => explained(code),
-        None => cause(observed).unwrap_or_else(|| status.last.to_string()),
-    });
-    let ended = |ran_ms: u64| {
-        let not_reached = code.filter(|code| COMMAND_NOT_REACHED.contains(code));
-        let how = not_reached.and(observed.start_error.as_deref()).or(last.as_deref());
-        format!("ended {} after its start: {}", seconds(ran_ms), how.unwrap_or("nobody says how"))
-    };
-    let again = tried_again_ms(observed, window_ms, now).filter(|_| state == ServiceState::Up);
-    if let Some(ran_ms) = again {
-        return (ServiceState::Starting, Some(format!("{}; it is tried again", ended(ran_ms))));
-    }
-    match (state, fatal) {
-        (ServiceState::Down, Some(code)) if desired == Some("running") => {
-            (ServiceState::Failed, Some(explained(code)))
-        }
-        (ServiceState::Failed, Some(code)) => (ServiceState::Failed, Some(explained(code))),
-        (ServiceState::BackingOff, _) if asks_too_often(observed) => (state, Some(ASKS_TOO_OFTEN.to_owned())),
-        (ServiceState::BackingOff, _) => match observed.policy.as_ref().and_then(|policy| policy.ran_ms) {
-            Some(ran_ms) if ran_ms < window_ms => (ServiceState::FailedToStart, Some(ended(ran_ms))),
-            _ => (state, last),
-        },
-        (ServiceState::Waiting, _) => {
-            let first = observed.state.reason().map(str::to_owned);
-            let with_end = |ran_ms| format!("{}; it {}", first.as_deref().unwrap_or_default(), ended(ran_ms));
-            (state, ended_by_itself_ms(observed).map(with_end).or_else(|| first.clone()))
-        }
-        (ServiceState::Starting, _) => {
-            (state, observed.delay.as_ref().map(delay_words).or_else(|| observed.not_ready.clone()))
-        }
-        _ => (state, observed.state.reason().map(str::to_owned)),
-    }
-}
-
-/// Returns whether it waits because it has asked for a restart again and again.
-pub fn asks_too_often(observed: &Observed) -> bool {
-    observed.policy.as_ref().is_some_and(PublishedPolicy::asks_too_often)
 }
 
 /// Returns the milliseconds until the start that it waits for, if it waits for one.
