@@ -98,7 +98,7 @@ pub fn of(facts: &Facts, service: &ServiceFact) -> Option<ServiceProblem> {
         StateName::FailedToStart { .. } => Some(ServiceProblem::CannotStart),
         _ if deaths >= MANY => Some(ServiceProblem::KeepsDying(deaths)),
         _ if service.report.state == ServiceState::FailedToStart => Some(ServiceProblem::CannotStart),
-        _ if is_tried_again(facts, service) => Some(ServiceProblem::CannotStart),
+        _ if service.report.tried_again.is_some() => Some(ServiceProblem::CannotStart),
         _ if inspect::asks_too_often(&service.observed) && !is_stable(facts, service) => {
             Some(ServiceProblem::AsksTooOften)
         }
@@ -158,20 +158,6 @@ fn in_a_row(facts: &Facts, service: &ServiceFact) -> usize {
 /// Returns whether the service has been up for long enough that earlier deaths do not count.
 fn is_stable(facts: &Facts, service: &ServiceFact) -> bool {
     service.report.is_up() && service.report.updownfor >= Some(facts.stable_s)
-}
-
-/// Returns whether the service is up, as it was when its start failed a moment ago: it ended by
-/// itself within the start window, and is in that window again.
-fn is_tried_again(facts: &Facts, service: &ServiceFact) -> bool {
-    let report = &service.report;
-    let failures = service.observed.policy.as_ref().map_or(0, |policy| policy.failures);
-    let is_early = |ms: u64| ms < facts.start_window_ms;
-    let was_exit = service.observed.deaths.last().is_some_and(|death| death.signal == 0);
-    report.is_up()
-        && failures > 0
-        && was_exit
-        && report.last_run_ms.is_some_and(is_early)
-        && report.updownfor.is_some_and(|seconds| is_early(seconds.saturating_mul(1000)))
 }
 
 /// Returns whether a service whose command runs should have said by now that it is ready.

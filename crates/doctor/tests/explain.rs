@@ -426,7 +426,7 @@ fn the_last_printed_line_comes_before_the_exit_code() {
 
 #[test]
 fn a_gateway_that_is_up_for_another_attempt_is_explained_by_the_one_that_failed() {
-    let tried = |ran_ms: u64, up_s: u64, how: WaitStatus| {
+    let tried = |ran_ms: u64, up_s: i64, how: WaitStatus| {
         move |s: &mut Subject| {
             let policy = PublishedPolicy {
                 failures: 1,
@@ -437,9 +437,8 @@ fn a_gateway_that_is_up_for_another_attempt_is_explained_by_the_one_that_failed(
             seen(s, StateName::Up, |observed| {
                 observed.policy = Some(policy);
                 observed.deaths = vec![death(1, how)];
+                observed.status.as_mut().unwrap().changed = moment(up_s);
             });
-            let report = &mut s.facts.services[0].report;
-            (report.updownfor, report.last_run_ms) = (Some(up_s), Some(ran_ms));
         }
     };
     let exit = WaitStatus::exited(1);

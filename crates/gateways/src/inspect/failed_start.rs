@@ -20,9 +20,23 @@ pub(super) fn ended_by_itself_ms(observed: &Observed) -> Option<u64> {
     policy.ran_ms.filter(|_| is_by_itself && is_waiting)
 }
 
-/// Returns how many milliseconds the previous process was up, if its end was a failed start and the
-/// service is again within its start window of `window_ms`.
-pub(super) fn tried_again_ms(observed: &Observed, window_ms: u64, now: Tai64n) -> Option<u64> {
+/// A start within the start window, after one that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TriedAgain {
+    /// How many milliseconds the previous process was up.
+    pub ran_ms: u64,
+    /// Whether a probe, or the gateway itself, will tell that this start has succeeded.
+    pub is_announced: bool,
+}
+
+/// Returns how long the previous process was up, if its end was a failed start and the service is
+/// again within its start window of `window_ms`. A service that is ready has shown that it works.
+pub(super) fn tried_again(observed: &Observed, window_ms: u64, now: Tai64n) -> Option<TriedAgain> {
+    let is_announced = match observed.state {
+        StateName::Up => false,
+        StateName::Starting => true,
+        _ => return None,
+    };
     let status = observed.status.filter(|status| status.is_up() && observed.executed)?;
     let policy = observed.policy.as_ref().filter(|policy| policy.failures > 0)?;
     // If the command was not reached then and is reached now, the present command is not the one
@@ -31,10 +45,79 @@ pub(super) fn tried_again_ms(observed: &Observed, window_ms: u64, now: Tai64n) -
     let was_exit = observed.deaths.last().is_some_and(by_exit);
     let up = now.since(status.changed).unwrap_or_default();
     let is_within = up.as_millis() < u128::from(window_ms);
-    policy.ran_ms.filter(|ran_ms| was_exit && is_within && *ran_ms < window_ms)
+    let ran_ms = policy.ran_ms.filter(|ran_ms| was_exit && is_within && *ran_ms < window_ms)?;
+    Some(TriedAgain { ran_ms, is_announced })
 }
 
 /// Returns this time in the words of a reason.
 pub(super) fn seconds(ms: u64) -> String {
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use gatevisor_wire::policy::PublishedPolicy;
+
+    use super::*;
+    use crate::inspect::tests::up;
+
+    const WINDOW_MS: u64 = 1_000;
+
+    /// Returns what is observed `up_ms` after the start of a process whose predecessor ran for 500
+    /// ms, and the time.
+    fn after(up_ms: u64, exit_code: u8, signal: u8) -> (Observed, Tai64n) {
+        let began = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let changed = Tai64n::now_from(began);
+        let observed = Observed {
+            policy: Some(PublishedPolicy { failures: 1, ran_ms: Some(500), ..PublishedPolicy::default() }),
+            deaths: vec![Death { at: changed, exit_code, signal }],
+            ..up(changed)
+        };
+        (observed, Tai64n::now_from(began + Duration::from_millis(up_ms)))
+    }
+
+    fn tried(observed: &Observed, now: Tai64n) -> Option<TriedAgain> {
+        tried_again(observed, WINDOW_MS, now)
+    }
+
+    #[test]
+    fn what_ended_by_itself_at_once_is_tried_again_until_the_start_window_is_over() {
+        let again = TriedAgain { ran_ms: 500, is_announced: false };
+        for (up_ms, expected) in [(0, Some(again)), (999, Some(again)), (1_000, None)] {
+            let (observed, now) = after(up_ms, 3, 0);
+            assert_eq!(tried(&observed, now), expected, "{up_ms}");
+        }
+        let (mut probed, now) = after(0, 3, 0);
+        probed.state = StateName::Starting;
+        assert_eq!(tried(&probed, now), Some(TriedAgain { is_announced: true, ..again }));
+    }
+
+    #[test]
+    fn a_kill_a_command_that_was_not_reached_and_a_longer_run_are_no_failed_attempt_of_this_command() {
+        let (killed, now) = after(0, 0, 9);
+        assert_eq!(tried(&killed, now), None, "killed");
+        for code in COMMAND_NOT_REACHED {
+            let (not_reached, now) = after(0, code, 0);
+            assert_eq!(tried(&not_reached, now), None, "exit {code}");
+        }
+        let change = |change: fn(&mut Observed)| {
+            let (mut observed, now) = after(0, 3, 0);
+            change(&mut observed);
+            tried(&observed, now)
+        };
+        let policy = |failures, ran_ms| PublishedPolicy { failures, ran_ms, ..PublishedPolicy::default() };
+        assert_eq!(change(|observed| observed.state = StateName::Ready), None, "it is ready");
+        assert_eq!(change(|observed| observed.executed = false), None, "its command was not executed");
+        assert_eq!(change(|observed| observed.policy = None), None, "under s6");
+        let with = |policy: PublishedPolicy| {
+            let (mut observed, now) = after(0, 3, 0);
+            observed.policy = Some(policy);
+            tried(&observed, now)
+        };
+        assert_eq!(with(policy(0, Some(500))), None, "its failures are forgotten");
+        assert_eq!(with(policy(1, Some(1_000))), None, "it ran for the whole window");
+        assert_eq!(with(policy(1, None)), None, "nobody says how long it ran");
+    }
 }

@@ -49,6 +49,7 @@ use log_health::LogErrors;
 pub use deaths::{DeathReport, deaths, meaning, moment};
 pub use delay::delay_words;
 pub use exits::{ExitCounter, ExitCounts, ExitWay};
+pub use failed_start::TriedAgain;
 pub use reason::asks_too_often;
 pub(crate) use report::STOPPED;
 pub use report::ServiceReport;
@@ -340,5 +341,29 @@ fn absent(name: &ProfileName) -> Observed {
         problem: None,
         fail_codes: Vec::new(),
         restart_codes: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatevisor_wire::status::Status;
+    use gatevisor_wire::wait::WaitStatus;
+
+    use super::*;
+
+    /// Returns what is observed of a gateway whose process became its command then.
+    pub(super) fn up(changed: Tai64n) -> Observed {
+        let status = Status {
+            changed,
+            ready_at: changed,
+            pid: Pid::new(70),
+            last: WaitStatus::default(),
+            paused: false,
+            finishing: false,
+            want_up: true,
+            ready: false,
+        };
+        let absent = absent(&ProfileName::root());
+        Observed { state: StateName::Up, status: Some(status), executed: true, ..absent }
     }
 }

@@ -4,11 +4,10 @@
 
 use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::policy::{ASKS_TOO_OFTEN, PublishedPolicy};
-use gatevisor_wire::tai::Tai64n;
 
 use super::deaths::{cause, meaning};
 use super::delay::delay_words;
-use super::failed_start::{ended_by_itself_ms, seconds, tried_again_ms};
+use super::failed_start::{TriedAgain, ended_by_itself_ms, seconds};
 use super::state::ServiceState;
 use crate::agent::AgentDefinition;
 use crate::manager::Observed;
@@ -22,7 +21,7 @@ pub(super) fn state_and_reason(
     agent: &AgentDefinition,
     observed: &Observed,
     desired: Option<&str>,
-    now: Tai64n,
+    tried_again: Option<TriedAgain>,
 ) -> (ServiceState, Option<String>) {
     let state = ServiceState::from(&observed.state);
     let code =
@@ -45,8 +44,7 @@ pub(super) fn state_and_reason(
         let how = not_reached.and(observed.start_error.as_deref()).or(last.as_deref());
         format!("ended {} after its start: {}", seconds(ran_ms), how.unwrap_or("nobody says how"))
     };
-    let again = tried_again_ms(observed, window_ms, now).filter(|_| state == ServiceState::Up);
-    if let Some(ran_ms) = again {
+    if let Some(TriedAgain { ran_ms, is_announced: false }) = tried_again {
         return (ServiceState::Starting, Some(format!("{}; it is tried again", ended(ran_ms))));
     }
     match (state, fatal) {

@@ -13,7 +13,7 @@ use gatevisor_wire::tally::Death;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, deaths, moment, signal_name};
-use super::failed_start::ended_by_itself_ms;
+use super::failed_start::{TriedAgain, ended_by_itself_ms, tried_again};
 use super::reason::state_and_reason;
 use super::runs::RunLines;
 use super::served::ServedReport;
@@ -134,6 +134,9 @@ pub struct ServiceReport {
     /// what it left is being ended now.
     #[serde(skip)]
     pub ended_by_itself_ms: Option<u64>,
+    /// That this is a start after one that failed, and has not shown yet that it works.
+    #[serde(skip)]
+    pub tried_again: Option<TriedAgain>,
     /// When its runs wrote their lines; not in a survey of all services.
     #[serde(skip)]
     pub lines: RunLines,
@@ -285,6 +288,9 @@ impl ServiceReport {
     /// Returns the report of a service that is followed, or is not.
     #[must_use]
     pub(super) fn followed(mut self, live: Option<LiveReport>, restarted: Option<LiveRestart>) -> Self {
+        if live.as_ref().is_some_and(LiveReport::has_shown) {
+            self = self.succeeded();
+        }
         if let Some(live) = &live {
             let state = self.state.followed(live.state);
             if state != self.state {
@@ -294,6 +300,15 @@ impl ServiceReport {
         }
         self.live = live;
         self.live_restart = restarted;
+        self
+    }
+
+    /// Returns the report of a service whose present process has shown that it works. A failed
+    /// start before it is over then, also within the start window.
+    fn succeeded(mut self) -> Self {
+        if let Some(TriedAgain { is_announced: false, .. }) = self.tried_again.take() {
+            (self.state, self.reason) = (ServiceState::Up, None);
+        }
         self
     }
 
@@ -352,6 +367,57 @@ impl ServiceReport {
         self
     }
 
+    /// Returns a report that says nothing yet.
+    fn blank(observed: &Observed) -> Self {
+        Self {
+            profile: observed.profile.clone(),
+            service: observed.service.clone(),
+            up: None,
+            ready: None,
+            pid: None,
+            orphan_pid: None,
+            wantedup: None,
+            normallyup: None,
+            updownfor: None,
+            exitcode: None,
+            signal: None,
+            state: ServiceState::Unknown,
+            reason: None,
+            supervisor: None,
+            restarts: None,
+            commanded_restarts: None,
+            last_run_ms: None,
+            next_start_in_ms: None,
+            memory_bytes: None,
+            processes: None,
+            cpu_ms: None,
+            deaths: None,
+            desired_state: None,
+            desired_problem: None,
+            origin: DesiredOrigin::default(),
+            queued: None,
+            starts_after: None,
+            problem: None,
+            log_problem: None,
+            log_problem_since: None,
+            port_held: None,
+            port_holder: None,
+            live: None,
+            drain: None,
+            asked_restart: None,
+            live_restart: None,
+            served: None,
+            served_from: ServedFrom::Own,
+            topology_problem: None,
+            older_than_definition: Some(false),
+            ended_by_itself_ms: None,
+            tried_again: None,
+            lines: RunLines::default(),
+            tally: Vec::new(),
+            ready_after_ms: None,
+        }
+    }
+
     /// Returns the report that these facts make.
     ///
     /// `desired state` is what the profile's state file says, or what is wrong with it. The
@@ -371,18 +437,16 @@ impl ServiceReport {
         let broken = recorded.as_ref().err().cloned();
         let recorded = recorded.map_or_else(|why| Recorded::unknown(&why), Option::unwrap_or_default);
         let desired_state = recorded.prior.word().map(str::to_owned);
-        let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref(), now);
+        let tried_again = tried_again(observed, agent.gateway.start_window_ms, now);
+        let (state, reason) = state_and_reason(agent, observed, desired_state.as_deref(), tried_again);
         let policy = observed.policy.as_ref().filter(|_| supervised);
         let running = observed.executed && status.is_some_and(|status| status.is_up());
         let counted = status.and_then(|_| counted_restarts(observed, policy));
         let ended = status.filter(|status| !status.is_up() && !status.never_started());
         Self {
-            profile: observed.profile.clone(),
-            service: observed.service.clone(),
             up: is_known.then_some(running),
             ready: is_known.then(|| running && status.is_some_and(|status| status.ready)),
             pid: status.and_then(|status| status.pid).map(gatevisor_wire::Pid::get),
-            orphan_pid: None,
             wantedup: is_known.then(|| status.is_some_and(|status| status.want_up)),
             normallyup: observed.normally_up,
             updownfor: is_known.then(|| status.map_or(0, |status| updown_for(&status, now))),
@@ -390,7 +454,6 @@ impl ServiceReport {
             signal: ended.and_then(|status| status.last.signal()).map(signal_name),
             state,
             reason,
-            supervisor: None,
             restarts: counted.map(|(by_itself, _)| by_itself),
             commanded_restarts: counted.map(|(_, commanded)| commanded),
             last_run_ms: policy.and_then(|policy| policy.ran_ms),
@@ -405,22 +468,11 @@ impl ServiceReport {
             queued: observed.delay.as_ref().and_then(StartDelay::before),
             starts_after: observed.delay.as_ref().and_then(StartDelay::after),
             problem: observed.problem.clone().or(broken),
-            log_problem: None,
-            log_problem_since: None,
-            port_held: None,
-            port_holder: None,
-            live: None,
-            drain: None,
-            asked_restart: None,
-            live_restart: None,
-            served: None,
-            served_from: ServedFrom::Own,
-            topology_problem: None,
-            older_than_definition: Some(false),
             ended_by_itself_ms: ended_by_itself_ms(observed),
-            lines: RunLines::default(),
+            tried_again,
             tally: observed.deaths.clone(),
             ready_after_ms: status.filter(|_| running).and_then(|status| ready_after_ms(&status)),
+            ..Self::blank(observed)
         }
     }
 }
@@ -447,4 +499,58 @@ fn ready_after_ms(status: &Status) -> Option<u64> {
 
 fn updown_for(status: &Status, now: Tai64n) -> u64 {
     if status.never_started() { 0 } else { now.since(status.changed).map_or(0, |since| since.as_secs()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use gatevisor_liveness::Liveness;
+
+    use super::*;
+    use crate::inspect::tests::up;
+    use crate::live::LiveState;
+
+    /// Returns the report of a gateway that ended 5 s after its start, and has been up again for
+    /// 20 s of a start window of 30 s.
+    fn tried_again(live: Option<LiveReport>) -> ServiceReport {
+        let mut agent = AgentDefinition::built_in().unwrap();
+        agent.gateway.start_window_ms = 30_000;
+        let at = |seconds: u64| Tai64n::now_from(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let observed = Observed {
+            policy: Some(PublishedPolicy { failures: 1, ran_ms: Some(5_000), ..PublishedPolicy::default() }),
+            deaths: vec![Death { at: at(999), exit_code: 3, signal: 0 }],
+            ..up(at(1_000))
+        };
+        ServiceReport::new(&agent, &observed, None, None, at(1_020)).followed(live, None)
+    }
+
+    #[test]
+    fn a_gateway_that_is_tried_again_is_starting_until_it_shows_that_it_works_or_its_window_is_over() {
+        let live = |state| LiveReport {
+            state: LiveState::Said(state),
+            since: None,
+            evidence: None,
+            misses: 0,
+            reason: None,
+            policy: "warn",
+            status: None,
+            start_deadline_ms: 0,
+        };
+        for silent in [None, Some(live(Liveness::Starting)), Some(live(Liveness::Up))] {
+            let report = tried_again(silent);
+            assert_eq!((report.state, report.is_healthy()), (ServiceState::Starting, Some(false)));
+            assert!(report.tried_again.is_some());
+            let reason = report.reason.unwrap_or_default();
+            assert!(reason.starts_with("ended 5.0 s after its start"), "{reason}");
+        }
+        for (state, expected) in [
+            (Liveness::Live, ServiceState::Up),
+            (Liveness::Degraded, ServiceState::Degraded),
+            (Liveness::Draining, ServiceState::Draining),
+        ] {
+            let report = tried_again(Some(live(state)));
+            assert_eq!((report.state, report.reason, report.tried_again), (expected, None, None));
+        }
+    }
 }

@@ -98,7 +98,13 @@ fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
         // A gateway that keeps dying is in the state `starting` most of the time, so this state
         // explains nothing then.
         Some(StateName::Starting) if !keeps_dying(subject) => Some(starting(subject, report)),
-        _ if report.state == ServiceState::Starting && !keeps_dying(subject) => Some(silent_start(report)),
+        // What is tried again is explained by the attempt that failed.
+        _ if report.state == ServiceState::Starting
+            && report.tried_again.is_none()
+            && !keeps_dying(subject) =>
+        {
+            Some(silent_start(report))
+        }
         _ => draining(report),
     };
     held.into_iter().chain(port(report)).chain(phase).chain(not_watched(report)).collect()
