@@ -110,6 +110,8 @@ fn a_gateway_that_nobody_probes_is_up_and_to_wait_for_ready_is_an_error() {
     let mut home = Home::with_script("exec sleep 1000", &[]);
     home.profile("coder");
     home.up();
+    // To wait for it would be in vain, so that is said at once.
+    assert_snapshot!(home.says("wait --ready coder").refused(1), @"gatevisor: error: the gateway of coder is down, and nothing tells whether it is ready: nobody probes it; wait with --up, or give it a probe, `[gateway.ready]` in the agent definition");
     assert_snapshot!(home.says("gateway start coder").ok().split(" (pid").next().unwrap(), @"coder: up");
     home.says("wait --up coder").ok();
     assert_snapshot!(home.says("wait --ready coder").refused(1), @"gatevisor: error: the gateway of coder is up, and nothing tells whether it is ready: nobody probes it; wait with --up, or give it a probe, `[gateway.ready]` in the agent definition");

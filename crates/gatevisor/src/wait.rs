@@ -83,11 +83,12 @@ fn wait_for(
             Exit::No,
             format!("the gateway of {name} failed; `gatevisor gateway status {name}` says why"),
         )),
-        WaitOutcome::NeverReady => Err(CommandError::new(
+        WaitOutcome::NeverReady { is_up } => Err(CommandError::new(
             Exit::No,
             format!(
-                "the gateway of {name} is up, and nothing tells whether it is ready: nobody probes it; wait with --up, or \
-                 give it a probe, `[gateway.ready]` in the agent definition"
+                "the gateway of {name} is {}, and nothing tells whether it is ready: nobody probes it; wait with --up, or \
+                 give it a probe, `[gateway.ready]` in the agent definition",
+                if is_up { "up" } else { "down" }
             ),
         )),
         WaitOutcome::TimedOut => {

@@ -242,8 +242,11 @@ pub enum WaitOutcome {
         /// The reason, if it is known.
         reason: Option<String>,
     },
-    /// It is up, and nothing will ever report that it is ready.
-    NeverReady,
+    /// Nothing will ever report that it is ready.
+    NeverReady {
+        /// Whether it is up.
+        is_up: bool,
+    },
     /// The time is over.
     TimedOut,
 }

@@ -194,10 +194,17 @@ impl ScandirManager {
             Ok(false) => return Err(self.not_supervised(name)),
             Err(source) => return Err(system(source)),
         }
+        // Nobody can announce it without a descriptor for that. One that is up was perhaps started
+        // with what its slot had before.
+        let has_readiness = dir.has_readiness();
+        let is_down = dir.status().is_ok_and(|status| status.pid.is_none());
         let mut follower = Follower::new(dir).map_err(system)?;
         // It failed before anybody waited.
         if let StateName::Failed { reason } | StateName::FailedToStart { reason, .. } = follower.state() {
             return Ok(WaitOutcome::Failed { reason });
+        }
+        if aim == Aim::ReadyAtLast && is_down && !has_readiness {
+            return Ok(WaitOutcome::NeverReady { is_up: false });
         }
         match follower.follow(aim, timeout.map(after)).map_err(system)? {
             FollowEnd::Up(_) | FollowEnd::Live(_) | FollowEnd::Ready(_) | FollowEnd::Supervised => {
@@ -207,7 +214,7 @@ impl ScandirManager {
             FollowEnd::Stopped => {
                 Ok(WaitOutcome::Failed { reason: Some(self.told_by(name, Desired::Stopped)) })
             }
-            FollowEnd::NeverReady(_) => Ok(WaitOutcome::NeverReady),
+            FollowEnd::NeverReady(_) => Ok(WaitOutcome::NeverReady { is_up: true }),
             FollowEnd::FailedToStart(reason) | FollowEnd::Failed(reason) => {
                 Ok(WaitOutcome::Failed { reason })
             }
