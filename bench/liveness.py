@@ -6,10 +6,10 @@ costs.
                       [--processors P] [--write]
     bench/liveness.py --part boot --gateways 500 --parallel 16
 
-  freeze   A signal stops one gateway, and another one blocks its own event loop. Seconds until each
-           is `unresponsive`, and until a new process of it works, with the default settings. Two
-           others freeze before they first show life: a signal stops one, and one blocks and ignores
-           SIGTERM.
+  freeze   A signal stops one gateway, and another one, which handles SIGTERM in its event loop,
+           blocks that. Seconds until each is `unresponsive`, and until a new process of it works,
+           with the default settings: at most 120. Two others freeze before they first show life: a
+           signal stops one, and one blocks and ignores SIGTERM.
   cost     N idle gateways (100): processor time of the watcher, and how often the supervisor wakes
            up, with and without liveness.
   load     N gateways (20) that work as hard as they can on P processors (2) for M minutes (15): the
@@ -71,6 +71,8 @@ async def work():
             hashlib.sha256(b"x" * 4096).digest()
         await asyncio.sleep(0)
 async def main():
+    # As real agents do: a loop that is blocked never handles it.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: os._exit(0))
     await asyncio.start_server(answer, "127.0.0.1", port)
     await asyncio.gather(beats(), *([work()] if busy else []))
 asyncio.run(main())
@@ -199,6 +201,7 @@ class Bed:
 
 
 def freeze(program, _options):
+    slowest = 0
     with Bed(program, 5) as bed:
         bed.all_live()
         for name, how in [("g000", "stopped by a signal"), ("g001", "blocked event loop")]:
@@ -210,13 +213,14 @@ def freeze(program, _options):
                 bed.until("the block", lambda: not (bed.home / "profiles" / name / "block").exists())
             found = bed.until("detection", lambda: bed.record(name).get("state") == "unresponsive")
             again = bed.until("recovery", lambda: (bed.record(name).get("state"), bed.record(name).get("pid") != pid) == ("live", True))
+            slowest = max(slowest, found + again)
             evidence = len(list((bed.home / "profiles" / name / "logs/incidents").iterdir()))
             result(f"{how}: unresponsive after", f"{found:.0f} s")
             result(f"{how}: works again after", f"{found + again:.0f} s, with {evidence} incident")
         freeze_starts(bed)
         others = len(bed.restarted()) - 4
         result("false restarts of the other one", others)
-        return others == 0
+        return others == 0 and slowest <= 120
 
 
 def freeze_starts(bed):

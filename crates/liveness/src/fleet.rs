@@ -119,20 +119,18 @@ impl Fleet {
         }
     }
 
-    /// Notes that a gateway is being asked, so that the next look does not come before the usual
-    /// time.
-    pub fn defer(&mut self, name: &str, now: Attended) {
+    /// Notes that a gateway is being asked. The time until the next look begins with the first
+    /// question of a look.
+    pub fn ask(&mut self, name: &str, now: Attended) {
         if let Some(service) = self.services.get_mut(name) {
-            service.put_off(now.plus(service.next_look_ms(now)));
+            service.ask(now);
         }
     }
 
     /// Notes that the watcher was away, so that its findings since then prove nothing.
     pub fn lapse(&mut self, now: Attended) {
         for service in self.services.values_mut() {
-            service.excuse(now);
-            service.put_off(now.plus(service.settings().interval_ms));
-            service.spared_until = now.plus(service.misses_ms());
+            service.lapse(now);
         }
     }
 
@@ -196,7 +194,7 @@ impl Fleet {
         }
     }
 
-    /// Returns when the next look or decision is due.
+    /// Returns when the next look or decision is due. Nobody looks at what is being asked.
     pub fn due(&self) -> Option<Attended> {
         let running = self.services.values().filter(|service| service.is_running());
         running
@@ -205,7 +203,8 @@ impl Fleet {
                     Some(EndingStage::Asked(at)) => Some(at.plus(service.settings().grace_ms)),
                     _ => None,
                 };
-                std::iter::once(service.due()).chain(kill)
+                let look = service.asked.is_none().then(|| service.due());
+                look.into_iter().chain(kill)
             })
             .min()
     }

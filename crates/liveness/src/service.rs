@@ -71,6 +71,8 @@ pub struct FollowedService {
     proven: bool,
     fruitless: u32,
     due: Attended,
+    /// When the questions of the present look began.
+    pub(crate) asked: Option<Attended>,
     history: Vec<(Attended, String)>,
     /// Whether it is gone and has not been reported as running again.
     gone: bool,
@@ -111,6 +113,7 @@ impl FollowedService {
             proven,
             fruitless: 0,
             due: now,
+            asked: None,
             history: Vec::new(),
             gone: false,
             wanted: true,
@@ -204,7 +207,7 @@ impl FollowedService {
         self.is_given_up() || !self.proven
     }
 
-    /// Returns when the next look at it is due.
+    /// Returns when the next look at it is due, or was due if it is being asked.
     pub const fn due(&self) -> Attended {
         self.due
     }
@@ -255,7 +258,7 @@ impl FollowedService {
     }
 
     pub(crate) const fn leave(&mut self) {
-        self.gone = true;
+        (self.gone, self.asked) = (true, None);
     }
 
     /// Notes what its supervisor tells of it.
@@ -275,9 +278,17 @@ impl FollowedService {
         (self.state, self.since, self.misses, self.reason(), self.proven)
     }
 
-    /// Notes that the next look at it comes no earlier than at this moment.
-    pub(crate) fn put_off(&mut self, until: Attended) {
-        self.due = self.due.max(until);
+    /// Notes that it is being asked.
+    pub(crate) fn ask(&mut self, now: Attended) {
+        self.asked.get_or_insert(now);
+    }
+
+    /// Notes that the watcher was away, so that what was asked before is not answered any more.
+    pub(crate) fn lapse(&mut self, now: Attended) {
+        self.excuse(now);
+        self.asked = None;
+        self.due = self.due.max(now.plus(self.settings.interval_ms));
+        self.spared_until = now.plus(self.misses_ms());
     }
 
     /// Returns the milliseconds until the next look. During a start it is short, because others may
@@ -314,7 +325,8 @@ impl FollowedService {
                 self.missing(now, kind, why, hindered);
             }
         }
-        self.due = now.plus(self.next_look_ms(now));
+        let began = self.asked.take().unwrap_or(now);
+        self.due = began.plus(self.next_look_ms(now)).max(now);
     }
 
     /// Notes that neither it nor its watcher could do anything before `now`.

@@ -95,7 +95,7 @@ impl LiveWatcher {
             return self.without(name, None, &why, now, out);
         }
         let asking = Asking::new(rest.remove(0), rest, why, monotonic_ms());
-        self.fleet.defer(name, now);
+        self.fleet.ask(name, now);
         self.asking.insert(name.to_owned(), asking);
     }
 
@@ -121,7 +121,7 @@ impl LiveWatcher {
         let Some(health) = self.followed.get(name).and_then(FollowedGateway::health) else {
             return self.found(name, now, LiveFinding::Alive(kind), out);
         };
-        self.fleet.defer(name, now);
+        self.fleet.ask(name, now);
         self.asking.insert(name.to_owned(), Asking::of_live(health, kind, monotonic_ms()));
     }
 
