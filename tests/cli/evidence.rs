@@ -58,6 +58,13 @@ fn missing(probe: bool, pauses: (&str, &str)) -> Home {
     Home::with_script("", &changes)
 }
 
+/// Returns the value of a metric of coder's gateway.
+fn of_coder<'a>(metrics: &'a str, name: &str) -> Option<&'a str> {
+    let begin = format!("gatevisor_service_{name}{{");
+    let mut lines = metrics.lines().filter(|line| line.starts_with(&begin));
+    lines.find(|line| line.contains("\"gateway-coder\""))?.rsplit(' ').next()
+}
+
 #[test]
 fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
     let questions = ["wait --up", "wait --ready", "gateway start", "gateway restart --ready"];
@@ -83,6 +90,10 @@ fn a_command_that_was_never_executed_is_never_up_and_never_ready() {
                 let report = home.report("coder");
                 assert_eq!((&report["up"], &report["ready"]), (&false.into(), &false.into()), "{report}");
                 assert!(report["state"] != "up" && report["state"] != "ready", "{report}");
+                let metrics = home.says("metrics").ok();
+                for name in ["up", "ready", "works"] {
+                    assert_eq!(of_coder(&metrics, name), Some("0.0"), "try {n}, probe {probe}: {metrics}");
+                }
             }
         });
         let said = events.out();
