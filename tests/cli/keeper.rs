@@ -2,8 +2,10 @@
 //! supervisor is, and who says so.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use gatevisor_client::ServiceDir;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -96,6 +98,33 @@ fn a_watcher_that_a_signal_has_stopped_is_replaced_while_its_keeper_stays() {
     assert_eq!(home.keeper(), Some(keeper));
     home.plant("writer");
     home.until_supervised("writer");
+}
+
+#[test]
+fn the_service_that_watches_the_profiles_of_a_container_is_replaced_when_a_signal_has_stopped_it() {
+    set_wait_limit(Duration::from_mins(1));
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    let (service, agents) = (home.scandir().join("profile-watcher"), home.beside("agents"));
+    fs::create_dir(&agents).unwrap();
+    fs::create_dir_all(&service).unwrap();
+    let run = format!(
+        "#!/bin/sh\nHERMES_HOME='{}' S6_PROFILE_GATEWAY_SCANDIR='{}' exec '{}' profile-watcher\n",
+        agents.display(),
+        home.scandir().display(),
+        env!("CARGO_BIN_EXE_gatevisor")
+    );
+    fs::write(service.join("run"), run).unwrap();
+    fs::set_permissions(service.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    home.up_alone();
+    let process = || ServiceDir::new(service.clone()).status().ok()?.pid.map(gatevisor_wire::Pid::get);
+    let before = waiting::polled("the watchers", || Some((watcher(&home)?, process()?)));
+    processes::signal(before.1, Signal::STOP);
+    waiting::polled("another service with other watchers", || {
+        let now = (watcher(&home)?, process()?);
+        (now.0 != before.0 && now.1 != before.1).then_some(())
+    });
+    let said = home.running().err();
+    assert!(said.contains("watches the profiles was stopped by a signal, and is replaced"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //! *Does not live here:* what they watch (`watch`, `live`); who keeps the keeper (the supervisor).
 //!
 //! A process that a signal has stopped is killed, and so is one that makes no progress: it watches
-//! nothing, and nobody would replace it. All of them end with the keeper.
+//! nothing, and nobody would replace it. All of them end with the keeper. So does the keeper with
+//! its parent; where that is a service, the keeper kills it if a signal has stopped it, and the
+//! supervisor starts all of them again.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -40,8 +42,18 @@ pub struct Kept<'a> {
     pub is_wanted: Option<Box<dyn Fn() -> bool + 'a>>,
 }
 
-/// Keeps these processes running. Does not return.
-pub fn keep(all: &[Kept<'_>]) -> ! {
+/// The service whose child the keeper is.
+pub struct ParentService<'a> {
+    /// What it watches, for people.
+    pub what: &'static str,
+    /// Returns its process, if a signal has stopped that and its supervisor has not paused it.
+    pub stopped: Box<dyn Fn() -> Option<Pid> + 'a>,
+}
+
+/// Keeps these processes running, and so the service whose child this is, if that is one. Does not
+/// return.
+pub fn keep(all: &[Kept<'_>], parent: Option<&ParentService<'_>>) -> ! {
+    let mut stopped_parent = StoppedParent::default();
     let mut running: Vec<KeptProcess<'_>> = all.iter().map(KeptProcess::new).collect();
     let (mut attention, mut planned_ms) = (Attention::default(), 0);
     loop {
@@ -50,11 +62,42 @@ pub fn keep(all: &[Kept<'_>]) -> ! {
         for process in &mut running {
             process.step(now_ms, wake);
         }
+        if let Some(parent) = parent {
+            let stopped = (parent.stopped)();
+            if let Some(pid) = stopped.filter(|_| stopped_parent.is_to_end(stopped, wake.now)) {
+                replace(parent.what, pid, "was stopped by a signal");
+            }
+        }
         planned_ms = running.iter().map(|process| process.left_ms(now_ms)).min().unwrap_or(LOOK_MS);
         let ends = running.iter().filter_map(|process| process.end.as_ref());
         let mut fds: Vec<PollFd<'_>> = ends.map(|end| PollFd::new(end, PollFlags::IN)).collect();
         let _ = poll(&mut fds, Some(&timespec(planned_ms)));
     }
+}
+
+/// Since when the keeper has seen that a signal has stopped its parent.
+#[derive(Debug, Default)]
+struct StoppedParent {
+    since: Option<(Pid, Attended)>,
+}
+
+impl StoppedParent {
+    /// Handles a look at the parent. Returns whether it has been stopped for so long that nobody is
+    /// about to continue it.
+    fn is_to_end(&mut self, stopped: Option<Pid>, now: Attended) -> bool {
+        self.since = match (stopped, self.since) {
+            (Some(pid), Some((known, since))) if known == pid => Some((pid, since)),
+            (Some(pid), _) => Some((pid, now)),
+            (None, _) => None,
+        };
+        self.since.is_some_and(|(_, since)| now.since(since) >= LOOK_MS)
+    }
+}
+
+/// Kills what watches. It is started again once it has ended.
+fn replace(what: &str, pid: Pid, why: &str) {
+    out::warn(&format!("the process that watches {what} {why}, and is replaced"));
+    let _ = kill_process(pid, Signal::KILL);
 }
 
 /// A kept process, running or waiting to be started.
@@ -104,8 +147,10 @@ impl<'a> KeptProcess<'a> {
             return;
         };
         match waitpid(Some(pid), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
-            Ok(Some((_, status))) if status.stopped() => self.replace(pid, "was stopped by a signal"),
-            Ok(None) if self.is_stuck(wake) => self.replace(pid, "does not get on"),
+            Ok(Some((_, status))) if status.stopped() => {
+                replace(self.kept.what, pid, "was stopped by a signal");
+            }
+            Ok(None) if self.is_stuck(wake) => replace(self.kept.what, pid, "does not get on"),
             Ok(None) => {}
             Ok(Some((_, status))) => self.ended(now_ms, status.exit_status() == Some(0)),
             Err(_) => self.ended(now_ms, false),
@@ -136,12 +181,6 @@ impl<'a> KeptProcess<'a> {
         }
         self.start_at_ms = now_ms.saturating_add(self.delay_ms);
         self.delay_ms = self.delay_ms.saturating_mul(2).min(LONGEST_MS);
-    }
-
-    /// Kills it. It is started again once it has ended.
-    fn replace(&self, pid: Pid, why: &str) {
-        out::warn(&format!("the process that watches {} {why}, and is replaced", self.kept.what));
-        let _ = kill_process(pid, Signal::KILL);
     }
 
     fn is_stuck(&mut self, wake: WakeUp) -> bool {
@@ -175,6 +214,23 @@ mod tests {
         assert_eq!(waits(|_| false), [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
         assert_eq!(waits(|_| true), [1_000; 9]);
         assert_eq!(waits(|number| number == 3)[2..6], [4_000, 1_000, 2_000, 4_000]);
+    }
+
+    #[test]
+    fn a_parent_that_a_signal_has_stopped_is_ended_only_if_it_still_is_at_a_later_look() {
+        let (first, second) = (Pid::from_raw(70), Pid::from_raw(71));
+        let mut parent = StoppedParent::default();
+        for (at_ms, stopped, expected) in [
+            (0, first, false),
+            (LOOK_MS - 1, first, false),
+            // It went on meanwhile.
+            (LOOK_MS, None, false),
+            (LOOK_MS + 1, first, false),
+            (2 * LOOK_MS, second, false),
+            (3 * LOOK_MS, second, true),
+        ] {
+            assert_eq!(parent.is_to_end(stopped, Attended(at_ms)), expected, "{at_ms} ms");
+        }
     }
 
     #[test]

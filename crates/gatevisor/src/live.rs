@@ -4,18 +4,20 @@
 //! *Does not live here:* watching (`gatevisor_gateways::live`), and keeping it running (`keeper`).
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use gatevisor_client::ServiceDir;
 use gatevisor_gateways::incidents::{self, Evidence, IncidentRequest};
 use gatevisor_gateways::live::{LiveNotice, LiveWatchError, LiveWatcher, Silent, beat_of};
 use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_sys::process::fork_beside;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, getppid, kill_process, waitpid};
 
 use crate::container_scandir::variable;
 use crate::exit::{CommandError, Exit};
-use crate::keeper::{self, Kept};
+use crate::keeper::{self, Kept, ParentService};
 use crate::{alerts, last_lines, out};
 
 /// The most gateways that are ended and started at the same time.
@@ -25,9 +27,32 @@ const EVIDENCE_MS: u64 = 3_000;
 
 /// Starts a process that keeps the watcher running as long as this process runs. Returns that
 /// process.
-pub fn beside(manager: &ScandirManager) -> Result<Pid, CommandError> {
-    fork_beside(|| keeper::keep(&[kept(manager), alerts::kept(manager)]))
+///
+/// This process is one of these services. The new one ends it if a signal has stopped it.
+pub fn beside(manager: &ScandirManager, services: [&str; 2]) -> Result<Pid, CommandError> {
+    let parent = getpid();
+    let stopped = Box::new(move || stopped_service(manager, services, parent));
+    let parent = ParentService { what: "the profiles", stopped };
+    fork_beside(|| keeper::keep(&[kept(manager), alerts::kept(manager)], Some(&parent)))
         .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
+}
+
+/// Returns this parent of the process that calls this, if a signal has stopped it and it is a
+/// service that its supervisor has not paused.
+fn stopped_service(manager: &ScandirManager, services: [&str; 2], parent: Pid) -> Option<Pid> {
+    let is_parent = getppid() == Some(parent);
+    let is_stopped = || is_stopped_service(manager.scandir(), services, parent.as_raw_nonzero().get());
+    (is_parent && is_stopped()).then_some(parent)
+}
+
+/// Returns whether a signal has stopped this process, and it is one of these services, which its
+/// supervisor has not paused.
+fn is_stopped_service(scandir: &Path, services: [&str; 2], pid: i32) -> bool {
+    let is_it = |name: &str| {
+        let status = ServiceDir::new(scandir.join(name)).status();
+        status.is_ok_and(|status| status.pid.is_some_and(|it| it.get() == pid) && !status.paused)
+    };
+    is_stopped_by_signal(pid) && services.into_iter().any(is_it)
 }
 
 /// Waits until that process has ended, and returns the error about it. A process that a signal has
@@ -101,4 +126,49 @@ fn collect(manager: &ScandirManager, silent: &Silent<'_>) -> Option<PathBuf> {
 #[expect(clippy::needless_pass_by_value, reason = "it is what a watcher tells")]
 fn tell(notice: LiveNotice) {
     out::say(format_args!("{notice}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use gatevisor_wire::status::Status;
+    use gatevisor_wire::tai::Tai64n;
+    use gatevisor_wire::wait::WaitStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_service_that_a_signal_has_stopped_is_told_from_one_that_runs_or_that_its_supervisor_has_paused() {
+        let scandir = tempfile::tempdir().unwrap();
+        let supervise = scandir.path().join("one").join("supervise");
+        fs::create_dir_all(&supervise).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let number = pid.as_raw_nonzero().get();
+        let with = |paused: bool, of: i32| {
+            let moment = Tai64n::now_from(std::time::SystemTime::now());
+            let status = Status {
+                changed: moment,
+                ready_at: moment,
+                pid: gatevisor_wire::Pid::new(of),
+                last: WaitStatus::default(),
+                paused,
+                finishing: false,
+                want_up: true,
+                ready: false,
+            };
+            fs::write(supervise.join("status"), status.encode()).unwrap();
+            is_stopped_service(scandir.path(), ["one", "other"], number)
+        };
+        assert!(!with(false, number), "it runs");
+        kill_process(pid, Signal::STOP).unwrap();
+        let stopped = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap().1;
+        assert!(stopped.stopped());
+        assert!(with(false, number), "a signal has stopped it");
+        assert!(!with(true, number), "its supervisor has paused it");
+        assert!(!with(false, number + 1), "the service is another process");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -138,7 +138,7 @@ fn perform(variables: &[Variable], began: Began) -> Result<CommandError, Command
     let manager = Arc::new(enter::manager(variables)?);
     // This comes before the second thread. If another container runs the gateways, there is nothing
     // here for the watcher.
-    let keeper = live::beside(&manager)?;
+    let keeper = live::beside(&manager, [watch::NAME, NAME])?;
     let home =
         OpenHome::open(manager.home().root()).map_err(|error| CommandError::of(Exit::System, &error))?;
     let home = Arc::new(home);

@@ -63,11 +63,13 @@ pub fn run(words: &[OsString]) -> Outcome {
             "the supervisor of this home has not started this process",
         ));
     }
-    keeper::keep(&[
+    let all = [
         Kept { what: "the profiles", job: Box::new(|| watch(&context)), pulse: None, is_wanted: None },
         live::kept(&context.manager),
         alerts::kept(&context.manager),
-    ])
+    ];
+    // The parent is the supervisor itself, of which others say that a signal has stopped it.
+    keeper::keep(&all, None)
 }
 
 /// Watches the profiles; returns an exit code when that is no longer possible.
