@@ -13,6 +13,7 @@ use gatevisor_wire::tally::Death;
 use serde::Serialize;
 
 use super::deaths::{DeathReport, deaths, moment, signal_name};
+use super::delay::left_ms;
 use super::failed_start::{TriedAgain, ended_by_itself_ms, tried_again};
 use super::reason::state_and_reason;
 use super::runs::RunLines;
@@ -475,12 +476,6 @@ impl ServiceReport {
             ..Self::blank(observed)
         }
     }
-}
-
-/// Returns the milliseconds until the start that it waits for, if it waits for one.
-fn left_ms(observed: &Observed, now: Tai64n) -> Option<u64> {
-    let left = observed.state.until_unix_ms()?.saturating_sub(now.to_unix_ms());
-    Some(u64::try_from(left).unwrap_or(0))
 }
 
 /// Returns how often a service was started after a death that nobody requested, and after one that
