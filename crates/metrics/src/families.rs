@@ -15,16 +15,16 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What is known of a home at one moment.
+/// The facts about a home at one moment.
 #[derive(Debug, Clone)]
 pub struct HomeFacts {
     /// The reports of all its services.
     pub reports: Vec<ServiceReport>,
     /// How many incidents are kept of each profile, by its name.
     pub incidents: Vec<(String, usize)>,
-    /// How often each service has ended in each way, where somebody counts that.
+    /// How often each service has ended in each way; empty if that is not counted.
     pub exits: ExitCounts,
-    /// Whether a supervisor runs on its scandir; `None` if nobody can tell.
+    /// Whether a supervisor runs on its scandir; `None` if that is unknown.
     pub is_supervised: Option<bool>,
     /// The version of this program.
     pub version: &'static str,
@@ -45,7 +45,7 @@ type Label = (&'static str, String);
 /// A value with its labels.
 type LabelledValue = (Vec<Label>, f64);
 
-/// What a metric is called and means.
+/// The name and the meaning of a metric.
 struct Heading {
     name: &'static str,
     help: &'static str,
@@ -84,7 +84,7 @@ impl Collector for HomeCollector {
 }
 
 impl HomeCollector {
-    /// Writes what concerns the home as a whole.
+    /// Writes the metrics of the home as a whole.
     fn of_the_home(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let facts = &self.0;
         let supervised = Heading::gauge("supervisor_up", "Whether a supervisor runs.", None);
@@ -156,7 +156,7 @@ fn service_metrics() -> impl Iterator<Item = ServiceMetric> {
     [states(), starts_and_ends(), usage()].into_iter().flatten()
 }
 
-/// Returns what a service is.
+/// Returns the metrics of the state of a service.
 fn states() -> Vec<ServiceMetric> {
     vec![
         (
@@ -203,7 +203,7 @@ fn states() -> Vec<ServiceMetric> {
     ]
 }
 
-/// Returns how often a service was started, and how it ended.
+/// Returns the metrics of starts and ends.
 fn starts_and_ends() -> Vec<ServiceMetric> {
     vec![
         (
@@ -265,7 +265,7 @@ fn starts_and_ends() -> Vec<ServiceMetric> {
     ]
 }
 
-/// Returns what a service uses.
+/// Returns the metrics of memory and processor time.
 fn usage() -> Vec<ServiceMetric> {
     vec![
         (

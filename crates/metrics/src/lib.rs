@@ -1,4 +1,4 @@
-//! What gateways are and do, as metrics in the text formats of Prometheus.
+//! Metrics of gateways, in the text formats of Prometheus.
 //!
 //! *Lives here:* the names, labels and meanings of the metrics (`families`), and their text
 //! (`text`).
@@ -6,7 +6,7 @@
 //!
 //! *May depend on it:* the binary alone.
 //!
-//! A value that is not known is left out, so that no number stands for nothing.
+//! An unknown value is left out.
 #![forbid(unsafe_code)]
 
 mod families;

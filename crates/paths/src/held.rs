@@ -1,13 +1,12 @@
-//! Directories at which the ways of this thread begin for a while.
+//! Directories that are held open, at which the paths of this thread begin for a while.
 //!
 //! *Lives here:* which directories are held, and which of them a path leads through.
-//! *Does not live here:* the way from there on (`resolve`).
+//! *Does not live here:* resolving the rest of a path (`resolve`).
 //!
 //! A command that reads many files of one home would pass the same directories for each of them. So
-//! it has the way to these gone once, and holds where that led. What is found below is what the
-//! whole path would have led to at that moment: the rules for links and mounts are the same from
-//! there on, because no link but root's was followed. A directory that gets the name meanwhile is
-//! seen by the next command.
+//! these directories are resolved once and held open. Below them, the rules for links and mounts
+//! are the same as for the whole path, because no link but root's was followed on the way. If
+//! another directory gets the name meanwhile, only the next command sees that directory.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,7 +30,7 @@ struct HeldDirectory {
     is_without_links: bool,
 }
 
-/// Directories at which paths of this thread begin, as long as this value lives.
+/// The held directories. They are released when this is dropped.
 #[derive(Debug)]
 #[must_use = "the directories are held as long as this lives"]
 pub struct HeldDirectories {
@@ -56,7 +55,7 @@ pub fn hold<P: AsRef<Path>>(directories: impl IntoIterator<Item = P>) -> HeldDir
 }
 
 fn opened(path: &Path) -> Option<HeldDirectory> {
-    // Below the root directory of another process, other rules hold for mounts.
+    // Below the root directory of another process, the rules for mounts are different.
     let is_plain = path.is_absolute() && !path.starts_with("/proc") && !has_parent(path);
     if !is_plain {
         return None;
@@ -96,7 +95,7 @@ pub fn begin(path: &Path) -> Option<Begin<'_>> {
     })?;
     let rest = path.strip_prefix(&held.path).ok()?;
     if rest.as_os_str().is_empty() {
-        // Whoever looks at its name without following links would see a link there.
+        // A look at this name that follows no link would see a link there.
         return held.is_without_links.then_some(Begin { held, rest: Path::new(".") });
     }
     (!has_parent(rest)).then_some(Begin { held, rest })

@@ -1,12 +1,13 @@
-//! Why a service is started again, told to the process that is started.
+//! Passing the reason of a restart to the started process.
 //!
 //! *Lives here:* leaving the reason before a restart, and taking it at the next start. *Does not
-//! live here:* who restarts a service, and the words of their reasons.
+//! live here:* restarting a service, and the words of a reason.
 //!
 //! *May depend on it:* whoever restarts services, to leave a reason.
 //!
-//! Whoever restarts a service leaves the reason in `data/` first. The next start takes it away, so
-//! it is told once. Where nobody left one, the last death tells whether the service itself asked.
+//! A command that restarts a service first leaves the reason in `data/`. The next start takes it
+//! away, so only one process receives it. If there is no reason, the last death tells whether the
+//! service itself asked.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -26,7 +27,7 @@ use crate::os;
 pub const VARIABLE: &str = "GATEVISOR_RESTART_REASON";
 /// The name in `data/` of the file in which the reason is left.
 const LEFT: &str = "restart-reason";
-/// Bytes of files in `data/` that are read here, and of the supervisor's own, at the most.
+/// The most bytes of the files that are read here.
 const MAX_BYTES: usize = 4 << 10;
 const MAX_TALLY: u64 = 1 << 20;
 /// What follows an exit code in `data/restart-codes` after which the service is asked.
@@ -44,7 +45,7 @@ pub fn leave(service: &Path, reason: &str) -> Result<(), Errno> {
     file::publish(&data, LEFT, &temporary, line.as_bytes(), Mode::from_raw_mode(0o644))
 }
 
-/// Takes a reason back that was left, because no restart followed.
+/// Removes a reason after which no restart followed.
 pub fn withdraw(service: &Path) {
     if let Ok(data) = data(service) {
         let _ = unlinkat(data, LEFT, AtFlags::empty());
@@ -69,7 +70,8 @@ pub(crate) fn take() -> Option<OsString> {
 
 /// Puts the reason into a command's environment, if there is one.
 pub(crate) fn tell(variables: &mut Vec<(OsString, OsString)>, reason: Option<&OsString>) {
-    // That of a gateway from which the supervisor was started is not this one's.
+    // The variable may be inherited from a gateway in which the supervisor was started, and then
+    // says nothing about this service.
     variables.retain(|(name, _)| name != VARIABLE);
     if let Some(reason) = reason {
         environment::set(variables, VARIABLE, reason);
@@ -93,7 +95,7 @@ fn words_of(code: u8, codes: &[u8], failures: u32) -> Option<String> {
     let mut words = codes.split(u8::is_ascii_whitespace);
     words.find_map(|word| match word.strip_prefix(digits.as_bytes())? {
         [] => Some(format!("it ended with exit code {code}, with which it asks for a restart")),
-        // Where the question failed, that counts as a failure.
+        // If the question failed, the end counts as a failure.
         [ASKED_MARK] if failures == 0 => {
             Some(format!("it ended with exit code {code}, and said that it wants to be started again"))
         }

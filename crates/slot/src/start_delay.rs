@@ -1,5 +1,5 @@
-//! *Lives here:* what a start waits for before the interpreter of `run` goes on, and what it tells
-//! meanwhile.
+//! *Lives here:* the waits of a start before the interpreter of `run` goes on, and the messages
+//! about them.
 //!
 //! *Does not live here:* the waiting itself (`start_permits`).
 

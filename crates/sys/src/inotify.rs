@@ -1,15 +1,14 @@
 //! Watches files and directories for changes.
 //!
-//! *Lives here:* one instance of inotify: its watches, and reading its events; who waits until the
-//! kernel has taken it apart.
+//! *Lives here:* one instance of inotify: its watches, reading its events, and closing it.
 //! *Does not live here:* watching a path that others may change (`gatevisor_paths::by_path`); what
 //! a change means.
 //!
-//! Nothing here waits or allocates, but for closing an instance: whoever closes the last descriptor
-//! of one, by `close` or by its end, waits until no processor looks at its watches any more. That
-//! takes 13 ms on an idle machine, many times of what a command needs for its work. So a command
-//! keeps what it does not use any more ([`keep_dropped`]), and in the end leaves the last
-//! descriptors to a child ([`close_kept_beside`]), which nobody waits for.
+//! Nothing here waits or allocates, except closing an instance. A process that closes the last
+//! descriptor of one, by `close` or by its end, waits until no processor uses its watches any more.
+//! That takes 13 ms on an idle machine, many times longer than the work of a command. So a command
+//! keeps the instances that it does not use any more ([`keep_dropped`]), and in the end leaves the
+//! last descriptors to a child ([`close_kept_beside`]), which nobody waits for.
 //!
 //! Events are hints: after each of them, look at the file system.
 //!

@@ -1,6 +1,6 @@
-//! The looks that the kernel has refused, for commands that report what there is.
+//! The looks at files that the kernel has refused, for commands that report.
 //!
-//! *Lives here:* the list, and adding to it. *Does not live here:* what follows from a refusal.
+//! *Lives here:* the list, and adding to it. *Does not live here:* the consequences of a refusal.
 //!
 //! A refused look and a missing file are easily taken for each other: an error becomes "there is
 //! none" on the way, and the report is untrue. So a command that reports opens this list before its

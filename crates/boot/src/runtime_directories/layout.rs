@@ -1,4 +1,4 @@
-//! Which run-time directories there are, and taking a place that somebody else may hold.
+//! The run-time directories, and taking their places if somebody else may have them.
 //!
 //! *Lives here:* their names, and one directory: opened where it is ours, made, or put aside.
 //! *Does not live here:* what is in them, and the order in which they are made.
@@ -14,18 +14,18 @@ use gatevisor_sys::clock;
 use rustix::fs::{Mode, mkdirat, renameat};
 use rustix::process::geteuid;
 
-/// Where the container's environment is.
+/// The directory of the container's environment, below the run-time directory.
 pub(super) const ENVIRONMENT: &str = "s6/container_environment";
-/// Where the scandir is.
+/// The scandir, below the run-time directory.
 pub(super) const SERVICES: &str = "service";
-/// Where the scandir is where that place cannot be emptied.
+/// The parent of the scandir if its usual place cannot be emptied.
 pub(super) const ELSEWHERE: &str = "gatevisor";
-/// How a directory is made that everybody may look into.
+/// The mode of a directory that everybody may look into.
 pub(super) const OPEN_MODE: Mode = Mode::from_raw_mode(0o755);
-/// Times that something else is put aside before a directory's place is given up.
+/// How often something else is put aside before the place is given up.
 const TRIES: u32 = 16;
 
-/// Where the run-time files are.
+/// The paths of the run-time directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeDirectories {
     /// The directory of all of them.
@@ -37,14 +37,14 @@ pub struct RuntimeDirectories {
 }
 
 impl RuntimeDirectories {
-    /// Returns the places below a directory.
+    /// Returns the paths below a directory.
     pub fn below(root: &Path) -> Self {
         Self { root: root.to_owned(), environment: root.join(ENVIRONMENT), scandir: root.join(SERVICES) }
     }
 }
 
-/// Whose directories are no traps: root's, as an image leaves them to everybody for the case that
-/// it is not started by root, and ours.
+/// The users whose directories are trusted: root, because an image may leave directories to
+/// everybody for a start as another user, and this user.
 pub(super) fn trusted() -> [u32; 2] {
     [0, geteuid().as_raw()]
 }
@@ -68,7 +68,7 @@ pub(super) fn own_directory(parent: impl AsFd, name: &str, owners: &[u32]) -> io
     Err(Errno::EXIST.into())
 }
 
-/// Gives what is in a place another name, unless that is taken.
+/// Renames what is in a place, unless the new name is taken.
 fn put_aside(parent: impl AsFd, name: &str) -> io::Result<()> {
     match renameat(&parent, name, &parent, fresh_name(name, "not-ours")) {
         Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => Ok(()),
@@ -76,7 +76,7 @@ fn put_aside(parent: impl AsFd, name: &str) -> io::Result<()> {
     }
 }
 
-/// Returns a name that nobody who was there before could know, and take all such names.
+/// Returns a name that no earlier process could know and take.
 pub(super) fn fresh_name(name: &str, why: &str) -> String {
     let (seconds, nanos) = clock::wall();
     format!(".{name}.{seconds:x}{nanos:08x}.{why}")

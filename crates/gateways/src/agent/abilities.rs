@@ -6,15 +6,15 @@ use gatevisor_slot::live::Live;
 
 use super::AgentDefinition;
 
-/// Something that can be done with gateways, or is known of them, if the definition says how.
+/// Something that can be done with gateways or found out about them, if the definition says how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ability {
-    /// They say when they are ready.
+    /// They report when they are ready.
     Ready,
     /// They show that they work.
     Live,
-    /// They end what is under way before they are stopped or restarted.
+    /// They finish their work before they are stopped or restarted.
     Drain,
     /// They are asked whether they want to be started again.
     Handoff,
@@ -60,7 +60,7 @@ fn shows_work(live: &Live) -> bool {
 }
 
 impl AgentDefinition {
-    /// Returns what can be done with its gateways.
+    /// Returns the abilities of its gateways.
     pub fn abilities(&self) -> Vec<Ability> {
         Ability::ALL.into_iter().filter(|ability| ability.is_of(self)).collect()
     }

@@ -1,6 +1,6 @@
 //! *Lives here:* the definitions that are built into this program, and their names.
 //!
-//! *Does not live here:* what is in them (`agents/`), and which one counts for a home.
+//! *Does not live here:* their contents (`agents/`), and which one is used for a home.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const OPENCLAW: &str = include_str!("../../agents/openclaw.toml");
 /// named.
 pub const BUILT_INS: [(&str, &str); 2] = [("hermes", BUILT_IN), ("openclaw", OPENCLAW)];
 
-/// Returns the built-in definition that is called so: its name, without any directory.
+/// Returns the name and the text of the built-in definition with this name, which has no directory.
 pub fn named(path: &Path) -> Option<(&'static str, &'static str)> {
     BUILT_INS.into_iter().find(|(name, _)| path.as_os_str() == *name)
 }

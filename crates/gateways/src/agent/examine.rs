@@ -1,7 +1,7 @@
-//! *Lives here:* everything that is wrong with the text of an agent definition, with its place.
+//! *Lives here:* finding all errors in the text of an agent definition, with their places.
 //!
-//! *Does not live here:* what is right: the types, whose schema is used (`schema`), and the rules
-//! for values (`check`).
+//! *Does not live here:* the types, whose schema is used (`schema`), and the rules for values
+//! (`check`).
 
 use std::ops::Range;
 
@@ -13,12 +13,12 @@ use super::schema::{SchemaPart, schema};
 use super::{AgentDefinition, check};
 use crate::misspelling::nearest;
 
-/// Something that is wrong with a definition.
+/// An error in a definition.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DefinitionProblem {
-    /// The line in the text, from 1 on.
+    /// The number of the line, beginning with 1.
     pub line: usize,
-    /// The character in that line, from 1 on.
+    /// The number of the character in that line, beginning with 1.
     pub column: usize,
     /// What is wrong, and what would be right.
     pub what: String,
@@ -30,15 +30,15 @@ impl std::fmt::Display for DefinitionProblem {
     }
 }
 
-/// Returns everything that is wrong with a text, in its order: what is no TOML, or else what does
-/// not fit the types, or else what breaks the rules for values.
+/// Returns all errors in a text, in their order. If it is not TOML, these are the errors of the
+/// syntax; otherwise those of the types; otherwise those of the values.
 pub fn examine(text: &str) -> Vec<DefinitionProblem> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut found = Findings { text, problems: Vec::new() };
     for error in &errors {
         found.add(error.span(), one_line(error.message()));
     }
-    // What follows on a line is mostly a consequence.
+    // Further errors on a line are mostly consequences of the first one.
     found.problems.sort_by_key(|problem| (problem.line, problem.column));
     found.problems.dedup_by_key(|problem| problem.line);
     if found.problems.is_empty() {
@@ -67,7 +67,7 @@ impl Findings<'_> {
         self.problems.push(DefinitionProblem { line, column, what });
     }
 
-    /// Compares a value with what it may be.
+    /// Compares a value with the schema.
     fn value(&mut self, part: SchemaPart<'_>, value: &Spanned<DeValue<'_>>, path: &str) {
         let choices = part.choices();
         let words: Vec<&str> = choices.iter().filter_map(|choice| choice.get("const")?.as_str()).collect();
@@ -135,7 +135,7 @@ impl Findings<'_> {
         }
     }
 
-    /// Finds what the types alone do not say.
+    /// Finds errors that the types alone do not show.
     fn deeper(&mut self, root: &DeTable<'_>) {
         match toml::from_str::<AgentDefinition>(self.text) {
             Err(error) => self.add(error.span(), one_line(error.message())),
@@ -149,7 +149,7 @@ impl Findings<'_> {
     }
 }
 
-/// Returns what is said of a key that is not known in a table.
+/// Returns the message about a key that a table does not have.
 fn unknown(part: SchemaPart<'_>, name: &str, path: &str, near: Option<&str>) -> String {
     let place = if path.is_empty() { "at the top".to_owned() } else { format!("in `{path}`") };
     let unknown = format!("there is no key `{}` {place}", one_line(name));
@@ -212,8 +212,8 @@ const fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// Returns the place of what is wrong: of several in a list, the one that has the word of which the
-/// reason speaks. Where a key is missing, it is the table that lacks it.
+/// Returns the place of an error. If the value is a list, it is the item with the word that the
+/// reason mentions. If a key is missing, it is the table that lacks it.
 fn locate(root: &DeTable<'_>, field: &str, why: &str) -> Option<Range<usize>> {
     let word = why.split('`').nth(1).unwrap_or_default();
     let mut here: Vec<(Range<usize>, &DeValue<'_>)> = Vec::new();

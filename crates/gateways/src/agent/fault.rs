@@ -1,14 +1,14 @@
-//! *Lives here:* what is wrong with a value of an agent definition, and the rules that several
-//! parts of it share.
+//! *Lives here:* the error of a value of an agent definition, and the rules that several parts of a
+//! definition share.
 //!
-//! *Does not live here:* which value keeps which rule (`check`).
+//! *Does not live here:* which rule applies to which value (`check`).
 
 use std::ffi::OsString;
 use std::path::{Component, Path};
 
 use super::template::{Placeholders, fill};
 
-/// Bytes that a file name may have, so that temporary names beside it fit as well.
+/// The most bytes of a file name, so that temporary names beside it fit as well.
 const MAX_FILE_NAME: usize = 200;
 
 /// A wrong value of a definition.
@@ -51,8 +51,8 @@ pub(super) fn below(field: &'static str, path: &str) -> Result<(), Fault> {
     }
 }
 
-/// Returns a text with its placeholders filled in. Refuses one that no start could make anything
-/// of, whatever its variables are.
+/// Returns a text with its placeholders filled in. Refuses a text that cannot be expanded at any
+/// start, whatever its variables are.
 pub(super) fn expandable(
     field: &'static str,
     text: &str,
@@ -65,7 +65,7 @@ pub(super) fn expandable(
 
 /// Refuses a text in which a `$` begins no variable.
 pub(super) fn has_variables(field: &'static str, text: &str) -> Result<(), Fault> {
-    // A variable that is there and empty has its default looked at, too.
+    // The variable counts as empty here, so that its default is checked, too.
     let empty = |_: &str| Some(OsString::new());
     let expanded = gatevisor_slot::expand(text, &empty);
     expanded.map(drop).map_err(|error| Fault { field, why: error.to_string() })

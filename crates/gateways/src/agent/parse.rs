@@ -110,7 +110,7 @@ impl AgentDefinition {
         AgentError::Invalid { origin: origin.to_owned(), first, more: problems.count() }
     }
 
-    /// Returns the definition with what older definitions say in other places.
+    /// Returns the definition with the values that older definitions have in other places.
     pub(super) fn completed(mut self) -> Self {
         self.topology = std::mem::take(&mut self.topology).with_older_words(&self.gateway);
         self
@@ -125,7 +125,7 @@ impl FromStr for AgentDefinition {
     }
 }
 
-/// What is said of further problems.
+/// The message about further problems.
 struct MoreProblems<'a> {
     count: usize,
     origin: &'a str,

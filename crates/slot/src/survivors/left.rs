@@ -1,7 +1,7 @@
-//! What earlier supervisors have left of services that no supervisor would find: their scandir has
-//! gone, or their service directory.
+//! Processes of earlier supervisors that no supervisor would find, because their scandir or their
+//! service directory is gone.
 //!
-//! *Lives here:* finding that with one look at all processes, and ending it, of all services at
+//! *Lives here:* finding them with one look at all processes, and ending those of all services at
 //! once.
 //! *Does not live here:* what the supervisor itself does with the processes of a service directory
 //! that it still has (`run_end_survivors`).
@@ -18,7 +18,7 @@ use super::members::{Known, Membership, allot, ancestors};
 use super::process::{AllProcesses, Process};
 use super::{SURVIVOR_GRACE, own_pid};
 
-/// How long a logger has to read to the end after its service has ended.
+/// How long a logger may take to read its input to the end after its service has ended.
 const READER_GRACE: Duration = Duration::from_secs(15);
 /// The end of the name of a service's logger.
 const LOGGER: &[u8] = b"/log";
@@ -34,7 +34,7 @@ pub struct LeftService {
     pub supervisor: Option<i32>,
     /// The main processes: each leads a session, and its parent is of no service.
     pub leaders: Vec<Process>,
-    /// All processes.
+    /// All of its processes, the leaders included.
     pub processes: Vec<Process>,
 }
 
@@ -58,7 +58,7 @@ pub fn find(scandirs: &[String]) -> io::Result<Vec<LeftService>> {
     Ok(among(&AllProcesses::now()?.with_variables(), scandirs, own_pid()))
 }
 
-/// Returns what `all` holds of the services of scandirs, without `own` and its ancestors.
+/// Returns the processes in `all` of the services of scandirs, without `own` and its ancestors.
 fn among(all: &[(Process, Option<&[u8]>)], scandirs: &[String], own: i32) -> Vec<LeftService> {
     let exempt = ancestors(all, own);
     let mut services: Vec<LeftService> = Vec::new();
@@ -118,7 +118,7 @@ impl LeftService {
     }
 }
 
-/// What became of the processes of one service.
+/// The result of ending one service.
 #[derive(Debug, Default)]
 pub struct EndedService {
     /// A line about each process that was ended.
