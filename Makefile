@@ -184,6 +184,11 @@ bench-liveness: build ## Measure how soon a frozen gateway works again, and what
 bench-publish: ## Measure how long publishing a status takes, on a disk and in memory
 	@bench/publish.py
 
+.PHONY: bench-instructions
+bench-instructions: build ## Count the instructions of the supervisor for a start; fails if they are more than recorded
+	@scripts/setup.sh bench
+	@bench/instructions.py
+
 .PHONY: bench-container
 bench-container: image ## Measure how a container starts and ends beside one without our init
 	@bench/container.py
