@@ -203,7 +203,7 @@ fn until_own(container: &Container, name: &str, home: &str) {
         let state_of = |key: &str| state.get(key).cloned().unwrap_or_default();
         let pid =
             container.exec(&["/command/s6-svstat", "-o", "pid", &format!("/run/service/gateway-{name}")]);
-        let is_its = pid.out.trim() == state_of("pid").to_string();
+        let is_its = pid.out.trim().parse().is_ok_and(|pid: i64| state_of("pid") == pid);
         (is_its && state_of("gateway_state") == "running").then_some(())
     });
 }
