@@ -1,22 +1,21 @@
 //! Asks a service that has ended whether it wants to be started again, before deciding that.
 //!
-//! *Lives here:* after which ends the question is asked, the meaning of each answer, and the fate
-//! of the question if somebody decides meanwhile.
-//! *Does not live here:* how the service is asked; a child of the service's user does that
-//! (`gatevisor-slot`).
+//! *Lives here:* after which ends the question is asked, and the fate of the question if somebody
+//! decides meanwhile.
+//! *Does not live here:* the meaning of each answer (`answers`); how the service is asked; a child
+//! of the service's user does that (`gatevisor-slot`).
 //!
 //! A failed question is no answer. It is asked again after growing delays, and neither a restart
 //! nor a stop is guessed.
 
 use gatevisor_wire::event::ServiceEvent::Died;
-use gatevisor_wire::handoff::HandoffAnswer;
 use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, policy, signal};
 
-use super::Machine;
 use super::phase::{HandoffInquiry, HandoffQuestion, ServicePhase};
+use super::state::Machine;
 use crate::effect::{ServiceEffect, ServiceEffects};
-use crate::restart::{RestartDecision, RestartPolicy, Rules};
+use crate::restart::{RestartPolicy, Rules};
 use crate::time::Now;
 
 impl Machine {
@@ -65,65 +64,6 @@ impl Machine {
         }
         if self.question.is_none() {
             self.drop_question(out);
-        }
-    }
-
-    pub(super) fn ask_failed(&mut self, now: Now, policy: &RestartPolicy, out: &mut ServiceEffects) {
-        if let ServicePhase::Asking(inquiry) = self.phase {
-            // The command was not even tried.
-            self.answered(now, inquiry, HandoffAnswer::Failed, policy, out);
-        }
-    }
-
-    /// Handles the answer of the asking process, and settles the consequences of the death.
-    pub(super) fn answered(
-        &mut self,
-        now: Now,
-        inquiry: HandoffInquiry,
-        answer: HandoffAnswer,
-        policy: &RestartPolicy,
-        out: &mut ServiceEffects,
-    ) {
-        if let Some(question) = self.question.take() {
-            match answer {
-                HandoffAnswer::Restart => {
-                    self.starts.is_asked_for = true;
-                    let wait_ms = self.history.after_request(policy, question.ran_ms);
-                    self.not_before = self.requested(now, wait_ms);
-                }
-                HandoffAnswer::Stop => {
-                    self.starts.is_asked_for = true;
-                    self.status.want_up = false;
-                    self.cause = Some(policy::ENDED_ON_PURPOSE);
-                }
-                HandoffAnswer::TimedOut
-                | HandoffAnswer::NotUnderstood
-                | HandoffAnswer::NoCommand
-                | HandoffAnswer::NotExecuted
-                | HandoffAnswer::Failed => self.unanswered(now, question, answer, policy),
-            }
-        }
-        self.finished_and_asked(now, inquiry.unannounced, out);
-    }
-
-    /// Schedules the question again after a growing delay, or gives up if the service sets a limit.
-    fn unanswered(
-        &mut self,
-        now: Now,
-        question: HandoffQuestion,
-        answer: HandoffAnswer,
-        policy: &RestartPolicy,
-    ) {
-        let problem = answer.problem();
-        match self.history.after_failed_start(policy) {
-            RestartDecision::After(ms) => {
-                self.not_before = now.tick.after(ms);
-                self.question = Some(HandoffQuestion { problem, ..question });
-            }
-            RestartDecision::Never(_) | RestartDecision::GivenUp(_) => {
-                let HandoffQuestion { code, .. } = question;
-                self.fail(format!("exit code {code}, and given up: {}", problem.unwrap_or_default()));
-            }
         }
     }
 

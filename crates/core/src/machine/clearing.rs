@@ -1,20 +1,19 @@
 //! Ends the processes that an earlier run of the service left behind, before the next run begins.
 //!
-//! *Lives here:* when that is done, how long it may take, and the consequences of its end.
-//! *Does not live here:* which processes are meant; a child of the service's user finds them
-//! (`gatevisor-slot`).
+//! *Lives here:* when that is done, and how long it may take.
+//! *Does not live here:* the consequences of its end (`answers`); which processes are meant; a
+//! child of the service's user finds them (`gatevisor-slot`).
 //!
 //! If an earlier supervision was killed, the service itself is left behind, and no second one is
 //! started while it runs. If a process of the service died, the processes that it had started are
 //! left behind. They are ended if the service directory says so.
 
-use gatevisor_wire::wait::WaitStatus;
 use gatevisor_wire::{Pid, policy, signal};
 
-use super::Machine;
 use super::phase::{Cleanup, KILL_AGAIN_MS, ServicePhase};
+use super::state::Machine;
 use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
-use crate::restart::{RestartPolicy, Rules};
+use crate::restart::Rules;
 use crate::time::Now;
 
 impl Machine {
@@ -69,60 +68,6 @@ impl Machine {
         out.add(ServiceEffect::PublishStatus(self.status));
         if unannounced {
             out.add(ServiceEffect::Broadcast(&[gatevisor_wire::event::ServiceEvent::Died]));
-        }
-    }
-
-    pub(super) fn clear_failed(
-        &mut self,
-        now: Now,
-        why: &str,
-        policy: &RestartPolicy,
-        out: &mut ServiceEffects,
-    ) {
-        if let ServicePhase::Clearing(clearing) = self.phase {
-            self.after_clearing(now, clearing, Err(why), policy, out);
-        }
-    }
-
-    pub(super) fn cleared(
-        &mut self,
-        now: Now,
-        clearing: Cleanup,
-        how: WaitStatus,
-        policy: &RestartPolicy,
-        out: &mut ServiceEffects,
-    ) {
-        if clearing.pid.is_none() {
-            return;
-        }
-        let failed = format!("what an earlier supervisor may have left of it could not be ended ({how})");
-        let outcome = if how.success() { Ok(()) } else { Err(failed.as_str()) };
-        self.after_clearing(now, clearing, outcome, policy, out);
-    }
-
-    fn after_clearing(
-        &mut self,
-        now: Now,
-        clearing: Cleanup,
-        outcome: Result<(), &str>,
-        policy: &RestartPolicy,
-        out: &mut ServiceEffects,
-    ) {
-        match (clearing.whose, outcome) {
-            // The time for it is over. A process that cannot even be killed would otherwise keep
-            // the service down for ever.
-            (Leftover::OfProcess(_), _) => self.settle(now, clearing.unannounced, out),
-            (Leftover::OfSupervision(_), Ok(())) => {
-                self.inherited = None;
-                self.not_before = now.tick;
-                self.settle(now, false, out);
-            }
-            (Leftover::OfSupervision(_), Err(why)) => {
-                self.status.pid = None;
-                self.status.finishing = false;
-                out.add(ServiceEffect::PublishStatus(self.status));
-                self.not_started(now, why, policy, out);
-            }
         }
     }
 

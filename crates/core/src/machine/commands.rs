@@ -8,8 +8,8 @@
 use gatevisor_wire::control::{Control, ControlSignal};
 use gatevisor_wire::{policy, signal};
 
-use super::Machine;
 use super::phase::ServicePhase;
+use super::state::Machine;
 use crate::effect::{ServiceEffect, ServiceEffects};
 use crate::restart::Rules;
 use crate::time::Now;
@@ -59,23 +59,6 @@ impl Machine {
                 self.special_signal(control, out);
             }
         }
-    }
-
-    /// Records the request and publishes it, unless supervision is ending and the request comes too
-    /// late; s6 2.11 records it even then.
-    pub(super) fn set_want(&mut self, up: bool, out: &mut ServiceEffects) {
-        if self.rules == Rules::Native
-            && self.last
-            && (up
-                || matches!(
-                    self.phase,
-                    ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) | ServicePhase::Asking(_)
-                ))
-        {
-            return;
-        }
-        self.status.want_up = up;
-        out.add(ServiceEffect::PublishStatus(self.status));
     }
 
     fn want_up(&mut self, now: Now, out: &mut ServiceEffects) {

@@ -1,18 +1,19 @@
-//! From the end of a service's process to the next start, or to the end of its supervision.
+//! From the end of a service's process to the end of its finish script.
 //!
-//! *Lives here:* the consequences of a death, the effect of the finish script on them, and the end
-//! of supervision.
-//! *Does not live here:* when a restart is due (see [`crate::restart`]).
+//! *Lives here:* the consequences of a death, and the effect of the finish script on them.
+//! *Does not live here:* when a restart is due (see [`crate::restart`]), and what comes after the
+//! finish script (`settle`).
 
-use gatevisor_wire::event::ServiceEvent::{self, Died, Finished, PermanentFailure, SupervisionEnded};
+use gatevisor_wire::event::ServiceEvent::Died;
 use gatevisor_wire::handoff::HandoffAnswer;
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
-use gatevisor_wire::{Pid, policy, signal};
+use gatevisor_wire::{Pid, signal};
 
+use super::memory;
 use super::phase::{HandoffInquiry, ServicePhase};
 use super::starts::Killer;
-use super::{Machine, memory};
+use super::state::Machine;
 use crate::effect::{ServiceEffect, ServiceEffects};
 use crate::restart::{RestartDecision, RestartPolicy, Rules};
 use crate::time::{Now, Tick};
@@ -143,19 +144,6 @@ impl Machine {
         }
     }
 
-    /// Returns when the next start may come that the service itself requested, and notes whether it
-    /// has to wait.
-    pub(super) fn requested(&mut self, now: Now, wait_ms: u64) -> Tick {
-        self.wait_reason = (wait_ms > 0).then_some(policy::ASKS_TOO_OFTEN);
-        now.tick.after(wait_ms)
-    }
-
-    /// Stops wanting the service up, and keeps the reason.
-    pub(super) fn fail(&mut self, reason: String) {
-        self.status.want_up = false;
-        self.failure = Some(reason.into_boxed_str());
-    }
-
     pub(super) fn finish_forked(&mut self, now: Now, pid: Pid, ms: u64, out: &mut ServiceEffects) {
         let ServicePhase::Finishing { pid: None, .. } = self.phase else {
             out.add(ServiceEffect::Signal(pid, signal::KILL));
@@ -175,128 +163,5 @@ impl Machine {
             // already.
             self.finished(now, pid.is_none(), out);
         }
-    }
-
-    /// Handles the end of the finish script. `died_now` tells that the death has not been announced
-    /// yet.
-    pub(super) fn finished(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
-        if !self.ask(died_now, out) {
-            self.finished_and_asked(now, died_now, out);
-        }
-    }
-
-    /// Continues after the question about the death, if there was one, has been answered.
-    pub(super) fn finished_and_asked(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
-        match self.bereaved.take() {
-            Some(pid) => self.clear_survivors(pid, died_now, out),
-            None => self.settle(now, died_now, out),
-        }
-    }
-
-    /// The service is down, for good or until the next start. `died_now` tells that its death has
-    /// not been announced yet.
-    pub(super) fn settle(&mut self, now: Now, died_now: bool, out: &mut ServiceEffects) {
-        self.status.pid = None;
-        self.status.finishing = false;
-        self.status.ready = true;
-        self.status.ready_at = now.wall;
-        let failed = self.failure.is_some() && !self.status.want_up;
-        let events: &'static [ServiceEvent] = match (died_now, failed) {
-            (true, false) => &[Died, Finished],
-            (true, true) => &[Died, PermanentFailure, Finished],
-            (false, false) => &[Finished],
-            (false, true) => &[PermanentFailure, Finished],
-        };
-        let wanted = self.status.want_up && !self.last;
-        let asks_again = self.question.is_some() && wanted;
-        let waits_ms = self.not_before.since(now.tick);
-        self.phase = ServicePhase::Down { start_at: wanted.then_some(self.not_before) };
-        // The policy is published first, so that a receiver of the event finds it.
-        if failed {
-            self.publish_policy(policy::RestartPhase::Failed, None, out);
-        } else if asks_again {
-            self.publish_question(Some(now.wall_after(waits_ms)), out);
-        } else if wanted && waits_ms > 0 && self.rules == Rules::Native {
-            self.publish_policy(policy::RestartPhase::Backoff, Some(now.wall_after(waits_ms)), out);
-        } else {
-            self.publish_policy(policy::RestartPhase::Running, None, out);
-        }
-        out.add(ServiceEffect::PublishStatus(self.status));
-        out.add(ServiceEffect::Broadcast(events));
-        if self.last {
-            self.end(out);
-        } else if wanted && waits_ms == 0 && !asks_again {
-            self.start(out);
-        }
-    }
-
-    pub(super) fn withdraw(&mut self, now: Now, ms: u64, out: &mut ServiceEffects) {
-        self.kill_within_ms = Some(ms);
-        let cap = now.tick.after(ms);
-        match &mut self.phase {
-            ServicePhase::Finishing { pid: Some(_), kill_at } => {
-                *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
-            }
-            ServicePhase::Clearing(clearing) => clearing.end_by(cap),
-            ServicePhase::Asking(inquiry) => inquiry.end_by(cap),
-            ServicePhase::Down { .. }
-            | ServicePhase::Starting { .. }
-            | ServicePhase::Waiting { .. }
-            | ServicePhase::Up { .. }
-            | ServicePhase::Finishing { pid: None, .. }
-            | ServicePhase::Ended => {}
-        }
-        self.shut_down(out);
-    }
-
-    pub(super) fn drain(&mut self, now: Now, ms: u64, out: &mut ServiceEffects) {
-        self.kill_within_ms = Some(ms);
-        match &mut self.phase {
-            ServicePhase::Up { kill_at, .. }
-            | ServicePhase::Starting { kill_at, .. }
-            | ServicePhase::Finishing { kill_at, .. } => {
-                let cap = now.tick.after(ms);
-                *kill_at = Some(kill_at.map_or(cap, |at| at.min(cap)));
-                self.last = true;
-            }
-            ServicePhase::Clearing(clearing) => {
-                clearing.end_by(now.tick.after(ms));
-                self.last = true;
-            }
-            ServicePhase::Asking(inquiry) => {
-                inquiry.end_by(now.tick.after(ms));
-                self.last = true;
-                self.drop_question(out);
-            }
-            ServicePhase::Waiting { .. } | ServicePhase::Down { .. } => self.end(out),
-            ServicePhase::Ended => {}
-        }
-    }
-
-    pub(super) fn shut_down(&mut self, out: &mut ServiceEffects) {
-        match self.phase {
-            ServicePhase::Down { .. }
-            | ServicePhase::Waiting { .. }
-            | ServicePhase::Starting { pid: None, .. } => self.end(out),
-            ServicePhase::Up { .. } | ServicePhase::Starting { pid: Some(_), .. } => {
-                self.last = true;
-                self.want_down(out);
-            }
-            ServicePhase::Finishing { .. } | ServicePhase::Clearing(_) => self.last = true,
-            ServicePhase::Asking(_) => {
-                self.last = true;
-                self.drop_question(out);
-            }
-            ServicePhase::Ended => {}
-        }
-    }
-
-    pub(super) fn end(&mut self, out: &mut ServiceEffects) {
-        if let ServicePhase::Waiting { pid } = self.phase {
-            out.add(ServiceEffect::Signal(pid, signal::KILL));
-        }
-        self.phase = ServicePhase::Ended;
-        out.add(ServiceEffect::Broadcast(&[SupervisionEnded]));
-        out.add(ServiceEffect::End);
     }
 }

@@ -13,8 +13,8 @@
 use gatevisor_wire::signal;
 use gatevisor_wire::wait::WaitStatus;
 
-use super::Machine;
 use super::starts::Killer;
+use super::state::Machine;
 use crate::time::Tick;
 
 /// The reason in `supervise/policy` for such a death, until the next death.

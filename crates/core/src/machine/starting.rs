@@ -1,14 +1,14 @@
 //! From the decision to start a service until its program runs.
 //!
-//! *Lives here:* the meaning of the fork, the lock, the exec and their failures.
+//! *Lives here:* the meaning of the fork, the lock, the exec and their failures, and of readiness.
 //! *Does not live here:* forking.
 
-use gatevisor_wire::event::ServiceEvent::Up;
+use gatevisor_wire::event::ServiceEvent::{Ready, Up};
 use gatevisor_wire::{Pid, policy, signal};
 
-use super::Machine;
 use super::phase::ServicePhase;
 use super::starts::Killer;
+use super::state::Machine;
 use crate::effect::{Leftover, ServiceEffect, ServiceEffects};
 use crate::restart::{RestartDecision, RestartPolicy, Rules};
 use crate::time::Now;
@@ -140,5 +140,29 @@ impl Machine {
         self.phase = ServicePhase::Down { start_at: retry_ms.map(|ms| now.tick.after(ms)) };
         let until = retry_ms.map(|ms| now.wall_after(ms));
         self.write_policy(policy::RestartPhase::FailedToStart, until, Some(why.to_owned()), out);
+    }
+
+    pub(super) fn ready(&mut self, now: Now, out: &mut ServiceEffects) {
+        match self.phase {
+            ServicePhase::Up { .. } if !self.status.ready => {
+                self.status.ready = true;
+                self.status.ready_at = now.wall;
+                self.ready_since = Some(now.tick);
+                out.add(ServiceEffect::PublishStatus(self.status));
+                out.add(ServiceEffect::Broadcast(&[Ready]));
+            }
+            // The report of the exec comes later if a process that was forked at the same time
+            // still holds its end of the report's pipe. Without an exec, this does not count.
+            ServicePhase::Starting { pid: Some(_), .. } | ServicePhase::Waiting { .. } => {
+                self.ready_since = Some(now.tick);
+            }
+            ServicePhase::Up { .. }
+            | ServicePhase::Starting { pid: None, .. }
+            | ServicePhase::Down { .. }
+            | ServicePhase::Finishing { .. }
+            | ServicePhase::Clearing(_)
+            | ServicePhase::Asking(_)
+            | ServicePhase::Ended => {}
+        }
     }
 }
