@@ -10,6 +10,7 @@ mod incidents;
 mod metrics;
 mod profile;
 mod times;
+mod up;
 mod web;
 
 use std::ffi::OsString;
@@ -26,6 +27,7 @@ pub use incidents::Incidents;
 pub use metrics::MetricsOptions;
 pub use profile::{EnvCommand, NewVariables, ProfileCommand};
 use times::{seconds, window};
+pub use up::Up;
 pub use web::WebOptions;
 
 /// One static program that brings up, watches and keeps every gateway of your AI agents
@@ -262,26 +264,6 @@ pub struct StatusOptions {
     /// Print every column of the table, even if the terminal is too narrow for them
     #[arg(long)]
     pub wide: bool,
-}
-
-/// How to supervise.
-#[derive(Debug, Args)]
-pub struct Up {
-    /// Kill what has not stopped this long after Ctrl-C
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub grace: u32,
-    /// Refuse further services when this many are supervised
-    #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
-    pub max_services: u32,
-    /// Do not wait for the gateways and print no table
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Make the home that --home or the agent's variable names, if it does not exist
-    #[arg(long)]
-    pub create: bool,
-    /// Supervise in the background, and return when it supervises; `gatevisor down` ends it
-    #[arg(short, long)]
-    pub detach: bool,
 }
 
 /// Whose service manager is meant.

@@ -127,7 +127,7 @@ service of a container.",
     },
     InternalCommand {
         name: watch::BESIDE,
-        usage: "gatevisor beside SUPERVISOR HOME SCANDIR [AGENT]",
+        usage: "gatevisor beside [--web=ADDRESS] SUPERVISOR HOME SCANDIR [AGENT]",
         about: "Watch the profiles and the gateways of a home as long as its supervisor runs. `gatevisor up` has
 the supervisor keep this running.",
         run: |words| crate::out::ended(watch::run(words)),

@@ -30,7 +30,7 @@ const LONGEST_MS: u64 = 60_000;
 
 /// A process to keep running.
 pub struct Kept<'a> {
-    /// What it watches, for people.
+    /// Which process it is, in words of a message.
     pub what: &'static str,
     /// The work of the process. Returns its exit code.
     pub job: Box<dyn Fn() -> i32 + 'a>,
@@ -44,7 +44,7 @@ pub struct Kept<'a> {
 
 /// The service whose child the keeper is.
 pub struct ParentService<'a> {
-    /// What it watches, for people.
+    /// Which process it is, in words of a message.
     pub what: &'static str,
     /// Returns its process, if a signal has stopped that and its supervisor has not paused it.
     pub stopped: Box<dyn Fn() -> Option<Pid> + 'a>,
@@ -96,7 +96,7 @@ impl StoppedParent {
 
 /// Kills what watches. It is started again once it has ended.
 fn replace(what: &str, pid: Pid, why: &str) {
-    out::warn(&format!("the process that watches {what} {why}, and is replaced"));
+    out::warn(&format!("{what} {why}, and is replaced"));
     let _ = kill_process(pid, Signal::KILL);
 }
 
@@ -166,7 +166,7 @@ impl<'a> KeptProcess<'a> {
                 self.end = pidfd_open(pid, PidfdFlags::empty()).ok();
             }
             Err(errno) => {
-                out::warn(&format!("cannot watch {}: cannot fork: {errno}", self.kept.what));
+                out::warn(&format!("cannot start {}: cannot fork: {errno}", self.kept.what));
                 self.ended(now_ms, false);
             }
         }

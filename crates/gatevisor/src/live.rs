@@ -32,7 +32,7 @@ const EVIDENCE_MS: u64 = 3_000;
 pub fn beside(manager: &ScandirManager, services: [&str; 2]) -> Result<Pid, CommandError> {
     let parent = getpid();
     let stopped = Box::new(move || stopped_service(manager, services, parent));
-    let parent = ParentService { what: "the profiles", stopped };
+    let parent = ParentService { what: "the process that watches the profiles", stopped };
     fork_beside(|| keeper::keep(&[kept(manager), alerts::kept(manager)], Some(&parent)))
         .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
 }
@@ -71,7 +71,7 @@ pub fn ended(keeper: Pid) -> CommandError {
 /// Returns the watcher of gateways, for a keeper.
 pub fn kept(manager: &ScandirManager) -> Kept<'_> {
     let (job, pulse) = (Box::new(|| watch(manager)), Box::new(|| pulse(manager)));
-    Kept { what: "whether gateways work", job, pulse: Some(pulse), is_wanted: None }
+    Kept { what: "the process that watches whether gateways work", job, pulse: Some(pulse), is_wanted: None }
 }
 
 /// Returns a number that changes as long as the watcher of a scandir makes progress.

@@ -51,6 +51,7 @@ mod metrics;
 mod out;
 mod outcome_words;
 mod own_restart;
+mod page_server;
 mod pauses;
 mod planned_stop;
 mod profile;

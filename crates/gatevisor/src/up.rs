@@ -164,7 +164,7 @@ fn become_supervisor(
     if let Some(fd) = notify {
         argv.extend([argument(b"--notify-fd"), argument(fd.as_raw_fd().to_string().as_bytes())]);
     }
-    let beside = match supervise::passed(&watch::words(context)) {
+    let beside = match supervise::passed(&watch::words(context, options.web)) {
         Ok(beside) => beside,
         Err(errno) => {
             return CommandError::new(Exit::System, format!("cannot pass words to the supervisor: {errno}"));

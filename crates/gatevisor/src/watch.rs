@@ -10,6 +10,7 @@
 //! with the supervisor, and the supervisor replaces it if it ends before.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,27 +25,34 @@ use crate::args::Common;
 use crate::context::{CommandContext, MissingHome};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::keeper::{self, Kept};
-use crate::{alerts, live, out};
+use crate::{alerts, live, out, page_server};
 
 /// The name of the service and of the verb.
 pub const NAME: &str = "profile-watcher";
 /// The name of the verb that a supervisor outside of a container runs beside it.
 pub const BESIDE: &str = "beside";
 
+/// What comes before the address of the page, where `up` was told to serve it.
+const WEB: &str = "--web=";
+
 /// How long a new supervisor may take to supervise the slots.
 const SUPERVISED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Returns the words with which the supervisor, which this process becomes, runs [`run`] beside it.
-pub fn words(context: &CommandContext) -> Vec<OsString> {
+pub fn words(context: &CommandContext, web: Option<SocketAddr>) -> Vec<OsString> {
     let supervisor = rustix::process::getpid().as_raw_nonzero().to_string();
-    let mut words = vec!["gatevisor".into(), BESIDE.into(), supervisor.into()];
+    let mut words: Vec<OsString> = vec!["gatevisor".into(), BESIDE.into()];
+    words.extend(web.map(|address| format!("{WEB}{address}").into()));
+    words.push(supervisor.into());
     words.extend(context.words());
     words
 }
 
-/// Keeps the watchers of the profiles and of the gateways of a home running, as long as its
-/// supervisor runs.
+/// Keeps the watchers of the profiles and of the gateways of a home running, and the server of its
+/// page if that is wanted, as long as its supervisor runs.
 pub fn run(words: &[OsString]) -> Outcome {
+    let web = words.first().and_then(|word| word.to_str()?.strip_prefix(WEB));
+    let words = words.get(usize::from(web.is_some())..).unwrap_or_default();
     let [supervisor, home, scandir, agent @ ..] = words else {
         return Err(CommandError::new(Exit::Usage, "only `gatevisor up` has its supervisor call this"));
     };
@@ -63,11 +71,13 @@ pub fn run(words: &[OsString]) -> Outcome {
             "the supervisor of this home has not started this process",
         ));
     }
-    let all = [
-        Kept { what: "the profiles", job: Box::new(|| watch(&context)), pulse: None, is_wanted: None },
+    let job = Box::new(|| watch(&context));
+    let mut all = vec![
+        Kept { what: "the process that watches the profiles", job, pulse: None, is_wanted: None },
         live::kept(&context.manager),
         alerts::kept(&context.manager),
     ];
+    all.extend(web.map(|address| page_server::kept(&context, address)));
     // The parent is the supervisor itself, of which others say that a signal has stopped it.
     keeper::keep(&all, None)
 }

@@ -94,6 +94,37 @@ fn how_a_gateway_was_is_recorded_and_what_was_before_is_a_gap() {
     server.end();
 }
 
+#[test]
+fn up_serves_the_page_until_the_supervisor_ends() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_with(["up", "--quiet", "--web=127.0.0.1:0"]);
+    let said = home.running().until_warns("token-read-only`\n");
+    let address = said.split_once("the page is at http://").unwrap().1.split_once('/').unwrap().0;
+    let token = fs::read_to_string(home.path().join(".gatevisor-web/token")).unwrap();
+    home.until_state("coder", "up");
+    let asked = || -> std::io::Result<String> {
+        let mut stream = std::net::TcpStream::connect(address)?;
+        let token = token.trim_end();
+        write!(stream, "GET /api/v1/home HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n")?;
+        write!(stream, "Authorization: Bearer {token}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = asked().unwrap();
+    let pid = format!("\"pid\":{}", home.running().pid());
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&pid), "{answer}");
+    let ended = home.down();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // The kernel kills the server when what kept it ends, which `down` has waited for.
+    assert!(asked().is_err(), "it goes on");
+    for wrong in ["--web=9466", "--web=nowhere", "--web="] {
+        assert_eq!(home.run(["up", wrong]).code, Some(100), "{wrong}");
+    }
+}
+
 /// Returns whether a value has the shape that the document gives, as far as it is used there.
 fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     if let Some(reference) = schema["$ref"].as_str() {

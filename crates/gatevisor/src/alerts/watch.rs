@@ -42,7 +42,7 @@ const MODE: Mode = Mode::from_raw_mode(0o600);
 pub fn kept(manager: &ScandirManager) -> Kept<'_> {
     let is_wanted = Box::new(|| FileMark::now(manager.home()).is_some());
     let job = Box::new(|| i32::from(watch(manager).code()));
-    Kept { what: "what there is to alert about", job, pulse: None, is_wanted: Some(is_wanted) }
+    Kept { what: "the process that sends alerts", job, pulse: None, is_wanted: Some(is_wanted) }
 }
 
 /// Sends alerts until the settings change or it cannot go on.
