@@ -144,7 +144,7 @@ impl OwnVariables {
         } else if self.needs_free_port(agent) {
             let definition = definition.ok_or_else(no_variable)?;
             let taken: Vec<u16> = others.flat_map(|name| wanted(home, agent, &name)).collect();
-            let port = free(definition, &taken).ok_or(AllotError::NoPort)?;
+            let port = free(definition, &taken, home.root()).ok_or(AllotError::NoPort)?;
             all.push((definition.variable.clone(), port.to_string().into()));
         }
         for name in &agent.profile.secrets {

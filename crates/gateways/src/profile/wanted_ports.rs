@@ -7,7 +7,8 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use gatevisor_slot::expand::{expand, is_truthy};
 use gatevisor_slot::{dotenv, http};
@@ -23,6 +24,8 @@ const NO: [&str; 5] = ["", "0", "false", "no", "off"];
 const FIRST_PORT: u16 = 8700;
 /// The first port that the kernel gives to outgoing connections.
 const EPHEMERAL: u16 = 32_768;
+/// Places at which homes begin to look for a free port, at the most.
+const PLACES: usize = 512;
 /// The most bytes of a file of variables that are read.
 const ENVIRONMENT_BYTES: usize = 1 << 20;
 
@@ -150,23 +153,39 @@ fn address_of(
     http::parse_url(url.to_str()?).ok()?.addresses.first().copied()
 }
 
-/// Returns a port for one more profile: one that none of these wants and nobody listens on.
+/// Returns a port for one more profile of this home: one that none of these wants and nobody
+/// listens on.
 ///
 /// The default stays free for a gateway that was given none. So do the ports from which the kernel
-/// makes outgoing connections, unless the default is one of them.
-pub(super) fn free(definition: &PortDefinition, taken: &[u16]) -> Option<u16> {
+/// makes outgoing connections, unless the default is one of them. Nobody knows the other homes of a
+/// machine, whose gateways may be down; so each home begins to look at a place of its own.
+pub(super) fn free(definition: &PortDefinition, taken: &[u16], home: &Path) -> Option<u16> {
     let first = definition.default.unwrap_or(FIRST_PORT);
     let end = if first < EPHEMERAL { EPHEMERAL - 1 } else { u16::MAX };
     let step = definition.step.max(1);
     // A gateway may use all ports up to that of the next gateway.
     let is_far_enough = |port: u16| taken.iter().all(|other| other.abs_diff(port) >= step);
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    (first..=end).step_by(usize::from(step)).skip(1).find(|port| is_far_enough(*port) && is_free(*port))
+    let all = || (first..=end).step_by(usize::from(step)).skip(1);
+    let before = place(home, all().count().min(PLACES));
+    let mut ports = all().skip(before).chain(all().take(before));
+    ports.find(|port| is_far_enough(*port) && is_free(*port))
+}
+
+/// Returns the place of a home among so many, which is always the same: FNV-1a of its path.
+fn place(home: &Path, places: usize) -> usize {
+    let bytes = home.as_os_str().as_bytes().iter();
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let places = u64::try_from(places).unwrap_or(u64::MAX);
+    usize::try_from(hash.checked_rem(places).unwrap_or(0)).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn definition(default: u16, step: u16) -> PortDefinition {
         PortDefinition { variable: "PORT".to_owned(), default: Some(default), when: Vec::new(), step }
@@ -174,15 +193,35 @@ mod tests {
 
     #[test]
     fn a_free_port_is_as_far_from_every_taken_one_as_the_definition_says() {
-        let port = free(&definition(18_789, 20), &[18_809, 18_835]).unwrap();
+        let home = Path::new("/home/you/claws");
+        let first = free(&definition(18_789, 20), &[], home).unwrap();
+        let taken = [first, first + 26];
+        let port = free(&definition(18_789, 20), &taken, home).unwrap();
         assert!(port > 18_789 && (port - 18_789).is_multiple_of(20), "{port}");
-        assert!([18_809_u16, 18_835].iter().all(|taken| taken.abs_diff(port) >= 20), "{port}");
+        assert!(taken.iter().all(|taken| taken.abs_diff(port) >= 20), "{port}");
+    }
+
+    #[test]
+    fn homes_begin_to_look_for_a_free_port_at_places_of_their_own_and_find_every_one() {
+        let homes = (0..50).map(|number| PathBuf::from(format!("/home/user{number}/claws")));
+        let places: BTreeSet<usize> = homes.map(|home| place(&home, PLACES)).collect();
+        assert!(places.len() > 40 && places.iter().all(|place| *place < PLACES), "{places:?}");
+        // It goes on at the beginning, and the last one is found, too.
+        let (home, definition) = (Path::new("/home/you/claws"), definition(32_700, 1));
+        let mut taken = Vec::new();
+        while let Some(port) = free(&definition, &taken, home) {
+            taken.push(port);
+        }
+        assert!(taken.len() > 50, "{taken:?}");
+        let before = taken.iter().filter(|port| **port < taken[0]).count();
+        assert!(before > 0, "it does not go on at the beginning: {taken:?}");
     }
 
     #[test]
     fn no_port_is_one_that_the_kernel_gives_to_outgoing_connections() {
         let taken: Vec<u16> = (32_700..EPHEMERAL).collect();
-        assert_eq!(free(&definition(32_700, 1), &taken), None);
-        assert!(free(&definition(40_000, 1), &[]).is_some_and(|port| port > 40_000));
+        let home = Path::new("/home/you/claws");
+        assert_eq!(free(&definition(32_700, 1), &taken, home), None);
+        assert!(free(&definition(40_000, 1), &[], home).is_some_and(|port| port > 40_000));
     }
 }
