@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use gatevisor_client::Condition;
@@ -82,6 +83,33 @@ fn a_configuration_that_nobody_understands_changes_nothing_and_is_named() {
         how += 1;
     }
     assert_eq!(how, 7);
+}
+
+#[test]
+fn a_configuration_that_may_not_be_read_changes_nothing_and_is_named() {
+    let home = home("exit 1");
+    let config = home.profile_dir("writer").join("config.yaml");
+    fs::write(&config, "gateway: {standalone: true}\n").unwrap();
+    if rustix::process::geteuid().is_root() {
+        // In a home of somebody else, root's commands are that user's.
+        fs::set_permissions(home.beside(""), fs::Permissions::from_mode(0o755)).unwrap();
+        let ran = Command::new("chown").arg("-R").arg("65534:65534").arg(home.path()).status().unwrap();
+        assert!(ran.success());
+    }
+    let own = "profile=writer prior_state=running action=started";
+    assert!(home.says("reconcile").ok().contains(own));
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&config, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    } else {
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    for line in ["reconcile --dry-run", "reconcile"] {
+        let ran = home.says(line);
+        assert!(ran.out.contains(own), "{ran:?}");
+        assert!(ran.out.contains("which gateway serves it is as it was known last: `"), "{ran:?}");
+        assert!(ran.out.contains("writer/config.yaml` cannot be read: Permission denied"), "{ran:?}");
+    }
 }
 
 /// Waits until a profile is served, and returns its report. No event of a service tells when the
