@@ -34,9 +34,6 @@ use trial::Trial;
 const WAIT_LIMIT: Duration = Duration::from_mins(3);
 /// How soon silence is noticed, so that nobody waits for that.
 const SOON: &str = "GATEVISOR_LIVE_INTERVAL_MS=1000\nGATEVISOR_LIVE_MISSES=3\n";
-const ONE_EACH: &str = "one gateway a profile";
-const SIGUSR1: &str = "exit 75 on SIGUSR1";
-const MARKER: &str = "a file asks it to";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -125,9 +122,10 @@ fn real_openclaw_is_supervised_from_its_start_to_a_killed_supervisor() {
     home.up_quietly();
     // The home knows its agent.
     home.tell_agent(None);
-    let mut trial = Trial::new(home, "coder", "OpenClaw 2026.9.6");
+    let port = environments[0].lines().find_map(|line| line.strip_prefix("OPENCLAW_GATEWAY_PORT=")).unwrap();
+    let mut trial = Trial::new(home, "coder", port.parse().ok(), "OpenClaw 2026.9.6");
     let writer = trial.home.start(["gateway", "start", "writer", "--ready", "--timeout", "150"]);
-    trial.starts(ONE_EACH, "`/readyz`");
+    trial.starts();
     writer.ended(WAIT_LIMIT).ok();
     let secret =
         environments[0].lines().find_map(|line| line.strip_prefix("OPENCLAW_GATEWAY_TOKEN=")).unwrap();
@@ -145,13 +143,16 @@ fn real_openclaw_is_supervised_from_its_start_to_a_killed_supervisor() {
 
     trial.freezes();
     trial.crashes();
-    trial.restarts_itself("exit 0 and a handoff", 0, |home, _| {
+    trial.restarts_itself("and a handoff", |home, _| {
         openclaw_restart(home, "coder", "it wants to be started again (`/status` is `accepted`)");
     });
-    trial.does_not_drain("does not apply: it drains when it is stopped");
+    trial.drains(|trial| {
+        let is_suspended = trial.answer("/readyz").contains("gateway-draining");
+        is_suspended.then_some("a suspension, which is renewed")
+    });
     trial.stops();
     trial.loses_its_supervisor();
-    trial.is("upgrade", "from 2026.9.5; the way back is refused");
+    trial.is_seen_elsewhere("upgrade");
     assert_eq!(trial.home.report("writer")["state"], "down");
     trial.ends();
 }
@@ -164,11 +165,13 @@ fn the_asyncio_bot_is_supervised_from_its_start_to_an_edited_definition() {
     fs::write(&definition, &text).unwrap();
     home.tell_agent(Some(definition.clone()));
     home.set("ASYNCIO_BOT_PROGRAM", repository().join("examples/asyncio-bot.py"));
-    home.run(["profile", "create", "coder"]).ok();
+    for name in ["coder", "writer"] {
+        home.run(["profile", "create", name]).ok();
+    }
     say(&home, "coder", SOON);
     home.up_quietly();
-    let mut trial = Trial::new(home, "coder", "asyncio bot");
-    try_until_upgrade(&mut trial, ONE_EACH, "`READY=1`");
+    let mut trial = Trial::new(home, "coder", None, "asyncio bot");
+    try_until_upgrade(&mut trial, "drain");
     let old = trial.pid();
     fs::write(&definition, text.replace("stop-timeout-ms = 30000", "stop-timeout-ms = 29000")).unwrap();
     trial.run("reload --restart").ok();
@@ -191,22 +194,26 @@ fn with_hermes(program: PathBuf, profile: &str) -> (Home, Port) {
     (home, port)
 }
 
-/// Tries an agent that restarts itself at SIGUSR1 and drains by a marker, up to its upgrade.
-fn try_until_upgrade(trial: &mut Trial, shape: &'static str, ready: &'static str) {
-    trial.starts(shape, ready);
+/// Tries an agent that restarts itself at SIGUSR1 and drains as long as there is this file, up to
+/// its upgrade.
+fn try_until_upgrade(trial: &mut Trial, marker: &str) {
+    trial.starts();
     trial.freezes();
     trial.crashes();
-    trial.restarts_itself(SIGUSR1, 75, |_, pid| processes::signal(pid, Signal::USR1));
-    trial.drains(MARKER);
+    trial.restarts_itself("on SIGUSR1", |_, pid| processes::signal(pid, Signal::USR1));
+    trial.drains(|trial| {
+        let is_there = trial.home.profile_dir(trial.profile).join(marker).exists();
+        is_there.then_some("a file asks it to")
+    });
     trial.stops();
     trial.loses_its_supervisor();
 }
 
 /// Tries Hermes as far as its versions do not differ.
-fn try_hermes(mut trial: Trial, shape: &'static str) {
-    try_until_upgrade(&mut trial, shape, "`/health`");
-    // `tests/hermes` takes one home there and back, and compares this with the table, too.
-    trial.is("upgrade", "to the other and back: all served again");
+fn try_hermes(mut trial: Trial) {
+    try_until_upgrade(&mut trial, ".drain_request.json");
+    // `tests/hermes` takes one home there and back.
+    trial.is_seen_elsewhere("upgrade");
     trial.ends();
 }
 
@@ -214,13 +221,13 @@ fn try_hermes(mut trial: Trial, shape: &'static str) {
 fn real_hermes_019_is_supervised_from_its_start_to_a_killed_supervisor() {
     let program =
         named_by("HERMES_BIN").unwrap_or_else(|| installed("hermes-venv.sh", &["0.19"]).join("bin/hermes"));
-    let (home, _port) = with_hermes(program, "coder");
-    try_hermes(Trial::new(home, "coder", "Hermes 0.19"), ONE_EACH);
+    let (home, port) = with_hermes(program, "coder");
+    try_hermes(Trial::new(home, "coder", Some(port.number), "Hermes 0.19"));
 }
 
 #[test]
 fn real_hermes_022_is_supervised_from_its_start_to_a_killed_supervisor() {
     let kept = || installed("hermes-venv.sh", &["0.22"]).join("bin/hermes");
-    let (home, _port) = with_hermes(named_by("HERMES_022_BIN").unwrap_or_else(kept), "default");
-    try_hermes(Trial::new(home, "default", "Hermes 0.22"), "one gateway for all profiles");
+    let (home, port) = with_hermes(named_by("HERMES_022_BIN").unwrap_or_else(kept), "default");
+    try_hermes(Trial::new(home, "default", Some(port.number), "Hermes 0.22"));
 }

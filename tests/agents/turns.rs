@@ -1,7 +1,8 @@
-//! Turns of the real `OpenClaw` that are under way when its gateway is restarted or stopped. Its
-//! definition has no `[gateway.drain]`: it drains by itself.
+//! Turns of the real `OpenClaw` that are under way when its gateway is restarted or stopped: by its
+//! own drain, and by one that Gatevisor asks for.
 
 use std::fs;
+use std::thread::JoinHandle;
 
 use rustix::process::Signal;
 
@@ -67,4 +68,122 @@ fn real_openclaw_answers_the_turn_that_is_under_way_before_it_is_restarted_and_b
     assert!(held.is_gone());
     let ran = home.down();
     assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+fn is_answered(turn: JoinHandle<String>) {
+    let answer = turn.join().unwrap();
+    assert!(answer.contains(" 200 ") && answer.contains("you said: "), "the turn is lost: {answer:?}");
+}
+
+/// Runs `gatevisor` with the variables of the gateway, as a program that it starts does.
+fn run_within(home: &Home, words: &[&str]) -> std::process::Output {
+    let variables = fs::read(format!("/proc/{}/environ", home.pid("coder"))).unwrap();
+    let variables = String::from_utf8(variables).unwrap();
+    let variables = variables.split('\0').filter_map(|variable| variable.split_once('='));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gatevisor"));
+    command.args(words).env_clear().envs(variables).output().unwrap()
+}
+
+/// A gateway that runs, whose turns ask the model.
+struct Drained {
+    home: Home,
+    model: Model,
+    port: u16,
+    token: String,
+}
+
+impl Drained {
+    fn start() -> Self {
+        support::set_wait_limit(WAIT_LIMIT);
+        let model = Model::start();
+        let (mut home, port, token) = asking(&model);
+        home.up_quietly();
+        home.start("gateway start coder --ready --timeout 150".split(' ')).ended(WAIT_LIMIT).ok();
+        Self { home, model, port, token }
+    }
+
+    /// Begins a turn, which the model has when this returns.
+    fn ask(&self, words: &str) -> JoinHandle<String> {
+        let turn = turn(self.port, self.token.clone(), "openclaw", words.to_owned());
+        self.model.until_asked(words);
+        turn
+    }
+
+    fn until_drained(&self, turns: u32) {
+        let report = self.home.until_report("coder", "its turns", |report| report["drain"]["turns"] == turns);
+        assert_eq!(report["state"], "draining", "{report}");
+    }
+}
+
+#[test]
+fn real_openclaw_ends_its_turns_before_a_drained_restart_and_a_drained_stop() {
+    let drained = Drained::start();
+    let Drained { home, model, port, token } = &drained;
+    // A drain that is cancelled lets it take work again, while the turn goes on.
+    let old = home.pid("coder");
+    model.hold();
+    let first = drained.ask("before the cancel.");
+    let drain = home.start(["gateway", "drain", "coder", "--for", "10m"]);
+    drained.until_drained(1);
+    let refused = turn(*port, token.clone(), "openclaw", "meanwhile.".to_owned()).join().unwrap();
+    assert!(refused.contains(" 503 "), "it takes new work: {refused:?}");
+    drain.signal(Signal::INT);
+    let ran = drain.ended(WAIT_LIMIT);
+    assert!(ran.code == Some(130) && ran.err.contains("it takes work again"), "{ran:?}");
+    let second = drained.ask("after the cancel.");
+    let restart = home.start("gateway restart coder --drain=10m --ready --timeout 150".split(' '));
+    drained.until_drained(2);
+    assert_eq!(home.pid("coder"), old);
+    model.release();
+    is_answered(first);
+    is_answered(second);
+    let ran = restart.ended(WAIT_LIMIT);
+    assert!(ran.code == Some(0) && ran.err.contains("coder: idle after "), "{ran:?}");
+    assert_ne!(home.pid("coder"), old);
+
+    model.hold();
+    let third = drained.ask("before the stop.");
+    let stop = home.start("gateway stop coder --drain=10m --timeout 150".split(' '));
+    drained.until_drained(1);
+    model.release();
+    is_answered(third);
+    let ran = stop.ended(WAIT_LIMIT);
+    assert!(ran.code == Some(0) && ran.err.contains("coder: idle after "), "{ran:?}");
+    assert_eq!(home.report("coder")["state"], "down");
+    let Drained { mut home, .. } = drained;
+    assert_eq!(home.down().code, Some(0));
+}
+
+#[test]
+fn real_openclaw_ends_its_turns_before_its_own_restart_and_before_the_supervisor_ends() {
+    let drained = Drained::start();
+    let Drained { home, model, .. } = &drained;
+    let old = home.pid("coder");
+    model.hold();
+    let first = drained.ask("before its own restart.");
+    let answer =
+        run_within(home, &["gateway", "restart", "--self", "--after-turn", "--reason", "new skills"]);
+    assert!(answer.status.success(), "{answer:?}");
+    drained.until_drained(1);
+    model.release();
+    is_answered(first);
+    home.until_report("coder", "another process that is ready", |report| {
+        report["ready"] == true && report["pid"].is_i64() && report["pid"] != old
+    });
+    let variables = fs::read(format!("/proc/{}/environ", home.pid("coder"))).unwrap();
+    let reason = String::from_utf8_lossy(&variables).into_owned();
+    assert!(reason.contains("GATEVISOR_RESTART_REASON=") && reason.contains("new skills"), "{reason}");
+    home.until_report("coder", "the outcome", |report| report["asked_restart"]["stage"] == "done");
+
+    // The grace of the supervisor is shorter than a turn may be.
+    model.hold();
+    let second = drained.ask("before the end of all.");
+    let down = home.start(["down", "--drain=10m"]);
+    drained.until_drained(1);
+    model.release();
+    is_answered(second);
+    let ran = down.ended(WAIT_LIMIT);
+    assert!(ran.code == Some(0) && ran.err.contains("coder: idle after "), "{ran:?}");
+    let Drained { mut home, .. } = drained;
+    home.ended();
 }

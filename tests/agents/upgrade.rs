@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::home::Home;
-use crate::{WAIT_LIMIT, installed, named_by, openclaw, support, use_openclaw, with_openclaw};
+use crate::{WAIT_LIMIT, installed, named_by, openclaw, support, tried, use_openclaw, with_openclaw};
 
 /// The version before the one that all other tests use. Its database has an older schema.
 const OLDER: &str = "2026.9.5";
@@ -44,4 +44,6 @@ fn real_openclaw_keeps_its_desired_state_from_one_version_to_the_next_and_refuse
     home.up_quietly();
     assert!(!is_of_older(&home));
     assert_eq!(home.down().code, Some(0));
+    let seen = format!("from {OLDER}; the way back is refused");
+    assert_eq!(tried::documented("upgrade", "OpenClaw 2026.9.6"), seen, "docs/guides/agents.md");
 }

@@ -20,12 +20,17 @@ const MARKER: &str = "[gateway.drain.marker]\nfile = \"drain.json\"\ncontent = '
 
 /// Returns a home whose profile coder runs and drains so.
 fn draining_as(drain: &str) -> Home {
+    draining_in("exec sleep 1000", drain)
+}
+
+/// As [`draining_as`], with a gateway that is this script.
+fn draining_in(script: &str, drain: &str) -> Home {
     set_wait_limit(Duration::from_mins(1));
     let meanings = format!("{drain}\n[gateway.exit-meanings]");
     // What follows a drain may wait for it nearly as long as a stop may take.
     let changes =
         [("[gateway.exit-meanings]", &*meanings), ("stop-timeout-ms = 5000", "stop-timeout-ms = 60000")];
-    let mut home = Home::with_script("exec sleep 1000", &changes);
+    let mut home = Home::with_script(script, &changes);
     home.profile("coder");
     home.want_running("coder");
     home.up_quietly();
@@ -356,6 +361,49 @@ fn a_gateway_can_be_asked_by_commands_and_looked_at_by_one() {
     command.signal(Signal::KILL);
     command.ended(in_time());
     until_asked_no_more(&home);
+}
+
+#[test]
+fn a_request_to_a_process_ends_with_it_and_meanwhile_a_restart_is_a_stop_and_a_start() {
+    // As OpenClaw does, it heeds its restart signal only when it takes work again.
+    let script = "trap 'while [ -e drain.json ]; do sleep 0.05; done; exit 75' USR1\n\
+                  trap 'while [ -e stay ]; do sleep 0.05; done; exit 0' TERM\n\
+                  while :; do sleep 0.05; done";
+    let home = draining_in(
+        script,
+        "[gateway.drain]\nwhen-stopped = true\n\
+         [gateway.drain.command]\n\
+         begin = [\"touch\", \"{profile-home}/drain.json\"]\n\
+         end = [\"sh\", \"-c\", \"echo >>{profile-home}/ended; rm {profile-home}/drain.json\"]\n\
+         ends-with-process = true\n\
+         [gateway.drain.idle]\ncommand = [\"cat\", \"{profile-home}/work.json\"]\ninterval-ms = 100\n\
+         turns = \"turns\"\n",
+    );
+    let file = |name: &str| home.profile_dir("coder").join(name);
+    let pid = home.pid("coder");
+    show(&home, "draining", 0);
+    let ran = home.says("gateway restart coder --drain=5m");
+    assert!(ran.code == Some(0) && ran.err.contains("coder: idle after "), "{ran:?}");
+    assert_ne!(home.pid("coder"), pid);
+    // A restart while another command drains it is heeded, too.
+    let (pid, drain) = (home.pid("coder"), started(&home, "gateway drain coder --for 1h"));
+    until(&home, "that it is idle", |report| report["drain"]["stage"] == "idle");
+    home.says("gateway restart coder").ok();
+    assert_ne!(home.pid("coder"), pid);
+    drain.ended(in_time()).ok();
+    // What it does not end in time is left to its own stop, which waits here until it is let go.
+    show(&home, "draining", 1);
+    fs::write(file("stay"), "").unwrap();
+    let stop = started(&home, "gateway stop coder --drain=1s");
+    until(&home, "that it is told to stop", |report| report["state"] == "stopping");
+    fs::remove_file(file("stay")).unwrap();
+    let ran = stop.ended(in_time());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("that is left to its own stop"), "{ran:?}");
+    assert!(!file("ended").exists(), "it is taken back from a process that was not asked");
+    // Where its stop drains, nothing else does before its profile is deleted.
+    home.says("gateway start coder").ok();
+    home.says("profile delete coder --yes").ok();
 }
 
 #[test]

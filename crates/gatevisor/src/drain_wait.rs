@@ -41,7 +41,7 @@ pub struct DrainedGateways {
 }
 
 /// Drains gateways before they are deleted or renewed, for no longer than a stop may take. The next
-/// step is done even to those that cannot be drained.
+/// step is done even to those that cannot be drained, and at once where their own stop drains them.
 ///
 /// # Errors
 /// A signal has ended the wait.
@@ -51,7 +51,11 @@ pub fn before(
     command: &str,
     then: DrainThen,
 ) -> Result<Vec<HeldDrain>, CommandError> {
-    let stop = Duration::from_millis(context.manager.agent().gateway.stop_timeout_ms);
+    let gateway = &context.manager.agent().gateway;
+    if gateway.drain.as_ref().is_some_and(|drain| drain.when_stopped) {
+        return Ok(Vec::new());
+    }
+    let stop = Duration::from_millis(gateway.stop_timeout_ms);
     let limit = stop.saturating_sub(STOP_MARGIN).max(Duration::from_secs(1));
     settled(wait_for(context, names, &order(command, limit, then)))
 }
@@ -156,7 +160,11 @@ pub fn words(drain: &HeldDrain, nothing_follows: bool) -> String {
         Some(DrainEnd::Limit(turns, stage)) => format!(
             "{} after {took}{}",
             not_idle(*turns, *stage),
-            if nothing_follows { "; it takes work again" } else { ", and that is cut off" }
+            match drain.ends_work_when_stopped() {
+                _ if nothing_follows => "; it takes work again",
+                true => "; that is left to its own stop",
+                false => ", and that is cut off",
+            }
         ),
     }
 }

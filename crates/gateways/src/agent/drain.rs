@@ -14,6 +14,9 @@ use super::fault::{Fault, expandable, fault, file_name};
 /// Milliseconds that a command may take, unless the definition says otherwise, and at the most.
 const COMMAND_MS: u64 = 10_000;
 const LONGEST_COMMAND_MS: u64 = 60_000;
+/// Milliseconds between two looks, unless the definition says otherwise, and its bounds.
+const INTERVAL_MS: u64 = 1_000;
+const LOOK_INTERVALS_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
 /// Keys on the way to a value, at the most.
 const DEEPEST: usize = 8;
 
@@ -27,6 +30,9 @@ pub struct DrainDefinition {
     pub command: Option<DrainCommands>,
     /// Signals that ask for it and take that back.
     pub signal: Option<DrainSignals>,
+    /// Whether the gateway ends what is under way by itself when it is stopped or restarted.
+    #[serde(default)]
+    pub when_stopped: bool,
     /// How the gateway shows what it still does.
     pub idle: IdleDefinition,
 }
@@ -53,6 +59,9 @@ pub struct DrainCommands {
     /// Milliseconds that each may take.
     #[serde(default = "default_command_ms")]
     pub timeout_ms: u64,
+    /// Whether the request ends with the process that was asked, which heeds no restart meanwhile.
+    #[serde(default)]
+    pub ends_with_process: bool,
 }
 
 /// Signals that ask for a drain and take that back.
@@ -80,9 +89,13 @@ pub struct IdleDefinition {
     /// Milliseconds that the command may take.
     #[serde(default = "default_command_ms")]
     pub timeout_ms: u64,
-    /// The value that counts turns under way; its keys from the outside, with dots between.
+    /// Milliseconds between two looks.
+    #[serde(default = "default_interval_ms")]
+    pub interval_ms: u64,
+    /// The value that counts turns under way; its keys from the outside, with dots between, where
+    /// `list[key=text]` is the entry of a list whose key has that text.
     pub turns: Option<String>,
-    /// The value that is true while there is work.
+    /// The value that is true, or more than 0, while there is work.
     pub busy: Option<String>,
     /// The value that says that no new work is taken.
     pub state: Option<String>,
@@ -95,6 +108,30 @@ const fn default_command_ms() -> u64 {
     COMMAND_MS
 }
 
+const fn default_interval_ms() -> u64 {
+    INTERVAL_MS
+}
+
+/// One step on the way to a value: the key of an object, and which entry of the list there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathKey<'a> {
+    /// That of the object.
+    pub key: &'a str,
+    /// Which entry of the list there: a key of it, and the text that it has.
+    pub entry: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> PathKey<'a> {
+    /// Returns what `key` or `key[other=text]` means; `None` for anything else.
+    pub fn parse(step: &'a str) -> Option<Self> {
+        let Some((key, rest)) = step.split_once('[') else {
+            return (!step.is_empty()).then_some(Self { key: step, entry: None });
+        };
+        let entry = rest.strip_suffix(']')?.split_once('=')?;
+        (!key.is_empty() && !entry.0.is_empty()).then_some(Self { key, entry: Some(entry) })
+    }
+}
+
 /// Where the object that shows the work comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleSource<'a> {
@@ -104,6 +141,13 @@ pub enum IdleSource<'a> {
     Http(&'a str, Option<&'a str>),
     /// A command, and the milliseconds that it may take.
     Command(&'a [String], u64),
+}
+
+impl DrainDefinition {
+    /// Returns whether the request ends with the process that was asked.
+    pub fn ends_with_process(&self) -> bool {
+        self.command.as_ref().is_some_and(|commands| commands.ends_with_process)
+    }
 }
 
 impl IdleDefinition {
@@ -148,9 +192,17 @@ fn idle(idle: &IdleDefinition, placeholders: &Placeholders) -> Result<(), Fault>
         return fault(FIELD, "say `turns`, `busy` or both; else nothing tells when a gateway is idle");
     }
     for path in [&idle.turns, &idle.busy, &idle.state].into_iter().flatten() {
-        if path.split('.').any(str::is_empty) || path.split('.').count() > DEEPEST {
+        let keys = path.split('.').map(PathKey::parse);
+        if keys.clone().any(|key| key.is_none()) || keys.count() > DEEPEST {
             return fault(FIELD, format!("`{path}` is not up to {DEEPEST} keys with dots between"));
         }
+    }
+    if !LOOK_INTERVALS_MS.contains(&idle.interval_ms) {
+        let (least, most) = (LOOK_INTERVALS_MS.start(), LOOK_INTERVALS_MS.end());
+        return fault(
+            FIELD,
+            format!("an `interval-ms` of {} is not between {least} and {most}", idle.interval_ms),
+        );
     }
     match idle.source() {
         Some(IdleSource::File(name)) => file_name("gateway.drain.idle.file", name),
@@ -196,6 +248,8 @@ mod tests {
             format!("command = {{ begin = [\"a\", \"{{profile}}\"], end = [\"b\"] }}\n{idle}"),
             "marker = { file = \"d\" }\nidle = { http = \"http://127.0.0.1:1/\", busy = \"b\" }".to_owned(),
             "marker = { file = \"d\" }\nidle = { command = [\"a\"], busy = \"b\" }".to_owned(),
+            "marker = { file = \"d\" }\nidle = { file = \"s\", turns = \"a.b[c=d].e\", interval-ms = 4000 }"
+                .to_owned(),
         ] {
             with(&right).unwrap();
         }
@@ -210,6 +264,9 @@ mod tests {
             format!("command = {{ begin = [\"a\"], end = [\"b\"], timeout-ms = 0 }}\n{idle}"),
             "marker = { file = \"d\" }\nidle = { file = \"s\" }".to_owned(),
             "marker = { file = \"d\" }\nidle = { file = \"s\", turns = \"a..b\" }".to_owned(),
+            "marker = { file = \"d\" }\nidle = { file = \"s\", turns = \"a[b\" }".to_owned(),
+            "marker = { file = \"d\" }\nidle = { file = \"s\", turns = \"a[=b].c\" }".to_owned(),
+            "marker = { file = \"d\" }\nidle = { file = \"s\", busy = \"b\", interval-ms = 9 }".to_owned(),
             "marker = { file = \"d\" }\nidle = { http = \"https://x/\", busy = \"b\" }".to_owned(),
             "marker = { file = \"d\" }\nidle = { file = \"s\", command = [\"a\"], busy = \"b\" }".to_owned(),
         ] {

@@ -38,7 +38,9 @@ pub use built_in::{BUILT_IN, BUILT_INS};
 pub use confine::{CgroupDefinition, ConfineDefinition};
 pub use container::{BootStep, ContainerDefinition, Seed, Stale, StaticService, says_yes};
 pub use doctor::{DoctorDefinition, PortDefinition};
-pub use drain::{DrainCommands, DrainDefinition, DrainMarker, DrainSignals, IdleDefinition, IdleSource};
+pub use drain::{
+    DrainCommands, DrainDefinition, DrainMarker, DrainSignals, IdleDefinition, IdleSource, PathKey,
+};
 pub use examine::{DefinitionProblem, examine};
 pub use fault::Fault;
 pub use handoff::HandoffDefinition;

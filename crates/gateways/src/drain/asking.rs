@@ -27,6 +27,9 @@ const MARKER_BYTES: usize = 64 << 10;
 /// The most bytes of a command's output that are kept.
 pub(super) const OUTPUT_BYTES: usize = 256 << 10;
 
+/// The most characters that are shown of the last line of a failed command.
+const SAID_CHARS: usize = 200;
+
 /// A gateway, and the way in which it is asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DrainTarget<'a> {
@@ -111,7 +114,7 @@ impl DrainTarget<'_> {
         });
         match output.end {
             PartEnd::Code(0) => Ok(output.bytes),
-            PartEnd::Code(code) => Err(format!("`{shown}` exited with {code}")),
+            PartEnd::Code(code) => Err(format!("`{shown}` exited with {code}{}", last_line(&output.bytes))),
             PartEnd::Signal(signal) => Err(format!("`{shown}` was ended by signal {signal}")),
             PartEnd::TooLong => Err(format!("`{shown}` printed more than {OUTPUT_BYTES} bytes")),
             PartEnd::Late => Err(format!("`{shown}` did not end in {timeout_ms} ms")),
@@ -147,6 +150,13 @@ impl DrainTarget<'_> {
         });
         filled.map_err(|error| unfilled(&error))
     }
+}
+
+/// Returns the last line that a command printed, to be said after its exit code.
+fn last_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    line.map_or_else(String::new, |line| format!(": {}", line.chars().take(SAID_CHARS).collect::<String>()))
 }
 
 /// Removes a file from a directory, and returns whether it was there.
@@ -199,6 +209,13 @@ pub(super) fn words(errno: Errno) -> String {
 mod tests {
     use super::*;
     use insta::assert_snapshot;
+
+    #[test]
+    fn what_a_failed_command_said_last_is_one_line() {
+        assert_eq!(last_line(b"Error:\n  it is busy \n\n"), ": it is busy");
+        assert_eq!(last_line(b" \n"), "");
+        assert_eq!(last_line(&[b'a'; 1000]).len(), SAID_CHARS + ": ".len());
+    }
 
     #[test]
     fn a_marker_says_which_start_of_the_machine_it_is_for_and_who_asks() {

@@ -30,8 +30,6 @@ use crate::inspect::served_by;
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
-/// Milliseconds between two looks at a gateway.
-const LOOK_MS: u64 = 1_000;
 /// How a state file changes: by a rename into the home, or by writing it in place.
 const COMES: WatchFlags = WatchFlags::MOVED_TO
     .union(WatchFlags::CLOSE_WRITE)
@@ -96,7 +94,7 @@ impl HeldDrain {
         let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         let process = process.map_err(|source| DrainError::Follow { name: name.clone(), pid, source })?;
         let began_ms = monotonic_ms();
-        let machine = Drain::new(settings(order), began_ms);
+        let machine = Drain::new(settings(order, definition.idle.interval_ms), began_ms);
         let marker = definition.marker.as_ref().map(|marker| marker.file.clone());
         let record = DrainRecord { marker, ..record(order, pid, began_ms) };
         records.write(&service, &record).map_err(unrecorded)?;
@@ -157,6 +155,11 @@ impl HeldDrain {
         });
     }
 
+    /// Returns whether the gateway itself ends what is under way when it is stopped now.
+    pub const fn ends_work_when_stopped(&self) -> bool {
+        self.definition.when_stopped
+    }
+
     /// Takes the request back after the next step was done. Returns everything that failed during
     /// the drain.
     pub fn finish(mut self) -> Vec<String> {
@@ -204,7 +207,10 @@ impl HeldDrain {
             // The owner of this value does the next step.
             DrainEffect::Follow => true,
             DrainEffect::Unmark => {
-                match self.target().take_back() {
+                // The next process was not asked for anything.
+                let is_over = self.definition.ends_with_process() && self.has_ended();
+                let taken_back = if is_over { Ok(false) } else { self.target().take_back() };
+                match taken_back {
                     Ok(_) => self.records.remove(&self.name.service_entry()),
                     // The record stays, so that the watcher of gateways tries again.
                     Err(why) => self.failed.push(why),
@@ -319,12 +325,12 @@ fn drainable(manager: &ScandirManager, name: &ProfileName) -> Result<(DrainDefin
     Ok((definition, status.pid.ok_or_else(not_up)?.get()))
 }
 
-fn settings(order: &DrainOrder) -> DrainSettings {
-    DrainSettings {
-        limit_ms: u64::try_from(order.limit.as_millis()).unwrap_or(u64::MAX),
-        look_ms: LOOK_MS,
-        holds: order.then == DrainThen::Nothing,
-    }
+fn limit_ms(order: &DrainOrder) -> u64 {
+    u64::try_from(order.limit.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn settings(order: &DrainOrder, look_ms: u64) -> DrainSettings {
+    DrainSettings { limit_ms: limit_ms(order), look_ms, holds: order.then == DrainThen::Nothing }
 }
 
 fn record(order: &DrainOrder, pid: i32, began_ms: u64) -> DrainRecord {
@@ -343,6 +349,6 @@ fn record(order: &DrainOrder, pid: i32, began_ms: u64) -> DrainRecord {
         reason: None,
         since: now.to_string(),
         until: until.to_string(),
-        until_ms: began_ms.saturating_add(settings(order).limit_ms),
+        until_ms: began_ms.saturating_add(limit_ms(order)),
     }
 }

@@ -22,7 +22,8 @@ use crate::profile::ProfileName;
 /// Milliseconds after the limit at which others take back the request of an owner that has not done
 /// so.
 const LATE_MS: u64 = 5_000;
-/// How long the owner of a drain may take to end it after being told to.
+/// How long the owner of a drain may take to end it after being told to, if no command of the
+/// definition takes longer.
 const OWNER_ENDS: Duration = Duration::from_secs(15);
 
 /// How a drain was cancelled.
@@ -155,7 +156,10 @@ pub fn cancel(manager: &ScandirManager, name: &ProfileName) -> Result<CancelledD
     let Some((records, record)) = records.zip(record) else {
         return cancel_another(manager, name);
     };
-    if records.is_held(&service) && end_owner(&record) && records.read(&service).is_none() {
+    if records.is_held(&service)
+        && end_owner(&record, owner_limit(manager))
+        && records.read(&service).is_none()
+    {
         return Ok(CancelledDrain::Owner(record.by));
     }
     // A stopped owner still holds the lock. Its request is taken back all the same.
@@ -175,8 +179,16 @@ fn cancel_another(manager: &ScandirManager, name: &ProfileName) -> Result<Cancel
     }
 }
 
+/// Returns how long the owner of a drain may take to end it: to end a look, and to undo the drain.
+fn owner_limit(manager: &ScandirManager) -> Duration {
+    let Some(drain) = &manager.agent().gateway.drain else { return OWNER_ENDS };
+    let look = drain.idle.command.as_ref().map_or(0, |_| drain.idle.timeout_ms);
+    let undo = drain.command.as_ref().map_or(0, |commands| commands.timeout_ms);
+    OWNER_ENDS.max(Duration::from_millis(look.saturating_add(undo)))
+}
+
 /// Tells the owner of a drain to end. Returns whether it has ended.
-fn end_owner(record: &DrainRecord) -> bool {
+fn end_owner(record: &DrainRecord, limit: Duration) -> bool {
     let Some(process) = Pid::from_raw(record.owner).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
     else {
         return true;
@@ -188,7 +200,7 @@ fn end_owner(record: &DrainRecord) -> bool {
     if pidfd_send_signal(&process, Signal::TERM).is_err() {
         return false;
     }
-    let until = Instant::now().checked_add(OWNER_ENDS);
+    let until = Instant::now().checked_add(limit);
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
     let timeout = left.and_then(|left| Timespec::try_from(left).ok());
     poll(&mut [PollFd::new(&process, PollFlags::IN)], timeout.as_ref()).is_ok_and(|ready| ready > 0)

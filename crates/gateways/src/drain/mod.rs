@@ -26,5 +26,5 @@ pub use leftover::{CancelledDrain, cancel};
 pub(crate) use leftover::{forget_all, undo_left, undo_marker};
 pub use own::{OWN_DRAIN_VARIABLE, own_drain_s};
 pub use record::{DrainThen, directory};
-pub(crate) use report::DrainReader;
+pub(crate) use report::{DrainReader, heeds_no_restart};
 pub use report::{DrainReport, recorded, words_of};

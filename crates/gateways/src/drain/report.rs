@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::asking::DrainTarget;
 use super::record::{DrainRecord, DrainRecords, DrainThen};
+use crate::agent::DrainDefinition;
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
@@ -70,6 +71,14 @@ fn ours(records: &DrainRecords, name: &ProfileName, pid: i32) -> Option<DrainRep
         until: Some(record.until),
         reason: record.reason,
     })
+}
+
+/// Returns whether a gateway's process heeds nothing but its stop signal, because it is drained.
+pub(crate) fn heeds_no_restart(manager: &ScandirManager, name: &ProfileName, pid: i32) -> bool {
+    let drain = manager.agent().gateway.drain.as_ref();
+    let records = || DrainRecords::open(manager.scandir());
+    drain.is_some_and(DrainDefinition::ends_with_process)
+        && records().is_some_and(|records| ours(&records, name, pid).is_some())
 }
 
 /// Returns the drained services of a scandir, and whether each has no work left. A drain whose

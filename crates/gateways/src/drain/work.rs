@@ -11,7 +11,7 @@ use gatevisor_slot::http;
 use serde_json::Value;
 
 use super::asking::{DrainTarget, OUTPUT_BYTES};
-use crate::agent::{IdleDefinition, IdleSource};
+use crate::agent::{IdleDefinition, IdleSource, PathKey};
 use crate::files::read_bounded;
 use crate::live::is_of_this_process;
 
@@ -101,26 +101,66 @@ fn body(answer: &[u8]) -> Result<Vec<u8>, String> {
     Ok(at.and_then(|at| answer.get(at..)).unwrap_or_default().to_vec())
 }
 
-/// Returns the value that a path of keys leads to.
-fn value<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(object, |at, key| at.get(key))
+/// What a path of keys leads to.
+#[derive(Debug, Clone, Copy)]
+enum WorkValue<'a> {
+    Value(&'a Value),
+    /// The list on the way has no such entry.
+    NoEntry,
+    Nothing,
+}
+
+fn value<'a>(object: &'a Value, path: &str) -> WorkValue<'a> {
+    let mut at = object;
+    for step in path.split('.') {
+        let Some(step) = PathKey::parse(step) else { return WorkValue::Nothing };
+        let Some(next) = at.get(step.key) else { return WorkValue::Nothing };
+        let Some((key, text)) = step.entry else {
+            at = next;
+            continue;
+        };
+        let Some(list) = next.as_array() else { return WorkValue::Nothing };
+        let is_meant = |entry: &&Value| entry.get(key).and_then(Value::as_str) == Some(text);
+        let Some(entry) = list.iter().find(is_meant) else { return WorkValue::NoEntry };
+        at = entry;
+    }
+    WorkValue::Value(at)
+}
+
+/// Returns how many turns a value counts.
+fn counted(found: WorkValue<'_>) -> Option<u32> {
+    match found {
+        WorkValue::NoEntry => Some(0),
+        WorkValue::Value(Value::Array(turns)) => Some(u32::try_from(turns.len()).unwrap_or(u32::MAX)),
+        WorkValue::Value(value) => value.as_u64().map(|turns| u32::try_from(turns).unwrap_or(u32::MAX)),
+        WorkValue::Nothing => None,
+    }
+}
+
+/// Returns whether a value says that there is work.
+fn says_busy(found: WorkValue<'_>) -> Option<bool> {
+    match found {
+        WorkValue::NoEntry => Some(false),
+        WorkValue::Value(Value::Bool(busy)) => Some(*busy),
+        WorkValue::Value(value) => value.as_u64().map(|count| count > 0),
+        WorkValue::Nothing => None,
+    }
 }
 
 /// Returns what work an object shows.
 fn judge(idle: &IdleDefinition, object: &Value) -> WorkShown {
-    let turns = match idle.turns.as_deref().map(|path| (path, value(object, path))) {
+    let turns = match idle.turns.as_deref().map(|path| (path, counted(value(object, path)))) {
         None => None,
-        Some((_, Some(Value::Array(turns)))) => Some(u32::try_from(turns.len()).unwrap_or(u32::MAX)),
-        Some((path, found)) => match found.and_then(Value::as_u64) {
-            Some(turns) => Some(u32::try_from(turns).unwrap_or(u32::MAX)),
-            None => return WorkShown::Unknown(format!("`{path}` is no number in what it shows")),
-        },
+        Some((_, Some(turns))) => Some(turns),
+        Some((path, None)) => return WorkShown::Unknown(format!("`{path}` is no number in what it shows")),
     };
-    let busy = match idle.busy.as_deref().map(|path| (path, value(object, path))) {
+    let busy = match idle.busy.as_deref().map(|path| (path, says_busy(value(object, path)))) {
         None => false,
-        Some((_, Some(Value::Bool(busy)))) => *busy,
-        Some((path, _)) => {
-            return WorkShown::Unknown(format!("`{path}` is neither true nor false in what it shows"));
+        Some((_, Some(busy))) => busy,
+        Some((path, None)) => {
+            return WorkShown::Unknown(format!(
+                "`{path}` is neither true nor false nor a number in what it shows"
+            ));
         }
     };
     if idle.state.as_deref().is_some_and(|path| !says_draining(idle, value(object, path))) {
@@ -129,10 +169,10 @@ fn judge(idle: &IdleDefinition, object: &Value) -> WorkShown {
     if busy || turns.is_some_and(|turns| turns > 0) { WorkShown::Busy(turns) } else { WorkShown::Idle }
 }
 
-fn says_draining(idle: &IdleDefinition, state: Option<&Value>) -> bool {
+fn says_draining(idle: &IdleDefinition, state: WorkValue<'_>) -> bool {
     match state {
-        Some(Value::Bool(is)) => idle.draining.is_empty() && *is,
-        Some(Value::String(word)) => idle.draining.contains(word),
+        WorkValue::Value(Value::Bool(is)) => idle.draining.is_empty() && *is,
+        WorkValue::Value(Value::String(word)) => idle.draining.contains(word),
         _ => false,
     }
 }
@@ -148,6 +188,8 @@ mod tests {
         let hermes = "file = \"f\"\nturns = \"n\"\nstate = \"s\"\ndraining = [\"draining\"]";
         let deep = "file = \"f\"\nturns = \"a.b\"\nbusy = \"a.busy\"\nstate = \"a.held\"";
         let busy = "file = \"f\"\nbusy = \"busy\"";
+        let kinds = "file = \"f\"\nturns = \"all[kind=turn].count\"\nbusy = \"n\"";
+        let entry = |kind: &str, count: u32, n: u32| json!({"n": n, "all": [{"kind": "queue", "count": 7}, {"kind": kind, "count": count}]});
         for (definition, object, expected) in [
             (hermes, json!({"s": "running", "n": 2}), WorkShown::Accepting(Some(2))),
             (hermes, json!({"s": "draining", "n": 2}), WorkShown::Busy(Some(2))),
@@ -160,6 +202,9 @@ mod tests {
             (deep, json!({"a": {"b": [], "busy": false, "held": false}}), WorkShown::Accepting(Some(0))),
             (busy, json!({"busy": true}), WorkShown::Busy(None)),
             (busy, json!({"busy": false}), WorkShown::Idle),
+            (kinds, entry("turn", 2, 9), WorkShown::Busy(Some(2))),
+            (kinds, entry("other", 2, 9), WorkShown::Busy(Some(0))),
+            (kinds, json!({"n": 0, "all": []}), WorkShown::Idle),
         ] {
             assert_eq!(judge(&define(definition), &object), expected, "{object}");
         }
@@ -167,6 +212,9 @@ mod tests {
             (hermes, json!({"s": "draining"})),
             (hermes, json!({"s": "draining", "n": -1})),
             (busy, json!([])),
+            (kinds, json!({"n": 0})),
+            (kinds, json!({"n": -1, "all": []})),
+            (kinds, json!({"n": 0, "all": [{"kind": "turn"}]})),
         ] {
             assert!(matches!(judge(&define(definition), &object), WorkShown::Unknown(_)), "{object}");
         }

@@ -341,9 +341,10 @@ impl ServiceReport {
     }
 
     /// Returns the report of a service that somebody drains, or nobody does.
+    /// `draining` goes before `degraded`, which a drained one may say of itself.
     #[must_use]
     pub(super) fn draining(mut self, drain: Option<DrainReport>) -> Self {
-        let drains = matches!(self.state, ServiceState::Up | ServiceState::Ready | ServiceState::Draining);
+        let drains = self.state.works() && self.state != ServiceState::Served;
         if let Some(drain) = drain.as_ref().filter(|_| drains) {
             self.state = ServiceState::Draining;
             let unknown =

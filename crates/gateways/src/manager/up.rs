@@ -24,6 +24,7 @@ use super::{
 };
 use crate::agent::ServedFrom;
 use crate::desired::{self, Desired, DesiredState};
+use crate::drain::heeds_no_restart;
 use crate::files;
 use crate::inspect;
 use crate::ports;
@@ -141,7 +142,10 @@ impl ScandirManager {
         let mut commands = vec![Control::UpAndEnable];
         let mut sent = None;
         if verb == GatewayVerb::Restart && up {
-            let signal = self.agent.gateway.restart_signal.as_deref().and_then(restart_control);
+            let pid = before.and_then(|status| status.pid).map(gatevisor_wire::Pid::get);
+            let is_deaf = pid.is_some_and(|pid| heeds_no_restart(self, name, pid));
+            let signal = self.agent.gateway.restart_signal.as_deref().filter(|_| !is_deaf);
+            let signal = signal.and_then(restart_control);
             if let Some(Control::Signal(signal)) = signal {
                 sent = Some(signal.number());
             }

@@ -125,7 +125,8 @@ fn cut_off(held: &HeldDrain) -> Option<String> {
     let Some(DrainEnd::Limit(turns, _)) = held.end() else { return None };
     let turns =
         turns.map_or_else(|| "what was under way".to_owned(), |turns| format!("{turns} turns under way"));
-    Some(format!("{turns} at the limit of {} s, cut off", held.took().as_secs()))
+    let what = if held.ends_work_when_stopped() { "left to its own stop" } else { "cut off" };
+    Some(format!("{turns} at the limit of {} s, {what}", held.took().as_secs()))
 }
 
 fn request(ticket: &RestartTicket, cut: Option<&str>) -> GatewayRequest {

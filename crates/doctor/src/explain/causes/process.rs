@@ -94,7 +94,10 @@ fn running(subject: &Subject, report: &ServiceReport) -> Vec<Cause> {
             Some(Cause::new(CauseKind::Stopping, what, format!("process {} is still there", pid(report))))
         }
         _ if report.live.as_ref().is_some_and(LiveReport::is_unresponsive) => unresponsive(report),
-        _ if report.live.as_ref().is_some_and(LiveReport::is_degraded) => degraded(report),
+        // One that takes no work, because somebody drains it, may say that it cannot be used.
+        _ if report.drain.is_none() && report.live.as_ref().is_some_and(LiveReport::is_degraded) => {
+            degraded(report)
+        }
         // A gateway that keeps dying is in the state `starting` most of the time, so this state
         // explains nothing then.
         Some(StateName::Starting) if !keeps_dying(subject) => Some(starting(subject, report)),
