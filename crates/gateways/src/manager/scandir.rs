@@ -195,9 +195,9 @@ impl ScandirManager {
             Err(source) => return Err(system(source)),
         }
         // Nobody can announce it without a descriptor for that. One that is up was perhaps started
-        // with what its slot had before.
+        // with what its slot had before, and one that shall be up says soon how it goes on.
         let has_readiness = dir.has_readiness();
-        let is_down = dir.status().is_ok_and(|status| status.pid.is_none());
+        let is_down = dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up);
         let mut follower = Follower::new(dir).map_err(system)?;
         // It failed before anybody waited.
         if let StateName::Failed { reason } | StateName::FailedToStart { reason, .. } = follower.state() {
