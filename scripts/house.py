@@ -3,8 +3,8 @@
 what breaks the rule.
 
 Rules:
-  - no circle of imports between files (`crate::…` and `super::…` paths; `mod` and `pub use` are not
-    counted)
+  - no circle between files: of imports (`crate::…` and `super::…` paths; `mod` and `pub use` are not
+    counted), and of calls of methods of one type that several files define (`self.…()`, `Self::…()`)
   - no retired word in a name, and no retired phrase in a text
   - no type name with two meanings
   - no comment that only repeats the name of what it describes, and no message with a run of blanks
@@ -233,7 +233,23 @@ def circles(files):
         path: {modules[defined(to, here, modules, exports)] for to in imported(text, here, children[here])} - {path}
         for here, path, text in ((module_of(path), path, text) for path, text in files.items())
     }
+    for user, definer in calls_of_own_methods(files):
+        needs[user].add(definer)
     return [group for group in components(needs) if len(group) > 1]
+
+
+def calls_of_own_methods(files):
+    """Yields (file, other file): a method in one calls a method of its own type in the other."""
+    definers, bodies = collections.defaultdict(dict), []
+    for path, text in files.items():
+        for found in re.finditer(r"(?ms)^impl\b(?:<[^{]*?>)? (?:[\w:<>', ]+ for )?(\w+)[^{;]*\{\n(.*?)^\}", text):
+            bodies.append((found.group(1), path, found.group(2)))
+            for name in re.findall(r"\bfn (\w+)", found.group(2)):
+                definers[found.group(1)].setdefault(name, path)
+    for kind, path, body in bodies:
+        for name in re.findall(r"\b(?:self\s*\.|Self::)(\w+)\s*\(", body):
+            if definers[kind].get(name, path) != path:
+                yield path, definers[kind][name]
 
 
 def defined(path, user, modules, exports):
@@ -430,8 +446,8 @@ def messages_with_runs_of_blanks():
 
 
 def exit_codes_as_numbers():
-    """Returns the exit codes that are not taken from the one enum, `wire::exit::Exit`."""
-    pattern = r"const [A-Z_]+: (?:u8|i32) = (?:99|10[0-3]|111|126|127);|\bExitCode::from\(\d+\)|\bEXIT_\w+"
+    """Returns the exit codes that are not taken from the one place, `wire::exit`."""
+    pattern = r"const [A-Z_]+: (?:u8|i32) = (?:99|10[0-3]|111|12[5-7]);|\bExitCode::from\(\d+\)|\bEXIT_\w+"
     return [
         f"{name_of(path)}: {found}"
         for _, path, text in sources()
@@ -480,7 +496,7 @@ def looks_beside_the_doors(crates):
 
 
 def parts_that_are_open(files):
-    """Returns the fields of the supervisor's parts that other files can touch, and how many parts are too many."""
+    """Returns the fields of the supervisor's parts that others can touch, and too many parts."""
     text = {path.relative_to(ROOT / "crates/init/src").as_posix(): text for path, text in files.items()}
     fields = lambda name, text: re.search(rf"(?ms)^(?:pub\S* )?struct {name}\b[^;]*?\{{\n(.*?)^\}}", text)
     parts = re.findall(r"(\w+): (\w+)", fields("Supervisor", text["supervisor/parts.rs"]).group(1))
@@ -503,7 +519,7 @@ def main():
     report = Report(asked.all, asked.check)
 
     groups = [group for files in crates.values() for group in circles(files)]
-    report.rule("circles of imports", [" ↔ ".join(map(name_of, group)) for group in groups])
+    report.rule("circles of imports and of calls of own methods", [" ↔ ".join(map(name_of, group)) for group in groups])
     report.rule("retired words in names", retired_names())
     report.rule("retired phrases in texts", [f"{place}: {phrase}" for place, phrase in phrases()])
     report.rule("type names with two meanings", types_with_two_meanings(crates))

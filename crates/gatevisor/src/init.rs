@@ -9,6 +9,7 @@
 //! boot prepares*.
 
 mod become_supervisor;
+mod container_boot;
 mod home;
 mod limits;
 mod needs;
@@ -18,31 +19,31 @@ mod stop;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use gatevisor_boot::child::{ChildError, ChildRunner};
+use gatevisor_boot::child::ChildRunner;
 use gatevisor_boot::environment::{self, Variable};
 use gatevisor_boot::runtime_directories::{self, RuntimeDirectories};
 use gatevisor_boot::{accounts, hooks, route, services, volume};
-use gatevisor_gateways::agent::{AgentDefinition, StaticService};
+use gatevisor_gateways::agent::StaticService;
 use gatevisor_gateways::profile::Home;
 use gatevisor_gateways::reconcile::{ContainerRole, ReconcileSettings, reconcile, role};
-use gatevisor_paths::OpenHome;
 use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH};
 use gatevisor_sys::user::{self, User};
 use gatevisor_wire::wait::WaitStatus;
 use jiff::Zoned;
 use rustix::fs::Mode;
 
+use self::container_boot::{ContainerBoot, HomeLock, as_agent, within};
 use self::stop::Stop;
 use crate::container_scandir::{CONTAINER_SCANDIR, SCANDIR_VARIABLE};
 use crate::enter::{self, guard};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::{out, takeover, watch};
 
-/// The verb that becomes the container's command.
-pub const COMMAND: &str = "container-command";
+pub use self::container_boot::COMMAND;
+
 /// The directory of s6's tools.
 const TOOLS: &str = "/command";
 /// The variable with s6-overlay's reaction to a failing hook; `2` means to stop.
@@ -73,31 +74,6 @@ pub fn run_as_tini(words: &[OsString]) -> Outcome {
         [first, rest @ ..] if first == "/init" => run(rest),
         rest => run(rest),
     }
-}
-
-/// The state of the home's lock.
-enum HomeLock {
-    /// It could not be requested.
-    NotAsked,
-    /// Another container has it, or this one runs no gateways.
-    NotHeld,
-    /// This container has it as long as this process lives.
-    Held(volume::HeldHomeLock),
-}
-
-struct ContainerBoot<'a> {
-    agent: AgentDefinition,
-    words: &'a [OsString],
-    program: PathBuf,
-    home: PathBuf,
-    variables: Vec<Variable>,
-    runner: ChildRunner,
-    /// The agent's user, if this process is root.
-    user: Option<User>,
-    /// The home, through which all work in it is done; `None` if the way to it was refused.
-    opened: Option<OpenHome>,
-    /// Whether the gateways of the home run here.
-    lock: HomeLock,
 }
 
 impl<'a> ContainerBoot<'a> {
@@ -378,18 +354,6 @@ impl<'a> ContainerBoot<'a> {
     }
 }
 
-/// Returns how a step ended; `None`, with a message, if it took too long.
-fn within(step: &str, ended: Result<WaitStatus, ChildError>) -> Result<Option<WaitStatus>, Stop> {
-    match ended {
-        Ok(status) => Ok(Some(status)),
-        Err(error @ ChildError::TooLong(_)) => {
-            out::warn(&format!("{step} {error} (`{}`); the boot goes on", limits::STEP_VARIABLE));
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Changes an account file; a failure is reported and does not stop the boot. Returns whether the
 /// file was changed.
 fn edit(path: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
@@ -401,17 +365,6 @@ fn edit(path: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
         out::warn(&format!("cannot change `{path}`: {error}; users and groups stay as they are"));
         false
     })
-}
-
-/// Runs `job` as this user, if there is one, in a process that ends afterwards.
-fn as_agent(user: Option<&User>, job: impl FnOnce() -> i32) -> i32 {
-    if let Some(user) = user
-        && let Err(errno) = user::assume(user)
-    {
-        out::warn(&format!("cannot become user `{}`: {errno}", String::from_utf8_lossy(&user.name)));
-        return i32::from(Exit::System.code());
-    }
-    job()
 }
 
 /// Returns a service that is a verb of this program.

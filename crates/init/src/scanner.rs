@@ -5,6 +5,9 @@
 //! the consequences (`supervisor/entries`).
 //!
 //! If no watch can be had, a rescan reads the whole directory.
+//!
+//! It has no `gatevisor_sys::inotify`, because it counts the bytes of the events that it has read:
+//! so a scan knows which changes came before it was asked for.
 
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;

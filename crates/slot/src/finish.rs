@@ -7,17 +7,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use gatevisor_wire::exit::Exit;
+use gatevisor_wire::exit::{Exit, FINISH_PERMANENT};
 use gatevisor_wire::fail_code::FailCode;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use crate::os;
 
-/// The exit code with which `finish` declares a permanent failure.
-///
-/// **Source:** s6 servicedir, `finish`.
-const PERMANENT_FAILURE: u8 = 125;
 /// The exit codes of a permanent failure without a `data/fail-codes`: `EX_CONFIG`.
 const DEFAULT_FAIL_CODES: &[u8] = b"78";
 /// The most bytes of `data/fail-codes` that are read.
@@ -48,7 +44,7 @@ pub fn run_finish(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             is_listed(code.as_bytes(), DEFAULT_FAIL_CODES)
         }
     };
-    ExitCode::from(if listed { PERMANENT_FAILURE } else { 0 })
+    ExitCode::from(if listed { FINISH_PERMANENT } else { 0 })
 }
 
 /// Returns whether `list` says that the first death with this code is the last. Words that are not

@@ -2,7 +2,8 @@
 //!
 //! *Lives here:* one instance of inotify: its watches, reading its events, and closing it.
 //! *Does not live here:* watching a path that others may change (`gatevisor_paths::by_path`); what
-//! a change means.
+//! a change means. The supervisor's scanner calls the kernel itself: it counts the bytes that it
+//! has read, to know which changes came before a request.
 //!
 //! Nothing here waits or allocates, except closing an instance. A process that closes the last
 //! descriptor of one, by `close` or by its end, waits until no processor uses its watches any more.

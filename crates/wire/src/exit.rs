@@ -47,6 +47,11 @@ impl Exit {
     }
 }
 
+/// The exit code with which a finish script declares a permanent failure.
+///
+/// **Source:** s6's *service directory*, `finish`.
+pub const FINISH_PERMANENT: u8 = 125;
+
 /// Exit codes of an interpreter of `run` that did not reach the command.
 ///
 /// **Source:** POSIX `sh` for 126 and 127; s6 and our own interpreter for 100 and 111.

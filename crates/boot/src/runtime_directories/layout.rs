@@ -9,8 +9,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use gatevisor_paths::{Errno, Resolver, look};
+use gatevisor_paths::{Errno, OpenHome, Resolver, look};
 use gatevisor_sys::clock;
+use gatevisor_sys::user::User;
 use rustix::fs::{Mode, mkdirat, renameat};
 use rustix::process::geteuid;
 
@@ -40,6 +41,20 @@ impl RuntimeDirectories {
     /// Returns the paths below a directory.
     pub fn below(root: &Path) -> Self {
         Self { root: root.to_owned(), environment: root.join(ENVIRONMENT), scandir: root.join(SERVICES) }
+    }
+
+    /// Opens the directory of all of them, and makes it where there is none.
+    pub(super) fn root(&self) -> io::Result<OpenHome> {
+        OpenHome::open_or_make(&self.root, OPEN_MODE).map_err(io::Error::other)
+    }
+
+    /// Opens the scandir, which is the agent's or ours.
+    pub(super) fn open_scandir(&self, agent: Option<&User>) -> io::Result<OwnedFd> {
+        let owners: Vec<u32> = agent.map(|agent| agent.uid).into_iter().chain(trusted()).collect();
+        let parent = self.scandir.parent().unwrap_or(&self.root);
+        let name = self.scandir.file_name().and_then(|name| name.to_str()).unwrap_or(SERVICES);
+        let parent = OpenHome::open(parent).map_err(io::Error::other)?;
+        own_directory(&parent, name, &owners)
     }
 }
 

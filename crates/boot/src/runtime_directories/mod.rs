@@ -11,11 +11,10 @@ mod old;
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use gatevisor_paths::{Errno, OpenHome, Resolver, look};
+use gatevisor_paths::{Errno, Resolver, look};
 use gatevisor_sys::user::User;
 use gatevisor_wire::files;
 use rustix::fs::{
@@ -117,19 +116,6 @@ impl RuntimeDirectories {
         fchmod(&control, Mode::from_raw_mode(0o620))?;
         fchown(&scandir, Some(Uid::from_raw(agent.uid)), own_group)?;
         Ok(fchmod(&scandir, OPEN_MODE)?)
-    }
-
-    fn root(&self) -> io::Result<OpenHome> {
-        OpenHome::open_or_make(&self.root, OPEN_MODE).map_err(io::Error::other)
-    }
-
-    /// Opens the scandir, which is the agent's or ours.
-    fn open_scandir(&self, agent: Option<&User>) -> io::Result<OwnedFd> {
-        let owners: Vec<u32> = agent.map(|agent| agent.uid).into_iter().chain(trusted()).collect();
-        let parent = self.scandir.parent().unwrap_or(&self.root);
-        let name = self.scandir.file_name().and_then(|name| name.to_str()).unwrap_or(SERVICES);
-        let parent = OpenHome::open(parent).map_err(io::Error::other)?;
-        own_directory(&parent, name, &owners)
     }
 }
 

@@ -5,6 +5,7 @@
 //! finish script (`settle`).
 
 use gatevisor_wire::event::ServiceEvent::Died;
+use gatevisor_wire::exit::FINISH_PERMANENT;
 use gatevisor_wire::handoff::HandoffAnswer;
 use gatevisor_wire::tally::Death;
 use gatevisor_wire::wait::WaitStatus;
@@ -20,8 +21,6 @@ use crate::time::{Now, Tick};
 
 /// Milliseconds after a death, or after readiness, before s6 starts a service again.
 const S6_PAUSE_MS: u64 = 1000;
-/// The exit code with which a finish script declares a permanent failure.
-const FINISH_PERMANENT: u8 = 125;
 
 impl Machine {
     pub(super) fn terminating(&mut self, now: Now, ms: u64) {
@@ -62,7 +61,7 @@ impl Machine {
             }
             ServicePhase::Finishing { pid: Some(_), .. } => {
                 if how.exit_code() == Some(FINISH_PERMANENT) {
-                    self.fail("finish exited 125".to_owned());
+                    self.fail(format!("finish exited {FINISH_PERMANENT}"));
                 }
                 self.finished(now, false, out);
             }

@@ -19,7 +19,8 @@ use gatevisor_slot::home_lock;
 use gatevisor_sys::environment::block;
 use gatevisor_sys::process;
 
-use super::{COMMAND, ContainerBoot, HomeLock, limits};
+use super::container_boot::{COMMAND, ContainerBoot, HomeLock};
+use super::limits;
 use crate::exit::{CommandError, Exit};
 use crate::{enter, out, supervise};
 

@@ -13,8 +13,8 @@ use gatevisor_gateways::agent::BootStep;
 use gatevisor_paths::OpenHome;
 use rustix::fs::Mode;
 
+use super::container_boot::{ContainerBoot, as_agent, within};
 use super::stop::Stop;
-use super::{ContainerBoot, as_agent, within};
 use crate::{enter, out};
 
 /// The mode of a home that is made.

@@ -8,12 +8,12 @@
 //! does not count that time.
 
 mod looks;
+mod parts;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use gatevisor_client::{ServiceDir, status_view};
-use gatevisor_liveness::{Attended, Attention, Fleet, FollowedService, LiveEffect, Liveness};
+use gatevisor_liveness::{Attended, FollowedService, LiveEffect, Liveness};
 use gatevisor_slot::start_permits;
 use gatevisor_sys::clock::{monotonic_ms, timespec};
 use gatevisor_sys::file;
@@ -22,19 +22,17 @@ use rustix::event::{PollFd, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+pub use self::parts::LiveWatcher;
+use self::parts::profile_of;
 use super::act::{self, EvidenceJob};
-use super::again::EndedHere;
 use super::asking::Asking;
 use super::clock::{moment, reading};
-use super::notice::{Collect, LiveNotice, LiveNoticeSink, LiveWatchError, Silent};
-use super::pauses::ContinuedByHand;
-use super::publish::{self, BeatError, Publisher};
+use super::notice::{LiveNotice, LiveWatchError, Silent};
+use super::publish::{self, BeatError};
 use super::record::{LiveRecord, LiveRestart};
 use super::slot::FollowedGateway;
 use crate::drain;
-use crate::manager::{ScandirManager, ServiceManager};
-use crate::profile::ProfileName;
-use crate::ticket::TicketKeeper;
+use crate::manager::ServiceManager;
 
 /// Milliseconds between two scans for gateways that have come or gone. It is also how often the
 /// watcher reports at least.
@@ -44,62 +42,7 @@ const SCAN_MS: u64 = 5_000;
 const SCAN_SOON_MS: u64 = 1_000;
 const SOON_MS: u64 = 30_000;
 
-/// Watches whether the gateways of one scandir work.
-pub struct LiveWatcher {
-    manager: ScandirManager,
-    tell: LiveNoticeSink,
-    collect: Collect,
-    publisher: Publisher,
-    fleet: Fleet,
-    attention: Attention,
-    followed: BTreeMap<String, FollowedGateway>,
-    asking: BTreeMap<String, Asking>,
-    jobs: BTreeMap<String, EvidenceJob>,
-    tickets: TicketKeeper,
-    told: BTreeMap<String, Liveness>,
-    /// Gateways whose records did not fit on the disk.
-    unpublished: BTreeSet<String>,
-    scan: Attended,
-    /// Gateways that have gone and may come again, and since when.
-    gone: BTreeMap<String, Attended>,
-    ended: EndedHere,
-    continued: ContinuedByHand,
-}
-
 impl LiveWatcher {
-    /// Returns a watcher; at most `parallel` gateways are ended and started at a time.
-    pub fn new(
-        manager: ScandirManager,
-        parallel: usize,
-        tell: LiveNoticeSink,
-        collect: Collect,
-    ) -> Result<Self, LiveWatchError> {
-        let scandir = manager.scandir().to_owned();
-        let publisher = match Publisher::new(&scandir) {
-            Ok(Some(publisher)) => publisher,
-            Ok(None) => return Err(LiveWatchError::Taken { scandir }),
-            Err(source) => return Err(LiveWatchError::Publish { scandir, source }),
-        };
-        Ok(Self {
-            manager,
-            tell,
-            collect,
-            publisher,
-            fleet: Fleet::new(parallel),
-            attention: Attention::default(),
-            followed: BTreeMap::new(),
-            asking: BTreeMap::new(),
-            jobs: BTreeMap::new(),
-            tickets: TicketKeeper::default(),
-            told: BTreeMap::new(),
-            unpublished: BTreeSet::new(),
-            scan: Attended::default(),
-            gone: BTreeMap::new(),
-            ended: EndedHere::default(),
-            continued: ContinuedByHand::default(),
-        })
-    }
-
     /// Watches. Returns only if it cannot go on, with the reason.
     pub fn run(mut self) -> LiveWatchError {
         let mut planned = 0;
@@ -382,10 +325,6 @@ impl LiveWatcher {
             proven: service.is_proven(),
         }
     }
-}
-
-fn profile_of(service: &str) -> Option<ProfileName> {
-    ProfileName::of_service(service.as_bytes())
 }
 
 fn shown(service: &str) -> String {

@@ -1,45 +1,15 @@
-//! *Lives here:* restarting a gateway, and passing the reason to its next process.
+//! *Lives here:* the reason for a restart, which the next process of a gateway is told.
 //!
 //! *Does not live here:* the decision which gateway is restarted, and when.
 
 use gatevisor_slot::restart_reason;
 use jiff::Timestamp;
 
-use super::errors::{ControlError, GatewayVerb};
-use super::{ANSWER_TIMEOUT, Done, GatewayRequest, RestartOutcome, ScandirManager};
-use crate::desired::{Desired, DesiredOrigin};
+use super::{GatewayRequest, ScandirManager};
+use crate::desired::DesiredOrigin;
 use crate::profile::ProfileName;
 
 impl ScandirManager {
-    /// Restarts a gateway, and leaves its desired state as it is recorded.
-    pub(crate) fn restart_as_desired(
-        &self,
-        name: &ProfileName,
-        request: &GatewayRequest,
-    ) -> Result<Done<RestartOutcome>, ControlError> {
-        let verb = GatewayVerb::Restart;
-        let standing = self.standing();
-        if !standing.allows() {
-            return Err(ControlError::Elsewhere { verb, name: name.clone(), standing });
-        }
-        let since = self.before_restart(name);
-        let pending = self.tell_up(verb, name, request, (None, Vec::new()))?;
-        self.settle(name, Desired::Running, since);
-        let pending = pending.unless(self.recorded_meanwhile(name, since));
-        let Done { outcome: (was, started), warnings } = self.finish_own(verb, name, request, pending)?;
-        Ok(Done { outcome: was.restarted(started), warnings })
-    }
-
-    /// Returns the moment after which a recorded stop ends a restart that records nothing itself.
-    ///
-    /// A stop that was just recorded may not have reached the supervisor yet. An old one has, and
-    /// the gateway was started by hand since.
-    fn before_restart(&self, name: &ProfileName) -> Option<Timestamp> {
-        let (desired, at) = self.commanded(name)?;
-        let age = Timestamp::now().duration_since(at).unsigned_abs();
-        (desired == Desired::Running || age > ANSWER_TIMEOUT).then_some(at)
-    }
-
     /// Leaves the reason for the restart that follows, for the process that is started.
     pub(super) fn leave_reason(&self, name: &ProfileName, request: &GatewayRequest) {
         // The restart goes on if the reason cannot be left.

@@ -5,7 +5,7 @@
 use gatevisor_wire::wait::WaitStatus;
 use jiff::Timestamp;
 
-use super::{ControlError, GatewayVerb, ScandirManager, ServiceManager};
+use super::{ControlError, GatewayVerb, ScandirManager};
 use crate::desired::{self, Desired};
 use crate::inspect::{meaning, served_by};
 use crate::ports::PortTable;
@@ -41,7 +41,7 @@ impl ScandirManager {
 
     /// Returns the last exit code of a gateway and its meaning, if anything is known of it.
     pub(super) fn last_exit(&self, name: &ProfileName) -> Option<String> {
-        let observed = self.observe(name).ok()??;
+        let observed = self.seen(name).ok()??;
         let code = observed.status?.last.exit_code()?;
         let meaning = || Some(format!("exit {code}: {}", meaning(&self.agent, &observed, code)?));
         self.beyond_its_code(name, code).or_else(meaning)
@@ -58,7 +58,7 @@ impl ScandirManager {
     /// Returns how a gateway ended and what that means.
     pub(super) fn meant(&self, name: &ProfileName, how: WaitStatus) -> Option<String> {
         let Some(code) = how.exit_code() else { return Some(how.to_string()) };
-        let observed = self.observe(name).ok()??;
+        let observed = self.seen(name).ok()??;
         self.beyond_its_code(name, code).or_else(|| {
             Some(match meaning(&self.agent, &observed, code) {
                 Some(meaning) => format!("exit {code}: {meaning}"),

@@ -8,7 +8,10 @@
 //! gateway is up when its command is executed. It is started when it is ready or has stayed up for
 //! a while. A gateway that can never get there is an answer too.
 
+mod aim;
+mod deaths;
 mod evidence;
+mod followed;
 mod follower;
 mod news;
 
@@ -18,74 +21,11 @@ use std::time::{Duration, Instant};
 
 use gatevisor_client::ServiceDir;
 use gatevisor_client::engine::{self, Interests, SharedNews, Waiting, Woken};
-use gatevisor_client::status_view::StateName;
-use gatevisor_wire::Pid;
-use gatevisor_wire::wait::WaitStatus;
 use rustix::io::Errno;
 
-pub(super) use follower::{Follower, RecordedMeanwhile};
+pub(super) use aim::{Aim, FollowEnd, GatewayEnd};
+pub(super) use followed::{Follower, RecordedMeanwhile};
 use news::FollowNews;
-
-/// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Aim {
-    /// A supervisor has taken the slot.
-    Supervised,
-    /// Its command is executed.
-    Up,
-    /// There is evidence that it works: it is ready or, if nothing reports that, live. If nothing
-    /// reports either, or only the gateway itself says that it is ready, it has stayed up for this
-    /// time.
-    Started(Duration),
-    /// A probe has found that it works, or it has said so itself and has stayed up for this time.
-    Ready(Duration),
-    /// It is up, however often it dies before that.
-    UpAtLast,
-    /// It is ready, however often it dies before that.
-    ReadyAtLast,
-}
-
-/// How following ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum FollowEnd {
-    /// A supervisor has taken the slot.
-    Supervised,
-    /// Its command is executed, by this process.
-    Up(Option<Pid>),
-    /// It is up, and has shown that it works.
-    Live(Option<Pid>),
-    /// It is up and ready.
-    Ready(Option<Pid>),
-    /// It is up, and does not show that it works, for this reason.
-    Unresponsive(Option<String>),
-    /// Somebody has told it to be down meanwhile.
-    Stopped,
-    /// It is up, and nothing will ever report that it is ready.
-    NeverReady(Option<Pid>),
-    /// Its command could not be executed.
-    FailedToStart(Option<String>),
-    /// It ended before the aim was reached.
-    Ended(GatewayEnd),
-    /// It failed for good.
-    Failed(Option<String>),
-    /// Its supervisor refuses the slot, for this reason.
-    Refused(String),
-    /// Its supervisor went away.
-    Gone,
-    /// A signal has stopped its supervisor, this process, which published this state last.
-    SupervisorStopped(Pid, StateName),
-    /// The deadline passed in this state.
-    TimedOut(StateName),
-}
-
-/// How a gateway ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct GatewayEnd {
-    /// How long it was up, if that is known.
-    pub after: Option<Duration>,
-    /// Its exit code or signal, if that is known.
-    pub how: Option<WaitStatus>,
-}
 
 /// Follows many gateways with one poll. Calls `done` with the index and the end of each as it
 /// comes.

@@ -4,6 +4,7 @@
 //! *Does not live here:* a manager (see [`ScandirManager`]); output.
 
 mod again;
+mod bring_up;
 mod desired;
 mod down;
 mod ends;
@@ -15,10 +16,12 @@ mod pending;
 mod requests;
 mod scandir;
 mod served;
+mod server;
 mod settle;
 mod starts;
 mod stopped;
 mod up;
+mod waits;
 mod withdraw;
 
 use std::time::Duration;

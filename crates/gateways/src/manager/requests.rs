@@ -6,13 +6,11 @@ use std::io;
 use std::time::Duration;
 
 use gatevisor_paths::by_path;
-use gatevisor_wire::name::ServiceName;
 
 use super::errors::{
     ControlError, GatewayVerb, GatewayWaitError, ListServicesError, RegisterError, UnregisterError,
 };
 use super::follow::Aim;
-use super::observe::observed;
 use super::pending::{SlotStart, Was};
 use super::scandir::ScandirManager;
 use super::{
@@ -103,10 +101,7 @@ impl ServiceManager for ScandirManager {
     }
 
     fn observe(&self, name: &ProfileName) -> Result<Option<Observed>, LookError> {
-        let dir = self.slot(name);
-        let refusal = || self.scan().refusal(&ServiceName::new(name.service_entry().as_bytes()).ok()?);
-        let observe = || observed(&dir, name.service_entry(), Some(name.clone()), refusal);
-        Ok(self.has_slot(name)?.then(observe))
+        self.seen(name)
     }
 
     fn list(&self) -> Result<Vec<ProfileName>, ListServicesError> {

@@ -11,22 +11,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use gatevisor_client::status_view::StateName;
-use gatevisor_client::{ScanDir, ServiceDir, Waited, look};
+use gatevisor_client::{ScanDir, ServiceDir, look};
 use gatevisor_paths::by_path;
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_sys::proc::{Process, is_stopped_by_signal};
 use gatevisor_wire::Pid;
-use gatevisor_wire::exit::error_chain;
+use gatevisor_wire::name::ServiceName;
 
 use super::errors::{GatewayWaitError, ListServicesError};
-use super::follow::{Aim, FollowEnd, Follower, after};
 use super::observe::observed;
-use super::{GRACE, LookError, Observed, WaitOutcome, refused_looks};
+use super::{GRACE, LookError, Observed, refused_looks};
 use crate::agent::{AgentDefinition, remember};
-use crate::desired::Desired;
 use crate::profile::{Home, ProfileName};
-use crate::slots;
 use crate::topology::of_installed;
 
 /// Manages the gateways of one home as slots of one scandir.
@@ -43,26 +39,6 @@ impl ScandirManager {
     /// program.
     pub const fn new(agent: AgentDefinition, home: Home, scandir: PathBuf, interpreter: PathBuf) -> Self {
         Self { agent, home, scandir, interpreter }
-    }
-
-    /// Makes the slot of a profile that the agent's own command has made as the definition has it
-    /// now, and returns whether it was such a one.
-    pub(crate) fn adopt(&self, name: &ProfileName) -> Result<bool, String> {
-        let slot = self.slot(name);
-        let changes = |manager: &Self| {
-            slots::adoption(slot.path(), &manager.agent, name, &manager.interpreter)
-                .map_err(|error| error_chain(&error))
-        };
-        // Nearly every slot is ours, and then the definition is not read again.
-        if changes(self)?.is_none() {
-            return Ok(false);
-        }
-        let Some(changes) = changes(&self.as_remembered())? else { return Ok(false) };
-        let running = slot.status().ok().and_then(|status| status.pid);
-        slots::renew(slot.path(), &changes, running).map_err(|error| error.to_string())?;
-        // As for a slot that we make. The next start of a supervisor may find another version.
-        self.learned_gateway(name);
-        Ok(true)
     }
 
     /// Returns the same manager with another agent definition.
@@ -160,71 +136,16 @@ impl ScandirManager {
         Ok(observed.collect())
     }
 
+    /// Returns what can be seen of a profile's gateway, if it has a slot.
+    pub(super) fn seen(&self, name: &ProfileName) -> Result<Option<Observed>, LookError> {
+        let dir = self.slot(name);
+        let refusal = || self.scan().refusal(&ServiceName::new(name.service_entry().as_bytes()).ok()?);
+        let observe = || observed(&dir, name.service_entry(), Some(name.clone()), refusal);
+        Ok(self.has_slot(name)?.then(observe))
+    }
+
     pub(super) fn scan(&self) -> ScanDir {
         ScanDir::new(&self.scandir)
-    }
-
-    pub(super) fn wait_down(
-        &self,
-        name: &ProfileName,
-        dir: &ServiceDir,
-        timeout: Option<Duration>,
-    ) -> Result<WaitOutcome, GatewayWaitError> {
-        match gatevisor_client::wait(dir, gatevisor_client::Condition::Finished, timeout.map(after)) {
-            Ok(Waited::Reached) => Ok(WaitOutcome::Reached),
-            Ok(Waited::Failed) => Ok(WaitOutcome::Failed { reason: None }),
-            Ok(Waited::TimedOut) => Ok(WaitOutcome::TimedOut),
-            Ok(Waited::SupervisorGone) => Err(self.not_supervised(name)),
-            Err(source) => Err(GatewayWaitError::System { name: name.clone(), source }),
-        }
-    }
-
-    /// Waits on evidence. A command that cannot be executed is an answer, and so is a gateway that
-    /// nothing reports ready.
-    pub(super) fn wait_up(
-        &self,
-        name: &ProfileName,
-        dir: ServiceDir,
-        aim: Aim,
-        timeout: Option<Duration>,
-    ) -> Result<WaitOutcome, GatewayWaitError> {
-        let system = |source| GatewayWaitError::Follow { name: name.clone(), source };
-        match dir.supervised() {
-            Ok(true) => {}
-            Ok(false) => return Err(self.not_supervised(name)),
-            Err(source) => return Err(system(source)),
-        }
-        // Nobody can announce it without a descriptor for that. One that is up was perhaps started
-        // with what its slot had before, and one that shall be up says soon how it goes on.
-        let has_readiness = dir.has_readiness();
-        let is_down = dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up);
-        let mut follower = Follower::new(dir).map_err(system)?;
-        // It failed before anybody waited.
-        if let StateName::Failed { reason } | StateName::FailedToStart { reason, .. } = follower.state() {
-            return Ok(WaitOutcome::Failed { reason });
-        }
-        if aim == Aim::ReadyAtLast && is_down && !has_readiness {
-            return Ok(WaitOutcome::NeverReady { is_up: false });
-        }
-        match follower.follow(aim, timeout.map(after)).map_err(system)? {
-            FollowEnd::Up(_) | FollowEnd::Live(_) | FollowEnd::Ready(_) | FollowEnd::Supervised => {
-                Ok(WaitOutcome::Reached)
-            }
-            FollowEnd::Unresponsive(reason) => Ok(WaitOutcome::Failed { reason }),
-            FollowEnd::Stopped => {
-                Ok(WaitOutcome::Failed { reason: Some(self.told_by(name, Desired::Stopped)) })
-            }
-            FollowEnd::NeverReady(_) => Ok(WaitOutcome::NeverReady { is_up: true }),
-            FollowEnd::FailedToStart(reason) | FollowEnd::Failed(reason) => {
-                Ok(WaitOutcome::Failed { reason })
-            }
-            FollowEnd::Refused(reason) => Ok(WaitOutcome::Failed { reason: Some(reason) }),
-            FollowEnd::Ended(ended) => {
-                Ok(WaitOutcome::Failed { reason: ended.how.map(|how| how.to_string()) })
-            }
-            FollowEnd::Gone => Err(self.not_supervised(name)),
-            FollowEnd::TimedOut(_) | FollowEnd::SupervisorStopped(..) => Ok(WaitOutcome::TimedOut),
-        }
     }
 
     /// Returns why a gateway cannot be waited for whose supervision has ended: its supervisor has
@@ -250,6 +171,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::slots;
 
     #[test]
     fn a_slot_of_the_agents_own_is_made_as_the_definition_is_now_and_its_process_is_older() {

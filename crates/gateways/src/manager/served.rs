@@ -25,7 +25,7 @@ use crate::agent::ServedFrom;
 use crate::desired::{self, Desired, Prior};
 use crate::inspect::ServerState;
 use crate::profile::{self, ProfileName};
-use crate::topology::{self, ControlRequest, KnownTopology, ParkChange, RequestError, TopologyReader};
+use crate::topology::{self, ControlRequest, ParkChange, RequestError};
 
 /// How long a working gateway may take to serve a new profile. It looks for new ones every half
 /// minute.
@@ -68,35 +68,6 @@ impl GatewayRequest {
 }
 
 impl ScandirManager {
-    /// Returns the reader that decides which gateway serves which profile.
-    pub fn topology(&self) -> TopologyReader<'_> {
-        TopologyReader::new(&self.agent, &self.home)
-    }
-
-    /// Returns which gateway serves a profile. For a new profile, the answer is kept for the case
-    /// that the settings cannot be read later.
-    pub(super) fn learned_gateway(&self, name: &ProfileName) -> ServedFrom {
-        let decided = self.topology().decide(name);
-        if decided.last.is_some() || name.is_root() || self.agent.topology.rules.is_empty() {
-            return decided.from;
-        }
-        let is_guessed = decided.problem.is_some();
-        let from = if is_guessed && self.serves(name) { ServedFrom::Server } else { decided.from };
-        if !is_guessed || from != decided.from {
-            // It is needed only if the settings cannot be read later.
-            let _ = KnownTopology::note(self.home.root(), name, Some(from));
-        }
-        from
-    }
-
-    /// Returns which gateway a request for a profile means. If the profile's own gateway runs
-    /// although another one should serve it, the own one is meant.
-    pub(super) fn meant_gateway(&self, name: &ProfileName) -> ServedFrom {
-        let from = self.learned_gateway(name);
-        let runs = from != ServedFrom::Own && self.slot(name).status().is_ok_and(|status| status.is_up());
-        if runs { ServedFrom::Own } else { from }
-    }
-
     /// Records that a profile shall run, and tells the gateway that serves it to run.
     pub(super) fn begin_served(
         &self,
@@ -125,39 +96,6 @@ impl ScandirManager {
         self.settle(&root, Desired::Running, since);
         pending.server = Some(root);
         Ok(pending.unless(self.recorded_meanwhile(name, since)))
-    }
-
-    /// Starts or restarts several gateways. If the gateway of the root profile is restarted, the
-    /// profiles that it serves are restarted with it, without requests of their own.
-    pub(super) fn up_many<T>(
-        &self,
-        verb: GatewayVerb,
-        names: &[ProfileName],
-        request: &GatewayRequest,
-        outcome: impl Fn(Was, StartOutcome) -> T,
-    ) -> Vec<Result<Done<T>, ControlError>> {
-        let restarts_server = verb == GatewayVerb::Restart && names.iter().any(ProfileName::is_root);
-        let with_server = |name: &ProfileName| {
-            restarts_server && !name.is_root() && self.meant_gateway(name) != ServedFrom::Own
-        };
-        let own = |name| (!with_server(name)).then(|| self.begin(verb, name, request));
-        let mut begun: Vec<_> = names.iter().map(|name| (name, own(name))).collect();
-        let finish = |verb, name: &ProfileName, pending: Result<Pending, ControlError>| {
-            let Done { outcome: (was, started), warnings } = self.finish(verb, name, request, pending?)?;
-            Ok(Done { outcome: outcome(was, started), warnings })
-        };
-        let server = begun.iter_mut().find(|(name, _)| name.is_root());
-        let mut server =
-            server.and_then(|(name, pending)| pending.take().map(|pending| finish(verb, name, pending)));
-        let rest = begun.into_iter().map(|(name, pending)| {
-            let of_server = if name.is_root() { server.take() } else { None };
-            let own = || pending.map(|pending| finish(verb, name, pending));
-            of_server.or_else(own).unwrap_or_else(|| {
-                let started = GatewayVerb::Start;
-                finish(started, name, self.begin(started, name, request))
-            })
-        });
-        rest.collect()
     }
 
     /// Waits until the gateway that should serve a profile does so.
@@ -354,18 +292,6 @@ impl ScandirManager {
             changes(&inotify, Some(until.map_or(soon, |until| until.min(soon))))?;
             inotify.drain();
         }
-    }
-
-    fn serves(&self, name: &ProfileName) -> bool {
-        self.is_served_by(ServerState::read(self).as_ref(), name)
-    }
-
-    fn is_served_by(&self, server: Option<&ServerState>, name: &ProfileName) -> bool {
-        server.and_then(|server| server.serves(&self.agent.topology, name)).unwrap_or(false)
-    }
-
-    fn alone_reason(&self) -> Option<String> {
-        ServerState::read(self)?.alone_reason(&self.agent.topology)
     }
 
     fn ask(&self, what: ControlRequest, name: &ProfileName, request: &GatewayRequest) -> Result<(), String> {

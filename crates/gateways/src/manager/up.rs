@@ -1,7 +1,8 @@
-//! *Lives here:* bringing gateways up: registering, starting and restarting them, and waiting for
-//! the result.
+//! *Lives here:* bringing up a profile's own gateway: registering, starting and restarting it, and
+//! waiting for the result.
 //!
-//! *Does not live here:* the desired state (see `desired`), and bringing them down (see `down`).
+//! *Does not live here:* which gateway serves a profile (`bring_up`), the desired state (see
+//! `desired`), and bringing gateways down (see `down`).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use gatevisor_client::{ScanSendError, SendError, ServiceDir};
 use gatevisor_paths::by_path;
 use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::exit::error_chain;
 use gatevisor_wire::files::{EVENT, EVENT_MODE};
 use gatevisor_wire::scan::ScanCommand;
 use jiff::Timestamp;
@@ -22,7 +24,6 @@ use super::{
     ANSWER_TIMEOUT, Done, GRACE, GatewayRequest, Registered, ScandirManager, StartOutcome, WaitFor,
     restart_control, withdraw,
 };
-use crate::agent::ServedFrom;
 use crate::desired::{self, Desired, DesiredState};
 use crate::drain::heeds_no_restart;
 use crate::files;
@@ -32,6 +33,26 @@ use crate::profile::ProfileName;
 use crate::slots::{self, ForeignScandir, PublishError};
 
 impl ScandirManager {
+    /// Makes the slot of a profile that the agent's own command has made as the definition has it
+    /// now, and returns whether it was such a one.
+    pub(crate) fn adopt(&self, name: &ProfileName) -> Result<bool, String> {
+        let slot = self.slot(name);
+        let changes = |manager: &Self| {
+            slots::adoption(slot.path(), &manager.agent, name, &manager.interpreter)
+                .map_err(|error| error_chain(&error))
+        };
+        // Nearly every slot is ours, and then the definition is not read again.
+        if changes(self)?.is_none() {
+            return Ok(false);
+        }
+        let Some(changes) = changes(&self.as_remembered())? else { return Ok(false) };
+        let running = slot.status().ok().and_then(|status| status.pid);
+        slots::renew(slot.path(), &changes, running).map_err(|error| error.to_string())?;
+        // As for a slot that we make. The next start of a supervisor may find another version.
+        self.learned_gateway(name);
+        Ok(true)
+    }
+
     pub(super) fn start_timeout(&self, wait: WaitFor) -> Duration {
         let ready = self.agent.gateway.ready.as_ref();
         let probing = ready.map(|ready| ready.timeout_ms.unwrap_or(gatevisor_slot::file::DEFAULT_TIMEOUT_MS));
@@ -74,27 +95,6 @@ impl ScandirManager {
             stopped_supervisor: Box::new(move || of_supervisor.stopped_supervisor()),
             is_ours: self.scan().is_ours(),
         }
-    }
-
-    /// Records that a gateway shall run, and tells its supervisor, for a start or a restart.
-    pub(super) fn begin(
-        &self,
-        verb: GatewayVerb,
-        name: &ProfileName,
-        request: &GatewayRequest,
-    ) -> Result<Pending, ControlError> {
-        let standing = self.standing();
-        if !standing.allows() {
-            return Err(ControlError::Elsewhere { verb, name: name.clone(), standing });
-        }
-        if !self.has_slot(name)? {
-            self.may_register(name).map_err(|error| unregistered(name, error))?;
-        }
-        if self.meant_gateway(name) != ServedFrom::Own {
-            return self.begin_served(verb, name, request);
-        }
-        let (desired_state, warnings) = self.desired_state(verb, name, request)?;
-        self.carry_up(verb, name, request, (desired_state, warnings))
     }
 
     /// Tells the supervisor of a gateway what was recorded, or what another command has recorded
@@ -204,21 +204,6 @@ impl ScandirManager {
             follower = Follower::new(dir).map_err(system)?;
         }
         Ok(follower)
-    }
-
-    /// Waits for a gateway whose supervisor was told, as requested.
-    pub(super) fn finish(
-        &self,
-        verb: GatewayVerb,
-        name: &ProfileName,
-        request: &GatewayRequest,
-        pending: Pending,
-    ) -> Result<Done<(Was, StartOutcome)>, ControlError> {
-        if pending.server.is_some() {
-            self.finish_served(verb, name, request, pending)
-        } else {
-            self.finish_own(verb, name, request, pending)
-        }
     }
 
     /// Waits for a profile's own gateway.
@@ -463,7 +448,7 @@ impl ScandirManager {
 }
 
 /// Returns why a gateway that had no slot was not started.
-fn unregistered(name: &ProfileName, error: RegisterError) -> ControlError {
+pub(super) fn unregistered(name: &ProfileName, error: RegisterError) -> ControlError {
     match error {
         // The slot is there; what is wrong is the gateway.
         RegisterError::Start { source, .. } => *source,

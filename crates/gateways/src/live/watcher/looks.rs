@@ -13,7 +13,7 @@ use super::super::asking::Asking;
 use super::super::probe::{ProbeAnswer, Question};
 use super::super::process;
 use super::super::slot::{FollowedGateway, by_itself};
-use super::{LiveWatcher, profile_of};
+use super::parts::{LiveWatcher, profile_of};
 
 impl LiveWatcher {
     /// Looks at the gateways that are due.

@@ -10,8 +10,8 @@ use gatevisor_wire::policy::{PublishedPolicy, RestartPhase};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::wait::WaitStatus;
 
-use super::super::{Aim, FollowEnd, GatewayEnd};
-use super::{Follower, LOOK_AGAIN};
+use super::aim::{Aim, FollowEnd, GatewayEnd};
+use super::followed::{Follower, LOOK_AGAIN};
 use crate::manager::observe::{fail_codes, restart_codes};
 
 impl Follower {
