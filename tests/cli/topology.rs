@@ -257,11 +257,11 @@ fn a_gateway_whose_control_socket_hangs_keeps_a_command_for_many_profiles_no_lon
     until_served(&home, "coder");
     until_served(&home, "writer");
     let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
-    let ran = home.says("gateway restart coder writer --timeout 2");
+    let ran = home.says("gateway restart coder writer --timeout 6");
     let again = "its control socket has not answered for another profile either";
     assert!(ran.code == Some(1) && ran.err.contains(again), "{ran:?}");
     assert_eq!(questions(&listener), 1, "{ran:?}");
-    let ran = home.says("gateway stop coder writer --timeout 2");
+    let ran = home.says("gateway stop coder writer --timeout 6");
     let expected = format!("default serves writer until it looks at its profiles again: {again}");
     assert!(ran.code == Some(0) && ran.err.contains(&expected), "{ran:?}");
     assert_eq!(questions(&listener), 1, "{ran:?}");

@@ -220,3 +220,30 @@ fn one_that_is_not_wanted_or_has_failed_keeps_no_other_from_its_start() {
     assert_eq!(home.report("a")["state"], "down");
     waiting::polled("deaths of b", || home.report("b")["restarts"].as_u64().filter(|deaths| *deaths > 0));
 }
+
+#[test]
+fn one_that_only_its_watcher_can_find_working_is_waited_for_until_the_watcher_has() {
+    let script = "touch \"$2/begun\"; until [ \"$1\" != d ] || [ -e \"$2/go\" ]; do sleep 0.1; done; \
+                  while :; do date >\"$2/beat.new\" && mv \"$2/beat.new\" \"$2/beat\"; sleep 0.1; done";
+    let live = "[gateway.live]\ninterval-ms = 300\n\
+                heartbeat = { file = \"{profile-home}/beat\", max-age-ms = 3000 }\n\n[gateway.exit-meanings]";
+    let after = ("stop-timeout-ms", "after = [\"d\"]\nstop-timeout-ms");
+    let mut home = Home::with_script(script, &[("[gateway.exit-meanings]", live), after]);
+    for name in ["a", "d"] {
+        home.profile(name);
+    }
+    home.want_running("d");
+    home.up_quietly();
+    home.until_supervised("a");
+    // Before the first line of the watcher, a start waits for a few seconds only.
+    waiting::polled("the watcher", || home.scandir().join(".live/.watcher").exists().then_some(()));
+    home.says("wait --up d").ok();
+    home.says("gateway start a --no-wait").ok();
+    waiting::polled("the wait of a", || {
+        assert!(!has_begun(&home, "a"), "{}", home.report("d"));
+        home.report("a").get("starts_after").is_some_and(|after| *after == "gateway-d").then_some(())
+    });
+    go(&home, "d");
+    home.says("wait a --live --timeout 60").ok();
+    assert!(has_begun(&home, "a"));
+}

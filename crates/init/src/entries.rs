@@ -2,7 +2,7 @@
 //!
 //! *Lives here:* the entries by name and by directory, and their number for each user.
 //! *Does not live here:* the life of an entry (`gatevisor_core::entry`), and its actions
-//! (`supervisor/entries`).
+//! (`supervisor/steps`).
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

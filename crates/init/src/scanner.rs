@@ -2,7 +2,7 @@
 //!
 //! *Lives here:* the watch on the scandir, the directory that is being read, the refused names.
 //! *Does not live here:* which names are looked at, and when (`gatevisor_core::scan_queue`), and
-//! the consequences (`supervisor/entries`).
+//! the consequences (`supervisor/scanning`).
 //!
 //! If no watch can be had, a rescan reads the whole directory.
 //!

@@ -32,10 +32,10 @@ fn wait_for_others(file: &ServiceFile, name: &str, sight: StartSight) -> bool {
             AwaitNotice::Waits(other) => {
                 os::say(&format!("gatevisor: {name}: waits for the start of {other}"));
             }
-            AwaitNotice::GivesUp(other) => {
-                let limit_s = start_permits::AFTER_LIMIT_MS / 1000;
+            AwaitNotice::GivesUp(other, waited_ms) => {
+                let seconds = waited_ms / 1000;
                 os::say(&format!(
-                    "gatevisor: {name}: {other} has not started within {limit_s} s; starts without it"
+                    "gatevisor: {name}: {other} has not started within {seconds} s; starts without it"
                 ));
             }
         })

@@ -215,7 +215,7 @@ impl HomeAnswerer {
     fn history(&self, name: &str) -> Answer {
         let name = self.known(name)?;
         let now = this_minute();
-        let shown = ShownHistory::of(&self.kept().samples(name.as_str(), now), now, PLOT_MINUTES);
+        let shown = ShownHistory::of(&self.kept().day(now).samples(name.as_str()), now, PLOT_MINUTES);
         text(&shown)
     }
 
@@ -223,8 +223,9 @@ impl HomeAnswerer {
         let names = choice::members(&self.context, NameScope::Known);
         let names = names.map_err(|error| SiteRefusal::new(500, error.message))?;
         let (kept, now) = (self.kept(), this_minute());
+        let day = kept.day(now);
         let of = |name: &ProfileName| {
-            let shown = ShownHistory::of(&kept.samples(name.as_str(), now), now, STRIP_MINUTES);
+            let shown = ShownHistory::of(&day.samples(name.as_str()), now, STRIP_MINUTES);
             json!({ "name": name, "kinds": shown.kinds, "summary": shown.summary })
         };
         let gateways: Vec<Value> = names.iter().map(of).collect();

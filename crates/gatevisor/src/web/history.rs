@@ -173,7 +173,7 @@ mod tests {
 
     /// Returns the last states of a gateway, the latest first.
     fn states(store: &HistoryStore, name: &str, now: u32) -> Vec<Option<&'static str>> {
-        let samples = store.read().unwrap().samples(name, now);
+        let samples = store.read().unwrap().day(now).samples(name);
         samples.iter().rev().take(3).map(|sample| Some(sample.as_ref()?.state.word())).collect()
     }
 

@@ -124,6 +124,9 @@ fn times(gateway: &GatewayDefinition) -> Result<(), Fault> {
 }
 
 fn after(gateway: &GatewayDefinition) -> Result<(), Fault> {
+    if gateway.after.len() > start_permits::MOST_AFTER {
+        return fault("gateway.after", format!("names more than {} profiles", start_permits::MOST_AFTER));
+    }
     let mut seen = BTreeSet::new();
     for name in &gateway.after {
         let Ok(profile) = ProfileName::new(name.as_bytes()) else {

@@ -253,6 +253,13 @@ const fn default_start_window() -> u64 {
     1000
 }
 
+impl GatewayDefinition {
+    /// Returns the place of a profile in the order in which gateways start.
+    pub(crate) fn rank(&self, profile: &crate::profile::ProfileName) -> usize {
+        self.after.iter().position(|name| name == profile.as_str()).unwrap_or(usize::MAX)
+    }
+}
+
 fn default_start_parallel() -> Number {
     Number::Text(start_permits::AUTO.to_owned())
 }

@@ -66,8 +66,12 @@ fn take_back(manager: &ScandirManager, name: &ProfileName, record: &DrainRecord)
     }
     let drain = manager.agent().gateway.drain.as_ref().filter(|drain| drain.marker.is_none());
     // A request that is not a file ends with the process that was asked.
-    let is_up = manager.slot(name).status().is_ok_and(|status| status.is_up());
-    match drain.filter(|_| is_up) {
+    let status = manager.slot(name).status().ok().filter(gatevisor_wire::status::Status::is_up);
+    let pid = status.and_then(|status| status.pid).map(gatevisor_wire::Pid::get);
+    let is_asked = |drain: &&crate::agent::DrainDefinition| {
+        pid.is_some() && (!drain.ends_with_process() || pid == Some(record.pid))
+    };
+    match drain.filter(is_asked) {
         Some(drain) => DrainTarget { manager, name, drain }.take_back(),
         None => Ok(false),
     }

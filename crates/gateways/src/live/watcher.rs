@@ -114,7 +114,7 @@ impl LiveWatcher {
         // A scandir that cannot be read at the moment tells nothing about any gateway.
         let Ok(names) = self.manager.list() else { return };
         // Others may wait for the end of a start.
-        let some_wait = || start_permits::all(self.manager.scandir()).waiting().next().is_some();
+        let some_wait = || start_permits::all(self.manager.scandir()).delayed().next().is_some();
         if self.gone.values().any(|since| now.since(*since) < SOON_MS) || some_wait() {
             self.scan = now.plus(SCAN_SOON_MS);
         }

@@ -63,7 +63,13 @@ impl ScandirManager {
             restarts_server && !name.is_root() && self.meant_gateway(name) != ServedFrom::Own
         };
         let own = |name| (!with_server(name)).then(|| self.begin(verb, name, request));
-        let mut begun: Vec<_> = names.iter().map(|name| (name, own(name))).collect();
+        let mut begun: Vec<_> = names.iter().map(|name| (name, None)).collect();
+        // A start waits only for others that are starting already or about to.
+        let mut in_order: Vec<_> = begun.iter_mut().collect();
+        in_order.sort_by_key(|(name, _)| self.agent.gateway.rank(name));
+        for (name, pending) in in_order {
+            *pending = own(name);
+        }
         let finish = |verb, name: &ProfileName, pending: Result<Pending, ControlError>| {
             let Done { outcome: (was, started), warnings } = self.finish(verb, name, request, pending?)?;
             Ok(Done { outcome: outcome(was, started), warnings })

@@ -15,15 +15,15 @@ use gatevisor_wire::name::ServiceName;
 use rustix::event::poll;
 use rustix::io::Errno;
 
-use super::{AwaitedStart, PermitDirectory, file, read};
+use super::{AwaitedStart, PermitDirectory, file, process, read};
 use crate::os;
 
 /// Milliseconds for which a start waits for others at the most.
 pub const AFTER_LIMIT_MS: u64 = 300_000;
-/// Milliseconds for which it waits for one whose supervisor has published nothing yet.
-const UNSUPERVISED_MS: u64 = 5_000;
+/// Milliseconds for which it waits for one of which nobody has told anything yet.
+const UNTOLD_MS: u64 = 5_000;
 /// The most services that can be named.
-const MOST: usize = 100;
+pub const MOST_AFTER: usize = 100;
 /// Milliseconds between two looks, at the beginning and at the most.
 const LOOK_MS: u64 = 25;
 const LONGEST_LOOK_MS: u64 = 250;
@@ -33,8 +33,8 @@ const LONGEST_LOOK_MS: u64 = 250;
 /// # Errors
 /// Tells what would be right.
 pub fn check_after(services: &[String]) -> Result<(), String> {
-    if services.len() > MOST {
-        return Err(format!("names more than {MOST} services"));
+    if services.len() > MOST_AFTER {
+        return Err(format!("names more than {MOST_AFTER} services"));
     }
     for service in services {
         let is_name = ServiceName::new(service.as_bytes()).is_ok();
@@ -50,8 +50,8 @@ pub fn check_after(services: &[String]) -> Result<(), String> {
 pub(crate) enum AwaitNotice<'a> {
     /// It waits for this one.
     Waits(&'a str),
-    /// It has waited long enough for this one, and goes on.
-    GivesUp(&'a str),
+    /// It has waited long enough for this one, so many milliseconds, and goes on.
+    GivesUp(&'a str, u64),
 }
 
 /// Returns when none of these services is starting or about to start, and whether that took any
@@ -62,35 +62,68 @@ pub(crate) fn wait_for(
     see: fn(&Path) -> AwaitedStart,
     tell: &mut dyn FnMut(&AwaitNotice<'_>),
 ) -> bool {
-    let own = os::own_pid().map(Pid::get).and_then(Process::of);
-    let Some((own, place)) = own.zip(PermitDirectory::here().ok()) else { return false };
+    let here = std::env::current_dir().ok();
+    let Some(scandir) = here.as_deref().and_then(Path::parent) else { return false };
     let began_ms = monotonic_ms();
-    let (mut has_waited, mut noted, mut look_ms) = (false, None, LOOK_MS);
+    let (mut has_waited, mut look_ms) = (false, LOOK_MS);
+    let mut note = AwaitNote::new(service);
     for other in others.iter().filter(|other| *other != service) {
-        let directory = place.scandir.join(other);
-        while must_wait(see(&directory), monotonic_ms().saturating_sub(began_ms)) {
+        let directory = scandir.join(other);
+        loop {
+            let (seen, waited_ms) = (see(&directory), monotonic_ms().saturating_sub(began_ms));
+            if !must_wait(seen, waited_ms) {
+                if seen != AwaitedStart::Over && has_waited {
+                    tell(&AwaitNotice::GivesUp(other, waited_ms));
+                }
+                break;
+            }
             if !std::mem::replace(&mut has_waited, true) {
                 tell(&AwaitNotice::Waits(other));
             }
-            // It is only for whoever looks. If another process is writing, the next look writes it.
-            if noted != Some(other) && place.note_awaited(service, &own, Some(other)) == Ok(true) {
-                noted = Some(other);
-            }
-            let _ = poll(&mut [], Some(&timespec(look_ms)));
+            note.awaits(other);
+            pause(look_ms);
             look_ms = look_ms.saturating_mul(2).min(LONGEST_LOOK_MS);
         }
-        if see(&directory) == AwaitedStart::NotYet {
-            tell(&AwaitNotice::GivesUp(other));
-        }
     }
-    let until_ms = monotonic_ms().saturating_add(super::STUCK_MS);
-    while noted.is_some() && monotonic_ms() < until_ms {
-        if place.note_awaited(service, &own, None) != Ok(false) {
-            break;
-        }
-        let _ = poll(&mut [], Some(&timespec(LOOK_MS)));
-    }
+    note.remove();
     has_waited
+}
+
+fn pause(ms: u64) {
+    let _ = poll(&mut [], Some(&timespec(ms)));
+}
+
+/// The note in the list of starts about what a start waits for. It is only for whoever looks: a
+/// start waits also where there can be no list.
+struct AwaitNote<'a> {
+    service: &'a str,
+    place: Option<(Process, PermitDirectory)>,
+    noted: Option<String>,
+}
+
+impl<'a> AwaitNote<'a> {
+    fn new(service: &'a str) -> Self {
+        let own = os::own_pid().map(Pid::get).and_then(Process::of);
+        Self { service, place: own.zip(PermitDirectory::here().ok()), noted: None }
+    }
+
+    /// Notes that it waits for this service. If another process is writing, the next call does.
+    fn awaits(&mut self, other: &str) {
+        let Some((own, place)) = &self.place else { return };
+        let is_new = self.noted.as_deref() != Some(other);
+        if is_new && place.note_awaited(self.service, own, Some(other)) == Ok(true) {
+            self.noted = Some(other.to_owned());
+        }
+    }
+
+    /// Notes that it waits for no service any more.
+    fn remove(self) {
+        let Some((own, place)) = self.place.filter(|_| self.noted.is_some()) else { return };
+        let until_ms = monotonic_ms().saturating_add(super::STUCK_MS);
+        while monotonic_ms() < until_ms && place.note_awaited(self.service, &own, None) == Ok(false) {
+            pause(LOOK_MS);
+        }
+    }
 }
 
 /// Returns whether to go on waiting after so many milliseconds.
@@ -98,7 +131,7 @@ const fn must_wait(seen: AwaitedStart, waited_ms: u64) -> bool {
     match seen {
         AwaitedStart::Over => false,
         AwaitedStart::NotYet => waited_ms < AFTER_LIMIT_MS,
-        AwaitedStart::Unsupervised => waited_ms < UNSUPERVISED_MS,
+        AwaitedStart::Untold => waited_ms < UNTOLD_MS,
     }
 }
 
@@ -109,6 +142,8 @@ impl PermitDirectory {
         let Some(_lock) = file::lock(&self.directory, super::LOCK)? else { return Ok(false) };
         let Some(written) = read(&self.directory) else { return Ok(true) };
         let mut permits = written.clone();
+        // Where there is no limit, nobody else removes those that were killed while they waited.
+        permits.0.retain(|permit| permit.awaits.is_none() || process(permit).is_some());
         permits.note_awaited(own.pid, own.began, service, awaited);
         self.publish(&written, &permits)?;
         Ok(true)
@@ -126,8 +161,8 @@ mod tests {
             (AwaitedStart::NotYet, 0, true),
             (AwaitedStart::NotYet, AFTER_LIMIT_MS - 1, true),
             (AwaitedStart::NotYet, AFTER_LIMIT_MS, false),
-            (AwaitedStart::Unsupervised, UNSUPERVISED_MS - 1, true),
-            (AwaitedStart::Unsupervised, UNSUPERVISED_MS, false),
+            (AwaitedStart::Untold, UNTOLD_MS - 1, true),
+            (AwaitedStart::Untold, UNTOLD_MS, false),
         ] {
             assert_eq!(must_wait(seen, waited_ms), expected, "{seen:?} after {waited_ms} ms");
         }
@@ -140,6 +175,6 @@ mod tests {
         for wrong in ["", ".", "..", ".hidden", "a/b", "two words", "line\n"] {
             assert!(check_after(&names(&[wrong])).is_err(), "{wrong}");
         }
-        assert!(check_after(&vec!["x".to_owned(); MOST + 1]).is_err());
+        assert!(check_after(&vec!["x".to_owned(); MOST_AFTER + 1]).is_err());
     }
 }

@@ -32,7 +32,7 @@ use crate::os;
 mod after;
 mod list;
 
-pub use after::{AFTER_LIMIT_MS, check_after};
+pub use after::{AFTER_LIMIT_MS, MOST_AFTER, check_after};
 pub(crate) use after::{AwaitNotice, wait_for};
 pub use list::{StartDelay, StartPermit, StartPermits, StartSpan};
 
@@ -79,8 +79,8 @@ pub enum AwaitedStart {
     Over,
     /// It is starting, or is about to be started.
     NotYet,
-    /// Its supervisor has not published its state yet, if it ever does.
-    Unsupervised,
+    /// Its supervisor, or the watcher of gateways, has not told anything yet, if it ever does.
+    Untold,
 }
 
 /// The functions that find out about the starts of other services.

@@ -11,7 +11,7 @@ mod ring;
 mod sampler;
 mod shown;
 
-pub use ring::{MOST_FILE_BYTES, Ring, RingError, RingNames};
+pub use ring::{MOST_FILE_BYTES, Ring, RingDay, RingError, RingNames};
 pub use sampler::Sampler;
 pub use shown::{ShownHistory, summary};
 

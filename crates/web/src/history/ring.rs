@@ -87,18 +87,25 @@ impl RingNames {
     /// place. A new one gets a free place, or that of a gateway that is not there any more. A
     /// gateway without a place has no history.
     pub fn with(&self, gateways: &[&str], minute: u32) -> Option<Self> {
-        let is_new = |name: &&&str| self.find(name).is_none() && name.len() <= NAME_BYTES;
+        let mut places = self.places.clone();
+        // A place from a time that has not come yet is that of a clock that was wrong.
+        for place in
+            places.iter_mut().filter(|place| place.as_ref().is_some_and(|(_, since)| *since > minute))
+        {
+            *place = None;
+        }
+        let has_place = |name: &str| places.iter().flatten().any(|(known, _)| known == name);
+        let is_new = |name: &&&str| !has_place(name) && name.len() <= NAME_BYTES;
         let mut new: Vec<&str> = gateways.iter().filter(is_new).copied().collect();
         let is_gone = |place: &Option<(String, u32)>| {
             place.as_ref().is_none_or(|(name, _)| !gateways.contains(&name.as_str()))
         };
-        let kept = self.places.iter().filter(|place| !is_gone(place)).count();
-        let room = (kept + new.len()).next_multiple_of(STEP).max(self.places.len()).min(MOST);
+        let kept = places.iter().filter(|place| !is_gone(place)).count();
+        let room = (kept + new.len()).next_multiple_of(STEP).max(places.len()).min(MOST);
         new.truncate(room.saturating_sub(kept));
         if new.is_empty() {
             return None;
         }
-        let mut places = self.places.clone();
         places.resize(room, None);
         // Those that are free come before those of gateways that may come back.
         let free = |places: &[Option<(String, u32)>]| {
@@ -280,16 +287,32 @@ impl Ring {
         (is_whole && number(record, 0)? == minute).then_some(samples)
     }
 
-    /// Returns the samples of a gateway in the 24 hours that end with this minute, the oldest
-    /// first.
-    pub fn samples(&self, name: &str, now: u32) -> Vec<Option<HistorySample>> {
+    /// Returns the 24 hours that end with this minute. Each record is checked once, however many
+    /// gateways are asked for.
+    pub fn day(&self, now: u32) -> RingDay<'_> {
+        let minutes = (0..MINUTES).map(|ago| now.checked_sub(MINUTES - 1 - ago));
+        let record = |minute| Some((minute, self.record(minute)?));
+        RingDay { names: &self.names, records: minutes.map(|minute| minute.and_then(record)).collect() }
+    }
+}
+
+/// 24 hours of a ring.
+#[derive(Debug)]
+pub struct RingDay<'a> {
+    names: &'a RingNames,
+    /// Each minute, the oldest first, with the bytes of its samples if there are any that count.
+    records: Vec<Option<(u32, &'a [u8])>>,
+}
+
+impl RingDay<'_> {
+    /// Returns the samples of a gateway, the oldest first.
+    pub fn samples(&self, name: &str) -> Vec<Option<HistorySample>> {
         let found = self.names.find(name);
-        let sample = |minute: u32| {
-            let (at, since) = found?;
-            let sample = self.record(minute)?.get(at * SAMPLE..(at + 1) * SAMPLE)?;
-            decoded(sample).filter(|_| since <= minute)
+        let sample = |record: &Option<(u32, &[u8])>| {
+            let ((at, since), (minute, samples)) = (found?, (*record)?);
+            decoded(samples.get(at * SAMPLE..(at + 1) * SAMPLE)?).filter(|_| since <= minute)
         };
-        (0..MINUTES).map(|ago| now.checked_sub(MINUTES - 1 - ago).and_then(sample)).collect()
+        self.records.iter().map(sample).collect()
     }
 }
 
@@ -314,7 +337,7 @@ mod tests {
 
     /// Returns how many minutes ago there are samples of a gateway, with their states.
     fn known(ring: &Ring, name: &str, now: u32) -> Vec<(usize, &'static str)> {
-        let all = ring.samples(name, now);
+        let all = ring.day(now).samples(name);
         assert_eq!(all.len(), 1440);
         let ago = all.iter().rev().enumerate();
         ago.filter_map(|(ago, sample)| Some((ago, sample.as_ref()?.state.word()))).collect()
@@ -334,7 +357,17 @@ mod tests {
         assert_eq!(known(&read, "a", NOW + MINUTES), [(1438, "unresponsive")]);
         assert_eq!(known(&read, "a", NOW + 5 * MINUTES), [], "they are of another day");
         assert_eq!(known(&read, "a", NOW - 1), [], "the clock was set back");
-        assert_eq!(read.samples("a", NOW)[1439], Some(sample("ready")));
+        assert_eq!(read.day(NOW).samples("a")[1439], Some(sample("ready")));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_hides_no_later_history() {
+        let ahead = NOW + 1_000_000;
+        let names = RingNames::default().with(&["a"], ahead).unwrap();
+        let later = names.with(&["a"], NOW).unwrap();
+        let mut ring = Ring::new(later);
+        ring.put(NOW, &named(&["a"], "ready"));
+        assert_eq!(known(&ring, "a", NOW), [(1439, "ready")]);
     }
 
     #[test]
@@ -350,7 +383,7 @@ mod tests {
         ] {
             let put = HistorySample { state, cpu_permille: cpu, memory_bytes: memory };
             ring.put(minute, &[("a".to_owned(), put)]);
-            let found = ring.samples("a", minute)[1439].unwrap();
+            let found = ring.day(minute).samples("a")[1439].unwrap();
             assert_eq!((found.cpu_permille, found.memory_bytes), kept);
         }
     }

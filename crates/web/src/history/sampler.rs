@@ -18,9 +18,9 @@ pub struct Sampler {
     told: HashMap<String, SampledState>,
 }
 
-/// Returns what a gateway is called: its profile, or its service.
+/// Returns the profile of a gateway. Other services have no history.
 fn name(object: &Value) -> Option<&str> {
-    object.get("profile").and_then(Value::as_str).or_else(|| object.get("service")?.as_str())
+    object.get("profile")?.as_str()
 }
 
 /// Returns the state of a gateway as people see it: whether it works, where that is known, or else
