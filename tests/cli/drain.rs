@@ -407,6 +407,39 @@ fn a_request_to_a_process_ends_with_it_and_meanwhile_a_restart_is_a_stop_and_a_s
 }
 
 #[test]
+fn a_gateway_that_is_idle_is_asked_again_while_another_one_is_busy_so_that_its_lease_goes_on() {
+    let home = draining_as(
+        "[gateway.drain.command]\nbegin = [\"true\"]\nend = [\"true\"]\nends-with-process = true\n\
+         [gateway.drain.idle]\ninterval-ms = 100\nturns = \"turns\"\n\
+         command = [\"sh\", \"-c\", \"echo >>{profile-home}/asked; cat {profile-home}/work.json\"]\n",
+    );
+    home.profile("writer");
+    home.says("gateway start writer").ok();
+    fs::write(home.profile_dir("writer").join("work.json"), "{\"turns\": 0}").unwrap();
+    show(&home, "draining", 1);
+    let asked = || fs::read_to_string(home.profile_dir("writer").join("asked")).map_or(0, |text| text.len());
+    let drain = home.start("gateway drain coder writer --for 1h --then stop".split(' '));
+    waiting::polled("that the idle one is asked again and again", || (asked() >= 4).then_some(()));
+    assert_eq!(home.report("writer")["drain"]["stage"], "idle");
+    show(&home, "draining", 0);
+    assert_eq!(drain.ended(in_time()).code, Some(0));
+}
+
+#[test]
+fn a_request_to_a_process_that_cannot_be_taken_back_is_not_taken_back_again_and_again() {
+    let home = draining_as(
+        "[gateway.drain.command]\nbegin = [\"false\"]\nends-with-process = true\n\
+         end = [\"sh\", \"-c\", \"echo >>{profile-home}/ended; exit 1\"]\n\
+         [gateway.drain.idle]\nfile = \"work.json\"\nturns = \"turns\"\n",
+    );
+    let ran = home.says("gateway restart coder --drain");
+    assert!(ran.code == Some(111) && ran.err.contains("cannot be asked to drain"), "{ran:?}");
+    let ended = fs::read_to_string(home.profile_dir("coder").join("ended")).unwrap();
+    assert_eq!(ended, "\n", "{ran:?}");
+    assert_eq!(home.report("coder")["drain"], Value::Null);
+}
+
+#[test]
 fn a_command_that_fails_to_ask_is_told_and_nothing_follows() {
     let home = draining_as(
         "[gateway.drain.command]\nbegin = [\"false\"]\nend = [\"true\"]\n\

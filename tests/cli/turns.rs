@@ -235,6 +235,7 @@ fn one_that_only_its_watcher_can_find_working_is_waited_for_until_the_watcher_ha
     home.want_running("d");
     home.up_quietly();
     home.until_supervised("a");
+    home.until_supervised("d");
     // Before the first line of the watcher, a start waits for a few seconds only.
     waiting::polled("the watcher", || home.scandir().join(".live/.watcher").exists().then_some(()));
     home.says("wait --up d").ok();

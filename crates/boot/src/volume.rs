@@ -1,7 +1,7 @@
 //! The lock of the home. Of several containers and supervisors of `gatevisor up` with the same
 //! home, the one that holds it runs the gateways.
 //!
-//! *Lives here:* taking the lock, and hearing when its file loses its name. *Does not live here:*
+//! *Lives here:* taking the lock, and learning when its file loses its name. *Does not live here:*
 //! whether gateways may start (`gatevisor_slot::home_lock`), and what else follows from having it
 //! or not.
 //!

@@ -8,8 +8,8 @@
 //! **Source:** s6-supervise(8) and its table of actions; the restart policy of
 //! docs/reference/slot.md where the rules are native.
 //!
-//! These files call each other one way only, each those below it: this one; `leaving`, `ending`
-//! and `commands`; `answers`; `settle`; `starting`; `asking` and `clearing`; `memory`; `state`.
+//! These files call each other one way only, each those below it: this one; `leaving`, `ending`;
+//! `commands`; `answers`; `settle`; `starting`; `asking` and `clearing`; `memory`; `state`.
 
 mod answers;
 mod asking;

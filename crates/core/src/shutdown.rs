@@ -91,7 +91,7 @@ pub enum ShutdownAction {
     AskOrphans,
     /// Kill the processes that belong to no service, with all their descendants.
     KillOrphans,
-    /// Reap ended processes, which shows whether any process is left.
+    /// Reap ended processes in the next pass, which shows whether any process is left.
     Collect,
     /// Report that all known processes have stopped.
     SayKnownStopped,
@@ -283,7 +283,7 @@ impl Shutdown {
         let is_late = self.is_container && self.killing_since.is_some();
         out.push(if is_late { ShutdownAction::KillOrphans } else { ShutdownAction::AskOrphans });
         self.kill_by(now.after(ORPHAN_GRACE_MS));
-        // This shows at once whether any process is left.
+        // The next pass shows whether any process is left.
         out.push(ShutdownAction::Collect);
     }
 

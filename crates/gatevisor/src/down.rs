@@ -14,6 +14,7 @@ use gatevisor_gateways::drain::{DrainThen, HeldDrain};
 use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect;
 use gatevisor_gateways::manager::{STOPPED_FOR, ScandirManager, ServiceManager};
+use gatevisor_liveness::DrainEnd;
 use gatevisor_wire::Pid;
 use gatevisor_wire::scan::ScanCommand;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -112,7 +113,11 @@ fn in_a_container(options: &args::Down, may: bool) -> Result<(), CommandError> {
 fn drained(context: &CommandContext, options: &args::Down) -> Result<Vec<HeldDrain>, CommandError> {
     let Some(limit) = options.drain else { return Ok(Vec::new()) };
     let names = context.manager.list()?;
-    drain_wait::within(context, &names, &drain_wait::order("down", limit, DrainThen::Stop))
+    let held = drain_wait::within(context, &names, &drain_wait::order("down", limit, DrainThen::Stop))?;
+    if held.iter().any(|drain| matches!(drain.end(), Some(DrainEnd::Limit(..)))) {
+        out::warn("what is still under way has the grace of the supervisor to end, and is cut off then");
+    }
+    Ok(held)
 }
 
 /// Ends a supervisor that has lost its scandir by a signal, because no command reaches it.

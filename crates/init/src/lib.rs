@@ -3,8 +3,9 @@
 //! *Lives here:* the event loop (`supervisor`) and the shell around the service machines: it opens
 //! directories, starts processes, reaps them, and carries out the decisions of `gatevisor-core`.
 //! *Does not live here:* decisions (core), but for how much of its own work a part does at once,
-//! and what a setting that is missing or invalid stands for; system calls (sys), formats (wire),
-//! and anything richer than numbers in files: no TOML, no JSON, no socket for clients.
+//! whose commands are read first, and what a setting that is missing or invalid stands for; system
+//! calls (sys), formats (wire), and anything richer than numbers in files: no TOML, no JSON, no
+//! socket for clients.
 //!
 //! *May depend on it:* only the binary.
 //!

@@ -1,8 +1,8 @@
 //! The dispatcher: waits for an event and passes it to the part to which it belongs.
 //!
-//! *Lives here:* the loop.
-//! *Does not live here:* decisions (`gatevisor-core`), the work of a part (each part owns its
-//! fields), and calls from one part to another.
+//! *Lives here:* the loop, and what it does on every pass.
+//! *Does not live here:* decisions (`gatevisor-core`), and the work of a part (each part owns its
+//! fields).
 //!
 //! These files call each other one way only, each those below it:
 //!

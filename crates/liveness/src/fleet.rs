@@ -60,7 +60,7 @@ impl Fleet {
         out: &mut Vec<LiveEffect>,
     ) {
         match self.services.get_mut(name) {
-            Some(service) if service.life() == life => return service.adjust(settings),
+            Some(service) if service.life() == life => return service.adjust(settings, now),
             Some(service) => service.reborn(settings, life, now),
             None => {
                 drop(

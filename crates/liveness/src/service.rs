@@ -129,16 +129,18 @@ impl FollowedService {
     /// Begins another life of the same gateway.
     pub(crate) fn reborn(&mut self, settings: LiveSettings, life: Life, now: Attended) {
         let ended = self.ending.is_some();
-        let fruitless = if self.shown { 0 } else { self.fruitless };
-        let fruitless = if ended { fruitless.saturating_add(1) } else { fruitless };
-        // The file of the former life stays where it is. It proves nothing about this life until it
-        // changes.
+        let fruitless = if self.shown { 0 } else { self.fruitless }.saturating_add(u32::from(ended));
+        // The file of the former life stays, and proves nothing about this life until it changes.
         let beat = self.beat.of_next_life();
         *self = Self { beat, fruitless, recovering: ended, ..Self::new(settings, life, self.proven, now) };
     }
 
-    pub(crate) fn adjust(&mut self, settings: LiveSettings) {
+    /// Notes that it is the same life, perhaps out of sight until now, because of an unread status.
+    pub(crate) fn adjust(&mut self, settings: LiveSettings, now: Attended) {
         self.settings = settings;
+        if std::mem::take(&mut self.gone) {
+            self.lapse(now);
+        }
     }
 
     /// Returns its settings.

@@ -158,3 +158,14 @@ fn nothing_is_due_while_a_gateway_is_being_asked_and_an_answer_later_than_the_in
     fleet.look(NAME, Attended(71_000), WANTED, missing(EvidenceKind::Tcp), &mut out);
     assert!(fleet.due() > Some(Attended(71_000)));
 }
+
+#[test]
+fn a_gateway_that_was_out_of_sight_for_a_while_is_looked_at_again() {
+    let mut fleet = Fleet::new(2);
+    let (life, mut out) = (Life { pid: 70, start_ticks: 1 }, Vec::new());
+    fleet.follow(NAME, life, LiveSettings::default(), true, Attended(0), &mut out);
+    fleet.gone(NAME);
+    assert_eq!(fleet.due(), None);
+    fleet.follow(NAME, life, LiveSettings::default(), true, Attended(20_000), &mut out);
+    assert_eq!(fleet.due(), Some(Attended(30_000)), "after an interval, as after a pause");
+}

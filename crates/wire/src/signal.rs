@@ -5,6 +5,10 @@
 //! Numbers are those of Linux on every architecture but alpha, mips, parisc and sparc, for which we
 //! do not build.
 
+/// Signals with which the kernel ends a process because of a fault of that process.
+///
+/// **Source:** signal(7).
+pub const FAULTS: [u8; 7] = [4, 5, 6, 7, 8, 11, 31];
 /// Terminal gone, or reload.
 pub const HUP: u8 = 1;
 /// Interrupted from the terminal.

@@ -30,14 +30,14 @@ use layout::{ELSEWHERE, OPEN_MODE, SERVICES, fresh_name, own_directory, trusted}
 
 /// Where s6-overlay's own files are.
 const TOP: &str = "s6";
-/// Where, in that, s6-overlay's base directory is, by which the agent's own command line tells that
-/// there is a supervisor.
+/// s6-overlay's base directory, below [`TOP`]. The agent's command line takes it as the sign of a
+/// supervisor.
 const BASE: &str = "basedir";
 /// The link, among s6-overlay's files, that leads there.
 const LINK: &str = "scandir";
 /// Tells programs that they run in a container.
 const MARKER: &str = "/run/.containerenv";
-/// What tells so too.
+/// Docker's own mark, by which programs tell the same.
 const OTHER_MARKER: &str = "/.dockerenv";
 
 impl RuntimeDirectories {
@@ -58,7 +58,7 @@ impl RuntimeDirectories {
         if agent.is_some() {
             fchmod(&top, OPEN_MODE)?;
         }
-        // Who may not write there is not alone in the container: then the scandir is somebody's who
+        // If this process may not write there, the scandir belongs to another supervisor, which
         // works.
         accessat(&top, ".", Access::WRITE_OK, AtFlags::empty())?;
         own_directory(&top, BASE, &trusted())?;
@@ -78,7 +78,7 @@ impl RuntimeDirectories {
         let root = self.root()?;
         let parent = own_directory(&root, ELSEWHERE, &trusted())?;
         fchmod(&parent, OPEN_MODE)?;
-        // Of an earlier life as soon as there is a later one.
+        // The name ends in `old`, so that the next boot removes the directory.
         let name = fresh_name(SERVICES, old::OLD);
         mkdirat(&parent, &*name, OPEN_MODE)?;
         self.scandir = self.root.join(ELSEWHERE).join(name);
@@ -108,8 +108,8 @@ impl RuntimeDirectories {
         let Some(agent) = agent else { return Ok(()) };
         let own_group = Some(Gid::from_raw(agent.gid));
         mknodat(&svscan, "control", FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-        // One that is opened to be read is opened at once, and is no other than the one whose owner
-        // changes.
+        // Opening a FIFO for reading does not wait. The owner is changed through this descriptor,
+        // so it cannot be another file's.
         let control = Resolver::STRICT.open(&svscan, "control", OFlags::RDONLY)?;
         fchown(&control, None, own_group)?;
         // Who could read from it could take root's commands away.

@@ -95,7 +95,8 @@ impl Machine {
         self.wait_reason = None;
         self.history.ran(policy, now.tick.since(since));
         if self.starts.is_signalled {
-            // What it requests now, a signal that somebody had sent may have asked it for.
+            // Somebody sent a signal, and the process may have asked for its restart because of
+            // that. So earlier requests no longer count.
             self.history.forget_requests();
         }
         self.question = self.question_about(pid, now.tick.since(since), how, policy);

@@ -218,6 +218,11 @@ impl<'a> Top<'a> {
 
     /// Samples processor time and memory, of which no event tells.
     fn sample(&mut self) {
+        // No event tells that a start is over, where only its watcher or the time shows that.
+        let unsettled = self.gateways.unsettled();
+        if !unsettled.is_empty() {
+            self.look_at(&unsettled);
+        }
         let began = self.now_ms();
         let samples = self.gateways.sample(began);
         self.view.handle(Input::Samples(samples));

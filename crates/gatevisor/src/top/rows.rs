@@ -79,6 +79,12 @@ impl<'a> Gateways<'a> {
         Some(rows)
     }
 
+    /// Returns the services that are starting, as far as is known.
+    pub fn unsettled(&self) -> Vec<String> {
+        let starting = self.seen.values().filter(|seen| seen.report.state == ServiceState::Starting);
+        starting.map(|seen| seen.report.service.clone()).collect()
+    }
+
     pub fn rows(&self) -> Vec<Row> {
         self.seen.values().map(row).collect()
     }

@@ -30,6 +30,9 @@ use crate::inspect::served_by;
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
+/// After how many intervals between two looks the request of an idle gateway is renewed. A lease of
+/// `OpenClaw` is good for thirty.
+const RENEW_INTERVALS: u64 = 8;
 /// How a state file changes: by a rename into the home, or by writing it in place.
 const COMES: WatchFlags = WatchFlags::MOVED_TO
     .union(WatchFlags::CLOSE_WRITE)
@@ -60,6 +63,8 @@ pub struct HeldDrain {
     failed: Vec<String>,
     began_ms: u64,
     ended_ms: Option<u64>,
+    /// When the request of an idle gateway was renewed last.
+    renewed_ms: u64,
     _lock: OwnedFd,
 }
 
@@ -111,6 +116,7 @@ impl HeldDrain {
             failed,
             began_ms,
             ended_ms: None,
+            renewed_ms: began_ms,
             _lock: lock,
         };
         drain.step(DrainEvent::Begin);
@@ -167,6 +173,18 @@ impl HeldDrain {
         std::mem::take(&mut self.failed)
     }
 
+    /// Asks a gateway that is idle once more for what is under way, if its request would be over
+    /// otherwise before the drains of others are.
+    fn renew(&mut self) {
+        let is_lease = self.definition.ends_with_process() && self.definition.idle.command.is_some();
+        let every_ms = self.definition.idle.interval_ms.saturating_mul(RENEW_INTERVALS);
+        let is_due = monotonic_ms().saturating_sub(self.renewed_ms) >= every_ms;
+        if is_lease && is_due && self.end() == Some(&DrainEnd::Idle) && !self.has_ended() {
+            let _ = work::look(&self.target(), self.record.pid);
+            self.renewed_ms = monotonic_ms();
+        }
+    }
+
     const fn target(&self) -> DrainTarget<'_> {
         DrainTarget { manager: &self.manager, name: &self.name, drain: &self.definition }
     }
@@ -210,11 +228,12 @@ impl HeldDrain {
                 // The next process was not asked for anything.
                 let is_over = self.definition.ends_with_process() && self.has_ended();
                 let taken_back = if is_over { Ok(false) } else { self.target().take_back() };
-                match taken_back {
-                    Ok(_) => self.records.remove(&self.name.service_entry()),
-                    // The record stays, so that the watcher of gateways tries again.
-                    Err(why) => self.failed.push(why),
+                // Otherwise the record stays, so that the watcher of gateways tries again. To ask
+                // again and again may renew what is to be undone.
+                if taken_back.is_ok() || self.definition.ends_with_process() {
+                    self.records.remove(&self.name.service_entry());
                 }
+                self.failed.extend(taken_back.err());
                 true
             }
         }
@@ -244,6 +263,7 @@ pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut 
     }
     while let Some(due_ms) = drains.iter().filter_map(|drain| drain.machine.due_ms()).min() {
         let woken = wait(drains, inotify.as_ref(), cancel, due_ms.saturating_sub(monotonic_ms()));
+        drains.iter_mut().for_each(HeldDrain::renew);
         for drain in drains.iter_mut().filter(|drain| drain.machine.is_under_way()) {
             let event = match () {
                 () if woken == DrainWake::Cancelled => DrainEvent::Cancel,

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::asking::{DrainTarget, remove, words};
 use super::error::DrainError;
 use super::record::{DrainRecord, DrainRecords, directory};
-use crate::agent::AgentDefinition;
+use crate::agent::{AgentDefinition, DrainDefinition};
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
@@ -44,11 +44,15 @@ pub(super) fn undo(
     name: &ProfileName,
     records: &DrainRecords,
 ) -> Result<(), String> {
-    if let Some(record) = records.read(&name.service_entry()) {
-        take_back(manager, name, &record)?;
+    let service = name.service_entry();
+    let taken_back = records.read(&service).map_or(Ok(false), |record| take_back(manager, name, &record));
+    let definition = manager.agent().gateway.drain.as_ref();
+    // To ask again and again may renew what is to be undone.
+    let is_tried_once = definition.is_some_and(DrainDefinition::ends_with_process);
+    if taken_back.is_ok() || is_tried_once {
+        records.remove(&service);
     }
-    records.remove(&name.service_entry());
-    Ok(())
+    taken_back.map(drop)
 }
 
 /// Takes back the request that a record names. Returns whether there was one, as far as that can be
@@ -68,9 +72,8 @@ fn take_back(manager: &ScandirManager, name: &ProfileName, record: &DrainRecord)
     // A request that is not a file ends with the process that was asked.
     let status = manager.slot(name).status().ok().filter(gatevisor_wire::status::Status::is_up);
     let pid = status.and_then(|status| status.pid).map(gatevisor_wire::Pid::get);
-    let is_asked = |drain: &&crate::agent::DrainDefinition| {
-        pid.is_some() && (!drain.ends_with_process() || pid == Some(record.pid))
-    };
+    let is_asked =
+        |drain: &&DrainDefinition| pid.is_some() && (!drain.ends_with_process() || pid == Some(record.pid));
     match drain.filter(is_asked) {
         Some(drain) => DrainTarget { manager, name, drain }.take_back(),
         None => Ok(false),

@@ -10,8 +10,8 @@ use crate::agent::AgentDefinition;
 /// to end.
 pub const OWN_DRAIN_VARIABLE: &str = "GATEVISOR_DRAIN_S";
 /// What is left of the time to stop for the end itself. Hermes gives a turn that it interrupts five
-/// seconds.
-const RESERVE: Duration = Duration::from_secs(5);
+/// seconds, and then disconnects from its platforms.
+const RESERVE: Duration = Duration::from_secs(7);
 
 /// Returns the value of [`OWN_DRAIN_VARIABLE`] under a supervisor with this grace: seconds.
 ///
@@ -26,9 +26,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_may_go_on_until_five_seconds_before_the_kill() {
+    fn turns_may_go_on_until_seven_seconds_before_the_kill() {
         let hermes = AgentDefinition::built_in().unwrap();
-        let rows = [(0, "0"), (4, "0"), (8, "3"), (30, "25"), (45, "25"), (u64::MAX, "25")];
+        let rows = [(0, "0"), (7, "0"), (8, "1"), (30, "23"), (45, "23"), (u64::MAX, "23")];
         for (grace, expected) in rows {
             assert_eq!(own_drain_s(&hermes, Duration::from_secs(grace)), expected, "grace {grace} s");
         }

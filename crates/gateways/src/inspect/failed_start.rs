@@ -6,6 +6,7 @@
 use gatevisor_client::status_view::StateName;
 use gatevisor_wire::exit::COMMAND_NOT_REACHED;
 use gatevisor_wire::policy::RestartPhase;
+use gatevisor_wire::signal;
 use gatevisor_wire::tai::Tai64n;
 use gatevisor_wire::tally::Death;
 
@@ -41,11 +42,15 @@ pub(super) fn tried_again(observed: &Observed, window_ms: u64, now: Tai64n) -> O
     let policy = observed.policy.as_ref().filter(|policy| policy.failures > 0)?;
     // If the command was not reached then and is reached now, the present command is not the one
     // that failed.
-    let by_exit = |death: &Death| death.signal == 0 && !COMMAND_NOT_REACHED.contains(&death.exit_code);
-    let was_exit = observed.deaths.last().is_some_and(by_exit);
-    let up = now.since(status.changed).unwrap_or_default();
+    let by_itself = |death: &Death| match death.signal {
+        0 => !COMMAND_NOT_REACHED.contains(&death.exit_code),
+        signal => signal::FAULTS.contains(&signal),
+    };
+    let was_by_itself = observed.deaths.last().is_some_and(by_itself);
+    // After the clock was set back, nobody knows how long it is up.
+    let up = now.since(status.changed)?;
     let is_within = up.as_millis() < u128::from(window_ms);
-    let ran_ms = policy.ran_ms.filter(|ran_ms| was_exit && is_within && *ran_ms < window_ms)?;
+    let ran_ms = policy.ran_ms.filter(|ran_ms| was_by_itself && is_within && *ran_ms < window_ms)?;
     Some(TriedAgain { ran_ms, is_announced })
 }
 
@@ -89,6 +94,11 @@ mod tests {
             let (observed, now) = after(up_ms, 3, 0);
             assert_eq!(tried(&observed, now), expected, "{up_ms}");
         }
+        let (crashed, now) = after(0, 0, 11);
+        assert_eq!(tried(&crashed, now), Some(again));
+        let (observed, began) = after(0, 3, 0);
+        let earlier = Tai64n::from_unix(began.to_unix_ms() / 1000 - 3_600, 0);
+        assert_eq!(tried(&observed, earlier), None, "the clock was set back");
         let (mut probed, now) = after(0, 3, 0);
         probed.state = StateName::Starting;
         assert_eq!(tried(&probed, now), Some(TriedAgain { is_announced: true, ..again }));

@@ -132,6 +132,11 @@ impl LiveWatcher {
                 self.gone(&service, now);
                 continue;
             };
+            let known = self.fleet.service(&service);
+            if known.is_some_and(|known| known.life() != followed.life) {
+                // What an earlier process was asked says nothing about this one.
+                self.asking.remove(&service);
+            }
             self.fleet.follow(
                 &service,
                 followed.life,

@@ -44,8 +44,9 @@ impl ScandirManager {
             Ok(false) => return Err(self.not_supervised(name)),
             Err(source) => return Err(system(source)),
         }
-        // Nobody can announce it without a descriptor for that. One that is up was perhaps started
-        // with what its slot had before, and one that shall be up says soon how it goes on.
+        // Without a notification descriptor, nobody can announce readiness. This counts only for a
+        // gateway that is down and shall stay so: one that is up may have been started with an
+        // earlier slot, and one that is starting will soon report.
         let has_readiness = dir.has_readiness();
         let is_down = dir.status().is_ok_and(|status| status.pid.is_none() && !status.want_up);
         let mut follower = Follower::new(dir).map_err(system)?;

@@ -93,8 +93,8 @@ fn pause(ms: u64) {
     let _ = poll(&mut [], Some(&timespec(ms)));
 }
 
-/// The note in the list of starts about what a start waits for. It is only for whoever looks: a
-/// start waits also where there can be no list.
+/// The note in the list of starts about what a start waits for. It is only for reports: a start
+/// waits even if the list cannot be written.
 struct AwaitNote<'a> {
     service: &'a str,
     place: Option<(Process, PermitDirectory)>,

@@ -367,7 +367,7 @@ mod tests {
         let later = names.with(&["a"], NOW).unwrap();
         let mut ring = Ring::new(later);
         ring.put(NOW, &named(&["a"], "ready"));
-        assert_eq!(known(&ring, "a", NOW), [(1439, "ready")]);
+        assert_eq!(known(&ring, "a", NOW), [(0, "ready")]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_state_is_the_one_that_the_page_shows() {
         let of = |state: &str, up: bool, desired: &str, live: Value| {
-            let report = json!({ "service": "s", "state": state, "up": up, "desired_state": desired,
+            let report = json!({ "profile": "s", "state": state, "up": up, "desired_state": desired,
                 "live": live });
             let (name, sample) = Sampler::default().samples(&[report], 0).remove(0);
             (name, sample.state.word(), sample.state.kind().word())
@@ -131,6 +131,8 @@ mod tests {
         assert_eq!(of("down", false, "running", Value::Null), (s(), "down", "bad"));
         assert_eq!(of("down", false, "stopped", Value::Null), (s(), "down", "idle"));
         assert_eq!(Sampler::default().samples(&[json!({})], 0), []);
+        let service = json!({ "profile": null, "service": "s", "state": "up", "up": true });
+        assert_eq!(Sampler::default().samples(&[service], 0), [], "it is no gateway");
     }
 
     #[test]

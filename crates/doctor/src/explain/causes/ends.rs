@@ -19,10 +19,6 @@ use gatevisor_gateways::inspect::ServiceState;
 const RECENT_MS: i64 = 3_600_000;
 /// How many milliseconds a gateway may take to end after the watcher of gateways asked it to.
 const ENDED_WITHIN_MS: i64 = 120_000;
-/// Signals with which the kernel ends a process because of a fault of that process.
-///
-/// **Source:** signal(7).
-const FAULTS: [u8; 7] = [4, 5, 6, 7, 8, 11, 31];
 
 pub(super) fn of(subject: &Subject) -> Vec<Cause> {
     let Some(service) = subject.service().filter(|_| matters(subject)) else { return Vec::new() };
@@ -110,7 +106,7 @@ fn by_signal(service: &ServiceFact) -> Option<Cause> {
     let death = service.observed.deaths.last().filter(|death| death.signal != 0)?;
     let name = signal::name(death.signal).map_or_else(|| death.signal.to_string(), str::to_owned);
     let at = service.report.deaths().first().map(|death| death.at.clone()).unwrap_or_default();
-    if FAULTS.contains(&death.signal) {
+    if gatevisor_wire::signal::FAULTS.contains(&death.signal) {
         let what = format!("it crashed: the kernel ended it with {name}");
         return Some(Cause::new(CauseKind::Crashed, what, format!("its supervisor saw it die at {at}")));
     }
