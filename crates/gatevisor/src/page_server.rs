@@ -3,11 +3,12 @@
 //! *Lives here:* starting it as a program of its own, as if somebody had typed `gatevisor web`.
 //! *Does not live here:* the server (`web`), and keeping it running (`keeper`).
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStringExt;
 
-use gatevisor_sys::call;
+use gatevisor_sys::{environment, process};
+use rustix::io::Errno;
 
 use crate::context::CommandContext;
 use crate::exit::{CommandError, Exit};
@@ -27,9 +28,14 @@ pub fn kept<'a>(context: &'a CommandContext, address: &'a str) -> Kept<'a> {
 /// Becomes the server. Returns only if that fails.
 fn become_server(context: &CommandContext, address: &str) -> io::Error {
     let options = ["--home", "--scandir", "--agent"].into_iter().map(OsString::from);
-    let words = options.zip(context.words()).flat_map(|(option, value)| [option, value]);
-    match call::command(&context.program) {
-        Ok(mut command) => command.args(words).args(["web", "--listen", address]).exec(),
-        Err(error) => error,
+    let own = options.zip(context.words()).flat_map(|(option, value)| [option, value]);
+    let words = own.chain(["web", "--listen", address].map(OsString::from));
+    let all = std::iter::once(context.program.clone().into_os_string()).chain(words);
+    let argv: Result<Vec<CString>, _> = all.map(|word| CString::new(word.into_vec())).collect();
+    let Ok(argv) = argv else { return Errno::INVAL.into() };
+    let Some(program) = argv.first() else { return Errno::INVAL.into() };
+    match environment::block(&environment::inherited(std::env::vars_os().collect())) {
+        Ok(block) => process::exec(program, &argv, &block).into(),
+        Err(errno) => errno.into(),
     }
 }
