@@ -106,6 +106,11 @@ fn a_turn_that_is_under_way_is_answered_before_the_container_ends() {
     let begun = container().with("--network host").env(CALM.0, CALM.1).env("GATEVISOR_GRACE", "60");
     let container = begun.started();
     container.hermes("profile create coder").ok();
+    // The slot is Hermes' own for two seconds, and nothing probes what is started from that.
+    waiting::polled_slowly("that the slot is as the definition has it", || {
+        let is_ours = container.exec(&["test", "-e", "/run/service/gateway-coder/data/agent"]).code == 0;
+        is_ours.then_some(())
+    });
     let key = "0123456789abcdef0123456789abcdef";
     let script = format!(
         "cd /opt/data/profiles/coder && \
