@@ -30,7 +30,7 @@ use layout::{ELSEWHERE, OPEN_MODE, SERVICES, fresh_name, own_directory, trusted}
 
 /// Where s6-overlay's own files are.
 const TOP: &str = "s6";
-/// s6-overlay's base directory, below [`TOP`]. The agent's command line takes it as the sign of a
+/// s6-overlay's base directory, below `TOP`. The agent's command line takes it as the sign of a
 /// supervisor.
 const BASE: &str = "basedir";
 /// The link, among s6-overlay's files, that leads there.

@@ -86,7 +86,7 @@ impl RuntimeDirectories {
     }
 
     /// Removes what the agent could not remove because root owns it. That should be little, so this
-    /// stops after [`MOST_OF_ROOTS`] entries.
+    /// stops after `MOST_OF_ROOTS` entries.
     pub fn remove_old_of_roots(&self) {
         self.remove_old(|progress| progress.entries < MOST_OF_ROOTS);
     }
