@@ -99,7 +99,7 @@ impl Machine {
         }
     }
 
-    /// Returns when the next [`ServiceInput::Deadline`] is due.
+    /// Returns when the next `ServiceInput::Deadline` is due.
     pub fn deadline(&self) -> Option<Tick> {
         match self.phase {
             ServicePhase::Down { start_at } => start_at,
