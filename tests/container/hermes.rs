@@ -110,6 +110,28 @@ fn a_container_ends_once_its_gateways_are_idle_if_down_has_them_drained_and_the_
     running(&container, "coder", 2);
 }
 
+/// The signal of the engine comes as soon as the command before it has ended, and a second signal
+/// kills at once.
+#[test]
+fn what_a_pod_runs_before_its_end_lasts_until_the_gateways_have_ended_by_themselves() {
+    if skipped() {
+        return;
+    }
+    let manifest = include_str!("../../deploy/kubernetes/home.yaml");
+    let words = manifest.split("preStop:").nth(1).and_then(|rest| rest.split(['[', ']']).nth(1)).unwrap();
+    let words: Vec<&str> = words.split(", ").map(|word| word.trim_matches('"')).collect();
+    assert_eq!(words.get(1), Some(&"down"), "{words:?}");
+    let container = container().with("--user 10000:10000").env(CALM.0, CALM.1).started();
+    container.hermes("profile create coder").ok();
+    start(&container, "coder");
+    // How it ends does not matter: its container ends with it.
+    let down = container.exec(&words);
+    docker(["kill", "--signal", "TERM", container.name()]);
+    assert_eq!(container.ended(), 0, "{down:#?}\n{}", container.said());
+    let said = container.said();
+    assert!(said.contains("everything has stopped") && !said.contains("killing"), "{down:#?}\n{said}");
+}
+
 #[test]
 fn who_may_not_end_a_container_drains_no_gateway_for_it() {
     if skipped() {

@@ -233,7 +233,7 @@ fn container(spec: &AgentHomeSpec) -> Value {
     let supervisor = json!({"command": [PROGRAM, "health", "--supervisor"]});
     let secrets: Vec<Value> =
         spec.environment_from_secrets.iter().map(|name| json!({"secretRef": {"name": name}})).collect();
-    let end = [PROGRAM, "down", &format!("--drain={}s", drain(spec)), "--no-wait"];
+    let end = [PROGRAM, "down", &format!("--drain={}s", drain(spec))];
     json!({
         "name": "home",
         "image": spec.image,
