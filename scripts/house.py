@@ -505,6 +505,8 @@ def parts_that_are_open(files):
         for file, body in ((file, fields(kind, body)) for file, body in text.items() if file != "supervisor/parts.rs"):
             open_fields = re.findall(r"pub\S* (\w+):", body.group(1)) if body else []
             found += [f"{name}.{field} in {file}" for field in open_fields]
+        tuples = (file for file, body in text.items() if re.search(rf"(?m)^(?:pub\S* )?struct {kind}\([^;]*\bpub\b", body))
+        found += [f"{name}.0 in {file}" for file in tuples]
     return found
 
 

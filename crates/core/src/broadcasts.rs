@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use crate::fair::{Counts, FairQueue};
+use crate::fair::FairQueue;
 
 /// The most subscribers that one broadcast reaches.
 pub const MAX_SUBSCRIBERS: usize = 1000;
@@ -70,15 +70,13 @@ impl BroadcastTally {
 pub struct BroadcastQueue<K, B> {
     /// The services with a long broadcast.
     queue: FairQueue<K>,
-    /// The number of these services, for each user.
-    long: Counts,
     /// The broadcasts of each of these services, in order.
     waiting: HashMap<K, VecDeque<B>>,
 }
 
 impl<K, B> Default for BroadcastQueue<K, B> {
     fn default() -> Self {
-        Self { queue: FairQueue::default(), long: Counts::default(), waiting: HashMap::new() }
+        Self { queue: FairQueue::default(), waiting: HashMap::new() }
     }
 }
 
@@ -105,10 +103,9 @@ impl<K: Copy + Eq + Hash, B> BroadcastQueue<K, B> {
                 Slice::AtLimit => return Reach::CutShort,
             }
         }
-        if self.long.of(owner) >= MAX_LONG_OF_OWNER {
+        if self.queue.count_of(owner) >= MAX_LONG_OF_OWNER {
             return Reach::CutShort;
         }
-        self.long.add(owner);
         self.waiting.insert(service, [one].into());
         self.queue.push(owner, service);
         Reach::Everybody
@@ -130,7 +127,6 @@ impl<K: Copy + Eq + Hash, B> BroadcastQueue<K, B> {
             }
             if waiting.is_empty() {
                 self.waiting.remove(&service);
-                self.long.remove(owner);
             } else {
                 self.queue.push(owner, service);
             }

@@ -49,6 +49,11 @@ impl<T> FairQueue<T> {
         self.owners.is_empty()
     }
 
+    /// Returns how much work of an owner is waiting.
+    pub fn count_of(&self, owner: u32) -> usize {
+        self.waiting.get(&owner).map_or(0, VecDeque::len)
+    }
+
     /// Returns whether any work of this owner is waiting.
     pub fn waits(&self, owner: u32) -> bool {
         self.waiting.contains_key(&owner)

@@ -1,7 +1,7 @@
 //! When a helper of the supervisor that ended is started again: a log daemon, or the companion.
 //!
-//! *Lives here:* distinguishing a helper that others ended from one that cannot work at all, and
-//! when that is reported.
+//! *Lives here:* distinguishing a helper that cannot work at all from one that can, and, of log
+//! daemons, from one that others ended; when that is reported.
 //! *Does not live here:* the processes, a log daemon's pipes, and what happens to unread bytes.
 
 use gatevisor_wire::signal;

@@ -13,8 +13,9 @@
 //! *Does not live here:* clocks, files, processes. Time is an argument, facts travel inside events,
 //! and what must happen is returned as a list of effects. A fact that costs a system call and
 //! seldom matters is a closure of the caller's (in [`request`], [`entry`], [`launch`],
-//! [`scan_queue`], [`shutdown`]). How many events, names and deaths are handled before others, and
-//! the pipes of a service, are up to `init`.
+//! [`scan_queue`], [`shutdown`]). A slice of a broadcast is sent by a closure, too
+//! ([`broadcasts`]), because its outcome decides what comes next. How many events, names and deaths
+//! are handled before others, and the pipes of a service, are up to `init`.
 //!
 //! *May depend on it:* `init`; `doctor` and the binary, for the numbers of the restart policy.
 #![forbid(unsafe_code)]

@@ -124,10 +124,10 @@ fn tell(event: impl AsFd, name: &std::ffi::CStr, bytes: &[u8]) -> bool {
     !gone
 }
 
-/// Reports that not all subscribers received the events.
+/// Reports that not all subscribers received the events, whichever limit was reached.
 pub(crate) fn say_crowded(name: &str) {
     say!(
-        "warning: {name}: `event` has more than {MAX_SUBSCRIBERS} subscribers or {MAX_ENTRIES} entries; the rest receives \
-         nothing"
+        "warning: {name}: `event` has more than {MAX_SUBSCRIBERS} subscribers or {MAX_ENTRIES} entries, or too many \
+         events wait; some receive nothing"
     );
 }

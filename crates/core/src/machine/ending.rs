@@ -77,7 +77,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn died(
+    fn died(
         &mut self,
         now: Now,
         pid: Pid,
@@ -119,7 +119,7 @@ impl Machine {
     }
 
     /// Returns when the native policy allows the next start.
-    pub(super) fn judge(&mut self, now: Now, since: Tick, how: WaitStatus, policy: &RestartPolicy) -> Tick {
+    fn judge(&mut self, now: Now, since: Tick, how: WaitStatus, policy: &RestartPolicy) -> Tick {
         if !self.status.want_up || self.last {
             return now.tick;
         }

@@ -216,7 +216,7 @@ impl Supervisor {
         Ok(pid)
     }
 
-    /// Notes that a service's `event` has more entries than receive events; reports that once.
+    /// Notes that some of a service's subscribers lose events; reports that once.
     pub(super) fn found_crowded(&mut self, id: Id) {
         if let Some(service) = self.services.get_mut(id)
             && service.becomes_crowded()

@@ -17,14 +17,6 @@ use super::parts::Supervisor;
 use crate::directory::{self, OpenedService, Refusal};
 use crate::log_pipe::NewLogPipe;
 
-/// An opened entry, with the pipes that were made for it.
-#[derive(Debug)]
-pub(super) struct OpenedEntry {
-    pub(super) owner: u32,
-    pub(super) service: OpenedService,
-    pub(super) pipes: EntryPipes,
-}
-
 /// The pipes of an entry that is about to be supervised.
 #[derive(Debug, Default)]
 pub(super) struct EntryPipes {
@@ -54,15 +46,12 @@ fn new_pipe(step: &'static str) -> Result<(OwnedFd, OwnedFd), Refusal> {
 }
 
 impl Supervisor {
-    /// Opens a new entry, and makes its pipes.
-    pub(super) fn open_entry(&mut self, name: &[u8]) -> Result<OpenedEntry, Refusal> {
+    /// Opens a new entry; also returns its owner.
+    pub(super) fn open_new(&mut self, name: &[u8]) -> Result<(OpenedService, u32), Refusal> {
         let dir = self.scandir.open(name)?;
         let stat = directory::look(&dir)?;
-        let owner = stat.st_uid;
-        self.entries.has_room(self.settings.limits, owner)?;
-        let service = self.prepare(dir, &stat, true)?;
-        let pipes = self.make_pipes(&service)?;
-        Ok(OpenedEntry { owner, service, pipes })
+        self.entries.has_room(self.settings.limits, stat.st_uid)?;
+        Ok((self.prepare(dir, &stat, true)?, stat.st_uid))
     }
 
     /// Opens one half of an entry again.
@@ -105,7 +94,7 @@ impl Supervisor {
     }
 
     /// Makes the pipes of an entry's log, and of labelled output.
-    fn make_pipes(&mut self, opened: &OpenedService) -> Result<EntryPipes, Refusal> {
+    pub(super) fn make_pipes(&mut self, opened: &OpenedService) -> Result<EntryPipes, Refusal> {
         let logger_dir = match file::open_directory(opened.dir(), files::LOG) {
             Ok(dir) => Some(dir),
             Err(Errno::NOENT) => None,

@@ -1,8 +1,9 @@
 //! The parts of the supervisor.
 //!
 //! *Lives here:* which parts there are, and making them.
-//! *Does not live here:* the fields of a part, which nobody but the part can touch, and calls from
-//! one part to another (the other files of this directory).
+//! *Does not live here:* the fields of a part, which nobody but the part can touch (but for the
+//! settings, which do not change), and calls from one part to another (the other files of this
+//! directory).
 
 use gatevisor_core::Tick;
 use gatevisor_core::capacity::ServiceLimits;
@@ -58,7 +59,7 @@ impl SupervisorSettings {
 }
 
 /// The parts. The files of this directory call one part after another, so they share the parts; no
-/// file but a part's own touches the fields of that part.
+/// file but a part's own touches the fields of that part, except for the settings.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     pub(super) settings: SupervisorSettings,

@@ -13,7 +13,7 @@ use gatevisor_core::{Machine, ServiceEffects, ServiceInput};
 use gatevisor_wire::name::ServiceName;
 use rustix::fs::FileType;
 
-use super::opening::{EntryPipes, OpenedEntry};
+use super::opening::EntryPipes;
 use super::parts::Supervisor;
 use crate::directory::{OpenedService, Refusal};
 use crate::id::Id;
@@ -39,14 +39,15 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(id) else { return };
         let mut effects = self.publications.lend_room();
         service.step(now, input, policy, &mut effects);
-        self.follow(id, &mut effects);
-        self.publications.take_room_back(effects);
+        self.follow(id, effects);
     }
 
     /// Does what follows from a step of a service. If an effect has an answer, the machine makes
     /// another step at once.
-    fn follow(&mut self, id: Id, effects: &mut ServiceEffects) {
-        let performed = self.perform(id, effects);
+    fn follow(&mut self, id: Id, mut effects: ServiceEffects) {
+        let performed = self.perform(id, &mut effects);
+        // The steps that follow use the same room.
+        self.publications.take_room_back(effects);
         if performed.has_ended {
             self.let_go(id);
             self.host.changed(&mut self.reactor);
@@ -143,10 +144,10 @@ impl Supervisor {
     }
 
     fn adopt_checked(&mut self, name: &[u8]) -> Result<(), Refusal> {
-        let OpenedEntry { owner, service, pipes } = self.open_entry(name)?;
+        let (service, owner) = self.open_new(name)?;
         let name: Rc<[u8]> = name.into();
         let identity = service.identity();
-        let EntryPipes { writer, logger, for_daemon } = pipes;
+        let EntryPipes { writer, logger, for_daemon } = self.make_pipes(&service)?;
         let is_logged = for_daemon.is_some();
         if let Some(pipe) = for_daemon {
             let whose = (service.owner().cloned(), self.services.next_seed());
@@ -169,7 +170,7 @@ impl Supervisor {
         opened: OpenedService,
         pipe: Option<OwnedFd>,
     ) -> Option<Id> {
-        let mut effects = ServiceEffects::new();
+        let mut effects = self.publications.lend_room();
         let (now, seed) = (self.reactor.now(), self.services.next_seed());
         let (rules, is_up) = (self.settings.rules, opened.is_normally_up());
         let mut machine = Machine::new(now, rules, is_up, seed, &mut effects);
@@ -187,7 +188,7 @@ impl Supervisor {
         {
             say!("warning: {}: its commands cannot be received: {errno}", service.name());
         }
-        self.follow(id, &mut effects);
+        self.follow(id, effects);
         Some(id)
     }
 

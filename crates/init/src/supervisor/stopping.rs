@@ -7,10 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use gatevisor_core::ServiceInput;
 use gatevisor_core::entry::ServiceRole;
-use gatevisor_core::shutdown::{ChildKind, Remaining, ShutdownAction, ShutdownActions};
+use gatevisor_core::shutdown::{ChildKind, Remaining, Shutdown, ShutdownAction, ShutdownActions};
 use gatevisor_core::stop::Rank;
+use gatevisor_core::{ServiceInput, Tick};
 use gatevisor_wire::{Pid, signal};
 use rustix::process::{Signal, getpid};
 
@@ -24,24 +24,24 @@ use crate::stderr_log::say;
 impl Supervisor {
     /// Begins the shutdown. A second call stops all waiting.
     pub(super) fn begin_shutdown(&mut self) {
-        let left = self.remaining();
-        let actions = self.shutdown.step(&mut self.reactor, |it, now, out| it.ask(now, &left, out));
-        self.act(actions);
+        self.shut_down(Shutdown::ask);
     }
 
     /// Begins the shutdown, and makes loggers end at once instead of reading to the end of their
     /// pipes.
     pub(super) fn quit(&mut self) {
-        let left = self.remaining();
-        let actions = self.shutdown.step(&mut self.reactor, |it, now, out| it.quit(now, &left, out));
-        self.act(actions);
+        self.shut_down(Shutdown::quit);
     }
 
     /// Handles the deadline of the shutdown.
     pub(super) fn shutdown_is_due(&mut self) {
         self.shutdown.rang();
+        self.shut_down(Shutdown::due);
+    }
+
+    fn shut_down(&mut self, step: impl FnOnce(&mut Shutdown, Tick, &Remaining, &mut ShutdownActions)) {
         let left = self.remaining();
-        let actions = self.shutdown.step(&mut self.reactor, |it, now, out| it.due(now, &left, out));
+        let actions = self.shutdown.step(&mut self.reactor, |it, now, out| step(it, now, &left, out));
         self.act(actions);
     }
 
