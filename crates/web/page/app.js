@@ -2,7 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 const state = { role: null, home: null, view: null, histories: new Map(), stale: null, drawn: "", stop: () => {} };
-const BAD = ["failed", "failed-to-start", "unresponsive", "backing-off", "unknown", "broken"];
+const BAD = ["failed", "failed-to-start", "unresponsive", "backing-off", "unknown"];
 const GOOD = ["ready", "live", "up", "served"];
 
 // --- elements ---------------------------------------------------------------------------------
@@ -226,7 +226,8 @@ let stopEvents = () => {};
 function listen() {
   stopEvents();
   stopEvents = receive("events", {
-    open: () => { setStale(null); window.dispatchEvent(new CustomEvent("sampled")); },
+    // After a break, histories may be older than the server's.
+    open: () => { if (state.stale) window.dispatchEvent(new CustomEvent("sampled")); setStale(null); },
     message: (kind, told) => {
       if (kind === "history") return window.dispatchEvent(new CustomEvent("sampled"));
       if (kind !== "home") return window.dispatchEvent(new CustomEvent("happened"));

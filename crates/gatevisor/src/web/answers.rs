@@ -103,7 +103,8 @@ impl Answerer for HomeAnswerer {
         let Some(history) = &self.history else { return false };
         let Ok(lines) = self.call(&["status"], &[Exit::Done, Exit::No]) else { return false };
         let reports: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        history.record(&reports, this_minute(), monotonic_ms())
+        // Pages of this server are told of what another one has written, too.
+        history.record(&reports, this_minute(), monotonic_ms()) || history.is_of_another()
     }
 }
 

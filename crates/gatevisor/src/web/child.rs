@@ -48,9 +48,7 @@ pub struct Ended {
 impl OwnProgram {
     /// Returns this program, called with the home or scandir of this command.
     pub fn new(context: &CommandContext) -> Self {
-        let options = ["--home", "--scandir", "--agent"].into_iter().map(OsString::from);
-        let pairs = options.zip(context.words()).flat_map(|(option, value)| [option, value]);
-        let words = pairs.chain(["--json".into()]).collect();
+        let words = context.word_options().into_iter().chain(["--json".into()]).collect();
         Self { program: context.program.clone(), words }
     }
 

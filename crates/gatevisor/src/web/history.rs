@@ -58,6 +58,25 @@ impl HistoryStore {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes the lock unless this server has it; returns whether it is this server's.
+    fn locked(&self, lock: &mut Option<OwnedFd>) -> io::Result<bool> {
+        if lock.is_none() {
+            // A lock belongs to what was opened, so this is opened anew.
+            let directory = file::open_directory(&self.directory, ".").map_err(io::Error::from)?;
+            match lock_directory(directory, 0) {
+                Ok(held) => *lock = Some(held),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns whether another server of the home writes the history.
+    pub fn is_of_another(&self) -> bool {
+        self.writer().lock.is_none()
+    }
+
     /// Notes an event of the home.
     pub fn note(&self, event: &Value) {
         self.writer().sampler.note(event);
@@ -68,15 +87,14 @@ impl HistoryStore {
     pub fn record(&self, reports: &[Value], minute: u32, now_ms: u64) -> bool {
         let mut writer = self.writer();
         let samples = writer.sampler.samples(reports, now_ms);
-        if writer.lock.is_none() {
-            // A lock belongs to what was opened, so this is opened anew.
-            let locked = file::open_directory(&self.directory, ".").map_err(io::Error::from);
-            writer.lock = locked.and_then(|directory| lock_directory(directory, 0)).ok();
-        }
-        if writer.lock.is_none() {
-            return false;
-        }
-        let (written, warning) = self.write(&samples, minute);
+        let (written, warning) = match self.locked(&mut writer.lock) {
+            Ok(true) => self.write(&samples, minute),
+            Ok(false) => (false, None),
+            Err(error) => (
+                false,
+                Some(format!("no history is kept: `{}` cannot be locked: {error}", self.path.display())),
+            ),
+        };
         if let Some(warning) = warning.as_ref().filter(|warning| writer.warned.as_ref() != Some(*warning)) {
             out::warn(warning);
         }
@@ -94,6 +112,8 @@ impl HistoryStore {
                 (Ring::default(), Some(warning))
             }
         };
+        // A server that was started again within the minute has not seen what another one saw.
+        let samples = &ring.worst(minute, samples);
         let gateways: Vec<&str> = samples.iter().map(|(name, _)| name.as_str()).collect();
         let written = match ring.names().with(&gateways, minute) {
             Some(names) => {
@@ -156,6 +176,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
+    use gatevisor_gateways::inspect::ServiceState;
+    use gatevisor_liveness::Liveness;
+    use gatevisor_web::history::SampledState;
     use serde_json::json;
 
     use super::*;
@@ -178,6 +201,22 @@ mod tests {
     }
 
     #[test]
+    fn every_state_that_status_tells_is_known_to_the_history() {
+        let states = ServiceState::ALL.into_iter().map(|state| state.words().replace(' ', "-"));
+        for word in states.chain(Liveness::ALL.into_iter().map(|state| state.word().to_owned())) {
+            assert_eq!(SampledState::named(&word, true).word(), word);
+        }
+    }
+
+    #[test]
+    fn what_was_bad_in_a_minute_stays_so_when_its_server_is_started_again() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(store(home.path()).record(&reports("unresponsive"), NOW, 0));
+        assert!(store(home.path()).record(&reports("ready"), NOW, 0));
+        assert_eq!(states(&store(home.path()), "a", NOW), [Some("unresponsive"), None, None]);
+    }
+
+    #[test]
     fn it_survives_its_servers_and_one_of_several_writes_it() {
         let home = tempfile::tempdir().unwrap();
         let first = store(home.path());
@@ -185,6 +224,7 @@ mod tests {
         assert!(first.record(&reports("ready"), NOW, 0));
         let second = store(home.path());
         assert!(!second.record(&reports("failed"), NOW, 0), "the first one writes");
+        assert!(second.is_of_another() && !first.is_of_another());
         assert_eq!(states(&second, "a", NOW), [Some("ready"), None, None]);
         drop(first);
         second.note(&json!({ "profile": "b", "event": "unresponsive" }));

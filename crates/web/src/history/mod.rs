@@ -110,7 +110,7 @@ impl SampledState {
 /// How a gateway was in one minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistorySample {
-    /// Its state, or the worst that was seen in that minute.
+    /// Its state, or the worst that was seen since the sample before.
     pub state: SampledState,
     /// How much of one processor its processes used since the sample before, in thousandths.
     pub cpu_permille: Option<u32>,

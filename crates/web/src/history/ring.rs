@@ -278,6 +278,18 @@ impl Ring {
         }
     }
 
+    /// Returns the samples, each with the worse state of it and of what the minute has already.
+    pub fn worst(&self, minute: u32, samples: &[(String, HistorySample)]) -> Vec<(String, HistorySample)> {
+        let kept = self.record(minute);
+        let of = |(name, sample): &(String, HistorySample)| {
+            let place = self.names.find(name).filter(|(_, since)| *since <= minute);
+            let known = place.and_then(|(at, _)| decoded(kept?.get(at * SAMPLE..(at + 1) * SAMPLE)?));
+            let state = known.map_or(sample.state, |known| known.state.or_worse(sample.state));
+            (name.clone(), HistorySample { state, ..*sample })
+        };
+        samples.iter().map(of).collect()
+    }
+
     /// Returns the bytes of the samples of a minute, if they are whole and of no other day.
     fn record(&self, minute: u32) -> Option<&[u8]> {
         let begin = usize::try_from(self.names.offset(minute)).ok()?;
