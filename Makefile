@@ -186,7 +186,7 @@ bench-publish: ## Measure how long publishing a status takes, on a disk and in m
 
 .PHONY: bench-instructions
 bench-instructions: build ## Count the instructions of the supervisor for a start; fails if they are more than recorded
-	@scripts/setup.sh bench
+	@scripts/setup.sh payload
 	@bench/instructions.py
 
 .PHONY: bench-container

@@ -56,6 +56,10 @@ class Peer:
         """Publishes one more service; returns when it is told, not when it runs."""
         self.service("." + name)
         os.rename(self.scandir / ("." + name), self.scandir / name)
+        self.scan()
+
+    def scan(self):
+        """Has the supervisor look at the scandir."""
         fd = os.open(self.scandir / ".s6-svscan" / "control", os.O_WRONLY | os.O_NONBLOCK)
         os.write(fd, b"a")
         os.close(fd)

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh build    what `make build` needs: Rust, a linker, the static target
 #   scripts/setup.sh demo     what `make up` needs in addition: Python, and npm with AGENT=openclaw
+#   scripts/setup.sh payload  what `make bench-instructions` needs in addition: Python, musl-gcc
 #   scripts/setup.sh bench    what `make bench-logs` needs in addition to `build`: Python, s6,
 #                             runit, daemontools
 #   scripts/setup.sh image    what `make image` needs in addition to `build`: a Docker engine
@@ -53,8 +54,11 @@ check_s6() {
     have execlineb || want "the reference implementation's scripts, which the tests compare with (execlineb)" execline
 }
 
-check_peers() {
+check_payload() {
     have musl-gcc || want "a C library for small static programs, which are what is supervised" musl-tools
+}
+
+check_peers() {
     have runsvdir || want "runit, which ours is compared with" runit
     have supervisord || want "supervisord, which ours is compared with" supervisor
     have svlogd || want "runit's logger, which ours is compared with (svlogd)" runit
@@ -160,8 +164,8 @@ add_cargo_tool() {
 
 step=${1:-}
 case $step in
-build | demo | bench | image | test) ;;
-*) die "usage: scripts/setup.sh build|demo|bench|image|test" ;;
+build | demo | payload | bench | image | test) ;;
+*) die "usage: scripts/setup.sh build|demo|payload|bench|image|test" ;;
 esac
 
 [[ $(uname -s) == Linux ]] || die "this is $(uname -s), and a supervisor of Linux processes needs Linux"
@@ -173,6 +177,7 @@ if [[ $step != build ]]; then
 fi
 if [[ $step == test || $step == bench ]]; then check_s6; fi
 if [[ ${AGENT:-hermes} == openclaw ]]; then check_npm; fi
+if [[ $step == payload || $step == bench ]]; then check_payload; fi
 if [[ $step == bench ]]; then check_peers; fi
 if [[ $step == test || $step == image ]]; then check_docker; fi
 if [[ $step == test ]]; then

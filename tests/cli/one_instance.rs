@@ -318,8 +318,8 @@ fn what_another_user_says_about_the_last_scandir_is_no_reason_to_end_a_process()
     processes::signal(pid, rustix::process::Signal::KILL);
 }
 
-#[test]
-fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
+/// Returns a home whose supervisor was killed, and the process of its gateway, which runs on.
+fn orphaned() -> (Home, i32) {
     let mut home = Home::with_script(ALONE, &[]);
     home.profile("coder");
     home.want_running("coder");
@@ -327,6 +327,12 @@ fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
     home.until_state("coder", "up");
     let pid = home.pid("coder");
     home.kill_supervisor();
+    (home, pid)
+}
+
+#[test]
+fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
+    let (home, pid) = orphaned();
     let named = format!("coder (process {pid})");
     let said = home.says("down").refused(1);
     let how = format!("left what still runs: {named}; `gatevisor up` ends the gateways' own processes (with");
@@ -341,13 +347,7 @@ fn down_after_a_killed_supervisor_names_what_still_runs_and_how_to_end_it() {
 
 #[test]
 fn what_a_killed_supervisor_left_is_named_until_the_next_up_and_nobody_claims_to_know_its_state() {
-    let mut home = Home::with_script(ALONE, &[]);
-    home.profile("coder");
-    home.want_running("coder");
-    home.up_quietly();
-    home.until_state("coder", "up");
-    let pid = home.pid("coder");
-    home.kill_supervisor();
+    let (home, pid) = orphaned();
     let report = home.report("coder");
     assert_eq!(report["orphan_pid"], pid, "{report}");
     assert_eq!((&report["state"], &report["pid"]), (&"not-supervised".into(), &serde_json::Value::Null));

@@ -201,11 +201,7 @@ fn answer(listener: &UnixListener, done: &str) {
 
 #[test]
 fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it_lists_it_no_longer() {
-    set_wait_limit(Duration::from_mins(2));
-    let mut home = home(SERVER);
-    home.up_with(["up"]);
-    until_served(&home, "coder");
-    until_served(&home, "writer");
+    let home = serving_two(SERVER);
     let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
     std::thread::spawn(move || answer(&listener, "unserved"));
     let ran = home.says("gateway stop coder --timeout 2");
@@ -217,11 +213,7 @@ fn a_gateway_that_answers_that_it_serves_a_profile_no_longer_is_believed_when_it
 
 #[test]
 fn a_gateway_whose_control_socket_hangs_or_lies_is_named_and_keeps_no_command_beyond_its_time() {
-    set_wait_limit(Duration::from_mins(2));
-    let mut home = home(&listing());
-    home.up_with(["up"]);
-    until_served(&home, "coder");
-    until_served(&home, "writer");
+    let home = serving_two(&listing());
     // The kernel takes what is asked, and nobody ever answers.
     let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
     let silent = "its control socket has not answered within ";
@@ -243,6 +235,16 @@ fn a_gateway_whose_control_socket_hangs_or_lies_is_named_and_keeps_no_command_be
     assert!(ran.code == Some(1) && ran.err.contains("it does not list it among those"), "{ran:?}");
 }
 
+/// Returns a home whose default gateway serves coder and writer.
+fn serving_two(server: &str) -> Home {
+    set_wait_limit(Duration::from_mins(2));
+    let mut home = home(server);
+    home.up_with(["up"]);
+    until_served(&home, "coder");
+    until_served(&home, "writer");
+    home
+}
+
 /// Returns how often a gateway that answers nobody was asked.
 fn questions(listener: &UnixListener) -> usize {
     listener.set_nonblocking(true).unwrap();
@@ -251,11 +253,7 @@ fn questions(listener: &UnixListener) -> usize {
 
 #[test]
 fn a_gateway_whose_control_socket_hangs_keeps_a_command_for_many_profiles_no_longer_than_for_one() {
-    set_wait_limit(Duration::from_mins(2));
-    let mut home = home(SERVER);
-    home.up_with(["up"]);
-    until_served(&home, "coder");
-    until_served(&home, "writer");
+    let home = serving_two(SERVER);
     let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
     let ran = home.says("gateway restart coder writer --timeout 6");
     let again = "its control socket has not answered for another profile either";
@@ -272,11 +270,7 @@ fn a_gateway_whose_control_socket_hangs_keeps_a_command_for_many_profiles_no_lon
 
 #[test]
 fn a_profile_that_is_deleted_is_let_go_of_by_the_gateway_that_serves_it() {
-    set_wait_limit(Duration::from_mins(2));
-    let mut home = home(&listing());
-    home.up_with(["up"]);
-    until_served(&home, "coder");
-    until_served(&home, "writer");
+    let home = serving_two(&listing());
     let listener = UnixListener::bind(home.path().join("gateway.sock")).unwrap();
     let (alone, directory) = (home.path().join("alone"), home.profile_dir("coder"));
     // It takes one request, and lists the profile no longer.

@@ -222,6 +222,12 @@ impl CommandContext {
         words
     }
 
+    /// Returns the same as options that every verb takes.
+    pub fn word_options(&self) -> Vec<OsString> {
+        let options = ["--home", "--scandir", "--agent"].into_iter().map(OsString::from);
+        options.zip(self.words()).flat_map(|(option, value)| [option, value]).collect()
+    }
+
     /// Returns whether a supervisor runs on the scandir. If that is unknown, it is an error and not
     /// a no.
     pub fn supervisor_running(&self) -> Result<bool, CommandError> {

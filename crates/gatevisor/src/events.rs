@@ -5,6 +5,7 @@ use std::time::Duration;
 use anstyle::AnsiColor;
 use gatevisor_client::ServiceDir;
 use gatevisor_gateways::drain;
+use gatevisor_gateways::inspect;
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_liveness::Liveness;
 use gatevisor_slot::start_permits;
@@ -110,19 +111,16 @@ fn after(context: &CommandContext, name: &ServiceName) -> Option<String> {
     let permits = start_permits::all(context.manager.scandir());
     let service = name.to_string();
     let (_, delay) = permits.delayed().find(|(permit, _)| permit.service == service)?;
-    let other = delay.after()?;
-    let profile = ProfileName::of_service(other.as_bytes()).map(|profile| profile.to_string());
-    Some(format!("starts after {}", profile.unwrap_or(other)))
+    delay.after().map(|other| inspect::after_words(&other))
 }
 
 fn print(context: &CommandContext, name: &ServiceName, happened: Happened) -> Result<(), CommandError> {
     if context.json {
         return out::json(&object(context, name, happened));
     }
-    let profile = ProfileName::of_service(name.as_bytes());
     let (word, colour, _) = words(happened);
     let (cause, queued) = details(context, name, happened);
-    let shown = profile.map_or_else(|| name.to_string(), |profile| profile.to_string());
+    let shown = ProfileName::shown_of(&name.to_string());
     let before = queued.map(|before| format!("{before} before it"));
     line(&shown, (word, colour), cause.or(before))
 }

@@ -27,9 +27,7 @@ pub fn kept<'a>(context: &'a CommandContext, address: &'a str) -> Kept<'a> {
 
 /// Becomes the server. Returns only if that fails.
 fn become_server(context: &CommandContext, address: &str) -> io::Error {
-    let options = ["--home", "--scandir", "--agent"].into_iter().map(OsString::from);
-    let own = options.zip(context.words()).flat_map(|(option, value)| [option, value]);
-    let words = own.chain(["web", "--listen", address].map(OsString::from));
+    let words = context.word_options().into_iter().chain(["web", "--listen", address].map(OsString::from));
     let all = std::iter::once(context.program.clone().into_os_string()).chain(words);
     let argv: Result<Vec<CString>, _> = all.map(|word| CString::new(word.into_vec())).collect();
     let Ok(argv) = argv else { return Errno::INVAL.into() };

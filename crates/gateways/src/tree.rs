@@ -25,6 +25,14 @@ use rustix::param::page_size;
 /// How long environments are waited for.
 const ENVIRONMENTS: Duration = Duration::from_secs(5);
 
+/// Returns the result of a job that reads environments, unless that takes too long: a read waits
+/// for a process that holds its own memory.
+pub(crate) fn in_time<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (say, said) = mpsc::channel();
+    let reader = std::thread::Builder::new().spawn(move || drop(say.send(job())));
+    reader.ok().and_then(|_| said.recv_timeout(ENVIRONMENTS).ok())
+}
+
 /// A service that is up: its name in the scandir, and its process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leader {

@@ -98,22 +98,21 @@ fn fork_prober(
 ) -> Result<(), FailedStart> {
     let failure = |errno| FailedStart::system("executing", "cannot start the readiness probe", errno);
     let alive = os::own_pidfd().map_err(failure)?;
-    let (mut told, has_told) = (String::new(), std::cell::Cell::new(false));
-    // Best effort: if there is no place for it, only the reason is missing.
-    let mut tell = |why: String| {
-        if let Some(directory) = directory.filter(|_| why != told) {
-            let line = format!("{}\n", one_line(&why));
-            let _ = os::replace_in_data(directory, NOT_READY, line.as_bytes());
-        }
-        has_told.set(true);
-        told = why;
-    };
     os::fork_detached(|| {
         // A reader of the service's output must not wait for the prober.
         os::let_go_of_stdio();
+        let mut told = String::new();
+        // Best effort: if there is no place for it, only the reason is missing.
+        let mut tell = |why: String| {
+            if let Some(directory) = directory.filter(|_| why != told) {
+                let line = format!("{}\n", one_line(&why));
+                let _ = os::replace_in_data(directory, NOT_READY, line.as_bytes());
+            }
+            told = why;
+        };
         let is_ready = probe.run(&alive, notify, &mut |sockets| service.whose(sockets), &mut tell);
         // What once was in the way is no reason any more.
-        if let Some(directory) = directory.filter(|_| is_ready && has_told.get()) {
+        if let Some(directory) = directory.filter(|_| is_ready && !told.is_empty()) {
             let _ = os::remove_in_data(directory, NOT_READY);
         }
     })

@@ -35,13 +35,8 @@ impl Job {
     pub fn begin(context: &CommandContext, command: &[&str], name: &str) -> io::Result<Self> {
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         ioctl_fionbio(&output, true)?;
-        let manager = &context.manager;
         let mut called = call::command(&context.program)?;
-        called.arg("--home").arg(manager.home().root()).arg("--scandir").arg(manager.scandir());
-        if let Some(definition) = context.words().get(2) {
-            called.arg("--agent").arg(definition);
-        }
-        called.args(command).arg("--").arg(name);
+        called.args(context.word_options()).args(command).arg("--").arg(name);
         // It gets a process group of its own, so that it goes on if the terminal is closed.
         call::lead_group(&mut called);
         called.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);

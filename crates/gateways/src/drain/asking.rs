@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use gatevisor_paths::by_path;
 use gatevisor_slot::expand::expand;
 use gatevisor_wire::control::{Control, ControlSignal};
+use gatevisor_wire::policy::one_line;
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Mode, unlinkat};
 use rustix::io::Errno;
@@ -26,9 +27,6 @@ use crate::profile::ProfileName;
 const MARKER_BYTES: usize = 64 << 10;
 /// The most bytes of a command's output that are kept.
 pub(super) const OUTPUT_BYTES: usize = 256 << 10;
-
-/// The most characters that are shown of the last line of a failed command.
-const SAID_CHARS: usize = 200;
 
 /// A gateway, and the way in which it is asked.
 #[derive(Debug, Clone, Copy)]
@@ -156,7 +154,7 @@ impl DrainTarget<'_> {
 fn last_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    line.map_or_else(String::new, |line| format!(": {}", line.chars().take(SAID_CHARS).collect::<String>()))
+    line.map_or_else(String::new, |line| format!(": {}", one_line(line)))
 }
 
 /// Removes a file from a directory, and returns whether it was there.
@@ -208,13 +206,14 @@ pub(super) fn words(errno: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gatevisor_wire::policy::REASON_MAX;
     use insta::assert_snapshot;
 
     #[test]
     fn what_a_failed_command_said_last_is_one_line() {
         assert_eq!(last_line(b"Error:\n  it is busy \n\n"), ": it is busy");
         assert_eq!(last_line(b" \n"), "");
-        assert_eq!(last_line(&[b'a'; 1000]).len(), SAID_CHARS + ": ".len());
+        assert_eq!(last_line(&[b'a'; 1000]).len(), REASON_MAX + ": ".len());
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub struct HeldDrain {
     began_ms: u64,
     ended_ms: Option<u64>,
     /// When the request of an idle gateway was renewed last.
-    renewed_ms: u64,
+    renewed_ms: Option<u64>,
     _lock: OwnedFd,
 }
 
@@ -116,7 +116,7 @@ impl HeldDrain {
             failed,
             began_ms,
             ended_ms: None,
-            renewed_ms: began_ms,
+            renewed_ms: None,
             _lock: lock,
         };
         drain.step(DrainEvent::Begin);
@@ -173,16 +173,23 @@ impl HeldDrain {
         std::mem::take(&mut self.failed)
     }
 
-    /// Asks a gateway that is idle once more for what is under way, if its request would be over
-    /// otherwise before the drains of others are.
-    fn renew(&mut self) {
+    /// Returns when the gateway was asked last since it is idle.
+    fn asked_ms(&self) -> Option<u64> {
+        self.renewed_ms.or(self.ended_ms)
+    }
+
+    /// Returns whether an idle gateway must be asked once more for what is under way, because its
+    /// request would be over otherwise before the drains of others are.
+    fn is_renewal_due(&self) -> bool {
         let is_lease = self.definition.ends_with_process() && self.definition.idle.command.is_some();
         let every_ms = self.definition.idle.interval_ms.saturating_mul(RENEW_INTERVALS);
-        let is_due = monotonic_ms().saturating_sub(self.renewed_ms) >= every_ms;
-        if is_lease && is_due && self.end() == Some(&DrainEnd::Idle) && !self.has_ended() {
-            let _ = work::look(&self.target(), self.record.pid);
-            self.renewed_ms = monotonic_ms();
-        }
+        let is_late = self.asked_ms().is_some_and(|at| monotonic_ms().saturating_sub(at) >= every_ms);
+        is_lease && is_late && self.end() == Some(&DrainEnd::Idle) && !self.has_ended()
+    }
+
+    fn renew(&mut self) {
+        let _ = work::look(&self.target(), self.record.pid);
+        self.renewed_ms = Some(monotonic_ms());
     }
 
     const fn target(&self) -> DrainTarget<'_> {
@@ -263,7 +270,6 @@ pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut 
     }
     while let Some(due_ms) = drains.iter().filter_map(|drain| drain.machine.due_ms()).min() {
         let woken = wait(drains, inotify.as_ref(), cancel, due_ms.saturating_sub(monotonic_ms()));
-        drains.iter_mut().for_each(HeldDrain::renew);
         for drain in drains.iter_mut().filter(|drain| drain.machine.is_under_way()) {
             let event = match () {
                 () if woken == DrainWake::Cancelled => DrainEvent::Cancel,
@@ -281,6 +287,18 @@ pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut 
                 tell(drain);
             }
         }
+        renew_one(drains);
+    }
+}
+
+/// Renews the request that is the oldest, if one has to be renewed and somebody is waited for. It
+/// takes a while, so there is one in each round.
+fn renew_one(drains: &mut [HeldDrain]) {
+    if drains.iter().any(|drain| drain.machine.is_under_way())
+        && let Some(drain) =
+            drains.iter_mut().filter(|drain| drain.is_renewal_due()).min_by_key(|drain| drain.asked_ms())
+    {
+        drain.renew();
     }
 }
 

@@ -78,7 +78,10 @@ pub(crate) fn heeds_no_restart(manager: &ScandirManager, name: &ProfileName, pid
     let drain = manager.agent().gateway.drain.as_ref();
     let records = || DrainRecords::open(manager.scandir());
     drain.is_some_and(DrainDefinition::ends_with_process)
-        && records().is_some_and(|records| ours(&records, name, pid).is_some())
+        && records()
+            .and_then(|records| records.read(&name.service_entry()))
+            // It heeds nothing until it is undone, whether or not its owner is there.
+            .is_some_and(|record| record.pid == pid)
 }
 
 /// Returns the drained services of a scandir, and whether each has no work left. A drain whose

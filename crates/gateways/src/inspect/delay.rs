@@ -12,12 +12,13 @@ use crate::profile::ProfileName;
 pub fn delay_words(delay: &StartDelay) -> String {
     match delay {
         StartDelay::Queued(before) => format!("queued, {before} before it"),
-        StartDelay::After(service) => {
-            let profile = ProfileName::of_service(service.as_bytes());
-            let name = profile.as_ref().map_or(service.as_str(), ProfileName::as_str);
-            format!("queued, starts after {name}")
-        }
+        StartDelay::After(service) => format!("queued, {}", after_words(service)),
     }
+}
+
+/// Returns that a start comes after that of another service.
+pub fn after_words(service: &str) -> String {
+    format!("starts after {}", ProfileName::shown_of(service))
 }
 
 /// Returns the milliseconds until the start that it waits for, if it waits for one.

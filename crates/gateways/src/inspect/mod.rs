@@ -47,7 +47,7 @@ use crate::tree::{self, Leader, Usage};
 use log_health::LogErrors;
 
 pub use deaths::{DeathReport, deaths, meaning, moment};
-pub use delay::delay_words;
+pub use delay::{after_words, delay_words};
 pub use exits::{ExitCounter, ExitCounts, ExitWay};
 pub use failed_start::TriedAgain;
 pub use reason::asks_too_often;
@@ -278,7 +278,8 @@ fn orphans(manager: &ScandirManager, all: &[Observed]) -> Vec<(ProfileName, i32)
     let is_one =
         |observed: &Observed| observed.profile.is_some() && observed.state == StateName::NotSupervised;
     if all.iter().any(is_one) && manager.supervisor_running().is_ok_and(|runs| !runs) {
-        earlier::orphans(manager.scandir(), manager.home().root())
+        let (scandir, home) = (manager.scandir().to_owned(), manager.home().root().to_owned());
+        tree::in_time(move || earlier::orphans(&scandir, &home)).unwrap_or_default()
     } else {
         Vec::new()
     }

@@ -33,6 +33,7 @@ use super::record::{LiveRecord, LiveRestart};
 use super::slot::FollowedGateway;
 use crate::drain;
 use crate::manager::ServiceManager;
+use crate::profile::ProfileName;
 
 /// Milliseconds between two scans for gateways that have come or gone. It is also how often the
 /// watcher reports at least.
@@ -250,7 +251,7 @@ impl LiveWatcher {
         };
         // The gateway is ended even if this fails, because it does not work.
         let _ = publish::restarted(followed.dir.path(), &restarted);
-        (self.tell)(LiveNotice::Ending(shown(name), reason, incident));
+        (self.tell)(LiveNotice::Ending(ProfileName::shown_of(name), reason, incident));
     }
 
     /// Signals a gateway, and has the next scan come soon.
@@ -277,12 +278,15 @@ impl LiveWatcher {
             return;
         }
         match act::signal(&followed.dir, followed.life, signal) {
-            Ok(()) if signal == Signal::KILL => (self.tell)(LiveNotice::Killed(shown(name))),
+            Ok(()) if signal == Signal::KILL => (self.tell)(LiveNotice::Killed(ProfileName::shown_of(name))),
             // A stopped process can obey only if it continues.
             Ok(()) if service.is_stopped() => drop(act::signal(&followed.dir, followed.life, Signal::CONT)),
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => {
-                (self.tell)(LiveNotice::LeftAlone(shown(name), format!("cannot signal it: {errno}")));
+                (self.tell)(LiveNotice::LeftAlone(
+                    ProfileName::shown_of(name),
+                    format!("cannot signal it: {errno}"),
+                ));
             }
         }
     }
@@ -302,9 +306,12 @@ impl LiveWatcher {
         let before = self.told.insert(name.to_owned(), state);
         if before != Some(state) {
             if state == Liveness::Unresponsive {
-                (self.tell)(LiveNotice::Unresponsive(shown(name), record.reason.unwrap_or_default()));
+                (self.tell)(LiveNotice::Unresponsive(
+                    ProfileName::shown_of(name),
+                    record.reason.unwrap_or_default(),
+                ));
             } else if before == Some(Liveness::Unresponsive) && state == Liveness::Live {
-                (self.tell)(LiveNotice::Again(shown(name)));
+                (self.tell)(LiveNotice::Again(ProfileName::shown_of(name)));
             }
         }
         Ok(())
@@ -330,8 +337,4 @@ impl LiveWatcher {
             proven: service.is_proven(),
         }
     }
-}
-
-fn shown(service: &str) -> String {
-    profile_of(service).map_or_else(|| service.to_owned(), |name| name.to_string())
 }

@@ -148,6 +148,11 @@ impl ProfileName {
         Self::new(entry.strip_prefix(SERVICE_PREFIX.as_bytes())?).ok()
     }
 
+    /// Returns what people call a service: the profile whose gateway it is, or its own name.
+    pub fn shown_of(service: &str) -> String {
+        Self::of_service(service.as_bytes()).map_or_else(|| service.to_owned(), |name| name.to_string())
+    }
+
     /// Returns the name that an operating-system string is, or what is wrong with it.
     pub fn from_os(text: &OsStr) -> Result<Self, ProfileNameError> {
         Self::new(text.as_bytes())

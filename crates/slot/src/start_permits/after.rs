@@ -8,15 +8,12 @@
 
 use std::path::Path;
 
-use gatevisor_sys::clock::{monotonic_ms, timespec};
+use gatevisor_sys::clock::monotonic_ms;
 use gatevisor_sys::proc::Process;
-use gatevisor_wire::Pid;
 use gatevisor_wire::name::ServiceName;
-use rustix::event::poll;
 use rustix::io::Errno;
 
-use super::{AwaitedStart, PermitDirectory, file, process, read};
-use crate::os;
+use super::{AwaitedStart, PermitDirectory, file, own_place, pause, process, read};
 
 /// Milliseconds for which a start waits for others at the most.
 pub const AFTER_LIMIT_MS: u64 = 300_000;
@@ -69,9 +66,13 @@ pub(crate) fn wait_for(
     let mut note = AwaitNote::new(service);
     for other in others.iter().filter(|other| *other != service) {
         let directory = scandir.join(other);
+        let mut untold_since = None;
         loop {
-            let (seen, waited_ms) = (see(&directory), monotonic_ms().saturating_sub(began_ms));
-            if !must_wait(seen, waited_ms) {
+            let (seen, now_ms) = (see(&directory), monotonic_ms());
+            let waited_ms = now_ms.saturating_sub(began_ms);
+            untold_since = (seen == AwaitedStart::Untold).then(|| untold_since.unwrap_or(now_ms));
+            let untold_ms = untold_since.map_or(0, |since| now_ms.saturating_sub(since));
+            if !must_wait(seen, waited_ms, untold_ms) {
                 if seen != AwaitedStart::Over && has_waited {
                     tell(&AwaitNotice::GivesUp(other, waited_ms));
                 }
@@ -89,10 +90,6 @@ pub(crate) fn wait_for(
     has_waited
 }
 
-fn pause(ms: u64) {
-    let _ = poll(&mut [], Some(&timespec(ms)));
-}
-
 /// The note in the list of starts about what a start waits for. It is only for reports: a start
 /// waits even if the list cannot be written.
 struct AwaitNote<'a> {
@@ -103,8 +100,7 @@ struct AwaitNote<'a> {
 
 impl<'a> AwaitNote<'a> {
     fn new(service: &'a str) -> Self {
-        let own = os::own_pid().map(Pid::get).and_then(Process::of);
-        Self { service, place: own.zip(PermitDirectory::here().ok()), noted: None }
+        Self { service, place: own_place(), noted: None }
     }
 
     /// Notes that it waits for this service. If another process is writing, the next call does.
@@ -126,12 +122,13 @@ impl<'a> AwaitNote<'a> {
     }
 }
 
-/// Returns whether to go on waiting after so many milliseconds.
-const fn must_wait(seen: AwaitedStart, waited_ms: u64) -> bool {
+/// Returns whether to go on waiting after so many milliseconds in all, in the last of which nobody
+/// has told anything.
+const fn must_wait(seen: AwaitedStart, waited_ms: u64, untold_ms: u64) -> bool {
     match seen {
         AwaitedStart::Over => false,
         AwaitedStart::NotYet => waited_ms < AFTER_LIMIT_MS,
-        AwaitedStart::Untold => waited_ms < UNTOLD_MS,
+        AwaitedStart::Untold => waited_ms < AFTER_LIMIT_MS && untold_ms < UNTOLD_MS,
     }
 }
 
@@ -156,15 +153,18 @@ mod tests {
 
     #[test]
     fn a_start_waits_for_others_for_a_limited_time() {
-        for (seen, waited_ms, expected) in [
-            (AwaitedStart::Over, 0, false),
-            (AwaitedStart::NotYet, 0, true),
-            (AwaitedStart::NotYet, AFTER_LIMIT_MS - 1, true),
-            (AwaitedStart::NotYet, AFTER_LIMIT_MS, false),
-            (AwaitedStart::Untold, UNTOLD_MS - 1, true),
-            (AwaitedStart::Untold, UNTOLD_MS, false),
+        for (seen, waited_ms, untold_ms, expected) in [
+            (AwaitedStart::Over, 0, 0, false),
+            (AwaitedStart::NotYet, 0, 0, true),
+            (AwaitedStart::NotYet, AFTER_LIMIT_MS - 1, 0, true),
+            (AwaitedStart::NotYet, AFTER_LIMIT_MS, 0, false),
+            (AwaitedStart::Untold, UNTOLD_MS - 1, UNTOLD_MS - 1, true),
+            (AwaitedStart::Untold, UNTOLD_MS, UNTOLD_MS, false),
+            // Another one was waited for before.
+            (AwaitedStart::Untold, UNTOLD_MS, 0, true),
+            (AwaitedStart::Untold, AFTER_LIMIT_MS, 0, false),
         ] {
-            assert_eq!(must_wait(seen, waited_ms), expected, "{seen:?} after {waited_ms} ms");
+            assert_eq!(must_wait(seen, waited_ms, untold_ms), expected, "{seen:?} after {waited_ms} ms");
         }
     }
 

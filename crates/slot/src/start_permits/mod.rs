@@ -159,8 +159,7 @@ impl PermitRules {
 /// Returns when the service whose directory is the working directory may start, and whether it had
 /// to wait. `tell` is called once, with the number of starts before it.
 pub(crate) fn take(service: &str, rules: &PermitRules, tell: &mut dyn FnMut(usize)) -> bool {
-    let own = os::own_pid().map(Pid::get).and_then(Process::of);
-    let Some((own, place)) = own.zip(PermitDirectory::here().ok()) else { return false };
+    let Some((own, place)) = own_place() else { return false };
     let (mut has_waited, mut free_at) = (false, monotonic_ms());
     let until = free_at.saturating_add(LONGEST_WAIT_MS);
     while monotonic_ms() < until {
@@ -177,9 +176,14 @@ pub(crate) fn take(service: &str, rules: &PermitRules, tell: &mut dyn FnMut(usiz
         if let Some(before) = before.filter(|_| !std::mem::replace(&mut has_waited, true)) {
             tell(before);
         }
-        pause(before.unwrap_or_default());
+        pause(look_ms(before.unwrap_or_default()));
     }
     has_waited
+}
+
+/// Returns this process, and the place of the list for it, if there can be one.
+fn own_place() -> Option<(Process, PermitDirectory)> {
+    os::own_pid().map(Pid::get).and_then(Process::of).zip(PermitDirectory::here().ok())
 }
 
 /// The result of asking for a permit.
@@ -224,6 +228,8 @@ impl PermitDirectory {
         let Some(written) = read(&self.directory) else { return Ok(Some(PermitAnswer::Now)) };
         let mut permits = written.clone();
         self.forget_what_is_over(&mut permits, rules);
+        // Its own note may be left, if it could not be removed.
+        permits.note_awaited(own.pid, own.began, service, None);
         if !permits.0.iter().any(|permit| permit.pid == own.pid && permit.began == own.began) {
             let (pid, began, service) = (own.pid, own.began, service.to_owned());
             permits.0.push(StartPermit { pid, began, span: None, awaits: None, service, is_stopped: false });
@@ -299,10 +305,13 @@ fn read(directory: impl AsFd) -> Option<StartPermits> {
     (bytes.len() < MAX_BYTES).then(|| StartPermits::decode(bytes))
 }
 
-/// Waits before another look: the more starts are before this one, the longer.
-fn pause(before: usize) {
+/// Returns the milliseconds before another look: the more starts are before this one, the more.
+fn look_ms(before: usize) -> u64 {
     let before = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(1);
-    let ms = LOOK_MS.saturating_mul(before).min(LONGEST_LOOK_MS);
+    LOOK_MS.saturating_mul(before).min(LONGEST_LOOK_MS)
+}
+
+fn pause(ms: u64) {
     let _ = poll(&mut [], Some(&timespec(ms)));
 }
 
