@@ -17,8 +17,8 @@ pub const MAX_CHANGED: usize = 4096;
 /// The most names that wait to be looked at: more than there can be services, refusals and changes
 /// together. The rest is left for a later scan.
 pub const MAX_PENDING: usize = 65_536;
-/// The directory is read on when fewer names than this wait. Unread entries take no memory, however
-/// many there are.
+/// The directory is read on when at most this many names that were read wait. Unread entries take no
+/// memory, however many there are.
 pub const READ_AHEAD: usize = 64;
 /// The bytes, approximately, of the names that each scan looks at. If there are more, each scan
 /// reads the whole directory.
@@ -32,27 +32,46 @@ const VERIFIED_AT_ONCE: usize = 64;
 /// A name of the scandir.
 pub type EntryName = Vec<u8>;
 
+/// Where a name comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// It changed, or must be looked at again.
+    Asked,
+    /// It was read from the directory.
+    Read,
+}
+
 /// A queue of names, each at most once.
+///
+/// The lanes take turns. Otherwise whoever asks for scans faster than names are looked at would keep
+/// the directory from being read, and with it every entry that only the directory knows.
 #[derive(Debug, Default)]
 struct NameQueue {
-    names: VecDeque<EntryName>,
+    asked: VecDeque<EntryName>,
+    read: VecDeque<EntryName>,
     known: HashSet<EntryName>,
+    /// Whether the last name came from the directory.
+    was_read: bool,
 }
 
 impl NameQueue {
     /// Appends a name unless it is in the queue; returns whether there was room.
-    fn push(&mut self, name: EntryName) -> bool {
+    fn push(&mut self, name: EntryName, lane: Lane) -> bool {
         if self.known.len() >= MAX_PENDING {
             return self.known.contains(&name);
         }
         if self.known.insert(name.clone()) {
-            self.names.push_back(name);
+            let lane = if lane == Lane::Read { &mut self.read } else { &mut self.asked };
+            lane.push_back(name);
         }
         true
     }
 
     fn pop(&mut self) -> Option<EntryName> {
-        let name = self.names.pop_front()?;
+        let is_read = self.asked.is_empty() || !self.was_read;
+        let name = if is_read { self.read.pop_front() } else { None };
+        self.was_read = name.is_some();
+        let name = name.or_else(|| self.asked.pop_front())?;
         self.known.remove(&name);
         Some(name)
     }
@@ -202,7 +221,7 @@ impl ScanQueue {
 
     /// Returns whether to read more of the directory now.
     pub fn wants_more(&self) -> bool {
-        self.is_reading && self.in_line() <= READ_AHEAD
+        self.is_reading && self.line.read.len() <= READ_AHEAD
     }
 
     /// Notes that the reading is over. If it was not complete, the next scan reads everything
@@ -214,12 +233,22 @@ impl ScanQueue {
         }
     }
 
-    /// Queues names.
+    /// Queues names that were read from the directory.
+    #[must_use]
+    pub fn line_up_read(&mut self, names: impl IntoIterator<Item = EntryName>) -> LinedUp {
+        self.line_up_in(Lane::Read, names)
+    }
+
+    /// Queues names that changed, or that must be looked at again.
     #[must_use]
     pub fn line_up(&mut self, names: impl IntoIterator<Item = EntryName>) -> LinedUp {
+        self.line_up_in(Lane::Asked, names)
+    }
+
+    fn line_up_in(&mut self, lane: Lane, names: impl IntoIterator<Item = EntryName>) -> LinedUp {
         let mut all = LinedUp::All;
         for name in names {
-            if !self.line.push(name)
+            if !self.line.push(name, lane)
                 && std::mem::replace(&mut self.at_least, ScanScope::Whole) == ScanScope::Changes
             {
                 all = LinedUp::TooMany;
@@ -279,13 +308,13 @@ impl ScanQueue {
     pub fn is_busy(&self) -> bool {
         self.requested.is_some()
             || self.is_reading
-            || !self.line.names.is_empty()
+            || !self.line.known.is_empty()
             || !self.unverified.is_empty()
     }
 
     /// Returns how many names are in the queue.
     pub fn in_line(&self) -> usize {
-        self.line.names.len()
+        self.line.known.len()
     }
 
     /// Drops every scan.

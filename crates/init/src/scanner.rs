@@ -187,7 +187,7 @@ impl Scanner {
         }
     }
 
-    /// Continues to read the directory, if it is being read and few names are in the queue.
+    /// Continues to read the directory, if it is being read and few of its names wait.
     pub(crate) fn read_on(&mut self) {
         if !self.queue.wants_more() {
             return;
@@ -200,7 +200,7 @@ impl Scanner {
                 Some(Ok(entry)) => {
                     let name = entry.file_name().to_bytes();
                     if name.first() != Some(&b'.') {
-                        say_if_too_many(self.queue.line_up([name.to_vec()]));
+                        say_if_too_many(self.queue.line_up_read([name.to_vec()]));
                     }
                 }
                 Some(Err(errno)) => {

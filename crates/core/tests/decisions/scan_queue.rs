@@ -66,7 +66,7 @@ fn play(queue: &mut ScanQueue, words: &[&str]) -> Option<String> {
         }
         ["read", entries @ ..] => {
             assert!(queue.wants_more());
-            assert_eq!(queue.line_up(entries.iter().map(name)), LinedUp::All);
+            assert_eq!(queue.line_up_read(entries.iter().map(name)), LinedUp::All);
         }
         ["end"] => queue.reading_ended(true),
         ["fail"] => queue.reading_ended(false),
@@ -145,6 +145,35 @@ fn what_changes_while_the_directory_is_read_does_not_wait_for_the_end_of_that() 
         begin     => whole:
         ",
     );
+}
+
+#[test]
+fn whoever_asks_for_scans_without_a_pause_does_not_keep_the_directory_from_being_read() {
+    const LINKS: usize = 600;
+    let mut queue = settled();
+    queue.request(ScanScope::Whole, || 0);
+    assert_eq!(queue.begin(|| 0), Some(ScanScope::Whole));
+    assert_eq!(queue.begin_reading((0..LINKS).map(name).collect()), LinedUp::All);
+    let mut unread: Vec<EntryName> = (0..2 * LINKS).map(|n| name(format!("entry {n}"))).collect();
+    // In each iteration somebody asks, and eight names are looked at, which are mostly links.
+    for iteration in 1.. {
+        assert!(iteration < LINKS, "{} entries were never read", unread.len());
+        queue.request(ScanScope::Changes, || 0);
+        if queue.begin(|| 0) == Some(ScanScope::Changes) {
+            assert_eq!(queue.line_up_changes(), LinedUp::All);
+        }
+        if queue.wants_more() {
+            let rest = unread.split_off(unread.len().min(30));
+            assert_eq!(queue.line_up_read(std::mem::replace(&mut unread, rest)), LinedUp::All);
+        }
+        let names: Vec<EntryName> = std::iter::from_fn(|| queue.pop()).take(8).collect();
+        for name in names.iter().filter(|name| !name.starts_with(b"entry")) {
+            queue.recheck(name);
+        }
+        if unread.is_empty() && !names.iter().any(|name| name.starts_with(b"entry")) {
+            break;
+        }
+    }
 }
 
 #[test]
