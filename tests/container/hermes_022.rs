@@ -259,7 +259,7 @@ fn hermes_022_and_019_in_turn_on_one_volume_keep_every_desired_state_and_serve_e
         } else {
             until_own(&container, "default", ROOT_HOME);
             until_own(&container, "coder", "/opt/data/profiles/coder");
-            // Hermes says that it runs within the time in which it could still end as a failed start.
+            // Hermes says that it runs while its end would still be a failed start.
             waiting::polled_slowly("coder is seen to work", || {
                 let coder = line(&container, "coder");
                 (coder.starts_with("coder up") || coder.starts_with("coder ready")).then_some(())

@@ -17,8 +17,8 @@ pub const MAX_CHANGED: usize = 4096;
 /// The most names that wait to be looked at: more than there can be services, refusals and changes
 /// together. The rest is left for a later scan.
 pub const MAX_PENDING: usize = 65_536;
-/// The directory is read on when at most this many names that were read wait. Unread entries take no
-/// memory, however many there are.
+/// The directory is read on when at most this many names that were read wait. Unread entries take
+/// no memory, however many there are.
 pub const READ_AHEAD: usize = 64;
 /// The bytes, approximately, of the names that each scan looks at. If there are more, each scan
 /// reads the whole directory.
@@ -43,8 +43,8 @@ enum Lane {
 
 /// A queue of names, each at most once.
 ///
-/// The lanes take turns. Otherwise whoever asks for scans faster than names are looked at would keep
-/// the directory from being read, and with it every entry that only the directory knows.
+/// The lanes take turns. Otherwise whoever asks for scans faster than names are looked at would
+/// keep the directory from being read, and with it every entry that only the directory knows.
 #[derive(Debug, Default)]
 struct NameQueue {
     asked: VecDeque<EntryName>,
