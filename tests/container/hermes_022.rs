@@ -177,7 +177,9 @@ fn hermes_022_status_and_doctor_name_the_supervisor() {
     if skipped() {
         return;
     }
-    let container = of_022().started();
+    let container = of_022().env("HERMES_DASHBOARD_INSECURE", "1").started();
+    container.says("the service `dashboard` is started without `--insecure`");
+    assert!(!container.sh("cat /run/service/dashboard/run").contains("--insecure"));
     start(&container);
     let version = container.hermes("--version");
     assert!(version.ok().contains("v0.22"), "{version:#?}");

@@ -1,6 +1,7 @@
 //! The static services, and how the container's role affects the gateways.
 
 use crate::engine::{container, skipped};
+use crate::support::waiting;
 
 #[test]
 fn the_dashboard_is_up_where_it_is_asked_for_and_comes_back() {
@@ -23,6 +24,17 @@ fn the_dashboard_is_up_where_it_is_asked_for_and_comes_back() {
     assert!(line.ends_with("10000\n/opt/data") && !line.contains("--insecure"), "{line}");
     container.exec(&["/command/s6-svc", "-wr", "-T", "45000", "-k", "/run/service/dashboard"]).ok();
     assert_ne!(container.pid("dashboard"), first);
+
+    // A dashboard that refuses its configuration is not tried again.
+    let run = "/run/service/dashboard/run";
+    container
+        .sh(&format!("printf '#!/bin/sh\\nexit 78\\n' >{run}.new; chmod 755 {run}.new; mv {run}.new {run}"));
+    container.exec(&["/command/s6-svc", "-k", "/run/service/dashboard"]).ok();
+    waiting::polled_slowly("the dashboard that is left down", || {
+        let all = container.exec(&["gatevisor", "status"]);
+        let is_failed = |line: &str| line.starts_with("dashboard ") && line.contains(" failed");
+        all.out.lines().any(is_failed).then_some(())
+    });
 }
 
 #[test]

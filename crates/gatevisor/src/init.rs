@@ -29,6 +29,7 @@ use gatevisor_boot::{accounts, hooks, route, services, volume};
 use gatevisor_gateways::agent::StaticService;
 use gatevisor_gateways::profile::Home;
 use gatevisor_gateways::reconcile::{ContainerRole, ReconcileSettings, reconcile, role};
+use gatevisor_gateways::topology::{ProgramVersion, TopologyReader};
 use gatevisor_sys::environment::{DEFAULT_PATH, USER_PATH};
 use gatevisor_sys::user::{self, User};
 use gatevisor_wire::wait::WaitStatus;
@@ -321,7 +322,10 @@ impl<'a> ContainerBoot<'a> {
                     }
                     Err(error) => i32::from(out::fail(&CommandError::from(error))),
                 };
-                out::warn_all(&services::publish(&others, &directories.scandir, program, &lookup));
+                let topology = TopologyReader::at_boot(agent, &home, settings.variable);
+                let version = version_for(&others, &topology);
+                let scandir = &directories.scandir;
+                out::warn_all(&services::publish(&others, scandir, program, version, &lookup));
                 code
             })
         });
@@ -367,6 +371,16 @@ fn edit(path: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
     })
 }
 
+/// Returns the version of the agent, if a service besides the gateways depends on it.
+fn version_for<'t>(
+    services: &[StaticService],
+    topology: &'t TopologyReader<'_>,
+) -> Option<&'t ProgramVersion> {
+    // Finding it may mean that the agent is asked.
+    let is_used = services.iter().any(|service| service.flags_known_by.is_some());
+    if is_used { topology.version().and_then(Result::ok) } else { None }
+}
+
 /// Returns a service that is a verb of this program.
 fn own(verb: &str) -> StaticService {
     StaticService {
@@ -376,5 +390,6 @@ fn own(verb: &str) -> StaticService {
         directory: None,
         environment: std::collections::BTreeMap::new(),
         flags: std::collections::BTreeMap::new(),
+        flags_known_by: None,
     }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::SeedFile;
 use super::fault::{Fault, below, fault, variable};
 use crate::profile::SERVICE_PREFIX;
+use crate::topology::{ProgramVersion, VersionRange};
 
 /// What a definition says about containers of an agent. Paths are below the home unless they are
 /// absolute.
@@ -131,6 +132,17 @@ pub struct StaticService {
     /// Arguments that are added if a variable, the key, is true.
     #[serde(default)]
     pub flags: BTreeMap<String, String>,
+    /// The versions of the agent that know these arguments. Without this, every version does.
+    pub flags_known_by: Option<VersionRange>,
+}
+
+impl StaticService {
+    /// Returns whether an agent of this version knows the arguments that variables add. A version
+    /// that was not found counts as one that does not.
+    pub fn knows_flags(&self, version: Option<&ProgramVersion>) -> bool {
+        let known_by = self.flags_known_by.as_ref();
+        known_by.is_none_or(|range| version.is_some_and(|version| range.holds(version)))
+    }
 }
 
 /// Words that switch a service on; upper and lower case differ.

@@ -242,7 +242,7 @@ pub(super) fn check(agent: &AgentDefinition) -> Result<(), Fault> {
     let topology = &agent.topology;
     if let Some(version) = &topology.version {
         version_ok(version)?;
-    } else if topology.rules.iter().any(|rule| rule.versions.is_some()) || !agent.differences.is_empty() {
+    } else if depends_on_the_version(agent) {
         return fault(
             "topology.version",
             "something depends on the version, and nothing says how to find it",
@@ -259,6 +259,12 @@ pub(super) fn check(agent: &AgentDefinition) -> Result<(), Fault> {
     let files = control.flat_map(|control| [Some(&control.socket), control.pointer.as_ref()]);
     files.flatten().try_for_each(|name| file_name("topology.control", name))?;
     topology.park.iter().try_for_each(|name| file_name("topology.park", name))
+}
+
+fn depends_on_the_version(agent: &AgentDefinition) -> bool {
+    agent.topology.rules.iter().any(|rule| rule.versions.is_some())
+        || agent.container.services.iter().any(|service| service.flags_known_by.is_some())
+        || !agent.differences.is_empty()
 }
 
 /// The key of exit codes that are final only if they come so often.
@@ -387,6 +393,10 @@ mod tests {
         for (text, wrong) in [
             ("[[topology.rules]]\nversions = \">=1.0\"\nthen = \"own\"", "topology.version"),
             ("[[differences]]\nversions = \">=1.0\"\nfail-codes = [1]", "topology.version"),
+            (
+                "[[container.services]]\nname = \"a\"\ncommand = [\"b\"]\nflags-known-by = \"<1.0\"",
+                "topology.version",
+            ),
             (
                 &format!("{version}[[differences]]\nversions = \">=1.0\"\nnamed-final-after = {{ 256 = 3 }}"),
                 "named-final-after",
