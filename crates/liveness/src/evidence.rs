@@ -180,3 +180,24 @@ pub enum LiveFinding {
     /// A debugger has stopped it.
     Traced,
 }
+
+impl LiveFinding {
+    /// Returns the finding of a look whose questions nobody answered, where `self` is what the
+    /// kernel reports, and `ages` are the ages of the beats after the last question.
+    ///
+    /// A beat may have come meanwhile. And as long as it is too early to blame a gateway for an old
+    /// beat, it is too early to blame it for an answer that the same event loop owes. A process
+    /// that a signal or a debugger has stopped does neither, whatever its beats were.
+    #[must_use]
+    pub fn unanswered(self, ages: &[(EvidenceKind, Option<BeatAge>)]) -> Self {
+        if !matches!(self, Self::Missing { stopped: false, .. }) {
+            return self;
+        }
+        let of_age = |wanted: BeatAge| ages.iter().find(|(_, age)| *age == Some(wanted));
+        match (of_age(BeatAge::Fresh), of_age(BeatAge::Early)) {
+            (Some((kind, _)), _) => Self::Alive(*kind),
+            (None, Some(_)) => Self::Early,
+            (None, None) => self,
+        }
+    }
+}

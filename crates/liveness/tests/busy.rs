@@ -3,7 +3,9 @@
 //!
 //! Each gateway sleeps for 30 seconds, works while it gets a processor, and beats. The machine has
 //! too little processor time, stalls its disk, is suspended, has its clock set, or freezes the
-//! watcher or everything. A gateway blocks its own loop for a while, and is started anew.
+//! watcher or everything. A gateway blocks its own loop for a while, and is started anew. Every
+//! second gateway has an API server as well, which is asked where the heartbeat is missing: the
+//! answer needs the same loop, and the question is given up after five seconds.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
 use gatevisor_liveness::{
@@ -19,6 +21,8 @@ const MAX_AGE: u64 = 45_000;
 const WORK: u64 = 2_000;
 /// How many gateways may be restarted at the same time, as in the program.
 const PARALLEL: usize = 2;
+/// Milliseconds after which a question is given up.
+const ANSWER: u64 = 5_000;
 
 /// Returns the settings that are in force where a definition says only `restart`.
 fn settings() -> LiveSettings {
@@ -54,6 +58,16 @@ enum MachineState {
     DiskStalls,
 }
 
+/// A question to the API server of a gateway.
+struct Question {
+    /// When it is given up, by the monotonic clock.
+    until: u64,
+    /// How much processor time the loop has had for it, in milliseconds.
+    work_ms: u64,
+    is_answered: bool,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 struct Gateway {
     name: String,
     life: Life,
@@ -64,6 +78,43 @@ struct Gateway {
     /// Whether the kernel tells what hinders it.
     tells: bool,
     frozen: bool,
+    /// Whether it has an API server.
+    serves: bool,
+    /// Whether the server listens. That is so once the gateway has beaten for the first time.
+    listens: bool,
+    question: Option<Question>,
+}
+
+impl Gateway {
+    /// Lets it run for this long, with this percentage of a processor.
+    fn pass(&mut self, ms: u64, share: u64, can_write: bool, at: (i64, u64)) {
+        if self.frozen || self.held_until > at.1 {
+            return;
+        }
+        let is_awake = self.asleep_until <= at.1;
+        if is_awake {
+            self.work_ms += ms * share / 100;
+        }
+        if is_awake && self.work_ms >= WORK {
+            if !can_write {
+                // The loop waits for the disk, and nobody is answered meanwhile.
+                return;
+            }
+            self.work_ms = 0;
+            self.asleep_until = at.1 + 30_000;
+            self.written.changed = at;
+            self.written.inode += 1;
+            self.listens = true;
+        }
+        if let Some(question) = &mut self.question {
+            question.work_ms += ms * share / 100;
+            question.is_answered |= question.work_ms >= WORK;
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.question.as_ref().is_some_and(|question| question.is_answered)
+    }
 }
 
 struct World {
@@ -78,6 +129,8 @@ struct World {
     attention: Attention,
     restarts: Vec<(u64, String)>,
     machine: u64,
+    /// Questions that got their answer, and that were given up.
+    answers: (u64, u64),
 }
 
 impl World {
@@ -92,6 +145,9 @@ impl World {
             held_until: 0,
             tells: dice.percent(80),
             frozen: false,
+            serves: index.is_multiple_of(2),
+            listens: false,
+            question: None,
         };
         let gateways = (0..gateways).map(gateway).collect();
         Self {
@@ -106,6 +162,7 @@ impl World {
             attention: Attention::default(),
             restarts: Vec::new(),
             machine: 0,
+            answers: (0, 0),
         }
     }
 
@@ -113,21 +170,10 @@ impl World {
     fn pass(&mut self, ms: u64) {
         self.monotonic += ms;
         let wall = i64::try_from((self.monotonic + self.suspended) / 1000).unwrap() + self.wall_offset;
+        let share = if let MachineState::Starved(share) = self.state { share } else { 100 };
+        let can_write = self.state != MachineState::DiskStalls;
         for gateway in &mut self.gateways {
-            if gateway.frozen || gateway.held_until > self.monotonic {
-                continue;
-            }
-            if gateway.asleep_until > self.monotonic {
-                continue;
-            }
-            let share = if let MachineState::Starved(share) = self.state { share } else { 100 };
-            gateway.work_ms += ms * share / 100;
-            if gateway.work_ms >= WORK && self.state != MachineState::DiskStalls {
-                gateway.work_ms = 0;
-                gateway.asleep_until = self.monotonic + 30_000;
-                gateway.written.changed = (wall, self.monotonic);
-                gateway.written.inode += 1;
-            }
+            gateway.pass(ms, share, can_write, (wall, self.monotonic));
         }
     }
 
@@ -168,28 +214,51 @@ impl World {
             let gateway = &mut self.gateways[victim];
             gateway.life.start_ticks = self.monotonic;
             gateway.asleep_until = 0;
+            (gateway.listens, gateway.question) = (false, None);
         }
+    }
+
+    /// Returns how long the watcher means to sleep.
+    fn planned(&self) -> u64 {
+        let now = self.attention.now();
+        let look = self.fleet.due().map_or(u64::MAX, |due| due.since(now));
+        let questions = self.gateways.iter().filter_map(|gateway| gateway.question.as_ref());
+        let given_up = questions.map(|question| question.until.saturating_sub(self.monotonic)).min();
+        look.min(given_up.unwrap_or(u64::MAX)).min(10_000)
+    }
+
+    /// Lets the time pass in which the watcher sleeps. An answer wakes it, but not if it is late.
+    fn sleep(&mut self, planned: u64, late: u64) {
+        let mut left = planned;
+        while left > 0 && !self.gateways.iter().any(Gateway::is_answered) {
+            let step = left.min(1000);
+            self.pass(step);
+            left -= step;
+        }
+        (0..late / 1000).for_each(|_| self.pass(1000));
+        self.pass(late % 1000);
     }
 
     /// Sleeps until there is something to do, and does it.
     fn wake(&mut self) {
-        let planned = self.fleet.due().map_or(0, |due| due.since(self.attention.now())).min(10_000);
+        let planned = self.planned();
         let late = match self.state {
             MachineState::Starved(share) => self.dice.between(0, 300_u64.saturating_sub(share * 5) * 20 + 1),
             _ => self.dice.between(0, 40),
         };
-        for _ in 0..(planned + late) / 1000 {
-            self.pass(1000);
-        }
-        self.pass((planned + late) % 1000);
+        self.sleep(planned, late);
         self.disturb();
         let at = ClockReading { monotonic_ms: self.monotonic, boottime_ms: self.monotonic + self.suspended };
         let wake = self.attention.wake(at, planned);
         let mut out = Vec::new();
         if wake.lapse {
+            self.gateways.iter_mut().for_each(|gateway| gateway.question = None);
             self.fleet.lapse(wake.now);
         }
         for index in 0..self.gateways.len() {
+            let gateway = &self.gateways[index];
+            self.fleet.follow(&gateway.name, gateway.life, settings(), true, wake.now, &mut out);
+            self.take_answer(index, wake.now, &mut out);
             self.look(index, wake.now, &mut out);
         }
         self.fleet.decide(wake.now, &mut out);
@@ -202,38 +271,69 @@ impl World {
         }
     }
 
+    /// Handles the answer to a question, or that none came in time.
+    fn take_answer(&mut self, index: usize, now: Attended, out: &mut Vec<LiveEffect>) {
+        let over = |question: &mut Question| question.is_answered || self.monotonic >= question.until;
+        let Some(question) = self.gateways[index].question.take_if(over) else { return };
+        if question.is_answered {
+            self.answers.0 += 1;
+            self.found(index, LiveFinding::Alive(EvidenceKind::Http), now, out);
+        } else {
+            self.answers.1 += 1;
+            let beat = (EvidenceKind::Heartbeat, Some(self.age(index, now)));
+            self.found(index, self.missing(index, EvidenceKind::Http).unanswered(&[beat]), now, out);
+        }
+    }
+
     fn look(&mut self, index: usize, now: Attended, out: &mut Vec<LiveEffect>) {
         let gateway = &self.gateways[index];
-        self.fleet.follow(&gateway.name, gateway.life, settings(), true, now, out);
-        let service = self.fleet.service_mut(&gateway.name).unwrap();
-        if service.due() > now {
+        let service = self.fleet.service(&gateway.name).unwrap();
+        if gateway.question.is_some() || service.due() > now {
             return;
         }
-        service.beat.seen(gateway.written, true, now);
-        let age = service.beat.age_of(MAX_AGE, now);
-        let hindered = match self.state {
-            MachineState::Starved(share) if share < 75 && gateway.tells => Some(Hindrance::Processor),
-            MachineState::DiskStalls if gateway.tells => Some(Hindrance::Disk),
-            _ => None,
-        };
+        let age = self.age(index, now);
+        let gateway = &mut self.gateways[index];
         let finding = match age {
             BeatAge::Fresh => LiveFinding::Alive(EvidenceKind::Heartbeat),
-            BeatAge::Early => LiveFinding::Early,
-            BeatAge::None | BeatAge::Old(_) => LiveFinding::Missing {
-                kind: EvidenceKind::Heartbeat,
-                why: String::new(),
-                hindered,
-                stopped: false,
-            },
+            // Nobody blames it, but the server may show that it works.
+            BeatAge::Early if !gateway.serves => LiveFinding::Early,
+            _ if gateway.listens && gateway.serves => {
+                let until = self.monotonic + ANSWER;
+                gateway.question = Some(Question { until, work_ms: 0, is_answered: false });
+                return self.fleet.ask(&gateway.name, now);
+            }
+            // The connection is refused, if it has a server.
+            _ => self.missing(index, EvidenceKind::Heartbeat),
         };
+        self.found(index, finding, now, out);
+    }
+
+    fn age(&mut self, index: usize, now: Attended) -> BeatAge {
+        let gateway = &self.gateways[index];
+        let service = self.fleet.service_mut(&gateway.name).unwrap();
+        service.beat.seen(gateway.written, true, now);
+        service.beat.age_of(MAX_AGE, now)
+    }
+
+    fn missing(&self, index: usize, kind: EvidenceKind) -> LiveFinding {
+        let tells = self.gateways[index].tells;
+        let hindered = match self.state {
+            MachineState::Starved(share) if share < 75 && tells => Some(Hindrance::Processor),
+            MachineState::DiskStalls if tells => Some(Hindrance::Disk),
+            _ => None,
+        };
+        LiveFinding::Missing { kind, why: String::new(), hindered, stopped: false }
+    }
+
+    fn found(&mut self, index: usize, finding: LiveFinding, now: Attended, out: &mut Vec<LiveEffect>) {
         let said = SupervisorSays { wanted: true, ready: false };
-        self.fleet.look(&gateway.name, now, said, finding, out);
+        self.fleet.look(&self.gateways[index].name, now, said, finding, out);
     }
 }
 
 #[test]
 fn in_five_hundred_gateway_hours_of_busyness_nothing_is_ended_that_works() {
-    let mut machine = 0;
+    let (mut machine, mut answers) = (0, (0, 0));
     for seed in 1..=10 {
         let mut world = World::new(seed * 7_919, 10);
         while world.monotonic < 5 * HOUR {
@@ -241,20 +341,46 @@ fn in_five_hundred_gateway_hours_of_busyness_nothing_is_ended_that_works() {
         }
         assert_eq!(world.restarts, [], "seed {seed}");
         machine += world.machine;
+        answers = (answers.0 + world.answers.0, answers.1 + world.answers.1);
     }
     assert!(machine > 0, "the machine was to blame now and then, or this shows nothing");
+    assert!(answers.0 > 50 && answers.1 > 1_000, "questions are answered and given up: {answers:?}");
 }
 
 #[test]
 fn a_gateway_that_is_alone_on_its_machine_is_not_ended_for_the_machine_s_busyness() {
-    for seed in 1..=10 {
+    for seed in 1..=20 {
         let mut world = World::new(seed * 104_729, 1);
         // No other gateway's silence tells that the machine is busy, so the kernel must.
         world.gateways[0].tells = true;
+        world.gateways[0].serves = seed.is_multiple_of(2);
         while world.monotonic < 10 * HOUR {
             world.wake();
         }
         assert_eq!(world.restarts, [], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_tool_that_blocks_the_loop_after_the_disk_has_stalled_is_no_reason_to_end_a_gateway() {
+    for serves in [false, true] {
+        let mut world = World::new(1, 1);
+        (world.gateways[0].tells, world.gateways[0].serves) = (true, serves);
+        world.until = u64::MAX;
+        while world.monotonic < 300_000 {
+            world.wake();
+        }
+        world.state = MachineState::DiskStalls;
+        while world.monotonic < 600_000 {
+            world.wake();
+        }
+        world.state = MachineState::Calm;
+        // The tool has nearly the time of the misses, which begins after the stall.
+        world.gateways[0].held_until = world.monotonic + 40_000;
+        while world.monotonic < 900_000 {
+            world.wake();
+        }
+        assert_eq!(world.restarts, [], "it serves: {serves}");
     }
 }
 
@@ -267,6 +393,7 @@ fn a_frozen_gateway_is_found_within_ninety_seconds_whenever_it_freezes() {
             world.wake();
         }
         let froze = world.monotonic;
+        world.gateways[2].serves = second.is_multiple_of(2);
         world.gateways[2].frozen = true;
         while world.restarts.is_empty() {
             world.wake();

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::{
-    Attended, Beat, BeatAge, BeatMark, EvidenceKind, Life, LiveFinding, LivePolicy, LiveSettings,
-    SupervisorSays,
+    Attended, Beat, BeatAge, BeatMark, EvidenceKind, FollowedService, Life, LiveFinding, LivePolicy,
+    LiveSettings, SupervisorSays,
 };
 use gatevisor_paths::by_path;
 use gatevisor_slot::answerer::{ServiceProcesses, Whose};
@@ -82,8 +82,19 @@ impl FollowedGateway {
         Process::of(self.life.pid).is_some_and(|process| process.began == self.life.start_ticks)
     }
 
+    /// Returns the ages of the beats that it must have, the cheapest first.
+    pub fn beats(
+        &mut self,
+        service: &mut FollowedService,
+        now: Attended,
+    ) -> [(EvidenceKind, Option<BeatAge>); 2] {
+        let heartbeat = self.heartbeat(&mut service.beat, now);
+        let notified = self.notified(&mut service.notified, now);
+        [(EvidenceKind::Notify, notified), (EvidenceKind::Heartbeat, heartbeat)]
+    }
+
     /// Returns the age of its heartbeat, if it must have one.
-    pub fn heartbeat(&self, beat: &mut Beat, now: Attended) -> Option<BeatAge> {
+    fn heartbeat(&self, beat: &mut Beat, now: Attended) -> Option<BeatAge> {
         let heartbeat = self.live.heartbeat.as_ref()?;
         let file = Path::new(&heartbeat.file);
         if let Some(mark) = mark(file)
@@ -96,7 +107,7 @@ impl FollowedGateway {
     }
 
     /// Returns the age of its last notification, if it must send some and somebody receives them.
-    pub fn notified(&mut self, beat: &mut Beat, now: Attended) -> Option<BeatAge> {
+    fn notified(&mut self, beat: &mut Beat, now: Attended) -> Option<BeatAge> {
         if !self.live.notify {
             return None;
         }

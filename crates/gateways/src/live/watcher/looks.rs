@@ -74,12 +74,7 @@ impl LiveWatcher {
         }
         let profile = profile_of(name);
         let directory = profile.map(|name| self.manager.home().profile_dir(&name)).unwrap_or_default();
-        let heartbeat = followed.heartbeat(&mut service.beat, now);
-        let notified = followed.notified(&mut service.notified, now);
-        by_itself(
-            &[(EvidenceKind::Notify, notified), (EvidenceKind::Heartbeat, heartbeat)],
-            followed.questions(directory),
-        )
+        by_itself(&followed.beats(service, now), followed.questions(directory))
     }
 
     /// Asks the next question, if there is one.
@@ -111,8 +106,10 @@ impl LiveWatcher {
     ) {
         let notifies = self.followed.get(name).is_some_and(FollowedGateway::only_notifies);
         let unasked = if notifies { EvidenceKind::Notify } else { EvidenceKind::Heartbeat };
-        let finding = self.nothing(name, kind.unwrap_or(unasked), why);
-        self.found(name, now, finding, out);
+        match self.nothing(name, kind.unwrap_or(unasked), why, now) {
+            LiveFinding::Alive(kind) => self.alive(name, kind, now, out),
+            finding => self.found(name, now, finding, out),
+        }
     }
 
     /// Notes that a gateway works. If its settings have a question for that, it is first asked
@@ -151,8 +148,7 @@ impl LiveWatcher {
                 ProbeAnswer::None(reason) => {
                     why.push(reason);
                     if rest.is_empty() {
-                        let finding = self.nothing(&name, kind, &why);
-                        self.found(&name, now, finding, out);
+                        self.without(&name, Some(kind), &why, now, out);
                     } else {
                         self.ask(&name, rest, why, now, out);
                     }
@@ -161,11 +157,19 @@ impl LiveWatcher {
         }
     }
 
-    /// Returns the finding if there is no evidence: what the kernel reports about the process.
-    fn nothing(&mut self, name: &str, kind: EvidenceKind, why: &[String]) -> LiveFinding {
+    /// Returns the finding if nobody has answered: what the kernel reports about the process, and
+    /// whether its beats excuse it.
+    fn nothing(&mut self, name: &str, kind: EvidenceKind, why: &[String], now: Attended) -> LiveFinding {
         let Some(followed) = self.followed.get_mut(name) else { return LiveFinding::Early };
-        let seen = process::look(followed.life.pid, &mut followed.waits, monotonic_ms());
-        seen.finding(kind, why)
+        let finding =
+            process::look(followed.life.pid, &mut followed.waits, monotonic_ms()).finding(kind, why);
+        match self.fleet.service_mut(name) {
+            // Its beats count only after it has answered once.
+            Some(service) if followed.startup().is_none() || service.has_shown() => {
+                finding.unanswered(&followed.beats(service, now))
+            }
+            _ => finding,
+        }
     }
 
     fn found(&mut self, name: &str, now: Attended, finding: LiveFinding, out: &mut Vec<LiveEffect>) {
