@@ -19,12 +19,12 @@ const IDLE: &str = "[gateway.drain.idle]\nfile = \"work.json\"\nturns = \"turns\
 const MARKER: &str = "[gateway.drain.marker]\nfile = \"drain.json\"\ncontent = '{\"epoch\": \"{epoch}\", \"by\": \"{principal}\"}'\n";
 
 /// Returns a home whose profile coder runs and drains so.
-fn draining_as(drain: &str) -> Home {
+pub fn draining_as(drain: &str) -> Home {
     draining_in("exec sleep 1000", drain)
 }
 
 /// As [`draining_as`], with a gateway that is this script.
-fn draining_in(script: &str, drain: &str) -> Home {
+pub fn draining_in(script: &str, drain: &str) -> Home {
     set_wait_limit(Duration::from_mins(1));
     let meanings = format!("{drain}\n[gateway.exit-meanings]");
     // What follows a drain may wait for it nearly as long as a stop may take.
@@ -39,23 +39,23 @@ fn draining_in(script: &str, drain: &str) -> Home {
     home
 }
 
-fn with_marker() -> Home {
+pub fn with_marker() -> Home {
     draining_as(&format!("{MARKER}{IDLE}"))
 }
 
-fn marker(home: &Home) -> PathBuf {
+pub fn marker(home: &Home) -> PathBuf {
     home.profile_dir("coder").join("drain.json")
 }
 
 /// Shows so much work, as a gateway that is in this state.
-fn show(home: &Home, state: &str, turns: u32) {
+pub fn show(home: &Home, state: &str, turns: u32) {
     let directory = home.profile_dir("coder");
     fs::write(directory.join("work.new"), format!("{{\"state\": \"{state}\", \"turns\": {turns}}}")).unwrap();
     fs::rename(directory.join("work.new"), directory.join("work.json")).unwrap();
 }
 
 /// Starts a command that drains coder, and returns when coder was asked.
-fn started(home: &Home, line: &str) -> Running {
+pub fn started(home: &Home, line: &str) -> Running {
     let command = home.start(line.split(' '));
     waiting::polled("that it is asked", || marker(home).exists().then_some(()));
     command
@@ -70,7 +70,7 @@ fn drain_of(home: &Home) -> Value {
     home.report("coder").get("drain").cloned().unwrap()
 }
 
-fn in_time() -> Duration {
+pub fn in_time() -> Duration {
     Duration::from_mins(2)
 }
 
@@ -477,23 +477,4 @@ fn a_profile_is_deleted_and_a_slot_is_renewed_when_its_gateway_is_idle() {
     let ran = command.ended(in_time());
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(!home.profile_dir("coder").exists());
-}
-
-#[test]
-fn the_supervisor_ends_when_its_gateways_are_idle_if_down_has_them_drained() {
-    let home = with_marker();
-    let pid = home.pid("coder");
-    show(&home, "draining", 1);
-    let command = started(&home, "down --drain=5m");
-    assert_eq!(home.report("coder")["drain"]["then"], "stop");
-    assert_eq!(home.pid("coder"), pid);
-    show(&home, "draining", 0);
-    let ran = command.ended(in_time());
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.out.contains("the supervisor has ended"), "{ran:?}");
-    assert!(ran.err.contains("coder: idle after"), "{ran:?}");
-    assert!(processes::stat(pid).is_none(), "{}", processes::describe(pid));
-    // The next process must not find that it is asked to take no work.
-    waiting::polled("that nothing asks it to drain", || (!marker(&home).exists()).then_some(()));
-    assert_eq!(home.says("health").code, Some(1));
 }

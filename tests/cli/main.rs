@@ -22,6 +22,7 @@ mod disk;
 mod doctor;
 mod doctor_locks;
 mod drain;
+mod drain_down;
 mod earlier_runs;
 mod evidence;
 mod example;

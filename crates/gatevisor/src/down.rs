@@ -55,7 +55,7 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
         let may = held.is_some() && process.is_some_and(|process| test_kill_process(process).is_ok());
         in_a_container(options, may)?;
     }
-    let _drained = drained(context, options)?;
+    let drained = drained(context, options)?;
     say_when_interrupted(context, options);
     match &held {
         // The supervisor of a container obeys no command to end, because the agent may be able to
@@ -70,6 +70,7 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
         }
     }
     if options.no_wait {
+        drained.into_iter().for_each(HeldDrain::leave);
         return match context.manager.stopped_supervisor() {
             Some(pid) => tell(context, Some(pid), &interrupt::stopped_words(pid)),
             None => tell(context, pid, "the supervisor is stopping everything in order"),

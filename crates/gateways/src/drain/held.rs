@@ -65,6 +65,8 @@ pub struct HeldDrain {
     ended_ms: Option<u64>,
     /// When the request of an idle gateway was renewed last.
     renewed_ms: Option<u64>,
+    /// Whether the gateway is about to end, as its supervisor was told.
+    is_left: bool,
     _lock: OwnedFd,
 }
 
@@ -117,6 +119,7 @@ impl HeldDrain {
             began_ms,
             ended_ms: None,
             renewed_ms: None,
+            is_left: false,
             _lock: lock,
         };
         drain.step(DrainEvent::Begin);
@@ -171,6 +174,13 @@ impl HeldDrain {
     pub fn finish(mut self) -> Vec<String> {
         self.step(DrainEvent::Followed);
         std::mem::take(&mut self.failed)
+    }
+
+    /// Leaves a gateway to its supervisor, which was told to end it. A request that ends with the
+    /// gateway's process stays: until then, nothing new shall begin. Any other is taken back.
+    pub fn leave(mut self) {
+        self.is_left = true;
+        self.step(DrainEvent::Followed);
     }
 
     /// Returns when the gateway was asked last since it is idle.
@@ -233,7 +243,7 @@ impl HeldDrain {
             DrainEffect::Follow => true,
             DrainEffect::Unmark => {
                 // The next process was not asked for anything.
-                let is_over = self.definition.ends_with_process() && self.has_ended();
+                let is_over = self.definition.ends_with_process() && (self.is_left || self.has_ended());
                 let taken_back = if is_over { Ok(false) } else { self.target().take_back() };
                 // Otherwise the record stays, so that the watcher of gateways tries again. To ask
                 // again and again may renew what is to be undone.

@@ -1,0 +1,47 @@
+//! Draining all gateways before their supervisor ends (`down --drain`).
+
+use std::fs;
+
+use crate::drain::{draining_in, in_time, marker, show, started, with_marker};
+use crate::support::{processes, waiting};
+
+#[test]
+fn the_supervisor_ends_when_its_gateways_are_idle_if_down_has_them_drained() {
+    let home = with_marker();
+    let pid = home.pid("coder");
+    show(&home, "draining", 1);
+    let command = started(&home, "down --drain=5m");
+    assert_eq!(home.report("coder")["drain"]["then"], "stop");
+    assert_eq!(home.pid("coder"), pid);
+    show(&home, "draining", 0);
+    let ran = command.ended(in_time());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("the supervisor has ended"), "{ran:?}");
+    assert!(ran.err.contains("coder: idle after"), "{ran:?}");
+    assert!(processes::stat(pid).is_none(), "{}", processes::describe(pid));
+    // The next process must not find that it is asked to take no work.
+    waiting::polled("that nothing asks it to drain", || (!marker(&home).exists()).then_some(()));
+    assert_eq!(home.says("health").code, Some(1));
+}
+
+#[test]
+fn a_request_that_ends_with_the_process_is_not_taken_back_from_a_gateway_that_is_about_to_end() {
+    // It ends once it is let go, long after the command.
+    let script = "trap 'while [ -e stay ]; do sleep 0.05; done; exit 0' TERM\nwhile :; do sleep 0.05; done";
+    let mut home = draining_in(
+        script,
+        "[gateway.drain.command]\n\
+         begin = [\"touch\", \"{profile-home}/drain.json\"]\n\
+         end = [\"sh\", \"-c\", \"echo >>{profile-home}/ended; rm {profile-home}/drain.json\"]\n\
+         ends-with-process = true\n\
+         [gateway.drain.idle]\ncommand = [\"cat\", \"{profile-home}/work.json\"]\nturns = \"turns\"\n",
+    );
+    let file = |name: &str| home.profile_dir("coder").join(name);
+    show(&home, "draining", 0);
+    fs::write(file("stay"), "").unwrap();
+    let ran = home.says("down --drain=5m --no-wait");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(marker(&home).exists() && !file("ended").exists(), "{ran:?}");
+    fs::remove_file(file("stay")).unwrap();
+    home.ended();
+}
