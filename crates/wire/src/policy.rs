@@ -15,6 +15,10 @@ pub const MAX: usize = 512;
 /// The reason for which a service stays down that was asked whether it wants to be started again,
 /// and does not.
 pub const ENDED_ON_PURPOSE: &str = "it ended on purpose: it left no handoff that counts";
+/// The reason for which such a service stays down if it was asked before and that question had no
+/// answer. The command that was killed then may have taken the handoff.
+pub const ENDED_UNANSWERED: &str =
+    "it left no handoff that counts, but an earlier question had no answer: it may have wanted a restart";
 /// The reason for which a service that wants to be started again has to wait.
 pub const ASKS_TOO_OFTEN: &str = "it asks for a restart again and again, so each one waits longer";
 /// The reason for which a service waits whose last process may have left processes behind.

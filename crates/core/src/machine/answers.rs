@@ -42,7 +42,10 @@ impl Machine {
                 HandoffAnswer::Stop => {
                     self.starts.is_asked_for = true;
                     self.status.want_up = false;
-                    self.cause = Some(policy::ENDED_ON_PURPOSE);
+                    self.cause = Some(match question.problem {
+                        None => policy::ENDED_ON_PURPOSE,
+                        Some(_) => policy::ENDED_UNANSWERED,
+                    });
                 }
                 HandoffAnswer::TimedOut
                 | HandoffAnswer::NotUnderstood

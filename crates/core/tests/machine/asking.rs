@@ -72,6 +72,20 @@ fn a_question_without_an_answer_is_asked_again_later_each_time_and_nothing_is_gu
 }
 
 #[test]
+fn a_service_whose_earlier_question_had_no_answer_is_not_said_to_have_ended_on_purpose() {
+    check(&format!(
+        "{}
+        5000 exited 99           => policy-asking#0 until-5250 [{AGAIN}: {SILENT}], status-down+!, D, until 5250
+        5250 deadline            => ask 70 0
+        5250 ask-forked 73 30000 => policy-asking#0 [{AGAIN}: {SILENT}], status-finishing+!
+        9000 exited 1            => policy-running#0 [it left no handoff that counts, but an earlier question had no answer: it may have wanted a restart], status-down+, D, until never
+        9500 control u           => status-down+!, spawn-run
+        ",
+        asked()
+    ));
+}
+
+#[test]
 fn a_service_with_a_limit_of_failures_is_given_up_after_as_many_questions_without_an_answer() {
     let once = RestartPolicy { handoff_codes: vec![0], give_up_after: 1, ..policy() };
     check_with(

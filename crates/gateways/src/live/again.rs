@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use gatevisor_client::ServiceDir;
 use gatevisor_liveness::Life;
 use gatevisor_wire::control::Control;
-use gatevisor_wire::policy::{ENDED_ON_PURPOSE, RestartPhase};
+use gatevisor_wire::policy::{ENDED_ON_PURPOSE, ENDED_UNANSWERED, RestartPhase};
 
 use crate::desired::{self, Desired};
 use crate::manager::ScandirManager;
@@ -56,8 +56,9 @@ impl EndedHere {
 /// Returns whether a supervisor leaves a service down because it ended with 0.
 fn is_left_down(dir: &ServiceDir) -> bool {
     let ended_with_0 = dir.status().is_ok_and(|status| status.last.exit_code() == Some(0));
+    let by_itself = |reason: &str| [ENDED_ON_PURPOSE, ENDED_UNANSWERED].contains(&reason);
     let is_final = dir.policy().is_some_and(|policy| {
-        policy.phase == RestartPhase::Failed || policy.reason.as_deref() == Some(ENDED_ON_PURPOSE)
+        policy.phase == RestartPhase::Failed || policy.reason.as_deref().is_some_and(by_itself)
     });
     ended_with_0 && is_final
 }

@@ -115,14 +115,23 @@ impl HandoffCommand {
         self.end_all();
         match end {
             Ok(WaitEnd::Ended) => self.understand(handoff),
-            Ok(WaitEnd::TimedOut) => {
-                (HandoffAnswer::TimedOut, format!("it was killed after {} ms", handoff.timeout_ms))
-            }
+            Ok(WaitEnd::TimedOut) => self.late(handoff),
             Ok(WaitEnd::TooMuch) => {
                 (HandoffAnswer::NotUnderstood, format!("it printed more than {MAX_ANSWER} bytes"))
             }
             Ok(WaitEnd::ToldToEnd) => (HandoffAnswer::Failed, "somebody has decided meanwhile".to_owned()),
             Err(errno) => (HandoffAnswer::Failed, os::words(errno)),
+        }
+    }
+
+    /// Returns the answer of a command that was killed. An answer that it printed before counts: if
+    /// it has taken the handoff, no other question finds it.
+    fn late(&mut self, handoff: &Handoff) -> (HandoffAnswer, String) {
+        let _ = self.read();
+        let killed = format!("it was killed after {} ms", handoff.timeout_ms);
+        match handoff.understand(&self.said) {
+            (HandoffAnswer::NotUnderstood, _) | (_, None) => (HandoffAnswer::TimedOut, killed),
+            (answer, Some(text)) => (answer, format!("{text}; {killed}")),
         }
     }
 
