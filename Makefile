@@ -146,6 +146,11 @@ vm: ## Run the tests of confinement in a virtual machine, for kernels that lack 
 test-browser: ## Use the page of gatevisor web in headless Chromium, as a person does; not a part of make test
 	@exec scripts/browser-test.sh
 
+.PHONY: test-api
+test-api: build ## Hold the document about the API of gatevisor web against its answers, with schemathesis
+	@scripts/setup.sh demo
+	@exec scripts/api-test.sh
+
 .PHONY: screenshots
 screenshots: ## Make the pictures of the page in docs/pictures anew, with headless Chromium
 	@exec scripts/browser-test.sh pictures

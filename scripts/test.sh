@@ -150,6 +150,7 @@ run 'tests' workspace_tests
 run 'a unit of systemd' host_service
 run 'manifests of Kubernetes' manifests
 run 'Prometheus' prometheus
+run 'the API of the page' scripts/api-test.sh
 run 'documentation tests' cargo test --doc --workspace
 run 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 run 'fuzzing' fuzzing

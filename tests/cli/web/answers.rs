@@ -26,8 +26,12 @@ fn what_is_done_over_http_is_done_and_recorded() {
     assert_eq!(made.code, 200, "{made:?}");
     let variables = fs::read_to_string(home.profile_dir("writer").join(".env")).unwrap();
     assert!(variables.contains("of writer"), "{variables}");
-    let again = server.api("POST", "/profiles", "{\"name\": \"writer\"}");
-    assert!(again.code == 409 && again.body.contains("writer"), "{again:?}");
+    for there in ["writer", "default"] {
+        let again = server.api("POST", "/profiles", &json!({ "name": there }).to_string());
+        assert!(again.code == 409 && again.body.contains(there), "{again:?}");
+    }
+    let root = server.api("DELETE", "/profiles/default", "");
+    assert!(root.code == 409 && root.body.contains("the home itself"), "{root:?}");
     for strange in ["*", "--all", "../coder", ""] {
         let body = json!({ "name": strange }).to_string();
         assert_eq!(server.api("POST", "/profiles", &body).code, 400, "{strange}");

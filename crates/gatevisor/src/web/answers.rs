@@ -70,6 +70,10 @@ impl Answerer for HomeAnswerer {
             SiteQuestion::CreateProfile(profile) => self.create(&profile),
             SiteQuestion::DeleteProfile(name) => {
                 let name = self.known(&name)?;
+                if name.is_root() {
+                    let why = format!("`{name}` is the home itself, and cannot be deleted");
+                    return Err(SiteRefusal::new(409, why));
+                }
                 self.act(vec!["profile".into(), "delete".into(), "--yes".into()], &name, None)
             }
         }
@@ -295,6 +299,12 @@ impl HomeAnswerer {
         let name: ProfileName = profile.name.parse().map_err(|error: _| {
             SiteRefusal::new(400, format!("`{}` cannot be a name: {error}", short(&profile.name)))
         })?;
+        if name.is_root() {
+            return Err(SiteRefusal::new(
+                409,
+                format!("`{name}` is the home itself, so it is there already"),
+            ));
+        }
         let mut words = vec!["profile".to_owned(), "create".to_owned()];
         words.extend(profile.start.then(|| "--start".to_owned()));
         words.extend(option("reason", profile.reason.as_deref())?);
