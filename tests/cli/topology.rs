@@ -10,8 +10,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use gatevisor_client::Condition;
+use gatevisor_wire::control::Control;
 use rustix::process::Signal;
+use serde_json::Value;
 
+use crate::doctor::fixes;
 use crate::home::Home;
 use crate::listening::until_subscribed;
 use crate::support::{set_wait_limit, waiting};
@@ -243,6 +246,23 @@ fn serving_two(server: &str) -> Home {
     until_served(&home, "coder");
     until_served(&home, "writer");
     home
+}
+
+#[test]
+fn of_two_gateways_that_serve_one_profile_the_command_that_doctor_prints_leaves_one() {
+    // It serves coder for as long as nothing has taken coder out.
+    let served = "[ -e \"$HERMES_HOME/profiles/coder/gateway.parked\" ] && served='[\"writer\"]'\n  printf";
+    let server = SERVER.replace("printf", served);
+    let home = serving_two(&format!("[ \"$1\" != -p ] || exec sleep 1000\n{server}"));
+    let pid = home.pid("default");
+    // Somebody starts the gateway of coder itself, past every command.
+    home.slot("coder").send(&[Control::Up]).unwrap();
+    home.until("coder", Condition::Up);
+    fixes(&home, "topology", Some("coder"), "error");
+    let report = until_served(&home, "coder");
+    assert_eq!((&report["served"]["pid"], &report["pid"]), (&pid.into(), &Value::Null), "{report}");
+    assert_eq!(home.state("coder")["desired_state"], "running");
+    until_served(&home, "writer");
 }
 
 /// Returns how often a gateway that answers nobody was asked.
