@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use rustix::process::Signal;
 
-use crate::home::Home;
+use crate::home::{Home, Port};
 use crate::model::{Model, turn};
 use crate::support::processes::{self, Held};
 use crate::{WAIT_LIMIT, support, with_openclaw};
@@ -90,16 +90,37 @@ struct Drained {
     model: Model,
     port: u16,
     token: String,
+    /// The port of the home's own gateway.
+    _free: Port,
 }
 
 impl Drained {
     fn start() -> Self {
+        Self::started(&["coder"])
+    }
+
+    /// Starts a second gateway with it, which is that of the home itself, and is asked for nothing.
+    fn start_with_default() -> Self {
+        Self::started(&["coder", "default"])
+    }
+
+    fn started(names: &[&str]) -> Self {
         support::set_wait_limit(WAIT_LIMIT);
         let model = Model::start();
         let (mut home, port, token) = asking(&model);
+        let free = Port::free();
+        if names.contains(&"default") {
+            // As `openclaw onboard` leaves it: the secret is in its configuration alone.
+            let auth =
+                format!(r#""auth": {{ "mode": "token", "token": "{}" }}"#, "0123456789abcdef".repeat(2));
+            let config = format!(r#"{{ "gateway": {{ "mode": "local", {auth} }} }}"#);
+            fs::write(home.path().join("openclaw.json"), config).unwrap();
+            fs::write(home.path().join(".env"), format!("OPENCLAW_GATEWAY_PORT={}\n", free.number)).unwrap();
+        }
         home.up_quietly();
-        home.start("gateway start coder --ready --timeout 150".split(' ')).ended(WAIT_LIMIT).ok();
-        Self { home, model, port, token }
+        let words = ["gateway", "start", "--ready", "--timeout", "150"].iter().chain(names);
+        home.start(words).ended(WAIT_LIMIT).ok();
+        Self { home, model, port, token, _free: free }
     }
 
     /// Begins a turn, which the model has when this returns.
@@ -118,7 +139,7 @@ impl Drained {
 #[test]
 fn real_openclaw_ends_its_turns_before_a_drained_restart_and_a_drained_stop() {
     let drained = Drained::start();
-    let Drained { home, model, port, token } = &drained;
+    let Drained { home, model, port, token, .. } = &drained;
     // A drain that is cancelled lets it take work again, while the turn goes on.
     let old = home.pid("coder");
     model.hold();
@@ -156,7 +177,7 @@ fn real_openclaw_ends_its_turns_before_a_drained_restart_and_a_drained_stop() {
 
 #[test]
 fn real_openclaw_ends_its_turns_before_its_own_restart_and_before_the_supervisor_ends() {
-    let drained = Drained::start();
+    let drained = Drained::start_with_default();
     let Drained { home, model, .. } = &drained;
     let old = home.pid("coder");
     model.hold();
@@ -180,10 +201,15 @@ fn real_openclaw_ends_its_turns_before_its_own_restart_and_before_the_supervisor
     let second = drained.ask("before the end of all.");
     let down = home.start(["down", "--drain=10m"]);
     drained.until_drained(1);
+    // The gateway of the home is idle, and takes no new work as long as the other one is busy.
+    home.until_report("default", "that it is idle", |report| report["drain"]["stage"] == "idle");
     model.release();
     is_answered(second);
     let ran = down.ended(WAIT_LIMIT);
-    assert!(ran.code == Some(0) && ran.err.contains("coder: idle after "), "{ran:?}");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for name in ["coder", "default"] {
+        assert!(ran.err.contains(&format!("{name}: idle after ")), "{ran:?}");
+    }
     let Drained { mut home, .. } = drained;
     home.ended();
 }

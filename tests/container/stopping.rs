@@ -1,9 +1,10 @@
 //! How a container ends: what receives the signal first, what is recorded, and that nothing waits
 //! for time to pass.
 
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crate::engine::{Container, container, docker, skipped};
+use crate::engine::{Container, Start, container, docker, skipped};
 use crate::hermes::{self, CALM};
 use crate::home::Port;
 use crate::model::{Model, turn};
@@ -95,35 +96,48 @@ fn the_grace_bounds_a_service_that_will_not_end() {
     assert_eq!(container.stop(), 0, "{}", container.said());
 }
 
+/// A container whose gateway of coder has begun a turn, which the model holds.
+struct Asking {
+    container: Container,
+    model: Model,
+    answer: JoinHandle<String>,
+}
+
+impl Asking {
+    fn begun(start: Start) -> Self {
+        set_wait_limit(Duration::from_mins(1));
+        let (model, port) = (Model::start(), Port::free());
+        // The gateway asks the model of this test, and answers to this test.
+        let container = start.with("--network host").env(CALM.0, CALM.1).started();
+        container.hermes("profile create coder").ok();
+        // The slot is Hermes' own for two seconds, and nothing probes what is started from that.
+        waiting::polled_slowly("that the slot is as the definition has it", || {
+            let is_ours = container.exec(&["test", "-e", "/run/service/gateway-coder/data/agent"]).code == 0;
+            is_ours.then_some(())
+        });
+        let key = "0123456789abcdef0123456789abcdef";
+        let script = format!(
+            "cd /opt/data/profiles/coder && \
+             printf '%s\\n' API_SERVER_ENABLED=true API_SERVER_HOST=127.0.0.1 API_SERVER_PORT={} API_SERVER_KEY={key} > .env && \
+             printf '%s\\n' model: '  default: slow' '  provider: custom' '  base_url: http://127.0.0.1:{}/v1' '  api_key: none' '  context_length: 200000' > config.yaml",
+            port.number, model.port.number
+        );
+        container.sh(&script);
+        hermes::start(&container, "coder");
+        container.exec(&["gatevisor", "wait", "--ready", "--timeout", "80", "coder"]).ok();
+        model.hold();
+        let answer = turn(port.number, key.to_owned(), "hermes-agent", "before the end.".to_owned());
+        model.until_asked("before the end.");
+        Self { container, model, answer }
+    }
+}
+
 #[test]
 fn a_turn_that_is_under_way_is_answered_before_the_container_ends() {
     if skipped() {
         return;
     }
-    set_wait_limit(Duration::from_mins(1));
-    let (model, port) = (Model::start(), Port::free());
-    // The gateway asks the model of this test, and answers to this test.
-    let begun = container().with("--network host").env(CALM.0, CALM.1).env("GATEVISOR_GRACE", "60");
-    let container = begun.started();
-    container.hermes("profile create coder").ok();
-    // The slot is Hermes' own for two seconds, and nothing probes what is started from that.
-    waiting::polled_slowly("that the slot is as the definition has it", || {
-        let is_ours = container.exec(&["test", "-e", "/run/service/gateway-coder/data/agent"]).code == 0;
-        is_ours.then_some(())
-    });
-    let key = "0123456789abcdef0123456789abcdef";
-    let script = format!(
-        "cd /opt/data/profiles/coder && \
-         printf '%s\\n' API_SERVER_ENABLED=true API_SERVER_HOST=127.0.0.1 API_SERVER_PORT={} API_SERVER_KEY={key} > .env && \
-         printf '%s\\n' model: '  default: slow' '  provider: custom' '  base_url: http://127.0.0.1:{}/v1' '  api_key: none' '  context_length: 200000' > config.yaml",
-        port.number, model.port.number
-    );
-    container.sh(&script);
-    hermes::start(&container, "coder");
-    container.exec(&["gatevisor", "wait", "--ready", "--timeout", "80", "coder"]).ok();
-    model.hold();
-    let answer = turn(port.number, key.to_owned(), "hermes-agent", "before the end.".to_owned());
-    model.until_asked("before the end.");
+    let Asking { container, model, answer } = Asking::begun(container().env("GATEVISOR_GRACE", "60"));
     let name = container.name().to_owned();
     let stopped = std::thread::spawn(move || docker(["stop", "--time", "80", &name]));
     waiting::polled_slowly("that it drains", || {
@@ -138,4 +152,29 @@ fn a_turn_that_is_under_way_is_answered_before_the_container_ends() {
     assert!(answer.contains("you said: before the end."), "the turn is lost: {answer:?}");
     stopped.join().unwrap().ok();
     assert_eq!(container.ended(), 0, "{}", container.said());
+}
+
+#[test]
+fn a_turn_that_takes_too_long_for_a_plain_stop_is_named_and_nothing_is_killed_before_the_grace_is_over() {
+    if skipped() {
+        return;
+    }
+    let Asking { container, model, answer } = Asking::begun(container());
+    // Docker's ten seconds would leave two for this machine. The grace is the usual one.
+    let began = Instant::now();
+    docker(["stop", "--time", "60", container.name()]).ok();
+    let took = began.elapsed();
+    model.release();
+    let answer = answer.join().unwrap();
+    assert!(!answer.contains("you said: "), "the turn was waited for: {answer:?}");
+    let said = container.said();
+    let cut_off = |line: &str| {
+        line.starts_with("coder | ")
+            && line.contains("drain timed out after 1.0s")
+            && line.contains("1 api_server run(s); interrupting remaining work")
+    };
+    assert!(said.lines().any(cut_off), "{said}");
+    let was_killed = said.contains("killing what did not stop in time");
+    assert!(!was_killed || took >= Duration::from_secs(8), "killed after {took:?}: {said}");
+    assert_eq!(container.ended(), 0, "{said}");
 }
