@@ -251,8 +251,9 @@ fn serving_two(server: &str) -> Home {
 #[test]
 fn of_two_gateways_that_serve_one_profile_the_command_that_doctor_prints_leaves_one() {
     // It serves coder for as long as nothing has taken coder out.
-    let served = "[ -e \"$HERMES_HOME/profiles/coder/gateway.parked\" ] && served='[\"writer\"]'\n  printf";
-    let server = SERVER.replace("printf", served);
+    let without_coder =
+        "[ -e \"$HERMES_HOME/profiles/coder/gateway.parked\" ] && served='[\"writer\"]'\n  printf";
+    let server = SERVER.replace("printf", without_coder);
     let home = serving_two(&format!("[ \"$1\" != -p ] || exec sleep 1000\n{server}"));
     let pid = home.pid("default");
     // Somebody starts the gateway of coder itself, past every command.

@@ -1,7 +1,7 @@
 //! `gatevisor doctor` in a container: what is right, what is wrong, and that the printed command
 //! fixes it.
 
-use crate::engine::{Container, HERMES, ROOT, container, skipped};
+use crate::engine::{Container, HERMES, ROOT, Volume, container, skipped};
 
 /// Returns what doctor prints for this user, and how it ends.
 fn doctor(container: &Container, user: &str) -> (i32, String) {
@@ -49,19 +49,15 @@ fn a_volume_that_is_shared_through_a_group_is_well() {
     if skipped() {
         return;
     }
-    let volume = crate::engine::unique();
-    let mount = format!("--volume {volume}:/opt/data");
+    let volume = Volume::new();
     let fs_group = "chown 0:2000 /opt/data && chmod 2775 /opt/data && mkdir /opt/data/profiles && chmod 2775 /opt/data/profiles";
-    let prepare = container().with(&mount).with("--user 0:0 --entrypoint bash").run(&["-c", fs_group]);
-    prepare.ok();
-    {
-        let container = container().with(&mount).with("--user 10000:10000 --group-add 2000").started();
-        container.hermes("profile create coder").ok();
-        let answer = container.exec(&["bash", "-c", "id -G; gatevisor doctor"]);
-        assert!(answer.out.contains("2000"), "{answer:#?}");
-        assert!(answer.code == 0 && !answer.out.contains("belongs to uid"), "{answer:#?}");
-    }
-    crate::engine::docker(["volume", "rm", "--force", &volume]).ok();
+    let prepare = volume.home_of(container()).with("--user 0:0 --entrypoint bash");
+    prepare.run(&["-c", fs_group]).ok();
+    let container = volume.home_of(container()).with("--user 10000:10000 --group-add 2000").started();
+    container.hermes("profile create coder").ok();
+    let answer = container.exec(&["bash", "-c", "id -G; gatevisor doctor"]);
+    assert!(answer.out.contains("2000"), "{answer:#?}");
+    assert!(answer.code == 0 && !answer.out.contains("belongs to uid"), "{answer:#?}");
 }
 
 #[test]

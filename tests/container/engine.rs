@@ -105,6 +105,35 @@ pub fn unique() -> String {
     format!("gatevisor-test-{}-{time:x}-{number}", std::process::id())
 }
 
+/// A volume of a test, which is removed when it is dropped. Its containers must be gone by then, so
+/// it is made before them.
+pub struct Volume(String);
+
+impl Volume {
+    pub fn new() -> Self {
+        let volume = Self(unique());
+        docker(["volume", "create", &volume.0]).ok();
+        volume
+    }
+
+    /// Has a container find it as the home of Hermes.
+    pub fn home_of(&self, start: Start) -> Start {
+        start.with(&format!("--volume {}:/opt/data", self.0))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        removed(&["volume", "rm", "--force", &self.0]);
+    }
+}
+
+/// Removes something at the end of a test, which may have failed. A second failure would hide that.
+pub fn removed(words: &[&str]) {
+    let mut command = bounded(words);
+    let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
 /// How a container shall be started.
 pub struct Start {
     options: Vec<String>,
@@ -354,10 +383,6 @@ impl Drop for Container {
         if std::thread::panicking() {
             eprintln!("{} said: {}", self.name, self.said());
         }
-        let _ = bounded(["rm", "--force", "--volumes", &self.name])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        removed(&["rm", "--force", "--volumes", &self.name]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::engine::{Container, Start, container, docker, image, skipped, unique};
+use crate::engine::{Container, Start, Volume, container, image, skipped};
 use crate::hermes::{self, CALM};
 use crate::support::{set_wait_limit, waiting};
 
@@ -237,11 +237,8 @@ fn hermes_022_and_019_in_turn_on_one_volume_keep_every_desired_state_and_serve_e
         return;
     }
     set_wait_limit(Duration::from_mins(3));
-    let volume = unique();
-    let boot = |image: &str| {
-        let mount = format!("--volume {volume}:/opt/data");
-        container().of(image).env(CALM.0, CALM.1).with(&mount).started()
-    };
+    let volume = Volume::new();
+    let boot = |image: &str| volume.home_of(container().of(image).env(CALM.0, CALM.1)).started();
     let expected = ["coder running", "default running", "quiet stopped"];
     let first = boot(&image());
     // Hermes makes the slots itself, and so the next boot knows of them only by the watcher.
@@ -278,5 +275,4 @@ fn hermes_022_and_019_in_turn_on_one_volume_keep_every_desired_state_and_serve_e
         assert!(!found.out.contains("\"topology\""), "{found:#?}");
         assert_eq!(container.stop(), 0, "{}", container.said());
     }
-    docker(["volume", "rm", "--force", &volume]).ok();
 }

@@ -4,7 +4,7 @@
 //! New profiles get a slot that is down, vanished profiles lose theirs, and no request is made
 //! twice.
 
-use crate::engine::{Container, container, docker, skipped, unique};
+use crate::engine::{Container, Volume, container, skipped};
 use crate::hermes::{CALM, start};
 
 const WATCHER: &str = "profile-watcher";
@@ -196,8 +196,8 @@ fn of_two_containers_one_volume_the_one_that_runs_the_gateways_watches() {
     if skipped() {
         return;
     }
-    let volume = unique();
-    let begin = || container().env(CALM.0, CALM.1).with(&format!("--volume {volume}:/opt/data")).started();
+    let volume = Volume::new();
+    let begin = || volume.home_of(container().env(CALM.0, CALM.1)).started();
     let first = begin();
     first.hermes("profile create old").ok();
     let second = begin();
@@ -218,6 +218,4 @@ fn of_two_containers_one_volume_the_one_that_runs_the_gateways_watches() {
     second.sh("cp -a /opt/data/profiles/new /opt/data/profiles/newer");
     second.says("profile newer is new");
     is_down(&second, "newer");
-    drop((first, second));
-    docker(["volume", "rm", "--force", &volume]).ok();
 }

@@ -1,6 +1,6 @@
 //! The static services, and how the container's role affects the gateways.
 
-use crate::engine::{container, skipped};
+use crate::engine::{Volume, container, skipped};
 use crate::support::waiting;
 
 #[test]
@@ -42,15 +42,14 @@ fn the_command_starts_when_every_slot_answers() {
     if skipped() {
         return;
     }
-    let volume = crate::engine::unique();
-    let with = || container().with(&format!("--volume {volume}:/opt/data"));
+    let volume = Volume::new();
+    let with = || volume.home_of(container());
     let make = "cd /opt/data/profiles; for i in $(seq 30); do mkdir p$i; touch p$i/SOUL.md; done; echo made";
     assert_eq!(with().run(&["sh", "-c", make]).last_line(), "made");
     let ask = "n=0; for s in /run/service/*; do /command/s6-svok $s && n=$((n+1)); done; echo $n of $(ls /run/service | wc -l)";
     // The slots are: the default profile's, thirty others, main-hermes, the dashboard and the
     // watcher.
     assert_eq!(with().run(&["sh", "-c", ask]).last_line(), "34 of 34");
-    crate::engine::docker(["volume", "rm", "--force", &volume]).ok();
 }
 
 #[test]

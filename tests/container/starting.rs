@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::engine::{Container, HERMES, Start, container, docker, minimal, skipped, unique};
+use crate::engine::{Container, HERMES, Start, Volume, container, minimal, skipped};
 use crate::support::waiting;
 
 /// Checks at once whether the supervisor works, and as whom the command runs.
@@ -228,8 +228,8 @@ fn of_two_containers_on_one_volume_the_second_waits_for_the_first() {
     if skipped() {
         return;
     }
-    let volume = unique();
-    let start = || container().with(&format!("--volume {volume}:/opt/data"));
+    let volume = Volume::new();
+    let start = || volume.home_of(container());
     let first = started_with_a_gateway(start());
     let second = start().started();
     assert!(second.said().contains("another container"), "{}", second.said());
@@ -238,8 +238,6 @@ fn of_two_containers_on_one_volume_the_second_waits_for_the_first() {
     assert!(doctor.ok().contains("note: the gateways of this home run in another container"), "{doctor:#?}");
     assert_eq!(first.stop(), 0);
     second.waits("-u", "gateway-coder");
-    drop((first, second));
-    docker(["volume", "rm", "--force", &volume]).ok();
 }
 
 #[test]
@@ -247,8 +245,8 @@ fn a_lock_of_the_home_that_the_agent_moves_away_lets_no_second_container_run_the
     if skipped() {
         return;
     }
-    let volume = unique();
-    let start = || container().with(&format!("--volume {volume}:/opt/data"));
+    let volume = Volume::new();
+    let start = || volume.home_of(container());
     let first = started_with_a_gateway(start());
     first.sh("cd /opt/data && mv .gatevisor.lock away");
     first.says("was replaced by another file; this container has locked that as well, and goes on");
@@ -256,8 +254,6 @@ fn a_lock_of_the_home_that_the_agent_moves_away_lets_no_second_container_run_the
     assert!(second.said().contains("another container runs the gateways"), "{}", second.said());
     assert_eq!(second.exec(&["pgrep", "-f", "gateway run"]).code, 1, "{}", second.sh("ps axf"));
     first.waits("-u", "gateway-coder");
-    drop((first, second));
-    docker(["volume", "rm", "--force", &volume]).ok();
 }
 
 #[test]
@@ -265,8 +261,8 @@ fn a_container_whose_lock_of_the_home_was_replaced_stops_its_gateways_and_takes_
     if skipped() {
         return;
     }
-    let volume = unique();
-    let start = || container().with(&format!("--volume {volume}:/opt/data"));
+    let volume = Volume::new();
+    let start = || volume.home_of(container());
     let first = started_with_a_gateway(start());
     // As if no process of the first container had run.
     first
@@ -283,6 +279,4 @@ fn a_container_whose_lock_of_the_home_was_replaced_stops_its_gateways_and_takes_
     second.says("which another container has locked: the gateways run there");
     second.waits("-D", "gateway-coder");
     first.waits("-u", "gateway-coder");
-    drop((first, second));
-    docker(["volume", "rm", "--force", &volume]).ok();
 }

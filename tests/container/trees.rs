@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
-use crate::engine::{Container, ROOT, container, docker, skipped, unique};
+use crate::engine::{Container, ROOT, container, docker, removed, skipped, unique};
 
 /// An image made of what a container holds, removed when it is dropped.
 struct Committed(String);
@@ -20,7 +20,7 @@ impl Committed {
 
 impl Drop for Committed {
     fn drop(&mut self) {
-        let _ = docker(["rmi", "--force", &self.0]);
+        removed(&["rmi", "--force", &self.0]);
     }
 }
 

@@ -1,31 +1,14 @@
 //! What the image has besides Hermes' wheel: skills, what a new home is made from, and the steps of
 //! a boot that keep an old home usable.
 
-use crate::engine::{Start, container, docker, skipped, unique};
+use crate::engine::{Volume, container, skipped};
 
-/// A volume of its own, removed when it is dropped.
-struct Volume(String);
-
-impl Volume {
-    /// Makes one in which this script of bash ran as the agent.
-    fn made_by(script: &str) -> Self {
-        let volume = Self(unique());
-        docker(["volume", "create", &volume.0]).ok();
-        let make = volume.mounted().with("--user 10000:10000 --entrypoint bash");
-        make.run(&["-c", &format!("cd /opt/data; {script}")]).ok();
-        volume
-    }
-
-    fn mounted(&self) -> Start {
-        container().with(&format!("-v {}:/opt/data", self.0))
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        // After its containers, which are dropped first.
-        let _ = docker(["volume", "rm", "--force", &self.0]);
-    }
+/// Makes a volume in which this script of bash ran as the agent.
+fn made_by(script: &str) -> Volume {
+    let volume = Volume::new();
+    let make = volume.home_of(container()).with("--user 10000:10000 --entrypoint bash");
+    make.run(&["-c", &format!("cd /opt/data; {script}")]).ok();
+    volume
 }
 
 /// Prints the version of the configuration, and the one that this Hermes uses.
@@ -77,8 +60,8 @@ fn an_old_configuration_is_migrated_at_boot_and_the_old_file_is_kept() {
         return;
     }
     let old = "_config_version: 20\\nmodel: some/model\\n";
-    let volume = Volume::made_by(&format!("printf '{old}' > config.yaml; echo 'B=2' > .env"));
-    let container = volume.mounted().started();
+    let volume = made_by(&format!("printf '{old}' > config.yaml; echo 'B=2' > .env"));
+    let container = volume.home_of(container()).started();
     assert_eq!(container.sh(VERSIONS), "same", "{}", container.said());
     let kept = "cd /opt/data; cat config.yaml.bak-* .env.bak-*; stat -c '%U %a' config.yaml .env.bak-*; grep -c some/model config.yaml";
     assert_eq!(container.sh(kept), "_config_version: 20\nmodel: some/model\nB=2\nhermes 640\nhermes 600\n1");
@@ -92,13 +75,18 @@ fn an_old_configuration_stays_where_that_is_asked_for_and_a_broken_one_stops_no_
     if skipped() {
         return;
     }
-    let volume = Volume::made_by("echo '_config_version: 20' > config.yaml");
-    let left =
-        volume.mounted().env("HERMES_SKIP_CONFIG_MIGRATION", "1").run(&["cat", "/opt/data/config.yaml"]);
+    let volume = made_by("echo '_config_version: 20' > config.yaml");
+    let left = volume
+        .home_of(container())
+        .env("HERMES_SKIP_CONFIG_MIGRATION", "1")
+        .run(&["cat", "/opt/data/config.yaml"]);
     assert_eq!(left.last_line(), "_config_version: 20", "{left:#?}");
-    let broken = Volume::made_by("printf '_config_version: [20\\n' > config.yaml");
-    let answer =
-        broken.mounted().run(&["sh", "-c", "cat /opt/data/config.yaml; ls /opt/data | grep -c bak-; true"]);
+    let broken = made_by("printf '_config_version: [20\\n' > config.yaml");
+    let answer = broken.home_of(container()).run(&[
+        "sh",
+        "-c",
+        "cat /opt/data/config.yaml; ls /opt/data | grep -c bak-; true",
+    ]);
     assert!(answer.ok().ends_with("_config_version: [20\n0"), "{answer:#?}");
 }
 
@@ -116,8 +104,8 @@ fn a_file_of_the_home_that_nobody_writes_to_keeps_no_step_of_a_boot_waiting() {
         ),
         ("mkfifo auth.json", "auth.json is no small regular file"),
     ] {
-        let volume = Volume::made_by(made);
-        let start = volume.mounted().env("GATEVISOR_STEP_TIMEOUT", "0");
+        let volume = made_by(made);
+        let start = volume.home_of(container()).env("GATEVISOR_STEP_TIMEOUT", "0");
         let container = start.env("HERMES_AUTH_JSON_REBOOTSTRAP", "{}").started();
         container.says(said);
     }
@@ -129,9 +117,12 @@ fn a_configuration_that_is_a_link_is_not_migrated() {
     if skipped() {
         return;
     }
-    let volume = Volume::made_by("echo '_config_version: 20' > mine.yaml; ln -s mine.yaml config.yaml");
-    let answer =
-        volume.mounted().run(&["sh", "-c", "readlink /opt/data/config.yaml; cat /opt/data/mine.yaml"]);
+    let volume = made_by("echo '_config_version: 20' > mine.yaml; ln -s mine.yaml config.yaml");
+    let answer = volume.home_of(container()).run(&[
+        "sh",
+        "-c",
+        "readlink /opt/data/config.yaml; cat /opt/data/mine.yaml",
+    ]);
     assert!(answer.ok().ends_with("mine.yaml\n_config_version: 20"), "{answer:#?}");
 }
 
@@ -148,8 +139,8 @@ fn a_login_that_is_dead_for_good_is_replaced_by_the_one_offered_and_one_that_wor
     for (before, offer, after) in
         [(dead, offered, "offered o"), (alive, offered, "works None"), (dead, "{\"providers\": 3}", "None o")]
     {
-        let volume = Volume::made_by(&format!("echo '{before}' > auth.json"));
-        let boot = volume.mounted().env("HERMES_AUTH_JSON_REBOOTSTRAP", offer);
+        let volume = made_by(&format!("echo '{before}' > auth.json"));
+        let boot = volume.home_of(container()).env("HERMES_AUTH_JSON_REBOOTSTRAP", offer);
         let answer = boot.run(&["python3", "-c", show]);
         assert_eq!(answer.ok().lines().last(), Some(after), "{before} {offer}: {answer:#?}");
     }
