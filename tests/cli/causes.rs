@@ -45,6 +45,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "draining",
         "cli::drain::a_restart_with_drain_waits_until_the_gateway_is_idle_and_status_shows_how_far_it_is",
     ),
+    (
+        "drift",
+        "cli::declared::a_config_map_that_changes_makes_starts_and_stops_and_what_differs_here_is_shown_and_then_reverted",
+    ),
     // Only a container has a command that wants no gateways; here the fact is given by hand.
     ("no-gateways-here", "doctor::explain::causes_outside_of_a_gateway_come_before_what_it_did_itself"),
 ];

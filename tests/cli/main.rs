@@ -16,6 +16,7 @@ mod causes;
 mod completion;
 mod cost;
 mod daily;
+mod declared;
 mod definition;
 mod desired_states;
 mod disk;

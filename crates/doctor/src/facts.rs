@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use gatevisor_gateways::agent::DoctorDefinition;
+use gatevisor_gateways::declared::KeptDeclaration;
 use gatevisor_gateways::inspect::ServiceReport;
 use gatevisor_gateways::manager::Observed;
 use gatevisor_gateways::profile::{PROFILES, ProfileName};
@@ -50,6 +51,8 @@ pub struct Facts {
     /// Directories that would be profiles if they had other names, each with what is wrong with its
     /// name.
     pub misnamed: Vec<(String, String)>,
+    /// What a file outside of the home declares, if one does.
+    pub declared: Option<KeptDeclaration>,
     /// The services of the scandir.
     pub services: Vec<ServiceFact>,
     /// Directories that could not be listed, each with the reason.

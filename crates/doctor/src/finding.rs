@@ -47,6 +47,8 @@ pub enum Check {
     Secret,
     /// Do state files hold a desired state?
     DesiredState,
+    /// Is the home as the profiles file declares it?
+    Declared,
     /// Has each profile a supervised slot, and each slot a profile?
     Slot,
     /// Does exactly one gateway serve each profile, and is it known which?
@@ -71,12 +73,13 @@ pub enum Check {
 
 impl Check {
     /// Every check.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Supervisor,
         Self::Home,
         Self::Owner,
         Self::Secret,
         Self::DesiredState,
+        Self::Declared,
         Self::Slot,
         Self::Topology,
         Self::Log,
@@ -97,6 +100,7 @@ impl Check {
             Self::Owner => "owner",
             Self::Secret => "secret",
             Self::DesiredState => "desired-state",
+            Self::Declared => "declared",
             Self::Slot => "slot",
             Self::Topology => "topology",
             Self::Log => "log",

@@ -11,6 +11,8 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_doctor::facts::*;
 use gatevisor_doctor::{Finding, examine};
 use gatevisor_gateways::agent::ServedFrom;
+use gatevisor_gateways::declared::{DriftPolicy, KeptDeclaration, KeptProfile};
+use gatevisor_gateways::desired::Desired;
 use gatevisor_gateways::inspect::{ServedReport, ServiceReport, ServiceState};
 use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_gateways::manager::Observed;
@@ -735,4 +737,34 @@ fn files_that_name_the_wrong_process_are_found() {
         facts.services[0].report.updownfor = Some(3);
     };
     assert_eq!(short(new), "", "a gateway that has just begun has not written it yet");
+}
+
+#[test]
+fn what_is_declared_and_is_not_so_is_found_unless_it_is_reverted_anyway() {
+    use Desired::{Running, Stopped};
+    use DriftPolicy::{Report, Revert};
+    let declared = |name: &str, desired, drift, change: fn(&mut KeptDeclaration)| {
+        let profile = KeptProfile {
+            name: name.to_owned(),
+            desired,
+            drift,
+            env_file: None,
+            applied: Some(desired),
+            drifts: false,
+            problem: None,
+        };
+        let set_by = Some("AgentHome h generation 3".to_owned());
+        let mut kept =
+            KeptDeclaration { file: "/p.toml".into(), problem: None, set_by, profiles: vec![profile] };
+        change(&mut kept);
+        move |facts: &mut Facts| facts.declared = Some(kept)
+    };
+    assert_eq!(found(declared("coder", Running, Report, |_| {})), "");
+    assert_eq!(found(declared("coder", Stopped, Revert, |_| {})), "");
+    assert_snapshot!(found(declared("coder", Stopped, Report, |_| {})), @"declared note coder: running is desired of the gateway of coder, which is declared stopped: AgentHome h generation 3 declares it, somebody wants it otherwise here, and drift is kept => gatevisor gateway stop coder");
+    assert_snapshot!(found(declared("gone", Running, Report, |_| {})), @"declared note gone: the profile gone is declared, and does not exist: AgentHome h generation 3 declares it, somebody has removed it here, and drift is kept => gatevisor profile create gone");
+    let why = |kept: &mut KeptDeclaration| kept.profiles[0].problem = Some("no space".to_owned());
+    assert_snapshot!(found(declared("coder", Running, Revert, why)), @"declared error coder: coder is not as the profiles file declares it (running): no space => -");
+    let bad = |kept: &mut KeptDeclaration| kept.problem = Some("line 1: no".to_owned());
+    assert_snapshot!(found(declared("coder", Running, Revert, bad)), @"declared error -: the profiles file does not count, and the last good one does: line 1: no => -");
 }

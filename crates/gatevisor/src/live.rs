@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, getppid, kill_process, w
 use crate::container_scandir::variable;
 use crate::exit::{CommandError, Exit};
 use crate::keeper::{self, Kept, ParentService};
-use crate::{alerts, last_lines, out};
+use crate::{alerts, declared, last_lines, out};
 
 /// The most gateways that are ended and started at the same time.
 const PARALLEL: usize = 2;
@@ -33,8 +33,10 @@ pub fn beside(manager: &ScandirManager, services: [&str; 2]) -> Result<Pid, Comm
     let parent = getpid();
     let stopped = Box::new(move || stopped_service(manager, services, parent));
     let parent = ParentService { what: "the process that watches the profiles", stopped };
-    fork_beside(|| keeper::keep(&[kept(manager), alerts::kept(manager)], Some(&parent)))
-        .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
+    fork_beside(|| {
+        keeper::keep(&[kept(manager), alerts::kept(manager), declared::kept(manager)], Some(&parent))
+    })
+    .map_err(|errno| CommandError::new(Exit::System, format!("cannot fork: {errno}")))
 }
 
 /// Returns this parent of the process that calls this, if a signal has stopped it and it is a

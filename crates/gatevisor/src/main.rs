@@ -20,6 +20,7 @@ mod complete;
 mod container_scandir;
 mod context;
 mod control;
+mod declared;
 mod detach;
 mod doctor;
 mod down;

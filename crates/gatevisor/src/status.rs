@@ -275,6 +275,13 @@ fn notes(report: &ServiceReport) -> Vec<Text> {
     if let Some(held) = report.port_held.as_ref().filter(|held| report.is_up() && !is_the_reason(held)) {
         note(AnsiColor::Red, held.clone());
     }
+    if let Some(declared) = report.declared.as_ref().filter(|declared| declared.drifts) {
+        let (desired, fate) = (declared.desired, declared.fate());
+        note(
+            AnsiColor::Yellow,
+            format!("declared {desired} by {}; the difference is {fate}", declared.who()),
+        );
+    }
     if let Some(why) = liveness_words::unknown(report) {
         note(AnsiColor::Yellow, format!("not known whether it works: {why}"));
     }
@@ -368,6 +375,12 @@ pub fn print_details(context: &CommandContext, report: &ServiceReport) -> Result
         item(name, words)?;
     }
     item("desired", desired(report))?;
+    if let Some(declared) = &report.declared {
+        item("declared", format!("{} by {}; drift: {}", declared.desired, declared.who(), declared.drift))?;
+        if let Some(problem) = &declared.problem {
+            item("", red(problem.clone()))?;
+        }
+    }
     if let Some(problem) = &report.log_problem {
         let since = report.log_problem_since.as_deref().unwrap_or("an unknown time");
         item("log", red(format!("since {since}: {problem}")))?;

@@ -25,7 +25,7 @@ use crate::args::Common;
 use crate::context::{CommandContext, MissingHome};
 use crate::exit::{CommandError, Exit, Outcome};
 use crate::keeper::{self, Kept};
-use crate::{alerts, live, out, page_server};
+use crate::{alerts, declared, live, out, page_server};
 
 /// The name of the service and of the verb.
 pub const NAME: &str = "profile-watcher";
@@ -76,6 +76,7 @@ pub fn run(words: &[OsString]) -> Outcome {
         Kept { what: "the process that watches the profiles", job, pulse: None, is_wanted: None },
         live::kept(&context.manager),
         alerts::kept(&context.manager),
+        declared::kept(&context.manager),
     ];
     all.extend(web.map(|address| page_server::kept(&context, address)));
     // The parent is the supervisor itself, of which others say that a signal has stopped it.

@@ -3,7 +3,8 @@
 //! *Lives here:* everything that knows what a profile is. It is an ordinary, unprivileged client of
 //! a scandir, and so works on a genuine s6 tree as on ours:
 //! - what is kept: profiles (`profile`), the agent definition (`agent`), desired states
-//!   (`desired`), and which gateway serves which profile (`topology`);
+//!   (`desired`), what a file outside of the home declares (`declared`), and which gateway serves
+//!   which profile (`topology`);
 //! - what is made of it: slots (`slots`), anew before a supervisor starts (`reconcile`) and while
 //!   it runs (`watch`);
 //! - what is done: starts, stops and restarts (`manager`), drains (`drain`), a gateway's request
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod declared;
 pub mod desired;
 pub mod drain;
 pub mod earlier;

@@ -154,6 +154,7 @@ fn a_ready_gateway_is_reported_with_all_its_fields() {
           "desired_by_another": false,
           "desired_as": null,
           "desired_unknown": null,
+          "declared": null,
           "queued": null,
           "starts_after": null,
           "problem": null,

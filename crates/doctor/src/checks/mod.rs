@@ -3,6 +3,7 @@
 //! *Does not live here:* gathering the facts (`crate::gather`).
 
 mod deaths;
+mod declared;
 mod desired;
 mod disk;
 mod drains;
@@ -29,6 +30,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         owners::check,
         secrets::check,
         desired::check,
+        declared::check,
         slots::check,
         topology::check,
         deaths::check,

@@ -54,6 +54,8 @@ kinds! {
     DesiredUnreadable = "desired-state-unreadable",
     /// Nobody has ever asked for it to run.
     NeverAsked = "never-asked-for",
+    /// Something else is desired of it here than the profiles file declares.
+    Drift = "drift",
     /// It runs although its desired state is not running.
     RunsThoughStopped = "runs-though-stopped",
     /// Its profile does not exist any more, but its service directory does.
@@ -155,6 +157,7 @@ impl CauseKind {
             | Self::LockLost
             | Self::NoGatewaysHere => Some(Check::Supervisor),
             Self::DesiredUnreadable => Some(Check::DesiredState),
+            Self::Drift => Some(Check::Declared),
             Self::ProfileGone
             | Self::NotRegistered
             | Self::Refused

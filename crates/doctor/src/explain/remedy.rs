@@ -80,7 +80,7 @@ fn of(subject: &Subject, kind: CauseKind, findings: &[Finding]) -> Vec<String> {
         | CauseKind::EnvironmentBad
         | CauseKind::CannotStart => vec![start()],
         CauseKind::LockLost | CauseKind::SupervisorStopped => fix(Check::Supervisor),
-        CauseKind::DesiredUnreadable => fix(Check::DesiredState),
+        CauseKind::DesiredUnreadable | CauseKind::Drift => kind.check().map(fix).unwrap_or_default(),
         CauseKind::RunsThoughStopped => vec![start(), about(&["gateway", "stop"])],
         CauseKind::NotRegistered if subject.is_wanted() => vec![start()],
         CauseKind::NotRegistered => vec![about(&["gateway", "register"])],

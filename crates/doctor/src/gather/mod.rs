@@ -26,6 +26,7 @@ use gatevisor_wire::tai::Tai64n;
 
 use crate::commands::Caller;
 use crate::facts::{Facts, HomeFact, HomeState, Presence, ServiceFact, Supervision};
+use gatevisor_gateways::declared::KeptDeclaration;
 use gatevisor_gateways::earlier;
 use gatevisor_gateways::inspect::{self, ServiceReport, ServiceState};
 use gatevisor_gateways::live;
@@ -154,6 +155,7 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
         home,
         profiles,
         misnamed,
+        declared: KeptDeclaration::read(manager.home().root()),
         services,
         unread,
         entries,

@@ -139,6 +139,7 @@ pub fn well() -> Facts {
         home: HomeFact { path: "/h".into(), state: HomeState::Writable, owner: (7, 8) },
         profiles: vec![coder],
         misnamed: Vec::new(),
+        declared: None,
         services: vec![service("gateway-coder", StateName::Ready, |_| {})],
         unread: Vec::new(),
         entries: Vec::new(),

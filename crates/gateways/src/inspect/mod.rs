@@ -8,6 +8,7 @@
 //!
 //! **Source:** s6-svstat(8), *Programmatic usage*.
 
+mod beside;
 mod deaths;
 mod delay;
 mod exits;
@@ -32,6 +33,7 @@ use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::tai::Tai64n;
 use rustix::io::Errno;
 
+use crate::declared::KeptDeclaration;
 use crate::desired::{self, Recorded};
 use crate::drain::DrainReader;
 use crate::earlier;
@@ -188,6 +190,7 @@ struct ReportSources<'a> {
     /// The process of each gateway that a killed supervisor has left.
     orphans: Vec<(ProfileName, i32)>,
     tickets: TicketReader,
+    declared: Option<KeptDeclaration>,
     /// Whether the reports tell when the runs of each service wrote their lines.
     tells_lines: bool,
 }
@@ -209,6 +212,7 @@ impl<'a> ReportSources<'a> {
             drains: DrainReader::new(manager),
             orphans: orphans(manager, all),
             tickets: TicketReader::new(manager.home()),
+            declared: KeptDeclaration::read(manager.home().root()),
             tells_lines: true,
         }
     }
@@ -264,7 +268,7 @@ impl<'a> ReportSources<'a> {
         let served = root.and_then(|root| root.report(&manager.agent().topology, name));
         let why = served::why_down(manager, root, decided.from);
         let report = report.served(served).decided(decided).because(why);
-        let report = report.asking(self.tickets.look(name));
+        let report = report.asking(self.tickets.look(name)).declared(self.declared.as_ref());
         let process = report.pid.filter(|_| report.is_up());
         let looks = report.fails() || process.is_some();
         let held = looks.then(|| self.ports.held(manager, name, process)).flatten();

@@ -20,6 +20,7 @@ use super::runs::RunLines;
 use super::served::ServedReport;
 use super::state::ServiceState;
 use crate::agent::{AgentDefinition, ServedFrom};
+use crate::declared::DeclaredReport;
 use crate::desired::{DesiredOrigin, Recorded};
 use crate::drain::DrainReport;
 use crate::live::{LiveReport, LiveRestart};
@@ -100,6 +101,8 @@ pub struct ServiceReport {
     /// Who set it, when and why.
     #[serde(flatten)]
     pub origin: DesiredOrigin,
+    /// What a file outside of the home declares of it, if one does.
+    pub declared: Option<DeclaredReport>,
     /// How many starts wait before its own, where that waits for its turn.
     pub queued: Option<usize>,
     /// The service after whose start it starts, where it waits for that.
@@ -355,20 +358,6 @@ impl ServiceReport {
         self
     }
 
-    /// Returns the report of a gateway that has asked for its own restart, or has not.
-    #[must_use]
-    pub(super) fn asking(mut self, ticket: Option<TicketReport>) -> Self {
-        self.asked_restart = ticket;
-        self
-    }
-
-    /// Returns the report of a service whose directory is older than the definition, or is not.
-    #[must_use]
-    pub(super) const fn older(mut self, is_older: Option<bool>) -> Self {
-        self.older_than_definition = is_older;
-        self
-    }
-
     /// Returns a report that says nothing yet.
     fn blank(observed: &Observed) -> Self {
         Self {
@@ -397,6 +386,7 @@ impl ServiceReport {
             desired_state: None,
             desired_problem: None,
             origin: DesiredOrigin::default(),
+            declared: None,
             queued: None,
             starts_after: None,
             problem: None,

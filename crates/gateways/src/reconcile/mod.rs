@@ -17,6 +17,7 @@ mod role;
 use gatevisor_wire::exit::error_chain;
 
 use crate::agent::AgentDefinition;
+use crate::declared;
 use crate::profile::ProfileName;
 use crate::topology::{DecidedProfile, KnownTopology, TopologyReader};
 
@@ -81,6 +82,12 @@ impl FoundHome {
 /// # Errors
 /// Nothing could be done at all. What goes wrong with one profile is in its action.
 pub fn reconcile(settings: &ReconcileSettings<'_>, dry_run: bool) -> Result<ReconcileReport, ReconcileError> {
+    let has_gateways = role(settings.agent, settings.container_argv) != ContainerRole::NoGateways;
+    let may_act = has_gateways && !dry_run && !settings.elsewhere;
+    if may_act {
+        gather::refuse_if_supervised(settings)?;
+    }
+    let declared = if may_act { declared::at_boot(settings) } else { Vec::new() };
     let found = FoundHome::new(settings)?;
     let settings = &found.settings(settings);
     let mut report = match plan(&found.facts) {
@@ -96,6 +103,7 @@ pub fn reconcile(settings: &ReconcileSettings<'_>, dry_run: bool) -> Result<Reco
         }
     };
     report.warnings.splice(0..0, found.warnings);
+    report.declared = declared;
     Ok(report)
 }
 

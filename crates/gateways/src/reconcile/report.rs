@@ -133,6 +133,8 @@ pub struct ReconcileReport {
     pub ended: Vec<String>,
     /// Whether a process of an earlier supervisor could not be ended.
     pub is_held_back: bool,
+    /// What was done first because a file declares it, one line each.
+    pub declared: Vec<String>,
     /// Warnings that concern no single profile.
     pub warnings: Vec<String>,
 }
@@ -145,7 +147,8 @@ impl ReconcileReport {
         let warnings =
             self.warnings.iter().map(|warning| format!("reconcile: warning: {}", OneLine(warning)));
         let ended = self.ended.iter().map(|line| format!("reconcile: {}", OneLine(line)));
-        skipped.chain(ended).chain(actions).chain(warnings).collect()
+        let declared = self.declared.iter().map(|line| format!("reconcile: {}", OneLine(line)));
+        skipped.chain(declared).chain(ended).chain(actions).chain(warnings).collect()
     }
 }
 

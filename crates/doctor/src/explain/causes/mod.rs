@@ -5,6 +5,7 @@
 //! The modules are asked in turn. Who runs a gateway, and whether it should run, explains more than
 //! its own behaviour. Problems beside it explain least.
 
+mod declared;
 mod ends;
 mod intent;
 mod place;
@@ -30,6 +31,7 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
         place::orphans,
         place::profile,
         intent::of,
+        declared::of,
         place::supervisor,
         place::slot,
         process::of,
