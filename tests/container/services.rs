@@ -46,8 +46,8 @@ fn the_command_starts_when_every_slot_answers() {
     let with = || volume.home_of(container());
     let make = "cd /opt/data/profiles; for i in $(seq 30); do mkdir p$i; touch p$i/SOUL.md; done; echo made";
     // The watcher may speak of the new profiles meanwhile.
-    let made = with().run(&["sh", "-c", make]);
-    assert!(made.ok().lines().any(|line| line == "made"), "{made:#?}");
+    let ran = with().run(&["sh", "-c", make]);
+    assert!(ran.ok().lines().any(|line| line == "made"), "{ran:#?}");
     let ask = "n=0; for s in /run/service/*; do /command/s6-svok $s && n=$((n+1)); done; echo $n of $(ls /run/service | wc -l)";
     // The slots are: the default profile's, thirty others, main-hermes, the dashboard and the
     // watcher.
