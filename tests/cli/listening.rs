@@ -191,10 +191,48 @@ fn wait_ends_with_1_when_the_gateway_failed_for_good() {
 }
 
 #[test]
+fn wait_says_that_nobody_starts_what_is_down_and_goes_on_waiting() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    home.profile("coder");
+    home.up_quietly();
+    home.until_state("coder", "down");
+    let waiting = home.start(["--json", "wait", "coder"]);
+    waiting.until_warns("the gateway of coder is down, and nobody has started it; waiting");
+    home.says("gateway start coder").ok();
+    let ended = waiting.ended(WAIT_LIMIT);
+    assert_eq!((ended.code, &*ended.out, ended.err.lines().count()), (Some(0), "", 1), "{ended:?}");
+    home.says("gateway stop coder").ok();
+    let late = home.says("wait coder --timeout 3");
+    assert_eq!(late.code, Some(99), "{late:?}");
+    insta::assert_snapshot!(late.err, @r"
+    gatevisor: the gateway of coder is down, and its desired state is stopped; waiting
+    gatevisor: error: the gateway of coder did not get there in time; it is down, and its desired state is stopped
+    ");
+    // Whoever asks whether it is up at this moment is told once.
+    let said = home.says("wait coder --timeout 0").refused(99);
+    assert!(said.ends_with("in time; it is down, and its desired state is stopped"), "{said}");
+}
+
+#[test]
+fn a_switched_off_probe_is_waited_for_in_vain_and_the_wait_says_that_nobody_starts_it() {
+    let probe = "ready = { http = \"http://127.0.0.1:1/\", when = \"no\" }\nstop-timeout-ms";
+    let mut home = Home::with_script("exec sleep 1000", &[("stop-timeout-ms", probe)]);
+    home.profile("coder");
+    home.up_quietly();
+    home.until_state("coder", "down");
+    let waiting = home.start(["wait", "--ready", "coder"]);
+    waiting.until_warns("the gateway of coder is down, and nobody has started it; waiting");
+    home.says("gateway start coder").ok();
+    let ended = waiting.ended(WAIT_LIMIT);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("nothing tells whether it is ready"), "{ended:?}");
+}
+
+#[test]
 fn wait_ends_with_99_when_the_time_is_over() {
     let home = sleeping(&["coder"]);
     let said = home.says("wait --down coder --timeout 0").refused(99);
-    insta::assert_snapshot!(said, @"gatevisor: error: the gateway of coder did not get there in time");
+    insta::assert_snapshot!(said, @"gatevisor: error: the gateway of coder did not get there in time; it is up");
     let began = std::time::Instant::now();
     home.says("wait --down coder --timeout 1").refused(99);
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());

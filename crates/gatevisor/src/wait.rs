@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use gatevisor_client::status_view::StateName;
 use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
 use gatevisor_gateways::live::LiveState;
 use gatevisor_gateways::manager::{GatewayWaitError, ServiceManager, WaitOutcome, WaitUntil};
@@ -14,6 +15,7 @@ use crate::context::CommandContext;
 use crate::each::{self, Told};
 use crate::event_subscriber::EventSubscriber;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::out::{self, Text};
 use crate::status;
 
 /// Waits for one gateway, or for each of several at the same time; the exit code is the answer.
@@ -52,8 +54,7 @@ fn wait_for(
     } else {
         WaitUntil::Up
     };
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let outcome = match context.manager.wait(name, condition, left) {
+    let outcome = match waited(context, name, condition, deadline) {
         Ok(outcome) => outcome,
         // Without a supervisor, it does not matter whether there is a slot.
         Err(GatewayWaitError::NotRegistered { .. }) if !context.supervisor_running()? => {
@@ -91,10 +92,60 @@ fn wait_for(
                 if is_up { "up" } else { "down" }
             ),
         )),
-        WaitOutcome::TimedOut => {
-            Err(CommandError::new(Exit::TimedOut, format!("the gateway of {name} did not get there in time")))
+        WaitOutcome::TimedOut => Err(CommandError::new(
+            Exit::TimedOut,
+            format!("the gateway of {name} did not get there in time{}", state_so_far(context, name)),
+        )),
+    }
+}
+
+/// How long a gateway is down before people are told that nobody starts it. Whoever starts gateways
+/// and waits for them need not be told.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Waits for a gateway. If it is down and nobody starts it, says so once and goes on waiting:
+/// whoever waits may have forgotten to start it, or somebody else starts it later.
+fn waited(
+    context: &CommandContext,
+    name: &ProfileName,
+    condition: WaitUntil,
+    deadline: Option<Instant>,
+) -> Result<WaitOutcome, GatewayWaitError> {
+    let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let is_down = || {
+        let observed = context.manager.observe(name).ok().flatten();
+        observed.is_some_and(|observed| observed.state == StateName::Down)
+    };
+    if condition != WaitUntil::Down && left().is_none_or(|left| left > SOON) && is_down() {
+        let outcome = context.manager.wait(name, condition, Some(SOON))?;
+        if outcome != WaitOutcome::TimedOut {
+            return Ok(outcome);
+        }
+        let report = status::row(context, name).ok();
+        if let Some(words) = report.as_ref().and_then(why_down) {
+            out::say(Text::from("the gateway of ").and(name).and(format_args!(" is {words}; waiting")));
         }
     }
+    context.manager.wait(name, condition, left())
+}
+
+/// Returns that a gateway is down, and why, as far as it concerns whoever waits for it; `None` if
+/// it is not down.
+fn why_down(report: &ServiceReport) -> Option<&'static str> {
+    let words = match report.desired_state.as_deref() {
+        Some("running") => "down, although its desired state is running",
+        Some("stopped") => "down, and its desired state is stopped",
+        None => "down, and nobody has started it",
+        Some(_) => "down",
+    };
+    (report.state == ServiceState::Down).then_some(words)
+}
+
+/// Returns the state of a gateway that did not reach another one in time, as the end of a sentence.
+fn state_so_far(context: &CommandContext, name: &ProfileName) -> String {
+    let Ok(report) = status::row(context, name) else { return String::new() };
+    let reason = report.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("; it is {}{reason}", why_down(&report).unwrap_or(report.state.words()))
 }
 
 /// How often to check that the watcher still reports: no event tells that it stopped.
