@@ -177,3 +177,31 @@ fn real_hermes_022_answers_the_turn_that_is_under_way_before_the_supervisor_ends
     // It waits for turns of the API for a time of its own otherwise, whatever it is told.
     answers_before_the_supervisor_ends(hermes_022(), "agent:\n  cron_drain_timeout: 0\n");
 }
+
+#[test]
+fn real_hermes_022_answers_the_turn_that_is_under_way_before_a_drained_restart() {
+    set_wait_limit(Duration::from_mins(1));
+    let model = Model::start();
+    let mut home = with_program(hermes_022());
+    // It interrupts at once when it is told to end, so that nothing but the drain keeps the turn.
+    let settings = "agent:\n  cron_drain_timeout: 0\n  restart_drain_timeout: 0\n";
+    let port = configure(&home, "default", &model, settings);
+    home.want_running("default");
+    home.up_quietly();
+    home.until_supervised("default");
+    patient(&home, "wait --ready --timeout 100 default").ok();
+    let old = home.pid("default");
+    model.hold();
+    let answer = turn(port.number, KEY.to_owned(), AGENT, "before the restart.".to_owned());
+    model.until_asked("before the restart.");
+    let restart = home.start("gateway restart default --drain=5m --timeout 100".split(' '));
+    home.until_report("default", "that a turn is left", |report| report["drain"]["turns"] == 1);
+    assert_eq!(home.pid("default"), old);
+    model.release();
+    let answer = answer.join().unwrap();
+    assert!(answer.contains("you said: before the restart."), "the turn is lost: {answer:?}");
+    let ran = restart.ended(WAIT_LIMIT);
+    assert!(ran.code == Some(0) && ran.err.contains("default: idle after "), "{ran:?}");
+    assert_ne!(home.pid("default"), old);
+    stopped(&mut home);
+}
