@@ -185,8 +185,12 @@ has_event() { kubectl --namespace agents get events.v1.events.k8s.io --output 'j
 change() { kubectl --namespace agents patch agenthome coder --type merge --patch "$1" >/dev/null; }
 gone() { ! kubectl --namespace agents get "$@" --output name 2>/dev/null | grep .; }
 versions() {
-    kubectl --namespace agents get agenthomes,statefulsets,services,serviceaccounts,networkpolicies,poddisruptionbudgets \
+    kubectl --namespace agents get agenthomes,statefulsets,services,serviceaccounts,networkpolicies,poddisruptionbudgets,configmaps \
         --output 'jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{"\n"}{end}'
+}
+
+declares() { # WORDS
+    kubectl --namespace agents get configmap coder-profiles --output 'jsonpath={.data}' | tr -d '\\' | grep --fixed-strings "$1" >/dev/null
 }
 
 # Says what a kubelet says of a pod that runs and is ready.
@@ -270,6 +274,14 @@ test_change() {
     change '{"spec": {"storage": {"size": "10Gi"}}}'
     until_ok 20 'a home that is as expected' is 'False AsExpected' condition Degraded
     is 'True' home '.status.conditions[?(@.type=="Ready")].status' || die 'the pod was replaced'
+    step 'changed profiles are in the file for the pod, which is not replaced'
+    local revision
+    revision=$(set_of .status.updateRevision)
+    change '{"spec": {"profiles": [{"name": "coder"}, {"name": "writer", "desired": "Stopped"}]}}'
+    until_ok 20 'a file with the profiles' declares 'name = "writer"'
+    declares 'desired = "stopped"' || die 'the file does not say that writer is stopped'
+    [[ $(set_of .status.updateRevision) == "$revision" ]] || die 'the pod is replaced'
+    ! change '{"spec": {"profiles": [{"name": "a"}, {"name": "a"}]}}' 2>/dev/null || die 'a profile was accepted twice'
     step 'what breaks the schema is refused'
     ! change '{"spec": {"stopGraceSeconds": 0}}' 2>/dev/null || die 'a grace of 0 s was accepted'
     ! change '{"spec": {"agent": "other"}}' 2>/dev/null || die 'an unknown agent was accepted'
@@ -312,6 +324,7 @@ test_delete() {
     gone pod coder-0 || die 'the home has gone before its pod'
     until_ok 60 'no objects of the home' gone statefulsets,services,networkpolicies,poddisruptionbudgets
     until_ok 60 'no account of the home' gone serviceaccount coder
+    until_ok 60 'no file of the home' gone configmap coder-profiles
     kubectl --namespace agents get persistentvolumeclaim home-coder-0 >/dev/null || die 'the claim has gone'
     ! grep -h forbidden "$work"/{a,b}.log || die 'an operator lacks a right, see above'
 }

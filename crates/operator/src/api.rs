@@ -72,6 +72,9 @@ pub struct AgentHomeSpec {
     /// What the pod may use.
     #[serde(default)]
     pub resources: Resources,
+    /// The profiles that the home has, and which of their gateways run. Others are left alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<HomeProfile>,
     /// Variables of the pod's environment, which all its gateways get.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
@@ -92,6 +95,40 @@ pub enum Agent {
     Hermes,
     /// The one that the image's `/etc/gatevisor/agent.toml` defines.
     Image,
+}
+
+/// A profile that a home declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HomeProfile {
+    /// Its name; `default` is the root profile.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_-]*$"), length(max = 243))]
+    pub name: String,
+    /// Whether its gateway runs.
+    #[serde(default)]
+    pub desired: ProfileState,
+    /// What becomes of another desired state that somebody sets inside of the home.
+    #[serde(default)]
+    pub drift: Drift,
+}
+
+/// Whether the gateway of a profile runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProfileState {
+    /// It runs.
+    #[default]
+    Running,
+    /// It does not run.
+    Stopped,
+}
+
+/// What becomes of a desired state that differs from the declared one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Drift {
+    /// The declared state is set again.
+    #[default]
+    Revert,
+    /// It is kept and shown, until another state is declared.
+    Report,
 }
 
 /// The volume of a home.

@@ -1,7 +1,7 @@
 //! The objects that must be applied to a cluster so that the operator runs in it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::{self, GROUP, NAME_MAX};
 use crate::plan::MANAGER;
@@ -33,15 +33,24 @@ fn definition(definition: CustomResourceDefinition) -> Result<Value, serde_json:
                 let name = json!({"type": "string", "maxLength": NAME_MAX});
                 schema.insert("metadata".to_owned(), json!({"type": "object", "properties": {"name": name}}));
             }
+            let profiles = "/schema/openAPIV3Schema/properties/spec/properties/profiles";
+            if let Some(profiles) = version.pointer_mut(profiles).and_then(Value::as_object_mut) {
+                list_by(profiles, "name");
+            }
             let conditions =
                 version.pointer_mut("/schema/openAPIV3Schema/properties/status/properties/conditions");
             if let Some(conditions) = conditions.and_then(Value::as_object_mut) {
-                conditions.insert("x-kubernetes-list-type".to_owned(), json!("map"));
-                conditions.insert("x-kubernetes-list-map-keys".to_owned(), json!(["type"]));
+                list_by(conditions, "type");
             }
         }
     }
     Ok(value)
+}
+
+/// Has an API server refuse two entries of a list with the same key.
+fn list_by(list: &mut Map<String, Value>, key: &str) {
+    list.insert("x-kubernetes-list-type".to_owned(), json!("map"));
+    list.insert("x-kubernetes-list-map-keys".to_owned(), json!([key]));
 }
 
 fn labels() -> Value {
@@ -68,7 +77,7 @@ fn rights(settings: &Settings) -> Vec<Value> {
         {"apiGroups": [GROUP], "resources": ["agenthomes/status"], "verbs": ["patch"]},
         // Where an admission plugin checks owner references, setting one needs this right.
         {"apiGroups": [GROUP], "resources": ["agenthomes/finalizers"], "verbs": ["update"]},
-        {"apiGroups": [""], "resources": ["serviceaccounts", "services"], "verbs": written},
+        {"apiGroups": [""], "resources": ["configmaps", "serviceaccounts", "services"], "verbs": written},
         {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": written},
         {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": written},
         {
@@ -208,5 +217,9 @@ mod tests {
         }
         assert_eq!(spec.pointer("/storage/properties/size/default"), Some(&json!("10Gi")));
         assert_eq!(spec.pointer("/network/properties/policy/default"), Some(&json!("Internet")));
+        let profile = "/profiles/items/properties";
+        assert_eq!(spec.pointer(&format!("{profile}/desired/default")), Some(&json!("Running")));
+        assert_eq!(spec.pointer(&format!("{profile}/drift/default")), Some(&json!("Revert")));
+        assert_eq!(spec.pointer("/profiles/x-kubernetes-list-map-keys"), Some(&json!(["name"])));
     }
 }

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use gatevisor_term::stream;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
@@ -118,6 +118,7 @@ pub async fn run(client: Client, us: String) -> Result<(), ServerAnswer> {
         .owns::<PartialObjectMeta<Service>>(Api::all(client.clone()), ours())
         .owns::<PartialObjectMeta<ServiceAccount>>(Api::all(client.clone()), ours())
         .owns::<PartialObjectMeta<NetworkPolicy>>(Api::all(client.clone()), ours())
+        .owns::<PartialObjectMeta<ConfigMap>>(Api::all(client.clone()), ours())
         .owns_with(budgets, resource, ours())
         .trigger_backoff(WatchPause)
         .with_config(controller::Config::default().concurrency(AT_A_TIME))
@@ -219,6 +220,10 @@ impl OneHome<'_> {
         dynamic(&self.context.client, Some(self.namespace()), kind, self.context.budget).0
     }
 
+    fn object_name(&self, kind: Kind) -> String {
+        kind.object_name(self.name())
+    }
+
     fn what(&self, kind: Kind) -> &'static str {
         kind.resource(self.context.budget).2
     }
@@ -237,7 +242,8 @@ impl OneHome<'_> {
         let mut observed = LiveObjects::default();
         for kind in Kind::ALL {
             let what = self.what(kind);
-            let object = answer(self.objects(kind).get_opt(self.name())).await.map_err(self.read(what))?;
+            let object =
+                answer(self.objects(kind).get_opt(&self.object_name(kind))).await.map_err(self.read(what))?;
             if let Some(object) = object {
                 observed.set(kind, value(object).map_err(self.read(what))?);
             }
@@ -274,12 +280,13 @@ impl OneHome<'_> {
         for (kind, object) in &plan.apply {
             let what = self.what(*kind);
             let objects = self.objects(*kind);
-            let done = answer(objects.patch(self.name(), &apply, &Patch::Apply(object))).await;
+            let done = answer(objects.patch(&self.object_name(*kind), &apply, &Patch::Apply(object))).await;
             let written = done.map_err(self.written(what))?;
             observed.set(*kind, value(written).map_err(self.written(what))?);
         }
         for kind in &plan.delete {
-            match answer(self.objects(*kind).delete(self.name(), &DeleteParams::default())).await {
+            match answer(self.objects(*kind).delete(&self.object_name(*kind), &DeleteParams::default())).await
+            {
                 Err(error) if error.is_not_found() => {}
                 done => drop(done.map_err(self.written(self.what(*kind)))?),
             }

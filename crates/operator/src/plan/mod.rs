@@ -9,6 +9,7 @@
 
 mod differs;
 mod objects;
+mod profiles;
 mod status;
 mod types;
 
@@ -40,7 +41,7 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion) -> 
     }
     let own = |kind| observed.get(kind).filter(|live| objects::is_owned_by(live, home));
     let is_name_too_long = home.metadata.name.as_ref().is_some_and(|name| name.len() > NAME_MAX);
-    let mut wanted = objects::wanted(home, own(Kind::StatefulSet), budget);
+    let mut wanted = objects::wanted(home, &own, budget);
     // An object of the same name that somebody else made is neither changed nor deleted.
     let is_taken = |kind| observed.get(kind).is_some() && own(kind).is_none();
     let is_name_taken = wanted.objects.iter().any(|(kind, _)| is_taken(*kind));

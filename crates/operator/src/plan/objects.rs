@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::{Map, Value, json};
 
 use super::differs::differs;
+use super::profiles;
 use super::types::{BudgetVersion, Kind, MANAGER};
 use crate::api::{Agent, AgentHome, AgentHomeSpec, NetworkRule};
 
@@ -25,11 +26,15 @@ pub struct Wanted {
     pub is_storage_kept: bool,
 }
 
-/// Returns the objects of a home. `live` is its stateful set, if there is one.
-pub fn wanted(home: &AgentHome, live: Option<&Value>, budget: BudgetVersion) -> Wanted {
+/// Returns the objects of a home. `live` returns the object of a kind that it has now, if any.
+pub fn wanted<'l>(
+    home: &AgentHome,
+    live: &dyn Fn(Kind) -> Option<&'l Value>,
+    budget: BudgetVersion,
+) -> Wanted {
     let base = Base { home, budget };
     let mut pod = stateful_set(&base);
-    let is_storage_kept = live.is_some_and(|live| keep_storage(&mut pod, live));
+    let is_storage_kept = live(Kind::StatefulSet).is_some_and(|live| keep_storage(&mut pod, live));
     let mut objects = vec![
         (
             Kind::ServiceAccount,
@@ -42,6 +47,8 @@ pub fn wanted(home: &AgentHome, live: Option<&Value>, budget: BudgetVersion) -> 
     }
     let disruption = json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": base.selector()}}});
     objects.push((Kind::PodDisruptionBudget, base.object(Kind::PodDisruptionBudget, &disruption)));
+    let declared = profiles::body(home, live(Kind::ConfigMap));
+    objects.push((Kind::ConfigMap, base.object(Kind::ConfigMap, &declared)));
     objects.push((Kind::StatefulSet, base.object(Kind::StatefulSet, &pod)));
     Wanted { objects, is_storage_kept }
 }
@@ -142,7 +149,7 @@ impl Base<'_> {
             "apiVersion": api_version,
             "kind": name,
             "metadata": {
-                "name": self.name(),
+                "name": kind.object_name(self.name()),
                 "namespace": self.home.metadata.namespace.as_deref().unwrap_or_default(),
                 "labels": self.labels(),
                 "ownerReferences": [owner],
@@ -184,6 +191,7 @@ fn stateful_set(base: &Base<'_>) -> Value {
     let mut volumes = vec![
         json!({"name": "run", "emptyDir": {"medium": "Memory"}}),
         json!({"name": "tmp", "emptyDir": {}}),
+        json!({"name": "profiles", "configMap": {"name": Kind::ConfigMap.object_name(base.name())}}),
     ];
     let mut claims = Vec::new();
     if let Some(claim) = &spec.storage.existing_claim {
@@ -256,6 +264,8 @@ fn container(spec: &AgentHomeSpec) -> Value {
             {"name": CLAIM, "mountPath": spec.home_path},
             {"name": "run", "mountPath": "/run"},
             {"name": "tmp", "mountPath": "/tmp"},
+            // Without a `subPath`, which would not change with the ConfigMap.
+            {"name": "profiles", "mountPath": profiles::DIRECTORY, "readOnly": true},
         ],
     })
 }
@@ -267,6 +277,7 @@ fn environment(spec: &AgentHomeSpec) -> Vec<Value> {
         ("GATEVISOR_GRACE", spec.stop_grace_seconds.to_string()),
         // A step of the boot that hangs must end before the startup probe gives up.
         ("GATEVISOR_STEP_TIMEOUT", "20".to_owned()),
+        ("GATEVISOR_PROFILES_FILE", format!("{}/{}", profiles::DIRECTORY, profiles::FILE)),
     ];
     if spec.agent == Agent::Hermes {
         ours.push(("GATEVISOR_AGENT", "hermes".to_owned()));

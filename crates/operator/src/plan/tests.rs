@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::AgentHomeSpec;
+use crate::api::{AgentHomeSpec, Drift, HomeProfile, ProfileState};
 
 /// What an API server and the controller of stateful sets do.
 struct Server {
@@ -163,12 +163,13 @@ impl Server {
     }
 }
 
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "finalizers",
     "ServiceAccount",
     "Service",
     "NetworkPolicy",
     "PodDisruptionBudget",
+    "ConfigMap",
     "StatefulSet",
     "status",
 ];
@@ -203,6 +204,33 @@ fn a_changed_image_writes_the_stateful_set_alone() {
 }
 
 #[test]
+fn changed_profiles_write_the_config_map_alone_and_name_the_generation_that_declared_them() {
+    let mut server = Server::with(json!({"image": "gatevisor:1", "profiles": [{"name": "coder"}]}));
+    server.settle(true);
+    let text = |server: &Server| {
+        server.object(Kind::ConfigMap)["data"]["profiles.toml"].as_str().unwrap().to_owned()
+    };
+    let declared = "\n[[profile]]\nname = \"coder\"\ndesired = \"running\"\ndrift = \"revert\"\n";
+    assert_eq!(text(&server), format!("set-by = \"AgentHome coder generation 1\"\n{declared}"));
+    assert_eq!(server.object(Kind::ConfigMap)["metadata"]["name"], "coder-profiles");
+    server.change(|spec| spec.image = "gatevisor:2".to_owned());
+    assert_eq!(server.reconcile(), ["StatefulSet", "status"], "the same profiles are declared");
+    server.pods_settle(true);
+    server.reconcile();
+    server.change(|spec| spec.profiles[0].desired = ProfileState::Stopped);
+    assert_eq!(server.reconcile(), ["ConfigMap", "status"], "no pod is replaced");
+    assert!(text(&server).starts_with("set-by = \"AgentHome coder generation 3\"\n"), "{}", text(&server));
+    assert!(text(&server).contains("desired = \"stopped\""), "{}", text(&server));
+    assert_eq!(server.reconcile(), [""; 0]);
+    server.change(|spec| spec.profiles.clear());
+    assert_eq!(server.reconcile(), ["ConfigMap", "status"]);
+    assert_eq!(text(&server), "set-by = \"AgentHome coder generation 4\"\n", "nothing is declared");
+    let set = server.observed.objects.iter_mut().find(|(kind, _)| *kind == Kind::ConfigMap).unwrap();
+    set.1["data"]["profiles.toml"] = json!("set-by = \"somebody generation 4\"\n");
+    assert_eq!(server.reconcile(), ["ConfigMap"], "what somebody changes is put back");
+}
+
+#[test]
 fn a_suspended_home_has_no_pod_and_keeps_all_else() {
     let mut server = Server::with(json!({"image": "gatevisor:1"}));
     server.settle(true);
@@ -214,7 +242,7 @@ fn a_suspended_home_has_no_pod_and_keeps_all_else() {
     assert_eq!(server.reconcile(), ["status"]);
     assert_eq!(server.condition("Suspended"), (true, "Suspended"));
     assert_eq!(server.condition("Ready"), (false, "Suspended"));
-    assert_eq!(server.observed.objects.len(), 5);
+    assert_eq!(server.observed.objects.len(), 6);
     server.change(|spec| spec.suspend = false);
     server.settle(true);
     assert_eq!(server.condition("Ready"), (true, "AllGatewaysRun"));
@@ -466,9 +494,10 @@ fn the_objects_of_a_home_are_those_of_the_file() {
         "image": "gatevisor:1",
         "environment": {"LEVEL": "1"},
         "environmentFromSecrets": ["keys"],
+        "profiles": [{"name": "coder"}, {"name": "writer", "desired": "Stopped", "drift": "Report"}],
         "storage": {"size": "20Gi", "className": "fast"},
     }));
-    let wanted = objects::wanted(&server.home, None, BudgetVersion::V1).objects;
+    let wanted = objects::wanted(&server.home, &|_| None, BudgetVersion::V1).objects;
     let text = crate::yaml::documents(&wanted.into_iter().map(|(_, object)| object).collect::<Vec<_>>());
     assert!(text == include_str!("home.yaml"), "write crates/operator/src/plan/home.yaml anew:\n{text}");
 }
@@ -485,6 +514,7 @@ enum Act {
     Settle(bool),
     Pass(i64),
     Remove(usize),
+    Profile(String, bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -497,7 +527,8 @@ fn act() -> impl Strategy<Value = Act> {
         any::<bool>().prop_map(Act::Policy),
         any::<bool>().prop_map(Act::Settle),
         (0_i64..1000).prop_map(Act::Pass),
-        (0_usize..5).prop_map(Act::Remove),
+        (0_usize..6).prop_map(Act::Remove),
+        ("[ab]", any::<bool>()).prop_map(|(name, runs)| Act::Profile(name, runs)),
     ]
 }
 
@@ -519,6 +550,11 @@ impl Server {
             }),
             Act::Settle(is_ready) => self.pods_settle(is_ready),
             Act::Pass(seconds) => self.pass(seconds),
+            Act::Profile(name, runs) => self.change(|spec| {
+                let desired = if runs { ProfileState::Running } else { ProfileState::Stopped };
+                spec.profiles.retain(|profile| profile.name != name);
+                spec.profiles.push(HomeProfile { name, desired, drift: Drift::Revert });
+            }),
             Act::Remove(place) => {
                 if place < self.observed.objects.len() {
                     self.observed.objects.remove(place);

@@ -9,7 +9,7 @@ use crate::api::AgentHomeStatus;
 /// The name under which the API server records who set which field.
 pub const MANAGER: &str = "gatevisor-operator";
 
-/// The kinds of objects of a home. It has one object of each, with its own name.
+/// The kinds of objects of a home. It has one object of each, mostly with its own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The account of the pod, which has no rights.
@@ -20,19 +20,31 @@ pub enum Kind {
     NetworkPolicy,
     /// The limit that an administrator who drains a node must respect.
     PodDisruptionBudget,
+    /// The file that declares the profiles.
+    ConfigMap,
     /// The pod and its claim.
     StatefulSet,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are written. The pod comes last.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ServiceAccount,
         Self::Service,
         Self::NetworkPolicy,
         Self::PodDisruptionBudget,
+        Self::ConfigMap,
         Self::StatefulSet,
     ];
+
+    /// Returns the name of the object of a home. A `ConfigMap` that has the plain name is often
+    /// somebody's own.
+    pub fn object_name(self, home: &str) -> String {
+        match self {
+            Self::ConfigMap => format!("{home}-profiles"),
+            _ => home.to_owned(),
+        }
+    }
 
     /// Returns group, version, kind and plural.
     pub fn resource(self, budget: BudgetVersion) -> (&'static str, &'static str, &'static str, &'static str) {
@@ -46,6 +58,7 @@ impl Kind {
             (Self::PodDisruptionBudget, BudgetVersion::V1Beta1) => {
                 ("policy", "v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
             }
+            (Self::ConfigMap, _) => ("", "v1", "ConfigMap", "configmaps"),
             (Self::StatefulSet, _) => ("apps", "v1", "StatefulSet", "statefulsets"),
         }
     }
