@@ -127,13 +127,16 @@ types() { # PAGE
 
 part_pages() {
     engine || { skip 'what the documents say about containers, because no Docker engine answers'; return 0; }
-    local page
+    local page file
     composed=(docker-compose --project-name "$project" --file deploy/compose.yaml)
     have docker-compose || { skip 'what the documents say about Compose, because docker-compose is not installed'; composed=(true); }
     for page in start/docker.md start/nas.md guides/hermes.md; do
         types "$page"
         [[ $page != start/docker.md ]] || types guides/web.md
         [[ $page == start/nas.md ]] || docker exec "$project" gatevisor wait coder --timeout 60 >&2
+        for file in $(docker exec "$project" sh -c 'cd /opt/data && ls -Ad .g*'); do
+            grep -qF "\`$file\`" docs/guides/migrate.md || die "docs/guides/migrate.md does not list \`$file\`, which is new in a home"
+        done
         docker rm --force --volumes "$project" >/dev/null
         docker volume rm --force "$project" >/dev/null
     done
@@ -238,7 +241,7 @@ takes_over() { # HOME
     says "$former. runs the gateway of coder; it would be stopped" inside gatevisor --home "$home" install --take-over --dry-run
     inside test ! -e "/etc/systemd/system/$unit"
     inside systemctl is-active --quiet "$former"
-    inside gatevisor --home "$home" install --take-over >&2
+    says 'cannot use sudo, unlike those of the former units' inside gatevisor --home "$home" install --take-over
     ! inside systemctl is-active --quiet "$former" && ! inside systemctl is-enabled --quiet "$former" || die 'the other unit is in use'
     until_ok 30 "coder's gateway, and no other one" runs_one
     inside gatevisor --home "$home" uninstall >&2
@@ -325,6 +328,11 @@ END
     inside sh -c 'tr "\0" "\n" <"/proc/$(pgrep --full --exact --oldest "sleep 3600")/environ"' >"$work/said"
     ! grep -E '^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_)' "$work/said" || die 'a gateway was told what was meant for the supervisor'
     says 'active since .*, enabled: 2 of 2 services up' inside gatevisor --home "$home" service status
+    # Asking needs no root, and alice has no other unit.
+    says "^$unit: active since" as_alice gatevisor --home "$home" service status
+    says '"scope":"system"' as_alice gatevisor --home "$home" service status --system --json
+    says 'this shell has no session, as after .su. or .sudo -u.' as_alice env -u XDG_RUNTIME_DIR gatevisor --home "$home" install --no-start
+    inside test ! -e "/home/alice/.config/systemd/user/$unit"
     ! inside gatevisor --home "$home" -p coder install >"$work/said" 2>&1 || die 'a profile got a unit'
     grep -q 'no profile has one of its own' "$work/said"
     # A second call changes nothing, and a reload goes through.
@@ -357,6 +365,8 @@ END
     grep -qF "restarting $unit" "$work/said"
     grep -c 'former version' "$work/said" | grep -qx 1 || die 'a supervisor of a unit was named, too'
     is_active && [[ $(property MainPID) != "$pid" ]] || die 'an upgrade did not restart the unit'
+    # The unit's own command had the gateways drained, and ended the supervisor.
+    says "gatevisor.*: the supervisor has ended, and every gateway before it [(]pid $pid[)]" inside journalctl --no-pager --unit "$unit"
     until_ok 30 'both gateways, once each' ran_once
     as_alice gatevisor --home /home/alice/other down >&2
     # A home that is in use is not taken.
@@ -383,6 +393,7 @@ END
     as_alice gatevisor --home /home/alice/.hermes start coder >&2
     until_ok 30 'a gateway under the unit of the package' said '1 of 1 services up, 0 ready'
     finds_alices_programs "$(property MainPID)"
+    says "^$unit: active since" as_alice gatevisor --home /home/alice/.hermes service status
     inside systemctl disable --now "$unit"
     as_alice systemctl --user enable --now gatevisor.service
     coder_is_up() { (says 'coder +up ' as_alice gatevisor --home /home/alice/.hermes status); }

@@ -2,7 +2,7 @@
 # Tests what scripts/dist.sh has built, by using it.
 #
 #   scripts/dist-test.sh              all of it
-#   scripts/dist-test.sh PART …       only these: sums, tarball, deb, crates, arm
+#   scripts/dist-test.sh PART …       only these: sums, tarball, deb, crates, source, arm
 #
 # `deb` needs a Docker engine, and `arm` needs qemu-user-static and a kernel on which a user
 # namespace may have binfmt_misc of its own (Linux 6.7), so that nothing is registered on this
@@ -22,7 +22,7 @@ finish() {
 }
 trap finish EXIT
 
-all=(sums tarball deb crates arm)
+all=(sums tarball deb crates source arm)
 parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 
@@ -130,6 +130,16 @@ part_arm() {
 # the others there.
 part_crates() {
     cargo package --workspace --no-verify --allow-dirty --target-dir "$work/package" 2>&1 | grep -v 'ignoring test' >&2
+}
+
+# `cargo install` from the source, as people type it, without its optimization.
+part_source() {
+    cargo install --quiet --debug --locked --path crates/gatevisor --root "$work/installed" >&2
+    [[ $("$work/installed/bin/gatevisor" --version) == "gatevisor $version" ]] || die 'cargo install made another version'
+    # Nothing but the program: it finds its own file, and what it needs is in it.
+    [[ $(ls "$work/installed/bin") == gatevisor ]] || die 'cargo install made other programs' "$(ls "$work/installed/bin")"
+    "$work/installed/bin/gatevisor" --home "$work/home" up --create --detach --quiet >&2
+    "$work/installed/bin/gatevisor" --home "$work/home" down >&2
 }
 
 for part in "${parts[@]}"; do

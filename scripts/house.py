@@ -98,6 +98,7 @@ OTHER_LOOKS = {
     "client/src/dir.rs": "it notes the refusal itself",
     "client/src/exec_watch.rs": "what the kernel tells of a process",
     "client/src/subscription.rs": "it makes a FIFO; a refusal is its error",
+    "doctor/src/gather/booting.rs": "this program, and the file of process 1",
     "doctor/src/gather/locks.rs": "what the kernel tells of a process",
     "doctor/src/gather/lost.rs": "what the kernel tells of a process",
     "doctor/src/gather/memory.rs": "what the kernel tells of a control group",

@@ -101,6 +101,19 @@ host_service() {
     [[ $said != *'NOT TESTED'* ]] || warnings+=('NO UNIT WAS INSTALLED: see the step `a unit of systemd`')
 }
 
+# Types what the documents say about containers, and uses the Compose file, with the image of above.
+documented_containers() {
+    if [[ ${GATEVISOR_SKIP_DOCKER:-} == 1 ]]; then
+        warnings+=('NO DOCUMENTED CONTAINER WAS MADE: GATEVISOR_SKIP_DOCKER=1')
+        say "${warnings[-1]}"
+        return 0
+    fi
+    local said
+    said=$(scripts/deploy-test.sh compose pages 2>&1) || { say "$said"; return 1; }
+    say "$said"
+    [[ $said != *'NOT TESTED'* ]] || warnings+=('COMPOSE WAS NOT TRIED: see the step `containers as documented`')
+}
+
 # Checks the manifests, and what the operator makes of a home, against the schemas of Kubernetes.
 manifests() {
     local said
@@ -148,6 +161,7 @@ export HERMES_BIN HERMES_022_BIN GATEVISOR_BIN
 run 'images' images
 run 'tests' workspace_tests
 run 'a unit of systemd' host_service
+run 'containers as documented' documented_containers
 run 'manifests of Kubernetes' manifests
 run 'Prometheus' prometheus
 run 'the API of the page' scripts/api-test.sh

@@ -22,6 +22,8 @@ fn a_dry_run_prints_the_unit_and_changes_nothing() {
     for line in ["Type=notify", "WatchdogSec=60", "KillMode=mixed", target] {
         assert!(unit.lines().any(|known| known == line), "{line}: {unit}");
     }
+    let stop = unit.lines().find(|line| line.starts_with("ExecStop=-")).unwrap();
+    assert!(stop.ends_with("down --drain=30s"), "{stop}");
     let start = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
     let named = format!("--home \"{}\" --agent \"", home.path().display());
     assert!(start.contains(&named) && start.ends_with("up --quiet --grace 60"), "{start}");
@@ -55,4 +57,18 @@ fn the_systems_units_are_roots_and_roots_are_the_systems() {
     };
     let said = home.says(line).refused(100);
     assert!(said.contains(words), "{said}");
+}
+
+/// Asking changes nothing, so everybody may ask for the unit of the system. Where no systemd runs,
+/// that is what is said.
+#[test]
+fn asking_for_the_systems_unit_needs_no_root() {
+    let home = Home::with_script("exec sleep 1000", &[]);
+    let said = home.says("service status --system");
+    let booted = std::path::Path::new("/run/systemd/system").is_dir();
+    if booted {
+        assert!(!said.refused(1).contains("only root changes"));
+    } else {
+        assert!(said.refused(111).contains("systemd does not run this machine"));
+    }
 }

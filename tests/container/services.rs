@@ -38,6 +38,23 @@ fn the_dashboard_is_up_where_it_is_asked_for_and_comes_back() {
 }
 
 #[test]
+fn the_page_is_served_where_it_is_asked_for_and_comes_back() {
+    if skipped() {
+        return;
+    }
+    let container = container().env("GATEVISOR_WEB", "1").env("PUID", "70000").started();
+    container.says("PUID=`70000` is no number from 1 to 65534, and is ignored");
+    container.waits("-u", "gatevisor-web");
+    container.says("the page is at http://0.0.0.0:9466/");
+    let answers = "exec 3<>/dev/tcp/127.0.0.1/9466; printf 'GET / HTTP/1.1\\r\\nHost: 127.0.0.1:9466\\r\\nConnection: close\\r\\n\\r\\n' >&3; head -n1 <&3";
+    assert!(container.sh(answers).starts_with("HTTP/1.1 200"));
+    let first = container.pid("gatevisor-web");
+    assert_eq!(container.sh(&format!("stat -c %u /proc/{first}")), "10000");
+    container.exec(&["/command/s6-svc", "-wr", "-T", "45000", "-k", "/run/service/gatevisor-web"]).ok();
+    assert_ne!(container.pid("gatevisor-web"), first);
+}
+
+#[test]
 fn the_command_starts_when_every_slot_answers() {
     if skipped() {
         return;

@@ -1,10 +1,14 @@
 //! From the container of upstream to Gatevisor, and back.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use super::{hermes, with_hermes};
+use serde_json::Value;
+
+use super::{configure, hermes, installed, patient, stopped, with_hermes, with_program};
 use crate::home::Home;
+use crate::support::waiting;
 
 /// What `hermes gateway start` and `stop` of that container leave in a state file.
 const STATE: &str = r#"{"pid": 7, "kind": "hermes-gateway", "argv": ["hermes", "gateway", "run"], "start_time": 1,
@@ -52,4 +56,59 @@ fn real_hermes_019_a_home_of_upstream_s_container_keeps_its_desired_states_here_
     assert!(back.contains("profile=coder prior_state=stopped action=registered"), "{back}");
     assert!(back.contains("profile=writer prior_state=running action=started"), "{back}");
     assert_eq!(home.state("writer")["kind"], "hermes-gateway", "what Hermes keeps there is kept");
+}
+
+/// A gateway that somebody started by hand, which ends with the test.
+struct ByHand(Child);
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the gateway of a home as in a terminal, and returns it once it answers.
+fn started_by_hand(home: &Home, program: &Path) -> ByHand {
+    let port = configure(home, "default");
+    let mut command = Command::new(program);
+    command.args(["gateway", "run"]).env("HERMES_HOME", home.path()).env("TIRITH_ENABLED", "false");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut by_hand = ByHand(command.spawn().unwrap());
+    let mut answers = || {
+        assert!(by_hand.0.try_wait().unwrap().is_none(), "it has ended");
+        let text = fs::read(home.state_file("default")).unwrap_or_default();
+        let state = serde_json::from_slice::<Value>(&text).unwrap_or_default();
+        (state["gateway_state"] == "running" && port.healthy()).then_some(())
+    };
+    // As long as Hermes takes, in portions of the suites' deadline.
+    waiting::found_slowly(&mut answers).or_else(|| waiting::found_slowly(&mut answers)).unwrap();
+    by_hand
+}
+
+/// The gateway in the slot takes the place of the one that was started by hand, which ends.
+#[track_caller]
+fn takes_the_place_of_one_by_hand(program: &Path) {
+    let mut home = with_program(program.to_owned());
+    let mut by_hand = started_by_hand(&home, program);
+    let old = by_hand.0.id();
+    home.up_quietly();
+    // It is ready when it has the port that the other one had.
+    patient(&home, "wait --ready --timeout 60 default").ok();
+    let new = home.pid("default");
+    assert_ne!(u32::try_from(new).unwrap(), old);
+    by_hand.0.wait().unwrap();
+    let report = home.report("default");
+    assert_eq!((&report["pid"], &report["state"]), (&new.into(), &"ready".into()), "{report}");
+    stopped(&mut home);
+}
+
+#[test]
+fn real_hermes_019_in_a_slot_takes_the_place_of_a_gateway_that_was_started_by_hand() {
+    takes_the_place_of_one_by_hand(&hermes());
+}
+
+#[test]
+fn real_hermes_022_in_a_slot_takes_the_place_of_a_gateway_that_was_started_by_hand() {
+    takes_the_place_of_one_by_hand(&installed("HERMES_022_BIN", "0.22"));
 }

@@ -5,6 +5,7 @@
 //!
 //! **Source:** passwd(5), group(5); STG-1 to STG-6.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -26,6 +27,13 @@ const GRAPHICS: &str = "/dev/dri";
 pub fn wanted_id(value: &str) -> Option<u32> {
     let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     value.parse().ok().filter(|id| digits && (1..=LARGEST).contains(id))
+}
+
+/// Returns why a variable that asks for an id is ignored, for people.
+pub fn not_an_id(name: &str, value: &OsStr) -> String {
+    let shown = value.to_string_lossy();
+    let shown = shown.escape_debug();
+    format!("{name}=`{shown}` is no number from 1 to {LARGEST}, and is ignored; give another id to that user")
 }
 
 /// Returns the lines of a file of colon-separated fields, changed by `change`, and whether any was.
@@ -157,7 +165,8 @@ fn group_of(path: &Path, wanted: FileType) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{groups_of, wanted_id, with_group, with_member, with_user, write};
+    use super::{groups_of, not_an_id, wanted_id, with_group, with_member, with_user, write};
+    use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -177,6 +186,15 @@ mod tests {
         for wrong in ["", "0", "65535", "-1", "+5", " 5", "5 ", "x", "1e3", "99999999999"] {
             assert_eq!(wanted_id(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_wrong_id_is_named_with_its_variable_and_the_limits() {
+        let said = |value: &str| not_an_id("PUID", OsStr::new(value));
+        let expected =
+            "PUID=`70000` is no number from 1 to 65534, and is ignored; give another id to that user";
+        assert_eq!(said("70000"), expected);
+        assert!(said("a\nb").starts_with("PUID=`a\\nb` is no number"));
     }
 
     #[test]

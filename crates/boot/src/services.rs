@@ -17,6 +17,11 @@ use gatevisor_wire::files;
 /// The word of a command that stands for this program.
 const OURSELVES: &str = "gatevisor";
 
+/// Returns whether the environment switches a service on.
+pub fn is_on<'v>(service: &StaticService, variable: &dyn Fn(&str) -> Option<&'v OsStr>) -> bool {
+    service.switch.as_ref().is_none_or(|name| says_yes_to(variable, name))
+}
+
 /// Returns the files of a service's slot. If the service is switched off, it has a `down` file.
 /// `version` is the agent's, if it was found.
 ///
@@ -28,7 +33,6 @@ pub fn render<'v>(
     version: Option<&ProgramVersion>,
     variable: &dyn Fn(&str) -> Option<&'v OsStr>,
 ) -> Result<SlotFiles, String> {
-    let yes = |name: &String| says_yes_to(variable, name);
     let word = |word: &String| {
         if word == OURSELVES { interpreter.display().to_string() } else { word.clone() }
     };
@@ -43,7 +47,7 @@ pub fn render<'v>(
         .map_err(|error| format!("cannot make the service `{}`: {error}", service.name))?;
     let plain = |path, bytes: &[u8]| SlotFile { path, mode: 0o644, bytes: bytes.to_vec() };
     let mut all = vec![plain("type", b"longrun\n"), SlotFile { path: files::RUN, mode: 0o755, bytes: run }];
-    if !service.switch.as_ref().is_none_or(yes) {
+    if !is_on(service, variable) {
         all.push(plain(files::DOWN, b""));
     }
     Ok(SlotFiles(all))

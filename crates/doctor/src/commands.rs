@@ -13,6 +13,9 @@ use gatevisor_gateways::profile::ProfileName;
 
 use crate::finding::plain;
 
+/// The command that has gateways supervised which units of systemd run without us.
+pub(crate) const TAKE_OVER: [&str; 2] = ["install", "--take-over"];
+
 /// How the operator calls our commands for this home: the program, and the options for agent, home
 /// and scandir.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

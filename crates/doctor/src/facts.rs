@@ -83,6 +83,14 @@ impl Facts {
         self.locks.iter().find(|lock| lock.kind == LockKind::Home && !is_free)
     }
 
+    /// Returns the units of systemd that run gateways of this home without us, each with the
+    /// profile.
+    pub fn units_that_run(&self) -> impl Iterator<Item = (&str, &ProfileName)> {
+        let running = |file: &PidFile| file.found.as_ref().is_some_and(|found| found.is_the_same);
+        let files = self.pid_files.iter().filter(move |file| running(file));
+        files.filter_map(|file| Some((file.found.as_ref()?.unit.as_deref()?, &file.profile)))
+    }
+
     /// Returns whether the facts were gathered with the rights of a user who is neither root nor
     /// the home's owner.
     pub fn is_strange(&self) -> bool {
@@ -121,6 +129,8 @@ pub enum Presence {
     Unsupervised,
     /// The scandir does not exist.
     NoScandir,
+    /// This is a container whose boot has not come to its supervisor yet.
+    Booting,
     /// This process may not look, for this reason.
     Unknown(String),
 }
@@ -442,4 +452,6 @@ pub struct NamedProcess {
     pub is_the_same: bool,
     /// The leader of its session.
     pub session: Option<i32>,
+    /// The unit of systemd that runs it, if that is one that runs a gateway of this home.
+    pub unit: Option<String>,
 }

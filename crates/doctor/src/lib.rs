@@ -27,8 +27,8 @@ pub use checks::examine;
 pub use commands::{Caller, quote};
 pub use finding::{Check, Finding, Severity};
 pub use gather::{
-    DoctorSettings, SeenSupervisor, lock_holder, lost_supervisor, owner_of, scandir_of, sees_our_files,
-    words_of,
+    DoctorSettings, SeenSupervisor, SystemdUnit, container_boots, lock_holder, lost_supervisor, owner_of,
+    scandir_of, sees_our_files, unit_of, words_of,
 };
 
 /// The findings, and what was examined.

@@ -683,7 +683,8 @@ fn no_fix_ends_a_process_that_is_not_known_to_be_a_gateway_of_the_owner() {
     let told = |pid: i32, uid: Option<u32>, is_dated: bool| {
         let wrong = |facts: &mut Facts| {
             let name = "python3".to_owned();
-            let found = NamedProcess { name, uid, is_dated, is_the_same: true, session: Some(pid) };
+            let found =
+                NamedProcess { name, uid, is_dated, is_the_same: true, session: Some(pid), unit: None };
             let profile = facts.profiles[0].name.clone();
             facts.pid_files =
                 vec![PidFile { path: "/h/gateway.pid".into(), profile, pid, found: Some(found) }];
@@ -713,6 +714,38 @@ fn no_fix_ends_a_process_that_is_not_known_to_be_a_gateway_of_the_owner() {
 }
 
 #[test]
+fn a_gateway_that_a_unit_of_systemd_runs_is_neither_ended_nor_run_a_second_time() {
+    let by_unit = |facts: &mut Facts| {
+        let found = NamedProcess {
+            name: "python3".to_owned(),
+            uid: Some(7),
+            is_dated: true,
+            is_the_same: true,
+            session: Some(9),
+            unit: Some("hermes-gateway-coder.service".to_owned()),
+        };
+        let profile = "coder".parse().unwrap();
+        facts.pid_files =
+            vec![PidFile { path: "/h/gateway.pid".into(), profile, pid: 9, found: Some(found) }];
+        facts.services.clear();
+        facts.supervision.presence = Presence::Unsupervised;
+    };
+    assert_snapshot!(found(by_unit), @r"
+    supervisor warning -: no supervisor runs on the scandir `/s`: units of systemd run gateways without a supervisor: `hermes-gateway-coder.service` runs the gateway of coder; leave it so, or have one unit supervise the home; `gatevisor up` would run these gateways twice => gatevisor install --take-over
+    pid-file warning coder: a gateway of coder runs as process 9 (`python3`) in the unit `hermes-gateway-coder.service` of systemd: that unit starts it again whenever it ends, and Gatevisor does not supervise it => gatevisor install --take-over
+    ");
+}
+
+#[test]
+fn a_container_that_boots_has_no_supervisor_yet() {
+    let boots = |facts: &mut Facts| {
+        facts.supervision.presence = Presence::Booting;
+        facts.services.clear();
+    };
+    assert_snapshot!(found(boots), @"supervisor note -: no supervisor runs on the scandir `/s` yet: this container is still booting, and its supervisor comes at the end of that; ask again in a moment => -");
+}
+
+#[test]
 fn files_that_name_the_wrong_process_are_found() {
     let file = |pid: i32, found: Option<(bool, i32)>| {
         move |facts: &mut Facts| {
@@ -722,6 +755,7 @@ fn files_that_name_the_wrong_process_are_found() {
                 is_dated: true,
                 is_the_same,
                 session: Some(session),
+                unit: None,
             });
             let profile = "coder".parse().unwrap();
             facts.pid_files = vec![PidFile { path: "/h/gateway.pid".into(), profile, pid, found }];

@@ -16,7 +16,7 @@ use insta::assert_snapshot;
 use common::{disk, moment, profile, service, well};
 use gatevisor_doctor::explain::subject::{EndedByWatcher, Subject};
 use gatevisor_doctor::explain::{CauseKind, Explanation, of};
-use gatevisor_doctor::facts::{HeldLock, LockKind, LogDirectory, Presence};
+use gatevisor_doctor::facts::{HeldLock, LockKind, LogDirectory, NamedProcess, PidFile, Presence};
 use gatevisor_gateways::desired::{DesiredOrigin, Prior, Provenance, Recorded};
 use gatevisor_gateways::live::{LiveReport, LiveState};
 use gatevisor_gateways::manager::Observed;
@@ -59,6 +59,34 @@ fn explained(wrong: impl FnOnce(&mut Subject)) -> Explanation {
     let mut subject = subject();
     wrong(&mut subject);
     of(&subject)
+}
+
+#[test]
+fn without_a_supervisor_the_remedy_is_to_start_one_unless_something_else_is_about_to_or_runs_the_gateway() {
+    let remedies = |presence: Presence, unit: Option<&str>| {
+        explained(|subject: &mut Subject| {
+            subject.facts.supervision.presence = presence;
+            subject.facts.services.clear();
+            let found = NamedProcess {
+                name: "python3".to_owned(),
+                uid: Some(7),
+                is_dated: true,
+                is_the_same: true,
+                session: Some(9),
+                unit: unit.map(str::to_owned),
+            };
+            let profile = "coder".parse().unwrap();
+            let file = PidFile { path: "/h/gateway.pid".into(), profile, pid: 9, found: Some(found) };
+            subject.facts.pid_files = vec![file];
+        })
+    };
+    let first = |explanation: Explanation| explanation.commands.first().cloned().unwrap_or_default();
+    assert_eq!(first(remedies(Presence::Unsupervised, None)), "gatevisor up");
+    assert_eq!(
+        first(remedies(Presence::Unsupervised, Some("hermes-gateway-coder.service"))),
+        "gatevisor install --take-over"
+    );
+    assert_eq!(first(remedies(Presence::Booting, None)), "");
 }
 
 /// Returns the words of the causes.

@@ -3,7 +3,8 @@
 //! *Lives here:* becoming the home's owner, and printing.
 //! *Does not live here:* the checks (`gatevisor_doctor`).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anstyle::AnsiColor;
@@ -18,7 +19,7 @@ use crate::context::{CommandContext, told_elsewhere};
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::home_claim::other_supervisor;
 use crate::out::{self, DIM, Text, colour};
-use crate::{takeover, watch};
+use crate::{host_service, takeover, watch};
 
 /// Examines the home and its scandir; the exit code is 1 if anything is an error.
 pub fn run(context: &CommandContext, common: &Common) -> Outcome {
@@ -54,7 +55,16 @@ pub fn settings<'a>(
         keepers,
         seen,
         lost: lost.filter(|other| other.is_lost).map(|other| other.pid),
+        units: units(context),
     })
+}
+
+/// Returns the units of systemd that may run gateways of the home without us, as far as the
+/// present user can read them.
+fn units(context: &CommandContext) -> Vec<String> {
+    let Ok(user) = user::lookup_uid(rustix::process::geteuid().as_raw()) else { return Vec::new() };
+    let (manager, home) = (&context.manager, Path::new(OsStr::from_bytes(&user.home)));
+    host_service::former_units(manager.home(), &manager.agent().home_variable(), home)
 }
 
 /// Becomes the home's owner for good, because the owner may have put links anywhere in the home.

@@ -18,11 +18,11 @@ use crate::args::Choice;
 use crate::context::CommandContext;
 use crate::drain_watch::DrainNews;
 use crate::event_subscriber::{EventSubscriber, Happened};
-use crate::exit::{CommandError, DONE, Exit, Outcome};
+use crate::exit::{CommandError, DONE, Outcome};
 use crate::out::{self, Text};
 use crate::pauses::Pause;
 use crate::served_watch::{ServedChange, ServedWatch};
-use crate::status;
+use crate::{home_claim, status};
 
 /// The time between two checks whether the supervisor still runs.
 const SUPERVISOR_EVERY: Duration = Duration::from_secs(2);
@@ -62,13 +62,7 @@ pub fn objects(context: &CommandContext, on_object: &mut dyn FnMut(Value)) -> Ou
 
 fn require_supervisor(context: &CommandContext) -> Result<(), CommandError> {
     if !context.supervisor_running()? {
-        return Err(CommandError::new(
-            Exit::NotSupervised,
-            format!(
-                "no supervisor is running on `{}`; `gatevisor up` starts one",
-                context.manager.scandir().display()
-            ),
-        ));
+        return Err(home_claim::not_supervised(context));
     }
     Ok(())
 }

@@ -21,7 +21,9 @@ use std::slice;
 use gatevisor_boot::volume::{self, HeldHomeLock};
 use gatevisor_client::ScanDir;
 use gatevisor_doctor::facts::Holder;
-use gatevisor_doctor::{lock_holder, lost_supervisor, quote, scandir_of, sees_our_files, words_of};
+use gatevisor_doctor::{
+    container_boots, lock_holder, lost_supervisor, quote, scandir_of, sees_our_files, words_of,
+};
 use gatevisor_gateways::earlier::{self, LastScandir};
 use gatevisor_gateways::reconcile::ReconcileReport;
 use gatevisor_gateways::{open_lock, read_bounded, slots};
@@ -208,6 +210,22 @@ impl OtherSupervisor {
                  {scandir} down` ends it"
             )
         }
+    }
+}
+
+/// Returns the error that no supervisor runs on the scandir, with what to do.
+pub fn not_supervised(context: &CommandContext) -> CommandError {
+    let (scandir, what_to_do) = (context.manager.scandir().display(), what_to_do(context));
+    CommandError::new(Exit::NotSupervised, format!("no supervisor is running on `{scandir}`; {what_to_do}"))
+}
+
+/// Returns what to do about a scandir that no supervisor runs on, as the second half of a sentence
+/// that says so.
+pub fn what_to_do(context: &CommandContext) -> String {
+    match other_supervisor(context) {
+        _ if container_boots() => "this container is still booting; try again in a moment".to_owned(),
+        Some(other) => other.words(context),
+        None => "`gatevisor up` starts one".to_owned(),
     }
 }
 

@@ -179,10 +179,14 @@ impl<'a> ContainerBoot<'a> {
         let prefix = self.agent.prefix();
         let asked = |own: &str, alias: &str| {
             let set = |name: &str| self.variable(name).filter(|value| !value.is_empty());
-            set(&format!("{prefix}{own}"))
-                .or_else(|| set(alias))
-                .and_then(OsStr::to_str)
-                .and_then(accounts::wanted_id)
+            let name = format!("{prefix}{own}");
+            let (name, value) =
+                set(&name).map(|value| (&*name, value)).or_else(|| set(alias).map(|value| (alias, value)))?;
+            let id = value.to_str().and_then(accounts::wanted_id);
+            if id.is_none() {
+                out::warn(&accounts::not_an_id(name, value));
+            }
+            id
         };
         let uid = asked("UID", "PUID").unwrap_or(before.uid);
         let gid = asked("GID", "PGID").unwrap_or(before.gid);
@@ -289,6 +293,7 @@ impl<'a> ContainerBoot<'a> {
         if has_gateways {
             // A container that waits for the home watches the profiles once it has the home.
             others.push(own(if elsewhere { takeover::NAME } else { watch::NAME }));
+            others.extend(Some(page()).filter(|page| services::is_on(page, &|name| self.variable(name))));
         }
         if elsewhere {
             out::line(format_args!(
@@ -383,13 +388,48 @@ fn version_for<'t>(
 
 /// Returns a service that is a verb of this program.
 fn own(verb: &str) -> StaticService {
+    of_words(verb, &[verb])
+}
+
+/// Returns the server of the page, which a variable switches on. A container's network is its own,
+/// so the server listens at all its addresses.
+fn page() -> StaticService {
+    let listen = "${GATEVISOR_WEB_LISTEN:-0.0.0.0:9466}";
+    let service = of_words("gatevisor-web", &["web", "--listen", listen]);
+    StaticService { switch: Some("GATEVISOR_WEB".to_owned()), ..service }
+}
+
+fn of_words(name: &str, words: &[&str]) -> StaticService {
     StaticService {
-        name: verb.to_owned(),
-        command: vec!["gatevisor".to_owned(), verb.to_owned()],
+        name: name.to_owned(),
+        command: std::iter::once("gatevisor").chain(words.iter().copied()).map(str::to_owned).collect(),
         switch: None,
         directory: None,
         environment: std::collections::BTreeMap::new(),
         flags: std::collections::BTreeMap::new(),
         flags_known_by: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page;
+    use gatevisor_boot::services;
+    use std::ffi::OsStr;
+    use std::path::Path;
+
+    #[test]
+    fn the_page_is_served_where_a_variable_asks_for_it_at_an_address_that_another_may_name() {
+        let with =
+            |value: &'static str| move |name: &str| (name == "GATEVISOR_WEB").then(|| OsStr::new(value));
+        for (value, expected) in [("1", true), ("yes", true), ("0", false), ("", false), ("on", false)] {
+            assert_eq!(services::is_on(&page(), &with(value)), expected, "{value}");
+        }
+        let files = services::render(&page(), Path::new("/init"), None, &with("1")).unwrap().0;
+        assert!(!files.iter().any(|file| file.path == "down"));
+        let run = files.iter().find(|file| file.path == "run").unwrap();
+        let run = String::from_utf8_lossy(&run.bytes);
+        let command = "\"/init\", \"web\", \"--listen\", \"${GATEVISOR_WEB_LISTEN:-0.0.0.0:9466}\"";
+        assert!(run.contains(command), "{run}");
     }
 }

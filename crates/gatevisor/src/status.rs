@@ -106,8 +106,7 @@ fn show(context: &CommandContext, only: &[ProfileName], is_wide: bool) -> Outcom
 pub fn say_standing(context: &CommandContext, is_supervised: bool) {
     if !is_supervised {
         let scandir = context.manager.scandir().display();
-        let what_to_do = home_claim::other_supervisor(context)
-            .map_or_else(|| "`gatevisor up` starts one".to_owned(), |other| other.words(context));
+        let what_to_do = home_claim::what_to_do(context);
         out::say(format_args!("no supervisor is running on `{scandir}`; {what_to_do}"));
     }
     let standing = context.manager.standing();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gatevisor_client::status_view::StateName;
+use gatevisor_doctor::container_boots;
 use gatevisor_gateways::inspect::{ServiceReport, ServiceState};
 use gatevisor_gateways::live::LiveState;
 use gatevisor_gateways::manager::{GatewayWaitError, ServiceManager, WaitOutcome, WaitUntil};
@@ -16,7 +17,7 @@ use crate::each::{self, Told};
 use crate::event_subscriber::EventSubscriber;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, Text};
-use crate::status;
+use crate::{home_claim, status};
 
 /// Waits for one gateway, or for each of several at the same time; the exit code is the answer.
 pub fn run(context: &CommandContext, options: &args::Wait) -> Outcome {
@@ -58,13 +59,10 @@ fn wait_for(
         Ok(outcome) => outcome,
         // Without a supervisor, it does not matter whether there is a slot.
         Err(GatewayWaitError::NotRegistered { .. }) if !context.supervisor_running()? => {
-            return Err(CommandError::new(
-                Exit::NotSupervised,
-                format!(
-                    "no supervisor is running on `{}`; `gatevisor up` starts one",
-                    context.manager.scandir().display()
-                ),
-            ));
+            return Err(home_claim::not_supervised(context));
+        }
+        Err(GatewayWaitError::NotSupervised { .. }) if container_boots() => {
+            return Err(home_claim::not_supervised(context));
         }
         Err(error) => {
             if matches!(error, GatewayWaitError::NotRegistered { .. }) {

@@ -4,8 +4,8 @@
 //! *Does not live here:* asking the kernel who holds a lock. Locks here end with their process, so
 //! a stale lock belongs to a process that should not exist any more.
 
-use crate::commands::quote;
-use crate::facts::{Facts, HeldLock, Holder, LockKind, PidFile, ServiceFact};
+use crate::commands::{TAKE_OVER, quote};
+use crate::facts::{Facts, HeldLock, Holder, LockKind, NamedProcess, PidFile, ServiceFact};
 use crate::finding::{Check, Finding, Severity, shown};
 
 /// Seconds after its start during which a gateway may not have written its process number yet.
@@ -98,6 +98,13 @@ fn named(facts: &Facts, file: &PidFile) -> Option<Finding> {
             format!("`{path}` names process {pid}, which is gone"),
             format!("the gateway of {profile} was killed, and could not remove it"),
             format!("rm -- {}", quote(&file.path)),
+        ),
+        Some(NamedProcess { name, unit: Some(unit), is_the_same: true, .. }) => (
+            format!(
+                "a gateway of {profile} runs as process {pid} (`{name}`) in the unit `{unit}` of systemd"
+            ),
+            "that unit starts it again whenever it ends, and Gatevisor does not supervise it".to_owned(),
+            facts.caller.command(TAKE_OVER),
         ),
         // Neither the number alone nor a matching date proves that a process is a gateway.
         Some(found) if found.is_the_same && !(found.is_dated && facts.may_be_ended(pid, found.uid)) => (

@@ -4,8 +4,12 @@
 
 use gatevisor_slot::home_lock::Standing;
 
+use crate::commands::TAKE_OVER;
 use crate::facts::{Facts, Presence, Supervision, Victims};
 use crate::finding::{Check, Finding, Severity, shown};
+
+const BOOTING: &str =
+    "this container is still booting, and its supervisor comes at the end of that; ask again in a moment";
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     let supervision = &facts.supervision;
@@ -29,6 +33,10 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
             finding(severity, what, &format!("{consequence}; {why}")).fix(facts.caller.command(["down"]))
         }
         Some(lock) => finding(Severity::Note, what, &lock.runs_gateways()),
+        // A second instance would replace the first, which its unit starts again.
+        None if facts.units_that_run().next().is_some() => {
+            finding(Severity::Warning, what, &run_by_units(facts)).fix(facts.caller.command(TAKE_OVER))
+        }
         None => finding(severity, what, &explained(facts, &consequence)).fix(facts.caller.command(["up"])),
     };
     match &supervision.presence {
@@ -38,6 +46,10 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         Presence::Unsupervised => {
             found.push(nobody(&format!("no supervisor runs on the scandir `{scandir}`")));
         }
+        Presence::Booting => {
+            let what = format!("no supervisor runs on the scandir `{scandir}` yet");
+            found.push(finding(Severity::Note, &what, BOOTING));
+        }
         Presence::Unknown(why) => {
             let what = format!("whether anybody supervises `{scandir}` cannot be told as uid {}", facts.uid);
             let why = format!("{why}; ask as root or as the user who owns it");
@@ -45,6 +57,17 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         }
         Presence::Supervised => supervised(facts, &scandir, found),
     }
+}
+
+/// Returns which units of systemd run gateways of the home.
+fn run_by_units(facts: &Facts) -> String {
+    let named =
+        facts.units_that_run().map(|(unit, profile)| format!("`{unit}` runs the gateway of {profile}"));
+    format!(
+        "units of systemd run gateways without a supervisor: {}; leave it so, or have one unit supervise the home; \
+         `gatevisor up` would run these gateways twice",
+        named.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// Returns the consequence together with the problem of the container, if this is one.

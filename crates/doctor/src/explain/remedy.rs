@@ -6,7 +6,8 @@
 use super::cause::Cause;
 use super::kind::CauseKind;
 use super::subject::Subject;
-use crate::commands::quote;
+use crate::commands::{TAKE_OVER, quote};
+use crate::facts::Presence;
 use crate::{Check, Finding};
 
 /// The most commands, so that the page stays short.
@@ -36,6 +37,12 @@ fn of_served(subject: &Subject) -> Vec<String> {
 /// must end first.
 fn supervised_again(subject: &Subject) -> Vec<String> {
     let caller = &subject.facts.caller;
+    if subject.facts.supervision.presence == Presence::Booting {
+        return Vec::new();
+    }
+    if subject.facts.units_that_run().next().is_some() {
+        return vec![caller.command(TAKE_OVER)];
+    }
     let is_lost = subject.facts.supervision.lost.is_some();
     let verbs = if is_lost { &["down", "up"][..] } else { &["up"] };
     verbs.iter().map(|verb| caller.command([*verb])).collect()

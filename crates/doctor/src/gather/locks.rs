@@ -115,17 +115,21 @@ fn holder(pid: i32) -> Option<Holder> {
     Some(Holder { pid, name, uid: process::owner(pid), is_logger: process::is_logger(pid) })
 }
 
-pub(super) fn pid_files(manager: &ScandirManager, profiles: &[ProfileFact]) -> Vec<PidFile> {
+pub(super) fn pid_files(
+    manager: &ScandirManager,
+    profiles: &[ProfileFact],
+    units: &[String],
+) -> Vec<PidFile> {
     let mut files = Vec::new();
     for profile in profiles {
         for name in &manager.agent().doctor.pid_files {
-            files.extend(pid_file(profile, profile.home.join(name)));
+            files.extend(pid_file(profile, profile.home.join(name), units));
         }
     }
     files
 }
 
-fn pid_file(profile: &ProfileFact, path: PathBuf) -> Option<PidFile> {
+fn pid_file(profile: &ProfileFact, path: PathBuf, units: &[String]) -> Option<PidFile> {
     let bytes = read_bounded(&path, PID_BYTES).ok()??;
     let (pid, started) = named(&bytes)?;
     let is_the_same = |process: &Process| match started {
@@ -143,6 +147,7 @@ fn pid_file(profile: &ProfileFact, path: PathBuf) -> Option<PidFile> {
         is_dated: started.is_some(),
         is_the_same: process.as_ref().is_some_and(is_the_same),
         session: process.as_ref().map(|process| process.session),
+        unit: process::unit(pid).map(|unit| unit.name).filter(|unit| units.contains(unit)),
     });
     Some(PidFile { path, profile: profile.name.clone(), pid, found })
 }

@@ -5,6 +5,7 @@
 //! Whatever is in place of a file, nothing here waits for it or reads all of a giant file. Links of
 //! a profile's owner are followed only with that owner's rights.
 
+mod booting;
 mod home_paths;
 mod locks;
 mod lost;
@@ -34,9 +35,10 @@ use gatevisor_gateways::manager::{ScandirManager, observe_directory};
 use gatevisor_gateways::profile::ProfileName;
 use gatevisor_gateways::reconcile::{ContainerRole, role};
 
+pub use booting::container_boots;
 pub use locks::holder_of as lock_holder;
 pub use lost::{lost_supervisor, scandir_of, sees_our_files};
-pub use process::words as words_of;
+pub use process::{SystemdUnit, unit as unit_of, words as words_of};
 
 /// The entry point of a container's image, if that is this program.
 const ENTRY_POINT: &str = "/init";
@@ -61,6 +63,8 @@ pub struct DoctorSettings<'a> {
     /// The supervisor of the home that has lost this scandir, if one was found although the lock of
     /// the home does not name it.
     pub lost: Option<i32>,
+    /// The units of systemd that may run gateways of the home without us.
+    pub units: Vec<String>,
 }
 
 /// What is seen of the supervisor of a scandir.
@@ -79,6 +83,7 @@ impl SeenSupervisor {
         let scan = ScanDir::new(scandir);
         let presence = match (scan.running(), by_path::look(scandir)) {
             (Ok(true), _) => Presence::Supervised,
+            _ if container_boots() => Presence::Booting,
             (Ok(false) | Err(_), Err(error)) if home_paths::is_missing(&error) => Presence::NoScandir,
             (Ok(false), _) => Presence::Unsupervised,
             (Err(error), _) => Presence::Unknown(error.to_string()),
@@ -135,7 +140,7 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
     let supervision = supervision(settings, &services);
     let entries = home_paths::entries(manager, &profiles, &groups_of(owner));
     let locks = locks::locks(manager, &profiles);
-    let pid_files = locks::pid_files(manager, &profiles);
+    let pid_files = locks::pid_files(manager, &profiles, &settings.units);
     let disks = home_paths::disks(manager, settings.is_container);
     add_refused(manager, &mut unread);
     let left = if supervision.is_unsupervised() {

@@ -37,6 +37,31 @@ pub fn words(pid: i32) -> Vec<String> {
     line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
+/// The unit in whose control group a process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemdUnit {
+    /// As `systemctl` names it.
+    pub name: String,
+    /// Whether the service manager of a user runs it.
+    pub is_users: bool,
+}
+
+/// Returns the unit of systemd whose control group a process is in.
+pub fn unit(pid: i32) -> Option<SystemdUnit> {
+    unit_in(&String::from_utf8_lossy(&file(pid, "cgroup")?))
+}
+
+/// Returns the unit in the text of `/proc/PID/cgroup`. A group below that of a unit is another's.
+fn unit_in(cgroup: &str) -> Option<SystemdUnit> {
+    let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut units = paths.filter_map(|path| {
+        let (above, name) = path.rsplit_once('/')?;
+        let is_users = above.split('/').any(|part| part.starts_with("user@"));
+        name.ends_with(".service").then(|| SystemdUnit { name: name.to_owned(), is_users })
+    });
+    units.next()
+}
+
 /// Returns whether a process began before that moment, within the precision of the clocks.
 pub(super) fn began_before(process: &Process, moment: SystemTime) -> bool {
     let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_add(SLACK);
@@ -57,6 +82,24 @@ pub(super) fn is_logger(pid: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_unit_of_a_process_is_the_last_part_of_its_control_group() {
+        let user = "/user.slice/user-1000.slice/user@1000.service";
+        for (cgroup, expected) in [
+            ("0::/system.slice/hermes-gateway.service\n".to_owned(), Some("hermes-gateway.service")),
+            (format!("0::{user}/app.slice/hermes-gateway.service"), Some("hermes-gateway.service")),
+            (format!("1:name=systemd:{user}/a.service\n0::/\n"), Some("a.service")),
+            (format!("0::{user}/app.slice/terminal.scope"), None),
+            ("0::/system.slice/a.service/own".to_owned(), None),
+            ("0::/".to_owned(), None),
+            (String::new(), None),
+        ] {
+            let found = unit_in(&cgroup);
+            assert_eq!(found.as_ref().map(|unit| &*unit.name), expected, "{cgroup}");
+            assert_eq!(found.is_some_and(|unit| unit.is_users), expected.is_some() && cgroup.contains(user));
+        }
+    }
 
     #[test]
     fn a_process_has_a_name_words_and_a_beginning() {

@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gatevisor_gateways::profile::{Home, ProfileName};
 
@@ -62,6 +62,14 @@ pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<For
     }
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
+}
+
+/// Returns the names of the units of the system and of a user that run gateways of the home. Those
+/// that cannot be read are left out.
+pub fn units_beside(home: &Home, variable: &str, user_home: &Path) -> Vec<String> {
+    let places = [PathBuf::from("/etc/systemd/system"), user_home.join(".config/systemd/user")];
+    let all = places.iter().flat_map(|place| find(place, home, variable).unwrap_or_default());
+    all.map(|unit| unit.name).collect()
 }
 
 /// Returns the profile whose gateway a unit runs.

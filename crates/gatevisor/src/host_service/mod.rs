@@ -8,6 +8,8 @@
 //! The unit supervises a whole home. A profile has no unit of its own.
 
 mod former;
+mod owner;
+mod status;
 mod systemctl;
 mod unit;
 
@@ -21,26 +23,35 @@ use gatevisor_gateways::agent::AgentDefinition;
 use gatevisor_gateways::desired::{self, Desired, DesiredState, Provenance};
 use gatevisor_gateways::files;
 use gatevisor_gateways::profile::Home;
-use gatevisor_paths::OpenHome;
-use gatevisor_sys::process;
-use gatevisor_sys::user::{self, User};
+use gatevisor_sys::user::User;
 use jiff::Timestamp;
-use rustix::process::{WaitOptions, waitpid};
 use serde_json::json;
 
 use crate::args::{self, Common};
 use crate::container_scandir::variable;
-use crate::context::other_owner;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out;
 use former::{FormerUnit, UsedUnit};
+use owner::as_owner;
 use unit::{HostScope, MAX_UNIT, Unit};
+
+pub use former::units_beside as former_units;
+pub use status::status;
 
 /// Seconds that are added to the longest time that a gateway may take to end.
 const GRACE_MARGIN: u64 = 10;
 
 /// The shortest grace, in seconds.
 const SHORTEST_GRACE: u64 = 60;
+
+/// What a command does with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// It changes the unit, for which the service manager of the system needs root.
+    Changes,
+    /// It only asks.
+    Asks,
+}
 
 /// A home and its unit.
 struct HostUnit {
@@ -54,7 +65,7 @@ struct HostUnit {
 }
 
 impl HostUnit {
-    fn find(common: &Common, asked: &args::HostScopeOptions) -> Result<Self, CommandError> {
+    fn find(common: &Common, asked: &args::HostScopeOptions, purpose: Purpose) -> Result<Self, CommandError> {
         if common.profile.is_some() {
             return Err(CommandError::new(
                 Exit::Usage,
@@ -62,10 +73,10 @@ impl HostUnit {
                  one, and the home's supervisor brings it back after each boot",
             ));
         }
-        let scope = scope(asked)?;
+        let scope = scope(asked, purpose)?;
         let agent = AgentDefinition::load(common.agent.as_deref())?;
         let home = Home::resolve(common.home.as_deref(), &agent, &variable)?;
-        let owner = owner(&home)?;
+        let owner = owner::owner(&home)?;
         let name = unit::name(home.root());
         let path = directory(scope)?.join(&name);
         Ok(Self { scope, name, path, home, agent, owner })
@@ -193,7 +204,7 @@ impl HostUnit {
 }
 
 /// Returns the service manager that is meant: root's is that of the system.
-fn scope(asked: &args::HostScopeOptions) -> Result<HostScope, CommandError> {
+fn scope(asked: &args::HostScopeOptions, purpose: Purpose) -> Result<HostScope, CommandError> {
     let is_root = rustix::process::geteuid().is_root();
     match (asked.user, asked.system) {
         // As under `sudo -E`, `HOME` may belong to another user, whose links root would follow.
@@ -202,35 +213,13 @@ fn scope(asked: &args::HostScopeOptions) -> Result<HostScope, CommandError> {
             "root's own service manager is the system's; call this as the user, or without --user",
         )),
         (true, _) => Ok(HostScope::User),
-        (false, true) if !is_root => Err(CommandError::new(
+        (false, true) if !is_root && purpose == Purpose::Changes => Err(CommandError::new(
             Exit::Usage,
             "only root changes the system's units; call it with sudo, or with --user for a unit of your own",
         )),
         (false, true) => Ok(HostScope::System),
         (false, false) => Ok(if is_root { HostScope::System } else { HostScope::User }),
     }
-}
-
-/// Returns the user whom the gateways of a home run as. For the system's service manager, that is
-/// the owner of the home.
-fn owner(home: &Home) -> Result<User, CommandError> {
-    let root = home.root();
-    match OpenHome::open(root) {
-        Ok(_) => {}
-        Err(error) if error.is_missing() => {
-            let root = root.display();
-            return Err(CommandError::new(
-                Exit::No,
-                format!(
-                    "there is no home `{root}`; check the path, or make it as its user: mkdir -p -m 700 '{root}'"
-                ),
-            ));
-        }
-        Err(error) => return Err(CommandError::of(Exit::System, &error)),
-    }
-    let own = rustix::process::geteuid();
-    let other = if own.is_root() { other_owner(root)? } else { None };
-    user::lookup_uid(other.unwrap_or(own.as_raw())).map_err(|error| CommandError::of(Exit::System, &error))
 }
 
 /// Returns where units of this scope are.
@@ -250,7 +239,7 @@ fn directory(scope: HostScope) -> Result<PathBuf, CommandError> {
 
 /// Writes, enables and starts the unit of a home.
 pub fn install(common: &Common, options: &args::Install) -> Outcome {
-    let unit = HostUnit::find(common, &options.scope)?;
+    let unit = HostUnit::find(common, &options.scope, Purpose::Changes)?;
     let text = unit.text(common)?;
     let former = unit.former()?;
     if options.dry_run {
@@ -296,6 +285,14 @@ pub fn install(common: &Common, options: &args::Install) -> Outcome {
         }
     }
     told_of_lingering(&unit);
+    if !former.is_empty() {
+        out::say(format_args!(
+            "gateways of `{0}` cannot use sudo, unlike those of the former units; if an agent needs it: \
+             `systemctl {1} edit {0}`, NoNewPrivileges=no below [Service], and see docs/start/vps.md",
+            unit.name,
+            unit.scope.option()
+        ));
+    }
     tell(common, &unit, if options.no_start { "enabled" } else { "enabled and started" })
 }
 
@@ -347,7 +344,7 @@ fn take_over(unit: &HostUnit, former: &[UsedUnit]) -> Result<(), CommandError> {
             desired::record(&place, &unit.agent.gateway.state_file, &state).is_ok()
         })
     };
-    let recorded = as_owner(unit, record).and_then(|done| {
+    let recorded = as_owner(&unit.owner, record).and_then(|done| {
         let home = unit.home.root().display();
         let failed = || format!("cannot record in `{home}` which gateways shall run; nothing was taken over");
         if done { Ok(()) } else { Err(CommandError::new(Exit::System, failed())) }
@@ -373,20 +370,7 @@ fn must_be_free(unit: &HostUnit) -> Result<(), CommandError> {
 /// Returns whether a supervisor has the home.
 fn is_supervised(unit: &HostUnit) -> Result<bool, CommandError> {
     let scandir = ScanDir::new(unit.home.scandir());
-    as_owner(unit, || scandir.running().unwrap_or(false))
-}
-
-/// Returns the answer of `job`, which runs with the rights of the home's owner, so that root
-/// follows no link of another user.
-fn as_owner(unit: &HostUnit, job: impl FnOnce() -> bool) -> Result<bool, CommandError> {
-    if !rustix::process::geteuid().is_root() || unit.owner.uid == 0 {
-        return Ok(job());
-    }
-    let failed =
-        |errno| CommandError::new(Exit::System, format!("cannot look at the home as its owner: {errno}"));
-    let child = process::fork_child(|| i32::from(user::assume(&unit.owner).is_ok() && job()));
-    let ended = waitpid(Some(child.map_err(failed)?), WaitOptions::empty()).map_err(failed)?;
-    Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(1)))
+    as_owner(&unit.owner, || scandir.running().unwrap_or(false))
 }
 
 /// Says what a user's units need so that they run without a session.
@@ -401,7 +385,7 @@ fn told_of_lingering(unit: &HostUnit) {
 
 /// Stops, disables and removes the unit of a home; the home stays.
 pub fn uninstall(common: &Common, asked: &args::HostScopeOptions) -> Outcome {
-    let unit = HostUnit::find(common, asked)?;
+    let unit = HostUnit::find(common, asked, Purpose::Changes)?;
     if unit.present()?.is_none() {
         return Err(CommandError::new(
             Exit::No,
@@ -414,53 +398,6 @@ pub fn uninstall(common: &Common, asked: &args::HostScopeOptions) -> Outcome {
     fs::remove_file(&unit.path).map_err(|error| unit.failed("remove", &error))?;
     systemctl::call(unit.scope, &["daemon-reload"])?;
     tell(common, &unit, "removed; the home and its profiles are as they were")
-}
-
-/// Prints what systemd knows of the unit of a home. The exit code is 1 if the unit is not active.
-pub fn status(common: &Common, asked: &args::HostScopeOptions) -> Outcome {
-    let unit = HostUnit::find(common, asked)?;
-    systemctl::must_run()?;
-    let is_there = unit.present()?.is_some();
-    let names = [
-        "ActiveState",
-        "SubState",
-        "UnitFileState",
-        "MainPID",
-        "StatusText",
-        "ActiveEnterTimestamp",
-        "NRestarts",
-    ];
-    let found = systemctl::properties(unit.scope, &unit.name, &names)?;
-    let value = |name: &str| found.get(name).map(String::as_str).filter(|value| !value.is_empty());
-    let lingers = if unit.scope == HostScope::User { systemctl::lingers(unit.owner.uid) } else { None };
-    let is_active = value("ActiveState") == Some("active");
-    if common.json {
-        out::json(&json!({
-            "unit": unit.name,
-            "path": unit.path.display().to_string(),
-            "installed": is_there,
-            "enabled": value("UnitFileState") == Some("enabled"),
-            "state": value("ActiveState"),
-            "since": value("ActiveEnterTimestamp"),
-            "supervisor": value("MainPID").and_then(|pid| pid.parse::<i32>().ok()).filter(|pid| *pid > 0),
-            "says": value("StatusText"),
-            "restarts": value("NRestarts").and_then(|count| count.parse::<u64>().ok()),
-            "lingers": lingers,
-        }))?;
-    } else if is_there {
-        let since = value("ActiveEnterTimestamp").map_or_else(String::new, |since| format!(" since {since}"));
-        let says = value("StatusText").map_or_else(String::new, |says| format!(": {says}"));
-        let (state, enabled) =
-            (value("ActiveState").unwrap_or("unknown"), value("UnitFileState").unwrap_or("unknown"));
-        out::line(format!("{}: {state}{since}, {enabled}{says}", unit.name))?;
-        told_of_lingering(&unit);
-    } else {
-        out::line(format!(
-            "no unit supervises `{}`; `gatevisor install` makes one",
-            unit.home.root().display()
-        ))?;
-    }
-    Ok(if is_active { Exit::Done.code() } else { Exit::No.code() })
 }
 
 fn tell(common: &Common, unit: &HostUnit, words: &str) -> Outcome {

@@ -23,6 +23,16 @@ const BOOTED: &str = "/run/systemd/system";
 /// The directories with the tools of systemd. The last one is that of NixOS.
 const DIRECTORIES: [&str; 3] = ["/usr/bin", "/bin", "/run/current-system/sw/bin"];
 
+/// What to do if systemd does not know the session of the caller.
+const NO_SESSION: &str = "; this shell has no session, as after `su` or `sudo -u`: log in as this user, or \
+    `sudo loginctl enable-linger USER` and then `export XDG_RUNTIME_DIR=/run/user/$(id -u)`; as root, without --user, \
+    this makes a unit of the system";
+
+/// Returns whether a tool of systemd has said that it found no service manager of the user.
+fn is_without_session(said: &str) -> bool {
+    ["connect to bus", "connect to user scope bus"].iter().any(|words| said.contains(words))
+}
+
 /// Fails on a machine without systemd.
 pub fn must_run() -> Result<(), CommandError> {
     if Path::new(BOOTED).is_dir() {
@@ -81,7 +91,8 @@ fn tool(program: &str, words: &[&str]) -> Result<String, CommandError> {
     let mut said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     said.truncate(3);
     let said = if said.is_empty() { output.status.to_string() } else { said.join("; ") };
-    Err(failed(said))
+    let remedy = if is_without_session(&said) { NO_SESSION } else { "" };
+    Err(failed(said + remedy))
 }
 
 /// Returns the path of a program in the first of these directories that has one.
@@ -106,5 +117,23 @@ mod tests {
         assert!(DIRECTORIES.iter().all(|directory| Path::new(directory).is_absolute()));
         assert_eq!(in_one_of(&["/none", "/bin"], "sh"), Some(PathBuf::from("/bin/sh")));
         assert_eq!(in_one_of(&["/none"], "sh"), None);
+    }
+
+    #[test]
+    fn a_shell_without_a_session_is_recognized_by_what_systemd_says() {
+        for (said, expected) in [
+            ("Failed to connect to bus: No such file or directory", true),
+            ("Failed to connect to bus: No medium found", true),
+            (
+                "Failed to connect to bus: $DBUS_SESSION_BUS_ADDRESS and $XDG_RUNTIME_DIR not defined (consider \
+                 using --machine=<user>@.host --user to connect to bus of other user)",
+                true,
+            ),
+            ("Failed to connect to user scope bus via local transport: Permission denied", true),
+            ("Failed to connect to system scope bus via local transport: Permission denied", false),
+            ("Failed to enable unit: Access denied", false),
+        ] {
+            assert_eq!(is_without_session(said), expected, "{said}");
+        }
     }
 }

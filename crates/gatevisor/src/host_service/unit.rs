@@ -15,6 +15,9 @@ pub const MARK: &str = "# Made by `gatevisor install`; `gatevisor uninstall` rem
 /// The most bytes of a unit that are read.
 pub const MAX_UNIT: u64 = 65_536;
 
+/// For how many seconds gateways may end what is under way before they are stopped.
+const DRAIN_SECONDS: u64 = 30;
+
 /// Seconds between the end of the supervisor's own grace and systemd's.
 const MARGIN_SECONDS: u64 = 15;
 
@@ -28,6 +31,14 @@ pub enum HostScope {
 }
 
 impl HostScope {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+        }
+    }
+
     /// Returns the option of systemd's tools that selects it.
     pub fn option(self) -> &'static str {
         match self {
@@ -110,7 +121,7 @@ impl Unit {
         };
         let call = format!("{} --home {home}{agent}", quoted_path("this program's path", &self.program)?);
         let grace = self.grace;
-        let stop = grace.saturating_add(MARGIN_SECONDS);
+        let stop = grace.saturating_add(DRAIN_SECONDS).saturating_add(MARGIN_SECONDS);
         let (target, settings, after, confined) = self.of_scope()?;
         let environment = self.environment()?;
         Ok(format!(
@@ -129,6 +140,8 @@ impl Unit {
              EnvironmentFile=-{settings}\n\
              ExecStart={call} up --quiet --grace {grace}\n\
              ExecReload={call} reload\n\
+             # Gateways end what is under way, and take nothing new; the supervisor then ends.\n\
+             ExecStop=-{call} down --drain={DRAIN_SECONDS}s\n\
              Restart=on-failure\n\
              RestartSec=2\n\
              # Another supervisor has the home; a second one would only fail again.\n\
@@ -264,8 +277,13 @@ mod tests {
     fn the_users_unit_has_no_user_and_the_systems_has_one() {
         let own = unit(HostScope::User, "/home/alice/.hermes").text().unwrap();
         assert!(!own.contains("\nUser=") && own.contains("\nWantedBy=default.target\n"), "{own}");
+        let stop = "\nExecStop=-\"/usr/bin/gatevisor\" --home \"/home/alice/.hermes\" down --drain=30s\n";
+        assert!(own.contains(stop), "{own}");
         let systems = unit(HostScope::System, "/home/alice/.hermes").text().unwrap();
-        assert!(systems.contains("\nUser=alice\n") && systems.contains("\nTimeoutStopSec=75\n"), "{systems}");
+        assert!(
+            systems.contains("\nUser=alice\n") && systems.contains("\nTimeoutStopSec=105\n"),
+            "{systems}"
+        );
     }
 
     #[test]

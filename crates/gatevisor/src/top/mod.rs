@@ -187,10 +187,7 @@ impl<'a> Top<'a> {
             Ok(false) => {
                 self.supervisor = SupervisorSeen::Gone;
                 self.subscriber = None;
-                let what_to_do = home_claim::other_supervisor(self.context).map_or_else(
-                    || "`gatevisor up` starts one".to_owned(),
-                    |other| other.words(self.context),
-                );
+                let what_to_do = home_claim::what_to_do(self.context);
                 self.problem(&format!("no supervisor is running; {what_to_do}"));
                 self.look_at_all();
             }

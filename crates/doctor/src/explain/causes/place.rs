@@ -88,6 +88,11 @@ pub(super) fn supervisor(subject: &Subject) -> Vec<Cause> {
     let supervision = &subject.facts.supervision;
     let scandir = shown(&supervision.scandir);
     let evidence = match &supervision.presence {
+        Presence::Booting => {
+            let what = "this container is still booting, and starts its gateways at the end of that";
+            let evidence = "process 1 has not become the supervisor yet";
+            return vec![Cause::new(CauseKind::NoSupervisor, what, evidence)];
+        }
         Presence::NoScandir => format!("there is no scandir `{scandir}`"),
         Presence::Unsupervised => format!("nobody holds the lock of the scandir `{scandir}`"),
         Presence::Supervised | Presence::Unknown(_) => return Vec::new(),
