@@ -116,7 +116,10 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     (
         "B3",
         "SIGPIPE ignored",
-        &["supervisor::start_state::each_of_our_ways_to_become_a_program_gives_it_clean_signals"],
+        &[
+            "supervisor::start_state::each_of_our_ways_to_become_a_program_gives_it_clean_signals",
+            "sys/tests::programs::every_program_is_started_in_one_place_which_gives_it_clean_signals",
+        ],
     ),
     (
         "B4",

@@ -381,6 +381,29 @@ fn what_a_killed_supervisor_left_is_named_until_the_next_up_and_nobody_claims_to
 }
 
 #[test]
+fn what_a_killed_supervisor_left_without_its_environment_is_not_said_to_be_down() {
+    let mut home = Home::with_script("exec env -i sleep 3600", &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    home.up_quietly();
+    home.until_state("coder", "up");
+    let pid = home.pid("coder");
+    crate::support::waiting::polled("a process without an environment", || {
+        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        (read("comm") == b"sleep\n" && read("environ").is_empty()).then_some(())
+    });
+    home.kill_supervisor();
+    let report = home.report("coder");
+    for field in ["up", "ready", "wantedup", "updownfor", "orphan_pid"] {
+        assert_eq!(report[field], serde_json::Value::Null, "`{field}` in {report}");
+    }
+    let left = Held::of(pid).unwrap();
+    processes::signal(pid, Signal::KILL);
+    left.until_gone("what was left");
+    assert_eq!(home.report("coder")["up"], false);
+}
+
+#[test]
 fn a_supervisor_whose_scandir_was_moved_is_named_everywhere_and_down_ends_it() {
     down_after(|home| std::fs::rename(home.scandir(), home.beside("moved")).unwrap());
 }

@@ -27,9 +27,10 @@ use gatevisor_client::status_view::StateName;
 use gatevisor_paths::by_path::{self, HeldDirectories};
 use gatevisor_slot::home_lock::Standing;
 use gatevisor_sys::file::born;
-use gatevisor_sys::proc::{has_ended, is_stopped_by_signal};
+use gatevisor_sys::proc::{Process, has_ended, is_stopped_by_signal};
 use gatevisor_wire::Pid;
 use gatevisor_wire::exit::{Exit, ExitError};
+use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
 use rustix::io::Errno;
 
@@ -62,6 +63,10 @@ pub use served::{
     why_not as why_not_served,
 };
 pub use state::ServiceState;
+
+/// Milliseconds by which a process may seem to have begun after its start was published, because
+/// the clock was set a little.
+const CLOCK_MS: i64 = 1000;
 
 /// Why nothing can be reported.
 #[derive(Debug, thiserror::Error)]
@@ -220,7 +225,10 @@ impl<'a> ReportSources<'a> {
     fn report(&self, observed: &Observed) -> ServiceReport {
         let report = self.own(observed);
         let report = if let Some(name) = &observed.profile { self.of_profile(name, report) } else { report };
-        report.under(self.supervisor.as_ref()).standing(&self.standing).orphaned(self.orphan(observed))
+        report
+            .under(self.supervisor.as_ref())
+            .standing(&self.standing)
+            .orphaned(self.orphan(observed), may_be_left(observed))
     }
 
     /// Returns what the service itself shows.
@@ -274,6 +282,19 @@ impl<'a> ReportSources<'a> {
         let held = looks.then(|| self.ports.held(manager, name, process)).flatten();
         report.without_port(held.as_ref())
     }
+}
+
+/// Returns whether the process of a service that no supervisor holds may still run: the number that
+/// was published last is that of a process that did not begin afterwards. If its environment tells
+/// nothing, nothing else shows whose process it is.
+fn may_be_left(observed: &Observed) -> bool {
+    let status = observed.status.filter(Status::is_up);
+    let Some((pid, changed)) = status.and_then(|status| Some((status.pid?, status.changed))) else {
+        return false;
+    };
+    let latest = changed.to_unix_ms().saturating_add(CLOCK_MS);
+    let began = || Process::of(pid.get()).map(|process| process.began_unix_ms());
+    observed.state == StateName::NotSupervised && began().is_some_and(|began| began <= latest)
 }
 
 /// Returns what killed supervisors have left of gateways that no supervisor holds. That needs a

@@ -170,11 +170,12 @@ impl ServiceReport {
         self
     }
 
-    /// Returns the report of a service of which a killed supervisor left this process, or nothing.
-    /// Nobody can tell whether that process is what it was, and nobody looks after it.
+    /// Returns the report of a service of which a killed supervisor left this process, or nothing
+    /// that is known to be its own, but perhaps something. Nobody can tell whether that process is
+    /// what it was, and nobody looks after it.
     #[must_use]
-    pub(super) const fn orphaned(mut self, pid: Option<i32>) -> Self {
-        if pid.is_some() {
+    pub(super) const fn orphaned(mut self, pid: Option<i32>, may_be_left: bool) -> Self {
+        if pid.is_some() || may_be_left {
             (self.up, self.ready, self.wantedup, self.updownfor) = (None, None, None, None);
         }
         self.orphan_pid = pid;
