@@ -11,10 +11,13 @@
 
 #[path = "../support/home.rs"]
 mod home;
+#[path = "../support/real_hermes.rs"]
+mod real_hermes;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod accessible;
+mod hermes;
 mod past;
 mod pictures;
 mod security;

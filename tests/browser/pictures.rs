@@ -16,6 +16,18 @@ const SIZE: (u32, u32) = (1200, 720);
 /// The most bytes of a picture.
 const MOST: usize = 150_000;
 
+/// Adds a gateway that is live, and one that cannot start, to the two of a place.
+fn add_two(place: &Place) {
+    for name in ["researcher", "reviewer"] {
+        place.home.run(["profile", "create", name, "--port", "auto"]).ok();
+    }
+    place.home.says("start researcher").ok();
+    // It cannot use this port.
+    fs::write(place.home.profile_dir("reviewer").join(".env"), "PORT=99999999\n").unwrap();
+    place.home.says("start reviewer --no-wait").ok();
+    place.home.says("wait researcher --live --timeout 60").ok();
+}
+
 fn keep(browser: &Browser, name: &str) {
     // The home of a test has a name that says nothing.
     browser.script("document.querySelector('#where').textContent = '/home/alice/agents'", &[]);
@@ -31,14 +43,7 @@ fn keep(browser: &Browser, name: &str) {
 #[test]
 fn the_pictures_of_the_documents_are_small() {
     let place = Place::with_past();
-    for name in ["researcher", "reviewer"] {
-        place.home.run(["profile", "create", name, "--port", "auto"]).ok();
-    }
-    place.home.says("start researcher").ok();
-    // It cannot use this port.
-    fs::write(place.home.profile_dir("reviewer").join(".env"), "PORT=99999999\n").unwrap();
-    place.home.says("start reviewer --no-wait").ok();
-    place.home.says("wait researcher --live --timeout 60").ok();
+    add_two(&place);
     place.home.run(["gateway", "restart", "writer", "--reason", "a new model"]).ok();
     place.home.says("wait coder writer --live --timeout 60").ok();
     let browser = place.open(SIZE, &[]);
@@ -56,4 +61,53 @@ fn the_pictures_of_the_documents_are_small() {
     phone.until_text("a.row[data-key=reviewer]", "failed to start");
     phone.until_text("#summary", "3 live");
     keep(&phone, "page-phone.png");
+}
+
+#[test]
+fn each_view_fits_windows_of_every_width_and_nothing_in_the_list_overlaps() {
+    let place = Place::with_past();
+    add_two(&place);
+    let browser = place.open(SIZE, &[]);
+    browser.until_text("a.row[data-key=reviewer]", "failed to start");
+    for (width, height) in [(360, 740), (800, 1000), (1000, 800), (1280, 900)] {
+        let metrics =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
+        browser.tools("Emulation.setDeviceMetricsOverride", &metrics);
+        for colours in ["light", "dark"] {
+            let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": colours }] });
+            browser.tools("Emulation.setEmulatedMedia", &scheme);
+            browser.script("location.hash = '#/'", &[]);
+            browser.until("document.querySelector('a.row[data-key=coder] .strip rect')");
+            if width <= 1000 {
+                let cut = "(() => { const why = document.querySelector('a.row[data-key=reviewer] .why'); \
+                     return why.scrollWidth <= why.clientWidth + 1; })()";
+                browser.until(cut);
+            }
+            look(&browser, &format!("list-{width}-{colours}"));
+            browser.script("location.hash = '#/gateway/coder'", &[]);
+            browser.until("document.querySelector('#history rect')");
+            browser.until_text(".log", "answers on port");
+            look(&browser, &format!("gateway-{width}-{colours}"));
+            browser.script("location.hash = '#/timeline'", &[]);
+            browser.until_text("main", "shall be running");
+            look(&browser, &format!("timeline-{width}-{colours}"));
+        }
+    }
+}
+
+/// Checks that nothing is wider than the window or covers its neighbour, and keeps a picture for a
+/// person who looks, if `GATEVISOR_LOOKS` names a directory.
+fn look(browser: &Browser, name: &str) {
+    browser.until("document.documentElement.scrollWidth <= innerWidth");
+    let covered = "return [...document.querySelectorAll('a.row')].flatMap((row) => { \
+         const boxes = [...row.children].map((one) => one.getBoundingClientRect()) \
+             .filter((box) => box.width > 0 && box.height > 0); \
+         return boxes.flatMap((a, at) => boxes.slice(at + 1).filter((b) => \
+             a.right > b.left + 1 && b.right > a.left + 1 && a.bottom > b.top + 1 && b.bottom > a.top + 1) \
+             .map(() => row.dataset.key)); })";
+    assert_eq!(browser.script(covered, &[]), json!([]), "{name}");
+    if let Some(place) = std::env::var_os("GATEVISOR_LOOKS").map(PathBuf::from) {
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join(format!("{name}.png")), browser.picture()).unwrap();
+    }
 }

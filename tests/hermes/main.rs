@@ -1,8 +1,6 @@
 //! The promises of the README, tested with the real Hermes from PyPI.
 //!
-//! Hermes 0.19 is `HERMES_BIN`, and 0.22 `HERMES_022_BIN`, or else the ones that
-//! `scripts/hermes-venv.sh` makes and keeps. The binary is `GATEVISOR_BIN`, or else the one built
-//! with the tests. Each profile is started at most five times, because from the sixth start within
+//! Hermes 0.19 is `HERMES_BIN`, and 0.22 `HERMES_022_BIN` (`real_hermes`). Each profile is started at most five times, because from the sixth start within
 //! two minutes on, Hermes waits by itself.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
@@ -13,6 +11,8 @@ mod matrix;
 mod migrate;
 #[path = "../support/model.rs"]
 mod model;
+#[path = "../support/real_hermes.rs"]
+mod real_hermes;
 #[path = "../support/mod.rs"]
 mod support;
 mod topology;
@@ -20,70 +20,20 @@ mod topology;
 mod tried;
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use home::{Home, Port, Ran, until_file};
+use real_hermes::{configure, hermes, installed, with_hermes, with_program};
 use support::processes::{self, Held};
 use support::waiting;
 
 /// The time that a start of Hermes may take on a busy machine.
 const WAIT_LIMIT: Duration = Duration::from_mins(1);
-
-fn hermes() -> PathBuf {
-    installed("HERMES_BIN", "0.19")
-}
-
-/// Returns the program that a variable names, or else the one that is made and kept.
-fn installed(variable: &str, version: &str) -> PathBuf {
-    if let Some(program) = std::env::var_os(variable).filter(|program| !program.is_empty()) {
-        return program.into();
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/hermes-venv.sh");
-    let output =
-        Command::new(script).arg(version).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "there is no Hermes to test with: {output:?}");
-    Path::new(String::from_utf8(output.stdout).unwrap().trim_end()).join("bin/hermes")
-}
-
-fn with_hermes() -> Home {
-    with_program(hermes())
-}
-
-fn with_program(program: PathBuf) -> Home {
-    let mut home = Home::built_in();
-    home.set("HERMES_BIN", program);
-    // Otherwise Hermes would download a helper program, which nothing here needs.
-    home.set("TIRITH_ENABLED", "false");
-    if let Some(program) = std::env::var_os("GATEVISOR_BIN").filter(|program| !program.is_empty()) {
-        home.use_program(program.into());
-    }
-    home
-}
-
-/// Gives a profile what Hermes needs to answer over HTTP.
-fn configure(home: &Home, profile: &str) -> Port {
-    use std::io::{Read, Write};
-    let port = Port::free();
-    let mut key = [0; 16];
-    fs::File::open("/dev/urandom").unwrap().read_exact(&mut key).unwrap();
-    let key = format!("{:032x}", u128::from_ne_bytes(key));
-    let file = home.profile_dir(profile).join(".env");
-    let _ = fs::remove_file(&file);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).unwrap();
-    let number = port.number;
-    write!(
-        file,
-        "API_SERVER_ENABLED=true\nAPI_SERVER_HOST=127.0.0.1\nAPI_SERVER_PORT={number}\nAPI_SERVER_KEY={key}\n"
-    )
-    .unwrap();
-    port
-}
 
 fn profile(home: &Home, name: &str) -> Port {
     home.run(["profile", "create", name]).ok();

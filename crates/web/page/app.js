@@ -410,7 +410,7 @@ function listView(main) {
     if (line.textContent !== text) line.textContent = text;
     const wanted = filter.value.trim().toLowerCase();
     const shown = sorted(view.gateways).filter((gateway) => `${name(gateway)} ${words(stateOf(gateway))}`.toLowerCase().includes(wanted));
-    const titles = h("li.row.titles", { "aria-hidden": true }, h("span", {}, "Name"), h("span", {}, "State"), h("span.past", {}, "Last 24 h"), h("span", {}, "Reason"),
+    const titles = h("li.row.titles", { "aria-hidden": true }, h("span", {}, "Name"), h("span", {}, "State"), h("span.past", {}, "Last 24 h"), h("span.why", {}, "Reason"),
       ["Uptime", "Restarts", "Memory", "CPU time"].map((title) => h("span.number", {}, title)));
     const rows = shown.map((gateway) => h("li", {}, h("a.row", { href: `#/gateway/${encodeURIComponent(name(gateway))}`, "data-key": name(gateway) },
       h("span.name", {}, name(gateway)), badge(gateway), h("span.past", {}, past(gateway)), h("span.why", { title: whyOf(gateway) }, whyOf(gateway)),

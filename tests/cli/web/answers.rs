@@ -48,6 +48,19 @@ fn what_is_done_over_http_is_done_and_recorded() {
         |kind: &str, what: &str| told.iter().any(|entry| entry["kind"] == kind && entry["what"] == what);
     assert!(has("desired", "shall be stopped") && has("action", "delete: done"), "{told:?}");
     server.end();
+    // Another server tells the same, also where a crash has left a part of a line.
+    let file = home.path().join(".gatevisor-web/history/events");
+    fs::File::options().append(true).open(file).unwrap().write_all(b"{\"at_ms\":1").unwrap();
+    let again = Server::start(&home, "");
+    let entries = again.get("/timeline")["entries"].clone();
+    for kind in ["action", "event"] {
+        let of_kind = |all: &[Value]| -> Vec<Value> {
+            all.iter().filter(|entry| entry["kind"] == kind).cloned().collect()
+        };
+        let (before, after) = (of_kind(told), of_kind(entries.as_array().unwrap()));
+        assert!(before.iter().all(|entry| after.contains(entry)), "{before:?} {after:?}");
+    }
+    again.end();
 }
 
 #[test]

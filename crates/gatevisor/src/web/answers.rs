@@ -99,8 +99,15 @@ impl Answerer for HomeAnswerer {
             if let Some(history) = &self.history {
                 history.note(&object);
             }
+            self.keep(&object);
             on_event(object.to_string());
         });
+    }
+
+    fn acted(&self, action: &str) {
+        if let Ok(object) = serde_json::from_str(action) {
+            self.keep(&object);
+        }
     }
 
     fn sample(&self) -> bool {
@@ -117,6 +124,13 @@ impl HomeAnswerer {
     pub fn new(context: CommandContext, history: Option<HistoryStore>) -> Self {
         let program = OwnProgram::new(&context);
         Self { context, program, history }
+    }
+
+    /// Keeps an event or an action for the timeline, also of later servers.
+    fn keep(&self, object: &Value) {
+        if let Some(history) = self.history.as_ref().filter(|_| timeline::is_told(object)) {
+            history.keep(&object.to_string());
+        }
     }
 
     fn call(&self, words: &[&str], good: &[Exit]) -> Result<Vec<String>, SiteRefusal> {
@@ -260,7 +274,8 @@ impl HomeAnswerer {
     fn timeline(&self, lately: &[String]) -> Answer {
         let reports = self.call(&["status"], &[Exit::Done, Exit::No])?;
         let incidents = self.call(&["incidents"], &[Exit::Done])?;
-        let entries = timeline::entries(&reports, &incidents, lately);
+        let kept = self.history.as_ref().map(HistoryStore::events);
+        let entries = timeline::entries(&reports, &incidents, kept.as_deref().unwrap_or(lately));
         Ok(json!({ "entries": entries }).to_string())
     }
 

@@ -1,8 +1,10 @@
 //! The file in the home that keeps how its gateways were in the last 24 hours.
 //!
-//! *Lives here:* reading and writing it. Of several servers of a home, the one that holds the lock
-//! of the directory writes. The file survives all of them, and what no server saw stays a gap.
-//! *Does not live here:* its bytes, and what samples are (`gatevisor_web::history`).
+//! *Lives here:* reading and writing it, and who writes. Of several servers of a home, the one that
+//! holds the lock of the directory writes. The file survives all of them, and what no server saw
+//! stays a gap.
+//! *Does not live here:* its bytes, and what samples are (`gatevisor_web::history`); the file of
+//! events beside it (`kept_events`).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, pwrite};
 use serde_json::Value;
 
+use super::kept_events::{self, KeptEvents};
 use crate::out;
 
 /// The name of its directory, below that of the tokens.
@@ -36,6 +39,8 @@ pub struct HistoryStore {
 #[derive(Debug, Default)]
 struct HistoryWriter {
     sampler: Sampler,
+    /// The events that the timeline tells.
+    events: KeptEvents,
     /// The lock, if this server has it.
     lock: Option<OwnedFd>,
     /// The last warning, which is not said each minute again.
@@ -51,7 +56,12 @@ impl HistoryStore {
         }
         let directory = file::open_directory(parent, DIRECTORY)?;
         let path = path.join(DIRECTORY).join(FILE);
-        Ok(Self { directory, path, writer: Mutex::default() })
+        let (events, strange) = KeptEvents::read(directory.as_fd());
+        if let Some(why) = strange {
+            out::warn(&format!("events in `{}`: {why}", path.with_file_name(kept_events::FILE).display()));
+        }
+        let writer = HistoryWriter { events, ..HistoryWriter::default() };
+        Ok(Self { directory, path, writer: Mutex::new(writer) })
     }
 
     fn writer(&self) -> MutexGuard<'_, HistoryWriter> {
@@ -80,6 +90,26 @@ impl HistoryStore {
     /// Notes an event of the home.
     pub fn note(&self, event: &Value) {
         self.writer().sampler.note(event);
+    }
+
+    /// Keeps an event or an action for the timeline.
+    pub fn keep(&self, event: &str) {
+        let mut writer = self.writer();
+        let writer = &mut *writer;
+        let is_ours = self.locked(&mut writer.lock).unwrap_or(false);
+        if let Err(errno) = writer.events.add(self.directory.as_fd(), event, is_ours) {
+            let path = self.path.with_file_name(kept_events::FILE);
+            let warning = format!("cannot keep an event in `{}`: {errno}", path.display());
+            if writer.warned.as_ref() != Some(&warning) {
+                out::warn(&warning);
+            }
+            writer.warned = Some(warning);
+        }
+    }
+
+    /// Returns the events and actions of this server and of those before it, the oldest first.
+    pub fn events(&self) -> Vec<String> {
+        self.writer().events.lines()
     }
 
     /// Keeps how the gateways are in this minute, from objects of `status --json`. Returns whether

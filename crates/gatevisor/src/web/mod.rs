@@ -7,6 +7,7 @@
 mod answers;
 mod child;
 mod history;
+mod kept_events;
 mod keys;
 mod timeline;
 

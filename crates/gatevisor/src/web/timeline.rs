@@ -26,6 +26,8 @@ const TOLD_EVENTS: [&str; 11] = [
     "served",
     "not served",
 ];
+/// The events that a drain consists of.
+const DRAIN_EVENTS: [&str; 3] = ["draining", "drained", "drain over"];
 
 /// Something that happened.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -48,7 +50,7 @@ pub struct TimelineEntry {
 }
 
 /// Returns what happened, the newest first: from the objects of `status`, of `incidents`, and of
-/// the server.
+/// the servers of the page.
 pub fn entries(reports: &[String], incidents: &[String], lately: &[String]) -> Vec<TimelineEntry> {
     let lately: Vec<Value> = objects(lately).collect();
     let of_report = |report: &Value| {
@@ -66,6 +68,13 @@ pub fn entries(reports: &[String], incidents: &[String], lately: &[String]) -> V
     all.sort_by_cached_key(|entry| std::cmp::Reverse(entry.at.parse::<Timestamp>().ok()));
     all.truncate(MOST);
     all
+}
+
+/// Returns whether the timeline tells of this object, an event of the home or an action.
+pub fn is_told(object: &Value) -> bool {
+    let event = text(object, "event");
+    event.is_some_and(|event| TOLD_EVENTS.contains(&event.as_str()) || DRAIN_EVENTS.contains(&event.as_str()))
+        || object.get("action").is_some()
 }
 
 fn objects(lines: &[String]) -> impl Iterator<Item = Value> {

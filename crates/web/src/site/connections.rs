@@ -102,6 +102,18 @@ impl AsyncWrite for Boxed {
         self.0.as_mut().poll_write(context, bytes)
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.as_mut().poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.as_mut().poll_flush(context)
     }
@@ -117,6 +129,24 @@ struct Watched<S> {
     unread_time: Duration,
     /// The deadline for the other end to read something; `None` while nothing waits to be read.
     unread: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    /// Returns what became of an attempt to write, and fails if the other end reads nothing for too
+    /// long.
+    fn in_time(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.unread = None;
+            return written;
+        }
+        let time = self.unread_time;
+        let until = self.unread.get_or_insert_with(|| Box::pin(sleep(time)));
+        until.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl<S: Stream> AsyncRead for Watched<S> {
@@ -135,13 +165,22 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, bytes) {
-            self.unread = None;
-            return Poll::Ready(written);
-        }
-        let time = self.unread_time;
-        let until = self.unread.get_or_insert_with(|| Box::pin(sleep(time)));
-        until.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.in_time(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.in_time(context, written)
+    }
+
+    // Otherwise each client would have a copy of what is sent to all of them.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -168,6 +207,22 @@ mod tests {
 
     /// No test waits so long.
     const LONG: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn what_is_sent_to_many_clients_is_not_copied_for_each() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (one, _other) = tokio::net::UnixStream::pair().unwrap();
+            let stream = Boxed(Box::pin(one));
+            let mut watched = Watched { stream, unread_time: LONG, unread: None };
+            // A server of HTTP makes one text of all parts unless it can hand them on as they are.
+            assert!(watched.is_write_vectored());
+            let parts = [io::IoSlice::new(b"a"), io::IoSlice::new(b"bc")];
+            let written =
+                std::future::poll_fn(|context| Pin::new(&mut watched).poll_write_vectored(context, &parts));
+            assert_eq!(timeout(LONG, written).await.unwrap().unwrap(), 3);
+        });
+    }
 
     #[test]
     fn whoever_does_not_read_a_stream_is_cut_off_and_its_source_is_told() {

@@ -194,6 +194,10 @@ pub trait Answerer: Send + Sync + 'static {
     /// Follows the log of a gateway: the last lines that are picked, and then each new one.
     fn follow(&self, name: &str, pick: &LogPick) -> Result<Box<dyn Lines>, SiteRefusal>;
 
+    /// Learns what was done over HTTP: the object that clients receive as `action`. It is for the
+    /// timeline.
+    fn acted(&self, action: &str);
+
     /// Keeps how all gateways are now for the history. Returns whether there is something new to
     /// show.
     fn sample(&self) -> bool;

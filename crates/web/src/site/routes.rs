@@ -240,16 +240,15 @@ async fn act(site: &Arc<Site>, question: SiteQuestion) -> Response {
         let answer = answerer.answer(question, &[]);
         if let Some((word, name)) = what {
             let failure = answer.as_ref().err().map(|refusal| refusal.why.as_str());
-            hub.publish(
-                "action",
-                json!({
-                    "at_ms": now_ms(),
-                    "profile": name,
-                    "action": word,
-                    "error": failure,
-                })
-                .to_string(),
-            );
+            let action = json!({
+                "at_ms": now_ms(),
+                "profile": name,
+                "action": word,
+                "error": failure,
+            });
+            let action = action.to_string();
+            answerer.acted(&action);
+            hub.publish("action", action);
         }
         answer
     });

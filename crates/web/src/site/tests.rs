@@ -41,6 +41,8 @@ impl Answerer for SlowDrains {
         Err(SiteRefusal::new(404, "there is no log"))
     }
 
+    fn acted(&self, _: &str) {}
+
     fn sample(&self) -> bool {
         false
     }
@@ -122,6 +124,8 @@ impl Answerer for Silent {
     fn follow(&self, _: &str, _: &LogPick) -> Result<Box<dyn Lines>, SiteRefusal> {
         Err(SiteRefusal::new(404, "there is no log"))
     }
+
+    fn acted(&self, _: &str) {}
 
     fn sample(&self) -> bool {
         false
