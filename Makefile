@@ -185,6 +185,10 @@ bench-floods: build ## Measure how long a command takes while another user flood
 bench-liveness: build ## Measure how soon a frozen gateway works again, and what following 100 gateways costs; writes docs/reference/live.md
 	@bench/liveness.py --write
 
+.PHONY: bench-page
+bench-page: build ## Measure the page: its first paint in headless Chromium, and a server with 200 clients and 500 services
+	@bench/page.py
+
 .PHONY: bench-publish
 bench-publish: ## Measure how long publishing a status takes, on a disk and in memory
 	@bench/publish.py

@@ -1,7 +1,7 @@
 //! The promises of the README, tested with the real Hermes from PyPI.
 //!
-//! Hermes 0.19 is `HERMES_BIN`, and 0.22 `HERMES_022_BIN` (`real_hermes`). Each profile is started at most five times, because from the sixth start within
-//! two minutes on, Hermes waits by itself.
+//! Hermes 0.19 is `HERMES_BIN`, and 0.22 `HERMES_022_BIN` (`real_hermes`). Each profile is started
+//! at most five times, because from the sixth start within two minutes on, Hermes waits by itself.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic in a test says what is wrong")]
 
 mod drain;

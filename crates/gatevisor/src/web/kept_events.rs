@@ -153,8 +153,8 @@ mod tests {
         for (number, writes) in [(1, false), (2, false), (3, true), (4, true), (5, false), (6, true)] {
             kept.add(directory.as_fd(), &event(number), writes).unwrap();
             let in_file = KeptEvents::read(directory.as_fd()).0.lines();
-            let expected = if writes { events(1..number + 1) } else { events(1..number) };
-            assert_eq!(kept.lines(), events(1..number + 1));
+            let expected = if writes { events(1..=number) } else { events(1..number) };
+            assert_eq!(kept.lines(), events(1..=number));
             assert!(in_file == expected || (number < 3 && in_file.is_empty()), "{number}: {in_file:?}");
         }
     }
