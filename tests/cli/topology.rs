@@ -258,7 +258,9 @@ fn of_two_gateways_that_serve_one_profile_the_command_that_doctor_prints_leaves_
     let pid = home.pid("default");
     // Somebody starts the gateway of coder itself, past every command.
     home.slot("coder").send(&[Control::Up]).unwrap();
-    home.until("coder", Condition::Up);
+    home.until_report("coder", "that two gateways serve it", |report| {
+        report["pid"].is_i64() && report["up"] == true && report["served"]["pid"] == pid
+    });
     fixes(&home, "topology", Some("coder"), "error");
     let report = until_served(&home, "coder");
     assert_eq!((&report["served"]["pid"], &report["pid"]), (&pid.into(), &Value::Null), "{report}");
