@@ -44,6 +44,7 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
         "ready although it is frozen",
         &[
             "cli::live::a_gateway_that_a_signal_has_stopped_is_ended_with_evidence_and_works_again",
+            "cli::live::where_the_policy_is_to_warn_one_that_does_not_respond_is_told_everywhere_and_left_alone",
             "hermes::main::real_hermes_that_is_frozen_by_a_signal_or_by_a_held_interpreter_lock_is_ended_with_evidence_and_works_again",
             "container::frozen::hermes_that_is_frozen_by_a_signal_or_a_held_interpreter_lock_is_explained_ended_with_evidence_and_works_again",
         ],
@@ -153,7 +154,10 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     (
         "C2",
         "hints without the definition",
-        &["cli::definition::a_home_remembers_the_definition_that_it_was_brought_up_with"],
+        &[
+            "cli::definition::a_home_remembers_the_definition_that_it_was_brought_up_with",
+            "cli::definition::hints_name_the_definition_where_the_home_cannot_remember_it",
+        ],
     ),
     (
         "C3",
@@ -176,7 +180,14 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
         "supervise --help",
         &["cli::usage::verbs_that_only_programs_call_explain_themselves_too_and_do_nothing"],
     ),
-    ("C8", "init --help", &["cli::usage::every_verb_explains_itself"]),
+    (
+        "C8",
+        "init --help",
+        &[
+            "cli::usage::every_verb_explains_itself",
+            "cli::usage::verbs_that_only_programs_call_explain_themselves_too_and_do_nothing",
+        ],
+    ),
     (
         "C9",
         "a slip in --home",
