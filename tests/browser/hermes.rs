@@ -46,13 +46,17 @@ fn real_hermes_gateways_are_seen_stopped_and_frozen_on_the_page() {
     browser.until_text("#detail-state", "live");
     let frozen = home.pid("coder");
     processes::signal(frozen, Signal::STOP);
-    browser.until_text("#detail-state", "unresponsive");
-    // It is ended with evidence, and another one runs.
+    // It is ended with evidence, and another one runs. How long it is seen as unresponsive depends
+    // on how soon it ends, so that is looked for where it stays.
     browser.until("document.querySelector('section[aria-label=Incidents] details')");
     browser.click("section[aria-label=Incidents] summary");
     browser.until_text("section[aria-label=Incidents] details", "log.txt");
     browser.until_text("#detail-state", "live");
+    browser.until_text("section[aria-label=Why]", "did not work");
     assert_ne!(home.pid("coder"), frozen);
+    browser.click("#views a[href='#/timeline']");
+    browser.until_text("main", "evidence was collected");
+    browser.until_text("main", "unresponsive");
     drop(browser);
     server.signal(Signal::TERM);
     server.ended(WAIT_LIMIT);
