@@ -93,6 +93,7 @@ fn takes_the_place_of_one_by_hand(program: &Path) {
     let mut by_hand = started_by_hand(&home, program);
     let old = by_hand.0.id();
     home.up_quietly();
+    home.until_supervised("default");
     // It is ready when it has the port that the other one had.
     patient(&home, "wait --ready --timeout 60 default").ok();
     let new = home.pid("default");
