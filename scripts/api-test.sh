@@ -71,9 +71,9 @@ parameters = { "path.name" = { dictionary = "old", probability = 0.7 } }
 CONFIG
 api=http://$address/api/v1
 # It is run in the work directory, because it writes beside where it runs.
-(cd -- "$work" && timeout 300 "$venv/bin/schemathesis" --no-color --config-file schemathesis.toml \
+(cd -- "$work" && timeout 1200 "$venv/bin/schemathesis" --no-color --config-file schemathesis.toml \
     run "$api/openapi.json" --url "$api" -H "Authorization: Bearer $(<"$work/home/.gatevisor-web/token")" \
-    --phases coverage,fuzzing --max-examples 10 --seed "${SEED:-15}" --suppress-health-check too_slow --workers 1 --request-timeout 60 \
+    --phases coverage,fuzzing --max-examples 10 --seed "${SEED:-15}" --suppress-health-check too_slow --workers 1 --request-timeout 150 \
     --continue-on-failure --warnings off --generation-database none --exclude-checks ignored_auth \
     --exclude-operation-id events --exclude-operation-id followLog \
     --report ndjson --report-ndjson-path asked.ndjson >schemathesis.log 2>&1) ||

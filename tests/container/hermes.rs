@@ -121,7 +121,9 @@ fn what_a_pod_runs_before_its_end_lasts_until_the_gateways_have_ended_by_themsel
     let words = manifest.split("preStop:").nth(1).and_then(|rest| rest.split(['[', ']']).nth(1)).unwrap();
     let words: Vec<&str> = words.split(", ").map(|word| word.trim_matches('"')).collect();
     assert_eq!(words.get(1), Some(&"down"), "{words:?}");
-    let container = container().with("--user 10000:10000").env(CALM.0, CALM.1).started();
+    let container = container().with("--user 10000:10000").env(CALM.0, CALM.1);
+    // The grace of the manifest.
+    let container = container.env("GATEVISOR_GRACE", "30").started();
     container.hermes("profile create coder").ok();
     start(&container, "coder");
     // How it ends does not matter: its container ends with it.

@@ -150,7 +150,8 @@ fn another_exit_code_and_a_stop_are_not_asked_about() {
 #[test]
 fn a_command_that_takes_too_long_is_killed_with_all_that_it_started_and_asked_again() {
     let world = World::started();
-    let hangs = "sleep 3600 & echo $! >child; test -e twice || { echo >twice; wait; }; kill $!; wait; \
+    let hangs = "sleep 3600 & echo $! >child; test -e twice || { echo >twice; \
+         echo '{\"status\":\"none\"}'; wait; }; kill $!; wait; \
          echo '{\"status\":\"accepted\"}'";
     let mut service = asked(&world, "web", hangs, "timeout-ms = 1000\n");
     service.receive("su");

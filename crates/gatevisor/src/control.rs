@@ -118,7 +118,10 @@ fn control_failure(
 /// does.
 fn orphan(context: &CommandContext, name: &ProfileName) -> String {
     let manager = &context.manager;
-    let orphans = earlier::orphans(manager.scandir(), manager.home().root());
+    let Some(orphans) = earlier::orphans(manager.scandir(), manager.home().root()) else {
+        return "; whether a killed supervisor has left a process of it could not be found out within 5 s"
+            .to_owned();
+    };
     orphans.into_iter().find(|(left, _)| left == name).map_or_else(String::new, |(_, pid)| {
         format!(
             "; until then, process {pid} of it goes on running, left by a supervisor that was killed: `kill {pid}` ends \

@@ -69,6 +69,8 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
                 .map_err(|error| CommandError::of(Exit::System, &error))?;
         }
     }
+    // A gateway that ends shall take no new work, whatever becomes of this command.
+    let drained: Vec<HeldDrain> = drained.into_iter().filter_map(HeldDrain::leave_to_process).collect();
     if options.no_wait {
         drained.into_iter().for_each(HeldDrain::leave);
         return match context.manager.stopped_supervisor() {
@@ -159,7 +161,13 @@ fn elsewhere(context: &CommandContext, other: &OtherSupervisor) -> CommandError 
 /// Reports that there was no supervisor. It is an error if a killed supervisor has left processes.
 fn nobody(context: &CommandContext) -> Outcome {
     let manager = &context.manager;
-    let leaders = earlier::orphans(manager.scandir(), manager.home().root());
+    let Some(leaders) = earlier::orphans(manager.scandir(), manager.home().root()) else {
+        return tell(
+            context,
+            None,
+            "no supervisor was running; whether a killed one has left a gateway could not be found out within 5 s",
+        );
+    };
     if leaders.is_empty() {
         return tell(context, None, "no supervisor was running");
     }

@@ -19,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::profile::ProfileName;
+use crate::tree;
 
 /// The file in the home with a mark of the home, the identity and the path of the scandir of its
 /// last supervisor; the file's mode, and its most bytes.
@@ -143,12 +144,14 @@ pub fn gateways_left(scandir: &Path, home: &Path) -> Vec<LeftGateway> {
 }
 
 /// Returns the main processes of the gateways of these scandirs that run although their supervisor
-/// was killed.
-pub fn orphans(scandir: &Path, home: &Path) -> Vec<(ProfileName, i32)> {
-    let orphans = gateways_left(scandir, home).into_iter().filter(LeftGateway::is_orphan);
-    orphans
-        .flat_map(|left| left.service.leaders.into_iter().map(move |one| (left.name.clone(), one.pid)))
-        .collect()
+/// was killed; `None` if that cannot be found out within 5 seconds.
+pub fn orphans(scandir: &Path, home: &Path) -> Option<Vec<(ProfileName, i32)>> {
+    let (scandir, home) = (scandir.to_owned(), home.to_owned());
+    let left = tree::in_time(move || gateways_left(&scandir, &home))?;
+    let orphans = left.into_iter().filter(LeftGateway::is_orphan);
+    let processes = orphans
+        .flat_map(|left| left.service.leaders.into_iter().map(move |one| (left.name.clone(), one.pid)));
+    Some(processes.collect())
 }
 
 /// Returns the identifiers of a scandir and of the one that a home notes.

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use crate::clock::Attended;
 use crate::evidence::LiveFinding;
-use crate::service::{EndingStage, FollowedService, SupervisorSays};
+use crate::service::{EndingStage, FollowedService};
 use crate::settings::LiveSettings;
-use crate::state::{Life, Liveness};
+use crate::state::{Life, Liveness, SupervisorSays};
 
 /// The number of gateways that must be silent together before the machine may be blamed. The
 /// silence of one gateway is its own.

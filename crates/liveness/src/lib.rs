@@ -27,6 +27,6 @@ pub use clock::{Attended, Attention, ClockReading, WakeUp};
 pub use drain::{Drain, DrainEffect, DrainEnd, DrainEvent, DrainSettings, DrainStage, WorkShown};
 pub use evidence::{Beat, BeatAge, BeatMark, EvidenceKind, Hindrance, LiveFinding};
 pub use fleet::{Fleet, LiveEffect};
-pub use service::{FollowedService, SupervisorSays};
+pub use service::FollowedService;
 pub use settings::{LivePolicy, LiveSettings};
-pub use state::{Life, Liveness};
+pub use state::{Life, Liveness, SupervisorSays};

@@ -6,7 +6,7 @@
 use crate::clock::Attended;
 use crate::evidence::{Beat, EvidenceKind, Hindrance, LiveFinding};
 use crate::settings::{LivePolicy, LiveSettings};
-use crate::state::{Life, Liveness};
+use crate::state::{Life, Liveness, SupervisorSays};
 
 /// Milliseconds for which something outside a gateway may keep it from being ended for its silence.
 pub const LENIENCE_MS: u64 = 600_000;
@@ -16,15 +16,6 @@ pub const FRUITLESS: u32 = 3;
 const STARTING_LOOK_MS: u64 = 1_000;
 /// The number of findings that are kept for reports.
 const HISTORY: usize = 64;
-
-/// What a supervisor tells of the present life of a gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SupervisorSays {
-    /// Whether it shall be up.
-    pub wanted: bool,
-    /// Whether it was ready, at some moment of this life.
-    pub ready: bool,
-}
 
 /// The progress of ending a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +51,9 @@ pub struct FollowedService {
     /// Since when something outside has hindered it, on and off; `None` once it has shown evidence
     /// again.
     hindered_since: Option<Attended>,
+    /// Since when the watcher has been away, on and off; `None` once the gateway has shown evidence
+    /// again.
+    lapsed_since: Option<Attended>,
     /// Whether something outside hinders it now, and that is an excuse.
     is_hindered: bool,
     stopped: bool,
@@ -106,6 +100,7 @@ impl FollowedService {
             first_blamed: None,
             silent_since: None,
             hindered_since: None,
+            lapsed_since: None,
             is_hindered: false,
             stopped: false,
             shown: false,
@@ -285,9 +280,13 @@ impl FollowedService {
         self.asked.get_or_insert(now);
     }
 
-    /// Notes that the watcher was away, so that what was asked before is not answered any more.
+    /// Notes that the watcher was away, so that what was asked before is not answered any more. If
+    /// it is away again and again, that is an excuse for a limited time.
     pub(crate) fn lapse(&mut self, now: Attended) {
-        self.excuse(now);
+        let since = *self.lapsed_since.get_or_insert(now);
+        if now.since(since) < LENIENCE_MS {
+            self.excuse(now);
+        }
         self.asked = None;
         self.due = self.due.max(now.plus(self.settings.interval_ms));
         self.spared_until = now.plus(self.misses_ms());
@@ -463,6 +462,7 @@ impl FollowedService {
         self.silent_since = None;
         self.absolve();
         (self.hindered_since, self.is_hindered) = (None, false);
+        self.lapsed_since = None;
     }
 
     fn become_(

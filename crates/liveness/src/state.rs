@@ -11,6 +11,15 @@ pub struct Life {
     pub start_ticks: u64,
 }
 
+/// What a supervisor tells of the present life of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SupervisorSays {
+    /// Whether it shall be up.
+    pub wanted: bool,
+    /// Whether it was ready, at some moment of this life.
+    pub ready: bool,
+}
+
 /// The state of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Liveness {

@@ -26,6 +26,8 @@ const WANTED: SupervisorSays = SupervisorSays { wanted: true, ready: false };
 struct Scene {
     fleet: Fleet,
     blocked: u64,
+    /// How often the watcher is away for a moment.
+    lapses_every: Option<u64>,
     asked: Option<u64>,
     collected: Option<u64>,
     looks: Vec<u64>,
@@ -36,9 +38,19 @@ struct Scene {
 impl Scene {
     /// Lets the time pass until the gateway is killed.
     fn until_killed(blocked_at: u64, first_look: u64, sources: &[EvidenceKind]) -> Self {
+        Self::with_lapses(blocked_at, first_look, sources, None)
+    }
+
+    fn with_lapses(
+        blocked_at: u64,
+        first_look: u64,
+        sources: &[EvidenceKind],
+        lapses_every: Option<u64>,
+    ) -> Self {
         let mut one = Self {
             fleet: Fleet::new(2),
             blocked: blocked_at,
+            lapses_every,
             asked: None,
             collected: None,
             looks: Vec::new(),
@@ -52,20 +64,26 @@ impl Scene {
         while one.killed.is_none() {
             one.wake(now, sources);
             now += STEP_MS;
-            assert!(now < blocked_at + 600_000, "it is never killed");
+            assert!(now < blocked_at + 900_000, "it is never killed");
         }
         one
     }
 
     fn wake(&mut self, now: u64, sources: &[EvidenceKind]) {
         let mut out = Vec::new();
+        if self.lapses_every.is_some_and(|every| now.is_multiple_of(every)) {
+            self.asked = None;
+            self.fleet.lapse(Attended(now));
+        }
         if self.collected.is_some_and(|at| at <= now) {
             self.collected = None;
             self.fleet.collected(NAME, Attended(now), &mut out);
         }
         if self.asked.is_some_and(|at| now >= at + ANSWER_MS) {
             self.asked = None;
-            self.found(now, missing(EvidenceKind::Http), &mut out);
+            let ages = [(EvidenceKind::Heartbeat, Some(self.age(now)))];
+            let ages = if sources.contains(&EvidenceKind::Heartbeat) { &ages[..] } else { &[] };
+            self.found(now, missing(EvidenceKind::Http).unanswered(ages), &mut out);
         }
         let is_due = self.fleet.due().is_some_and(|due| due <= Attended(now));
         if is_due && self.asked.is_none() && self.fleet.service(NAME).unwrap().due() <= Attended(now) {
@@ -81,22 +99,28 @@ impl Scene {
         }
     }
 
-    fn look(&mut self, now: u64, sources: &[EvidenceKind], out: &mut Vec<LiveEffect>) {
-        self.looks.push(now);
+    fn age(&mut self, now: u64) -> BeatAge {
         let beats = now.min(self.blocked) / BEAT_MS;
         let service = self.fleet.service_mut(NAME).unwrap();
         let mark = BeatMark { changed: (0, beats * BEAT_MS), inode: beats, size: 1 };
         service.beat.seen(mark, true, Attended(now));
-        let age = service.beat.age_of(MAX_AGE_MS, Attended(now));
+        service.beat.age_of(MAX_AGE_MS, Attended(now))
+    }
+
+    fn look(&mut self, now: u64, sources: &[EvidenceKind], out: &mut Vec<LiveEffect>) {
+        self.looks.push(now);
+        let age = self.age(now);
         let answers = now < self.blocked;
-        let is_beating = matches!(age, BeatAge::Fresh | BeatAge::Early);
-        if sources.contains(&EvidenceKind::Heartbeat) && is_beating {
+        let beats = sources.contains(&EvidenceKind::Heartbeat);
+        if beats && age == BeatAge::Fresh {
             self.found(now, LiveFinding::Alive(EvidenceKind::Heartbeat), out);
         } else if answers {
             self.found(now, LiveFinding::Alive(EvidenceKind::Http), out);
         } else if sources.contains(&EvidenceKind::Http) {
             self.fleet.ask(NAME, Attended(now));
             self.asked = Some(now);
+        } else if beats && age == BeatAge::Early {
+            self.found(now, LiveFinding::Early, out);
         } else {
             self.found(now, missing(EvidenceKind::Heartbeat), out);
         }
@@ -127,6 +151,18 @@ fn a_gateway_whose_loop_is_blocked_works_again_within_two_minutes_whatever_its_s
                 let works = one.killed.unwrap() + START_MS - blocked_at;
                 assert!(works <= 120_000, "{sources:?} {second}: it works again after {works} ms");
             }
+        }
+    }
+}
+
+#[test]
+fn a_watcher_that_is_away_for_a_moment_again_and_again_finds_it_nevertheless() {
+    let both = [EvidenceKind::Heartbeat, EvidenceKind::Http];
+    for sources in [&both[..], &both[..1], &both[1..]] {
+        for lapses_every in [60_000, 75_000, 90_000] {
+            let one = Scene::with_lapses(61_000, 0, sources, Some(lapses_every));
+            let found = one.found.unwrap() - 61_000;
+            assert!(found <= 780_000, "{sources:?} {lapses_every}: found after {found} ms");
         }
     }
 }

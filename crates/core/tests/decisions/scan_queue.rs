@@ -243,6 +243,9 @@ fn more_names_than_anybody_needs_are_left_for_a_later_scan_and_that_is_said_once
     assert_eq!(queue.line_up([name("more")]), LinedUp::TooMany);
     assert_eq!(queue.line_up([name("even more")]), LinedUp::All);
     assert_eq!(queue.in_line(), MAX_PENDING);
+    // What is read from the directory has its own room, and its turn.
+    assert_eq!(queue.line_up_read([name("read")]), LinedUp::All);
+    assert!([queue.pop(), queue.pop()].contains(&Some(name("read"))));
     queue.stop();
     assert!(!queue.is_busy());
 }

@@ -144,7 +144,7 @@ pub(crate) fn gather(settings: &DoctorSettings<'_>) -> Facts {
     let disks = home_paths::disks(manager, settings.is_container);
     add_refused(manager, &mut unread);
     let left = if supervision.is_unsupervised() {
-        earlier::orphans(manager.scandir(), manager.home().root())
+        earlier::orphans(manager.scandir(), manager.home().root()).unwrap_or_default()
     } else {
         Vec::new()
     };

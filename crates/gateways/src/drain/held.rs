@@ -183,6 +183,16 @@ impl HeldDrain {
         self.step(DrainEvent::Followed);
     }
 
+    /// Does the same as [`Self::leave`] if the request ends with the gateway's process; otherwise
+    /// returns the drain, whose request somebody takes back later.
+    pub fn leave_to_process(self) -> Option<Self> {
+        if self.definition.ends_with_process() {
+            self.leave();
+            return None;
+        }
+        Some(self)
+    }
+
     /// Returns when the gateway was asked last since it is idle.
     fn asked_ms(&self) -> Option<u64> {
         self.renewed_ms.or(self.ended_ms)
@@ -190,9 +200,10 @@ impl HeldDrain {
 
     /// Returns whether an idle gateway must be asked once more for what is under way, because its
     /// request would be over otherwise before the drains of others are.
-    fn is_renewal_due(&self) -> bool {
+    /// `times` is how often it should have been asked meanwhile.
+    fn is_renewal_due(&self, times: u64) -> bool {
         let is_lease = self.definition.ends_with_process() && self.definition.idle.command.is_some();
-        let every_ms = self.definition.idle.interval_ms.saturating_mul(RENEW_INTERVALS);
+        let every_ms = self.definition.idle.interval_ms.saturating_mul(RENEW_INTERVALS).saturating_mul(times);
         let is_late = self.asked_ms().is_some_and(|at| monotonic_ms().saturating_sub(at) >= every_ms);
         is_lease && is_late && self.end() == Some(&DrainEnd::Idle) && !self.has_ended()
     }
@@ -293,23 +304,24 @@ pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut 
                 tell(drain);
             }
             // A gateway whose files change all the time has the same limit.
-            if drain.step(DrainEvent::Time) {
+            if woken == DrainWake::Changed && drain.step(DrainEvent::Time) {
                 tell(drain);
             }
         }
-        renew_one(drains);
+        if drains.iter().any(|drain| drain.machine.is_under_way()) {
+            renew_some(drains);
+        }
     }
 }
 
-/// Renews the request that is the oldest, if one has to be renewed and somebody is waited for. It
-/// takes a while, so there is one in each round.
-fn renew_one(drains: &mut [HeldDrain]) {
-    if drains.iter().any(|drain| drain.machine.is_under_way())
-        && let Some(drain) =
-            drains.iter_mut().filter(|drain| drain.is_renewal_due()).min_by_key(|drain| drain.asked_ms())
-    {
+/// Renews the oldest of the requests that have to be renewed. It takes a while, so there is one in
+/// each round. But what has waited for twice as long is renewed at once, however much there is.
+fn renew_some(drains: &mut [HeldDrain]) {
+    let due = drains.iter_mut().filter(|drain| drain.is_renewal_due(1));
+    if let Some(drain) = due.min_by_key(|drain| drain.asked_ms()) {
         drain.renew();
     }
+    drains.iter_mut().filter(|drain| drain.is_renewal_due(2)).for_each(HeldDrain::renew);
 }
 
 /// What has ended a wait.

@@ -303,8 +303,7 @@ fn orphans(manager: &ScandirManager, all: &[Observed]) -> Vec<(ProfileName, i32)
     let is_one =
         |observed: &Observed| observed.profile.is_some() && observed.state == StateName::NotSupervised;
     if all.iter().any(is_one) && manager.supervisor_running().is_ok_and(|runs| !runs) {
-        let (scandir, home) = (manager.scandir().to_owned(), manager.home().root().to_owned());
-        tree::in_time(move || earlier::orphans(&scandir, &home)).unwrap_or_default()
+        earlier::orphans(manager.scandir(), manager.home().root()).unwrap_or_default()
     } else {
         Vec::new()
     }

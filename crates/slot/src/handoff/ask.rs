@@ -124,14 +124,15 @@ impl HandoffCommand {
         }
     }
 
-    /// Returns the answer of a command that was killed. An answer that it printed before counts: if
-    /// it has taken the handoff, no other question finds it.
+    /// Returns the answer of a command that was killed. That the handoff was taken counts, because
+    /// no other question finds it. Anything else may be the beginning of an output, so it is asked
+    /// again.
     fn late(&mut self, handoff: &Handoff) -> (HandoffAnswer, String) {
         let _ = self.read();
         let killed = format!("it was killed after {} ms", handoff.timeout_ms);
         match handoff.understand(&self.said) {
-            (HandoffAnswer::NotUnderstood, _) | (_, None) => (HandoffAnswer::TimedOut, killed),
-            (answer, Some(text)) => (answer, format!("{text}; {killed}")),
+            (HandoffAnswer::Restart, Some(text)) => (HandoffAnswer::Restart, format!("{text}; {killed}")),
+            _ => (HandoffAnswer::TimedOut, killed),
         }
     }
 
