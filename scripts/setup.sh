@@ -83,6 +83,12 @@ check_docker() {
     have debootstrap || want 'debootstrap, to make a base image with' debootstrap debian-archive-keyring
 }
 
+check_compose() {
+    [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] || return 0
+    docker compose version >/dev/null 2>&1 || have docker-compose ||
+        want 'docker-compose, with which a test uses the compose file' docker-compose
+}
+
 check_tracer() { have strace || want 'strace, with which a test counts the system calls of a start' strace; }
 
 check_terminal() { have tmux || want 'tmux, a terminal in which a test opens the live view' tmux; }
@@ -187,6 +193,7 @@ if [[ $step == test ]]; then
     check_sender
     check_terminal
     check_shells
+    check_compose
 fi
 install_packages
 if [[ $step != build ]]; then
