@@ -283,13 +283,13 @@ impl FollowedService {
     /// Notes that the watcher was away, so that what was asked before is not answered any more. If
     /// it is away again and again, that is an excuse for a limited time.
     pub(crate) fn lapse(&mut self, now: Attended) {
+        self.asked = None;
         let since = *self.lapsed_since.get_or_insert(now);
         if now.since(since) < LENIENCE_MS {
             self.excuse(now);
+            self.due = self.due.max(now.plus(self.settings.interval_ms));
+            self.spared_until = now.plus(self.misses_ms());
         }
-        self.asked = None;
-        self.due = self.due.max(now.plus(self.settings.interval_ms));
-        self.spared_until = now.plus(self.misses_ms());
     }
 
     /// Returns the milliseconds until the next look. During a start it is short, because others may
