@@ -43,12 +43,15 @@ impl Model {
         fs::remove_file(self.file("hold")).unwrap();
     }
 
+    /// Returns whether somebody has said this to it.
+    pub fn is_asked(&self, words: &str) -> bool {
+        let asked = fs::read_to_string(self.file("asked")).unwrap_or_default();
+        asked.lines().any(|line| line.contains(words))
+    }
+
     /// Waits until somebody has said this to it.
     pub fn until_asked(&self, words: &str) {
-        let asked = || fs::read_to_string(self.file("asked")).unwrap_or_default();
-        waiting::polled(&format!("the question `{words}`"), || {
-            asked().lines().any(|line| line.contains(words)).then_some(())
-        });
+        waiting::polled(&format!("the question `{words}`"), || self.is_asked(words).then_some(()));
     }
 }
 

@@ -162,11 +162,10 @@ fn elsewhere(context: &CommandContext, other: &OtherSupervisor) -> CommandError 
 fn nobody(context: &CommandContext) -> Outcome {
     let manager = &context.manager;
     let Some(leaders) = earlier::orphans(manager.scandir(), manager.home().root()) else {
-        return tell(
-            context,
-            None,
+        return Err(CommandError::new(
+            Exit::System,
             "no supervisor was running; whether a killed one has left a gateway could not be found out within 5 s",
-        );
+        ));
     };
     if leaders.is_empty() {
         return tell(context, None, "no supervisor was running");

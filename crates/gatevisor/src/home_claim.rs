@@ -249,7 +249,7 @@ pub fn other_supervisor(context: &CommandContext) -> Option<OtherSupervisor> {
 fn living(last: &LastScandir, home: &OpenHome, context: &CommandContext) -> Option<i32> {
     let holder = ScanDir::new(&last.path).holder().map(Pid::get);
     let of_gateways = || {
-        let left = earlier::left_of(slice::from_ref(&last.identity)).unwrap_or_default();
+        let left = earlier::left_in_time(slice::from_ref(&last.identity)).unwrap_or_default();
         left.into_iter().filter_map(|left| left.service.supervisor).collect::<Vec<i32>>()
     };
     let is_its = |pid: &i32| is_of_home(*pid, home, context);

@@ -136,19 +136,30 @@ pub fn left_of(scandirs: &[String]) -> io::Result<Vec<LeftGateway>> {
     Ok(left::find(scandirs)?.into_iter().filter_map(of).collect())
 }
 
+/// Does the same as [`left_of`], but not for longer than 5 seconds: a process that locks its own
+/// memory keeps everybody waiting who reads its environment.
+///
+/// # Errors
+/// There is no `/proc`, or the time is over.
+pub fn left_in_time(scandirs: &[String]) -> io::Result<Vec<LeftGateway>> {
+    let scandirs = scandirs.to_vec();
+    tree::in_time(move || left_of(&scandirs)).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+}
+
 /// Returns the running processes of the gateways of a scandir and of the scandir that a home notes,
-/// without loggers; nothing if there is no `/proc`.
-pub fn gateways_left(scandir: &Path, home: &Path) -> Vec<LeftGateway> {
-    let all = left_of(&scandirs_of(scandir, home)).unwrap_or_default();
-    all.into_iter().filter(|left| !left.service.is_logger()).collect()
+/// without loggers.
+///
+/// # Errors
+/// As those of [`left_in_time`].
+pub fn gateways_left(scandir: &Path, home: &Path) -> io::Result<Vec<LeftGateway>> {
+    let all = left_in_time(&scandirs_of(scandir, home))?;
+    Ok(all.into_iter().filter(|left| !left.service.is_logger()).collect())
 }
 
 /// Returns the main processes of the gateways of these scandirs that run although their supervisor
 /// was killed; `None` if that cannot be found out within 5 seconds.
 pub fn orphans(scandir: &Path, home: &Path) -> Option<Vec<(ProfileName, i32)>> {
-    let (scandir, home) = (scandir.to_owned(), home.to_owned());
-    let left = tree::in_time(move || gateways_left(&scandir, &home))?;
-    let orphans = left.into_iter().filter(LeftGateway::is_orphan);
+    let orphans = gateways_left(scandir, home).ok()?.into_iter().filter(LeftGateway::is_orphan);
     let processes = orphans
         .flat_map(|left| left.service.leaders.into_iter().map(move |one| (left.name.clone(), one.pid)));
     Some(processes.collect())

@@ -173,8 +173,11 @@ pub fn remove_profile(
     // The watcher of profiles may have seen a profile without a slot just before the profile was
     // gone.
     warnings.extend(done.warnings);
-    warnings.extend(unregister()?.warnings);
-    warnings.extend(forget(home, name));
+    // But whoever has made the profile again meanwhile keeps its gateway.
+    if by_path::look_itself(home.profile_dir(name)).is_err() {
+        warnings.extend(unregister()?.warnings);
+        warnings.extend(forget(home, name));
+    }
     Ok(warnings)
 }
 

@@ -96,6 +96,21 @@ fn one(name: &str, desired: &str, drift: &str) -> String {
 }
 
 #[test]
+fn what_was_recorded_and_could_not_be_carried_out_is_tried_again_once() {
+    let home = Declared::new();
+    home.declare(&one("coder", "running", "revert"));
+    assert_eq!(home.boot().len(), 1);
+    let path = home.world.manager.home().root().join(".gatevisor-profiles");
+    let mut kept = home.kept().unwrap();
+    kept.profiles[0].problem = Some("no space left".to_owned());
+    fs::write(&path, serde_json::to_vec(&kept).unwrap()).unwrap();
+    let said = home.boot();
+    assert!(said.len() == 1 && said[0].contains("the gateway of coder shall be running"), "{said:?}");
+    assert_eq!(home.kept().unwrap().profiles[0].problem, None);
+    assert_eq!(home.boot(), [""; 0]);
+}
+
+#[test]
 fn a_boot_makes_what_is_declared_and_leaves_the_rest_alone() {
     let home = Declared::new();
     home.plant("other");

@@ -91,7 +91,8 @@ fn marked(
     name: &ProfileName,
     counts: impl Fn(&LeftGateway) -> bool,
 ) -> Vec<(i32, String)> {
-    let all = earlier::gateways_left(manager.scandir(), manager.home().root()).into_iter();
+    let all =
+        earlier::gateways_left(manager.scandir(), manager.home().root()).unwrap_or_default().into_iter();
     let its = all.filter(|left| left.name == *name && counts(left));
     its.flat_map(|left| left.words()).collect()
 }

@@ -15,6 +15,9 @@ pub const MARK: &str = "# Made by `gatevisor install`; `gatevisor uninstall` rem
 /// The most bytes of a unit that are read.
 pub const MAX_UNIT: u64 = 65_536;
 
+/// Runs the command behind it if systemd has a main process to end. systemd also stops a unit whose
+/// main process has ended by itself, and then somebody else may supervise already.
+const STOP_SHELL: &str = r#"/bin/sh -c 'test -z "$$MAINPID" || exec "$$0" "$$@"'"#;
 /// For how many seconds gateways may end what is under way before they are stopped.
 const DRAIN_SECONDS: u64 = 30;
 
@@ -141,7 +144,8 @@ impl Unit {
              ExecStart={call} up --quiet --grace {grace}\n\
              ExecReload={call} reload\n\
              # Gateways end what is under way, and take nothing new; the supervisor then ends.\n\
-             ExecStop=-{call} down --drain={DRAIN_SECONDS}s\n\
+             # If this one has ended by itself, another may have its place, and is left alone.\n\
+             ExecStop=-{STOP_SHELL} {call} down --drain={DRAIN_SECONDS}s\n\
              Restart=on-failure\n\
              RestartSec=2\n\
              # Another supervisor has the home; a second one would only fail again.\n\
@@ -277,7 +281,8 @@ mod tests {
     fn the_users_unit_has_no_user_and_the_systems_has_one() {
         let own = unit(HostScope::User, "/home/alice/.hermes").text().unwrap();
         assert!(!own.contains("\nUser=") && own.contains("\nWantedBy=default.target\n"), "{own}");
-        let stop = "\nExecStop=-\"/usr/bin/gatevisor\" --home \"/home/alice/.hermes\" down --drain=30s\n";
+        let stop = "exec \"$$0\" \"$$@\"' \"/usr/bin/gatevisor\" --home \"/home/alice/.hermes\" down \
+                    --drain=30s\n";
         assert!(own.contains(stop), "{own}");
         let systems = unit(HostScope::System, "/home/alice/.hermes").text().unwrap();
         assert!(

@@ -141,6 +141,10 @@ fn step(
     let action = found.as_ref().map(|found| decide(one, found));
     let result = match action {
         Err(problem) => Err(problem.clone()),
+        // The desired state is recorded before it is carried out. What failed is tried again.
+        Ok(DeclaredAction::Leave) if last.is_some_and(|last| last.problem.is_some()) => hands
+            .set(one, &why)
+            .map(|warnings| said(format!("the gateway of {name} shall be {desired}: {why}"), warnings)),
         Ok(DeclaredAction::Leave) => Ok(Vec::new()),
         Ok(DeclaredAction::KeepDrift) => {
             let is_new = last.is_none_or(|last| !last.drifts);

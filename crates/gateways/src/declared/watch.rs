@@ -22,8 +22,8 @@ use crate::profile::ProfileName;
 
 /// The longest time between two looks at the file.
 const LOOK: Duration = Duration::from_secs(30);
-/// The shortest time between two looks that changed something, so that two who want different
-/// things do not keep a processor busy.
+/// The shortest time between two looks, so that neither two who want different things nor a busy
+/// directory keep a processor busy.
 const BRAKE: Duration = Duration::from_secs(1);
 /// Changes that matter beside the file, in a profile and among the profiles.
 const BESIDE: WatchFlags = WatchFlags::CREATE
@@ -91,10 +91,7 @@ impl<'a> DeclarationWatcher<'a> {
                 // Of a profile that is declared since, no change was reported.
                 return Ok(());
             }
-            if !done.notices.is_empty() {
-                let left = BRAKE.saturating_sub(began.elapsed());
-                pause(left)?;
-            }
+            pause(BRAKE.saturating_sub(began.elapsed()))?;
         }
         watched.wait(at_most)
     }
