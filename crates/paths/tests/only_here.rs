@@ -96,6 +96,7 @@ const LED_ALL_THE_SAME: [(&str, &str); 30] = [
     ("gatevisor/src/reconcile.rs", "done as the user who decides what is in the home"),
     ("gatevisor/src/up.rs", "done as the user who decides what is in the home"),
     ("gateways/src/agent/remember.rs", "a definition that an operator names, or noted as this user"),
+    ("doctor/src/gather/booting.rs", "this program, compared with the one that process 1 names"),
     ("doctor/src/gather/lost.rs", "what the kernel tells of a process"),
     ("doctor/src/gather/memory.rs", "what the kernel tells of a control group"),
     ("doctor/src/gather/mod.rs", "this program, and marks of the image's in /"),
