@@ -141,6 +141,7 @@ impl Unit {
              NotifyAccess=main\n\
              {environment}\
              EnvironmentFile=-{settings}\n\
+             SyslogIdentifier=gatevisor\n\
              ExecStart={call} up --quiet --grace {grace}\n\
              ExecReload={call} reload\n\
              # Gateways end what is under way, and take nothing new; the supervisor then ends.\n\
