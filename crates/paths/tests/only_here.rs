@@ -73,7 +73,7 @@ const BY_PATH: [&str; 32] = [
 const ROOTS_OWN: [&str; 4] = ["/proc", "/dev/", "/sys/", "/etc/"];
 
 /// Who goes where a whole path leads all the same, and why that is no danger.
-const LED_ALL_THE_SAME: [(&str, &str); 30] = [
+const LED_ALL_THE_SAME: [(&str, &str); 31] = [
     ("applets/src/contenv.rs", "a directory that is named on the command line, as s6 defines it"),
     ("applets/src/exec_line.rs", "a script that is executed as whoever runs it"),
     ("applets/src/links.rs", "an operator's own directory, named on the command line"),
