@@ -11,39 +11,14 @@
 
 cd "$root"
 exec </dev/null
-gatevisor=${GATEVISOR_BIN:-$root/target/gatevisor}
 venv=$(scripts/schemathesis.sh)
-work=$(mktemp -d)
-processes=()
-finish() {
-    local code=$?
-    ((code == 0)) || tail -n 60 "$work"/*.log >&2 2>/dev/null || true
-    for pid in "${processes[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${processes[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf -- "$work"
-    exit "$code"
-}
-trap finish EXIT
-
-until_ok() { # SECONDS WHAT COMMAND…
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || die "$what did not happen"
-        read -rt 0.2 <> <(:) || :
-    done
-}
+# shellcheck source=scripts/example-home.sh
+. scripts/example-home.sh
 
 # --- a home with two gateways, an incident, and profiles that may be deleted ----------------------
 
-export HTTP_AGENT_PROGRAM=$root/examples/http-agent.py
-ours=("$gatevisor" --home "$work/home" --agent "$root/examples/http-agent.toml")
-for name in coder writer old-a old-b old-c old-d; do
-    "${ours[@]}" profile create --create "$name" --port auto >/dev/null
-done
-"${ours[@]}" up >"$work/up.log" 2>&1 &
-processes+=($!)
-until_ok 60 'the start of the gateways' "${ours[@]}" gateway start coder writer
+make_profiles coder writer old-a old-b old-c old-d
+supervise coder writer
 incident=$("${ours[@]}" --json incidents --collect coder | "$venv/bin/python" -c 'import json, sys; print(json.load(sys.stdin)["id"])')
 "${ours[@]}" web --listen 127.0.0.1:0 2>"$work/web.log" &
 processes+=($!)

@@ -24,6 +24,16 @@ die() {
 
 have() { command -v -- "$1" >/dev/null 2>&1; }
 
+# Repeats a command until it succeeds.
+until_ok() { # SECONDS WHAT COMMAND…
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < end)) || die "$what did not happen" "$("$@" 2>&1 | tail -n 5)"
+        read -rt 0.2 <> <(:) || :
+    done
+}
+
 # Prints the first usable Python: 3.11 to 3.13 (what hermes-agent 0.19.0 accepts) that can make
 # virtual environments. The system's own Python comes first, because other users can execute it too.
 # One below somebody's home they cannot.

@@ -56,16 +56,6 @@ left_out=0
 skip() { left_out=$((left_out + 1)) && say "warning: NOT TESTED: $1"; }
 engine() { [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] && timeout 20 docker version >/dev/null 2>&1; }
 
-# Waits until a command succeeds.
-until_ok() { # SECONDS WHAT COMMAND…
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || die "$what did not happen" "$("$@" 2>&1 | tail -n 5)"
-        read -rt 0.5 <> <(:) || :
-    done
-}
-
 part_compose() {
     engine || { skip 'compose.yaml, because no Docker engine answers'; return 0; }
     local compose=() id volume

@@ -7,18 +7,8 @@
 
 cd "$root"
 exec </dev/null
-gatevisor=${GATEVISOR_BIN:-$root/target/gatevisor}
-work=$(mktemp -d)
-processes=()
-finish() {
-    local code=$?
-    ((code == 0)) || tail -n 20 "$work"/*.log >&2 2>/dev/null || true
-    for pid in "${processes[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${processes[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf -- "$work"
-    exit "$code"
-}
-trap finish EXIT
+# shellcheck source=scripts/example-home.sh
+. scripts/example-home.sh
 
 package() {
     [[ -x $cache/prometheus/usr/bin/promtool ]] && return 0
@@ -39,21 +29,9 @@ bin=$cache/prometheus/usr/bin
 "$bin/promtool" test rules deploy/prometheus/alerts.test.yml
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-until_ok() { # SECONDS WHAT COMMAND…
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || die "$what did not happen"
-        read -rt 0.2 <> <(:) || :
-    done
-}
 
-export HTTP_AGENT_PROGRAM=$root/examples/http-agent.py
-ours=("$gatevisor" --home "$work/home" --agent "$root/examples/http-agent.toml")
-"${ours[@]}" profile create --create coder --port auto >/dev/null
-"${ours[@]}" up >"$work/up.log" 2>&1 &
-processes+=($!)
-until_ok 60 'the start of a gateway' "${ours[@]}" gateway start coder
+make_profiles coder
+supervise coder
 said=$("${ours[@]}" metrics)
 "$bin/promtool" check metrics <<<"$said"
 

@@ -88,47 +88,40 @@ images() {
     HERMES=0.22 scripts/image.sh
 }
 
-# Has a real systemd supervise a home, in a container whose first process it is.
-host_service() {
+# Runs a step that leaves something out where it cannot be had, and says so.
+may_skip() { # WARNING COMMAND…
+    local warning=$1 said
+    shift
+    said=$("$@" 2>&1) || { say "$said"; return 1; }
+    say "$said"
+    [[ $said != *'NOT TESTED'* ]] || warnings+=("$warning")
+}
+
+# As above, of what needs a Docker engine.
+with_docker() { # WHAT STEP COMMAND…
+    local what=$1 step=$2
+    shift 2
     if [[ ${GATEVISOR_SKIP_DOCKER:-} == 1 ]]; then
-        warnings+=('NO UNIT WAS INSTALLED: GATEVISOR_SKIP_DOCKER=1')
+        warnings+=("$what: GATEVISOR_SKIP_DOCKER=1")
         say "${warnings[-1]}"
         return 0
     fi
-    local said
-    said=$(scripts/deploy-test.sh install 2>&1) || { say "$said"; return 1; }
-    say "$said"
-    [[ $said != *'NOT TESTED'* ]] || warnings+=('NO UNIT WAS INSTALLED: see the step `a unit of systemd`')
+    may_skip "$what: see the step \`$step\`" "$@"
 }
+
+# Has a real systemd supervise a home, in a container whose first process it is.
+host_service() { with_docker 'NO UNIT WAS INSTALLED' 'a unit of systemd' scripts/deploy-test.sh install; }
 
 # Types what the documents say about containers, and uses the Compose file, with the image of above.
 documented_containers() {
-    if [[ ${GATEVISOR_SKIP_DOCKER:-} == 1 ]]; then
-        warnings+=('NO DOCUMENTED CONTAINER WAS MADE: GATEVISOR_SKIP_DOCKER=1')
-        say "${warnings[-1]}"
-        return 0
-    fi
-    local said
-    said=$(scripts/deploy-test.sh compose pages 2>&1) || { say "$said"; return 1; }
-    say "$said"
-    [[ $said != *'NOT TESTED'* ]] || warnings+=('COMPOSE WAS NOT TRIED: see the step `containers as documented`')
+    with_docker 'NOT ALL DOCUMENTED CONTAINERS WERE TRIED' 'containers as documented' scripts/deploy-test.sh compose pages
 }
 
 # Checks the manifests, and what the operator makes of a home, against the schemas of Kubernetes.
-manifests() {
-    local said
-    said=$(scripts/deploy-test.sh kubernetes 2>&1) || { say "$said"; return 1; }
-    say "$said"
-    [[ $said != *'NOT TESTED'* ]] || warnings+=('NO MANIFEST WAS CHECKED: see the step `manifests of Kubernetes`')
-}
+manifests() { may_skip 'NO MANIFEST WAS CHECKED: see the step `manifests of Kubernetes`' scripts/deploy-test.sh kubernetes; }
 
 # Has Debian's Prometheus read our metrics.
-prometheus() {
-    local said
-    said=$(scripts/prometheus-test.sh 2>&1) || { say "$said"; return 1; }
-    say "$said"
-    [[ $said != *'NOT TESTED'* ]] || warnings+=('METRICS WERE READ BY NO PROMETHEUS: see the step `Prometheus`')
-}
+prometheus() { may_skip 'METRICS WERE READ BY NO PROMETHEUS: see the step `Prometheus`' scripts/prometheus-test.sh; }
 
 undefined_behaviour() {
     local code=0
