@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gatevisor_gateways::declared::VARIABLE;
 use serde_json::Value;
 
 use crate::explain::{SLEEPER, explained};
 use crate::home::Home;
-use crate::support::waiting;
+use crate::support::{set_wait_limit, waiting};
 
 /// A directory as kubelet mounts a `ConfigMap`: the file is a link through `..data`, and each
 /// version is a directory of its own.
@@ -91,12 +92,12 @@ fn a_config_map_that_changes_makes_starts_and_stops_and_what_differs_here_is_sho
     assert!(found.contains("\"check\":\"declared\""), "{found}");
 
     config.write(&declares(4, &[("coder", "running")], "revert"));
-    until_declared(&home, "coder", "the revert", |report| {
+    let before = until_declared(&home, "coder", "the revert", |report| {
         report["state"] == "up" && report["declared"]["drifts"] == false
     });
     home.says("gateway stop coder");
     let report = until_declared(&home, "coder", "the second revert", |report| {
-        report["state"] == "up" && report["desired_state"] == "running"
+        report["state"] == "up" && report["desired_state"] == "running" && report["pid"] != before["pid"]
     });
     assert_eq!(report["desired_by"]["command"], "profiles file", "{report:#}");
     assert_eq!(home.report("writer")["declared"], Value::Null, "it is not named any more, and stays");
@@ -119,4 +120,32 @@ fn a_bad_file_is_said_by_doctor_and_the_gateways_run_on() {
     });
     assert!(said.contains("line 1: invalid type"), "{said}");
     assert_eq!(home.pid("coder"), pid);
+}
+
+#[test]
+fn a_declared_profile_that_is_deleted_or_loses_its_slot_is_made_again_with_its_gateway() {
+    set_wait_limit(Duration::from_mins(2));
+    let outside = tempfile::tempdir().unwrap();
+    let mut config = ConfigMap::new(outside.path().join("config"));
+    config.write(&declares(1, &[("coder", "running")], "revert"));
+    let mut home = home_of(&config.file());
+    home.up_quietly();
+    home.until_state("coder", "up");
+    let runs = |home: &Home, before: i32| {
+        until_declared(home, "coder", "another process", |report| {
+            report["state"] == "up" && report["pid"] != before && report["desired_state"] == "running"
+        })
+    };
+    // The profile is made again while its files are still removed.
+    let profile = home.profile_dir("coder");
+    (0..2000).for_each(|number| fs::write(profile.join(format!("{number}.txt")), "").unwrap());
+    let before = home.pid("coder");
+    home.says("profile delete coder --yes").ok();
+    let report = runs(&home, before);
+    assert_eq!(report["declared"]["problem"], Value::Null, "{report:#}");
+    assert!(!profile.join("0.txt").exists());
+
+    let before = home.pid("coder");
+    home.says("gateway unregister coder").ok();
+    runs(&home, before);
 }

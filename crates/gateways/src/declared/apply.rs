@@ -5,8 +5,10 @@
 //! Nothing here waits for a gateway. A gateway that does not start is the business of its
 //! supervisor, and `status` shows it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use gatevisor_paths::by_path;
 use gatevisor_slot::dotenv;
 use gatevisor_wire::exit::error_chain;
 use jiff::Timestamp;
@@ -39,6 +41,8 @@ pub struct DeclarationPass {
 trait Hands {
     fn home(&self) -> &Home;
     fn agent(&self) -> &AgentDefinition;
+    /// Returns whether a supervisor runs that has no slot for this profile.
+    fn lacks_slot(&self, name: &ProfileName) -> bool;
     /// Makes a profile with these variables, and has its desired state be the declared one.
     fn make(&self, one: &DeclaredProfile, own: &OwnVariables, why: &str) -> Result<Vec<String>, String>;
     /// Has the desired state of a profile be the declared one.
@@ -137,15 +141,10 @@ fn step(
         problem,
     };
     let (name, desired, why) = (&one.name, one.desired, who.reason());
-    let found = find(hands, one, applied);
-    let action = found.as_ref().map(|found| decide(one, found));
+    let action = find(hands, one, applied).map(|found| decide(one, &found));
     let result = match action {
-        Err(problem) => Err(problem.clone()),
-        // The desired state is recorded before it is carried out. What failed is tried again.
-        Ok(DeclaredAction::Leave) if last.is_some_and(|last| last.problem.is_some()) => hands
-            .set(one, &why)
-            .map(|warnings| said(format!("the gateway of {name} shall be {desired}: {why}"), warnings)),
-        Ok(DeclaredAction::Leave) => Ok(Vec::new()),
+        Err(problem) => Err(problem),
+        Ok(DeclaredAction::Leave) if last.is_none_or(|last| last.problem.is_none()) => Ok(Vec::new()),
         Ok(DeclaredAction::KeepDrift) => {
             let is_new = last.is_none_or(|last| !last.drifts);
             let notice = is_new
@@ -156,7 +155,8 @@ fn step(
             let warnings = hands.make(one, &own, &why)?;
             Ok(said(format!("profile {name} is made, and its gateway shall be {desired}: {why}"), warnings))
         }),
-        Ok(DeclaredAction::Set) => hands
+        // The desired state is recorded before it is carried out. What failed is tried again.
+        Ok(DeclaredAction::Leave | DeclaredAction::Set) => hands
             .set(one, &why)
             .map(|warnings| said(format!("the gateway of {name} shall be {desired}: {why}"), warnings)),
     };
@@ -191,7 +191,7 @@ fn find(
     // What cannot be read is moved aside when a desired state is recorded.
     let recorded = desired::read(&hands.home().profile_dir(&one.name), &hands.agent().gateway.state_file);
     let recorded = recorded.ok().flatten().and_then(|recorded| recorded.desired_state);
-    Ok(FoundProfileState { exists, recorded, applied })
+    Ok(FoundProfileState { exists, recorded, applied, lacks_slot: hands.lacks_slot(&one.name) })
 }
 
 /// Returns the variables that a new profile gets.
@@ -213,6 +213,10 @@ impl Hands for Offline<'_> {
 
     fn agent(&self) -> &AgentDefinition {
         self.0.agent
+    }
+
+    fn lacks_slot(&self, _: &ProfileName) -> bool {
+        false
     }
 
     fn make(&self, one: &DeclaredProfile, own: &OwnVariables, why: &str) -> Result<Vec<String>, String> {
@@ -249,6 +253,11 @@ impl Hands for ScandirManager {
 
     fn agent(&self) -> &AgentDefinition {
         Self::agent(self)
+    }
+
+    fn lacks_slot(&self, name: &ProfileName) -> bool {
+        let slot = by_path::look_itself(self.scandir().join(name.service_entry()));
+        slot.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     fn make(&self, one: &DeclaredProfile, own: &OwnVariables, why: &str) -> Result<Vec<String>, String> {

@@ -14,6 +14,8 @@ pub struct FoundProfileState {
     pub recorded: Option<String>,
     /// The declared state that was last carried out here.
     pub applied: Option<Desired>,
+    /// Whether a supervisor runs that has no slot for it.
+    pub lacks_slot: bool,
 }
 
 /// What is done about a declared profile.
@@ -34,7 +36,8 @@ pub enum DeclaredAction {
 /// A declared state that is new is carried out, whatever the policy is: drift is what comes after
 /// that.
 pub fn decide(declared: &DeclaredProfile, found: &FoundProfileState) -> DeclaredAction {
-    let is_as_declared = found.recorded.as_deref() == Some(declared.desired.word());
+    let can_run = declared.desired == Desired::Stopped || !found.lacks_slot;
+    let is_as_declared = found.recorded.as_deref() == Some(declared.desired.word()) && can_run;
     let is_drift = found.applied == Some(declared.desired);
     match (found.exists, is_as_declared) {
         (true, true) => DeclaredAction::Leave,
@@ -81,7 +84,23 @@ mod tests {
         ] {
             let name = "coder".parse().unwrap();
             let declared = DeclaredProfile { name, desired, drift, env_file: None };
-            let found = FoundProfileState { exists, recorded: recorded.map(str::to_owned), applied };
+            let recorded = recorded.map(str::to_owned);
+            let found = FoundProfileState { exists, recorded, applied, lacks_slot: false };
+            assert_eq!(decide(&declared, &found), action, "{desired} {drift} {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_shall_run_and_has_no_slot_is_not_as_declared() {
+        for (desired, drift, applied, action) in [
+            (Running, Revert, Some(Running), Set),
+            (Running, Report, Some(Running), KeepDrift),
+            (Running, Report, None, Set),
+            (Stopped, Revert, Some(Stopped), Leave),
+        ] {
+            let declared = DeclaredProfile { name: "coder".parse().unwrap(), desired, drift, env_file: None };
+            let recorded = Some(desired.word().to_owned());
+            let found = FoundProfileState { exists: true, recorded, applied, lacks_slot: true };
             assert_eq!(decide(&declared, &found), action, "{desired} {drift} {found:?}");
         }
     }
