@@ -60,7 +60,7 @@ dist: ## Build a release into dist/: static binaries, tarballs, .deb, SBOM, imag
 	@exec scripts/dist.sh
 
 .PHONY: dist-test
-dist-test: ## Test what make dist has built: checksums, tarball, package, crates
+dist-test: ## Test what make dist has built: checksums, tarball, package, crates, cargo install
 	@exec scripts/dist-test.sh
 
 .PHONY: deploy-test

@@ -43,7 +43,10 @@ finish() {
         # That systemd leaves it read-only, for this machine too.
         mount -o remount,rw /sys/fs/cgroup 2>/dev/null || true
     fi
-    rm -rf -- "$work"
+    # The container of the NAS has files there that are another user's.
+    [[ ! -d $work/home ]] ||
+        docker run --rm --user 0 --volume "$work:/work" --entrypoint rm "$GATEVISOR_IMAGE" -rf /work/home >/dev/null 2>&1 || true
+    rm -rf -- "$work" || true
     exit "$code"
 }
 trap finish EXIT
@@ -56,13 +59,18 @@ left_out=0
 skip() { left_out=$((left_out + 1)) && say "warning: NOT TESTED: $1"; }
 engine() { [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] && timeout 20 docker version >/dev/null 2>&1; }
 
+# Finds the command of Compose for our project.
+find_compose() {
+    composed=(--project-name "$project" --file deploy/compose.yaml)
+    if docker compose version >/dev/null 2>&1; then composed=(docker compose "${composed[@]}")
+    elif have docker-compose; then composed=(docker-compose "${composed[@]}")
+    else composed=() && return 1; fi
+}
+
 part_compose() {
     engine || { skip 'compose.yaml, because no Docker engine answers'; return 0; }
-    local compose=() id volume
-    if docker compose version >/dev/null 2>&1; then compose=(docker compose)
-    elif have docker-compose; then compose=(docker-compose)
-    else skip 'compose.yaml, because neither docker-compose nor its plugin is installed'; return 0; fi
-    composed=("${compose[@]}" --project-name "$project" --file deploy/compose.yaml)
+    local id volume
+    find_compose || { skip 'compose.yaml, because neither docker-compose nor its plugin is installed'; return 0; }
     "${composed[@]}" config >/dev/null
     "${composed[@]}" up --detach >/dev/null 2>&1
     id=$("${composed[@]}" ps --quiet hermes)
@@ -118,8 +126,7 @@ types() { # PAGE
 part_pages() {
     engine || { skip 'what the documents say about containers, because no Docker engine answers'; return 0; }
     local page file
-    composed=(docker-compose --project-name "$project" --file deploy/compose.yaml)
-    have docker-compose || { skip 'what the documents say about Compose, because docker-compose is not installed'; composed=(true); }
+    find_compose || { skip 'what the documents say about Compose, because it is not installed'; composed=(true); }
     for page in start/docker.md start/nas.md guides/hermes.md; do
         types "$page"
         [[ $page != start/docker.md ]] || types guides/web.md

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Makes a Python virtual environment with schemathesis in the cache, once, and prints its path.
 #
-# The versions are fixed, so that the same seed makes the same requests. The environment is
-# complete only if its stamp says so, because the stamp is written last. A second run at the same
-# moment waits for the first.
+# The versions of what makes the requests are fixed, for the same seed to make the same ones. The
+# environment is complete only if its stamp says so, because the stamp is written last. A second run
+# at the same moment waits for the first.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

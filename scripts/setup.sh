@@ -8,9 +8,11 @@
 #                             runit, daemontools
 #   scripts/setup.sh image    what `make image` needs in addition to `build`: a Docker engine
 #   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, curl, tmux,
-#                             npm, zsh, fish, cargo-nextest, cargo-deny, cargo-fuzz and C++
+#                             npm, zsh, fish, cargo-nextest, cargo-deny, cargo-fuzz, C++, and
+#                             docker-compose
 #
-# Each step includes the ones above it, except that `test` needs nothing of `bench`. Run by root on
+# Each step includes the ones above it, except that `image` and `test` need nothing of `payload` and
+# `bench`. Run by root on
 # Debian and Ubuntu, the script installs the packages. Otherwise it says what to install and ends
 # with 1. It never asks a question.
 # shellcheck source=scripts/common.sh
@@ -83,10 +85,13 @@ check_docker() {
     have debootstrap || want 'debootstrap, to make a base image with' debootstrap debian-archive-keyring
 }
 
+# Asks for Compose under the name that the distribution has for it.
 check_compose() {
     [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] || return 0
-    docker compose version >/dev/null 2>&1 || have docker-compose ||
-        want 'docker-compose, with which a test uses the compose file' docker-compose
+    ! docker compose version >/dev/null 2>&1 && ! have docker-compose || return 0
+    local package=docker-compose
+    ! apt-cache show docker-compose-v2 >/dev/null 2>&1 || package=docker-compose-v2
+    want 'Compose, with which a test uses the compose file' "$package"
 }
 
 check_tracer() { have strace || want 'strace, with which a test counts the system calls of a start' strace; }
@@ -193,7 +198,6 @@ if [[ $step == test ]]; then
     check_sender
     check_terminal
     check_shells
-    check_compose
 fi
 install_packages
 if [[ $step != build ]]; then
@@ -208,6 +212,13 @@ if [[ $step == test || $step == image ]] && [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]
     # Debian 13 has the client in a package of its own.
     packages=() reasons=()
     want 'the client of Docker' docker-cli
+    install_packages
+fi
+
+if [[ $step == test ]]; then
+    # The lists of packages, which tell its name, may be new.
+    packages=() reasons=()
+    check_compose
     install_packages
 fi
 

@@ -146,6 +146,7 @@ run 'Hermes' scripts/hermes-venv.sh
 run 'Hermes 0.22' scripts/hermes-venv.sh 0.22
 run 'OpenClaw' scripts/openclaw.sh
 run 'OpenClaw 2026.9.5' scripts/openclaw.sh 2026.9.5
+run 'schemathesis' scripts/schemathesis.sh
 # The tests find the real Hermes and the static binary by these variables.
 HERMES_BIN=$(scripts/hermes-venv.sh)/bin/hermes
 HERMES_022_BIN=$(scripts/hermes-venv.sh 0.22)/bin/hermes
