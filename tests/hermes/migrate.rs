@@ -98,7 +98,7 @@ fn takes_the_place_of_one_by_hand(program: &Path) {
     patient(&home, "wait --ready --timeout 60 default").ok();
     let new = home.pid("default");
     assert_ne!(u32::try_from(new).unwrap(), old);
-    by_hand.0.wait().unwrap();
+    waiting::polled_slowly("its end", || by_hand.0.try_wait().unwrap());
     let report = home.report("default");
     assert_eq!((&report["pid"], &report["state"]), (&new.into(), &"ready".into()), "{report}");
     stopped(&mut home);

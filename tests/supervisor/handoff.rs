@@ -180,13 +180,13 @@ fn a_command_that_takes_too_long_is_killed_with_all_that_it_started_and_asked_ag
 fn an_answer_that_was_printed_before_the_time_was_over_counts() {
     let world = World::started();
     let prints = "echo '{\"status\":\"accepted\"}'; exec sleep 3600";
-    let mut service = asked(&world, "web", prints, "timeout-ms = 1500\n");
+    let mut service = asked(&world, "web", prints, "timeout-ms = 5000\n");
     service.receive("su");
     running(&service);
     service.pass("end", "0");
     service.receive_until('u');
     running(&service);
-    world.until_said("it wants to be started again (`/status` is `accepted`; it was killed after 1500 ms)");
+    world.until_said("it wants to be started again (`/status` is `accepted`; it was killed after 5000 ms)");
     service.send("d");
     service.receive("dD");
 }

@@ -58,7 +58,7 @@ fn says_yes_to<'v>(variable: &dyn Fn(&str) -> Option<&'v OsStr>, name: &str) -> 
 }
 
 /// Returns the arguments that variables ask for, with the variables' names.
-fn flags<'s, 'v>(
+pub fn flags<'s, 'v>(
     service: &'s StaticService,
     variable: &dyn Fn(&str) -> Option<&'v OsStr>,
 ) -> impl Iterator<Item = (&'s String, &'s String)> {

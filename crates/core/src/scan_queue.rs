@@ -14,8 +14,8 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 /// The most names of changed entries that are remembered. If there are more, the next scan reads
 /// the whole directory.
 pub const MAX_CHANGED: usize = 4096;
-/// The most names that wait to be looked at: more than there can be services, refusals and changes
-/// together. The rest is left for a later scan.
+/// The most names that wait to be looked at because they changed, or must be looked at again: more
+/// than there can be services, refusals and changes together. The rest is left for a later scan.
 pub const MAX_PENDING: usize = 65_536;
 /// The directory is read on when at most this many names that were read wait. Unread entries take
 /// no memory, however many there are.
@@ -234,22 +234,17 @@ impl ScanQueue {
         }
     }
 
-    /// Queues names that were read from the directory.
-    #[must_use]
-    pub fn line_up_read(&mut self, names: impl IntoIterator<Item = EntryName>) -> LinedUp {
-        self.line_up_in(Lane::Read, names)
+    /// Queues a name that was read from the directory.
+    pub fn line_up_read(&mut self, name: EntryName) {
+        self.line.push(name, Lane::Read);
     }
 
     /// Queues names that changed, or that must be looked at again.
     #[must_use]
     pub fn line_up(&mut self, names: impl IntoIterator<Item = EntryName>) -> LinedUp {
-        self.line_up_in(Lane::Asked, names)
-    }
-
-    fn line_up_in(&mut self, lane: Lane, names: impl IntoIterator<Item = EntryName>) -> LinedUp {
         let mut all = LinedUp::All;
         for name in names {
-            if !self.line.push(name, lane)
+            if !self.line.push(name, Lane::Asked)
                 && std::mem::replace(&mut self.at_least, ScanScope::Whole) == ScanScope::Changes
             {
                 all = LinedUp::TooMany;

@@ -86,9 +86,10 @@ impl Facts {
     /// Returns the units of systemd that run gateways of this home without us, each with the
     /// profile.
     pub fn units_that_run(&self) -> impl Iterator<Item = (&str, &ProfileName)> {
-        let running = |file: &PidFile| file.found.as_ref().is_some_and(|found| found.is_the_same);
-        let files = self.pid_files.iter().filter(move |file| running(file));
-        files.filter_map(|file| Some((file.found.as_ref()?.unit.as_deref()?, &file.profile)))
+        self.pid_files.iter().filter_map(|file| {
+            let running = file.found.as_ref().filter(|found| found.is_the_same)?;
+            Some((running.unit.as_deref()?, &file.profile))
+        })
     }
 
     /// Returns whether the facts were gathered with the rights of a user who is neither root nor

@@ -72,7 +72,7 @@ pub fn run(context: &CommandContext, options: &args::Down) -> Outcome {
     // A gateway that ends shall take no new work, whatever becomes of this command.
     let drained: Vec<HeldDrain> = drained.into_iter().filter_map(HeldDrain::leave_to_process).collect();
     if options.no_wait {
-        drained.into_iter().for_each(HeldDrain::leave);
+        drop(drained);
         return match context.manager.stopped_supervisor() {
             Some(pid) => tell(context, Some(pid), &interrupt::stopped_words(pid)),
             None => tell(context, pid, "the supervisor is stopping everything in order"),

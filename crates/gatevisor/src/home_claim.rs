@@ -222,11 +222,11 @@ pub fn not_supervised(context: &CommandContext) -> CommandError {
 /// Returns what to do about a scandir that no supervisor runs on, as the second half of a sentence
 /// that says so.
 pub fn what_to_do(context: &CommandContext) -> String {
-    match other_supervisor(context) {
-        _ if container_boots() => "this container is still booting; try again in a moment".to_owned(),
-        Some(other) => other.words(context),
-        None => "`gatevisor up` starts one".to_owned(),
+    if container_boots() {
+        return "this container is still booting; try again in a moment".to_owned();
     }
+    other_supervisor(context)
+        .map_or_else(|| "`gatevisor up` starts one".to_owned(), |other| other.words(context))
 }
 
 /// Returns the supervisor that runs the gateways of a home on another scandir, if it can be seen

@@ -328,7 +328,7 @@ impl<'a> ContainerBoot<'a> {
                     Err(error) => i32::from(out::fail(&CommandError::from(error))),
                 };
                 let topology = TopologyReader::at_boot(agent, &home, settings.variable);
-                let version = version_for(&others, &topology);
+                let version = version_for(&others, &topology, &lookup);
                 let scandir = &directories.scandir;
                 out::warn_all(&services::publish(&others, scandir, program, version, &lookup));
                 code
@@ -376,13 +376,16 @@ fn edit(path: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
     })
 }
 
-/// Returns the version of the agent, if a service besides the gateways depends on it.
-fn version_for<'t>(
-    services: &[StaticService],
+/// Returns the version of the agent, if an argument of a service besides the gateways needs it.
+fn version_for<'t, 'v>(
+    others: &[StaticService],
     topology: &'t TopologyReader<'_>,
+    variable: &dyn Fn(&str) -> Option<&'v OsStr>,
 ) -> Option<&'t ProgramVersion> {
     // Finding it may mean that the agent is asked.
-    let is_used = services.iter().any(|service| service.flags_known_by.is_some());
+    let is_used = others.iter().any(|service| {
+        service.flags_known_by.is_some() && services::flags(service, variable).next().is_some()
+    });
     if is_used { topology.version().and_then(Result::ok) } else { None }
 }
 

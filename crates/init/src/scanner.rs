@@ -200,7 +200,7 @@ impl Scanner {
                 Some(Ok(entry)) => {
                     let name = entry.file_name().to_bytes();
                     if name.first() != Some(&b'.') {
-                        say_if_too_many(self.queue.line_up_read([name.to_vec()]));
+                        self.queue.line_up_read(name.to_vec());
                     }
                 }
                 Some(Err(errno)) => {

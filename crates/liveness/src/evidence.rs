@@ -182,6 +182,13 @@ pub enum LiveFinding {
 }
 
 impl LiveFinding {
+    /// Returns the finding that beats of these ages are enough for, if they are.
+    pub fn of_beats(ages: &[(EvidenceKind, Option<BeatAge>)]) -> Option<Self> {
+        let of_age = |wanted: BeatAge| ages.iter().find(|(_, age)| *age == Some(wanted));
+        let fresh = of_age(BeatAge::Fresh).map(|(kind, _)| Self::Alive(*kind));
+        fresh.or_else(|| of_age(BeatAge::Early).map(|_| Self::Early))
+    }
+
     /// Returns the finding of a look whose questions nobody answered, where `self` is what the
     /// kernel reports, and `ages` are the ages of the beats after the last question.
     ///
@@ -190,14 +197,9 @@ impl LiveFinding {
     /// that a signal or a debugger has stopped does neither, whatever its beats were.
     #[must_use]
     pub fn unanswered(self, ages: &[(EvidenceKind, Option<BeatAge>)]) -> Self {
-        if !matches!(self, Self::Missing { stopped: false, .. }) {
-            return self;
-        }
-        let of_age = |wanted: BeatAge| ages.iter().find(|(_, age)| *age == Some(wanted));
-        match (of_age(BeatAge::Fresh), of_age(BeatAge::Early)) {
-            (Some((kind, _)), _) => Self::Alive(*kind),
-            (None, Some(_)) => Self::Early,
-            (None, None) => self,
+        match self {
+            Self::Missing { stopped: false, .. } => Self::of_beats(ages).unwrap_or(self),
+            _ => self,
         }
     }
 }

@@ -38,6 +38,9 @@ fn drift(
     if profile.drift != DriftPolicy::Report || facts.is_strange() {
         return None;
     }
+    let note = |what: &str, why: &str, fix| {
+        Some(Finding::new(Check::Declared, Severity::Note, what, why).of(name).at(&kept.file).fix(fix))
+    };
     let declared = kept.set_by.clone().unwrap_or_else(|| "the profiles file".to_owned());
     let Some(here) = facts.profiles.iter().find(|here| here.name == *name) else {
         if facts.may_miss_profiles() {
@@ -46,12 +49,10 @@ fn drift(
         let what = format!("the profile {name} is declared, and does not exist");
         let why = format!("{declared} declares it, somebody has removed it here, and drift is kept");
         let fix = facts.caller.about(&["profile", "create"], name);
-        return Some(
-            Finding::new(Check::Declared, Severity::Note, &what, &why).of(name).at(&kept.file).fix(fix),
-        );
+        return note(&what, &why, fix);
     };
     let recorded = here.desired_state.as_ref().ok()?.as_deref();
-    if recorded == Some(profile.desired.word()) {
+    if profile.is_met(recorded) {
         return None;
     }
     let word = recorded.unwrap_or("nothing");
@@ -62,5 +63,5 @@ fn drift(
         Desired::Stopped => "stop",
     };
     let fix = facts.caller.about(&["gateway", verb], name);
-    Some(Finding::new(Check::Declared, Severity::Note, &what, &why).of(name).at(&kept.file).fix(fix))
+    note(&what, &why, fix)
 }

@@ -43,8 +43,18 @@ struct HistoryWriter {
     events: KeptEvents,
     /// The lock, if this server has it.
     lock: Option<OwnedFd>,
-    /// The last warning, which is not said each minute again.
+    /// The last warning about the samples, which is not said each minute again.
     warned: Option<String>,
+    /// The last warning about the events.
+    events_warned: Option<String>,
+}
+
+/// Says a warning unless it was the last one.
+fn warn_once(last: &mut Option<String>, warning: Option<String>) {
+    if let Some(warning) = warning.as_ref().filter(|warning| last.as_ref() != Some(*warning)) {
+        out::warn(warning);
+    }
+    *last = warning;
 }
 
 impl HistoryStore {
@@ -68,16 +78,18 @@ impl HistoryStore {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lock unless this server has it; returns whether it is this server's.
-    fn locked(&self, lock: &mut Option<OwnedFd>) -> io::Result<bool> {
-        if lock.is_none() {
+    /// Takes the lock unless this server has it; returns whether it is this server's. What the
+    /// server that had it has kept meanwhile counts here, too.
+    fn locked(&self, writer: &mut HistoryWriter) -> io::Result<bool> {
+        if writer.lock.is_none() {
             // A lock belongs to what was opened, so this is opened anew.
             let directory = file::open_directory(&self.directory, ".").map_err(io::Error::from)?;
             match lock_directory(directory, 0) {
-                Ok(held) => *lock = Some(held),
+                Ok(held) => writer.lock = Some(held),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
+            writer.events.join(KeptEvents::read(self.directory.as_fd()).0);
         }
         Ok(true)
     }
@@ -96,15 +108,11 @@ impl HistoryStore {
     pub fn keep(&self, event: &str) {
         let mut writer = self.writer();
         let writer = &mut *writer;
-        let is_ours = self.locked(&mut writer.lock).unwrap_or(false);
-        if let Err(errno) = writer.events.add(self.directory.as_fd(), event, is_ours) {
-            let path = self.path.with_file_name(kept_events::FILE);
-            let warning = format!("cannot keep an event in `{}`: {errno}", path.display());
-            if writer.warned.as_ref() != Some(&warning) {
-                out::warn(&warning);
-            }
-            writer.warned = Some(warning);
-        }
+        let is_ours = self.locked(writer).unwrap_or(false);
+        let added = writer.events.add(self.directory.as_fd(), event, is_ours);
+        let path = self.path.with_file_name(kept_events::FILE);
+        let failed = |errno| format!("cannot keep an event in `{}`: {errno}", path.display());
+        warn_once(&mut writer.events_warned, added.err().map(failed));
     }
 
     /// Returns the events and actions of this server and of those before it, the oldest first.
@@ -117,7 +125,7 @@ impl HistoryStore {
     pub fn record(&self, reports: &[Value], minute: u32, now_ms: u64) -> bool {
         let mut writer = self.writer();
         let samples = writer.sampler.samples(reports, now_ms);
-        let (written, warning) = match self.locked(&mut writer.lock) {
+        let (written, warning) = match self.locked(&mut writer) {
             Ok(true) => self.write(&samples, minute),
             Ok(false) => (false, None),
             Err(error) => (
@@ -125,10 +133,7 @@ impl HistoryStore {
                 Some(format!("no history is kept: `{}` cannot be locked: {error}", self.path.display())),
             ),
         };
-        if let Some(warning) = warning.as_ref().filter(|warning| writer.warned.as_ref() != Some(*warning)) {
-            out::warn(warning);
-        }
-        writer.warned = warning;
+        warn_once(&mut writer.warned, warning);
         written
     }
 

@@ -61,6 +61,17 @@ impl KeptEvents {
         self.lines.iter().cloned().collect()
     }
 
+    /// Puts what another server has kept before what only this one knows.
+    pub fn join(&mut self, other: Self) {
+        let own = std::mem::replace(self, other);
+        for line in own.lines {
+            if !self.lines.contains(&line) {
+                self.push(&line);
+                self.in_file = None;
+            }
+        }
+    }
+
     fn push(&mut self, line: &str) {
         if self.lines.len() == MOST {
             self.lines.pop_front();
@@ -157,6 +168,21 @@ mod tests {
             assert_eq!(kept.lines(), events(1..=number));
             assert!(in_file == expected || (number < 3 && in_file.is_empty()), "{number}: {in_file:?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_takes_over_keeps_what_the_former_one_has_kept() {
+        let home = TempDir::new().unwrap();
+        let directory = open_directory(home.path()).unwrap();
+        let (mut first, mut second) = (KeptEvents::default(), KeptEvents::default());
+        first.add(directory.as_fd(), &event(1), true).unwrap();
+        first.add(directory.as_fd(), &event(2), true).unwrap();
+        second.add(directory.as_fd(), &event(2), false).unwrap();
+        second.add(directory.as_fd(), &event(3), false).unwrap();
+        second.join(KeptEvents::read(directory.as_fd()).0);
+        assert_eq!(second.lines(), events(1..4));
+        second.add(directory.as_fd(), &event(4), true).unwrap();
+        assert_eq!(KeptEvents::read(directory.as_fd()).0.lines(), events(1..5));
     }
 
     #[test]

@@ -61,6 +61,13 @@ pub struct KeptProfile {
     pub problem: Option<String>,
 }
 
+impl KeptProfile {
+    /// Returns whether the recorded desired state is the declared one.
+    pub fn is_met(&self, recorded: Option<&str>) -> bool {
+        recorded == Some(self.desired.word())
+    }
+}
+
 /// What a report shows of the declaration of one profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeclaredReport {
@@ -111,7 +118,7 @@ impl KeptDeclaration {
             drift: kept.drift,
             set_by: self.set_by.clone(),
             file: self.file.clone(),
-            drifts: recorded != Some(kept.desired.word()),
+            drifts: !kept.is_met(recorded),
             problem: kept.problem.clone(),
         })
     }

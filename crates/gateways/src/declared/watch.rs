@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatevisor_paths::by_path;
+use gatevisor_sys::clock::remaining;
 use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -80,7 +81,7 @@ impl<'a> DeclarationWatcher<'a> {
 
     /// Carries the declaration out, and waits for a change, at most that long.
     fn turn(&mut self, at_most: Duration) -> Result<(), Errno> {
-        // DeclarationWatches first, so that what changes during the look is not missed.
+        // Watches first, so that what changes during the look is not missed.
         let mut watched = self.watched()?;
         let began = Instant::now();
         if self.manager.standing().allows() {
@@ -91,7 +92,7 @@ impl<'a> DeclarationWatcher<'a> {
                 // Of a profile that is declared since, no change was reported.
                 return Ok(());
             }
-            pause(BRAKE.saturating_sub(began.elapsed()))?;
+            let _ = poll(&mut [], Timespec::try_from(BRAKE.saturating_sub(began.elapsed())).ok().as_ref());
         }
         watched.wait(at_most)
     }
@@ -123,12 +124,10 @@ impl DeclarationWatches<'_> {
     fn wait(&mut self, at_most: Duration) -> Result<(), Errno> {
         let until = Instant::now().checked_add(at_most);
         loop {
-            let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
-            if left.is_zero() || self.any_that_matters()? {
+            if self.any_that_matters()? || until.is_none_or(|until| until <= Instant::now()) {
                 return Ok(());
             }
-            let timeout = Timespec::try_from(left).ok();
-            match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], timeout.as_ref()) {
+            match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], remaining(until).as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -142,14 +141,5 @@ impl DeclarationWatches<'_> {
             any |= is_state || !self.profiles.contains(&change.watch);
         })?;
         Ok(any)
-    }
-}
-
-/// Waits that long for nothing.
-fn pause(left: Duration) -> Result<(), Errno> {
-    let timeout = Timespec::try_from(left).ok();
-    match poll(&mut [], timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(errno),
     }
 }

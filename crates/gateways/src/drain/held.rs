@@ -177,20 +177,11 @@ impl HeldDrain {
     }
 
     /// Leaves a gateway to its supervisor, which was told to end it. A request that ends with the
-    /// gateway's process stays: until then, nothing new shall begin. Any other is taken back.
-    pub fn leave(mut self) {
-        self.is_left = true;
-        self.step(DrainEvent::Followed);
-    }
-
-    /// Does the same as [`Self::leave`] if the request ends with the gateway's process; otherwise
-    /// returns the drain, whose request somebody takes back later.
-    pub fn leave_to_process(self) -> Option<Self> {
-        if self.definition.ends_with_process() {
-            self.leave();
-            return None;
-        }
-        Some(self)
+    /// gateway's process stays: until then, nothing new shall begin. Otherwise returns the drain,
+    /// whose request is taken back when it is dropped.
+    pub fn leave_to_process(mut self) -> Option<Self> {
+        self.is_left = self.definition.ends_with_process();
+        (!self.is_left).then_some(self)
     }
 
     /// Returns when the gateway was asked last since it is idle.

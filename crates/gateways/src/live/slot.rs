@@ -235,12 +235,11 @@ pub(super) fn by_itself(
     ages: &[(EvidenceKind, Option<BeatAge>)],
     questions: Vec<Question>,
 ) -> Result<LiveFinding, (Vec<Question>, Vec<String>)> {
-    let is = |wanted: BeatAge| ages.iter().find(|(_, age)| *age == Some(wanted));
-    if let Some((kind, _)) = is(BeatAge::Fresh) {
-        return Ok(LiveFinding::Alive(*kind));
-    }
-    if questions.is_empty() && is(BeatAge::Early).is_some() {
-        return Ok(LiveFinding::Early);
+    match LiveFinding::of_beats(ages) {
+        // A question may show that it works already.
+        Some(LiveFinding::Early) if !questions.is_empty() => {}
+        Some(finding) => return Ok(finding),
+        None => {}
     }
     if questions.is_empty() && ages.iter().all(|(_, age)| age.is_none()) {
         return Ok(LiveFinding::Nothing);

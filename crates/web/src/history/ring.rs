@@ -282,8 +282,7 @@ impl Ring {
     pub fn worst(&self, minute: u32, samples: &[(String, HistorySample)]) -> Vec<(String, HistorySample)> {
         let kept = self.record(minute);
         let of = |(name, sample): &(String, HistorySample)| {
-            let place = self.names.find(name).filter(|(_, since)| *since <= minute);
-            let known = place.and_then(|(at, _)| decoded(kept?.get(at * SAMPLE..(at + 1) * SAMPLE)?));
+            let known = self.names.find(name).and_then(|place| sample_of(place, minute, kept?));
             let state = known.map_or(sample.state, |known| known.state.or_worse(sample.state));
             (name.clone(), HistorySample { state, ..*sample })
         };
@@ -308,6 +307,11 @@ impl Ring {
     }
 }
 
+/// Returns the sample at a place that a gateway has since a minute, from the bytes of a minute.
+fn sample_of((at, since): (usize, u32), minute: u32, samples: &[u8]) -> Option<HistorySample> {
+    decoded(samples.get(at * SAMPLE..(at + 1) * SAMPLE)?).filter(|_| since <= minute)
+}
+
 /// 24 hours of a ring.
 #[derive(Debug)]
 pub struct RingDay<'a> {
@@ -321,8 +325,8 @@ impl RingDay<'_> {
     pub fn samples(&self, name: &str) -> Vec<Option<HistorySample>> {
         let found = self.names.find(name);
         let sample = |record: &Option<(u32, &[u8])>| {
-            let ((at, since), (minute, samples)) = (found?, (*record)?);
-            decoded(samples.get(at * SAMPLE..(at + 1) * SAMPLE)?).filter(|_| since <= minute)
+            let (minute, samples) = (*record)?;
+            sample_of(found?, minute, samples)
         };
         self.records.iter().map(sample).collect()
     }

@@ -94,8 +94,8 @@ impl LiveWatcher {
         self.asking.insert(name.to_owned(), asking);
     }
 
-    /// Notes that nothing shows that a gateway works. `kind` is the evidence that was looked for
-    /// last, if any question could be asked.
+    /// Notes that no question shows that a gateway works; a beat may have come meanwhile. `kind` is
+    /// the evidence that was looked for last, if any question could be asked.
     fn without(
         &mut self,
         name: &str,
@@ -104,9 +104,7 @@ impl LiveWatcher {
         now: Attended,
         out: &mut Vec<LiveEffect>,
     ) {
-        let notifies = self.followed.get(name).is_some_and(FollowedGateway::only_notifies);
-        let unasked = if notifies { EvidenceKind::Notify } else { EvidenceKind::Heartbeat };
-        match self.nothing(name, kind.unwrap_or(unasked), why, now) {
+        match self.nothing(name, kind, why, now) {
             LiveFinding::Alive(kind) => self.alive(name, kind, now, out),
             finding => self.found(name, now, finding, out),
         }
@@ -159,11 +157,20 @@ impl LiveWatcher {
 
     /// Returns the finding if nobody has answered: what the kernel reports about the process, and
     /// whether its beats excuse it.
-    fn nothing(&mut self, name: &str, kind: EvidenceKind, why: &[String], now: Attended) -> LiveFinding {
+    fn nothing(
+        &mut self,
+        name: &str,
+        kind: Option<EvidenceKind>,
+        why: &[String],
+        now: Attended,
+    ) -> LiveFinding {
         let Some(followed) = self.followed.get_mut(name) else { return LiveFinding::Early };
-        let finding =
-            process::look(followed.life.pid, &mut followed.waits, monotonic_ms()).finding(kind, why);
+        let unasked = if followed.only_notifies() { EvidenceKind::Notify } else { EvidenceKind::Heartbeat };
+        let seen = process::look(followed.life.pid, &mut followed.waits, monotonic_ms());
+        let finding = seen.finding(kind.unwrap_or(unasked), why);
         match self.fleet.service_mut(name) {
+            // Without a question, the beats were read a moment ago.
+            _ if kind.is_none() => finding,
             // Its beats count only after it has answered once.
             Some(service) if followed.startup().is_none() || service.has_shown() => {
                 finding.unanswered(&followed.beats(service, now))
