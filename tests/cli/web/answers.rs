@@ -42,15 +42,17 @@ fn what_is_done_over_http_is_done_and_recorded() {
     assert_eq!(server.api("DELETE", "/profiles/writer", "").code, 200);
     assert_eq!(server.api("DELETE", "/profiles/writer", "").code, 404);
     assert!(!home.profile_dir("writer").exists());
+    let told = server.get("/timeline");
+    let told = told["entries"].as_array().unwrap();
+    let has =
+        |kind: &str, what: &str| told.iter().any(|entry| entry["kind"] == kind && entry["what"] == what);
+    assert!(has("desired", "shall be stopped") && has("action", "delete: done"), "{told:?}");
     // The page is told of a start, which no request for one is.
     server.api("POST", "/gateways/coder/start", "");
     let told = waiting::polled("an event in the timeline", || {
         let told = server.get("/timeline")["entries"].as_array().unwrap().clone();
         told.iter().any(|entry| entry["kind"] == "event").then_some(told)
     });
-    let has =
-        |kind: &str, what: &str| told.iter().any(|entry| entry["kind"] == kind && entry["what"] == what);
-    assert!(has("desired", "shall be stopped") && has("action", "delete: done"), "{told:?}");
     server.end();
     // Another server tells the same, also where a crash has left a part of a line.
     let file = home.path().join(".gatevisor-web/history/events");
