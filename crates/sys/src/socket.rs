@@ -45,14 +45,24 @@ pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
 }
 
 /// Receives one packet into `buffer` and appends its descriptors to `fds`. A result of 0 bytes
-/// means that the peer is gone.
+/// means that the peer is gone, and that all of its packets have been received.
+///
+/// If the peer has closed its end without reading all that it was sent, the kernel reports that
+/// once (`ECONNRESET`), before it gives the peer's last packets.
 ///
 /// # Errors
 /// `EAGAIN` if there is no packet and the socket does not wait.
+///
+/// **Source:** Linux, `unix_release_sock` and `sock_error`.
 pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut receive =
+        || recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC);
+    let message = match receive() {
+        Err(Errno::CONNRESET) => receive()?,
+        received => received?,
+    };
     for part in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = part {
             fds.extend(received);

@@ -3,12 +3,12 @@
 //! *Lives here:* the messages, and ending this process in the way in which another one ended.
 //! *Does not live here:* when they are sent.
 
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
+use gatevisor_sys::socket::recv_with_fds;
 use gatevisor_sys::{process, signal};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{SendFlags, send};
 use rustix::process::{Resource, Rlimit, Signal, WaitStatus, getpid, kill_process, setrlimit};
 
 /// How the command ended.
@@ -130,10 +130,10 @@ fn tell(to: impl AsFd, message: [u8; 2]) {
 }
 
 fn receive(from: impl AsFd) -> Option<[u8; 2]> {
-    let mut buffer = [MaybeUninit::uninit(); 2];
+    let mut message = [0; 2];
     loop {
-        match recv(&from, &mut buffer, RecvFlags::empty()) {
-            Ok(((message, _), _)) => return <[u8; 2]>::try_from(&*message).ok(),
+        match recv_with_fds(&from, &mut message, &mut Vec::new()) {
+            Ok(received) => return (received == message.len()).then_some(message),
             Err(Errno::INTR) => {}
             Err(_) => return None,
         }
@@ -142,7 +142,21 @@ fn receive(from: impl AsFd) -> Option<[u8; 2]> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
     use super::*;
+
+    #[test]
+    fn the_last_report_arrives_although_the_monitor_has_not_read_every_order() {
+        let (relay, monitor) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        RelayOrder::Foreground.send(&relay);
+        let ended = RelayReport::Ended(RelayEnd::Exited(5));
+        ended.send(&monitor);
+        drop(monitor);
+        assert_eq!(RelayReport::receive(&relay), Some(ended));
+        assert_eq!(RelayReport::receive(&relay), None);
+    }
 
     #[test]
     fn what_is_sent_is_what_is_received() {

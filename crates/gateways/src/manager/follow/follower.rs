@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gatevisor_client::engine::{Interests, Woken};
 use gatevisor_client::status_view::{self};
-use gatevisor_client::{ExecProgress, SupervisorWatch};
+use gatevisor_client::{ExecProgress, ServiceDir, StatusError, SupervisorWatch};
 use gatevisor_sys::proc::is_stopped_by_signal;
 use gatevisor_wire::Pid;
 use gatevisor_wire::event::ServiceEvent;
@@ -98,6 +98,8 @@ impl Follower {
                 self.was_wanted |= self.was_announced;
                 self.look(aim)
             }
+            // It comes once the status is there.
+            ServiceEvent::SupervisionStarted if aim == Aim::Supervised => Some(FollowEnd::Supervised),
             ServiceEvent::SupervisionStarted | ServiceEvent::PermanentFailure | ServiceEvent::Finished => {
                 None
             }
@@ -108,7 +110,7 @@ impl Follower {
     fn look(&mut self, aim: Aim) -> Option<FollowEnd> {
         self.due = None;
         if aim == Aim::Supervised {
-            return self.dir.supervised().unwrap_or(true).then_some(FollowEnd::Supervised);
+            return is_taken(&self.dir).then_some(FollowEnd::Supervised);
         }
         let status = self.dir.status().ok()?;
         if let Some(end) = self.unclear_death(&status) {
@@ -246,6 +248,17 @@ impl Follower {
     }
 }
 
+/// Returns whether a supervisor has a service and has published its status, so that everybody sees
+/// what state it is in. s6-supervise opens the control FIFO first. What may not be looked at is
+/// taken for granted.
+fn is_taken(dir: &ServiceDir) -> bool {
+    let has_status = match dir.status() {
+        Err(StatusError::NeverSupervised { .. } | StatusError::Missing { .. }) => false,
+        Ok(_) | Err(_) => true,
+    };
+    has_status && dir.supervised().unwrap_or(true)
+}
+
 /// Returns whether a signal that its supervisor did not send has stopped a process that is up.
 fn is_stopped(status: &Status, pid: Pid) -> bool {
     !status_view::is_paused(status) && is_stopped_by_signal(pid.get())
@@ -256,4 +269,41 @@ fn began(status: &Status) -> Instant {
     let now = Instant::now();
     let age = Tai64n::now_from(SystemTime::now()).since(status.changed).unwrap_or_default();
     now.checked_sub(age).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use gatevisor_wire::files;
+    use gatevisor_wire::wait::WaitStatus;
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+
+    use super::*;
+
+    #[test]
+    fn a_supervisor_has_taken_a_slot_once_its_state_can_be_read() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = ServiceDir::new(place.path());
+        fs::create_dir(place.path().join(files::SUPERVISE)).unwrap();
+        fs::create_dir(dir.event_path()).unwrap();
+        let mut follower = Follower::new(dir.clone()).unwrap();
+        assert_eq!(follower.look(Aim::Supervised), None);
+        mknodat(CWD, dir.control_path(), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let _supervisor = open(dir.control_path(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        assert_eq!((dir.supervised().unwrap(), follower.look(Aim::Supervised)), (true, None));
+        let now = Tai64n::now_from(SystemTime::now());
+        let status = Status {
+            changed: now,
+            ready_at: now,
+            pid: None,
+            last: WaitStatus::exited(0),
+            paused: false,
+            finishing: false,
+            want_up: false,
+            ready: true,
+        };
+        fs::write(place.path().join(files::STATUS), status.encode()).unwrap();
+        assert_eq!(follower.look(Aim::Supervised), Some(FollowEnd::Supervised));
+    }
 }
