@@ -97,6 +97,11 @@ impl Beat {
         self.mark.is_none()
     }
 
+    /// Returns whether there was a beat in this life.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.at.is_some()
+    }
+
     /// Notes a mark, and whether its file belongs to the process that runs now.
     pub fn seen(&mut self, mark: BeatMark, is_own: bool, now: Attended) {
         if self.mark.replace(mark) != Some(mark) && is_own {

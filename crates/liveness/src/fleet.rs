@@ -219,6 +219,12 @@ impl Fleet {
             out.push(LiveEffect::Machine { missing, followed });
         }
         self.machine = is_machine;
+        if is_machine {
+            // What hinders the others hinders a start, too, which owes nothing as yet.
+            for service in self.services.values_mut().filter(|service| service.is_silent_start()) {
+                service.spared_until = now.plus(service.misses_ms());
+            }
+        }
         for service in self.services.values_mut().filter(|service| service.is_missing()) {
             if is_machine {
                 service.blameless = true;

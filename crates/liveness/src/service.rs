@@ -230,14 +230,28 @@ impl FollowedService {
         (self.misses > 0 || self.hindered_since.is_some()) && !self.stopped
     }
 
+    /// Returns whether it is starting and has shown nothing yet.
+    pub(crate) const fn is_silent_start(&self) -> bool {
+        self.silent_since.is_some() && !self.gone
+    }
+
     /// Returns whether its silence or its evidence says something about the machine: it has shown
     /// evidence before, or should have, and has not been silent for long.
     pub(crate) fn is_telling(&self, now: Attended) -> bool {
         let runs = !self.gone && !self.is_held() && self.proven && (self.shown || self.blamed > 0);
+        let runs = runs && !self.is_asked_for_want_of_a_beat();
         let window =
             u64::from(self.settings.misses).saturating_add(1).saturating_mul(self.settings.interval_ms);
         let is_old = self.first_blamed.is_some_and(|first| now.since(first) > window);
         runs && (!is_old || self.blameless)
+    }
+
+    /// Returns whether it has a heartbeat file that is too old, and is asked instead, or has
+    /// answered. The answer shows that it works, but not that anybody can write a file: a disk that
+    /// stalls silences those that have nothing but a heartbeat.
+    fn is_asked_for_want_of_a_beat(&self) -> bool {
+        let was_asked = self.kind == Some(EvidenceKind::Http) && self.misses == 0;
+        self.beat.is_known() && (was_asked || self.asked.is_some())
     }
 
     /// Returns the milliseconds within which its misses add up.

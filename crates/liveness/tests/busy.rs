@@ -385,6 +385,58 @@ fn a_tool_that_blocks_the_loop_after_the_disk_has_stalled_is_no_reason_to_end_a_
 }
 
 #[test]
+fn a_disk_that_stalls_ends_no_gateway_although_those_with_a_server_still_answer() {
+    for phase in 0..32 {
+        let mut world = World::new(phase + 1, 10);
+        world.until = u64::MAX;
+        // The kernel tells of no gateway what it waits for.
+        world.gateways.iter_mut().for_each(|gateway| gateway.tells = false);
+        // The first one without a server is the next to beat when the stall begins.
+        world.gateways.iter_mut().for_each(|gateway| gateway.asleep_until = 28_000 + phase * 1_000);
+        world.gateways[1].asleep_until = phase * 1_000;
+        while world.monotonic < 300_000 {
+            world.wake();
+        }
+        world.state = MachineState::DiskStalls;
+        while world.monotonic < 600_000 {
+            world.wake();
+        }
+        world.state = MachineState::Calm;
+        while world.monotonic < 900_000 {
+            world.wake();
+        }
+        assert_eq!(world.restarts, [], "phase {phase}");
+    }
+}
+
+#[test]
+fn a_gateway_that_starts_while_the_disk_stalls_has_time_to_show_that_it_works_afterwards() {
+    let start_ms = settings().start_deadline_ms;
+    for (began, ended) in (0..10).flat_map(|began| (0..5).map(move |ended| (began, ended))) {
+        let mut world = World::new(1, 6);
+        world.until = u64::MAX;
+        let until = |world: &mut World, monotonic| {
+            while world.monotonic < monotonic {
+                world.wake();
+            }
+        };
+        until(&mut world, 300_000);
+        world.state = MachineState::DiskStalls;
+        until(&mut world, 500_000);
+        world.pass(began * 1_000);
+        // It is started anew, and the stall ends just before the time of a start is over.
+        let (gateway, at) = (&mut world.gateways[5], world.monotonic);
+        (gateway.tells, gateway.life.start_ticks, gateway.asleep_until) = (false, at, 0);
+        until(&mut world, at + start_ms - ended * 1_000);
+        world.state = MachineState::Calm;
+        // Its start goes on for some seconds.
+        world.gateways[5].held_until = world.monotonic + 8_000;
+        until(&mut world, 900_000);
+        assert_eq!(world.restarts, [], "{began} {ended}");
+    }
+}
+
+#[test]
 fn a_frozen_gateway_is_found_within_ninety_seconds_whenever_it_freezes() {
     for second in 0..40 {
         let mut world = World::new(second + 1, 5);
