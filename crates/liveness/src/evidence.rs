@@ -194,6 +194,23 @@ impl LiveFinding {
         fresh.or_else(|| of_age(BeatAge::Early).map(|_| Self::Early))
     }
 
+    /// Returns the finding as a line of a gateway's history.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Alive(kind) => format!("{kind}: alive"),
+            Self::Degraded(kind, why) => format!("{kind}: degraded: {why}"),
+            Self::Draining(kind, why) => format!("{kind}: draining: {why}"),
+            Self::Missing { why, hindered: Some(hindrance), .. } => {
+                format!("{why}, but {}", hindrance.words())
+            }
+            Self::Missing { why, .. } => why.clone(),
+            Self::Early => "too early to tell".to_owned(),
+            Self::Nothing => "nothing to look for".to_owned(),
+            Self::Paused => "paused".to_owned(),
+            Self::Traced => "held by a debugger".to_owned(),
+        }
+    }
+
     /// Returns the finding of a look whose questions nobody answered, where `self` is what the
     /// kernel reports, and `ages` are the ages of the beats after the last question.
     ///

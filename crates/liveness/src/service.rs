@@ -238,20 +238,20 @@ impl FollowedService {
     /// Returns whether its silence or its evidence says something about the machine: it has shown
     /// evidence before, or should have, and has not been silent for long.
     pub(crate) fn is_telling(&self, now: Attended) -> bool {
-        let runs = !self.gone && !self.is_held() && self.proven && (self.shown || self.blamed > 0);
-        let runs = runs && !self.is_asked_for_want_of_a_beat();
+        let is_expected = self.proven && (self.shown || self.blamed > 0);
+        let runs = !self.gone && !self.is_held() && !self.is_asked_for_want_of_a_beat();
         let window =
             u64::from(self.settings.misses).saturating_add(1).saturating_mul(self.settings.interval_ms);
         let is_old = self.first_blamed.is_some_and(|first| now.since(first) > window);
-        runs && (!is_old || self.blameless)
+        runs && is_expected && (!is_old || self.blameless)
     }
 
     /// Returns whether it has a heartbeat file that is too old, and is asked instead, or has
     /// answered. The answer shows that it works, but not that anybody can write a file: a disk that
     /// stalls silences those that have nothing but a heartbeat.
     fn is_asked_for_want_of_a_beat(&self) -> bool {
-        let was_asked = self.kind == Some(EvidenceKind::Http) && self.misses == 0;
-        self.beat.is_known() && (was_asked || self.asked.is_some())
+        let has_answered = self.kind == Some(EvidenceKind::Http) && self.misses == 0;
+        self.beat.is_known() && (has_answered || self.asked.is_some())
     }
 
     /// Returns the milliseconds within which its misses add up.
@@ -316,7 +316,8 @@ impl FollowedService {
 
     /// Handles the finding of a look at it.
     pub(crate) fn look(&mut self, now: Attended, finding: LiveFinding) {
-        self.remember(now, &finding);
+        self.history.drain(..self.history.len().saturating_sub(HISTORY - 1));
+        self.history.push((now, finding.words()));
         let (was_held, is_held) =
             (self.is_held(), matches!(finding, LiveFinding::Paused | LiveFinding::Traced));
         if was_held && !is_held {
@@ -490,25 +491,5 @@ impl FollowedService {
             (self.state, self.since) = (state, now);
         }
         (self.kind, self.reason) = (kind, reason);
-    }
-
-    fn remember(&mut self, now: Attended, finding: &LiveFinding) {
-        let words = match finding {
-            LiveFinding::Alive(kind) => format!("{kind}: alive"),
-            LiveFinding::Degraded(kind, why) => format!("{kind}: degraded: {why}"),
-            LiveFinding::Draining(kind, why) => format!("{kind}: draining: {why}"),
-            LiveFinding::Missing { why, hindered: Some(hindrance), .. } => {
-                format!("{why}, but {}", hindrance.words())
-            }
-            LiveFinding::Missing { why, .. } => why.clone(),
-            LiveFinding::Early => "too early to tell".to_owned(),
-            LiveFinding::Nothing => "nothing to look for".to_owned(),
-            LiveFinding::Paused => "paused".to_owned(),
-            LiveFinding::Traced => "held by a debugger".to_owned(),
-        };
-        if self.history.len() >= HISTORY {
-            self.history.remove(0);
-        }
-        self.history.push((now, words));
     }
 }
