@@ -205,6 +205,7 @@ is_booted() { [[ $(inside systemctl is-system-running) =~ ^(running|degraded)$ ]
 unit=gatevisor-home-alice-agents.service
 property() { inside systemctl show --property "$1" --value -- "$unit"; }
 is_active() { [[ $(property ActiveState) == active ]]; }
+is_inactive() { [[ $(property ActiveState) == inactive ]]; }
 said() { [[ $(property StatusText) == "$1" ]]; }
 # Each of the two gateways is one process, which came after FIRST where that is said.
 ran_once() {
@@ -220,6 +221,24 @@ says() { # PATTERN COMMAND…
     grep -qE -- "$pattern" "$work/said" || die "\`$*\` did not say $pattern" "$(tail -n 5 "$work/said")"
 }
 restarted() { [[ $(property NRestarts) == "$1" ]] && is_active; }
+
+# The unit's supervisor has ended, and one by hand has its place: what the unit does when it stops
+# does not end that.
+leaves_another_alone() { # HOME
+    local home=$1 pids
+    inside gatevisor --home "$home" install >&2
+    until_ok 30 'two gateways, once each' ran_once
+    # ExecStop runs now, beside the other supervisor.
+    as_alice sh -c 'gatevisor --home "$1" down && gatevisor --home "$1" up --detach --quiet' sh "$home" >&2
+    until_ok 30 'the end of the unit' is_inactive
+    until_ok 30 'both gateways, once each' ran_once
+    pids=$(inside pgrep --full --exact 'sleep 3600')
+    inside systemctl stop "$unit"
+    as_alice gatevisor --home "$home" health --supervisor >&2 || die "the unit's end has ended another supervisor"
+    [[ $(inside pgrep --full --exact 'sleep 3600') == "$pids" ]] || die "the unit's end has ended another supervisor's gateways"
+    inside gatevisor --home "$home" uninstall >&2
+    as_alice gatevisor --home "$home" down >&2
+}
 
 # A unit in the form of `hermes gateway install` runs coder's gateway, and then the home's unit
 # does.
@@ -373,6 +392,7 @@ END
     ! inside gatevisor --home "$home" install >"$work/said" 2>&1 || die 'a home that is in use was taken'
     grep -q 'another supervisor has the home' "$work/said"
     as_alice gatevisor --home "$home" down >&2
+    leaves_another_alone "$home"
     # A unit of alice's own.
     inside loginctl enable-linger alice
     until_ok 30 "alice's own service manager" as_alice systemctl --user is-system-running --wait
@@ -391,7 +411,15 @@ END
     until_ok 30 'a gateway under the unit of the package' said '1 of 1 services up, 0 ready'
     finds_alices_programs "$(property MainPID)"
     says "^$unit: active since" as_alice gatevisor --home /home/alice/.hermes service status
+    # What is set in its file counts for its start and for its stop.
+    inside sh -c 'echo S6_PROFILE_GATEWAY_SCANDIR=/home/alice/scandir >/etc/default/gatevisor-alice'
+    inside systemctl restart "$unit"
+    until_ok 30 'a gateway on another scandir' said '1 of 1 services up, 0 ready'
+    inside test -d /home/alice/scandir
+    pid=$(property MainPID)
     inside systemctl disable --now "$unit"
+    says "gatevisor.*: the supervisor has ended, and every gateway before it [(]pid $pid[)]" inside journalctl --no-pager --unit "$unit"
+    inside rm /etc/default/gatevisor-alice
     as_alice systemctl --user enable --now gatevisor.service
     coder_is_up() { (says 'coder +up ' as_alice gatevisor --home /home/alice/.hermes status); }
     until_ok 30 "a gateway under alice's own manager" coder_is_up

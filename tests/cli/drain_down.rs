@@ -1,8 +1,10 @@
 //! Draining all gateways before their supervisor ends (`down --drain`).
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use crate::drain::{draining_in, in_time, marker, show, started, with_marker};
+use crate::home::Home;
 use crate::support::{processes, waiting};
 
 #[test]
@@ -44,4 +46,48 @@ fn a_request_that_ends_with_the_process_is_not_taken_back_from_a_gateway_that_is
     assert!(marker(&home).exists() && !file("ended").exists(), "{ran:?}");
     fs::remove_file(file("stay")).unwrap();
     home.ended();
+}
+
+/// Returns a home with three gateways. This shell command asks each of them to drain.
+fn three_asked_by(command: &str) -> Home {
+    let home = draining_in(
+        "exec sleep 1000",
+        &format!(
+            "[gateway.drain.command]\nbegin = [\"sh\", \"-c\", \"{command}\"]\nend = [\"true\"]\n\
+             timeout-ms = 60000\nends-with-process = true\n\
+             [gateway.drain.idle]\ncommand = [\"echo\", '{{\"turns\": 0}}']\nturns = \"turns\"\n"
+        ),
+    );
+    for name in ["writer", "tester"] {
+        home.profile(name);
+        home.says(&format!("gateway start {name}")).ok();
+    }
+    home
+}
+
+#[test]
+fn all_gateways_are_asked_at_the_same_time() {
+    // Each command ends when all three have begun.
+    let command = "touch {profile-home}/asked; \
+                   until [ -e ../coder/asked -a -e ../writer/asked -a -e ../tester/asked ]; do sleep 0.05; done";
+    let home = three_asked_by(command);
+    let ran = home.says("down --drain=5m");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for name in ["coder", "writer", "tester"] {
+        assert!(ran.err.contains(&format!("{name}: idle after ")), "{ran:?}");
+    }
+}
+
+#[test]
+fn gateways_that_do_not_answer_cost_the_limit_of_the_drain_once() {
+    let home = three_asked_by("sleep 1000");
+    let began = Instant::now();
+    let ran = home.says("down --drain=1s");
+    // A single one of those commands may take a minute.
+    assert!(began.elapsed() < Duration::from_mins(1), "{ran:?}");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for name in ["coder", "writer", "tester"] {
+        let said = format!("{name}: it has not said that it takes no new work after ");
+        assert!(ran.err.contains(&said), "{ran:?}");
+    }
 }

@@ -101,6 +101,8 @@ fn takes_the_place_of_one_by_hand(program: &Path) {
     waiting::polled_slowly("its end", || by_hand.0.try_wait().unwrap());
     let report = home.report("default");
     assert_eq!((&report["pid"], &report["state"]), (&new.into(), &"ready".into()), "{report}");
+    // What the old one wrote when it ended does not count for the next start.
+    assert_eq!((&report["desired_state"], &report["desired_by"]["command"]), (&"running".into(), &"up".into()));
     stopped(&mut home);
 }
 

@@ -4,7 +4,7 @@
 //! (`gatevisor_gateways::drain`), and the next step (`drain`, `profile`, `reload`).
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatevisor_gateways::desired::Provenance;
 use gatevisor_gateways::drain::{self, DrainError, DrainOrder, DrainThen, HeldDrain};
@@ -113,8 +113,11 @@ pub fn wait_for(context: &CommandContext, names: &[ProfileName], order: &DrainOr
     let heeded = interrupt::heeded(&[SIGINT, SIGTERM, SIGHUP]);
     let signals = SignalFd::new(&heeded).ok();
     let mut drained = DrainedGateways { since: Timestamp::now(), ..DrainedGateways::default() };
+    let began = Instant::now();
     for name in names {
-        match HeldDrain::begin(&context.manager, name, order) {
+        // All drains have the same end, however long one takes to begin.
+        let order = DrainOrder { limit: order.limit.saturating_sub(began.elapsed()), ..order.clone() };
+        match HeldDrain::begin(&context.manager, name, &order) {
             Ok(held) => drained.held.push(held),
             Err(DrainError::NotUp { name }) => drained.not_up.push(name),
             Err(DrainError::Served { name, by }) if names.contains(&by) => drained.served.push((name, by)),

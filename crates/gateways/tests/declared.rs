@@ -111,6 +111,21 @@ fn what_was_recorded_and_could_not_be_carried_out_is_tried_again_once() {
 }
 
 #[test]
+fn nothing_is_carried_out_where_there_can_be_no_slots_so_that_the_next_boot_says_it() {
+    let home = Declared::new();
+    home.declare(&one("coder", "running", "revert"));
+    let scandir = home.world.manager.scandir().to_owned();
+    let _ = fs::remove_dir_all(&scandir);
+    fs::write(&scandir, "").unwrap();
+    let named = |name: &str| (name == VARIABLE).then(|| home.file.clone().into_os_string());
+    assert!(reconcile(&home.settings(&interpreter(), &named), false).is_err());
+    assert!(!home.exists("coder"));
+    fs::remove_file(&scandir).unwrap();
+    let said = home.boot();
+    assert!(said.len() == 1 && said[0].contains("coder is made"), "{said:?}");
+}
+
+#[test]
 fn a_boot_makes_what_is_declared_and_leaves_the_rest_alone() {
     let home = Declared::new();
     home.plant("other");

@@ -152,6 +152,39 @@ fn stale_files_go_but_one_that_names_a_live_process_stays() {
 }
 
 #[test]
+fn a_gateway_that_runs_already_shall_run_after_each_start_unless_somebody_said_otherwise() {
+    let world = World::new(test_agent());
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let started: u64 = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
+    let pid_file = format!("{{\"pid\":{},\"start_time\":{started}}}", std::process::id());
+    for (name, state, runs) in [
+        ("alive", &br#"{"gateway_state":"running","pid":7}"#[..], true),
+        ("dead", br#"{"gateway_state":"running"}"#, false),
+        ("ending", br#"{"gateway_state":"stopped"}"#, true),
+        ("unwanted", br#"{"gateway_state":"running","desired_state":"stopped"}"#, true),
+    ] {
+        profile(&world, name, state);
+        if runs {
+            fs::write(world.manager.home().profiles_dir().join(name).join("gateway.pid"), &pid_file).unwrap();
+        }
+    }
+    Boot::of(&world).run(false).unwrap();
+    let recorded = |name: &str| {
+        let home = world.manager.home().profiles_dir().join(name);
+        gatevisor_gateways::desired::read(&home, "gateway_state.json").unwrap().unwrap()
+    };
+    let alive = recorded("alive");
+    assert_eq!(alive.desired_state.as_deref(), Some("running"));
+    let origin = &alive.origin;
+    assert_eq!(origin.desired_by.as_ref().unwrap().command, "up");
+    assert_eq!(origin.desired_reason.as_deref(), Some("it ran already, as `gateway.pid` says"));
+    let home = world.manager.home().profiles_dir().join("alive/gateway_state.json");
+    assert!(fs::read_to_string(home).unwrap().contains("\"pid\":7"), "what the agent keeps there is kept");
+    let others = ["dead", "ending", "unwanted"].map(|name| recorded(name).desired_state);
+    assert_eq!(others, [None, None, Some("stopped".to_owned())]);
+}
+
+#[test]
 fn what_a_killed_process_or_a_vanished_profile_left_is_swept() {
     let world = World::new(test_agent());
     profile(&world, "coder", b"");

@@ -57,18 +57,30 @@ pub(crate) fn at_boot(settings: &ReconcileSettings<'_>) -> Vec<String> {
         let failed = |error| format!("cannot forget what another file of profiles declared: {error}");
         return KeptDeclaration::forget(home).map_err(failed).err().into_iter().collect();
     };
-    pass(&Offline(settings), Path::new(&path), true).notices
+    pass(&Offline(settings), Path::new(&path), true, &mut None).notices
 }
 
-/// Carries out what a file declares, while a supervisor runs.
-pub fn apply(manager: &ScandirManager, path: &Path) -> DeclarationPass {
-    pass(manager, path, false)
+/// Carries out what a file declares, while a supervisor runs. `unkept` is what the pass before
+/// could not write into the home.
+pub(super) fn apply(
+    manager: &ScandirManager,
+    path: &Path,
+    unkept: &mut Option<KeptDeclaration>,
+) -> DeclarationPass {
+    pass(manager, path, false, unkept)
 }
 
-fn pass(hands: &dyn Hands, path: &Path, is_boot: bool) -> DeclarationPass {
+fn pass(
+    hands: &dyn Hands,
+    path: &Path,
+    is_boot: bool,
+    unkept: &mut Option<KeptDeclaration>,
+) -> DeclarationPass {
     let home = hands.home().root();
     let known = KeptDeclaration::read(home);
-    let before = known.clone().filter(|kept| kept.file == path).unwrap_or_default();
+    let earlier = unkept.take();
+    let is_said = earlier.is_some();
+    let before = earlier.or_else(|| known.clone()).filter(|kept| kept.file == path).unwrap_or_default();
     let (declaration, problem) = match Declaration::read(path) {
         Ok(declaration) => (declaration, None),
         Err(error) => (before.last_good(), Some(error_chain(&error))),
@@ -90,7 +102,10 @@ fn pass(hands: &dyn Hands, path: &Path, is_boot: bool) -> DeclarationPass {
     if known.as_ref() != Some(&after)
         && let Err(error) = after.keep(home)
     {
-        done.notices.push(format!("warning: cannot keep what `{}` declares: {error}", path.display()));
+        let shown = path.display();
+        let notice = format!("warning: cannot write down in the home what `{shown}` declares: {error}");
+        done.notices.extend((!is_said).then_some(notice));
+        *unkept = Some(after);
     }
     done.names = declaration.profiles.into_iter().map(|one| one.name).collect();
     done
@@ -279,5 +294,58 @@ impl Hands for ScandirManager {
             Desired::Stopped => self.stop(&one.name, &request).map(|done| done.warnings),
         };
         warnings.map_err(|error| error_chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::declared::DriftPolicy;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_was_carried_out_is_remembered_and_said_once_where_it_cannot_be_written_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, file) = (Home::new(&dir.path().join("home")).unwrap(), dir.path().join("profiles.toml"));
+        let agent = AgentDefinition::built_in().unwrap();
+        let settings = ReconcileSettings {
+            agent: &agent,
+            home: &home,
+            scandir: &dir.path().join("scandir"),
+            interpreter: Path::new("/bin/true"),
+            container_argv: &[],
+            earlier: None,
+            elsewhere: false,
+            variable: &|_| None,
+            now: "2026-07-20T12:00:00+02:00[Europe/Berlin]".parse().unwrap(),
+        };
+        let hands = Offline(&settings);
+        // Nothing can be renamed to a directory.
+        fs::create_dir_all(home.root().join(".gatevisor-profiles/in the way")).unwrap();
+        let name = "coder".parse().unwrap();
+        drop(profile::create_with(&home, &agent, &name, &OwnVariables::default()).unwrap());
+        fs::write(&file, "[[profile]]\nname = \"coder\"\ndesired = \"running\"\ndrift = \"report\"\n")
+            .unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let mut unkept = None;
+        let said = pass(&hands, &file, false, &mut unkept).notices;
+        assert!(said.len() == 2 && said[1].contains("cannot write down in the home"), "{said:?}");
+
+        let wanted = DeclaredProfile {
+            name: name.clone(),
+            desired: Desired::Stopped,
+            drift: DriftPolicy::Report,
+            env_file: None,
+        };
+        hands.set(&wanted, "somebody wants it so here").unwrap();
+        let said = pass(&hands, &file, false, &mut unkept).notices;
+        assert!(said.len() == 1 && said[0].contains("is not running here, which is kept"), "{said:?}");
+        assert_eq!(pass(&hands, &file, false, &mut unkept).notices, [""; 0]);
+
+        fs::remove_dir_all(home.root().join(".gatevisor-profiles")).unwrap();
+        assert_eq!(pass(&hands, &file, false, &mut unkept).notices, [""; 0]);
+        assert_eq!(unkept, None);
+        assert!(KeptDeclaration::read(home.root()).unwrap().of(&name).unwrap().drifts);
     }
 }

@@ -19,7 +19,6 @@ mod kept;
 mod watch;
 
 pub(crate) use apply::at_boot;
-pub use apply::{DeclarationPass, apply};
 pub use decide::{DeclaredAction, FoundProfileState, decide};
 pub use file::{Declaration, DeclarationError, DeclaredProfile, DriftPolicy};
 pub use kept::{DeclaredReport, KeptDeclaration, KeptProfile};

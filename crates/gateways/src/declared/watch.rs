@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::apply::apply;
+use super::kept::KeptDeclaration;
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 
@@ -53,6 +54,8 @@ pub struct DeclarationWatcher<'a> {
     manager: &'a ScandirManager,
     path: PathBuf,
     names: Vec<ProfileName>,
+    /// What became of the declaration, if it could not be written into the home.
+    unkept: Option<KeptDeclaration>,
     tell: fn(&str),
 }
 
@@ -67,7 +70,7 @@ struct DeclarationWatches<'a> {
 impl<'a> DeclarationWatcher<'a> {
     /// Returns a watcher of what the file at `path` declares for the home of `manager`.
     pub const fn new(manager: &'a ScandirManager, path: PathBuf, tell: fn(&str)) -> Self {
-        Self { manager, path, names: Vec::new(), tell }
+        Self { manager, path, names: Vec::new(), unkept: None, tell }
     }
 
     /// Watches. Returns only if it cannot go on, with the reason.
@@ -85,7 +88,7 @@ impl<'a> DeclarationWatcher<'a> {
         let mut watched = self.watched()?;
         let began = Instant::now();
         if self.manager.standing().allows() {
-            let done = apply(self.manager, &self.path);
+            let done = apply(self.manager, &self.path, &mut self.unkept);
             done.notices.iter().for_each(|notice| (self.tell)(notice));
             if done.names != self.names {
                 self.names = done.names;

@@ -26,8 +26,8 @@ pub use lock::stuck_locks;
 pub(crate) use read::is_later;
 pub use read::{Prior, ReadStateError, Recorded, is_stopped, read, read_commanded};
 pub use write::{
-    RecordError, Recording, forget, migrate, overwritten, record, record_for_another, record_now,
-    record_unless_newer,
+    RecordError, Recording, forget, migrate, overwritten, record, record_for_another, record_if_none,
+    record_now, record_unless_newer,
 };
 
 /// The most bytes that a state file may have.

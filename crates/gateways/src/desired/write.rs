@@ -117,6 +117,17 @@ pub fn record_unless_newer(
     })
 }
 
+/// Does what [`record`] does, unless somebody has set a desired state; then returns `None`.
+pub fn record_if_none(
+    directory: &Path,
+    name: &str,
+    desired_state: &DesiredState,
+) -> Result<Option<Recording>, RecordError> {
+    update(directory, name, true, &|object| {
+        object.get("desired_state").is_none_or(Value::is_null) && put(object, directory, desired_state)
+    })
+}
+
 /// Records what another program desires but did not write down itself. Nobody knows who asked, or
 /// why. Returns whether it is recorded: it is not if a command has recorded a desired state after
 /// `since`.

@@ -4,7 +4,7 @@
 //! *Does not live here:* deciding when.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,9 @@ use rustix::io::Errno;
 
 use crate::agent::{DrainDefinition, DrainMarker, Placeholders, fill};
 use crate::files::{open_directory, random_suffix, read_bounded};
-use crate::incidents::{Evidence, PartEnd, PartLimits, become_command, run_bounded};
+use crate::incidents::{
+    Evidence, PartEnd, PartLimits, PartOutput, RunningPart, become_command, start_bounded,
+};
 use crate::manager::{ScandirManager, restart_control};
 use crate::ports;
 use crate::profile::ProfileName;
@@ -37,26 +39,26 @@ pub(super) struct DrainTarget<'a> {
 }
 
 impl DrainTarget<'_> {
-    /// Asks the gateway with this process to take no new work. `by` tells people who asks.
+    /// Asks the gateway with this process to take no new work, if its definition has no command for
+    /// that. `by` tells people who asks.
     pub fn ask(&self, pid: i32, by: &str) -> Result<(), String> {
         if let Some(marker) = &self.drain.marker {
             return self.write(marker, pid, by);
         }
-        if let Some(commands) = &self.drain.command {
-            return self.command(&commands.begin, commands.timeout_ms).map(drop);
-        }
         self.drain.signal.as_ref().map_or(Ok(()), |signals| self.signal(&signals.begin))
     }
 
-    /// Takes the request back. Returns whether there was one, as far as that can be seen.
-    pub fn take_back(&self) -> Result<bool, String> {
+    /// Takes the request back, in no more than so long. Returns whether there was one, as far as
+    /// that can be seen.
+    pub fn take_back(&self, limit: Duration) -> Result<bool, String> {
         if let Some(marker) = &self.drain.marker {
             return remove(&self.home(), &marker.file).map_err(|errno| {
                 format!("cannot remove `{}`: {}", self.file(marker).display(), words(errno))
             });
         }
         if let Some(commands) = &self.drain.command {
-            return self.command(&commands.end, commands.timeout_ms).map(|_| true);
+            let limit = limit.min(Duration::from_millis(commands.timeout_ms));
+            return self.start(&commands.end, limit)?.wait().map(|_| true);
         }
         let end = self.drain.signal.as_ref().and_then(|signals| signals.end.as_deref());
         end.map_or(Ok(false), |signal| self.signal(signal).map(|()| true))
@@ -97,27 +99,17 @@ impl DrainTarget<'_> {
         self.manager.slot(self.name).send(&[control]).map_err(|error| error.to_string())
     }
 
-    /// Runs a command of the definition until it ends, and returns its output.
-    pub fn command(&self, argv: &[String], timeout_ms: u64) -> Result<Vec<u8>, String> {
+    /// Starts a command of the definition.
+    pub fn start(&self, argv: &[String], limit: Duration) -> Result<AskingProcess, String> {
         let argv = argv.iter().map(|text| self.expanded(text)).collect::<Result<Vec<OsString>, String>>()?;
         let shown = argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-        let evidence = Evidence { argv, directory: self.home(), timeout_ms };
+        let evidence = Evidence { argv, directory: self.home(), timeout_ms: milliseconds(limit) };
         let told = self.environment();
         let told: Vec<(&str, String)> = told.iter().map(|(name, value)| (&**name, value.clone())).collect();
-        let until = Instant::now().checked_add(Duration::from_millis(timeout_ms));
-        let limits = PartLimits { until: until.unwrap_or_else(Instant::now), bytes: OUTPUT_BYTES };
-        let output = run_bounded(limits, |output| {
+        AskingProcess::start(format!("`{shown}`"), limit, |output| {
             let _why = become_command(&evidence, &told, &output);
             i32::from(gatevisor_wire::exit::Exit::NotExecutable.code())
-        });
-        match output.end {
-            PartEnd::Code(0) => Ok(output.bytes),
-            PartEnd::Code(code) => Err(format!("`{shown}` exited with {code}{}", last_line(&output.bytes))),
-            PartEnd::Signal(signal) => Err(format!("`{shown}` was ended by signal {signal}")),
-            PartEnd::TooLong => Err(format!("`{shown}` printed more than {OUTPUT_BYTES} bytes")),
-            PartEnd::Late => Err(format!("`{shown}` did not end in {timeout_ms} ms")),
-            PartEnd::Failed(errno) => Err(format!("`{shown}` cannot be executed: {}", words(errno))),
-        }
+        })
     }
 
     /// Returns the variables that the definition sets for a gateway.
@@ -148,6 +140,61 @@ impl DrainTarget<'_> {
         });
         filled.map_err(|error| unfilled(&error))
     }
+}
+
+/// A process that asks a gateway something. It is killed when this value is dropped.
+#[derive(Debug)]
+pub(super) struct AskingProcess {
+    part: RunningPart,
+    /// What it is, as text.
+    shown: String,
+    limit: Duration,
+}
+
+impl AskingProcess {
+    /// Starts a process that does `job` in no more than so long.
+    pub fn start(shown: String, limit: Duration, job: impl FnOnce(OwnedFd) -> i32) -> Result<Self, String> {
+        let now = Instant::now();
+        let limits = PartLimits { until: now.checked_add(limit).unwrap_or(now), bytes: OUTPUT_BYTES };
+        match start_bounded(limits, job) {
+            Ok(part) => Ok(Self { part, shown, limit }),
+            Err(errno) => Err(format!("{shown} cannot be executed: {}", words(errno))),
+        }
+    }
+
+    /// Returns the descriptor that becomes readable when there is something to look at, and when
+    /// the time is over.
+    pub fn news(&self) -> (&OwnedFd, Instant) {
+        (self.part.news(), self.part.until())
+    }
+
+    /// Returns what it has printed, or why it has failed, if it has ended or its time is over.
+    pub fn answer(&mut self) -> Option<Result<Vec<u8>, String>> {
+        let output = self.part.advance()?;
+        Some(self.result(output))
+    }
+
+    /// Waits for its end. Returns what it has printed, or why it has failed.
+    pub fn wait(mut self) -> Result<Vec<u8>, String> {
+        let output = self.part.wait();
+        self.result(output)
+    }
+
+    fn result(&self, output: PartOutput) -> Result<Vec<u8>, String> {
+        let shown = &self.shown;
+        match output.end {
+            PartEnd::Code(0) => Ok(output.bytes),
+            PartEnd::Code(code) => Err(format!("{shown} exited with {code}{}", last_line(&output.bytes))),
+            PartEnd::Signal(signal) => Err(format!("{shown} was ended by signal {signal}")),
+            PartEnd::TooLong => Err(format!("{shown} printed more than {OUTPUT_BYTES} bytes")),
+            PartEnd::Late => Err(format!("{shown} did not end in {} ms", milliseconds(self.limit))),
+            PartEnd::Failed(errno) => Err(format!("{shown} cannot be executed: {}", words(errno))),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Returns the last line that a command printed, to be said after its exit code.

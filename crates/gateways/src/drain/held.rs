@@ -4,7 +4,7 @@
 //! *Does not live here:* the machine (`gatevisor_liveness::drain`), and the next step.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatevisor_client::status_view;
 use gatevisor_liveness::{Drain, DrainEffect, DrainEnd, DrainEvent, DrainSettings};
@@ -18,9 +18,10 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::asking::DrainTarget;
+use super::asking::{AskingProcess, DrainTarget};
 use super::error::DrainError;
 use super::leftover::undo;
+use super::question::{DrainQuestion, DrainQuestions};
 use super::record::{DrainRecord, DrainRecords, DrainThen, directory};
 use super::report::holder;
 use super::work;
@@ -33,6 +34,8 @@ use crate::profile::ProfileName;
 /// After how many intervals between two looks the request of an idle gateway is renewed. A lease of
 /// `OpenClaw` is good for thirty.
 const RENEW_INTERVALS: u64 = 8;
+/// How many gateways are asked at once by processes. Each may be another Node, as with `OpenClaw`.
+const ASKED_AT_ONCE: usize = 8;
 /// How a state file changes: by a rename into the home, or by writing it in place.
 const COMES: WatchFlags = WatchFlags::MOVED_TO
     .union(WatchFlags::CLOSE_WRITE)
@@ -60,6 +63,7 @@ pub struct HeldDrain {
     record: DrainRecord,
     records: DrainRecords,
     process: OwnedFd,
+    questions: DrainQuestions,
     failed: Vec<String>,
     began_ms: u64,
     ended_ms: Option<u64>,
@@ -71,7 +75,7 @@ pub struct HeldDrain {
 }
 
 impl HeldDrain {
-    /// Asks a gateway to take no new work.
+    /// Asks a gateway to take no new work. Where a command asks it, [`run`] does so.
     ///
     /// # Errors
     /// Nothing was done to it.
@@ -91,7 +95,8 @@ impl HeldDrain {
         let lock = records.lock_soon(&service).map_err(unrecorded)?.ok_or_else(held)?;
         // The lock is ours, so the owner of an older record has ended.
         if records.read(&service).is_some() {
-            undo(manager, name, &records).map_err(|why| DrainError::Undo { name: name.clone(), why })?;
+            let failed = |why| DrainError::Undo { name: name.clone(), why };
+            undo(manager, name, &records, order.limit).map_err(failed)?;
         }
         let target = DrainTarget { manager, name, drain: &definition };
         if let Some(file) = target.asked_by_another(pid) {
@@ -105,17 +110,16 @@ impl HeldDrain {
         let marker = definition.marker.as_ref().map(|marker| marker.file.clone());
         let record = DrainRecord { marker, ..record(order, pid, began_ms) };
         records.write(&service, &record).map_err(unrecorded)?;
-        let (name, manager) = (name.clone(), manager.clone());
-        let failed = Vec::new();
         let mut drain = Self {
-            name,
-            manager,
+            name: name.clone(),
+            manager: manager.clone(),
             definition,
             machine,
             record,
             records,
             process,
-            failed,
+            questions: DrainQuestions::default(),
+            failed: Vec::new(),
             began_ms,
             ended_ms: None,
             renewed_ms: None,
@@ -160,7 +164,7 @@ impl HeldDrain {
         }
         let _ = fork_beside(|| {
             let _ = poll(&mut [PollFd::new(&self.process, PollFlags::IN)], None);
-            i32::from(self.target().take_back().is_err())
+            i32::from(self.target().take_back(Duration::MAX).is_err())
         });
     }
 
@@ -191,17 +195,11 @@ impl HeldDrain {
 
     /// Returns whether an idle gateway must be asked once more for what is under way, because its
     /// request would be over otherwise before the drains of others are.
-    /// `times` is how often it should have been asked meanwhile.
-    fn is_renewal_due(&self, times: u64) -> bool {
+    fn is_renewal_due(&self) -> bool {
         let is_lease = self.definition.ends_with_process() && self.definition.idle.command.is_some();
-        let every_ms = self.definition.idle.interval_ms.saturating_mul(RENEW_INTERVALS).saturating_mul(times);
+        let every_ms = self.definition.idle.interval_ms.saturating_mul(RENEW_INTERVALS);
         let is_late = self.asked_ms().is_some_and(|at| monotonic_ms().saturating_sub(at) >= every_ms);
         is_lease && is_late && self.end() == Some(&DrainEnd::Idle) && !self.has_ended()
-    }
-
-    fn renew(&mut self) {
-        let _ = work::look(&self.target(), self.record.pid);
-        self.renewed_ms = Some(monotonic_ms());
     }
 
     const fn target(&self) -> DrainTarget<'_> {
@@ -224,14 +222,8 @@ impl HeldDrain {
     /// Carries out an effect. Returns whether there is something new to tell.
     fn perform(&mut self, effect: DrainEffect) -> bool {
         match effect {
-            DrainEffect::Mark => match self.target().ask(self.record.pid, &self.record.by) {
-                Ok(()) => false,
-                Err(why) => self.step(DrainEvent::NotMarked(why)),
-            },
-            DrainEffect::Look => {
-                let shown = work::look(&self.target(), self.record.pid);
-                self.step(DrainEvent::Seen(shown))
-            }
+            DrainEffect::Mark => self.wonder(DrainQuestion::Ask),
+            DrainEffect::Look => self.wonder(DrainQuestion::Look),
             DrainEffect::Tell => {
                 self.machine.stage().word().clone_into(&mut self.record.stage);
                 self.record.turns = self.machine.turns();
@@ -242,11 +234,15 @@ impl HeldDrain {
                 true
             }
             // The owner of this value does the next step.
-            DrainEffect::Follow => true,
+            DrainEffect::Follow => {
+                self.questions.clear();
+                true
+            }
             DrainEffect::Unmark => {
+                self.questions.clear();
                 // The next process was not asked for anything.
                 let is_over = self.definition.ends_with_process() && (self.is_left || self.has_ended());
-                let taken_back = if is_over { Ok(false) } else { self.target().take_back() };
+                let taken_back = if is_over { Ok(false) } else { self.target().take_back(Duration::MAX) };
                 // Otherwise the record stays, so that the watcher of gateways tries again. To ask
                 // again and again may renew what is to be undone.
                 if taken_back.is_ok() || self.definition.ends_with_process() {
@@ -254,6 +250,78 @@ impl HeldDrain {
                 }
                 self.failed.extend(taken_back.err());
                 true
+            }
+        }
+    }
+
+    /// Adds a question to the gateway, and asks it at once if that takes no time. Returns whether
+    /// there is something new to tell.
+    fn wonder(&mut self, question: DrainQuestion) -> bool {
+        self.questions.add(question, monotonic_ms());
+        self.ask_at_hand()
+    }
+
+    /// Asks the next questions that take no time. Returns whether there is something new to tell.
+    fn ask_at_hand(&mut self) -> bool {
+        let mut is_told = false;
+        while let Some((question, _)) = self.questions.next().filter(|(next, _)| self.is_at_hand(*next)) {
+            self.questions.take();
+            let answer = match question {
+                DrainQuestion::Ask => {
+                    self.target().ask(self.record.pid, &self.record.by).map(|()| Vec::new())
+                }
+                DrainQuestion::Look | DrainQuestion::Renew => work::at_hand(&self.target()),
+            };
+            is_told |= self.hear(question, answer);
+        }
+        is_told
+    }
+
+    fn is_at_hand(&self, question: DrainQuestion) -> bool {
+        match question {
+            DrainQuestion::Ask => self.definition.command.is_none(),
+            DrainQuestion::Look | DrainQuestion::Renew => work::is_at_hand(&self.definition),
+        }
+    }
+
+    /// Starts the process of the next question. Returns whether there is something new to tell.
+    fn start_next(&mut self) -> bool {
+        let Some(question) = self.questions.take() else { return false };
+        let target = self.target();
+        let started = match (question, &self.definition.command) {
+            (DrainQuestion::Ask, Some(commands)) => {
+                target.start(&commands.begin, Duration::from_millis(commands.timeout_ms))
+            }
+            _ => work::start_look(&target),
+        };
+        if question == DrainQuestion::Renew {
+            self.renewed_ms = Some(monotonic_ms());
+        }
+        match started {
+            Ok(process) => {
+                self.questions.runs(question, process);
+                false
+            }
+            Err(why) => self.hear(question, Err(why)),
+        }
+    }
+
+    /// Handles the answer to the question that runs, if there is one by now. Returns whether there
+    /// is something new to tell.
+    fn hear_answer(&mut self) -> bool {
+        match self.questions.answer() {
+            Some((question, answer)) => self.hear(question, answer) | self.ask_at_hand(),
+            None => false,
+        }
+    }
+
+    fn hear(&mut self, question: DrainQuestion, answer: Result<Vec<u8>, String>) -> bool {
+        match (question, answer) {
+            (DrainQuestion::Ask, Err(why)) => self.step(DrainEvent::NotMarked(why)),
+            (DrainQuestion::Ask, Ok(_)) | (DrainQuestion::Renew, _) => false,
+            (DrainQuestion::Look, answer) => {
+                let shown = work::shown(&self.definition.idle, self.record.pid, answer);
+                self.step(DrainEvent::Seen(shown))
             }
         }
     }
@@ -281,38 +349,47 @@ pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut 
         tell(drain);
     }
     while let Some(due_ms) = drains.iter().filter_map(|drain| drain.machine.due_ms()).min() {
+        start_some(drains, tell);
         let woken = wait(drains, inotify.as_ref(), cancel, due_ms.saturating_sub(monotonic_ms()));
-        for drain in drains.iter_mut().filter(|drain| drain.machine.is_under_way()) {
-            let event = match () {
-                () if woken == DrainWake::Cancelled => DrainEvent::Cancel,
-                () if drain.has_ended() => DrainEvent::Ended,
-                () if woken == DrainWake::Changed => {
-                    DrainEvent::Seen(work::look(&drain.target(), drain.record.pid))
-                }
-                () => DrainEvent::Time,
-            };
-            if drain.step(event) {
+        for drain in &mut *drains {
+            if drain.hear_answer() {
                 tell(drain);
             }
-            // A gateway whose files change all the time has the same limit.
-            if woken == DrainWake::Changed && drain.step(DrainEvent::Time) {
+        }
+        for drain in drains.iter_mut().filter(|drain| drain.machine.is_under_way()) {
+            let is_new = match () {
+                () if woken == DrainWake::Cancelled => drain.step(DrainEvent::Cancel),
+                () if drain.has_ended() => drain.step(DrainEvent::Ended),
+                // A gateway whose files change all the time has the same limit.
+                () if woken == DrainWake::Changed => {
+                    drain.wonder(DrainQuestion::Look) | drain.step(DrainEvent::Time)
+                }
+                () => drain.step(DrainEvent::Time),
+            };
+            if is_new {
                 tell(drain);
             }
         }
         if drains.iter().any(|drain| drain.machine.is_under_way()) {
-            renew_some(drains);
+            for drain in drains.iter_mut().filter(|drain| drain.is_renewal_due()) {
+                drain.wonder(DrainQuestion::Renew);
+            }
         }
     }
 }
 
-/// Renews the oldest of the requests that have to be renewed. It takes a while, so there is one in
-/// each round. But what has waited for twice as long is renewed at once, however much there is.
-fn renew_some(drains: &mut [HeldDrain]) {
-    let due = drains.iter_mut().filter(|drain| drain.is_renewal_due(1));
-    if let Some(drain) = due.min_by_key(|drain| drain.asked_ms()) {
-        drain.renew();
+/// Starts the questions that wait, as long as not too many are asked: first that no new work is
+/// taken, and then the oldest.
+fn start_some(drains: &mut [HeldDrain], tell: &mut dyn FnMut(&HeldDrain)) {
+    while drains.iter().filter(|drain| drain.questions.running().is_some()).count() < ASKED_AT_ONCE {
+        let waiting = drains.iter_mut().filter_map(|drain| Some((drain.questions.next()?, drain)));
+        let next =
+            waiting.min_by_key(|((question, since_ms), _)| (*question != DrainQuestion::Ask, *since_ms));
+        let Some((_, drain)) = next else { return };
+        if drain.start_next() {
+            tell(drain);
+        }
     }
-    drains.iter_mut().filter(|drain| drain.is_renewal_due(2)).for_each(HeldDrain::renew);
 }
 
 /// What has ended a wait.
@@ -337,7 +414,13 @@ fn wait(
     fds.extend(inotify.map(|inotify| readable(inotify.as_fd())));
     let under_way = drains.iter().filter(|drain| drain.machine.is_under_way());
     fds.extend(under_way.map(|drain| readable(drain.process.as_fd())));
-    let timeout = Timespec::try_from(Duration::from_millis(ms)).ok();
+    let mut timeout = Duration::from_millis(ms);
+    for (news, until) in drains.iter().filter_map(|drain| drain.questions.running()).map(AskingProcess::news)
+    {
+        fds.push(readable(news.as_fd()));
+        timeout = timeout.min(until.saturating_duration_since(Instant::now()));
+    }
+    let timeout = Timespec::try_from(timeout).ok();
     let _ = poll(&mut fds, timeout.as_ref());
     let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
     let first = usize::from(cancel.is_some());

@@ -37,15 +37,17 @@ pub enum CancelledDrain {
     AskedByAnother,
 }
 
-/// Undoes a drain: takes back the request that its record names, and removes the record. The caller
-/// holds the lock.
+/// Undoes a drain in no more than so long: takes back the request that its record names, and
+/// removes the record. The caller holds the lock.
 pub(super) fn undo(
     manager: &ScandirManager,
     name: &ProfileName,
     records: &DrainRecords,
+    limit: Duration,
 ) -> Result<(), String> {
     let service = name.service_entry();
-    let taken_back = records.read(&service).map_or(Ok(false), |record| take_back(manager, name, &record));
+    let record = records.read(&service);
+    let taken_back = record.map_or(Ok(false), |record| take_back(manager, name, &record, limit));
     let definition = manager.agent().gateway.drain.as_ref();
     // To ask again and again may renew what is to be undone.
     let is_tried_once = definition.is_some_and(DrainDefinition::ends_with_process);
@@ -60,7 +62,12 @@ pub(super) fn undo(
 ///
 /// If the definition was another one at that time, the file of the record is removed. The file of
 /// the present definition may be a request of another program.
-fn take_back(manager: &ScandirManager, name: &ProfileName, record: &DrainRecord) -> Result<bool, String> {
+fn take_back(
+    manager: &ScandirManager,
+    name: &ProfileName,
+    record: &DrainRecord,
+    limit: Duration,
+) -> Result<bool, String> {
     if let Some(file) = &record.marker {
         // The name must be plain, so that whoever may write the record cannot have us remove a file
         // elsewhere.
@@ -75,7 +82,7 @@ fn take_back(manager: &ScandirManager, name: &ProfileName, record: &DrainRecord)
     let is_asked =
         |drain: &&DrainDefinition| pid.is_some() && (!drain.ends_with_process() || pid == Some(record.pid));
     match drain.filter(is_asked) {
-        Some(drain) => DrainTarget { manager, name, drain }.take_back(),
+        Some(drain) => DrainTarget { manager, name, drain }.take_back(limit),
         None => Ok(false),
     }
 }
@@ -120,7 +127,7 @@ fn undo_abandoned(
         undo_in_child(manager, name, lock);
         return Some(format!("{by}, ended before its drain did; that is being undone"));
     }
-    Some(match undo(manager, name, records) {
+    Some(match undo(manager, name, records, Duration::MAX) {
         Ok(()) => format!("{by}, ended before its drain did; that is undone"),
         Err(why) => format!("{by}, ended before its drain did, which cannot be undone: {why}"),
     })
@@ -130,7 +137,7 @@ fn undo_abandoned(
 fn undo_overdue(manager: &ScandirManager, records: &DrainRecords, name: &ProfileName) -> Option<String> {
     let record = records.read(&name.service_entry()).filter(is_overdue)?;
     record.marker.as_ref()?;
-    let was_there = take_back(manager, name, &record).ok()?;
+    let was_there = take_back(manager, name, &record, Duration::MAX).ok()?;
     was_there.then(|| format!("{}, did not end its drain in time; the request is taken back", record.by))
 }
 
@@ -143,7 +150,7 @@ fn is_overdue(record: &DrainRecord) -> bool {
 fn undo_in_child(manager: &ScandirManager, name: &ProfileName, lock: OwnedFd) {
     let _ = fork_detached(|| {
         if let Some(records) = DrainRecords::open(manager.scandir()) {
-            let _ = undo(manager, name, &records);
+            let _ = undo(manager, name, &records, Duration::MAX);
         }
         drop(lock);
     });
@@ -171,7 +178,7 @@ pub fn cancel(manager: &ScandirManager, name: &ProfileName) -> Result<CancelledD
     }
     // A stopped owner still holds the lock. Its request is taken back all the same.
     let _lock = records.lock(&service).map_err(|errno| failed(words(errno)))?;
-    undo(manager, name, &records).map_err(failed)?;
+    undo(manager, name, &records, Duration::MAX).map_err(failed)?;
     Ok(CancelledDrain::Undone(record.by))
 }
 
@@ -179,7 +186,7 @@ fn cancel_another(manager: &ScandirManager, name: &ProfileName) -> Result<Cancel
     let nobody = || DrainError::NotDraining { name: name.clone() };
     let drain =
         manager.agent().gateway.drain.as_ref().filter(|drain| drain.marker.is_some()).ok_or_else(nobody)?;
-    match (DrainTarget { manager, name, drain }).take_back() {
+    match (DrainTarget { manager, name, drain }).take_back(Duration::MAX) {
         Ok(true) => Ok(CancelledDrain::AskedByAnother),
         Ok(false) => Err(nobody()),
         Err(why) => Err(DrainError::Undo { name: name.clone(), why }),

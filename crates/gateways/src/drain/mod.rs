@@ -16,6 +16,7 @@ mod error;
 mod held;
 mod leftover;
 mod own;
+mod question;
 mod record;
 mod report;
 mod work;

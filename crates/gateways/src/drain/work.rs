@@ -10,43 +10,61 @@ use gatevisor_liveness::WorkShown;
 use gatevisor_slot::http;
 use serde_json::Value;
 
-use super::asking::{DrainTarget, OUTPUT_BYTES};
-use crate::agent::{IdleDefinition, IdleSource, PathKey};
+use super::asking::{AskingProcess, DrainTarget, OUTPUT_BYTES};
+use crate::agent::{DrainDefinition, IdleDefinition, IdleSource, PathKey};
 use crate::files::read_bounded;
 use crate::live::is_of_this_process;
 
 /// How long an address may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
+/// How long all addresses of a name may take.
+const ANSWERS: Duration = Duration::from_secs(10);
 
-/// Finds out what work the gateway with this process has.
-pub(super) fn look(target: &DrainTarget<'_>, pid: i32) -> WorkShown {
-    let idle = &target.drain.idle;
-    match object(target, idle) {
-        Ok(object) if !is_of_this_process(&object, pid) => {
-            WorkShown::Unknown("what it shows is of another process".to_owned())
-        }
-        Ok(object) => judge(idle, &object),
-        Err(why) => WorkShown::Unknown(why),
-    }
+/// Returns whether it takes no time to find out what work the gateway has.
+pub(super) fn is_at_hand(drain: &DrainDefinition) -> bool {
+    matches!(drain.idle.source(), Some(IdleSource::File(_)) | None)
 }
 
-fn object(target: &DrainTarget<'_>, idle: &IdleDefinition) -> Result<Value, String> {
-    match idle.source() {
-        Some(IdleSource::File(file)) => {
-            let bytes = read_bounded(&target.home().join(file), OUTPUT_BYTES);
-            let bytes = bytes.map_err(|error| format!("`{file}`: {error}"))?;
-            parse(&bytes.ok_or_else(|| format!("there is no `{file}`"))?)
-        }
+/// Returns what a gateway has shown of its work, if that is [at hand](is_at_hand).
+pub(super) fn at_hand(target: &DrainTarget<'_>) -> Result<Vec<u8>, String> {
+    let Some(IdleSource::File(file)) = target.drain.idle.source() else {
+        return Err("the definition does not say where to look".to_owned());
+    };
+    let bytes = read_bounded(&target.home().join(file), OUTPUT_BYTES);
+    let bytes = bytes.map_err(|error| format!("`{file}`: {error}"))?;
+    bytes.ok_or_else(|| format!("there is no `{file}`"))
+}
+
+/// Starts the process that finds out what work the gateway has.
+pub(super) fn start_look(target: &DrainTarget<'_>) -> Result<AskingProcess, String> {
+    match target.drain.idle.source() {
         Some(IdleSource::Http(url, bearer)) => {
             let text = |text: &str| {
                 let text = target.expanded(text)?.into_string();
                 text.map_err(|_| "what the address is made of is not UTF-8".to_owned())
             };
             let (url, key) = (text(url)?, bearer.map(text).transpose()?);
-            parse(&get(&url, key.as_deref())?)
+            AskingProcess::start("http: the request".to_owned(), ANSWERS, |output| {
+                let (text, code) = match get(&url, key.as_deref()) {
+                    Ok(body) => (body, 0),
+                    Err(why) => (why.into_bytes(), 1),
+                };
+                std::fs::File::from(output).write_all(&text).map_or(1, |()| code)
+            })
         }
-        Some(IdleSource::Command(argv, timeout_ms)) => parse(&target.command(argv, timeout_ms)?),
-        None => Err("the definition does not say where to look".to_owned()),
+        Some(IdleSource::Command(argv, timeout_ms)) => target.start(argv, Duration::from_millis(timeout_ms)),
+        Some(IdleSource::File(_)) | None => Err("nothing has to be asked".to_owned()),
+    }
+}
+
+/// Returns the work of the gateway with this process, which has shown this.
+pub(super) fn shown(idle: &IdleDefinition, pid: i32, answer: Result<Vec<u8>, String>) -> WorkShown {
+    match answer.and_then(|bytes| parse(&bytes)) {
+        Ok(object) if !is_of_this_process(&object, pid) => {
+            WorkShown::Unknown("what it shows is of another process".to_owned())
+        }
+        Ok(object) => judge(idle, &object),
+        Err(why) => WorkShown::Unknown(why),
     }
 }
 

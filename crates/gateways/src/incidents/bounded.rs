@@ -53,18 +53,111 @@ pub(crate) struct PartOutput {
     pub(crate) end: PartEnd,
 }
 
+/// Work that runs in a child. The child is killed when this value is dropped.
+#[derive(Debug)]
+pub(crate) struct RunningPart {
+    child: Pid,
+    pidfd: OwnedFd,
+    output: OwnedFd,
+    /// Whether the child has closed its output.
+    is_closed: bool,
+    limits: PartLimits,
+    bytes: Vec<u8>,
+    is_over: bool,
+}
+
 /// Runs `job` in a child that leads a session, and returns what it wrote within the limits.
 ///
 /// The job gets a descriptor to write to, and returns its exit code. This process must have one
 /// thread.
 pub(crate) fn run(limits: PartLimits, job: impl FnOnce(OwnedFd) -> i32) -> PartOutput {
-    match begin(job) {
-        Ok((child, output)) => {
-            let mut bytes = Vec::new();
-            let stopped = collect(&output, limits, &mut bytes);
-            PartOutput { bytes, end: end(child, limits.until, stopped) }
-        }
+    match start(limits, job) {
+        Ok(mut part) => part.wait(),
         Err(errno) => PartOutput { bytes: Vec::new(), end: PartEnd::Failed(errno) },
+    }
+}
+
+/// Begins what [`run`] does.
+pub(crate) fn start(limits: PartLimits, job: impl FnOnce(OwnedFd) -> i32) -> Result<RunningPart, Errno> {
+    let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let child = fork_beside(move || {
+        let _ = setsid();
+        job(writer)
+    })?;
+    let pidfd = pidfd_open(child, PidfdFlags::empty()).inspect_err(|_| {
+        kill(child);
+        let _ = waitpid(Some(child), WaitOptions::NOHANG);
+    })?;
+    Ok(RunningPart { child, pidfd, output, is_closed: false, limits, bytes: Vec::new(), is_over: false })
+}
+
+impl RunningPart {
+    /// Returns the descriptor that becomes readable when there is something to
+    /// [advance](Self::advance).
+    pub(crate) fn news(&self) -> &OwnedFd {
+        if self.is_closed { &self.pidfd } else { &self.output }
+    }
+
+    /// Returns when its time is over.
+    pub(crate) fn until(&self) -> Instant {
+        self.limits.until
+    }
+
+    /// Waits until the work has ended, or until a limit is reached.
+    pub(crate) fn wait(&mut self) -> PartOutput {
+        loop {
+            is_readable(self.news(), self.limits.until);
+            if let Some(output) = self.advance() {
+                return output;
+            }
+        }
+    }
+
+    /// Reads what there is, without waiting. Returns the output once the work has ended, and when a
+    /// limit is reached, which ends it.
+    pub(crate) fn advance(&mut self) -> Option<PartOutput> {
+        let stopped = loop {
+            let now = Instant::now();
+            if !is_readable(self.news(), now) {
+                if now < self.limits.until {
+                    return None;
+                }
+                break Some(PartEnd::Late);
+            }
+            if self.is_closed {
+                break None;
+            }
+            if let Some(end) = self.read_some() {
+                break Some(end);
+            }
+        };
+        self.is_over = true;
+        let end = end(self.child, &self.pidfd, stopped);
+        Some(PartOutput { bytes: std::mem::take(&mut self.bytes), end })
+    }
+
+    /// Reads once. Returns why nothing more is read, if that is so.
+    fn read_some(&mut self) -> Option<PartEnd> {
+        let mut buffer = vec![0; CHUNK];
+        match read(&self.output, &mut buffer) {
+            Ok(0) => self.is_closed = true,
+            Ok(length) => self.bytes.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(errno) => return Some(PartEnd::Failed(errno)),
+        }
+        if self.bytes.len() > self.limits.bytes {
+            self.bytes.truncate(self.limits.bytes);
+            return Some(PartEnd::TooLong);
+        }
+        None
+    }
+}
+
+impl Drop for RunningPart {
+    fn drop(&mut self) {
+        if !self.is_over {
+            end(self.child, &self.pidfd, Some(PartEnd::Late));
+        }
     }
 }
 
@@ -75,35 +168,6 @@ pub(super) fn lines(limits: PartLimits, job: impl FnOnce(&mut dyn Write)) -> Par
         job(&mut output);
         i32::from(output.flush().is_err())
     })
-}
-
-fn begin(job: impl FnOnce(OwnedFd) -> i32) -> Result<(Pid, OwnedFd), Errno> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let child = fork_beside(move || {
-        let _ = setsid();
-        job(writer)
-    })?;
-    Ok((child, reader))
-}
-
-/// Reads until the end of the output. Returns why it stopped before, if it did.
-fn collect(output: &OwnedFd, limits: PartLimits, bytes: &mut Vec<u8>) -> Option<PartEnd> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        if !is_readable(output, limits.until) {
-            return Some(PartEnd::Late);
-        }
-        match read(output, &mut buffer) {
-            Ok(0) => return None,
-            Ok(length) => bytes.extend_from_slice(buffer.get(..length).unwrap_or_default()),
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(errno) => return Some(PartEnd::Failed(errno)),
-        }
-        if bytes.len() > limits.bytes {
-            bytes.truncate(limits.bytes);
-            return Some(PartEnd::TooLong);
-        }
-    }
 }
 
 /// Waits until something can be read, or until `until`.
@@ -118,21 +182,17 @@ pub(super) fn is_readable(what: &OwnedFd, until: Instant) -> bool {
     }
 }
 
-/// Returns how the child ended. If it does not end in time, it is killed with its process group.
-fn end(child: Pid, until: Instant, stopped: Option<PartEnd>) -> PartEnd {
-    let pidfd = pidfd_open(child, PidfdFlags::empty());
-    let is_over = |until: Instant| pidfd.as_ref().is_ok_and(|pidfd| is_readable(pidfd, until));
-    // The child may have closed its output and still run.
-    let is_late = stopped.is_some() || !is_over(until);
-    if is_late {
+/// Returns how the child has ended. If it was stopped, it is killed with its process group.
+fn end(child: Pid, pidfd: &OwnedFd, stopped: Option<PartEnd>) -> PartEnd {
+    if stopped.is_some() {
         kill(child);
         let now = Instant::now();
-        is_over(now.checked_add(DEATH).unwrap_or(now));
+        is_readable(pidfd, now.checked_add(DEATH).unwrap_or(now));
     }
     // A child that has not ended by now is stuck in the kernel, and is not waited for.
     let status = waitpid(Some(child), WaitOptions::NOHANG);
-    if is_late {
-        return stopped.unwrap_or(PartEnd::Late);
+    if let Some(stopped) = stopped {
+        return stopped;
     }
     let status = status.ok().flatten().map(|(_, status)| (status.exit_status(), status.terminating_signal()));
     match status {

@@ -32,7 +32,6 @@ use gatevisor_sys::proc::{self, Process};
 use gatevisor_wire::Pid;
 use gatevisor_wire::member::Member;
 
-use bounded::PartOutput;
 use request::line_of;
 use secrets::Secrets;
 use store::Store;
@@ -41,7 +40,9 @@ use crate::agent::{AgentDefinition, Placeholders, fill};
 use crate::files::{Staging, read_bounded, write_new};
 use crate::profile::{Home, ProfileName};
 
-pub(crate) use bounded::{PartEnd, PartLimits, run as run_bounded};
+pub(crate) use bounded::{
+    PartEnd, PartLimits, PartOutput, RunningPart, run as run_bounded, start as start_bounded,
+};
 pub(crate) use command::become_command;
 pub use request::{Evidence, IncidentRequest};
 pub use store::{DIRECTORY, Incident, KEPT, PartSummary, SUMMARY, count, latest, list, named};

@@ -22,7 +22,7 @@ use super::gather::refuse_if_supervised;
 use super::plan::ReconcileSteps;
 use super::{ProfileAction, ReconcileError, ReconcileReport, ReconcileSettings, ReconciledProfile, boot_log};
 use crate::agent::Survivors;
-use crate::desired;
+use crate::desired::{self, Desired, DesiredState, Provenance};
 use crate::drain;
 use crate::earlier::{self, LastScandir, LeftGateway};
 use crate::files::{is_leftover, read_bounded, remove_tree, sweep};
@@ -37,6 +37,18 @@ const STALE_BYTES: usize = 1 << 16;
 /// sets no time. The supervisor gives as much (`gatevisor-core`, `launch`).
 const LEFT_GRACE: Duration = Duration::from_secs(10);
 
+/// Makes the scandir.
+///
+/// # Errors
+/// A supervisor runs on it, or it cannot be made or read. Then nothing was changed.
+pub(super) fn prepare(settings: &ReconcileSettings<'_>) -> Result<(), ReconcileError> {
+    refuse_if_supervised(settings)?;
+    slots::may_make_slots(settings.scandir)?;
+    let wrong = |source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source };
+    fs::create_dir_all(settings.scandir).map_err(wrong)?;
+    by_path::names(settings.scandir).map(drop).map_err(wrong)
+}
+
 /// Carries out the steps, and returns the results.
 ///
 /// # Errors
@@ -45,10 +57,7 @@ pub(super) fn execute(
     settings: &ReconcileSettings<'_>,
     steps: ReconcileSteps,
 ) -> Result<ReconcileReport, ReconcileError> {
-    refuse_if_supervised(settings)?;
-    slots::may_make_slots(settings.scandir)?;
-    fs::create_dir_all(settings.scandir)
-        .map_err(|source| ReconcileError::Scandir { scandir: settings.scandir.to_owned(), source })?;
+    prepare(settings)?;
     let mut report = ReconcileReport::default();
     let left = end_left(settings, &mut report);
     report.is_held_back = !left.is_empty();
@@ -80,7 +89,7 @@ pub(super) fn take_over(settings: &ReconcileSettings<'_>, steps: ReconcileSteps)
     let mut report = ReconcileReport { actions: steps.actions, ..ReconcileReport::default() };
     let started = report.actions.iter().filter(|action| action.action == ProfileAction::Started);
     for name in started.filter_map(|action| action.name.as_ref()) {
-        remove_stale(settings, name, &mut report.warnings);
+        let _ = remove_stale(settings, name, &mut report.warnings);
     }
     for action in &report.actions {
         park(settings, action, &mut report.warnings);
@@ -192,7 +201,9 @@ fn act(
     };
     let up = action.action == ProfileAction::Started;
     if !settings.elsewhere {
-        remove_stale(settings, &name, warnings);
+        if let Some(file) = remove_stale(settings, &name, warnings) {
+            keep_running(settings, &action, &name, file, warnings);
+        }
         park(settings, &action, warnings);
         forget_served(settings, &name, warnings);
     }
@@ -242,14 +253,46 @@ fn park(settings: &ReconcileSettings<'_>, action: &ReconciledProfile, warnings: 
     }
 }
 
-/// Deletes files that mean nothing after a boot.
+/// Records that a gateway shall run which somebody started by hand, and whose place the one in the
+/// slot takes. What it leaves in its state file when it ends would count for the next start
+/// otherwise.
+fn keep_running(
+    settings: &ReconcileSettings<'_>,
+    action: &ReconciledProfile,
+    name: &ProfileName,
+    file: &str,
+    warnings: &mut Vec<String>,
+) {
+    let runs = action.prior_state.as_deref() == Some(Desired::Running.word());
+    if action.action != ProfileAction::Started || !runs {
+        return;
+    }
+    let state = DesiredState {
+        desired: Desired::Running,
+        by: Provenance::here("up"),
+        reason: Some(format!("it ran already, as `{file}` says")),
+        at: settings.now.timestamp(),
+    };
+    let (home, state_file) = (settings.home.profile_dir(name), &settings.agent.gateway.state_file);
+    if let Err(error) = desired::record_if_none(&home, state_file, &state) {
+        warnings.push(format!("profile {name}: {}", error_chain(&error)));
+    }
+}
+
+/// Deletes files that mean nothing after a boot. Returns one that stays, because the process that
+/// it names is alive.
 ///
 /// A file that names a process by pid and start time stays if that process lives. Outside of a
 /// container, somebody may have started a gateway by hand.
 ///
 /// **Source:** REC-12.
-fn remove_stale(settings: &ReconcileSettings<'_>, name: &ProfileName, warnings: &mut Vec<String>) {
+fn remove_stale<'a>(
+    settings: &ReconcileSettings<'a>,
+    name: &ProfileName,
+    warnings: &mut Vec<String>,
+) -> Option<&'a str> {
     let home = settings.home.profile_dir(name);
+    let mut alive = None;
     if let Err(why) = drain::undo_marker(settings.agent, &home) {
         warnings.push(format!("profile {name}: {why}"));
     }
@@ -257,6 +300,7 @@ fn remove_stale(settings: &ReconcileSettings<'_>, name: &ProfileName, warnings: 
         let path = home.join(file);
         if names_live_process(&path) {
             warnings.push(format!("profile {name}: `{file}` names a process that is alive, so it stays"));
+            alive = Some(file.as_str());
             continue;
         }
         match remove_file(&path) {
@@ -267,6 +311,7 @@ fn remove_stale(settings: &ReconcileSettings<'_>, name: &ProfileName, warnings: 
             _ => {}
         }
     }
+    alive
 }
 
 fn remove_file(path: &Path) -> Result<(), Errno> {

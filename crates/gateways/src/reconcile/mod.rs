@@ -84,8 +84,9 @@ impl FoundHome {
 pub fn reconcile(settings: &ReconcileSettings<'_>, dry_run: bool) -> Result<ReconcileReport, ReconcileError> {
     let has_gateways = role(settings.agent, settings.container_argv) != ContainerRole::NoGateways;
     let may_act = has_gateways && !dry_run && !settings.elsewhere;
+    // Nothing that is declared is carried out, and then not reported, because there are no slots.
     if may_act {
-        gather::refuse_if_supervised(settings)?;
+        execute::prepare(settings)?;
     }
     let declared = if may_act { declared::at_boot(settings) } else { Vec::new() };
     let found = FoundHome::new(settings)?;
