@@ -102,7 +102,10 @@ fn takes_the_place_of_one_by_hand(program: &Path) {
     let report = home.report("default");
     assert_eq!((&report["pid"], &report["state"]), (&new.into(), &"ready".into()), "{report}");
     // What the old one wrote when it ended does not count for the next start.
-    assert_eq!((&report["desired_state"], &report["desired_by"]["command"]), (&"running".into(), &"up".into()));
+    assert_eq!(
+        (&report["desired_state"], &report["desired_by"]["command"]),
+        (&"running".into(), &"up".into())
+    );
     stopped(&mut home);
 }
 

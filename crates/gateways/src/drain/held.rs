@@ -272,7 +272,7 @@ impl HeldDrain {
                 }
                 DrainQuestion::Look | DrainQuestion::Renew => work::at_hand(&self.target()),
             };
-            is_told |= self.hear(question, answer);
+            is_told |= self.answered(question, answer);
         }
         is_told
     }
@@ -302,20 +302,20 @@ impl HeldDrain {
                 self.questions.runs(question, process);
                 false
             }
-            Err(why) => self.hear(question, Err(why)),
+            Err(why) => self.answered(question, Err(why)),
         }
     }
 
     /// Handles the answer to the question that runs, if there is one by now. Returns whether there
     /// is something new to tell.
-    fn hear_answer(&mut self) -> bool {
+    fn take_answer(&mut self) -> bool {
         match self.questions.answer() {
-            Some((question, answer)) => self.hear(question, answer) | self.ask_at_hand(),
+            Some((question, answer)) => self.answered(question, answer) | self.ask_at_hand(),
             None => false,
         }
     }
 
-    fn hear(&mut self, question: DrainQuestion, answer: Result<Vec<u8>, String>) -> bool {
+    fn answered(&mut self, question: DrainQuestion, answer: Result<Vec<u8>, String>) -> bool {
         match (question, answer) {
             (DrainQuestion::Ask, Err(why)) => self.step(DrainEvent::NotMarked(why)),
             (DrainQuestion::Ask, Ok(_)) | (DrainQuestion::Renew, _) => false,
@@ -352,7 +352,7 @@ pub fn run(drains: &mut [HeldDrain], cancel: Option<BorrowedFd<'_>>, tell: &mut 
         start_some(drains, tell);
         let woken = wait(drains, inotify.as_ref(), cancel, due_ms.saturating_sub(monotonic_ms()));
         for drain in &mut *drains {
-            if drain.hear_answer() {
+            if drain.take_answer() {
                 tell(drain);
             }
         }
