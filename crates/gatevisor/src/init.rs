@@ -398,7 +398,8 @@ fn own(verb: &str) -> StaticService {
 /// so the server listens at all its addresses.
 fn page() -> StaticService {
     let listen = "${GATEVISOR_WEB_LISTEN:-0.0.0.0:9466}";
-    let service = of_words("gatevisor-web", &["web", "--listen", listen]);
+    let token = "--read-only-token-file=${GATEVISOR_WEB_TOKEN_FILE:-}";
+    let service = of_words("gatevisor-web", &["web", "--listen", listen, token]);
     StaticService { switch: Some("GATEVISOR_WEB".to_owned()), ..service }
 }
 
@@ -432,7 +433,8 @@ mod tests {
         assert!(!files.iter().any(|file| file.path == "down"));
         let run = files.iter().find(|file| file.path == "run").unwrap();
         let run = String::from_utf8_lossy(&run.bytes);
-        let command = "\"/init\", \"web\", \"--listen\", \"${GATEVISOR_WEB_LISTEN:-0.0.0.0:9466}\"";
+        let command = "\"/init\", \"web\", \"--listen\", \"${GATEVISOR_WEB_LISTEN:-0.0.0.0:9466}\", \
+                       \"--read-only-token-file=${GATEVISOR_WEB_TOKEN_FILE:-}\"";
         assert!(run.contains(command), "{run}");
     }
 }

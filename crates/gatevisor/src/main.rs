@@ -69,6 +69,7 @@ mod status_watch;
 mod summary;
 mod supervise;
 mod takeover;
+mod token_file;
 mod top;
 mod tree;
 mod units;

@@ -1,33 +1,25 @@
 //! `gatevisor metrics`: the state of all gateways as metrics, once or over HTTP.
 //!
-//! *Lives here:* gathering, and the token's file. *Does not live here:* which metrics there are
-//! (`gatevisor_metrics`), and the server (`gatevisor_web`).
+//! *Lives here:* gathering. *Does not live here:* which metrics there are (`gatevisor_metrics`), the
+//! token's file (`token_file`), and the server (`gatevisor_web`).
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use gatevisor_doctor::quote;
-use gatevisor_gateways::files::read_opened;
 use gatevisor_gateways::incidents;
 use gatevisor_gateways::inspect::{self, ExitCounter, ExitCounts, ServiceReport};
 use gatevisor_gateways::manager::ScandirManager;
 use gatevisor_metrics::{HomeFacts, TextFormat, encode, registry};
-use gatevisor_paths::by_path;
 use gatevisor_web::{Access, MetricsRequest, MetricsText, Responder, serve};
 use gatevisor_wire::exit::error_chain;
-use rustix::fs::{OFlags, fstat};
-use rustix::io::Errno;
 
 use crate::args::MetricsOptions;
 use crate::context::CommandContext;
 use crate::exit::{CommandError, DONE, Exit, Outcome};
 use crate::out::{self, Text};
-
-/// The most bytes of a file with a token.
-const TOKEN_BYTES: usize = 4096;
+use crate::token_file::{self, Readers};
 
 /// Prints the metrics, or serves them until the process is ended.
 pub fn run(context: &CommandContext, options: &MetricsOptions) -> Outcome {
@@ -50,7 +42,8 @@ pub fn run(context: &CommandContext, options: &MetricsOptions) -> Outcome {
 }
 
 fn listen(context: &CommandContext, address: SocketAddr, token_file: Option<&Path>) -> Outcome {
-    let token = token_file.map(token_in).transpose()?;
+    let token = token_file.map(|path| token_file::read(path, Readers::Owner)).transpose();
+    let token = token.map_err(|why| CommandError::new(Exit::Usage, why))?;
     let access = Access::new(address, token.as_deref())
         .map_err(|error| CommandError::new(Exit::Usage, error.to_string()))?;
     let manager = context.manager.with_agent(context.manager.agent().clone());
@@ -92,20 +85,4 @@ fn gather(manager: &ScandirManager, count: CountExits<'_>) -> Result<HomeFacts, 
     let is_supervised = manager.supervisor_running().ok();
     let took_s = begun.elapsed().as_secs_f64();
     Ok(HomeFacts { reports, incidents, exits, is_supervised, version: env!("CARGO_PKG_VERSION"), took_s })
-}
-
-/// Returns the token in a file that nobody else may read. The check is made on the open file, so
-/// that it holds even if the file is replaced meanwhile.
-fn token_in(path: &Path) -> Result<String, CommandError> {
-    let name = path.display();
-    let unusable =
-        |why: String| CommandError::new(Exit::Usage, format!("cannot use the token in `{name}`: {why}"));
-    let failed = |errno: Errno| unusable(error_chain(&io::Error::from(errno)));
-    let file = by_path::open(path, OFlags::RDONLY).map_err(failed)?;
-    if fstat(&file).map_err(failed)?.st_mode & 0o077 != 0 {
-        return Err(unusable(format!("others may read it; chmod 600 {}", quote(path))));
-    }
-    let bytes = read_opened(file, TOKEN_BYTES).map_err(|error| unusable(error_chain(&error)))?;
-    let text = String::from_utf8(bytes).map_err(|_| unusable("it is not text".to_owned()))?;
-    Ok(text.trim_end().to_owned())
 }

@@ -34,6 +34,11 @@ pub enum TokenError {
     Weak,
 }
 
+/// Returns whether a token fits into a header, and is too long to be guessed.
+pub fn is_strong(token: &str) -> bool {
+    token.len() >= SHORTEST_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 impl Access {
     /// Returns who may ask a server at this address with this token.
     ///
@@ -43,11 +48,7 @@ impl Access {
         let is_loopback = address.ip().is_loopback();
         match token {
             None if !is_loopback => Err(TokenError::Missing),
-            Some(token)
-                if token.len() < SHORTEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                Err(TokenError::Weak)
-            }
+            Some(token) if !is_strong(token) => Err(TokenError::Weak),
             token => Ok(Self { token: token.map(str::to_owned), is_loopback }),
         }
     }

@@ -12,7 +12,7 @@ pub mod history;
 mod server;
 mod site;
 
-pub use access::{Access, TokenError};
+pub use access::{Access, TokenError, is_strong};
 pub use server::{MetricsRequest, MetricsText, Responder, ServeError, serve};
 pub use site::{
     ActionRequest, Answer, Answerer, Backend, DrainRequest, GatewayAction, Keys, Lines, LogPick, NewSession,

@@ -126,3 +126,24 @@ fn whoever_may_not_ask_is_refused_and_the_right_token_is_always_accepted() {
     assert_eq!(server.ask("GET", "/api/v1/session", &session, "").json(), json!({ "role": "read-only" }));
     server.end();
 }
+
+#[test]
+fn the_token_of_a_file_outside_of_the_home_lets_a_program_look_and_a_new_one_counts_at_once() {
+    let home = Home::new();
+    let file = home.beside("token");
+    let write = |token: &str| {
+        fs::write(&file, token).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    };
+    write("0123456789abcdef\n");
+    let server = Server::start(&home, &format!("--read-only-token-file {}", file.display()));
+    let role = |token: &str| server.ask("GET", "/api/v1/session", &bearer(token), "");
+    assert_eq!(role("0123456789abcdef").json(), json!({ "role": "read-only" }));
+    let stop = |token: &str| server.ask("POST", "/api/v1/gateways/a/stop", &bearer(token), "").code;
+    assert_eq!(stop("0123456789abcdef"), 403);
+    write("fedcba9876543210");
+    assert_eq!(role("0123456789abcdef").code, 401);
+    assert_eq!(role("fedcba9876543210").json(), json!({ "role": "read-only" }));
+    assert_eq!(role(&server.token).json(), json!({ "role": "full" }));
+    server.end();
+}

@@ -2,6 +2,7 @@
 //!
 //! *Does not live here:* all other words (`super`), and the work (`crate::web`).
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -26,10 +27,21 @@ pub struct WebOptions {
     /// Let nobody change anything; with --link, let whoever uses the link change nothing
     #[arg(long)]
     pub read_only: bool,
+    /// Accept the token in this file, too, for looking only; it is read anew for each request, and an
+    /// empty name means none
+    #[arg(long, value_name = "FILE")]
+    pub read_only_token_file: Option<OsString>,
     /// Print a link with which one browser can log in within ten minutes, and serve nothing
-    #[arg(long, conflicts_with_all = ["listen", "socket", "allowed_hosts", "base_path"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["listen", "socket", "allowed_hosts", "base_path", "read_only_token_file"],
+    )]
     pub link: bool,
     /// Make new tokens and end all sessions, and serve nothing
-    #[arg(long, conflicts_with_all = ["listen", "socket", "allowed_hosts", "base_path", "read_only", "link"])]
+    #[arg(
+        long,
+        conflicts_with_all =
+            ["listen", "socket", "allowed_hosts", "base_path", "read_only_token_file", "read_only", "link"],
+    )]
     pub revoke: bool,
 }

@@ -10,6 +10,7 @@ mod history;
 mod kept_events;
 mod keys;
 mod timeline;
+mod tokens;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,6 +34,7 @@ use crate::out;
 use answers::HomeAnswerer;
 use history::HistoryStore;
 use keys::KeyStore;
+use tokens::Tokens;
 
 /// Serves the page until the process is ended, prints a link, or revokes all tokens and sessions.
 pub fn run(context: CommandContext, options: &WebOptions) -> Outcome {
@@ -76,7 +78,11 @@ fn serve(context: CommandContext, options: &WebOptions, store: KeyStore, is_new:
         out::warn(&format!("no history is kept: cannot make a directory in `{path}`: {error}"));
     });
     let answerer = HomeAnswerer::new(context, history.ok());
-    let backend = Backend { answerer: Arc::new(answerer), keys: store.clone() };
+    let keys = Tokens::new(store.clone(), options.read_only_token_file.as_deref());
+    if let Some(why) = keys.problem() {
+        out::warn(&why);
+    }
+    let backend = Backend { answerer: Arc::new(answerer), keys: Arc::new(keys) };
     let tell = |bound: Option<SocketAddr>| tell(options, &base, bound, &store, is_new);
     match serve_site(site, backend, tell) {
         Ok(never) => match never {},
