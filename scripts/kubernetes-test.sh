@@ -4,9 +4,11 @@
 #
 #   scripts/kubernetes-test.sh      builds what is missing, runs all, and leaves nothing behind
 #   GATEVISOR_OPERATOR=/path        the operator to test, instead of the one of this source
+#   GATEVISOR=/path                 the same for the Gatevisor of the pod
 #
-# No kubelet runs: the test itself says of a pod that it is ready, as a kubelet would. The operator
-# runs with its own service account, so a right that it lacks is an error.
+# No kubelet runs: the test itself says of a pod that it is ready, as a kubelet would. What answers
+# at the pod's address is a Gatevisor of this machine, with gateways of its own. The operator runs
+# with its own service account, so a right that it lacks is an error.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -21,6 +23,11 @@ if [[ -z ${GATEVISOR_OPERATOR:-} ]]; then
     GATEVISOR_OPERATOR=${CARGO_TARGET_DIR:-$root/target}/debug/gatevisor-operator
 fi
 
+if [[ -z ${GATEVISOR:-} ]]; then
+    cargo build --quiet --package gatevisor >&2
+    GATEVISOR=${CARGO_TARGET_DIR:-$root/target}/debug/gatevisor
+fi
+
 work=$(mktemp -d)
 declare -A pids=()
 finish() {
@@ -30,7 +37,8 @@ finish() {
         for name in a b; do [[ ! -s $work/$name.log ]] || { say "operator $name:" && tail -n 15 "$work/$name.log" >&2; }; done
     fi
     # The clients first, and etcd last.
-    for name in a b kube-controller-manager kube-apiserver etcd; do end "$name"; done
+    for name in a b kube-controller-manager kube-apiserver etcd page; do end "$name"; done
+    [[ ! -d $work/home ]] || inside down >/dev/null 2>&1 || say "the gateways of \`$work/home\` may still run"
     rm -rf -- "$work"
     exit "$code"
 }
@@ -185,7 +193,7 @@ has_event() { kubectl --namespace agents get events.v1.events.k8s.io --output 'j
 change() { kubectl --namespace agents patch agenthome coder --type merge --patch "$1" >/dev/null; }
 gone() { ! kubectl --namespace agents get "$@" --output name 2>/dev/null | grep .; }
 versions() {
-    kubectl --namespace agents get agenthomes,statefulsets,services,serviceaccounts,networkpolicies,poddisruptionbudgets,configmaps \
+    kubectl --namespace agents get agenthomes,statefulsets,services,serviceaccounts,networkpolicies,poddisruptionbudgets,configmaps,secrets \
         --output 'jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{"\n"}{end}'
 }
 
@@ -193,15 +201,43 @@ declares() { # WORDS
     kubectl --namespace agents get configmap coder-profiles --output 'jsonpath={.data}' | tr -d '\\' | grep --fixed-strings "$1" >/dev/null
 }
 
-# Says what a kubelet says of a pod that runs and is ready.
+# Says what a kubelet says of a pod that runs and is ready, and has the address of our Gatevisor.
 make_ready() {
     local token
     token=$(jq -r '.users[0].user.token' "$work/admin.json")
     curl --silent --fail --cacert "$work/ca.crt" --header "Authorization: Bearer $token" --request PATCH \
-        --header 'Content-Type: application/merge-patch+json' --data '{"status": {"phase": "Running", "conditions": [
+        --header 'Content-Type: application/merge-patch+json' --data '{"status": {"phase": "Running",
+            "podIP": "'"$pod_ip"'", "podIPs": [{"ip": "'"$pod_ip"'"}], "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}' \
         "https://127.0.0.1:$port/api/v1/namespaces/agents/pods/coder-0/status" >/dev/null
 }
+
+# --- the Gatevisor of the pod ---------------------------------------------------------------------
+
+# The operator asks at a fixed port, so that another run has another address.
+pod_ip=127.66.$((RANDOM % 250 + 1)).$((RANDOM % 250 + 1))
+
+inside() { "$GATEVISOR" --home "$work/home" "$@"; }
+token() { kubectl --namespace agents get secret coder-operator-token --output 'jsonpath={.data.token}' | base64 -d; }
+start_page() { start page "$GATEVISOR" --home "$work/home" web --listen "$pod_ip:9466" --read-only-token-file "$work/token"; }
+
+start_gateways() {
+    export ASYNCIO_BOT_PROGRAM=$root/examples/asyncio-bot.py GATEVISOR_LIVE_INTERVAL_MS=500
+    sed 's/^policy = "restart"$/policy = "warn"/' examples/asyncio-bot.toml >"$work/agent.toml"
+    inside up --create --detach --quiet --agent "$work/agent.toml" >/dev/null
+    local name
+    for name in coder writer idle; do inside profile create "$name" >/dev/null; done
+    inside gateway start coder >/dev/null
+    inside gateway start writer >/dev/null
+    inside gateway stop idle >/dev/null
+    # As a kubelet projects it.
+    (umask 077 && token >"$work/token")
+    start_page
+}
+
+pid_of() { inside --json status "$1" | jq .pid; }
+gateway() { home ".status.profiles[?(@.name==\"$1\")].$2"; } # NAME FIELD
+columns() { kubectl --namespace agents get ah coder --no-headers | awk '{ print $2, $3, $4 }'; }
 
 # --- the tests ------------------------------------------------------------------------------------
 
@@ -218,11 +254,57 @@ END
     until_ok 30 'a pod' kubectl --namespace agents get pod coder-0
     until_ok 10 'a status' is 'False NotReady' condition Ready
     is 'agenthome.gatevisor.dev/coder' kubectl --namespace agents get ah --output name || die 'it has no short name'
-    kubectl --namespace agents get ah | grep -E '^coder +False +NotReady +hermes ' >/dev/null || die 'the columns are not there'
+    kubectl --namespace agents get ah | grep -E '^coder +\?/0 +NotReady +hermes ' >/dev/null || die 'the columns are not there'
+    until_ok 20 'a token' token
+    start_gateways
     make_ready
     until_ok 20 'a home that is ready' is 'True AllGatewaysRun' condition Ready
     until_ok 10 'an end of the progress' is 'False Settled' condition Progressing
     until_ok 10 'an event that says that the gateways run' has_event AllGatewaysRun
+}
+
+test_gateways() {
+    step 'the status has the gateways, as the pod tells them'
+    until_ok 60 'a pod that answers' is 'True PodAnswers' condition Reporting
+    until_ok 60 'columns with the gateways' is '2/2 0 AllGatewaysRun' columns
+    is 'Ready Running' gateway coder 'state} {.status.profiles[0].desired' || die 'the state of coder is not there'
+    is 'Down Stopped' gateway idle 'state} {.status.profiles[1].desired' || die 'the state of idle is not there'
+    local version looked
+    version=$(home .metadata.resourceVersion)
+    step 'a gateway that does not respond makes the home degraded'
+    looked=$SECONDS
+    kill -STOP "$(pid_of coder)"
+    until_ok 60 'a degraded home' is 'True GatewayUnresponsive' condition Degraded
+    say "  after $((SECONDS - looked)) s: $(gateway coder cause)"
+    is '1/2 1 GatewaysNotReady' columns || die 'the columns do not say so'
+    is Unresponsive gateway coder state || die 'the profile does not say so'
+    [[ -n $(gateway coder cause) ]] || die 'there is no cause'
+    until_ok 10 'an event that says so' has_event GatewayUnresponsive
+    kill -CONT "$(pid_of coder)"
+    until_ok 60 'a home that is as expected' is 'False AsExpected' condition Degraded
+    step 'a gateway that ends is told with its exit'
+    kill -KILL "$(pid_of writer)"
+    until_ok 60 'a last exit' is SIGKILL gateway writer lastExit.signal
+    until_ok 60 'columns with the gateways' is '2/2 0 AllGatewaysRun' columns
+    step 'a pod that does not answer is unknown'
+    end page KILL
+    until_ok 60 'a pod that does not answer' is 'Unknown PodDoesNotAnswer' condition Degraded
+    is 'False PodDoesNotAnswer' condition Reporting || die 'it does not say so'
+    is 'Unknown' gateway coder state || die 'the profile does not say so'
+    is '?/2' home .status.ready || die 'the column does not say so'
+    start_page
+    until_ok 90 'a pod that answers' is 'True PodAnswers' condition Reporting
+    step 'time that passes changes no status'
+    until_ok 60 'columns with the gateways' is '2/2 0 AllGatewaysRun' columns
+    until_ok 60 'a home that is as expected' is 'False AsExpected' condition Degraded
+    [[ $(home .metadata.resourceVersion) != "$version" ]] || die 'the status was not written'
+    version=$(home .metadata.resourceVersion)
+    # The pod is asked several times meanwhile.
+    looked=$SECONDS
+    while ((SECONDS < looked + 50)); do
+        is "$version" home .metadata.resourceVersion >/dev/null || die 'the status was written' "$(home .status)"
+        read -rt 1 <> <(:) || :
+    done
 }
 
 # Has the operator put a network policy back, and waits for the line in the log: that many writes.
@@ -295,6 +377,8 @@ test_suspend() {
     change '{"spec": {"suspend": true}}'
     until_ok 60 'no pod' gone pod coder-0
     until_ok 20 'a suspended home' is 'True Suspended' condition Suspended
+    is 'False Suspended' condition Reporting || die 'it says something of gateways'
+    [[ -z $(home .status.profiles) ]] || die 'it has gateways'
     change '{"spec": {"suspend": false}}'
     until_ok 60 'a pod' kubectl --namespace agents get pod coder-0
     make_ready
@@ -325,8 +409,9 @@ test_delete() {
     until_ok 60 'no objects of the home' gone statefulsets,services,networkpolicies,poddisruptionbudgets
     until_ok 60 'no account of the home' gone serviceaccount coder
     until_ok 60 'no file of the home' gone configmap coder-profiles
+    until_ok 60 'no token of the home' gone secret coder-operator-token
     kubectl --namespace agents get persistentvolumeclaim home-coder-0 >/dev/null || die 'the claim has gone'
-    ! grep -h forbidden "$work"/{a,b}.log || die 'an operator lacks a right, see above'
+    has_all_rights
 }
 
 # Kubernetes starts an operator again that has ended.
@@ -337,9 +422,12 @@ revive() {
     done
 }
 
+has_all_rights() { ! grep -h forbidden "$work"/{a,b}.log || die 'an operator lacks a right, see above'; }
+
 test_restarts() {
+    has_all_rights
     step 'the API server is killed and started again, three times'
-    local round
+    local round name
     for round in 1 2 3; do
         end kube-apiserver KILL
         start_server
@@ -348,6 +436,11 @@ test_restarts() {
         until_ok 60 'a change after the restart' is "$round" \
             set_of '.spec.template.spec.containers[0].env[?(@.name=="ROUND")].value'
     done
+    # An API server that has just started refuses what it allows, until it has read the rights. So
+    # the operators begin with new logs.
+    for name in a b; do end "$name"; done
+    for name in a b; do run_operator "$name"; done
+    until_ok 30 'a leader' grep 'holding the lease' "$work"/{a,b}.log
 }
 
 sets() { kubectl --namespace crowd get statefulsets --output name | wc -l; }
@@ -377,6 +470,7 @@ run_operator a
 until_ok 20 'a leader' leads a
 run_operator b
 test_create
+test_gateways
 test_nothing_is_written_twice a b
 test_change
 test_suspend

@@ -1,7 +1,7 @@
 //! `gatevisor metrics`: the state of all gateways as metrics, once or over HTTP.
 //!
-//! *Lives here:* gathering. *Does not live here:* which metrics there are (`gatevisor_metrics`), the
-//! token's file (`token_file`), and the server (`gatevisor_web`).
+//! *Lives here:* gathering. *Does not live here:* which metrics there are (`gatevisor_metrics`),
+//! the token's file (`token_file`), and the server (`gatevisor_web`).
 
 use std::net::SocketAddr;
 use std::path::Path;

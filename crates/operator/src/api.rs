@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, CustomResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, CustomResourceExt, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,8 @@ pub const NAME_MAX: usize = 40;
     category = "gatevisor",
     status = "AgentHomeStatus",
     doc = "One home of AI-agent gateways: a pod in which Gatevisor supervises them, and its volume",
-    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.ready"}"#,
+    printcolumn = r#"{"name":"Unresponsive","type":"integer","jsonPath":".status.unresponsive"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Agent","type":"string","jsonPath":".spec.agent"}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1}"#,
@@ -181,8 +182,8 @@ pub struct Network {
 /// A rule for the network of a pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NetworkRule {
-    /// Nobody reaches the pod. It reaches name servers, and the ports 80 and 443 of public
-    /// addresses.
+    /// Nobody but the operator reaches the pod. It reaches name servers, and the ports 80 and 443
+    /// of public addresses.
     #[default]
     Internet,
     /// The operator makes no network policy.
@@ -196,9 +197,60 @@ pub struct AgentHomeStatus {
     /// The generation of the home that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Progressing`, `Degraded` and `Suspended`.
+    /// `Ready`, `Progressing`, `Degraded`, `Suspended` and `Reporting`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// How many gateways work of those that should run, such as `3/4`; `?/4` if nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// How many gateways that should run are unresponsive, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unresponsive: Option<i32>,
+    /// The gateways, by profile, as the Gatevisor in the pod tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<ProfileStatus>,
+}
+
+/// The observed state of one gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileStatus {
+    /// Its profile; `default` is the root profile.
+    pub name: String,
+    /// Its state, such as `Ready` or `BackingOff`; `Unknown` if nobody knows.
+    pub state: String,
+    /// Whether it should run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<ProfileState>,
+    /// Since when it is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Starts after a death that nobody requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<i64>,
+    /// How it ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<LastExit>,
+    /// Why it is not well: the first cause that `gatevisor explain` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+/// How a gateway has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastExit {
+    /// When it ended.
+    pub at: Time,
+    /// Its exit code, unless a signal ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// What that means, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<String>,
 }
 
 fn default_args() -> Vec<String> {
@@ -227,6 +279,11 @@ fn default_requests() -> BTreeMap<String, String> {
 
 fn default_limits() -> BTreeMap<String, String> {
     [("memory", "2Gi")].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// Returns the name of a home in messages, and by which it is found.
+pub fn key(home: &AgentHome) -> String {
+    format!("{}/{}", home.namespace().unwrap_or_default(), home.name_any())
 }
 
 /// Returns the definition of `AgentHome` for an API server.

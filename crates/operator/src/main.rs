@@ -12,8 +12,10 @@ mod api;
 mod backoff;
 mod election;
 mod lease;
+mod looks;
 mod manifests;
 mod plan;
+mod pod_api;
 mod reconcile;
 mod told;
 mod yaml;
@@ -124,7 +126,7 @@ async fn run(namespace: &str, name: Option<String>) -> Result<Exit, Box<dyn Erro
             return Ok(Exit::System);
         }
         () = &mut asked => {}
-        ended = reconcile::run(client, us) => ended?,
+        ended = reconcile::run(client, us, namespace.to_owned()) => ended?,
     }
     election.release().await?;
     stream::say("the lease is released");

@@ -37,6 +37,8 @@ fn definition(definition: CustomResourceDefinition) -> Result<Value, serde_json:
             if let Some(profiles) = version.pointer_mut(profiles).and_then(Value::as_object_mut) {
                 list_by(profiles, "name");
             }
+            // `status.profiles` is no such list: Kubernetes 1.20 makes null of one that an apply
+            // empties, and refuses that.
             let conditions =
                 version.pointer_mut("/schema/openAPIV3Schema/properties/status/properties/conditions");
             if let Some(conditions) = conditions.and_then(Value::as_object_mut) {
@@ -61,7 +63,11 @@ fn namespace(settings: &Settings) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": settings.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        "metadata": {"name": settings.namespace, "labels": {
+            // The network policies of homes admit this namespace. Kubernetes sets it since 1.21.
+            "kubernetes.io/metadata.name": settings.namespace,
+            "pod-security.kubernetes.io/enforce": "restricted",
+        }},
     })
 }
 
@@ -84,7 +90,9 @@ fn rights(settings: &Settings) -> Vec<Value> {
             "apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"],
             "verbs": ["get", "list", "watch", "create", "patch", "delete"],
         },
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+        // For the tokens. Kubernetes cannot limit a right to names that end in the same way.
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "patch"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     ]);
     let lease = json!([

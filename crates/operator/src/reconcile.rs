@@ -6,11 +6,13 @@
 //! The objects of that home are then read.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::channel::mpsc;
 use gatevisor_term::stream;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -23,13 +25,17 @@ use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::{Value, json};
 
-use crate::api::AgentHome;
+use crate::api::{AgentHome, key};
 use crate::backoff;
+use crate::looks::Looks;
 use crate::plan::{
-    BudgetVersion, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan, plan, pods_of, report,
+    BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan, plan, pods_of, report,
+    token_of_home,
 };
 use crate::told::{ServerAnswer, answer, say};
 
@@ -37,6 +43,10 @@ use crate::told::{ServerAnswer, answer, say};
 const AT_LEAST: Duration = Duration::from_mins(10);
 /// How many homes are reconciled at once.
 const AT_A_TIME: u16 = 16;
+/// How many homes whose facts have changed may wait for their reconciliation.
+const CHANGED: usize = 1024;
+/// The random bytes of a token.
+const TOKEN_BYTES: usize = 32;
 
 /// The pause of all watches after an error of one of them.
 ///
@@ -79,6 +89,13 @@ pub enum OneHomeError {
         #[source]
         source: ServerAnswer,
     },
+    /// The system has no random bytes.
+    #[error("cannot make a token for `{home}`")]
+    Token {
+        home: String,
+        #[source]
+        source: Errno,
+    },
 }
 
 impl OneHomeError {
@@ -86,7 +103,7 @@ impl OneHomeError {
     fn refusal(&self) -> Option<String> {
         match self {
             Self::Write { what, source, .. } => Some(format!("{what}: {}", source.refusal()?)),
-            Self::Read { .. } => None,
+            Self::Read { .. } | Self::Token { .. } => None,
         }
     }
 }
@@ -95,31 +112,40 @@ impl OneHomeError {
 struct Context {
     client: Client,
     budget: BudgetVersion,
+    /// The namespace of the operator.
+    namespace: String,
     recorder: Recorder,
+    looks: Looks,
     /// The number of failures in a row of each home.
     failures: Mutex<HashMap<String, u32>>,
 }
 
 /// Reconciles all homes until it is dropped.
-pub async fn run(client: Client, us: String) -> Result<(), ServerAnswer> {
+pub async fn run(client: Client, us: String, namespace: String) -> Result<(), ServerAnswer> {
     let budget = answer(budget_version(&client)).await?;
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(us) };
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client: client.clone(),
         budget,
+        namespace,
+        looks: Looks::default(),
         failures: Mutex::default(),
     });
     let ours = || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     let all = |kind| dynamic(&client, None, kind, budget);
     let (budgets, resource) = all(Kind::PodDisruptionBudget);
-    Controller::new(Api::<AgentHome>::all(client.clone()), watcher::Config::default())
+    let (changed, has_changed) = mpsc::channel(CHANGED);
+    let controller = Controller::new(Api::<AgentHome>::all(client.clone()), watcher::Config::default());
+    let (looks, homes) = (Arc::clone(&context), controller.store());
+    let reconciled = controller
         .owns::<PartialObjectMeta<StatefulSet>>(Api::all(client.clone()), ours())
         .owns::<PartialObjectMeta<Service>>(Api::all(client.clone()), ours())
         .owns::<PartialObjectMeta<ServiceAccount>>(Api::all(client.clone()), ours())
         .owns::<PartialObjectMeta<NetworkPolicy>>(Api::all(client.clone()), ours())
         .owns::<PartialObjectMeta<ConfigMap>>(Api::all(client.clone()), ours())
         .owns_with(budgets, resource, ours())
+        .reconcile_on(has_changed)
         .trigger_backoff(WatchPause)
         .with_config(controller::Config::default().concurrency(AT_A_TIME))
         .run(reconcile, failed, context)
@@ -129,9 +155,11 @@ pub async fn run(client: Client, us: String) -> Result<(), ServerAnswer> {
             if let Err(error @ controller::Error::QueueError(_)) = done {
                 stream::say(error);
             }
-        })
-        .await;
-    Ok(())
+        });
+    tokio::select! {
+        () = reconciled => Ok(()),
+        never = looks.looks.run(client, homes, changed) => match never {},
+    }
 }
 
 /// Returns the version of disruption budgets that the API server has.
@@ -160,14 +188,21 @@ fn dynamic(
 async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action, OneHomeError> {
     let one = OneHome { home: &home, context: &context };
     let mut observed = one.observe().await?;
-    let plan = plan(&home, &observed, context.budget);
+    let new_token = new_token().map_err(|source| OneHomeError::Token { home: key(&home), source })?;
+    let cluster = Cluster { budget: context.budget, namespace: context.namespace.clone(), new_token };
+    let plan = plan(&home, &observed, &cluster);
+    let has_changed = plan.has_objects();
     let written = one.write(&plan, &mut observed).await;
     let refused = written.as_ref().err().and_then(OneHomeError::refusal);
     // A refused write is part of the status of the home. A write that could not be tried is not.
-    let report = match (&written, &refused) {
-        (Err(_), None) => HomeReport::default(),
-        _ => report(&home, &observed, plan, refused.as_deref(), Timestamp::now()),
+    let report = if written.is_err() && refused.is_none() {
+        HomeReport::default()
+    } else {
+        let facts = context.looks.facts(&home);
+        report(&home, &observed, plan, refused.as_deref(), facts.as_ref(), Timestamp::now())
     };
+    let has_changed = has_changed || report.status.is_some();
+    context.looks.note(&home, token_of_home(&home, &observed), has_changed);
     let told = one.tell(&report).await;
     for done in [written, told] {
         match done {
@@ -193,8 +228,21 @@ fn failed(home: Arc<AgentHome>, error: &OneHomeError, context: Arc<Context>) -> 
     Action::requeue(wait)
 }
 
-fn key(home: &AgentHome) -> String {
-    format!("{}/{}", home.namespace().unwrap_or_default(), home.name_any())
+/// Returns a token that nobody can guess.
+fn new_token() -> Result<String, Errno> {
+    let mut bytes = [0; TOKEN_BYTES];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match getrandom(rest, GetRandomFlags::empty()) {
+            Ok(more) => filled += more,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 /// A home that is being reconciled.

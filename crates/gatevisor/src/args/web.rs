@@ -27,8 +27,8 @@ pub struct WebOptions {
     /// Let nobody change anything; with --link, let whoever uses the link change nothing
     #[arg(long)]
     pub read_only: bool,
-    /// Accept the token in this file, too, for looking only; it is read anew for each request, and an
-    /// empty name means none
+    /// Accept the token in this file, too, for looking only; it is read anew for each request, and
+    /// an empty name means none
     #[arg(long, value_name = "FILE")]
     pub read_only_token_file: Option<OsString>,
     /// Print a link with which one browser can log in within ten minutes, and serve nothing

@@ -8,10 +8,13 @@
 //! tests check it with random homes.
 
 mod differs;
+mod facts;
 mod objects;
 mod profiles;
 mod status;
+mod token;
 mod types;
+mod unknown;
 
 use std::time::Duration;
 
@@ -20,8 +23,10 @@ use serde_json::Value;
 
 use crate::api::{AgentHome, NAME_MAX};
 
-pub use objects::pods_of;
-pub use types::{BudgetVersion, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan};
+pub use facts::GatewayFacts;
+pub use objects::{PAGE_PORT, pods_of};
+pub use types::{BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan};
+pub use unknown::{Unknown, address};
 
 /// The finalizer that keeps a deleted home until its pod has ended.
 pub const FINALIZER: &str = "gatevisor.dev/drain";
@@ -30,7 +35,7 @@ pub const FINALIZER: &str = "gatevisor.dev/drain";
 const PODS_AGAIN: Duration = Duration::from_secs(2);
 
 /// Returns what is to be written for a home, except its status.
-pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion) -> Plan {
+pub fn plan(home: &AgentHome, observed: &LiveObjects, cluster: &Cluster) -> Plan {
     if home.metadata.deletion_timestamp.is_some() {
         return end(home, observed);
     }
@@ -41,7 +46,7 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion) -> 
     }
     let own = |kind| observed.get(kind).filter(|live| objects::is_owned_by(live, home));
     let is_name_too_long = home.metadata.name.as_ref().is_some_and(|name| name.len() > NAME_MAX);
-    let mut wanted = objects::wanted(home, &own, budget);
+    let mut wanted = objects::wanted(home, &own, cluster);
     // An object of the same name that somebody else made is neither changed nor deleted.
     let is_taken = |kind| observed.get(kind).is_some() && own(kind).is_none();
     let is_name_taken = wanted.objects.iter().any(|(kind, _)| is_taken(*kind));
@@ -62,14 +67,21 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, budget: BudgetVersion) -> 
     plan
 }
 
+/// Returns the token of a home, if it has one.
+pub fn token_of_home(home: &AgentHome, observed: &LiveObjects) -> Option<String> {
+    let secret = observed.get(Kind::Secret).filter(|live| objects::is_owned_by(live, home));
+    secret.and_then(token::token_of)
+}
+
 /// Returns the status and the events of a home after its plan was written. `observed` are the
 /// objects that are there now. `refused` is the answer of the API server if it refused a part of
-/// the plan.
+/// the plan. `facts` are what the pod tells, if it was asked.
 pub fn report(
     home: &AgentHome,
     observed: &LiveObjects,
     plan: Plan,
     refused: Option<&str>,
+    facts: Option<&GatewayFacts>,
     now: Timestamp,
 ) -> HomeReport {
     let is_refused = refused.is_some();
@@ -84,6 +96,7 @@ pub fn report(
         is_storage_kept: plan.is_storage_kept,
         is_name_taken: plan.is_name_taken,
         refused,
+        facts,
         now,
     };
     let status = status::of(&seen);

@@ -4,12 +4,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::{Map, Value, json};
 
 use super::differs::differs;
-use super::profiles;
-use super::types::{BudgetVersion, Kind, MANAGER};
+use super::types::{Cluster, Kind, MANAGER};
+use super::{profiles, token};
 use crate::api::{Agent, AgentHome, AgentHomeSpec, NetworkRule};
 
 /// The first part of the claim's name; the second is the name of the pod.
 const CLAIM: &str = "home";
+
+/// The port at which the Gatevisor in the pod answers.
+pub const PAGE_PORT: u16 = 9466;
+/// The file with the operator's token in the pod, as the key of the secret and its directory.
+const TOKEN_DIRECTORY: &str = "/etc/gatevisor/operator";
 
 const PROGRAM: &str = "/usr/local/bin/gatevisor";
 /// Seconds that the pod has after the gateways' grace has ended.
@@ -27,12 +32,8 @@ pub struct Wanted {
 }
 
 /// Returns the objects of a home. `live` returns the object of a kind that it has now, if any.
-pub fn wanted<'l>(
-    home: &AgentHome,
-    live: &dyn Fn(Kind) -> Option<&'l Value>,
-    budget: BudgetVersion,
-) -> Wanted {
-    let base = Base { home, budget };
+pub fn wanted<'l>(home: &AgentHome, live: &dyn Fn(Kind) -> Option<&'l Value>, cluster: &Cluster) -> Wanted {
+    let base = Base { home, cluster };
     let mut pod = stateful_set(&base);
     let is_storage_kept = live(Kind::StatefulSet).is_some_and(|live| keep_storage(&mut pod, live));
     let mut objects = vec![
@@ -49,6 +50,8 @@ pub fn wanted<'l>(
     objects.push((Kind::PodDisruptionBudget, base.object(Kind::PodDisruptionBudget, &disruption)));
     let declared = profiles::body(home, live(Kind::ConfigMap));
     objects.push((Kind::ConfigMap, base.object(Kind::ConfigMap, &declared)));
+    let token = token::body(live(Kind::Secret), &cluster.new_token);
+    objects.push((Kind::Secret, base.object(Kind::Secret, &token)));
     objects.push((Kind::StatefulSet, base.object(Kind::StatefulSet, &pod)));
     Wanted { objects, is_storage_kept }
 }
@@ -113,7 +116,7 @@ fn drain(spec: &AgentHomeSpec) -> i32 {
 /// What all objects of a home have in common.
 struct Base<'h> {
     home: &'h AgentHome,
-    budget: BudgetVersion,
+    cluster: &'h Cluster,
 }
 
 impl Base<'_> {
@@ -135,7 +138,7 @@ impl Base<'_> {
 
     /// Returns a whole object: the common head, and `body`.
     fn object(&self, kind: Kind, body: &Value) -> Value {
-        let (group, version, name, _) = kind.resource(self.budget);
+        let (group, version, name, _) = kind.resource(self.cluster.budget);
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         let owner = json!({
             "apiVersion": "gatevisor.dev/v1alpha1",
@@ -171,6 +174,14 @@ fn network_policy(base: &Base<'_>) -> Value {
     json!({"spec": {
         "podSelector": {"matchLabels": base.selector()},
         "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{
+            "ports": [{"protocol": "TCP", "port": PAGE_PORT}],
+            "from": [{
+                // Kubernetes gives each namespace this label since 1.21. Ours has it anyway.
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": base.cluster.namespace}},
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": MANAGER}},
+            }],
+        }],
         "egress": [
             {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
             {
@@ -192,6 +203,8 @@ fn stateful_set(base: &Base<'_>) -> Value {
         json!({"name": "run", "emptyDir": {"medium": "Memory"}}),
         json!({"name": "tmp", "emptyDir": {}}),
         json!({"name": "profiles", "configMap": {"name": Kind::ConfigMap.object_name(base.name())}}),
+        // The group is that of the pod, and others may not read it.
+        json!({"name": "token", "secret": {"secretName": Kind::Secret.object_name(base.name()), "defaultMode": 0o440}}),
     ];
     let mut claims = Vec::new();
     if let Some(claim) = &spec.storage.existing_claim {
@@ -266,6 +279,7 @@ fn container(spec: &AgentHomeSpec) -> Value {
             {"name": "tmp", "mountPath": "/tmp"},
             // Without a `subPath`, which would not change with the ConfigMap.
             {"name": "profiles", "mountPath": profiles::DIRECTORY, "readOnly": true},
+            {"name": "token", "mountPath": TOKEN_DIRECTORY, "readOnly": true},
         ],
     })
 }
@@ -278,6 +292,10 @@ fn environment(spec: &AgentHomeSpec) -> Vec<Value> {
         // A step of the boot that hangs must end before the startup probe gives up.
         ("GATEVISOR_STEP_TIMEOUT", "20".to_owned()),
         ("GATEVISOR_PROFILES_FILE", format!("{}/{}", profiles::DIRECTORY, profiles::FILE)),
+        // The operator asks there.
+        ("GATEVISOR_WEB", "1".to_owned()),
+        ("GATEVISOR_WEB_LISTEN", format!("0.0.0.0:{PAGE_PORT}")),
+        ("GATEVISOR_WEB_TOKEN_FILE", format!("{TOKEN_DIRECTORY}/{}", token::KEY)),
     ];
     if spec.agent == Agent::Hermes {
         ours.push(("GATEVISOR_AGENT", "hermes".to_owned()));

@@ -1,4 +1,4 @@
-//! The status of a home: its four conditions, and the events about their changes.
+//! The status of a home: its five conditions, and the events about their changes.
 
 use std::time::Duration;
 
@@ -6,13 +6,21 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
+use super::facts::GatewayFacts;
 use super::objects::is_owned_by;
 use super::types::{HomeNews, Kind, LiveObjects};
-use crate::api::{AgentHome, AgentHomeStatus, NAME_MAX};
+use super::unknown::Unknown;
+use crate::api::{AgentHome, AgentHomeStatus, NAME_MAX, ProfileStatus};
 
 /// How long a pod may take to become ready before its home is degraded. The first boot of a large
 /// home takes minutes, and the startup probe allows it 300 s.
 pub const READY_WITHIN: Duration = Duration::from_mins(10);
+
+/// The states of gateways that do not respond, and of those that fail.
+const UNRESPONSIVE: [&str; 1] = ["Unresponsive"];
+const FAILED: [&str; 3] = ["Failed", "FailedToStart", "BackingOff"];
+/// The most gateways that a message names.
+const NAMED: usize = 3;
 
 /// Why a condition is as it is. The words are stable: scripts may compare them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +29,8 @@ pub enum Reason {
     AllRun,
     /// The pod does not run yet, or not all gateways that should run do.
     NotReady,
+    /// The pod tells that gateways that should run do not work.
+    GatewaysNotReady,
     /// The home is suspended.
     Suspended,
     /// Its pod is ending.
@@ -41,6 +51,14 @@ pub enum Reason {
     Refused,
     /// The pod has not become ready for [`READY_WITHIN`].
     NotReadyInTime,
+    /// A gateway that should run does not respond.
+    GatewayUnresponsive,
+    /// A gateway that should run fails.
+    GatewayFailed,
+    /// The pod tells how its gateways are.
+    Answers,
+    /// Nobody knows how the gateways are.
+    Unknown(Unknown),
     /// Nothing is wrong.
     AsExpected,
 }
@@ -61,6 +79,11 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::Refused => "Refused",
             Self::NotReadyInTime => "NotReadyInTime",
+            Self::GatewaysNotReady => "GatewaysNotReady",
+            Self::GatewayUnresponsive => "GatewayUnresponsive",
+            Self::GatewayFailed => "GatewayFailed",
+            Self::Answers => "PodAnswers",
+            Self::Unknown(why) => why.word(),
             Self::AsExpected => "AsExpected",
         }
     }
@@ -88,6 +111,11 @@ impl Reason {
             Self::NotReadyInTime => {
                 "the pod has not become ready for 10 minutes; look at its events and logs"
             }
+            Self::GatewaysNotReady => "gateways that should run do not work",
+            Self::GatewayUnresponsive => "gateways do not respond",
+            Self::GatewayFailed => "gateways fail",
+            Self::Answers => "the pod tells how its gateways are",
+            Self::Unknown(why) => why.message(),
             Self::AsExpected => "nothing is wrong",
         }
     }
@@ -105,16 +133,45 @@ pub struct Seen<'s> {
     pub is_name_taken: bool,
     /// The answer of the API server, if it refused to write something.
     pub refused: Option<&'s str>,
+    /// What is known of the gateways; nothing if the pod was not asked yet.
+    pub facts: Option<&'s GatewayFacts>,
     /// When the status is made.
     pub now: Timestamp,
+}
+
+/// Whether something is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+impl Truth {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for Truth {
+    fn from(is_true: bool) -> Self {
+        if is_true { Self::True } else { Self::False }
+    }
 }
 
 /// Returns the status of a home.
 pub fn of(seen: &Seen<'_>) -> AgentHomeStatus {
     let set = Set::of(seen);
     let suspend = seen.home.spec.suspend;
+    let facts = facts(seen);
+    let is_lacking = facts.unknown.is_none() && !facts.lacking().is_empty();
     let (is_ready, ready) = match (suspend, set.is_ready) {
         (true, _) => (false, Reason::Suspended),
+        (false, _) if is_lacking => (false, Reason::GatewaysNotReady),
         (false, true) => (true, Reason::AllRun),
         (false, false) => (false, Reason::NotReady),
     };
@@ -128,22 +185,54 @@ pub fn of(seen: &Seen<'_>) -> AgentHomeStatus {
         (true, 0) => Reason::Suspended,
         (true, _) => Reason::Stopping,
     };
-    let make = |kind, is_true, reason| condition(seen, kind, is_true, reason);
-    let ready = make("Ready", is_ready, ready);
-    let fault = fault(seen, &ready);
+    let make = |kind, is: Truth, reason| condition(seen, &facts, kind, is, reason);
+    let ready = make("Ready", is_ready.into(), ready);
+    let (degraded, fault) = degraded(seen, &facts, &ready);
+    let reporting = facts.unknown.map_or(Reason::Answers, Reason::Unknown);
     AgentHomeStatus {
         observed_generation: seen.home.metadata.generation,
         conditions: vec![
-            make("Progressing", is_moving, progressing),
-            make("Degraded", fault.is_some(), fault.unwrap_or(Reason::AsExpected)),
-            make("Suspended", suspended == Reason::Suspended, suspended),
+            make("Progressing", is_moving.into(), progressing),
+            make("Degraded", degraded, fault),
+            make("Suspended", (suspended == Reason::Suspended).into(), suspended),
+            make("Reporting", facts.unknown.is_none().into(), reporting),
             ready,
         ],
+        ready: (!suspend).then(|| facts.ready()),
+        unresponsive: facts.unknown.is_none().then(|| count(&facts.wanted_in(&UNRESPONSIVE))),
+        profiles: facts.profiles,
+    }
+}
+
+/// Returns what is known of the gateways. As long as the pod was not asked, what was known before
+/// counts. So a new leader changes no status before it knows more.
+fn facts(seen: &Seen<'_>) -> GatewayFacts {
+    if seen.home.spec.suspend {
+        return GatewayFacts { profiles: Vec::new(), unknown: Some(Unknown::Suspended) };
+    }
+    let before = || {
+        GatewayFacts::of(seen.home.status.as_ref()).filter(|facts| facts.unknown != Some(Unknown::Suspended))
+    };
+    let facts = seen.facts.cloned().or_else(before);
+    facts.unwrap_or_else(|| GatewayFacts::unknown(seen.home, None, Unknown::Missing))
+}
+
+fn count(profiles: &[&ProfileStatus]) -> i32 {
+    i32::try_from(profiles.len()).unwrap_or(i32::MAX)
+}
+
+/// Returns whether something is wrong, and what. If nobody knows how the gateways are although they
+/// may run, nobody knows that either.
+fn degraded(seen: &Seen<'_>, facts: &GatewayFacts, ready: &Condition) -> (Truth, Reason) {
+    match (fault(seen, facts, ready), facts.unknown) {
+        (Some(fault), _) => (Truth::True, fault),
+        (None, Some(why)) if why.may_hide_a_fault() => (Truth::Unknown, Reason::Unknown(why)),
+        (None, _) => (Truth::False, Reason::AsExpected),
     }
 }
 
 /// Returns what is wrong, if anything is.
-fn fault(seen: &Seen<'_>, ready: &Condition) -> Option<Reason> {
+fn fault(seen: &Seen<'_>, facts: &GatewayFacts, ready: &Condition) -> Option<Reason> {
     let name = seen.home.metadata.name.as_deref().unwrap_or_default();
     if name.len() > NAME_MAX {
         return Some(Reason::NameTooLong);
@@ -157,13 +246,19 @@ fn fault(seen: &Seen<'_>, ready: &Condition) -> Option<Reason> {
     if seen.is_storage_kept {
         return Some(Reason::StorageCannotChange);
     }
+    if !facts.wanted_in(&UNRESPONSIVE).is_empty() {
+        return Some(Reason::GatewayUnresponsive);
+    }
+    if !facts.wanted_in(&FAILED).is_empty() {
+        return Some(Reason::GatewayFailed);
+    }
     (late_in(ready, seen.now)? == Duration::ZERO).then_some(Reason::NotReadyInTime)
 }
 
 /// Returns the time until a pod that is not ready counts as late; `None` if it is ready, or does
 /// not have to be.
 fn late_in(ready: &Condition, now: Timestamp) -> Option<Duration> {
-    if ready.reason != Reason::NotReady.word() {
+    if ![Reason::NotReady, Reason::GatewaysNotReady].iter().any(|reason| reason.word() == ready.reason) {
         return None;
     }
     let waited = Duration::try_from(now.duration_since(ready.last_transition_time.0)).unwrap_or_default();
@@ -200,26 +295,46 @@ pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<Ho
 
 /// Returns a condition. Its time is the last change of its status or of its reason. So a pod that
 /// is not ready after a suspension is not late at once.
-fn condition(seen: &Seen<'_>, kind: &str, is_true: bool, reason: Reason) -> Condition {
-    let word = if is_true { "True" } else { "False" };
+fn condition(seen: &Seen<'_>, facts: &GatewayFacts, kind: &str, is: Truth, reason: Reason) -> Condition {
     let before = seen.home.status.as_ref().and_then(|status| {
         status.conditions.iter().find(|condition| {
-            condition.type_ == kind && condition.status == word && condition.reason == reason.word()
+            condition.type_ == kind && condition.status == is.word() && condition.reason == reason.word()
         })
     });
     // An API server keeps only whole seconds.
     let now = Timestamp::from_second(seen.now.as_second()).unwrap_or(seen.now);
-    let message = match seen.refused.filter(|_| reason == Reason::Refused) {
-        Some(said) => format!("{}: {said}", reason.message()),
-        None => reason.message().to_owned(),
-    };
     Condition {
         type_: kind.to_owned(),
-        status: word.to_owned(),
+        status: is.word().to_owned(),
         reason: reason.word().to_owned(),
-        message,
+        message: message(seen, facts, reason),
         observed_generation: seen.home.metadata.generation,
         last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+    }
+}
+
+/// Returns what a reason means here: with the words of the API server, or with the gateways that it
+/// is about.
+fn message(seen: &Seen<'_>, facts: &GatewayFacts, reason: Reason) -> String {
+    let about = match reason {
+        Reason::GatewaysNotReady => facts.lacking(),
+        Reason::GatewayUnresponsive => facts.wanted_in(&UNRESPONSIVE),
+        Reason::GatewayFailed => facts.wanted_in(&FAILED),
+        _ => Vec::new(),
+    };
+    let one = |profile: &&ProfileStatus| match &profile.cause {
+        Some(cause) => format!("`{}` ({cause})", profile.name),
+        None => format!("`{}`", profile.name),
+    };
+    let named: Vec<String> = about.iter().take(NAMED).map(one).collect();
+    let others = match about.len().saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match seen.refused.filter(|_| reason == Reason::Refused) {
+        Some(said) => format!("{}: {said}", reason.message()),
+        None if named.is_empty() => reason.message().to_owned(),
+        None => format!("{}: {}{others}", reason.message(), named.join(", ")),
     }
 }
 

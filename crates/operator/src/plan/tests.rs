@@ -1,5 +1,7 @@
 //! Homes before an API server that stores what is applied, adds defaults, and runs stateful sets.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use proptest::prelude::*;
 use serde_json::json;
@@ -12,6 +14,8 @@ struct Server {
     home: AgentHome,
     observed: LiveObjects,
     budget: BudgetVersion,
+    /// What the pod tells, if it was asked.
+    facts: Option<GatewayFacts>,
     now: Timestamp,
     /// What was written, one word each.
     writes: Vec<String>,
@@ -31,6 +35,13 @@ fn start() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
+/// Each plan offers another token, as the operator does.
+fn cluster(budget: BudgetVersion) -> Cluster {
+    static TOKENS: AtomicU32 = AtomicU32::new(0);
+    let new_token = format!("0123456789abcdef{}", TOKENS.fetch_add(1, Ordering::Relaxed));
+    Cluster { budget, namespace: "gatevisor-system".to_owned(), new_token }
+}
+
 impl Server {
     fn new(spec: AgentHomeSpec) -> Self {
         let mut home = AgentHome::new("coder", spec);
@@ -41,6 +52,7 @@ impl Server {
             home,
             observed: LiveObjects::default(),
             budget: BudgetVersion::V1,
+            facts: None,
             now: start(),
             writes: Vec::new(),
             said: Vec::new(),
@@ -74,10 +86,10 @@ impl Server {
 
     /// Plans and writes once; returns what was written.
     fn reconcile(&mut self) -> Vec<String> {
-        let plan = plan(&self.home, &self.observed, self.budget);
+        let plan = plan(&self.home, &self.observed, &cluster(self.budget));
         self.writes.clear();
         let refused = self.write(&plan);
-        let report = report(&self.home, &self.observed, plan, refused, self.now);
+        let report = report(&self.home, &self.observed, plan, refused, self.facts.as_ref(), self.now);
         if let Some(status) = report.status {
             self.writes.push("status".to_owned());
             self.home.status = Some(status);
@@ -163,13 +175,14 @@ impl Server {
     }
 }
 
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "finalizers",
     "ServiceAccount",
     "Service",
     "NetworkPolicy",
     "PodDisruptionBudget",
     "ConfigMap",
+    "Secret",
     "StatefulSet",
     "status",
 ];
@@ -242,7 +255,7 @@ fn a_suspended_home_has_no_pod_and_keeps_all_else() {
     assert_eq!(server.reconcile(), ["status"]);
     assert_eq!(server.condition("Suspended"), (true, "Suspended"));
     assert_eq!(server.condition("Ready"), (false, "Suspended"));
-    assert_eq!(server.observed.objects.len(), 6);
+    assert_eq!(server.observed.objects.len(), 7);
     server.change(|spec| spec.suspend = false);
     server.settle(true);
     assert_eq!(server.condition("Ready"), (true, "AllGatewaysRun"));
@@ -414,8 +427,8 @@ fn a_pod_that_is_not_ready_for_ten_minutes_is_degraded_at_that_time() {
     server.settle(false);
     server.pass(599);
     assert_eq!(server.reconcile(), [""; 0]);
-    let unchanged = plan(&server.home, &server.observed, server.budget);
-    let report = report(&server.home, &server.observed, unchanged, None, server.now);
+    let unchanged = plan(&server.home, &server.observed, &cluster(server.budget));
+    let report = report(&server.home, &server.observed, unchanged, None, None, server.now);
     let wait = report.look_again.unwrap();
     assert_eq!(wait, Duration::from_secs(2));
     server.pass(2);
@@ -497,10 +510,14 @@ fn the_objects_of_a_home_are_those_of_the_file() {
         "profiles": [{"name": "coder"}, {"name": "writer", "desired": "Stopped", "drift": "Report"}],
         "storage": {"size": "20Gi", "className": "fast"},
     }));
-    let wanted = objects::wanted(&server.home, &|_| None, BudgetVersion::V1).objects;
+    let new_token = "0123456789abcdef".to_owned();
+    let cluster = Cluster { new_token, ..cluster(BudgetVersion::V1) };
+    let wanted = objects::wanted(&server.home, &|_| None, &cluster).objects;
     let text = crate::yaml::documents(&wanted.into_iter().map(|(_, object)| object).collect::<Vec<_>>());
     assert!(text == include_str!("home.yaml"), "write crates/operator/src/plan/home.yaml anew:\n{text}");
 }
+
+mod gateways;
 
 /// What somebody or something does to a home.
 #[derive(Debug, Clone)]
@@ -527,7 +544,7 @@ fn act() -> impl Strategy<Value = Act> {
         any::<bool>().prop_map(Act::Policy),
         any::<bool>().prop_map(Act::Settle),
         (0_i64..1000).prop_map(Act::Pass),
-        (0_usize..6).prop_map(Act::Remove),
+        (0_usize..7).prop_map(Act::Remove),
         ("[ab]", any::<bool>()).prop_map(|(name, runs)| Act::Profile(name, runs)),
     ]
 }

@@ -22,26 +22,30 @@ pub enum Kind {
     PodDisruptionBudget,
     /// The file that declares the profiles.
     ConfigMap,
+    /// The token with which the operator asks the pod.
+    Secret,
     /// The pod and its claim.
     StatefulSet,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are written. The pod comes last.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ServiceAccount,
         Self::Service,
         Self::NetworkPolicy,
         Self::PodDisruptionBudget,
         Self::ConfigMap,
+        Self::Secret,
         Self::StatefulSet,
     ];
 
-    /// Returns the name of the object of a home. A `ConfigMap` that has the plain name is often
-    /// somebody's own.
+    /// Returns the name of the object of a home. A `ConfigMap` or a `Secret` that has the plain
+    /// name is often somebody's own.
     pub fn object_name(self, home: &str) -> String {
         match self {
             Self::ConfigMap => format!("{home}-profiles"),
+            Self::Secret => format!("{home}-operator-token"),
             _ => home.to_owned(),
         }
     }
@@ -59,6 +63,7 @@ impl Kind {
                 ("policy", "v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
             }
             (Self::ConfigMap, _) => ("", "v1", "ConfigMap", "configmaps"),
+            (Self::Secret, _) => ("", "v1", "Secret", "secrets"),
             (Self::StatefulSet, _) => ("apps", "v1", "StatefulSet", "statefulsets"),
         }
     }
@@ -72,6 +77,17 @@ pub enum BudgetVersion {
     V1,
     /// `policy/v1beta1`.
     V1Beta1,
+}
+
+/// What the objects of all homes depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// The version of disruption budgets.
+    pub budget: BudgetVersion,
+    /// The namespace of the operator, which alone may ask the pods.
+    pub namespace: String,
+    /// A token that nobody has used, for a home that has none.
+    pub new_token: String,
 }
 
 /// The present objects of a home, as the API server has them.
@@ -125,6 +141,13 @@ pub struct Plan {
     pub is_storage_kept: bool,
     /// Whether an object of somebody else has the name of one of ours.
     pub is_name_taken: bool,
+}
+
+impl Plan {
+    /// Returns whether objects of the home are to be written.
+    pub fn has_objects(&self) -> bool {
+        !self.apply.is_empty() || !self.delete.is_empty()
+    }
 }
 
 /// What is to be reported about a home after its plan was written or refused.

@@ -1,0 +1,328 @@
+//! Asking the pods of all homes again and again how their gateways are.
+//!
+//! *Lives here:* when each is asked, and what was told last. *Does not live here:* what that means
+//! (`plan`), and writing it (`reconcile`, which is told of homes whose facts have changed).
+//!
+//! Asking costs the API server one read of a pod, and no write as long as nothing has changed.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::channel::mpsc::Sender;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
+use tokio::time::{sleep, timeout};
+
+use crate::api::{AgentHome, key};
+use crate::plan::{GatewayFacts, PAGE_PORT, Unknown, address};
+use crate::pod_api;
+use crate::told::{ServerAnswer, answer, say};
+
+/// The time between two looks at a home.
+const EVERY: Duration = Duration::from_secs(15);
+/// The time before the second look at a pod that did not answer. It doubles with each.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The longest time between two looks at a pod that does not answer.
+const AGAIN_MOST: Duration = Duration::from_mins(1);
+/// The time between two rounds.
+const ROUND: Duration = Duration::from_secs(1);
+/// The most looks in a second, on average. With more homes, each is looked at less often.
+const EACH_SECOND: u32 = 50;
+/// How many homes are looked at at once.
+const AT_A_TIME: usize = 32;
+/// The longest time for a look: it asks for several causes.
+const LOOK_WITHIN: Duration = Duration::from_secs(15);
+/// How many looks in a row may fail before nobody knows how the gateways are.
+const FORGIVEN: u32 = 1;
+
+/// What is known of one home.
+struct HomeLook {
+    uid: Option<String>,
+    token: Option<String>,
+    facts: Option<GatewayFacts>,
+    /// How many looks in a row found out nothing.
+    misses: u32,
+    /// When the last look ended.
+    looked: Option<Instant>,
+    due: Instant,
+}
+
+/// What is known of all homes.
+#[derive(Default)]
+pub struct Looks {
+    known: Mutex<HashMap<String, HomeLook>>,
+}
+
+impl Looks {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, HomeLook>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is known of the gateways of a home, if its pod was asked.
+    pub fn facts(&self, home: &AgentHome) -> Option<GatewayFacts> {
+        let known = self.known();
+        known.get(&key(home)).filter(|look| look.uid == home.metadata.uid)?.facts.clone()
+    }
+
+    /// Notes the token of a home. If its objects have changed, it is looked at soon, but not at
+    /// once: a pod that tells something else each time causes a write each time.
+    pub fn note(&self, home: &AgentHome, token: Option<String>, has_changed: bool) {
+        let mut known = self.known();
+        let fresh = || HomeLook {
+            uid: home.metadata.uid.clone(),
+            token: None,
+            facts: None,
+            misses: 0,
+            looked: None,
+            due: Instant::now(),
+        };
+        let look = known.entry(key(home)).or_insert_with(fresh);
+        if look.uid != home.metadata.uid {
+            *look = fresh();
+        }
+        if is_idle(home) {
+            look.facts = None;
+        }
+        if has_changed || look.token != token {
+            let soon = look.looked.map_or_else(Instant::now, |looked| looked + AGAIN);
+            look.due = look.due.min(soon);
+        }
+        look.token = token;
+    }
+
+    /// Looks at all homes until it is dropped. Each home whose facts are not those of its status is
+    /// sent to `changed`.
+    pub async fn run(
+        &self,
+        client: Client,
+        homes: Store<AgentHome>,
+        changed: Sender<ObjectRef<AgentHome>>,
+    ) -> Infallible {
+        loop {
+            let all = homes.state();
+            let every = every(all.len());
+            let due = self.due(&all);
+            let look = |(home, token): (Arc<AgentHome>, String)| {
+                let (client, mut changed) = (client.clone(), changed.clone());
+                async move {
+                    if self.look(client, &home, &token, every).await {
+                        // If too many wait, the next look sends it again.
+                        let _ = changed.try_send(ObjectRef::from_obj(&*home));
+                    }
+                }
+            };
+            futures::stream::iter(due).for_each_concurrent(AT_A_TIME, look).await;
+            sleep(ROUND).await;
+        }
+    }
+
+    /// Returns the homes that are to be looked at now, with their tokens, and forgets homes that
+    /// are gone.
+    fn due(&self, homes: &[Arc<AgentHome>]) -> Vec<(Arc<AgentHome>, String)> {
+        let (mut known, now) = (self.known(), Instant::now());
+        let keys: HashSet<String> = homes.iter().map(|home| key(home)).collect();
+        known.retain(|key, _| keys.contains(key));
+        let of = |home: &Arc<AgentHome>| {
+            let look = known.get(&key(home)).filter(|look| look.due <= now && !is_idle(home))?;
+            Some((Arc::clone(home), look.token.clone()?))
+        };
+        homes.iter().filter_map(of).collect()
+    }
+
+    /// Looks at a home. Returns whether its status says something else.
+    async fn look(&self, client: Client, home: &AgentHome, token: &str, every: Duration) -> bool {
+        let before = self.facts(home).or_else(|| GatewayFacts::of(home.status.as_ref()));
+        let told = match timeout(LOOK_WITHIN, ask(client, home, token, before.as_ref())).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(error)) => {
+                say(&error);
+                self.again(home, every);
+                return false;
+            }
+            Err(_) => Err(Unknown::Silent),
+        };
+        let mut known = self.known();
+        let Some(look) = known.get_mut(&key(home)).filter(|look| look.uid == home.metadata.uid) else {
+            return false;
+        };
+        let (facts, misses, wait) = judged(home, before, look.misses, told, every);
+        let is_news = GatewayFacts::of(home.status.as_ref()).as_ref() != Some(&facts);
+        look.misses = misses;
+        look.facts = Some(facts);
+        look.looked = Some(Instant::now());
+        look.due = Instant::now() + wait;
+        is_news
+    }
+
+    fn again(&self, home: &AgentHome, wait: Duration) {
+        if let Some(look) = self.known().get_mut(&key(home)) {
+            look.due = Instant::now() + wait;
+        }
+    }
+}
+
+/// Returns whether no pod of a home is asked.
+fn is_idle(home: &AgentHome) -> bool {
+    home.spec.suspend || home.metadata.deletion_timestamp.is_some()
+}
+
+/// Returns the time between two looks at one of so many homes.
+fn every(homes: usize) -> Duration {
+    let homes = u32::try_from(homes).unwrap_or(u32::MAX);
+    EVERY.max(Duration::from_secs(1).saturating_mul(homes) / EACH_SECOND)
+}
+
+/// What a look has found out: the facts, or why nobody knows.
+type LookResult = Result<GatewayFacts, Unknown>;
+
+/// Returns the facts after a look, how many looks in a row have found out nothing, and the time
+/// until the next one. A pod that does not answer once is only slow.
+fn judged(
+    home: &AgentHome,
+    before: Option<GatewayFacts>,
+    misses: u32,
+    told: LookResult,
+    every: Duration,
+) -> (GatewayFacts, u32, Duration) {
+    let why = match told {
+        Ok(facts) => return (facts, 0, every),
+        Err(why) => why,
+    };
+    let misses = misses.saturating_add(1);
+    let wait = AGAIN.saturating_mul(1 << (misses - 1).min(10)).min(AGAIN_MOST);
+    let is_slow = why == Unknown::Silent && misses <= FORGIVEN;
+    let facts = match before {
+        Some(before) if is_slow && before.unknown.is_none() => before,
+        before => GatewayFacts::unknown(home, before.as_ref(), why),
+    };
+    (facts, misses, wait)
+}
+
+/// Asks the pod of a home.
+async fn ask(
+    client: Client,
+    home: &AgentHome,
+    token: &str,
+    before: Option<&GatewayFacts>,
+) -> Result<LookResult, PodReadError> {
+    let (name, namespace) = (home.name_any(), home.namespace().unwrap_or_default());
+    let pods: Api<Pod> = Api::namespaced(client, &namespace);
+    let pod = answer(pods.get_opt(&format!("{name}-0"))).await;
+    let pod = pod.map_err(|source| PodReadError { home: key(home), source })?;
+    let ip = match address(&name, pod.as_ref(), Timestamp::now()) {
+        Ok(ip) => ip,
+        Err(why) => return Ok(Err(why)),
+    };
+    let at = SocketAddr::new(ip, PAGE_PORT);
+    let gateways = match pod_api::get(at, token, "/api/v1/gateways").await {
+        Ok(gateways) => gateways,
+        Err(why) => return Ok(Err(why)),
+    };
+    let Some(mut facts) = GatewayFacts::told(&gateways, before, Timestamp::now()) else {
+        return Ok(Err(Unknown::Strange));
+    };
+    let mut explained = Vec::new();
+    for name in facts.unexplained() {
+        // A name has no characters that mean something in a path.
+        if let Ok(answer) = pod_api::get(at, token, &format!("/api/v1/gateways/{name}/explain")).await {
+            explained.push((name, answer));
+        }
+    }
+    facts.explain(&explained, before);
+    Ok(Ok(facts))
+}
+
+/// Why the pod of a home could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the pod of `{home}`")]
+struct PodReadError {
+    home: String,
+    #[source]
+    source: ServerAnswer,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn home() -> AgentHome {
+        AgentHome::new("coder", serde_json::from_value(json!({"image": "i"})).unwrap())
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn one_look_without_an_answer_is_forgiven_and_the_next_ones_are_told_and_rarer() {
+        let home = home();
+        let known = GatewayFacts::told(
+            &json!({"gateways": [{"profile": "a", "state": "ready"}]}),
+            None,
+            Timestamp::now(),
+        );
+        let known = known.unwrap();
+        let silent = |before: &GatewayFacts, misses| {
+            judged(&home, Some(before.clone()), misses, Err(Unknown::Silent), seconds(15))
+        };
+        let (facts, misses, wait) = silent(&known, 0);
+        assert_eq!((&facts, misses, wait), (&known, 1, seconds(5)));
+        let (facts, misses, wait) = silent(&facts, misses);
+        assert_eq!((facts.unknown, misses, wait), (Some(Unknown::Silent), 2, seconds(10)));
+        assert_eq!((&*facts.profiles[0].name, &*facts.profiles[0].state), ("a", "Unknown"));
+        let (facts, misses, wait) = silent(&facts, 1000);
+        assert_eq!((facts.unknown, misses, wait), (Some(Unknown::Silent), 1001, seconds(60)));
+        let (facts, misses, wait) = judged(&home, Some(facts), misses, Ok(known.clone()), seconds(15));
+        assert_eq!((facts, misses, wait), (known, 0, seconds(15)));
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_is_told_at_once() {
+        let known = GatewayFacts::default();
+        let (facts, ..) = judged(&home(), Some(known), 0, Err(Unknown::Missing), seconds(15));
+        assert_eq!(facts.unknown, Some(Unknown::Missing));
+    }
+
+    #[test]
+    fn with_many_homes_each_is_looked_at_less_often() {
+        for (homes, wait) in [(0, 15), (750, 15), (1000, 20), (10_000, 200)] {
+            assert_eq!(every(homes), seconds(wait), "{homes}");
+        }
+    }
+
+    #[test]
+    fn a_home_is_due_once_it_has_a_token_and_not_while_it_is_suspended() {
+        let looks = Looks::default();
+        let mut changed = home();
+        changed.metadata.namespace = Some("agents".to_owned());
+        let due = |home: &AgentHome| looks.due(&[Arc::new(home.clone())]).len();
+        assert_eq!(due(&changed), 0);
+        looks.note(&changed, None, false);
+        assert_eq!(due(&changed), 0, "there is no token");
+        looks.note(&changed, Some("t".to_owned()), false);
+        assert_eq!(due(&changed), 1);
+        looks.again(&changed, seconds(1000));
+        assert_eq!(due(&changed), 0);
+        looks.note(&changed, Some("t".to_owned()), false);
+        assert_eq!(due(&changed), 0);
+        looks.note(&changed, Some("t".to_owned()), true);
+        assert_eq!(due(&changed), 1, "its objects have changed");
+        looks.again(&changed, seconds(1000));
+        looks.known().get_mut(&key(&changed)).unwrap().looked = Some(Instant::now() + seconds(500));
+        looks.note(&changed, Some("t".to_owned()), true);
+        assert_eq!(due(&changed), 0, "it was looked at only now");
+        changed.spec.suspend = true;
+        assert_eq!(due(&changed), 0);
+        assert!(looks.due(&[]).is_empty());
+        assert!(looks.known().is_empty(), "it is gone");
+    }
+}
