@@ -57,7 +57,7 @@ fn traced(home: &Home, words: &[&str]) -> Option<(Ran, String)> {
             None => strace.env_remove(name),
         };
     }
-    let ran = home.spawn(strace).ended(WAIT_LIMIT);
+    let ran = home.spawn(strace).ended(WAIT_LIMIT * 3);
     let is_refused = ran.err.contains("not permitted");
     (!is_refused).then(|| (ran, fs::read_to_string(trace).unwrap()))
 }

@@ -284,7 +284,7 @@ fn the_next_start_of_the_supervisor_undoes_what_is_left_whoever_asked() {
 fn a_stopped_command_does_not_keep_a_gateway_from_work_beyond_the_limit() {
     let home = with_marker();
     show(&home, "draining", 1);
-    let command = started(&home, "gateway drain coder --for 1s --then stop");
+    let command = started(&home, "gateway drain coder --for 10s --then stop");
     command.signal(Signal::STOP);
     waiting::polled("that nothing asks it to drain", || (!marker(&home).exists()).then_some(()));
     command.signal(Signal::KILL);

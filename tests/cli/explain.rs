@@ -53,7 +53,7 @@ table! {
     a_command_that_may_not_be_executed: || Some(broken_script("#!/bin/sh\n", 0o644)) => "permission-denied", "errno 13";
     a_variable_that_is_not_set: || Some(broken("${NO_SUCH_VARIABLE}")) => "environment-bad", "NO_SUCH_VARIABLE is not set";
     a_nul_in_the_environment: || Some(nul()) => "environment-bad", "NUL byte";
-    a_directory_that_does_not_exist: || Some(no_directory()) => "cannot-start", "changing directory: `/nonexistent`";
+    a_directory_that_does_not_exist: || Some(no_directory()) => "cannot-start", "changing directory: `/proc/nowhere`";
     a_run_file_with_the_line_ends_of_windows: || Some(windows()) => "windows-text", "line ends of Windows";
     a_port_that_somebody_else_has: || Some(port_taken()) => "port-taken", "is held by process";
     a_gateway_that_is_up_without_its_port: || Some(beside_its_port()) => "port-not-its-own", "is held by process";
@@ -179,7 +179,7 @@ fn nul() -> Home {
 }
 
 fn no_directory() -> Home {
-    let change = ("directory = \"{profile-home}\"", "directory = \"/nonexistent\"");
+    let change = ("directory = \"{profile-home}\"", "directory = \"/proc/nowhere\"");
     let home = wanted(Home::with_script(SLEEPER, &[PATIENT, change]), "failed-to-start");
     until_resting(&home);
     home
@@ -222,7 +222,7 @@ fn port_taken() -> Home {
 /// Returns a home whose gateway is up and does not need the port that it wants.
 fn beside_its_port() -> Home {
     let home = beside_another(Home::with_script(SLEEPER, &[READY]));
-    home.until_state("coder", "starting");
+    home.until_report("coder", "the command", |report| report["up"] == true && report["state"] == "starting");
     home
 }
 

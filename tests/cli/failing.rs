@@ -79,10 +79,10 @@ fn a_command_that_may_not_be_executed_says_errno_13() {
 
 #[test]
 fn a_working_directory_that_is_missing_says_that_changing_to_it_failed() {
-    let mut home = Home::with_agent(&[("directory = \"{profile-home}\"", "directory = \"/nonexistent\"")]);
+    let mut home = Home::with_agent(&[("directory = \"{profile-home}\"", "directory = \"/proc/nowhere\"")]);
     home.profile("coder");
     home.up();
-    assert_snapshot!(home.says("gateway start coder --ready").refused(1), @"gatevisor: error: the gateway of `coder` failed to start: changing directory: `/nonexistent`: No such file or directory (errno 2); it is tried again with growing pauses");
+    assert_snapshot!(home.says("gateway start coder --ready").refused(1), @"gatevisor: error: the gateway of `coder` failed to start: changing directory: `/proc/nowhere`: No such file or directory (errno 2); it is tried again with growing pauses");
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn a_watcher_that_a_signal_has_stopped_is_replaced_while_its_keeper_stays() {
     until_live(&home);
     let (keeper, first) = (home.keeper().unwrap(), watcher(&home).unwrap());
     for child in processes::children(keeper) {
-        processes::signal(child, Signal::STOP);
+        processes::signal_if_there(child, Signal::STOP);
     }
     waiting::polled("another watcher", || watcher(&home).filter(|pid| *pid != first));
     until_live(&home);

@@ -481,7 +481,7 @@ fn a_supervisor_that_is_killed_while_it_stops_its_gateways_leaves_none_to_the_ne
     assert_one_of_each(&home, &["coder"]);
     for pid in home.processes().into_iter().filter(|&pid| is_payload(pid)) {
         if processes::stat(pid).is_some_and(|stat| stat.session != home.pid("coder")) {
-            processes::signal(pid, Signal::KILL);
+            processes::signal_if_there(pid, Signal::KILL);
         }
     }
     home.down();

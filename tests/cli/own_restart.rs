@@ -2,7 +2,8 @@
 //! and its next process finds why it was started.
 //!
 //! A gateway here carries out each line that comes through a FIFO, and writes down what that said.
-//! So a command of ours runs in it, as the tool of an agent would.
+//! So a command of ours runs in it, as the tool of an agent would. It writes the answer down before
+//! it obeys a request to end, which may come at once.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +21,10 @@ const SCRIPT: &str = "\
 exec 3<>\"$2/ask\"
 printf '%s\\n' \"$GATEVISOR_RESTART_REASON\" >\"$2/reason.$$\"; mv \"$2/reason.$$\" \"$2/reason\"
 while read -r line <&3; do
+  trap ended=1 TERM
   eval \"$line\" >\"$2/answer.$$\" 2>&1 3<&-; echo \"code $?\" >>\"$2/answer.$$\"; mv \"$2/answer.$$\" \"$2/answer\"
+  trap - TERM
+  test -z \"$ended\" || kill $$
 done
 ";
 const DRAIN: &str = "[gateway.drain.marker]\nfile = \"drain.json\"\n\

@@ -29,6 +29,7 @@ fn a_command_takes_several_names_patterns_and_those_that_failed() {
     assert_eq!(home.report("coder")["wantedup"], true, "nothing is done where a part makes no sense");
     let said = home.says("gateway start --failed").refused(1);
     assert!(said.contains("no gateway has failed"), "{said}");
+    // It has failed when the command that started it says so.
     assert_eq!(home.says("gateway start broken").code, Some(1));
     let said = home.says("gateway status --failed").ok();
     assert!(said.starts_with("broken\n") && !said.contains("coder"), "{said}");

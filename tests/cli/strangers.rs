@@ -92,13 +92,15 @@ fn mode(path: &Path, mode: u32) {
 
 /// Opens a tree to everybody.
 fn open(path: &Path) {
-    // The watchers' subscriptions come and go.
+    // The watchers' subscriptions, and files that replace others, come and go.
     let Ok(found) = fs::symlink_metadata(path) else { return };
+    let more = if found.is_dir() { 0o055 } else { 0o044 };
+    if found.is_dir() || found.is_file() {
+        let opened = fs::set_permissions(path, fs::Permissions::from_mode(found.permissions().mode() | more));
+        assert!(opened.is_ok() || !path.exists(), "{} {opened:?}", path.display());
+    }
     if found.is_dir() {
-        mode(path, found.permissions().mode() | 0o055);
-        fs::read_dir(path).unwrap().flatten().for_each(|entry| open(&entry.path()));
-    } else if found.is_file() {
-        mode(path, found.permissions().mode() | 0o044);
+        fs::read_dir(path).into_iter().flatten().flatten().for_each(|entry| open(&entry.path()));
     }
 }
 

@@ -34,7 +34,8 @@ pub fn until_seen(mut terminal: &File, words: &str) -> String {
         let length = terminal.read(&mut buffer).unwrap();
         seen.extend(buffer.iter().take(length));
     }
-    String::from_utf8(seen).unwrap()
+    // The last read may end in the middle of a character.
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 /// Returns a command that has this end of a terminal as its controlling terminal.

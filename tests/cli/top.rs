@@ -179,12 +179,12 @@ fn a_gateway_that_goes_down_is_shown_on_small_and_large_screens_and_the_terminal
         home.says("start coder").ok();
         let tmux = Tmux::open(&home, size, &[]);
         let summary = "3 gateways: 2 up, 1 down";
-        let screen = tmux.until("both gateways up", |screen| {
+        tmux.until("both gateways up", |screen| {
             let both = ["coder", "writer"].iter().all(|name| has_row(screen, name, "up"));
-            both && screen.lines().nth(1).is_some_and(|line| line.starts_with(summary))
+            let lines: Vec<&str> = screen.lines().collect();
+            let is_whole = lines.iter().rposition(|line| !line.is_empty()) == Some(usize::from(size.1) - 1);
+            both && is_whole && lines.get(1).is_some_and(|line| line.starts_with(summary))
         });
-        let lines: Vec<&str> = screen.lines().collect();
-        assert_eq!(lines.iter().rposition(|line| !line.is_empty()), Some(usize::from(size.1) - 1));
         home.says("stop coder").ok();
         tmux.until("one gateway down", |screen| {
             has_row(screen, "coder", "down") && screen.contains("3 gateways: 2 down, 1 up")

@@ -271,6 +271,17 @@ pub fn state(service: &Service) -> String {
     words(&fs::read(service.path("supervise/status")).unwrap())
 }
 
+/// Asserts the state of a service that has just died; returns `false` if this machine is so slow
+/// that the second until its next start is over.
+pub fn is_while_it_rests(service: &Service, wanted: &str) -> bool {
+    let state = state(service);
+    if state.starts_with("up") {
+        return false;
+    }
+    assert_eq!(state, wanted);
+    true
+}
+
 fn words(bytes: &[u8]) -> String {
     assert_eq!(bytes.len(), 35, "a status of s6 2.11 has 35 bytes");
     let flags = bytes[34];

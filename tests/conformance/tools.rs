@@ -185,7 +185,7 @@ cases! {
         for (options, events) in
             [("-wd -d", ""), ("-wD -O", ""), ("-wu -u", "u"), ("-wu -u", ""), ("-wu -t", "dDu"), ("-wr -d", "dD")]
         {
-            let (code, ms) = if options == "-wr -d" { (99, 1000) } else { (0, 20_000) };
+            let (code, ms) = if options == "-wr -d" { (99, 3000) } else { (0, 20_000) };
             let ran = bed.tool("s6-svc", &format!("-T {ms} {options}"), service.dir.path());
             assert_eq!(ran.code, Some(code), "{options}: {ran:?}");
             service.receive(events);

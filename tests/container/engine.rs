@@ -324,8 +324,11 @@ impl Container {
     }
 
     /// Stops it as `docker stop` does, and returns its exit code.
+    ///
+    /// The engine waits a minute, because this machine may be busy, before it kills what is left
+    /// itself.
     pub fn stop(&self) -> i32 {
-        docker(["stop", &self.name]).ok();
+        docker(["stop", "--time", "60", &self.name]).ok();
         self.ended()
     }
 

@@ -92,7 +92,7 @@ fn the_grace_bounds_a_service_that_will_not_end() {
     let container = container().env("GATEVISOR_GRACE", "1").started();
     service(&container, "stubborn", "trap '' TERM; echo deaf >&2; while :; do sleep 1; done");
     container.says("deaf");
-    // Docker itself would kill everything after ten seconds, with exit code 137.
+    // The engine itself would kill everything, with exit code 137.
     assert_eq!(container.stop(), 0, "{}", container.said());
 }
 

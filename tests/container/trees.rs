@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 use crate::engine::{Container, ROOT, container, docker, removed, skipped, unique};
+use crate::support::waiting;
 
 /// An image made of what a container holds, removed when it is dropped.
 struct Committed(String);
@@ -85,7 +86,12 @@ fn a_request_to_end_is_obeyed_while_a_scandir_is_emptied() {
     python(&first, "import os\nfor n in range(30000): os.mkfifo(f'/run/service/{n}')");
     let image = Committed::of(&first);
     let second = container().of(&image.0).started_as(&["sh", "-c", "echo booted; exec sleep infinity"]);
-    second.kill("TERM");
+    // The kernel drops a signal that the first process of a container does not handle yet.
+    waiting::polled("the end", || {
+        docker(["kill", "--signal", "TERM", second.name()]);
+        let running = docker(["inspect", "--format", "{{.State.Running}}", second.name()]);
+        (running.ok().trim() == "false").then_some(())
+    });
     assert!([0, 143].contains(&second.ended()), "{}", second.said());
 }
 

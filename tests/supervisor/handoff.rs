@@ -153,7 +153,7 @@ fn a_command_that_takes_too_long_is_killed_with_all_that_it_started_and_asked_ag
     let hangs = "sleep 3600 & echo $! >child; test -e twice || { echo >twice; \
          echo '{\"status\":\"none\"}'; wait; }; kill $!; wait; \
          echo '{\"status\":\"accepted\"}'";
-    let mut service = asked(&world, "web", hangs, "timeout-ms = 1000\n");
+    let mut service = asked(&world, "web", hangs, "timeout-ms = 5000\n");
     service.receive("su");
     running(&service);
     service.pass("end", "0");
@@ -163,7 +163,7 @@ fn a_command_that_takes_too_long_is_killed_with_all_that_it_started_and_asked_ag
     service.receive("D");
     let said = "exit code 0: it is asked again whether it wants to be started: \
          the handoff command did not end in time";
-    world.until_said("the handoff command did not end in time (it was killed after 1000 ms)");
+    world.until_said("the handoff command did not end in time (it was killed after 5000 ms)");
     if let Some(child) = child {
         child.until_gone("what the command had started");
     }

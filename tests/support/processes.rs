@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::{soon, waiting};
@@ -13,6 +14,14 @@ use super::{soon, waiting};
 /// Returns a process id as the system's calls take it.
 pub fn process_id(pid: i32) -> Pid {
     Pid::from_raw(pid).expect("a process id is not 0")
+}
+
+/// Sends a signal to a process that may have ended.
+pub fn signal_if_there(pid: i32, signal: Signal) {
+    match kill_process(process_id(pid), signal) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => panic!("no signal to {pid}: {errno}"),
+    }
 }
 
 /// Sends a signal to a process that exists.

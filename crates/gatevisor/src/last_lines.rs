@@ -18,6 +18,7 @@ use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_wire::policy;
 use gatevisor_wire::tai::Tai64n;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
 
 use crate::context::CommandContext;
@@ -28,8 +29,8 @@ const LINES: usize = 5;
 /// The beginning of our interpreter's lines.
 const OURS: &[u8] = b"gatevisor: ";
 /// How long the log daemon may take to write the output of a gateway that has just ended.
-const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
-/// After this long without a write, everything counts as written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+/// After this long without a write, everything counts as written, if there is anything.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// The time between two checks whether the directory of a log exists.
@@ -91,8 +92,15 @@ fn until_quiet(directory: &Path) {
     let mut wait = WRITTEN_WITHIN;
     while poll_for(&watch, wait) {
         watch.drain();
-        wait = QUIET.min(end.saturating_duration_since(Instant::now()));
+        let left = end.saturating_duration_since(Instant::now());
+        wait = if has_lines(directory) { QUIET.min(left) } else { left };
     }
+}
+
+/// Returns whether a log has a line. The log daemon makes its files before it writes the first one.
+fn has_lines(directory: &Path) -> bool {
+    let current = by_path::open(directory.join("current"), OFlags::PATH);
+    current.and_then(fstat).is_ok_and(|file| file.st_size > 0)
 }
 
 /// Watches a directory as soon as it is there. The log daemon makes it at the first byte.

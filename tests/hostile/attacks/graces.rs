@@ -24,15 +24,15 @@ pub const ALL: &[Attack] = &[
     // Attacks that could use up the time of other users.
     attack("slots-that-ignore-term-and-a-bystander-that-needs-three-seconds", "for n in 1 2 3; do N=deaf-$n; D=\"$S/$N\"; mkdir \"$S/.$N\"; printf '#!/bin/bash\ntrap \"\" TERM INT HUP\nwhile :; do sleep 1; done\n' > \"$S/.$N/run\"; chmod 755 \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up; done; N=gateway-deaf; D=\"$S/$N\"; mkdir \"$S/.$N\"; cp \
          \"$S/deaf-1/run\" \"$S/.$N/run\"; mv \"$S/.$N\" \"$D\"; py taken \"$D\"; up")
-        .with("GATEVISOR_GRACE=6")
+        .with("GATEVISOR_GRACE=12")
         .then(BYSTANDER)
         .holds(HAD_ITS_TIME),
     attack("services-that-stop-themselves-beside-loggers-that-are-deaf", deaf!("mkdir log; printf \"#!/bin/bash\ntrap '' TERM INT HUP\nwhile :; do sleep 1; done\n\" > log/run; chmod 755 log/run; printf \"#!/bin/bash\ntrap '' TERM HUP\necho > $T/$N\nkill -STOP \\$\\$\nsleep 3600\n\" > run"))
-        .with("GATEVISOR_GRACE=6")
+        .with("GATEVISOR_GRACE=12")
         .then(BYSTANDER)
         .holds(HAD_ITS_TIME),
     attack("finish-scripts-without-an-end-that-may-take-all-the-time", deaf!("echo 0 > timeout-finish; printf \"#!/bin/bash\ntrap '' TERM INT HUP\nwhile :; do sleep 1; done\n\" > finish; chmod 755 finish; printf \"#!/bin/bash\necho > $T/$N\nexec sleep 3600\n\" > run"))
-        .with("GATEVISOR_GRACE=6")
+        .with("GATEVISOR_GRACE=12")
         .then(BYSTANDER)
         .holds(HAD_ITS_TIME),
     // Chains.

@@ -44,9 +44,10 @@ impl Follower {
         let fail_code = code.and_then(|code| fail_codes.iter().find(|one| one.code == code));
         match self.state() {
             StateName::Failed { reason } => return Some(FollowEnd::Failed(reason)),
-            // The finish script, which reports the failure, may still run.
             _ if fail_code.is_some_and(|one| one.is_at_once()) => {
-                return Some(FollowEnd::Failed(how.map(|how| how.to_string())));
+                let failed = FollowEnd::Failed(how.map(|how| how.to_string()));
+                self.failing = Some((failed, Instant::now()));
+                return self.failure_for_good();
             }
             _ => {}
         }
@@ -73,6 +74,18 @@ impl Follower {
             }
         };
         self.unless_asked_for(end)
+    }
+
+    /// Returns the end of a gateway that has failed for good, once everybody sees that: the finish
+    /// script, which reports the failure, may still run, but it may also last long.
+    pub(super) fn failure_for_good(&mut self) -> Option<FollowEnd> {
+        let until = self.failing.as_ref()?.1.checked_add(LOOK_AGAIN)?;
+        let is_ending = matches!(self.state(), StateName::Finishing | StateName::Waiting { .. });
+        if is_ending && Instant::now() < until {
+            self.due = Some(until);
+            return None;
+        }
+        self.failing.take().map(|(end, _)| end)
     }
 
     /// Returns this end, unless another command may have caused it, which only the next start

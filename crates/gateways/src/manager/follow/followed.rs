@@ -50,6 +50,8 @@ pub(in crate::manager) struct Follower {
     pub(super) unwanted_since: Option<Instant>,
     /// The end that its last death is, unless another command has asked for that death.
     pub(super) unclear: Option<FollowEnd>,
+    /// The end that a failure for good is, and since when its state is waited for.
+    pub(super) failing: Option<(FollowEnd, Instant)>,
     /// What other commands record meanwhile.
     pub(super) meanwhile: Option<RecordedMeanwhile>,
     /// When to look whether a signal has stopped the supervisor: it could not say so.
@@ -113,6 +115,7 @@ impl Follower {
             was_wanted: false,
             unwanted_since: None,
             unclear: None,
+            failing: None,
             meanwhile: None,
             look_at_supervisor: None,
             evidence: None,

@@ -88,7 +88,8 @@ impl Follower {
         match event {
             ServiceEvent::SupervisionEnded => Some(FollowEnd::Gone),
             ServiceEvent::PermanentFailure if aim != Aim::Supervised => {
-                Some(FollowEnd::Failed(self.reason()))
+                let known = self.failing.take().map(|(end, _)| end);
+                Some(known.unwrap_or_else(|| FollowEnd::Failed(self.reason())))
             }
             ServiceEvent::Died => self.take_death(aim),
             // The event of a process that was up before may come late, and is not the one that is
@@ -111,6 +112,9 @@ impl Follower {
         self.due = None;
         if aim == Aim::Supervised {
             return is_taken(&self.dir).then_some(FollowEnd::Supervised);
+        }
+        if self.failing.is_some() {
+            return self.failure_for_good();
         }
         let status = self.dir.status().ok()?;
         if let Some(end) = self.unclear_death(&status) {
@@ -231,7 +235,10 @@ impl Follower {
     pub(super) fn late(&mut self, aim: Aim) -> FollowEnd {
         match self.dir.supervised() {
             Ok(false) if aim != Aim::Supervised => FollowEnd::Gone,
-            _ => self.unclear.take().unwrap_or_else(|| FollowEnd::TimedOut(self.state())),
+            _ => {
+                let known = self.failing.take().map(|(end, _)| end).or_else(|| self.unclear.take());
+                known.unwrap_or_else(|| FollowEnd::TimedOut(self.state()))
+            }
         }
     }
 
@@ -274,36 +281,72 @@ fn began(status: &Status) -> Instant {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::fd::OwnedFd;
 
     use gatevisor_wire::files;
     use gatevisor_wire::wait::WaitStatus;
     use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+    use tempfile::TempDir;
 
     use super::*;
 
-    #[test]
-    fn a_supervisor_has_taken_a_slot_once_its_state_can_be_read() {
+    /// Returns a service directory without a status, and its follower.
+    fn followed() -> (TempDir, Follower) {
         let place = tempfile::tempdir().unwrap();
         let dir = ServiceDir::new(place.path());
         fs::create_dir(place.path().join(files::SUPERVISE)).unwrap();
         fs::create_dir(dir.event_path()).unwrap();
-        let mut follower = Follower::new(dir.clone()).unwrap();
-        assert_eq!(follower.look(Aim::Supervised), None);
+        (place, Follower::new(dir).unwrap())
+    }
+
+    /// Has this process read the control FIFO, as a supervisor does.
+    fn take(dir: &ServiceDir) -> OwnedFd {
         mknodat(CWD, dir.control_path(), FileType::Fifo, Mode::RWXU, 0).unwrap();
-        let _supervisor = open(dir.control_path(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
-        assert_eq!((dir.supervised().unwrap(), follower.look(Aim::Supervised)), (true, None));
+        open(dir.control_path(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap()
+    }
+
+    fn publish(dir: &ServiceDir, pid: Option<u32>) {
         let now = Tai64n::now_from(SystemTime::now());
         let status = Status {
             changed: now,
             ready_at: now,
-            pid: None,
-            last: WaitStatus::exited(0),
+            pid: pid.and_then(|pid| Pid::new(i32::try_from(pid).unwrap())),
+            last: WaitStatus::exited(78),
             paused: false,
-            finishing: false,
+            finishing: pid.is_some(),
             want_up: false,
-            ready: true,
+            ready: pid.is_none(),
         };
-        fs::write(place.path().join(files::STATUS), status.encode()).unwrap();
+        fs::write(dir.path().join(files::STATUS), status.encode()).unwrap();
+    }
+
+    #[test]
+    fn a_supervisor_has_taken_a_slot_once_its_state_can_be_read() {
+        let (_place, mut follower) = followed();
+        assert_eq!(follower.look(Aim::Supervised), None);
+        let _supervisor = take(&follower.dir);
+        assert_eq!((follower.dir.supervised().unwrap(), follower.look(Aim::Supervised)), (true, None));
+        publish(&follower.dir, None);
         assert_eq!(follower.look(Aim::Supervised), Some(FollowEnd::Supervised));
+    }
+
+    #[test]
+    fn a_gateway_has_failed_for_good_once_its_finish_script_is_over_or_lasts_long() {
+        for lasts_long in [false, true] {
+            let (_place, mut follower) = followed();
+            let _supervisor = take(&follower.dir);
+            publish(&follower.dir, Some(std::process::id()));
+            let failed = FollowEnd::Failed(Some("exit 78".to_owned()));
+            let aim = Aim::Started(Duration::from_secs(1));
+            follower.failing = Some((failed.clone(), Instant::now() + Duration::from_mins(1)));
+            assert_eq!(follower.look(aim), None);
+            assert!(follower.due.is_some(), "it is looked at again although nothing is reported");
+            if lasts_long {
+                follower.failing = Some((failed.clone(), Instant::now().checked_sub(LOOK_AGAIN).unwrap()));
+            } else {
+                publish(&follower.dir, None);
+            }
+            assert_eq!(follower.look(aim), Some(failed));
+        }
     }
 }
