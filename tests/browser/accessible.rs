@@ -37,11 +37,10 @@ fn check(browser: &Browser, axe: &str, what: &str) {
 #[test]
 fn a_screen_reader_finds_names_for_everything_on_each_view_also_in_the_dark() {
     let (place, axe) = (Place::new(), axe());
+    let browser = Browser::open(WIDE, &[]);
+    browser.go(&format!("{}/", place.address));
     for colours in ["light", "dark"] {
-        let browser = Browser::open(WIDE, &[]);
-        let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": colours }] });
-        browser.tools("Emulation.setEmulatedMedia", &scheme);
-        browser.go(&format!("{}/", place.address));
+        browser.colour(colours);
         browser.until_text("h1", "Log in");
         check(&browser, &axe, "the login");
         browser.go(&place.link());
@@ -63,6 +62,7 @@ fn a_screen_reader_finds_names_for_everything_on_each_view_also_in_the_dark() {
             ));
             check(&browser, &axe, view);
         }
+        browser.click("#logout");
     }
 }
 

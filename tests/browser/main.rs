@@ -17,6 +17,7 @@ mod real_hermes;
 mod support;
 
 mod accessible;
+mod drain;
 mod hermes;
 mod past;
 mod pictures;
@@ -68,9 +69,14 @@ impl Place {
     }
 
     fn prepared(policy: &str, prepare: impl FnOnce(&Home)) -> Self {
+        Self::of_agent(&[("[gateway.exit-meanings]", &LIVE.replace("POLICY", policy))], prepare)
+    }
+
+    /// Returns one with this change to the agent.
+    fn of_agent(changes: &[(&str, &str)], prepare: impl FnOnce(&Home)) -> Self {
         // A browser needs its time on a busy machine.
         support::set_wait_limit(Duration::from_mins(1));
-        let mut home = Home::with_agent(&[("[gateway.exit-meanings]", &LIVE.replace("POLICY", policy))]);
+        let mut home = Home::with_agent(changes);
         let ports = ["coder", "writer"].map(|name| home.profile(name));
         for name in ["coder", "writer"] {
             home.want_running(name);

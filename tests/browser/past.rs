@@ -79,14 +79,15 @@ fn the_last_24_hours_are_a_strip_and_two_plots_and_a_screen_reader_is_told_the_s
 #[test]
 fn nothing_moves_when_the_last_24_hours_come() {
     let place = Place::with_past();
+    let browser = place.open(WIDE, &[]);
+    let height = |selector: &str| {
+        let script = "return document.querySelector(arguments[0]).getBoundingClientRect().height";
+        browser.script(script, &[json!(selector)])
+    };
+    browser.tools("Network.enable", &json!({}));
+    let blocked = |urls: &[&str]| browser.tools("Network.setBlockedURLs", &json!({ "urls": urls }));
     for size in [WIDE, PHONE] {
-        let browser = place.open(size, &[]);
-        let height = |selector: &str| {
-            let script = "return document.querySelector(arguments[0]).getBoundingClientRect().height";
-            browser.script(script, &[json!(selector)])
-        };
-        browser.tools("Network.enable", &json!({}));
-        let blocked = |urls: &[&str]| browser.tools("Network.setBlockedURLs", &json!({ "urls": urls }));
+        browser.resize(size);
         blocked(&["*/history"]);
         browser.reload();
         browser.until_text("a.row", "coder");

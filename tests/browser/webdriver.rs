@@ -20,6 +20,9 @@ use crate::support::{WAIT_LIMIT, waiting};
 /// What an element is called in answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// Milliseconds that the page has for one answer, of the 30,000 that the driver gives a script.
+const QUESTION_MS: u32 = 5_000;
+
 /// A browser with one window.
 pub struct Browser {
     driver: Child,
@@ -52,10 +55,23 @@ impl Browser {
         let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": { "args": words } });
         let begun = browser.call("POST", "/session", &json!({ "capabilities": { "alwaysMatch": wanted } }));
         begun["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
+        browser.resize((width, height));
+        browser
+    }
+
+    /// Gives the window this size. A narrow one is a phone's.
+    #[track_caller]
+    pub fn resize(&self, (width, height): (u32, u32)) {
         let metrics =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
-        browser.tools("Emulation.setDeviceMetricsOverride", &metrics);
-        browser
+        self.tools("Emulation.setDeviceMetricsOverride", &metrics);
+    }
+
+    /// Has the page shown in these colours: `light` or `dark`.
+    #[track_caller]
+    pub fn colour(&self, scheme: &str) {
+        let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.tools("Emulation.setEmulatedMedia", &scheme);
     }
 
     /// Sends a command, and returns what it answers.
@@ -133,16 +149,30 @@ impl Browser {
     /// Waits until an expression of the page is true, and returns its value.
     #[track_caller]
     pub fn until(&self, expression: &str) -> Value {
-        let script = format!("return {expression}");
-        let found = waiting::found_often(|| {
-            let value = self.script(&script, &[]);
-            let is_false = matches!(&value, Value::Null | Value::Bool(false)) || value == "" || value == 0;
-            (!is_false).then_some(value)
-        });
+        // A page that is left does not answer, so the next one is asked. Its error is no news.
+        let found = waiting::found_often(|| self.true_soon(expression).ok().filter(|value| !value.is_null()));
         found.unwrap_or_else(|| {
+            let last = self.true_soon(expression);
             let seen = self.script("return location.href + '\\n' + document.body.innerText", &[]);
-            panic!("waited for {expression}, and saw: {}", seen.as_str().unwrap_or_default())
+            panic!("waited for {expression} ({last:?}), and saw: {}", seen.as_str().unwrap_or_default())
         })
+    }
+
+    /// Returns the value of an expression as soon as it is true; null if that lasts too long for
+    /// one question. The page looks again whenever it changes.
+    fn true_soon(&self, expression: &str) -> Result<Value, String> {
+        // What is no change of the document (a focus, an address, a size) has no event in common.
+        let script = format!(
+            "const told = arguments[arguments.length - 1]; \
+             const end = (value) => {{ changes.disconnect(); clearInterval(often); clearTimeout(last); told(value); }}; \
+             const look = () => {{ const value = {expression}; if (value) end(value); }}; \
+             const changes = new MutationObserver(look); \
+             const [often, last] = [setInterval(look, 100), setTimeout(() => end(null), {QUESTION_MS})]; \
+             changes.observe(document, {{ subtree: true, childList: true, attributes: true, characterData: true }}); \
+             look();"
+        );
+        let body = json!({ "script": script, "args": [] });
+        self.try_call("POST", &format!("/session/{}/execute/async", self.session), &body)
     }
 
     /// Waits until an element has this text in it.
@@ -169,6 +199,7 @@ impl Browser {
     /// The page may draw an element anew at any time, so another attempt is made.
     #[track_caller]
     fn on(&self, selector: &str, what: &str, body: &Value) {
+        self.until(&format!("document.querySelector({})", json!(selector)));
         let using = json!({ "using": "css selector", "value": selector });
         let mut last = String::new();
         let done = waiting::found_often(|| {

@@ -76,7 +76,7 @@ const name = (gateway) => gateway.profile || gateway.service;
 function stateOf(gateway) {
   const live = gateway.live && (gateway.live.state || gateway.live.word);
   const known = gateway.state;
-  if (BAD.includes(known) || !gateway.up) return known;
+  if (BAD.includes(known) || !gateway.up || gateway.drain) return known;
   return live && live !== "up" ? live : known;
 }
 
@@ -99,7 +99,15 @@ function lastExit(gateway) {
   return { how, meaning: death.meaning, at: death.at };
 }
 
+/** How far a drain is. */
+function drainOf({ turns, left_ms, then, reason }) {
+  const known = turns !== null && turns !== undefined;
+  return [known && `${turns} ${turns === 1 ? "turn" : "turns"} left`, reason, left_ms != null && `at most ${duration(left_ms / 1000)} more`,
+    then !== "nothing" && `then ${then}`].filter(Boolean).join(", ");
+}
+
 function whyOf(gateway) {
+  if (gateway.drain) return drainOf(gateway.drain);
   const wait = gateway.next_start_in_ms;
   const again = wait === null || wait === undefined ? "" : ` (again in ${duration(wait / 1000)})`;
   return (gateway.reason || gateway.problem || gateway.log_problem || "") + again;
@@ -518,12 +526,13 @@ function detailView(main, profile) {
   function drawHead(gateway) {
     const control = (label, verb, ask) => h("button", { type: "button", "data-key": verb, id: `do-${verb}`, onclick: ask }, label);
     const runs = gateway.wantedup || gateway.up;
-    const shape = `${runs} ${full()} ${gateway.profile} ${words(stateOf(gateway))} ${kindOf(gateway)}`;
+    const shape = `${runs} ${Boolean(gateway.drain)} ${full()} ${gateway.profile} ${words(stateOf(gateway))} ${kindOf(gateway)}`;
     if (shape === buttons) return;
     buttons = shape;
     const start = () => act(`${profile}: start`, of(profile, "/start"), "POST", {});
+    const cancel = () => act(`${profile}: cancel the drain`, of(profile, "/drain"), "POST", { cancel: true });
     const actions = full() && gateway.profile ? h("div.actions", {},
-      runs ? [control("Stop", "stop", () => askControl(profile, "stop")), control("Restart", "restart", () => askControl(profile, "restart")), control("Drain", "drain", () => askDrain(profile))]
+      runs ? [control("Stop", "stop", () => askControl(profile, "stop")), control("Restart", "restart", () => askControl(profile, "restart")), gateway.drain ? control("Cancel drain", "cancel", cancel) : control("Drain", "drain", () => askDrain(profile))]
         : control("Start", "start", start),
       profile !== "default" && h("button.danger", { type: "button", id: "do-delete", "data-key": "delete", onclick: () => askDelete(find() || gateway) }, "Delete")) : null;
     fill(head, h("div.head", {}, h("div", {}, h("h1", {}, profile), h("p.summary", { role: "status", id: "detail-state" }, badge(gateway))), actions));
@@ -571,7 +580,7 @@ function detailView(main, profile) {
     drawHead(gateway);
     drawFacts(gateway);
     // The other parts are asked for anew only if something has happened to it.
-    const now = [gateway.state, gateway.pid, gateway.desired_at, stateOf(gateway), gateway.restarts].join(" ");
+    const now = [gateway.state, gateway.pid, gateway.desired_at, stateOf(gateway), gateway.restarts, Boolean(gateway.drain)].join(" ");
     if (now !== seen) { seen = now; more(); }
   }
   update();

@@ -1,10 +1,12 @@
 //! What is answered and done over HTTP, at an address and at a socket.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
+use gatevisor_gateways::declared::VARIABLE;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -155,6 +157,10 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
         let target = document.pointer(reference.strip_prefix('#').unwrap()).unwrap();
         return fits(document, target, value);
     }
+    if let Some(either) = schema["oneOf"].as_array() {
+        let misfits: Vec<_> = either.iter().map(|one| fits(document, one, value)).collect();
+        return misfits.into_iter().find(Result::is_ok).unwrap_or_else(|| Err(format!("{value} is none")));
+    }
     if let Some(words) = schema["enum"].as_array() {
         return if words.contains(value) { Ok(()) } else { Err(format!("{value} is none of {words:?}")) };
     }
@@ -226,4 +232,31 @@ fn every_route_of_the_document_answers_in_the_shape_that_it_says() {
     }
     assert_eq!(seen, 25);
     server.end();
+}
+
+#[test]
+fn the_document_names_each_key_of_a_gateway_also_of_a_declared_one_and_of_one_that_nobody_supervises() {
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    let file = home.beside("profiles.toml");
+    fs::write(&file, "[[profile]]\nname = \"coder\"\ndesired = \"running\"\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    home.set(VARIABLE, file);
+    home.up_quietly();
+    home.until_state("coder", "up");
+    for is_supervised in [true, false] {
+        if !is_supervised {
+            home.down();
+        }
+        let server = Server::start(&home, "");
+        let document = server.get("/openapi.json");
+        let schema = &document["components"]["schemas"]["Gateway"];
+        for (name, is_declared) in [("coder", true), ("default", false)] {
+            let said = server.get(&format!("/gateways/{name}"));
+            fits(&document, schema, &said).unwrap_or_else(|why| panic!("{name}: {why}"));
+            let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+            assert_eq!(keys(&said), keys(&schema["properties"]), "{name}");
+            assert_eq!(said["declared"].is_object(), is_declared, "{said:#}");
+        }
+        server.end();
+    }
 }
