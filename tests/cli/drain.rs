@@ -142,6 +142,11 @@ fn the_limit_ends_a_drain_and_names_the_turns_that_are_cut_off() {
     );
     assert_eq!(home.report("coder")["state"], "down");
     until_asked_no_more(&home);
+    let text = home.says("metrics").ok();
+    for (outcome, count) in [("idle", 0), ("limit", 1), ("ended", 0), ("cancelled", 0), ("failed", 0)] {
+        let of = format!("{{service=\"gateway-coder\",profile=\"coder\",outcome=\"{outcome}\"}} {count}.0");
+        assert!(text.contains(&format!("\ngatevisor_service_drains_total{of}\n")), "{of}: {text}");
+    }
 }
 
 #[test]

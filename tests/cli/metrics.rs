@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::home::Home;
 use crate::support::running::Running;
-use crate::support::{WAIT_LIMIT, processes};
+use crate::support::{WAIT_LIMIT, processes, set_wait_limit, waiting};
 
 /// Returns a home with a ready gateway that has died once, one that is down, and the default one.
 fn two() -> (Home, crate::home::Port) {
@@ -82,6 +83,7 @@ fn the_metrics_say_what_status_says_and_leave_out_what_is_not_known() {
     assert!(of_coder("gatevisor_service_ready_after_seconds{"), "{text}");
     assert!(!of_writer("gatevisor_service_ready_after_seconds"), "it is not ready: {text}");
     assert!(!text.contains("gatevisor_service_exits"), "one look counts nothing: {text}");
+    assert!(!text.contains("gatevisor_service_drains"), "this agent cannot be drained: {text}");
     let refused = home.says("--json metrics");
     assert_eq!(refused.code, Some(100), "{refused:?}");
 }
@@ -155,4 +157,31 @@ fn the_token_comes_from_a_file_that_only_its_owner_reads() {
     assert_eq!(server.ended(WAIT_LIMIT).code, None, "a signal ends it");
     let open = home.says("metrics --listen 0.0.0.0:0");
     assert!(open.code == Some(100) && open.err.contains("--token-file"), "{open:?}");
+}
+
+#[test]
+fn questions_to_gateways_are_counted_with_whether_they_were_answered() {
+    set_wait_limit(Duration::from_mins(1));
+    for outcome in ["answered", "failed"] {
+        let live = "[gateway.live]\npolicy = \"warn\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 500\n\
+             http = { url = \"http://127.0.0.1:${PORT:-8700}/health\" }\n\n[gateway.exit-meanings]";
+        let changes = [("[gateway.exit-meanings]", live)];
+        let mut home = match outcome {
+            "answered" => Home::with_agent(&changes),
+            // Nobody listens at its port.
+            _ => Home::with_script("exec sleep 1000", &changes),
+        };
+        let _port = home.profile("coder");
+        home.want_running("coder");
+        home.up_quietly();
+        let begins = format!(
+            "gatevisor_service_probes_total{{service=\"gateway-coder\",profile=\"coder\",outcome=\"{outcome}\"}} "
+        );
+        // No event tells when the watcher has asked.
+        waiting::polled_slowly("a question that is counted", || {
+            let text = home.says("metrics").ok();
+            let count: f64 = text.lines().find_map(|line| line.strip_prefix(&*begins))?.parse().unwrap();
+            (count >= 1.0).then_some(())
+        });
+    }
 }

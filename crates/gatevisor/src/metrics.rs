@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use gatevisor_gateways::incidents;
 use gatevisor_gateways::inspect::{self, ExitCounter, ExitCounts, ServiceReport};
 use gatevisor_gateways::manager::ScandirManager;
+use gatevisor_gateways::{drain, incidents, live};
 use gatevisor_metrics::{HomeFacts, TextFormat, encode, registry};
 use gatevisor_web::{Access, MetricsRequest, MetricsText, Responder, serve};
 use gatevisor_wire::exit::error_chain;
@@ -82,7 +82,22 @@ fn gather(manager: &ScandirManager, count: CountExits<'_>) -> Result<HomeFacts, 
             Some((name.as_str().to_owned(), kept))
         })
         .collect();
+    let scandir = manager.scandir();
+    // An agent that cannot be drained has no drains.
+    let drained = reports.iter().filter(|report| report.profile.is_some());
+    let drained = drained.filter(|_| manager.agent().gateway.drain.is_some());
+    let drains = drained.map(|report| (report.service.clone(), drain::counts(scandir, &report.service)));
+    let (drains, probes) = (drains.collect(), live::probe_counts(scandir));
     let is_supervised = manager.supervisor_running().ok();
     let took_s = begun.elapsed().as_secs_f64();
-    Ok(HomeFacts { reports, incidents, exits, is_supervised, version: env!("CARGO_PKG_VERSION"), took_s })
+    Ok(HomeFacts {
+        reports,
+        incidents,
+        exits,
+        drains,
+        probes,
+        is_supervised,
+        version: env!("CARGO_PKG_VERSION"),
+        took_s,
+    })
 }

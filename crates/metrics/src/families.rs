@@ -4,10 +4,12 @@
 //!
 //! The labels are bounded: a service's name, its profile, and words from lists of ours.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use gatevisor_gateways::drain::DrainCounts;
 use gatevisor_gateways::inspect::{ExitCounts, ServiceReport, ServiceState};
-use gatevisor_gateways::live::LiveState;
+use gatevisor_gateways::live::{LiveState, ProbeCounts};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -24,6 +26,11 @@ pub struct HomeFacts {
     pub incidents: Vec<(String, usize)>,
     /// How often each service has ended in each way; empty if that is not counted.
     pub exits: ExitCounts,
+    /// How often the drains of each service have ended in each way; only of those that can be
+    /// drained.
+    pub drains: BTreeMap<String, DrainCounts>,
+    /// How many questions of the watcher each service has answered.
+    pub probes: BTreeMap<String, ProbeCounts>,
     /// Whether a supervisor runs on its scandir; `None` if that is unknown.
     pub is_supervised: Option<bool>,
     /// The version of this program.
@@ -57,6 +64,10 @@ impl Heading {
     const fn gauge(name: &'static str, help: &'static str, unit: Option<Unit>) -> Self {
         Self { name, help, unit, kind: MetricType::Gauge }
     }
+
+    const fn counter(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, unit: None, kind: MetricType::Counter }
+    }
 }
 
 /// A metric of a service, and its samples, without the labels that name the service.
@@ -73,13 +84,16 @@ impl Collector for HomeCollector {
             let samples = self.0.reports.iter().flat_map(of_one);
             family(&mut encoder, &heading, samples)?;
         }
-        let exits = Heading {
-            name: "service_exits",
-            help: "How often it has ended with this exit code or by this signal.",
-            unit: None,
-            kind: MetricType::Counter,
-        };
-        family(&mut encoder, &exits, self.0.reports.iter().flat_map(|report| self.0.exits_of(report)))
+        let (facts, reports) = (&self.0, self.0.reports.iter());
+        let exits = "How often it has ended with this exit code or by this signal.";
+        let exits = Heading::counter("service_exits", exits);
+        family(&mut encoder, &exits, reports.clone().flat_map(|report| facts.exits_of(report)))?;
+        let drains =
+            Heading::counter("service_drains", "How often a drain of it has ended, by how it ended.");
+        family(&mut encoder, &drains, reports.clone().flat_map(|report| facts.drains_of(report)))?;
+        let probes = "Questions of the watcher of gateways to it, by whether it answered.";
+        let probes = Heading::counter("service_probes", probes);
+        family(&mut encoder, &probes, reports.flat_map(|report| facts.probes_of(report)))
     }
 }
 
@@ -108,6 +122,17 @@ impl HomeFacts {
     fn exits_of<'a>(&'a self, report: &'a ServiceReport) -> impl Iterator<Item = LabelledValue> + 'a {
         let counts = self.exits.get(&report.service).into_iter().flatten();
         counts.map(|(way, count)| named(report, (vec![way.words()], whole(*count))))
+    }
+
+    fn drains_of<'a>(&'a self, report: &'a ServiceReport) -> impl Iterator<Item = LabelledValue> + 'a {
+        let counts = self.drains.get(&report.service).into_iter().flat_map(DrainCounts::by_outcome);
+        counts.map(|count| by_outcome(report, count))
+    }
+
+    fn probes_of<'a>(&'a self, report: &'a ServiceReport) -> impl Iterator<Item = LabelledValue> + 'a {
+        let counts = self.probes.get(&report.service).into_iter();
+        let counts = counts.flat_map(|counts| [("answered", counts.answered), ("failed", counts.failed)]);
+        counts.map(|count| by_outcome(report, count))
     }
 
     fn in_state(&self, state: ServiceState) -> LabelledValue {
@@ -144,6 +169,11 @@ fn named(report: &ServiceReport, (labels, value): LabelledValue) -> LabelledValu
     let profile = report.profile.as_ref().map_or_else(String::new, |name| name.as_str().to_owned());
     let own = [("service", report.service.clone()), ("profile", profile)];
     (own.into_iter().chain(labels).collect(), value)
+}
+
+/// Returns how often something of a service has ended in this way.
+fn by_outcome(report: &ServiceReport, (outcome, count): (&str, u64)) -> LabelledValue {
+    named(report, (vec![("outcome", outcome.to_owned())], whole(count)))
 }
 
 /// Returns the word for a state, as JSON has it.
@@ -223,12 +253,10 @@ fn starts_and_ends() -> Vec<ServiceMetric> {
             |report| optional(report.next_start_in_ms.map(seconds)),
         ),
         (
-            Heading {
-                name: "service_restarts",
-                help: "Starts after a death that nobody requested (`itself`), or after a requested one (`command`).",
-                unit: None,
-                kind: MetricType::Counter,
-            },
+            Heading::counter(
+                "service_restarts",
+                "Starts after a death that nobody requested (`itself`), or after a requested one (`command`).",
+            ),
             |report| {
                 let by = |cause, count: Option<u64>| {
                     count.map(|count| (vec![("cause", String::from(cause))], whole(count)))

@@ -209,8 +209,9 @@ impl HeldDrain {
     fn step(&mut self, event: DrainEvent) -> bool {
         let mut effects = Vec::new();
         self.machine.step(monotonic_ms(), event, &mut effects);
-        if self.machine.end().is_some() {
-            self.ended_ms.get_or_insert_with(monotonic_ms);
+        if let Some(end) = self.machine.end().filter(|_| self.ended_ms.is_none()) {
+            self.records.count(&self.name.service_entry(), end);
+            self.ended_ms = Some(monotonic_ms());
         }
         let mut is_told = false;
         for effect in effects {

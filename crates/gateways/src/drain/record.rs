@@ -5,12 +5,14 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use gatevisor_liveness::DrainEnd;
 use gatevisor_paths::by_path;
 use gatevisor_sys::file;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::over::DrainCounts;
 use crate::files::{is_locked, random_suffix, read_bounded, take_with_retries};
 
 /// The directory of drains in a scandir. Supervisors skip names that begin with a dot.
@@ -145,6 +147,22 @@ impl DrainRecords {
         let _ = unlinkat(&self.directory, service, AtFlags::empty());
     }
 
+    /// Counts that a drain has ended. The caller holds the lock. A count that cannot be written is
+    /// lost, because the drain matters more.
+    pub fn count(&self, service: &str, end: &DrainEnd) {
+        let mut counts = self.counts(service);
+        counts.add(end);
+        let Ok(bytes) = serde_json::to_vec(&counts) else { return };
+        let temporary = format!(".new.{}", random_suffix());
+        let _ = file::publish(&self.directory, &*counts_name(service), &temporary, &bytes, MODE);
+    }
+
+    /// Returns how often drains of a service have ended.
+    pub fn counts(&self, service: &str) -> DrainCounts {
+        let bytes = read_bounded(&self.path.join(counts_name(service)), MAX_BYTES).ok().flatten();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
     /// Returns the services that have a record.
     pub fn services(&self) -> Vec<String> {
         let names = by_path::names(&self.path).unwrap_or_default().into_iter();
@@ -161,6 +179,12 @@ impl DrainRecords {
 
 fn lock_name(service: &str) -> String {
     format!(".{service}")
+}
+
+/// Returns the name of a service's counts, which is no lock's: the name of a gateway's service
+/// begins with `gateway-`.
+fn counts_name(service: &str) -> String {
+    format!(".over.{service}")
 }
 
 #[cfg(test)]

@@ -23,13 +23,15 @@ mod publish;
 mod record;
 mod report;
 mod slot;
+mod tally;
 mod watcher;
 
 pub use notice::{Collect, LiveNotice, LiveNoticeSink, LiveWatchError, Silent};
-pub use publish::{DIRECTORY, beat_of, directory};
+pub use publish::{DIRECTORY, beat_of, directory, probe_counts};
 pub use record::{LiveRecord, LiveRestart, WatcherPulse};
 pub use report::{LiveReport, LiveState, look, missing, of_service, restarted, said, unwatched, was_watched};
 pub(crate) use slot::is_of_this_process;
+pub use tally::ProbeCounts;
 pub use watcher::LiveWatcher;
 
 /// Finds out about the starts of other services, for the interpreter of `run`.

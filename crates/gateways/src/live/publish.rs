@@ -2,6 +2,7 @@
 //!
 //! *Does not live here:* what is in them (see `record`).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, statat, unlinkat
 use rustix::io::{Errno, pwrite};
 
 use super::record::{LiveRecord, LiveRestart, MAX_BYTES, WatcherPulse};
+use super::tally::ProbeCounts;
 use crate::files::{ReadFileError, read_bounded};
 
 /// The directory of the watcher in a scandir. Supervisors skip names that begin with a dot.
@@ -23,6 +25,10 @@ pub const DIRECTORY: &str = ".live";
 const PULSE: &str = ".watcher";
 /// The file that the watcher keeps locked as long as it runs.
 const LOCK: &str = ".lock";
+/// The counts of questions, in that directory.
+const PROBES: &str = ".probes";
+/// The most bytes of them that are read: 100 of each of 10,000 services.
+const PROBES_BYTES: usize = 1_000_000;
 /// The name of a file until it is complete.
 const NEW: &str = ".new";
 /// The file in the `data` of a service directory that says why a process of the service was ended.
@@ -123,6 +129,11 @@ impl Publisher {
         file::publish(&self.directory, service, NEW, &bytes, MODE)
     }
 
+    /// Publishes the counts of questions. Returns whether they are published.
+    pub fn probes(&self, bytes: &[u8]) -> bool {
+        file::publish(&self.directory, PROBES, NEW, bytes, MODE).is_ok()
+    }
+
     /// Removes the record of a service.
     pub fn forget(&self, service: &str) {
         let _ = unlinkat(&self.directory, service, AtFlags::empty());
@@ -158,6 +169,13 @@ pub fn beat_of(scandir: &Path) -> Option<WatcherPulse> {
 /// Like [`beat_of`], but a refused look is an error.
 pub(super) fn seen_beat(scandir: &Path) -> io::Result<Option<WatcherPulse>> {
     Ok(seen(scandir, PULSE)?.and_then(|bytes| WatcherPulse::decode(&bytes)))
+}
+
+/// Returns how many questions the gateways of a scandir have answered, by service. What cannot be
+/// read counts as none.
+pub fn probe_counts(scandir: &Path) -> BTreeMap<String, ProbeCounts> {
+    let bytes = read_bounded(&scandir.join(DIRECTORY).join(PROBES), PROBES_BYTES).ok().flatten();
+    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Returns the record that a watcher has published for a service.

@@ -121,6 +121,8 @@ impl LiveWatcher {
         }
         let mut before = std::mem::take(&mut self.followed);
         let continued = std::mem::take(&mut self.continued);
+        let services = names.iter().map(ProfileName::service_entry).collect();
+        self.tally.write(&services, |bytes| self.publisher.probes(bytes));
         for name in names {
             let service = name.service_entry();
             let dir = ServiceDir::new(self.manager.scandir().join(&service));

@@ -134,6 +134,7 @@ impl LiveWatcher {
                 Some(followed) => followed.counted(answer, address),
                 None => answer,
             };
+            self.tally.add(&name, &answer);
             match answer {
                 // It works, even if the question about its parts got no answer.
                 ProbeAnswer::Alive | ProbeAnswer::None(_) if shown_by.is_some() => {

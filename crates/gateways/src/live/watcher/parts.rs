@@ -13,6 +13,7 @@ use super::super::notice::{Collect, LiveNoticeSink, LiveWatchError};
 use super::super::pauses::ContinuedByHand;
 use super::super::publish::Publisher;
 use super::super::slot::FollowedGateway;
+use super::super::tally::ProbeTally;
 use crate::manager::ScandirManager;
 use crate::profile::ProfileName;
 use crate::ticket::TicketKeeper;
@@ -29,6 +30,7 @@ pub struct LiveWatcher {
     pub(super) asking: BTreeMap<String, Asking>,
     pub(super) jobs: BTreeMap<String, EvidenceJob>,
     pub(super) tickets: TicketKeeper,
+    pub(super) tally: ProbeTally,
     pub(super) told: BTreeMap<String, Liveness>,
     /// Gateways whose records did not fit on the disk.
     pub(super) unpublished: BTreeSet<String>,
@@ -64,6 +66,7 @@ impl LiveWatcher {
             asking: BTreeMap::new(),
             jobs: BTreeMap::new(),
             tickets: TicketKeeper::default(),
+            tally: ProbeTally::default(),
             told: BTreeMap::new(),
             unpublished: BTreeSet::new(),
             scan: Attended::default(),
