@@ -8,10 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::disk::{Disk, was_run_in_own_mounts};
 use crate::home::Home;
-use crate::support::{set_wait_limit, waiting};
+use crate::support::{processes, set_wait_limit, waiting};
 
 /// A secret part of every address here.
 const SECRET: &str = "very-secret";
@@ -85,9 +87,13 @@ fn write(home: &Home, text: &str) {
 
 /// Has a web address told of gateways only: the disk of the machine may be full.
 fn webhook(url: &str) -> String {
+    webhook_on(url, &["failed", "recovered"])
+}
+
+/// Has a web address told of these events.
+fn webhook_on(url: &str, events: &[&str]) -> String {
     format!(
-        "[alerts]\nname = \"nas\"\n\n[[alerts.to]]\nkind = \"webhook\"\nurl = \"{url}\"\n\
-         on = [\"failed\", \"recovered\"]\n"
+        "[alerts]\nname = \"nas\"\n\n[[alerts.to]]\nkind = \"webhook\"\nurl = \"{url}\"\non = {events:?}\n"
     )
 }
 
@@ -167,6 +173,106 @@ fn a_supervisor_that_takes_over_does_not_tell_again_what_was_told() {
     let told: Vec<_> = server.until(2).iter().flat_map(|(_, body)| alerts(body)).collect();
     let expected = [("failed", "coder"), ("recovered", "coder")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(told, expected);
+}
+
+#[test]
+fn a_gateway_that_does_not_respond_is_told_and_so_is_that_it_works_again() {
+    set_wait_limit(Duration::from_mins(2));
+    let server = Receiver::new(0);
+    let live = "[gateway.live]\npolicy = \"warn\"\ninterval-ms = 300\nmisses = 3\ngrace-ms = 500\n\
+                http = { url = \"http://127.0.0.1:${PORT:-8700}/health\" }\n\n[gateway.exit-meanings]";
+    let mut home = Home::with_agent(&[("[gateway.exit-meanings]", live)]);
+    let _port = home.profile("coder");
+    home.want_running("coder");
+    write(&home, &webhook_on(&server.url(), &["unresponsive", "recovered"]));
+    home.up_quietly();
+    home.until_supervised("coder");
+    home.says("wait coder --live --timeout 120").ok();
+    let pid = home.pid("coder");
+    processes::signal(pid, Signal::STOP);
+    let received = server.until(1);
+    assert_eq!(alerts(&received[0].1), [("unresponsive".to_owned(), "coder".to_owned())], "{received:?}");
+    processes::signal(pid, Signal::CONT);
+    let received = server.until(2);
+    assert_eq!(alerts(&received[1].1), [("recovered".to_owned(), "coder".to_owned())], "{received:?}");
+    home.down();
+    assert_eq!(server.until(2).len(), 2, "nothing was told twice");
+}
+
+#[test]
+fn a_gateway_that_ends_again_and_again_is_told_once() {
+    set_wait_limit(Duration::from_mins(2));
+    let server = Receiver::new(0);
+    let mut home = Home::with_script("exit 1", &[]);
+    home.profile("coder");
+    home.want_running("coder");
+    write(&home, &webhook_on(&server.url(), &["crash-loop", "failed"]));
+    home.up_quietly();
+    let received = server.until(1);
+    assert_eq!(alerts(&received[0].1), [("crash-loop".to_owned(), "coder".to_owned())], "{received:?}");
+    waiting::polled("that it counts as told", || counts_as_told(&home).then_some(()));
+    let restarts = home.report("coder")["restarts"].as_u64().unwrap();
+    home.until_report("coder", "another restart", |report| report["restarts"].as_u64() > Some(restarts));
+    home.down();
+    assert_eq!(server.until(1).len(), 1, "it was told twice");
+}
+
+/// Has the process that sends alerts look soon: it does so after an event.
+fn have_looked(home: &Home) {
+    processes::signal(home.pid("coder"), Signal::KILL);
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_and_so_is_that_it_has_room_again() {
+    if was_run_in_own_mounts() {
+        return;
+    }
+    set_wait_limit(Duration::from_secs(90));
+    let server = Receiver::new(0);
+    let mut home = Home::with_script("exec sleep 1000", &[]);
+    let disk = Disk::mounted(&home, "1m");
+    home.move_to(disk.path().join("home"));
+    home.profile("coder");
+    home.want_running("coder");
+    write(&home, &webhook_on(&server.url(), &["disk", "recovered"]));
+    home.up_quietly();
+    home.until_state("coder", "up");
+    disk.fill();
+    have_looked(&home);
+    let received = server.until(1);
+    assert_eq!(alerts(&received[0].1), [("disk".to_owned(), String::new())], "{received:?}");
+    assert!(received[0].1.contains(&home.path().display().to_string()), "{received:?}");
+    disk.relieve();
+    have_looked(&home);
+    let received = server.until(2);
+    assert_eq!(alerts(&received[1].1), [("recovered".to_owned(), String::new())], "{received:?}");
+    home.down();
+}
+
+#[test]
+fn lines_that_cannot_be_kept_are_told() {
+    if was_run_in_own_mounts() {
+        return;
+    }
+    set_wait_limit(Duration::from_secs(90));
+    let server = Receiver::new(0);
+    let line = "x".repeat(500);
+    let to_disk = ("${HTTP_AGENT_HOME}/logs/gateways/", "${LOG_DISK}/");
+    let mut home = Home::with_script(&format!("while echo works {line}; do sleep 0.1; done"), &[to_disk]);
+    let disk = Disk::mounted(&home, "1m");
+    home.set("LOG_DISK", disk.path());
+    home.profile("coder");
+    home.want_running("coder");
+    write(&home, &webhook_on(&server.url(), &["log-gap"]));
+    home.up_quietly();
+    home.until_state("coder", "up");
+    disk.fill();
+    home.until_report("coder", "that its lines are not kept", |report| report["log_problem"].is_string());
+    have_looked(&home);
+    let received = server.until(1);
+    assert_eq!(alerts(&received[0].1), [("log-gap".to_owned(), "coder".to_owned())], "{received:?}");
+    disk.relieve();
+    home.down();
 }
 
 #[test]

@@ -83,6 +83,11 @@ pub fn directory(scandir: &Path) -> PathBuf {
     scandir.join(DIRECTORY)
 }
 
+/// Returns how often drains of a service have ended. What cannot be read counts as none.
+pub fn counts(scandir: &Path, service: &str) -> DrainCounts {
+    DrainRecords::open(scandir).map(|records| records.counts(service)).unwrap_or_default()
+}
+
 /// The records and locks of a scandir.
 #[derive(Debug)]
 pub(super) struct DrainRecords {
@@ -189,6 +194,8 @@ fn counts_name(service: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use gatevisor_liveness::DrainStage;
+
     use super::*;
 
     #[test]
@@ -203,5 +210,42 @@ mod tests {
         drop(lock);
         assert!(!records.is_held("a") && records.lock("a").unwrap().is_some());
         assert_eq!(records.services(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_end_is_counted_under_its_own_word_and_is_no_record_of_a_drain() {
+        let scandir = tempfile::tempdir().unwrap();
+        assert_eq!(counts(scandir.path(), "gateway-a"), DrainCounts::default());
+        let records = DrainRecords::make(scandir.path()).unwrap();
+        let ends = [
+            DrainEnd::Idle,
+            DrainEnd::Limit(Some(2), DrainStage::Draining),
+            DrainEnd::Ended,
+            DrainEnd::Cancelled,
+            DrainEnd::Failed("why".to_owned()),
+        ];
+        for (times, end) in (1..).zip(&ends) {
+            for _ in 0..times {
+                records.count("gateway-a", end);
+            }
+        }
+        let expected = [("idle", 1), ("limit", 2), ("ended", 3), ("cancelled", 4), ("failed", 5)];
+        assert_eq!(counts(scandir.path(), "gateway-a").by_outcome(), expected);
+        assert_eq!(counts(scandir.path(), "gateway-b"), DrainCounts::default());
+        assert_eq!(records.services(), Vec::<String>::new());
+        assert!(records.lock("gateway-a").unwrap().is_some(), "a count is no lock");
+        records.clear();
+        assert_eq!(counts(scandir.path(), "gateway-a"), DrainCounts::default());
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_counts_as_none_and_is_written_anew() {
+        let scandir = tempfile::tempdir().unwrap();
+        let records = DrainRecords::make(scandir.path()).unwrap();
+        records.count("gateway-a", &DrainEnd::Idle);
+        std::fs::write(directory(scandir.path()).join(".over.gateway-a"), "{\"idle\":").unwrap();
+        assert_eq!(counts(scandir.path(), "gateway-a"), DrainCounts::default());
+        records.count("gateway-a", &DrainEnd::Idle);
+        assert_eq!(counts(scandir.path(), "gateway-a").idle, 1);
     }
 }

@@ -25,8 +25,10 @@ pub const DIRECTORY: &str = ".live";
 const PULSE: &str = ".watcher";
 /// The file that the watcher keeps locked as long as it runs.
 const LOCK: &str = ".lock";
-/// The counts of questions, in that directory.
-const PROBES: &str = ".probes";
+/// The counts of questions, in a directory of their own below that one: who waits for a record
+/// shall not be woken for a count.
+const COUNTS: &str = ".counts";
+const PROBES: &str = "probes";
 /// The most bytes of them that are read: 100 of each of 10,000 services.
 const PROBES_BYTES: usize = 1_000_000;
 /// The name of a file until it is complete.
@@ -131,7 +133,12 @@ impl Publisher {
 
     /// Publishes the counts of questions. Returns whether they are published.
     pub fn probes(&self, bytes: &[u8]) -> bool {
-        file::publish(&self.directory, PROBES, NEW, bytes, MODE).is_ok()
+        match mkdirat(&self.directory, COUNTS, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(_) => return false,
+        }
+        let counts = file::open_directory(&self.directory, COUNTS);
+        counts.is_ok_and(|counts| file::publish(counts, PROBES, NEW, bytes, MODE).is_ok())
     }
 
     /// Removes the record of a service.
@@ -174,7 +181,7 @@ pub(super) fn seen_beat(scandir: &Path) -> io::Result<Option<WatcherPulse>> {
 /// Returns how many questions the gateways of a scandir have answered, by service. What cannot be
 /// read counts as none.
 pub fn probe_counts(scandir: &Path) -> BTreeMap<String, ProbeCounts> {
-    let bytes = read_bounded(&scandir.join(DIRECTORY).join(PROBES), PROBES_BYTES).ok().flatten();
+    let bytes = read_bounded(&directory(scandir).join(COUNTS).join(PROBES), PROBES_BYTES).ok().flatten();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
