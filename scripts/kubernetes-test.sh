@@ -163,8 +163,14 @@ install_operator() {
     kubeconfig "$work/operator.json" "$(account_token)"
 }
 
+declare -A ports=()
 run_operator() { # NAME
-    start "$1" env KUBECONFIG="$work/operator.json" "$GATEVISOR_OPERATOR" run --namespace $system --name "$1"
+    ports[$1]=$(free_ports 1)
+    start "$1" env KUBECONFIG="$work/operator.json" "$GATEVISOR_OPERATOR" run --namespace $system --name "$1" \
+        --port "${ports[$1]}"
+}
+metric() { # OPERATOR NAME
+    curl --silent --fail "http://127.0.0.1:${ports[$1]}/metrics" | awk -v name="gatevisor_operator_$2" '$1 == name { print $2 }'
 }
 
 leader() { kubectl --namespace $system get lease gatevisor-operator --output 'jsonpath={.spec.holderIdentity}'; }
@@ -269,6 +275,11 @@ test_gateways() {
     until_ok 60 'columns with the gateways' is '2/2 0 AllGatewaysRun' columns
     is 'Ready Running' gateway coder 'state} {.status.profiles[0].desired' || die 'the state of coder is not there'
     is 'Down Stopped' gateway idle 'state} {.status.profiles[1].desired' || die 'the state of idle is not there'
+    is 1 metric a leads || die 'the leader does not say so'
+    is 0 metric b leads || die 'the other operator says that it leads'
+    is 1 metric a homes || die 'the leader does not know the home'
+    (($(metric a looks_total) > 0)) || die 'the looks are not counted'
+    is ok curl --silent --fail "http://127.0.0.1:${ports[b]}/healthz" || die 'an operator is not healthy'
     local version looked
     version=$(home .metadata.resourceVersion)
     step 'a gateway that does not respond makes the home degraded'

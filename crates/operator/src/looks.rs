@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use kube::{Client, ResourceExt};
 use tokio::time::{sleep, timeout};
 
 use crate::api::{AgentHome, key};
+use crate::health::OperatorCounts;
 use crate::plan::{GatewayFacts, PAGE_PORT, Unknown, address};
 use crate::pod_api;
 use crate::told::{ServerAnswer, answer, say};
@@ -58,9 +60,15 @@ struct HomeLook {
 #[derive(Default)]
 pub struct Looks {
     known: Mutex<HashMap<String, HomeLook>>,
+    counts: Arc<OperatorCounts>,
 }
 
 impl Looks {
+    /// Returns the state before the first look.
+    pub fn new(counts: Arc<OperatorCounts>) -> Self {
+        Self { counts, ..Self::default() }
+    }
+
     fn known(&self) -> MutexGuard<'_, HashMap<String, HomeLook>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,6 +116,7 @@ impl Looks {
         loop {
             let all = homes.state();
             let every = every(all.len());
+            self.counts.homes.store(all.len().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
             let due = self.due(&all);
             let look = |(home, token): (Arc<AgentHome>, String)| {
                 let (client, mut changed) = (client.clone(), changed.clone());
@@ -148,6 +157,7 @@ impl Looks {
             }
             Err(_) => Err(Unknown::Silent),
         };
+        OperatorCounts::add(if told.is_ok() { &self.counts.answered } else { &self.counts.unanswered });
         let mut known = self.known();
         let Some(look) = known.get_mut(&key(home)).filter(|look| look.uid == home.metadata.uid) else {
             return false;

@@ -11,6 +11,7 @@
 mod api;
 mod backoff;
 mod election;
+mod health;
 mod lease;
 mod looks;
 mod manifests;
@@ -21,7 +22,10 @@ mod told;
 mod yaml;
 
 use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use clap::{Parser, Subcommand};
 use gatevisor_term::stream;
@@ -30,6 +34,7 @@ use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
 use election::Election;
+use health::OperatorCounts;
 use told::say;
 
 /// Keep agent homes on Kubernetes as objects of the type `AgentHome` describe them
@@ -50,6 +55,12 @@ enum OperatorCommand {
         /// Hold the lease under this name, which no other operator may have
         #[arg(long, env = "POD_NAME")]
         name: Option<String>,
+        /// Answer `/healthz` and `/metrics` at this port; without it, nobody is answered
+        #[arg(long)]
+        port: Option<u16>,
+        /// Answer at this address
+        #[arg(long, env = "POD_IP", default_value = "127.0.0.1")]
+        address: IpAddr,
     },
     /// Print what has to be applied to a cluster: the CRD, the rights and the deployment
     Manifests {
@@ -68,7 +79,9 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let done = match arguments.command {
-        OperatorCommand::Run { namespace, name } => run(&namespace, name),
+        OperatorCommand::Run { namespace, name, port, address } => {
+            run(&namespace, name, port.map(|port| SocketAddr::new(address, port)))
+        }
         OperatorCommand::Manifests { namespace, image } => print_manifests(namespace, image),
     };
     match done {
@@ -100,7 +113,26 @@ fn print_manifests(namespace: String, image: String) -> Result<Exit, Box<dyn Err
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(namespace: &str, name: Option<String>) -> Result<Exit, Box<dyn Error>> {
+async fn run(
+    namespace: &str,
+    name: Option<String>,
+    listen: Option<SocketAddr>,
+) -> Result<Exit, Box<dyn Error>> {
+    let counts = Arc::new(OperatorCounts::default());
+    let Some(address) = listen else { return act(namespace, name, counts).await };
+    let listener = health::listen(address).await?;
+    tokio::select! {
+        ended = act(namespace, name, Arc::clone(&counts)) => ended,
+        never = health::serve(listener, counts) => match never {},
+    }
+}
+
+/// Waits for the lease, and acts until the end is asked for.
+async fn act(
+    namespace: &str,
+    name: Option<String>,
+    counts: Arc<OperatorCounts>,
+) -> Result<Exit, Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut asked = std::pin::pin!(async move {
@@ -118,6 +150,7 @@ async fn run(namespace: &str, name: Option<String>) -> Result<Exit, Box<dyn Erro
         () = &mut asked => return Ok(Exit::Done),
     }
     stream::say("holding the lease, and reconciling");
+    counts.leads.store(1, Ordering::Relaxed);
     // The loss of the lease is checked first, because an operator without the lease must not act.
     tokio::select! {
         biased;
@@ -126,7 +159,7 @@ async fn run(namespace: &str, name: Option<String>) -> Result<Exit, Box<dyn Erro
             return Ok(Exit::System);
         }
         () = &mut asked => {}
-        ended = reconcile::run(client, us, namespace.to_owned()) => ended?,
+        ended = reconcile::run(client, us, namespace.to_owned(), counts) => ended?,
     }
     election.release().await?;
     stream::say("the lease is released");

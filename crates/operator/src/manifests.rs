@@ -6,6 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::api::{self, GROUP, NAME_MAX};
 use crate::plan::MANAGER;
 
+/// The port of the operator's own health and metrics.
+const PORT: u16 = 8080;
+
 /// The settings that differ between clusters.
 pub struct Settings {
     /// The namespace that the operator runs in.
@@ -140,8 +143,16 @@ fn deployment(settings: &Settings) -> Value {
                     "containers": [{
                         "name": "operator",
                         "image": settings.image,
-                        "args": ["run"],
-                        "env": [from_pod("POD_NAME", "metadata.name"), from_pod("POD_NAMESPACE", "metadata.namespace")],
+                        "args": ["run", "--port", PORT.to_string()],
+                        "env": [
+                            from_pod("POD_NAME", "metadata.name"), from_pod("POD_NAMESPACE", "metadata.namespace"),
+                            from_pod("POD_IP", "status.podIP"),
+                        ],
+                        "ports": [{"name": "metrics", "containerPort": PORT}],
+                        "livenessProbe": {
+                            "httpGet": {"path": "/healthz", "port": "metrics"},
+                            "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 3,
+                        },
                         "securityContext": {
                             "allowPrivilegeEscalation": false,
                             "readOnlyRootFilesystem": true,

@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 
 use crate::api::{AgentHome, key};
 use crate::backoff;
+use crate::health::OperatorCounts;
 use crate::looks::Looks;
 use crate::plan::{
     BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan, plan, pods_of, report,
@@ -116,12 +117,18 @@ struct Context {
     namespace: String,
     recorder: Recorder,
     looks: Looks,
+    counts: Arc<OperatorCounts>,
     /// The number of failures in a row of each home.
     failures: Mutex<HashMap<String, u32>>,
 }
 
 /// Reconciles all homes until it is dropped.
-pub async fn run(client: Client, us: String, namespace: String) -> Result<(), ServerAnswer> {
+pub async fn run(
+    client: Client,
+    us: String,
+    namespace: String,
+    counts: Arc<OperatorCounts>,
+) -> Result<(), ServerAnswer> {
     let budget = answer(budget_version(&client)).await?;
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(us) };
     let context = Arc::new(Context {
@@ -129,7 +136,8 @@ pub async fn run(client: Client, us: String, namespace: String) -> Result<(), Se
         client: client.clone(),
         budget,
         namespace,
-        looks: Looks::default(),
+        looks: Looks::new(Arc::clone(&counts)),
+        counts,
         failures: Mutex::default(),
     });
     let ours = || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
@@ -212,12 +220,14 @@ async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action
         }
     }
     context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&home));
+    OperatorCounts::add(&context.counts.reconciled);
     Ok(Action::requeue(report.look_again.unwrap_or(AT_LEAST).min(AT_LEAST)))
 }
 
 /// Returns the wait after a failure of a home.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 fn failed(home: Arc<AgentHome>, error: &OneHomeError, context: Arc<Context>) -> Action {
+    OperatorCounts::add(&context.counts.failed);
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let count = failures.entry(key(&home)).or_default();
     *count = count.saturating_add(1);
