@@ -262,6 +262,42 @@ takes_over() { # HOME
     until_ok 30 "coder's gateway, and no other one" runs_one
     inside gatevisor --home "$home" uninstall >&2
 }
+# A unit of alice's own with what Hermes 0.22 writes, but for the program and the variable. Hermes
+# writes the home without links.
+takes_over_users_own() { # HOME
+    local home=$1 former=hermes-gateway.service
+    sed "s,^ExecStart=.*,ExecStart=/usr/bin/sleep 7200,; s,^Exec\(Stop\|StopPost\)=.*,,; s,/home/alice/.hermes,$home,g; s,HERMES_HOME,SLEEPER_HOME,g" \
+        crates/gatevisor/src/host_service/testdata/hermes-0.22.service >"$work/former"
+    as_alice mkdir -p /home/alice/.config/systemd/user
+    docker cp "$work/former" "$machine:/home/alice/.config/systemd/user/$former" >/dev/null
+    as_alice systemctl --user daemon-reload && as_alice systemctl --user enable --now "$former" 2>/dev/null
+    as_alice ln -s "$home" /home/alice/linked
+    says "$former. runs the gateway of default; .gatevisor install --take-over" as_alice gatevisor --home /home/alice/linked install
+    says "$former. runs the gateway of default; it would be stopped" as_alice gatevisor --home "$home" install --take-over --dry-run
+    as_alice gatevisor --home "$home" install --take-over >&2
+    ! as_alice systemctl --user is-active --quiet "$former" || die 'the other unit is in use'
+    until_ok 30 'the gateways, and no other one' runs_no_other
+    as_alice gatevisor --home "$home" uninstall >&2
+}
+runs_no_other() { ran_once && ! inside pgrep --full --exact '/usr/bin/sleep 7200'; }
+
+# A home that is named by a link is the same home.
+is_behind_a_link() { # HOME
+    local home=$1 unit=gatevisor-home-alice-linked.service
+    inside gatevisor --home /home/alice/linked install >&2
+    until_ok 30 'the gateways of a home behind a link' ran_once
+    says '"state":"active"' inside gatevisor --home /home/alice/linked service status --json
+    says 'coder +up ' as_alice gatevisor --home "$home" status
+    ! inside gatevisor --home "$home" install >"$work/said" 2>&1 || die 'a home got two units'
+    grep -q 'another supervisor has the home' "$work/said" || die 'the other supervisor was not named' "$(<"$work/said")"
+    inside gatevisor --home /home/alice/linked uninstall >&2
+    as_alice gatevisor --home /home/alice/linked up --detach --quiet >&2
+    says 'coder +up ' as_alice gatevisor --home "$home" status
+    as_alice gatevisor --home "$home" down >&2
+    until_ok 30 'the end of the gateways' none_runs
+}
+none_runs() { ! inside pgrep --full --exact 'sleep 3600'; }
+
 runs_one() { [[ $(inside pgrep --full --exact 'sleep 3600' | wc -l) == 1 ]] && ! inside pgrep --full --exact '/usr/bin/sleep 7200'; }
 
 # Hermes is usually in a directory of alice's own, which systemd's PATH does not have.
@@ -402,6 +438,8 @@ END
     as_alice gatevisor --home "$home" uninstall >&2
     ! as_alice gatevisor --home "$home" service status >&2 || die 'a removed unit is active'
     takes_over "$home"
+    takes_over_users_own "$home"
+    is_behind_a_link "$home"
     # The units of the package, which nobody writes anything for.
     unit=gatevisor@alice.service
     as_alice gatevisor --home /home/alice/.hermes profile create --create coder >&2

@@ -24,7 +24,7 @@ use rustix::{
     event::{Timespec, poll},
     fs::OFlags,
     io::Errno,
-    process::{Flock, FlockType, fcntl_getlk},
+    process::{Flock, FlockType, fcntl_getlk, test_kill_process},
 };
 use std::{os::fd::OwnedFd, path::Path};
 
@@ -48,36 +48,55 @@ pub enum ExecProgress {
     BeforeCommand,
     /// It is the service's command; the value is who will announce its readiness.
     Command(Announcer),
+    /// It has ended, and its supervisor has not noticed that yet.
+    Ended,
+}
+
+/// What can be seen of the process of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RunProcess {
+    /// It is our program, which stands in for the command.
+    StandIn,
+    /// It has become the service's command.
+    Command,
+    /// It has ended.
+    Ended,
 }
 
 impl ServiceDir {
     /// Returns how far the process in the status has come.
     pub fn progress(&self, pid: Pid) -> ExecProgress {
         // Only our interpreter makes the mark, so nothing else need tell that it reads `run`.
-        if let Some((mark, file)) = self.mark().filter(|(mark, _)| mark.pid == pid) {
-            return if self.has_become_command(pid, &file) {
-                ExecProgress::Command(mark.announcer.unwrap_or_else(|| self.announcer()))
-            } else {
-                ExecProgress::BeforeCommand
-            };
-        }
-        // The interpreter has not come so far, or may not write there.
-        if self.is_executed_directly() || is_executed(pid) == Some(true) {
-            ExecProgress::Command(self.announcer())
-        } else {
-            ExecProgress::BeforeCommand
+        let marked = self.mark().filter(|(mark, _)| mark.pid == pid);
+        let seen = match &marked {
+            Some((_, file)) => self.seen_after_mark(pid, file),
+            // The interpreter has not come so far, or may not write there.
+            None if self.is_executed_directly() => RunProcess::Command,
+            None => seen(pid).unwrap_or(RunProcess::StandIn),
+        };
+        match seen {
+            RunProcess::StandIn => ExecProgress::BeforeCommand,
+            RunProcess::Ended => ExecProgress::Ended,
+            RunProcess::Command => {
+                let announcer = marked.and_then(|(mark, _)| mark.announcer);
+                ExecProgress::Command(announcer.unwrap_or_else(|| self.announcer()))
+            }
         }
     }
 
-    /// Returns whether the process that made this mark has become the command.
+    /// Returns what the process is that made this mark.
     ///
     /// An interpreter that failed, or was killed, has unlocked its mark as well. So the process
     /// itself decides. If it cannot be seen, the error does that the interpreter removes once it
     /// holds the lock, and writes before it unlocks, unless another one has made the mark since.
-    fn has_become_command(&self, pid: Pid, mark: &OwnedFd) -> bool {
+    fn seen_after_mark(&self, pid: Pid, mark: &OwnedFd) -> RunProcess {
         let has_not_failed =
             || !self.has(files::START_ERROR) && self.mark().is_some_and(|(mark, _)| mark.pid == pid);
-        !is_locked(mark) && is_executed(pid).unwrap_or_else(has_not_failed)
+        if is_locked(mark) {
+            return RunProcess::StandIn;
+        }
+        let unseen = || if has_not_failed() { RunProcess::Command } else { RunProcess::StandIn };
+        seen(pid).unwrap_or_else(unseen)
     }
 
     /// Returns who announces the readiness of a service whose interpreter does not tell.
@@ -131,25 +150,32 @@ fn is_locked(mark: &OwnedFd) -> bool {
     matches!(fcntl_getlk(mark, &Flock::from(FlockType::WriteLock)), Ok(Some(_)))
 }
 
-/// Returns whether a process is a command, according to its command line; `None` if there is no
-/// `/proc`.
-fn is_executed(pid: Pid) -> Option<bool> {
+/// Returns what a process is, according to its command line; `None` if there is no `/proc`.
+fn seen(pid: Pid) -> Option<RunProcess> {
     let mut buffer = [0; CMDLINE_ROOM];
     for _ in 0..EXEC_LOOKS {
         match proc::command_line(pid.get(), &mut buffer) {
             // It is longer than any of ours.
-            Ok(line) if line.len() >= CMDLINE_ROOM => return Some(true),
-            Ok(line) if !line.is_empty() => return Some(!is_stand_in(line)),
+            Ok(line) if line.len() >= CMDLINE_ROOM => return Some(RunProcess::Command),
+            Ok(line) if is_stand_in(line) => return Some(RunProcess::StandIn),
+            Ok(line) if !line.is_empty() => return Some(RunProcess::Command),
             // The command line of a process that is ending is empty.
-            Ok(_) if proc::has_ended(pid.get()) => return Some(false),
+            Ok(_) if proc::has_ended(pid.get()) => return Some(RunProcess::Ended),
             // So is that of a process in the middle of an exec, which closes the mark before it has
             // the new one. Nothing would wake anybody after that.
             Ok(_) => drop(poll(&mut [], Some(&EXEC_LOOK_AGAIN))),
-            // The process is gone, or nothing can be found out about any process.
-            Err(_) => return Path::new("/proc/self").exists().then_some(false),
+            Err(_) if !Path::new("/proc/self").exists() => return None,
+            // The process is gone, or nothing can be found out about processes of others.
+            Err(_) => return Some(if is_gone(pid) { RunProcess::Ended } else { RunProcess::StandIn }),
         }
     }
-    Some(false)
+    Some(RunProcess::StandIn)
+}
+
+/// Returns whether there is no process with this number, also none that is hidden from us.
+fn is_gone(pid: Pid) -> bool {
+    let process = rustix::process::Pid::from_raw(pid.get());
+    process.is_some_and(|process| test_kill_process(process) == Err(Errno::SRCH))
 }
 
 /// Returns whether the process that a service has in place of a finish script ends what the service
@@ -170,7 +196,27 @@ fn is_stand_in(line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_stand_in;
+    use super::{RunProcess, is_stand_in, seen};
+    use gatevisor_sys::proc;
+    use gatevisor_wire::Pid;
+    use std::process::{Command, Stdio};
+    use std::thread;
+
+    #[test]
+    fn a_process_that_has_ended_is_told_from_one_that_is_about_to_become_the_command() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = Pid::new(child.id().try_into().unwrap()).unwrap();
+        assert_eq!(seen(pid), Some(RunProcess::Command));
+        child.kill().unwrap();
+        // It is not reaped, as one whose supervisor has other things to do.
+        while !proc::has_ended(pid.get()) {
+            thread::yield_now();
+        }
+        assert_eq!(seen(pid), Some(RunProcess::Ended));
+        child.wait().unwrap();
+        // No process ever has this number.
+        assert_eq!(seen(Pid::new(i32::MAX).unwrap()), Some(RunProcess::Ended));
+    }
 
     #[test]
     fn our_interpreter_is_told_by_its_command_line_from_what_it_becomes() {

@@ -33,7 +33,7 @@ pub enum StateName {
     },
     /// Still up, but wanted down.
     Stopping,
-    /// Down, and its finish script runs.
+    /// Its process has ended, and its finish script runs, or its supervisor is about to notice.
     Finishing,
     /// Down, and wanted down.
     Down,
@@ -149,6 +149,8 @@ impl StateName {
     const fn of_running(status: &Status, progress: ExecProgress) -> Self {
         match progress {
             _ if status.finishing => Self::Finishing,
+            // What it was is over. Its supervisor decides in a moment what comes next.
+            ExecProgress::Ended => Self::Finishing,
             _ if status.paused => Self::Paused,
             _ if !status.want_up => Self::Stopping,
             ExecProgress::Command(_) if status.ready => Self::Ready,
@@ -388,6 +390,8 @@ mod tests {
             (Status { paused: true, ready: true, ..up() }, probed, StateName::Paused),
             (Status { want_up: false, ready: true, ..up() }, probed, StateName::Stopping),
             (Status { finishing: true, ..up() }, probed, StateName::Finishing),
+            (up(), ExecProgress::Ended, StateName::Finishing),
+            (Status { want_up: false, ready: true, ..up() }, ExecProgress::Ended, StateName::Finishing),
             (Status { finishing: true, want_up: false, ..up() }, silent, StateName::Finishing),
         ] {
             // A phase from before the start means nothing.

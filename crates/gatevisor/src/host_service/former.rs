@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gatevisor_gateways::profile::{Home, ProfileName};
+use gatevisor_paths::by_path;
+use rustix::fs::OFlags;
 
 use super::systemctl;
 use super::unit::{HostScope, MARK, MAX_UNIT};
@@ -33,7 +35,7 @@ pub struct UsedUnit {
 }
 
 /// Returns the units in this directory that run gateways of the home. A unit names the home in the
-/// agent's variable.
+/// agent's variable. Hermes writes it there without symbolic links, whatever its user calls it.
 ///
 /// # Errors
 /// The directory or a unit in it cannot be read. A unit that cannot be read may be one
@@ -43,6 +45,7 @@ pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<For
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
+    let linked = Home::new(&without_links(home.root())).ok().filter(|linked| linked.root() != home.root());
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;
@@ -58,10 +61,18 @@ pub fn find(directory: &Path, home: &Home, variable: &str) -> io::Result<Vec<For
             }
             text => text?,
         };
-        found.extend(profile(&text, home, variable).map(|profile| FormerUnit { name, profile }));
+        let homes = [Some(home), linked.as_ref()];
+        let profile = homes.into_iter().flatten().find_map(|home| profile(&text, home, variable));
+        found.extend(profile.map(|profile| FormerUnit { name, profile }));
     }
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
+}
+
+/// Returns the path of a directory without symbolic links, as far as we may follow them.
+fn without_links(directory: &Path) -> PathBuf {
+    let opened = by_path::open(directory, OFlags::PATH | OFlags::DIRECTORY).map_err(io::Error::from);
+    opened.and_then(by_path::path_of).unwrap_or_else(|_| directory.to_owned())
 }
 
 /// Returns the names of the units of the system and of a user that run gateways of the home. Those
@@ -155,6 +166,9 @@ Restart=always
 WantedBy=default.target
 ";
 
+    /// What Hermes 0.22.2 writes for a user, with another directory of the program.
+    const OF_HERMES_022: &str = include_str!("testdata/hermes-0.22.service");
+
     fn whose(text: &str) -> Option<String> {
         let home = Home::new(Path::new("/home/alice/.hermes")).unwrap();
         profile(text, &home, "HERMES_HOME").map(|name| name.as_str().to_owned())
@@ -173,6 +187,36 @@ WantedBy=default.target
         let of_ours =
             OF_HERMES.replace("\"HERMES_HOME=/home/alice/.hermes\"", "HERMES_HOME=/home/alice/.hermes");
         assert!(whose(&of_ours).is_some(), "quotes are not needed");
+    }
+
+    #[test]
+    fn a_unit_of_hermes_022_names_the_home_beside_the_homes_in_its_commands() {
+        assert_eq!(whose(OF_HERMES_022), Some(ProfileName::root().as_str().to_owned()));
+        let of_coder = OF_HERMES_022.replace("/home/alice/.hermes", "/home/alice/.hermes/profiles/coder");
+        assert_eq!(whose(&of_coder), Some("coder".to_owned()));
+        let of_bob = OF_HERMES_022.replace("/home/alice/.hermes", "/home/bob/.hermes");
+        assert_eq!(whose(&of_bob), None);
+    }
+
+    #[test]
+    fn a_home_behind_a_link_is_that_which_a_unit_names_without_it() {
+        let place = tempfile::tempdir().unwrap();
+        let real = place.path().canonicalize().unwrap().join("real");
+        let (units, link) = (place.path().join("units"), place.path().join("link"));
+        for directory in [&units, &real.join("profiles/coder")] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let text = OF_HERMES_022.replace("/home/alice/.hermes", real.to_str().unwrap());
+        std::fs::write(units.join("hermes-gateway.service"), text).unwrap();
+        let coder =
+            OF_HERMES_022.replace("/home/alice/.hermes", real.join("profiles/coder").to_str().unwrap());
+        std::fs::write(units.join("hermes-gateway-coder.service"), coder).unwrap();
+        for home in [&link, &real] {
+            let found = find(&units, &Home::new(home).unwrap(), "HERMES_HOME").unwrap();
+            let profiles: Vec<&str> = found.iter().map(|unit| unit.profile.as_str()).collect();
+            assert_eq!(profiles, ["coder", "default"], "{}", home.display());
+        }
     }
 
     #[test]

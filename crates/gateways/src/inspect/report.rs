@@ -332,9 +332,8 @@ impl ServiceReport {
     /// supervisor, this process, which would have noticed.
     #[must_use]
     pub(super) fn ended_unseen(mut self, supervisor: Option<gatevisor_wire::Pid>) -> Self {
-        if let Some(supervisor) =
-            supervisor.filter(|_| self.state.stops() || self.state == ServiceState::Unresponsive)
-        {
+        let is_over = matches!(self.state, ServiceState::Unresponsive | ServiceState::Finishing);
+        if let Some(supervisor) = supervisor.filter(|_| is_over || self.state.stops()) {
             self.state = ServiceState::Unresponsive;
             self.reason = Some(format!(
                 "its process has ended, and a signal has stopped the supervisor (process {supervisor}): \

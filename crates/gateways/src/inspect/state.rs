@@ -23,7 +23,7 @@ pub enum ServiceState {
     BackingOff,
     /// Still up, and requested to be down.
     Stopping,
-    /// Its finish script runs.
+    /// Its process has ended, and its finish script runs, or its supervisor is about to notice.
     Finishing,
     /// Down, as requested.
     Down,

@@ -34,7 +34,13 @@ pub(super) fn of(subject: &Subject) -> Vec<Cause> {
             return running(subject, report);
         }
         Some(StateName::Finishing) => {
-            let what = format!("its finish script has been running for {} s", report.updownfor.unwrap_or(0));
+            let status = subject.service().and_then(|service| service.observed.status);
+            let is_noticed = status.is_none_or(|status| status.finishing);
+            let what = if is_noticed {
+                format!("its finish script has been running for {} s", report.updownfor.unwrap_or(0))
+            } else {
+                "its process has ended, which its supervisor has not noticed yet".to_owned()
+            };
             let evidence = format!("process {}; the next start comes after it", pid(report));
             Cause::new(CauseKind::FinishRuns, what, evidence)
         }
