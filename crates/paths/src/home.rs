@@ -100,6 +100,11 @@ impl HomeError {
         matches!(self, Self::Way(error) if error.is_missing())
     }
 
+    /// Returns whether there is a symbolic link on the way that another user could change.
+    pub fn is_link_of_another(&self) -> bool {
+        matches!(self, Self::Way(ResolveError { reason: RefusalReason::Link(_), .. }))
+    }
+
     /// Returns whether something other than a directory is there or on the way.
     pub fn is_no_directory(&self) -> bool {
         matches!(self, Self::Way(ResolveError { reason: RefusalReason::NotADirectory, .. }))

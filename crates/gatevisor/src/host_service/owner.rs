@@ -47,6 +47,15 @@ pub(super) fn owner(home: &Home) -> Result<User, CommandError> {
                 ),
             ));
         }
+        Err(error) if error.is_link_of_another() => {
+            let root = root.display();
+            return Err(CommandError::new(
+                Exit::System,
+                format!(
+                    "{error}, which may lead elsewhere tomorrow; name the directory itself: readlink -f '{root}'"
+                ),
+            ));
+        }
         Err(error) => return Err(CommandError::of(Exit::System, &error)),
     }
     let own = rustix::process::geteuid();
