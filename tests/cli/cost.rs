@@ -15,7 +15,7 @@ use crate::support::{WAIT_LIMIT, waiting};
 /// The most system calls on files of the home for each gateway.
 ///
 /// A change that needs more must have a reason, and change this number.
-const CALLS_A_GATEWAY: usize = 90;
+const CALLS_A_GATEWAY: usize = 75;
 
 /// The most times that a start goes into the scandir step by step.
 const STEPS_INTO_SCANDIR: usize = 3;
@@ -90,6 +90,29 @@ fn a_look_at_all_gateways_takes_no_more_system_calls_for_each_than_it_must() {
     println!("{each} system calls for each gateway");
     // If the tracer saw nothing, a look would seem to cost nothing.
     assert!((20..=CALLS_A_GATEWAY).contains(&each), "{each} system calls for each gateway: {few}, {many}");
+}
+
+/// Returns how many system calls on files of a home a new profile takes beside so many others;
+/// `None` where tracing is not allowed.
+fn calls_of_new(others: usize) -> Option<usize> {
+    let home = Home::with_script("exec sleep 1000", &[]);
+    for n in 0..others {
+        home.plant(&format!("g{n}"));
+    }
+    let (ran, trace) = traced(&home, &["profile", "create", "coder"])?;
+    ran.ok();
+    Some(counted(&trace, home.path()))
+}
+
+#[test]
+fn a_new_profile_does_not_look_at_the_others() {
+    let [Some(alone), Some(beside_others)] = [0, 40].map(calls_of_new) else {
+        eprintln!("skipped: strace may not trace here");
+        return;
+    };
+    println!("{alone} system calls, {beside_others} beside 40 other profiles");
+    // If the tracer saw nothing, everything would cost the same.
+    assert!(alone > 20 && beside_others < alone + 40, "{alone}, {beside_others}");
 }
 
 #[test]

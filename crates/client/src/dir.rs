@@ -160,7 +160,12 @@ impl ServiceDir {
 
     /// Returns the service directory for an opened directory with this path.
     pub(crate) fn opened(path: PathBuf, directory: OwnedFd) -> Self {
-        Self { path, directory: Some(Arc::new(directory)) }
+        Self::sharing(path, Arc::new(directory))
+    }
+
+    /// Does the same for a directory that somebody else uses, too.
+    pub const fn sharing(path: PathBuf, directory: Arc<OwnedFd>) -> Self {
+        Self { path, directory: Some(directory) }
     }
 
     /// Returns the directory that the path leads to now, held by a descriptor: it stays the same
@@ -172,7 +177,7 @@ impl ServiceDir {
         }
     }
 
-    /// Returns the directory itself, opened with `O_PATH`.
+    /// Returns the directory itself, opened with `O_PATH` or to be listed.
     pub fn directory(&self) -> Result<HeldDir<'_>, Errno> {
         match &self.directory {
             Some(directory) => Ok(HeldDir::Borrowed(directory.as_fd())),

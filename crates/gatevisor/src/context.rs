@@ -9,6 +9,7 @@ use gatevisor_gateways::agent::{AgentDefinition, SYSTEM_FILE, built_in};
 use gatevisor_gateways::manager::{LookError, ScandirManager};
 use gatevisor_gateways::profile::{self, Home, PROFILES, ProfileName};
 use gatevisor_gateways::topology::{TopologyReader, of_installed};
+use gatevisor_paths::by_path::{self, HeldDirectories};
 use gatevisor_paths::{Authority, OpenHome};
 use gatevisor_sys::user;
 use gatevisor_wire::exit::error_chain;
@@ -226,6 +227,14 @@ impl CommandContext {
     pub fn word_options(&self) -> Vec<OsString> {
         let options = ["--home", "--scandir", "--agent"].into_iter().map(OsString::from);
         options.zip(self.words()).flat_map(|(option, value)| [option, value]).collect()
+    }
+
+    /// Has this thread's way to every file of the home begin at what the home is now, and to every
+    /// slot at what the directory above the scandir is now. For commands that look at many files,
+    /// and do not wait for long. The scandir itself may be replaced by another supervisor.
+    pub fn held(&self) -> HeldDirectories {
+        let above = self.manager.scandir().parent().filter(|above| above.is_absolute());
+        by_path::hold([Some(self.manager.home().root()), above].into_iter().flatten())
     }
 
     /// Returns whether a supervisor runs on the scandir. If that is unknown, it is an error and not

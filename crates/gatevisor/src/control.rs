@@ -26,6 +26,7 @@ pub fn run(
     verb: GatewayVerb,
     names: &[ProfileName],
 ) -> Outcome {
+    let _held = context.held();
     each::tell(context, names, results(context, target, verb, names))
 }
 

@@ -43,6 +43,7 @@ fn of_slots(context: &CommandContext, choice: &Choice) -> Result<Vec<ProfileName
 }
 
 fn register(context: &CommandContext, choice: &Choice, start: bool) -> Outcome {
+    let _held = context.held();
     let manager = &context.manager;
     // Registering ends when the command is executed; `gateway start` waits for evidence that it
     // works.
@@ -66,6 +67,7 @@ fn register(context: &CommandContext, choice: &Choice, start: bool) -> Outcome {
 }
 
 fn unregister(context: &CommandContext, choice: &Choice) -> Outcome {
+    let _held = context.held();
     let names = of_slots(context, choice)?;
     let manager = &context.manager;
     let results = withdrawal::each(context, &names, |name| {

@@ -21,6 +21,7 @@ use crate::{drain_wait, last_lines, out, profile_env, withdrawal};
 
 /// Runs one of the verbs.
 pub fn run(context: &CommandContext, verb: args::ProfileCommand) -> Outcome {
+    let _held = context.held();
     match verb {
         args::ProfileCommand::Create { name, start, reason, timeout, variables, create: _ } => {
             let request = GatewayRequest { reason, timeout, ..GatewayRequest::here("profile create") };

@@ -91,7 +91,7 @@ fn show(context: &CommandContext, only: &[ProfileName], is_wide: bool) -> Outcom
     let unknown = reports.iter().any(is_unknown);
     let code = if unknown { code.max(Exit::System.code()) } else { code };
     if context.json {
-        return reports.iter().try_for_each(out::json).map(|()| code);
+        return out::objects(&reports).map(|()| code);
     }
     say_standing(context, is_supervised);
     let table = StatusTable::new(reports, is_wide, Screen::of_stdout());

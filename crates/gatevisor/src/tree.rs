@@ -38,7 +38,7 @@ pub fn run(context: &CommandContext, choice: &Choice) -> Outcome {
         let observed = context.manager.observe(name)?;
         let pid = observed.and_then(|observed| observed.status).and_then(|status| status.pid);
         if let Some(pid) = pid {
-            up.push((name, Leader { service: name.service_entry(), pid }));
+            up.push((name, Leader { service: name.service_entry(), pid, may_have_group: true }));
         }
     }
     if up.is_empty() {

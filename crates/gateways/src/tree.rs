@@ -40,6 +40,9 @@ pub struct Leader {
     pub service: String,
     /// What its status names.
     pub pid: Pid,
+    /// Whether its supervisor may have made a control group for it. Only then its group is asked
+    /// for, which the kernel takes long to tell.
+    pub may_have_group: bool,
 }
 
 /// What the processes of one service use.
@@ -87,8 +90,9 @@ pub fn members(scandir: &Path, leaders: &[Leader]) -> Vec<(usize, Process)> {
     let processes: Vec<&Process> = all.iter().collect();
     let plainly: Vec<Membership<usize>> = all.iter().map(|process| table.plainly(process)).collect();
     let first = allot(&processes, |index| plainly.get(index).copied().unwrap_or(Membership::Parents));
-    let unknown = all.iter().zip(&first).filter(|(_, whose)| whose.is_none()).map(|(process, _)| process.pid);
-    let marked = marked(scandir, unknown.collect(), leaders);
+    // Threads of the kernel, which are many, have no environment.
+    let unknown = all.iter().zip(&first).filter(|(process, whose)| whose.is_none() && process.has_memory);
+    let marked = marked(scandir, unknown.map(|(process, _)| process.pid).collect(), leaders);
     let whose = allot(&processes, |index| {
         let process = processes.get(index);
         match plainly.get(index) {
@@ -141,7 +145,8 @@ impl LeaderIndex {
         let mut table = Self::default();
         for (index, leader) in leaders.iter().enumerate() {
             table.sessions.insert(leader.pid.get(), index);
-            if let Some(group) = group::name_of(leader.pid.get()) {
+            let group = if leader.may_have_group { group::name_of(leader.pid.get()) } else { None };
+            if let Some(group) = group {
                 table.groups.insert(group, index);
             }
         }
@@ -208,7 +213,8 @@ mod tests {
     }
 
     fn leader(service: &str, pid: u32) -> Leader {
-        Leader { service: service.to_owned(), pid: Pid::new(i32::try_from(pid).unwrap()).unwrap() }
+        let pid = Pid::new(i32::try_from(pid).unwrap()).unwrap();
+        Leader { service: service.to_owned(), pid, may_have_group: true }
     }
 
     fn end(mut child: Child) {

@@ -21,7 +21,6 @@ use gatevisor_sys::inotify::{Inotify, WatchFlags};
 use gatevisor_sys::refused;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, readlinkat};
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
 use crate::held;
 pub use crate::held::{HeldDirectories, hold};
@@ -30,7 +29,7 @@ use crate::resolve::{Links, Mounts, ResolveError, Resolver, without_waiting};
 
 /// Returns which links and mounts this process may follow on such a path and below its end.
 pub fn rules() -> Resolver {
-    rules_of(geteuid().is_root())
+    rules_of(held::is_root())
 }
 
 const fn rules_of(root: bool) -> Resolver {
@@ -51,7 +50,7 @@ pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Errno> {
     if let Some(begin) = held::begin(path) {
         return rules_of(true).from(begin.as_fd(), begin.rest, flags).map_err(|error| error.errno());
     }
-    if !geteuid().is_root() {
+    if !held::is_root() {
         let opened = openat(CWD, path, without_waiting(flags), Mode::empty());
         return refused::of_path(opened, path);
     }
@@ -64,7 +63,7 @@ pub fn open_from(base: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd,
     if path.is_absolute() {
         return open(path, flags);
     }
-    if !geteuid().is_root() {
+    if !held::is_root() {
         let opened = openat(&base, path, without_waiting(flags), Mode::empty());
         return refused::below(opened, &base, path);
     }
@@ -139,7 +138,7 @@ pub fn names_in(directory: OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
 /// Those of [`open`]; for root also `ENOENT` if there is no `/proc`.
 pub fn watch(inotify: &Inotify, path: impl AsRef<Path>, flags: WatchFlags) -> Result<i32, Errno> {
     let path = path.as_ref();
-    if !geteuid().is_root() {
+    if !held::is_root() {
         return refused::of_path(inotify.add_by_path(path, flags), path);
     }
     let no_link = if flags.contains(WatchFlags::DONT_FOLLOW) { OFlags::NOFOLLOW } else { OFlags::empty() };
@@ -173,6 +172,7 @@ fn proc_name(opened: &impl AsFd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::geteuid;
     use std::fs;
     use std::os::unix::fs::{lchown, symlink};
 

@@ -7,6 +7,8 @@
 //! these directories are resolved once and held open. Below them, the rules for links and mounts
 //! are the same as for the whole path, because no link but root's was followed on the way. If
 //! another directory gets the name meanwhile, only the next command sees that directory.
+//!
+//! While anybody holds any, this thread stays the same user, which the kernel is asked for once.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +22,12 @@ use crate::resolve::{Links, Resolver};
 
 thread_local! {
     static HELD: RefCell<Vec<Weak<HeldDirectory>>> = const { RefCell::new(Vec::new()) };
+    /// Whether this thread is root, while anybody holds directories.
+    static USER: RefCell<Weak<IsRoot>> = const { RefCell::new(Weak::new()) };
 }
+
+#[derive(Debug)]
+struct IsRoot(bool);
 
 #[derive(Debug)]
 struct HeldDirectory {
@@ -35,6 +42,7 @@ struct HeldDirectory {
 #[must_use = "the directories are held as long as this lives"]
 pub struct HeldDirectories {
     _held: Vec<Rc<HeldDirectory>>,
+    _user: Rc<IsRoot>,
 }
 
 /// Has paths below these directories begin there, until the result is dropped.
@@ -42,16 +50,33 @@ pub struct HeldDirectories {
 /// One that cannot be opened is not held, nor one to which a link of another user leads: the rules
 /// for the whole path decide then. Only root's paths are resolved step by step, so for other users
 /// nothing is held.
+///
+/// Until then, this thread must not become another user.
 pub fn hold<P: AsRef<Path>>(directories: impl IntoIterator<Item = P>) -> HeldDirectories {
-    let is_root = geteuid().is_root();
-    let directories = directories.into_iter().filter(|_| is_root);
-    let held: Vec<Rc<HeldDirectory>> =
-        directories.filter_map(|path| opened(path.as_ref())).map(Rc::new).collect();
-    HELD.with_borrow_mut(|known| {
-        known.retain(|other| other.strong_count() > 0);
-        known.extend(held.iter().map(Rc::downgrade));
+    let user = USER.with_borrow_mut(|known| {
+        known.upgrade().unwrap_or_else(|| {
+            let asked = Rc::new(IsRoot(geteuid().is_root()));
+            *known = Rc::downgrade(&asked);
+            asked
+        })
     });
-    HeldDirectories { _held: held }
+    let directories = directories.into_iter().filter(|_| user.0);
+    let mut held = Vec::new();
+    HELD.with_borrow_mut(|known| known.retain(|other| other.strong_count() > 0));
+    for directory in directories {
+        // The way to the next one may lead through it.
+        if let Some(directory) = opened(directory.as_ref()).map(Rc::new) {
+            HELD.with_borrow_mut(|known| known.push(Rc::downgrade(&directory)));
+            held.push(directory);
+        }
+    }
+    HeldDirectories { _held: held, _user: user }
+}
+
+/// Returns whether this thread is root.
+pub fn is_root() -> bool {
+    let known = USER.with_borrow(|known| known.upgrade().map(|user| user.0));
+    known.unwrap_or_else(|| geteuid().is_root())
 }
 
 fn opened(path: &Path) -> Option<HeldDirectory> {
@@ -60,10 +85,15 @@ fn opened(path: &Path) -> Option<HeldDirectory> {
     if !is_plain {
         return None;
     }
-    let by = |rules: Resolver| rules.from_root(path, OFlags::PATH | OFlags::DIRECTORY).ok();
+    let (begin, flags) = (begin(path), OFlags::PATH | OFlags::DIRECTORY);
+    let by = |rules: Resolver| match &begin {
+        Some(begin) => rules.from(begin.as_fd(), begin.rest, flags).ok(),
+        None => rules.from_root(path, flags).ok(),
+    };
     let path = path.to_owned();
     if let Some(directory) = by(Resolver::READING) {
-        return Some(HeldDirectory { path, directory, is_without_links: true });
+        let is_without_links = begin.as_ref().is_none_or(|begin| begin.held.is_without_links);
+        return Some(HeldDirectory { path, directory, is_without_links });
     }
     let directory = by(Resolver::READING.following(Links::Roots))?;
     Some(HeldDirectory { path, directory, is_without_links: false })
@@ -132,6 +162,38 @@ mod tests {
         assert_eq!(read(&file).unwrap(), expected);
         drop(held);
         assert_eq!(read(&file).unwrap(), "second");
+    }
+
+    #[test]
+    fn a_directory_below_a_held_one_is_the_one_that_is_there_and_not_in_what_got_its_name() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let home = temp.path().join("home");
+        for text in ["first", "second"] {
+            fs::create_dir_all(home.join("inner")).unwrap();
+            fs::write(home.join("inner/file"), text).unwrap();
+            if text == "first" {
+                fs::rename(&home, temp.path().join("gone")).unwrap();
+            }
+        }
+        let (gone, inner) = (temp.path().join("gone"), temp.path().join("gone/inner"));
+        let outer = hold([&gone]);
+        fs::rename(&gone, temp.path().join("aside")).unwrap();
+        fs::rename(&home, &gone).unwrap();
+        let held = hold([&inner]);
+        assert_eq!(read(&inner.join("file")).unwrap(), "first");
+        drop(outer);
+        assert_eq!(read(&inner.join("file")).unwrap(), "first");
+        drop(held);
+        assert_eq!(read(&inner.join("file")).unwrap(), "second");
+        // What lies behind a link is not held as if no link led there.
+        let link = temp.path().join("link");
+        symlink(&gone, &link).unwrap();
+        let held = hold([&link, &link.join("inner")]);
+        assert!(begin(&link.join("inner")).is_none_or(|begin| begin.rest != Path::new(".")));
+        drop(held);
     }
 
     #[test]

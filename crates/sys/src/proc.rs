@@ -72,6 +72,8 @@ pub struct Process {
     pub command: Vec<u8>,
     /// The processor time that it has used, in milliseconds.
     pub cpu_ms: u64,
+    /// Whether it has memory of its own; threads of the kernel have none.
+    pub has_memory: bool,
     /// Pages of memory that it has now.
     pub resident_pages: u64,
     /// Whether a signal or a debugger has stopped it.
@@ -81,7 +83,11 @@ pub struct Process {
 impl Process {
     /// Returns the process with this number, unless it has ended or is hidden from us.
     pub fn of(pid: i32) -> Option<Self> {
-        Self::parse(&stat(pid)?)
+        Self::seen_by(own_pid(), pid)
+    }
+
+    fn seen_by(own: i32, pid: i32) -> Option<Self> {
+        Self::parse(&stat_seen_by(own, pid)?)
     }
 
     fn parse(stat: &[u8]) -> Option<Self> {
@@ -98,6 +104,7 @@ impl Process {
             began: line.number(22)?,
             command: line.command.to_vec(),
             cpu_ms: ticks.saturating_mul(1000 / TICKS_A_SECOND),
+            has_memory: line.number::<u64>(23)? != 0,
             resident_pages: line.number(24)?,
             is_stopped: matches!(state, 'T' | 't'),
         })
@@ -203,13 +210,21 @@ pub fn command_line(pid: i32, room: &mut [u8]) -> Result<&[u8], Errno> {
     Ok(room.get(..filled).unwrap_or_default())
 }
 
-/// Returns the line of `/proc/PID/stat`. The kernel writes it whole, and nothing follows its end.
+fn stat(pid: i32) -> Option<Vec<u8>> {
+    stat_seen_by(own_pid(), pid)
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Returns the line of `/proc/PID/stat`, as the process with the number `own` sees it. The kernel
+/// writes it whole, and nothing follows its end.
 ///
 /// That of this process is its main thread's, which began with it: QEMU's user emulation invents
 /// the other one, with a beginning that no other process sees.
-fn stat(pid: i32) -> Option<Vec<u8>> {
-    let is_own = pid == rustix::process::getpid().as_raw_nonzero().get();
-    let file = if is_own { format!("task/{pid}/stat") } else { "stat".to_owned() };
+fn stat_seen_by(own: i32, pid: i32) -> Option<Vec<u8>> {
+    let file = if pid == own { format!("task/{pid}/stat") } else { "stat".to_owned() };
     read_until(pid, &file, |read| read.ends_with(b"\n")).ok()
 }
 
@@ -262,7 +277,8 @@ pub fn pids() -> io::Result<impl Iterator<Item = i32>> {
 
 /// Returns every visible process that has not ended; none if there is no `/proc`.
 pub fn all() -> impl Iterator<Item = Process> {
-    pids().into_iter().flatten().filter_map(Process::of)
+    let own = own_pid();
+    pids().into_iter().flatten().filter_map(move |pid| Process::seen_by(own, pid))
 }
 
 /// Returns the last part of a path.
@@ -292,7 +308,7 @@ mod tests {
     fn this_process_began_before_now() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let process = Process::of(pid).unwrap();
-        assert!(process.is_there());
+        assert!(process.is_there() && process.has_memory);
         assert!(state(pid).is_some_and(|state| "RSD".contains(state)) && !is_stopped_by_signal(pid));
         assert_eq!(state(i32::MAX), None);
         let now = clock_gettime(ClockId::Realtime);

@@ -220,8 +220,7 @@ fn services(manager: &ScandirManager, unread: &mut Vec<(PathBuf, String)>) -> Ve
             (observe_directory(&path, name.to_string(), profile), (path, refusal))
         })
         .unzip();
-    let reports = inspect::reports(manager, &observed);
-    let all = observed.into_iter().zip(reports).zip(places);
+    let all = inspect::reports(manager, observed).into_iter().zip(places);
     all.map(|((observed, report), (path, refusal))| {
         let start_deadline_s = start_deadline_s(&path, &report);
         ServiceFact { path, observed, report, refusal, start_deadline_s }

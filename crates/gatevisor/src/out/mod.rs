@@ -82,6 +82,16 @@ pub fn json(value: &impl serde::Serialize) -> Result<(), CommandError> {
     page.print()
 }
 
+/// Writes objects of data, each on a line of its own.
+pub fn objects(values: &[impl serde::Serialize]) -> Result<(), CommandError> {
+    let mut page = Page::new();
+    for value in values {
+        page.json(value)?;
+        page.end_line();
+    }
+    page.print()
+}
+
 /// Writes a shell script of ours unchanged.
 pub fn script(bytes: &[u8]) -> Result<(), CommandError> {
     written(bytes)

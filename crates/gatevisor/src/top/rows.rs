@@ -135,7 +135,8 @@ impl<'a> Gateways<'a> {
 fn leader(seen: &SeenReport) -> Option<(String, Leader)> {
     let report = &seen.report;
     let pid = Pid::new(report.pid?)?;
-    Some((report.name().to_owned(), Leader { service: report.service.clone(), pid }))
+    let leader = Leader { service: report.service.clone(), pid, may_have_group: true };
+    Some((report.name().to_owned(), leader))
 }
 
 /// Returns a report as it is now, if nothing has happened since it was made.

@@ -205,6 +205,7 @@ mod tests {
             began: u64::from(pid.unsigned_abs()),
             command: format!("p{pid}").into_bytes(),
             cpu_ms: 1500,
+            has_memory: true,
             resident_pages: 512,
             is_stopped: false,
         }

@@ -18,6 +18,7 @@ mod reason;
 mod report;
 mod runs;
 mod served;
+mod slot_facts;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,7 +33,6 @@ use gatevisor_wire::Pid;
 use gatevisor_wire::exit::{Exit, ExitError};
 use gatevisor_wire::status::Status;
 use gatevisor_wire::tai::Tai64n;
-use rustix::io::Errno;
 
 use crate::declared::KeptDeclaration;
 use crate::desired::{self, Recorded};
@@ -42,12 +42,12 @@ use crate::live::{self, LiveReport, LiveRestart};
 use crate::manager::{ListServicesError, LookError, Observed, ScandirManager, ServiceManager};
 use crate::ports::PortTable;
 use crate::profile::{self, ProfileName};
-use crate::slots::{self, OpenSlot, SlotChangesError};
 use crate::ticket::TicketReader;
 use crate::topology::TopologyReader;
 use crate::tree::{self, Leader, Usage};
 
 use log_health::LogErrors;
+use slot_facts::SlotFacts;
 
 pub use deaths::{DeathReport, deaths, meaning, moment};
 pub use delay::{after_words, delay_words};
@@ -102,24 +102,29 @@ impl ExitError for InspectError {
 /// name. When their runs wrote lines is left out, which only a look at one gateway needs.
 pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectError> {
     let _held = held(manager);
-    let mut by_name: BTreeMap<ProfileName, Observed> = BTreeMap::new();
+    let log_errors = LogErrors::of(manager.scandir());
+    let mut by_name: BTreeMap<ProfileName, SeenService> = BTreeMap::new();
     let mut others = Vec::new();
-    for observed in manager.observe_all()? {
-        match &observed.profile {
-            Some(name) => drop(by_name.insert(name.clone(), observed)),
-            None => others.push(observed),
+    let look = |slot: &_, observed: &_| SlotFacts::of(manager, &log_errors, slot, observed);
+    for seen in manager.observe_all_with(look)? {
+        match &seen.0.profile {
+            Some(name) => drop(by_name.insert(name.clone(), seen)),
+            None => others.push(seen),
         }
     }
-    for profile in profile::list(manager.home(), manager.agent())? {
+    let is_known = |name: &ProfileName| by_name.contains_key(name);
+    for profile in profile::list_except(manager.home(), manager.agent(), is_known)? {
         let has_gateway = !profile.name.is_root() || manager.agent().default_profile.gateway;
-        if has_gateway {
-            by_name.entry(profile.name.clone()).or_insert_with(|| absent(&profile.name));
+        if has_gateway && !by_name.contains_key(&profile.name) {
+            let absent = absent(&profile.name);
+            let facts = SlotFacts::at(manager, &log_errors, &absent);
+            by_name.insert(profile.name, (absent, facts));
         }
     }
     let root = by_name.remove(&ProfileName::root());
-    let all: Vec<Observed> = root.into_iter().chain(by_name.into_values()).chain(others).collect();
+    let all: Vec<SeenService> = root.into_iter().chain(by_name.into_values()).chain(others).collect();
     let sources = ReportSources { tells_lines: false, ..ReportSources::of(manager, &all) };
-    Ok(all.iter().map(|observed| sources.report(observed)).collect())
+    Ok(all.iter().map(|seen| sources.report(seen)).collect())
 }
 
 /// Returns the report of one profile's gateway.
@@ -129,7 +134,9 @@ pub fn survey(manager: &ScandirManager) -> Result<Vec<ServiceReport>, InspectErr
 pub fn inspect(manager: &ScandirManager, name: &ProfileName) -> Result<ServiceReport, InspectError> {
     let _held = held(manager);
     let observed = observe(manager, name)?;
-    Ok(ReportSources::of(manager, std::slice::from_ref(&observed)).report(&observed))
+    let facts = SlotFacts::at(manager, &LogErrors::of(manager.scandir()), &observed);
+    let seen = (observed, facts);
+    Ok(ReportSources::of(manager, std::slice::from_ref(&seen)).report(&seen))
 }
 
 /// Returns the report of each of these profiles, as [`inspect`] does of one. What concerns
@@ -143,15 +150,22 @@ pub fn inspect_each(
     for name in names {
         results.push(observe(manager, name).map(|observed| found.push(observed)));
     }
-    let mut reports = reports(manager, &found).into_iter();
+    let mut reports = reports(manager, found).into_iter().map(|(_, report)| report);
     results.into_iter().filter_map(|result| result.map(|()| reports.next()).transpose()).collect()
 }
 
-/// Returns the reports of services that were observed, in their order.
-pub fn reports(manager: &ScandirManager, all: &[Observed]) -> Vec<ServiceReport> {
+/// Returns services that were observed, each with its report.
+pub fn reports(manager: &ScandirManager, all: Vec<Observed>) -> Vec<(Observed, ServiceReport)> {
     let _held = held(manager);
-    let sources = ReportSources::of(manager, all);
-    all.iter().map(|observed| sources.report(observed)).collect()
+    let log_errors = LogErrors::of(manager.scandir());
+    let see = |observed| {
+        let facts = SlotFacts::at(manager, &log_errors, &observed);
+        (observed, facts)
+    };
+    let all: Vec<SeenService> = all.into_iter().map(see).collect();
+    let sources = ReportSources::of(manager, &all);
+    let reports: Vec<ServiceReport> = all.iter().map(|seen| sources.report(seen)).collect();
+    all.into_iter().map(|(observed, _)| observed).zip(reports).collect()
 }
 
 /// Has the way to every file of the home begin at what the home, its profiles and the scandir are
@@ -170,12 +184,17 @@ fn observe(manager: &ScandirManager, name: &ProfileName) -> Result<Observed, Ins
 }
 
 /// Returns what all services use, in one pass over the processes.
-fn usage_of(manager: &ScandirManager, all: &[Observed]) -> HashMap<Pid, Usage> {
-    let leader =
-        |observed: &Observed| Some(Leader { service: observed.service.clone(), pid: observed.status?.pid? });
+fn usage_of(manager: &ScandirManager, all: &[SeenService]) -> HashMap<Pid, Usage> {
+    let leader = |(observed, facts): &SeenService| {
+        let (service, pid) = (observed.service.clone(), observed.status?.pid?);
+        Some(Leader { service, pid, may_have_group: facts.may_have_group })
+    };
     let leaders: Vec<Leader> = all.iter().filter_map(leader).collect();
     tree::usage(manager.scandir(), &leaders)
 }
+
+/// A service, with what else its directory tells.
+type SeenService = (Observed, SlotFacts);
 
 /// What the reports of all services come from, each found out once.
 struct ReportSources<'a> {
@@ -190,7 +209,6 @@ struct ReportSources<'a> {
     topology: TopologyReader<'a>,
     server: Option<ServerState>,
     ports: PortTable,
-    log_errors: LogErrors,
     drains: DrainReader<'a>,
     /// The process of each gateway that a killed supervisor has left.
     orphans: Vec<(ProfileName, i32)>,
@@ -201,7 +219,7 @@ struct ReportSources<'a> {
 }
 
 impl<'a> ReportSources<'a> {
-    fn of(manager: &'a ScandirManager, all: &[Observed]) -> Self {
+    fn of(manager: &'a ScandirManager, all: &[SeenService]) -> Self {
         Self {
             manager,
             usage: usage_of(manager, all),
@@ -213,7 +231,6 @@ impl<'a> ReportSources<'a> {
             topology: manager.topology(),
             server: ServerState::read(manager),
             ports: PortTable::now(),
-            log_errors: LogErrors::of(manager.scandir()),
             drains: DrainReader::new(manager),
             orphans: orphans(manager, all),
             tickets: TicketReader::new(manager.home()),
@@ -222,8 +239,8 @@ impl<'a> ReportSources<'a> {
         }
     }
 
-    fn report(&self, observed: &Observed) -> ServiceReport {
-        let report = self.own(observed);
+    fn report(&self, (observed, facts): &SeenService) -> ServiceReport {
+        let report = self.own(observed, facts);
         let report = if let Some(name) = &observed.profile { self.of_profile(name, report) } else { report };
         report
             .under(self.supervisor.as_ref())
@@ -232,20 +249,16 @@ impl<'a> ReportSources<'a> {
     }
 
     /// Returns what the service itself shows.
-    fn own(&self, observed: &Observed) -> ServiceReport {
+    fn own(&self, observed: &Observed, facts: &SlotFacts) -> ServiceReport {
         let manager = self.manager;
         let pid = observed.status.and_then(|status| status.pid);
         let memory = pid.and_then(|pid| self.usage.get(&pid).copied());
         let desired_state = observed.profile.as_ref().map(|name| desired_state(manager, name));
-        let slot = OpenSlot::at(&manager.scandir().join(&observed.service));
-        let kept = slot.as_ref().ok().and_then(|slot| self.log_errors.note(slot));
-        let is_older =
-            observed.profile.as_ref().map_or(Some(false), |name| is_older(manager, name, &slot, pid));
         let report = ServiceReport::new(manager.agent(), observed, desired_state, memory, self.now)
-            .with_log_error(kept.as_ref())
-            .older(is_older)
+            .with_log_error(facts.log_error.as_ref())
+            .older(facts.is_older)
             .writing(self.lines(observed));
-        let (live, restarted) = followed(manager, &report);
+        let (live, restarted) = followed(manager, &report, facts);
         let running = observed.profile.as_ref().zip(report.pid.filter(|_| report.is_up()));
         let drained = running.and_then(|(name, pid)| self.drains.look(name, pid));
         let may_be_stopped = memory.is_none_or(|usage| usage.is_stopped);
@@ -299,9 +312,10 @@ fn may_be_left(observed: &Observed) -> bool {
 
 /// Returns what killed supervisors have left of gateways that no supervisor holds. That needs a
 /// look at every process, so it is done only where no supervisor runs.
-fn orphans(manager: &ScandirManager, all: &[Observed]) -> Vec<(ProfileName, i32)> {
-    let is_one =
-        |observed: &Observed| observed.profile.is_some() && observed.state == StateName::NotSupervised;
+fn orphans(manager: &ScandirManager, all: &[SeenService]) -> Vec<(ProfileName, i32)> {
+    let is_one = |(observed, _): &SeenService| {
+        observed.profile.is_some() && observed.state == StateName::NotSupervised
+    };
     if all.iter().any(is_one) && manager.supervisor_running().is_ok_and(|runs| !runs) {
         earlier::orphans(manager.scandir(), manager.home().root()).unwrap_or_default()
     } else {
@@ -317,30 +331,21 @@ fn made(manager: &ScandirManager, observed: &Observed) -> Option<SystemTime> {
 }
 
 /// Returns what the watcher of gateways knows of a service, and why it last ended a process of it.
-fn followed(manager: &ScandirManager, report: &ServiceReport) -> (Option<LiveReport>, Option<LiveRestart>) {
+fn followed(
+    manager: &ScandirManager,
+    report: &ServiceReport,
+    facts: &SlotFacts,
+) -> (Option<LiveReport>, Option<LiveRestart>) {
     let scandir = manager.scandir();
-    let running = report.pid.filter(|_| report.is_up());
+    let running = report.pid.filter(|_| report.is_up() && facts.may_be_followed);
     let live =
         running.and_then(|pid| live::look(scandir, &report.service, pid, report.updownfor.unwrap_or(0)));
-    let restarted = report.profile.as_ref().and_then(|_| live::restarted(&scandir.join(&report.service)));
+    let restarted = report
+        .profile
+        .as_ref()
+        .filter(|_| facts.may_be_restarted)
+        .and_then(|_| live::restarted(&scandir.join(&report.service)));
     (live, restarted)
-}
-
-/// Returns whether we made a gateway's service directory, and the definition would make it
-/// differently now, or its process was started before it was made so; `None` if nobody can tell,
-/// because permission is denied.
-fn is_older(
-    manager: &ScandirManager,
-    name: &ProfileName,
-    slot: &Result<OpenSlot, Errno>,
-    running: Option<Pid>,
-) -> Option<bool> {
-    let runs_older = || slot.as_ref().is_ok_and(|slot| slots::is_older_process(slot, running));
-    match slots::changes_of(slot, manager.slot(name).path(), manager.agent(), name) {
-        Ok(changes) => Some(changes.is_some_and(|changes| !changes.is_empty() || runs_older())),
-        Err(SlotChangesError::Look(_)) => None,
-        Err(SlotChangesError::Render(_)) => Some(false),
-    }
 }
 
 /// Returns what a profile's state file says, or what is wrong with it.

@@ -27,8 +27,10 @@ mod tally;
 mod watcher;
 
 pub use notice::{Collect, LiveNotice, LiveNoticeSink, LiveWatchError, Silent};
+pub(crate) use publish::DATA_RESTARTED;
 pub use publish::{DIRECTORY, beat_of, directory, probe_counts};
 pub use record::{LiveRecord, LiveRestart, WatcherPulse};
+pub(crate) use report::DATA_LIVE;
 pub use report::{LiveReport, LiveState, look, missing, of_service, restarted, said, unwatched, was_watched};
 pub(crate) use slot::is_of_this_process;
 pub use tally::ProbeCounts;

@@ -35,6 +35,8 @@ const PROBES_BYTES: usize = 1_000_000;
 const NEW: &str = ".new";
 /// The file in the `data` of a service directory that says why a process of the service was ended.
 const RESTARTED: &str = "live-restart";
+/// The same file's path in the service directory.
+pub const DATA_RESTARTED: &str = "data/live-restart";
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
 /// Why a watcher cannot publish its line.
@@ -159,7 +161,7 @@ pub(super) fn restarted(service: &Path, restarted: &LiveRestart) -> Result<(), E
 
 /// Returns why the watcher last ended a process of a service.
 pub(super) fn last_restarted(service: &Path) -> Option<LiveRestart> {
-    let bytes = read_bounded(&service.join("data").join(RESTARTED), MAX_BYTES).ok()??;
+    let bytes = read_bounded(&service.join(DATA_RESTARTED), MAX_BYTES).ok()??;
     serde_json::from_slice(&bytes).ok()
 }
 

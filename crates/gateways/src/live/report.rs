@@ -19,6 +19,8 @@ use crate::files::read_bounded;
 
 /// Milliseconds after which the records of a silent watcher no longer count.
 const STALE_MS: u64 = 30_000;
+/// The file in a service directory that says how the process of the service is followed.
+pub const DATA_LIVE: &str = "data/live";
 /// Why no record counts where there has been no watcher.
 const NO_WATCHER: &str = "no watcher of gateways runs";
 /// How many seconds after its start a gateway may be without a record.
@@ -151,7 +153,7 @@ pub(super) fn said_of(service: &Path, pid: i32) -> Option<Said> {
 
 /// Returns how the process of a service is followed, as its interpreter has written at its start.
 pub fn of_service(service: &Path, pid: i32) -> Option<Live> {
-    let bytes = read_bounded(&service.join("data/live"), live::MAX_BYTES).ok()??;
+    let bytes = read_bounded(&service.join(DATA_LIVE), live::MAX_BYTES).ok()??;
     let (of, live) = Live::decode(str::from_utf8(&bytes).ok()?)?;
     (of == pid).then_some(live)
 }

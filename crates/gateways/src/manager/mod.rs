@@ -276,7 +276,7 @@ pub struct Observed {
     pub deaths: Vec<Death>,
     /// Why its last start failed before its command was executed. That may be long ago.
     pub start_error: Option<String>,
-    /// Why it is not ready, according to its prober. That may be long ago.
+    /// Why it is not ready while it is starting, according to its prober. That may be long ago.
     pub not_ready: Option<String>,
     /// What its start waits for, before its command is executed.
     pub delay: Option<StartDelay>,

@@ -61,7 +61,8 @@ pub(super) fn observed(
     // because of it.
     let refused = if view.state == StateName::NotSupervised { refusal() } else { None };
     let executed = matches!(view.progress, ExecProgress::Command(_));
-    let is_before_command = view.state == StateName::Starting && !executed;
+    let starts = view.state == StateName::Starting;
+    let is_before_command = starts && !executed;
     let deaths = dir.deaths();
     // An exit code needs an explanation only after an end.
     let has_ended = !deaths.is_empty() || view.status.is_none_or(|status| !status.is_up());
@@ -75,7 +76,7 @@ pub(super) fn observed(
         normally_up: view.normally_up,
         deaths,
         start_error: view.start_error,
-        not_ready: dir.not_ready(),
+        not_ready: if starts { dir.not_ready() } else { None },
         delay: is_before_command.then(|| delay(whole)).flatten(),
         problem: refused.or(view.problem),
         fail_codes: if has_ended { fail_codes(dir) } else { Vec::new() },

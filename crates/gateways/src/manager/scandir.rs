@@ -17,12 +17,14 @@ use gatevisor_slot::home_lock::Standing;
 use gatevisor_sys::proc::{Process, is_stopped_by_signal};
 use gatevisor_wire::Pid;
 use gatevisor_wire::name::ServiceName;
+use rustix::io::Errno;
 
 use super::errors::{GatewayWaitError, ListServicesError};
 use super::observe::observed;
 use super::{GRACE, LookError, Observed, refused_looks};
 use crate::agent::{AgentDefinition, remember};
 use crate::profile::{Home, ProfileName};
+use crate::slots::OpenSlot;
 use crate::topology::of_installed;
 
 /// Manages the gateways of one home as slots of one scandir.
@@ -124,6 +126,14 @@ impl ScandirManager {
     /// Returns what can be seen of every service in the scandir, other services than gateways
     /// included.
     pub fn observe_all(&self) -> Result<Vec<Observed>, ListServicesError> {
+        Ok(self.observe_all_with(|_, _| ())?.into_iter().map(|(observed, ())| observed).collect())
+    }
+
+    /// Does the same, and returns with each service what `look` sees in its opened directory.
+    pub(crate) fn observe_all_with<T>(
+        &self,
+        look: impl Fn(&Result<OpenSlot, Errno>, &Observed) -> T,
+    ) -> Result<Vec<(Observed, T)>, ListServicesError> {
         let services = match self.scan().services() {
             Ok(services) => services,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -131,7 +141,12 @@ impl ScandirManager {
         };
         let observed = services.into_iter().map(|(name, path)| {
             let profile = ProfileName::of_service(name.as_bytes());
-            observed(&ServiceDir::new(path), name.to_string(), profile, || self.scan().refusal(&name))
+            // Nearly every service directory can be opened to be listed, and is no link.
+            let slot = OpenSlot::at(&path);
+            let dir = slot.as_ref().map_or_else(|_| ServiceDir::new(&path), |slot| slot.service_dir(&path));
+            let observed = observed(&dir, name.to_string(), profile, || self.scan().refusal(&name));
+            let seen = look(&slot, &observed);
+            (observed, seen)
         });
         Ok(observed.collect())
     }

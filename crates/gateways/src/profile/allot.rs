@@ -116,7 +116,7 @@ impl PortLock {
 }
 
 impl OwnVariables {
-    fn needs_free_port(&self, agent: &AgentDefinition) -> bool {
+    pub(super) fn needs_free_port(&self, agent: &AgentDefinition) -> bool {
         match self.port {
             PortChoice::Number(_) => false,
             PortChoice::Free => true,

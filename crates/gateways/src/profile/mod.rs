@@ -18,4 +18,4 @@ pub use store::{
     Candidate, CreateError, Created, DeleteError, ListProfilesError, Profile, ShowError, create, create_with,
     delete, list, scan, show,
 };
-pub(crate) use store::{candidate, directories};
+pub(crate) use store::{candidate, directories, list_except};

@@ -238,7 +238,9 @@ pub fn create_with(
     let made = Ancestors::make(&home.profiles_dir()).map_err(write)?;
     // Held until the profile is there, so that the next one finds its port taken.
     let port_lock = PortLock::wait(home, agent, own)?;
-    let others = list(home, agent)?.into_iter().map(|profile| profile.name);
+    // Only a port has to differ from those of the others, of which there may be many.
+    let others = if own.needs_free_port(agent) { list(home, agent)? } else { Vec::new() };
+    let others = others.into_iter().map(|profile| profile.name);
     let variables = own.complete(home, agent, others, &port_lock)?;
     let staging = stage(home, agent, &variables).map_err(write)?;
     let published = staging.publish(name.as_str()).map_err(|errno| match errno {
@@ -384,8 +386,18 @@ pub fn delete(home: &Home, name: &ProfileName) -> Result<(), DeleteError> {
 /// beside profiles do not count. The root profile is not included. A home without profiles has
 /// none.
 pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, ListProfilesError> {
+    scan_except(home, agent, |_| false)
+}
+
+/// Does the same, without those whose names `is_known` is true of. These are not looked at.
+fn scan_except(
+    home: &Home,
+    agent: &AgentDefinition,
+    is_known: impl Fn(&OsStr) -> bool,
+) -> Result<Vec<Candidate>, ListProfilesError> {
     let path = home.profiles_dir();
-    let complete = directories(home, agent)?.into_iter().filter(|(_, has_marker)| *has_marker);
+    let found = directories_except(home, agent, is_known)?;
+    let complete = found.into_iter().filter(|(_, has_marker)| *has_marker);
     Ok(complete.map(|(name, _)| candidate(&name, path.join(&name))).collect())
 }
 
@@ -394,6 +406,14 @@ pub fn scan(home: &Home, agent: &AgentDefinition) -> Result<Vec<Candidate>, List
 pub(crate) fn directories(
     home: &Home,
     agent: &AgentDefinition,
+) -> Result<BTreeMap<OsString, bool>, ListProfilesError> {
+    directories_except(home, agent, |_| false)
+}
+
+fn directories_except(
+    home: &Home,
+    agent: &AgentDefinition,
+    is_known: impl Fn(&OsStr) -> bool,
 ) -> Result<BTreeMap<OsString, bool>, ListProfilesError> {
     let path = home.profiles_dir();
     // There may be many, and each is looked at.
@@ -406,7 +426,7 @@ pub(crate) fn directories(
     let mut found = BTreeMap::new();
     for (name, kind) in entries {
         let directory = path.join(&name);
-        if !is_foreign(&name) && (kind.is_dir() || by_path::is_directory(&directory)) {
+        if !is_known(&name) && !is_foreign(&name) && (kind.is_dir() || by_path::is_directory(&directory)) {
             let has_marker = has_marker(&directory, agent);
             found.insert(name, has_marker);
         }
@@ -452,8 +472,19 @@ pub(crate) fn candidate(name: &OsStr, path: PathBuf) -> Candidate {
 
 /// Returns the profiles that exist, the root profile first.
 pub fn list(home: &Home, agent: &AgentDefinition) -> Result<Vec<Profile>, ListProfilesError> {
+    list_except(home, agent, |_| false)
+}
+
+/// Returns the profiles that exist, the root profile first, without those others whose names
+/// `is_known` is true of. These are not looked at.
+pub(crate) fn list_except(
+    home: &Home,
+    agent: &AgentDefinition,
+    is_known: impl Fn(&ProfileName) -> bool,
+) -> Result<Vec<Profile>, ListProfilesError> {
     let root = Profile { name: ProfileName::root(), path: home.root().to_owned() };
-    let named = scan(home, agent)?.into_iter().filter_map(|candidate| match candidate {
+    let is_known = |name: &OsStr| ProfileName::from_os(name).is_ok_and(|name| is_known(&name));
+    let named = scan_except(home, agent, is_known)?.into_iter().filter_map(|candidate| match candidate {
         Candidate::Profile(profile) => Some(profile),
         Candidate::Misnamed { .. } => None,
     });

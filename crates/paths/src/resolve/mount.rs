@@ -23,6 +23,8 @@ use rustix::process::{Pid, geteuid, getpid};
 
 /// The kernel's table of mounts.
 const TABLE: &str = "/proc/self/mountinfo";
+/// Room for a table, which is read at once if it is no longer.
+const TABLE_BYTES: usize = 8192;
 
 thread_local! {
     /// The table as it was read last. A command asks for each directory on each path.
@@ -43,7 +45,7 @@ impl KnownTable {
     fn read() -> Option<Self> {
         // The kernel reports each change after the opening, so also one while it is read.
         let mut file = File::open(TABLE).ok()?;
-        let mut table = Vec::new();
+        let mut table = Vec::with_capacity(TABLE_BYTES);
         file.read_to_end(&mut table).ok()?;
         let ours = geteuid().as_raw();
         let operators = operators_in(&String::from_utf8_lossy(&table), ours);

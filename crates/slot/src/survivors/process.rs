@@ -124,8 +124,17 @@ pub(super) fn listed(lines: &str) -> Vec<(Process, &str)> {
         let mut number = || words.next()?.parse().ok();
         let (pid, parent, session) = (number()?, number()?, number()?);
         let (began, command, is_stopped) = (5, Vec::new(), false);
-        let process =
-            Process { pid, parent, session, began, command, cpu_ms: 0, resident_pages: 0, is_stopped };
+        let process = Process {
+            pid,
+            parent,
+            session,
+            began,
+            command,
+            cpu_ms: 0,
+            has_memory: true,
+            resident_pages: 0,
+            is_stopped,
+        };
         Some((process, words.next()?))
     }
     lines.lines().filter(|line| !line.trim().is_empty()).map(|line| of(line).expect(line)).collect()
