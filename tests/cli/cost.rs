@@ -97,7 +97,7 @@ fn a_look_at_all_gateways_takes_no_more_system_calls_for_each_than_it_must() {
 fn calls_of_new(others: usize) -> Option<usize> {
     let home = Home::with_script("exec sleep 1000", &[]);
     for n in 0..others {
-        home.plant(&format!("g{n}"));
+        home.plant(format!("g{n}"));
     }
     let (ran, trace) = traced(&home, &["profile", "create", "coder"])?;
     ran.ok();

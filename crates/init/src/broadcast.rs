@@ -33,6 +33,8 @@ struct Telling {
     event: Rc<OwnedFd>,
     bytes: Bytes,
     tally: BroadcastTally,
+    /// Whether its directory was opened for it alone, and is therefore read from its beginning.
+    is_alone: bool,
 }
 
 /// All long broadcasts.
@@ -51,14 +53,16 @@ impl Broadcasts {
             *place = event.byte();
             bytes.1 += 1;
         }
-        let event = match self.0.last_of(id) {
-            Some(earlier) => Rc::clone(&earlier.event),
+        let earlier = self.0.last_of(id).map(|earlier| Rc::clone(&earlier.event));
+        let is_alone = earlier.is_none();
+        let event = match earlier {
+            Some(event) => event,
             None => match file::open_directory(dir, files::EVENT) {
                 Ok(event) => Rc::new(event),
                 Err(_) => return Reach::Everybody,
             },
         };
-        let telling = Telling { event, bytes, tally: BroadcastTally::default() };
+        let telling = Telling { event, bytes, tally: BroadcastTally::default(), is_alone };
         self.0.begin(id, owner, telling, Telling::send)
     }
 
@@ -77,7 +81,8 @@ impl Broadcasts {
 impl Telling {
     /// Writes to the next few subscribers.
     fn send(&mut self) -> Slice {
-        if self.tally.is_empty() && seek(&*self.event, SeekFrom::Start(0)).is_err() {
+        let begins_again = self.tally.is_empty() && !self.is_alone;
+        if begins_again && seek(&*self.event, SeekFrom::Start(0)).is_err() {
             return Slice::Last;
         }
         let mut space = [MaybeUninit::uninit(); SLICE_BYTES];

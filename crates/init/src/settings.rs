@@ -112,6 +112,21 @@ pub(crate) fn max_death_tally(service: &SupervisedService) -> usize {
         .map_or(tally::DEFAULT, |n| n.min(tally::MAX))
 }
 
+/// Returns the restart policy as far as it matters for a death. After the last one, only what ends
+/// survivors does.
+pub(crate) fn policy_at_death(service: &SupervisedService) -> RestartPolicy {
+    if !service.machine().is_last() {
+        return restart_policy(service);
+    }
+    let data = file::open_directory(service.dir(), files::DATA);
+    RestartPolicy { kill_survivors: data.is_ok_and(kills_survivors), ..RestartPolicy::default() }
+}
+
+fn kills_survivors(data: impl AsFd) -> bool {
+    let name = files::KILL_SURVIVORS.rsplit('/').next().unwrap_or_default();
+    statat(data, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
 /// Returns the restart policy: the defaults, with the changes in `data/`.
 pub(crate) fn restart_policy(service: &SupervisedService) -> RestartPolicy {
     let mut policy = RestartPolicy::default();
@@ -127,8 +142,7 @@ pub(crate) fn restart_policy(service: &SupervisedService) -> RestartPolicy {
     set(&mut policy.stable_after_ms, "stable-after");
     policy.jitter_percent = read("backoff-jitter").unwrap_or(policy.jitter_percent);
     policy.give_up_after = read("give-up-after").unwrap_or(policy.give_up_after);
-    let name = files::KILL_SURVIVORS.rsplit('/').next().unwrap_or_default();
-    policy.kill_survivors = statat(&data, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    policy.kill_survivors = kills_survivors(&data);
     if let Some(codes) = codes(&data, service, "restart-codes", asked_code) {
         let asked = codes.iter().filter(|(_, is_asked)| *is_asked);
         policy.handoff_codes = asked.map(|(code, _)| *code).collect();

@@ -4,7 +4,7 @@
 //! *Does not live here:* when a restart is due (see [`crate::restart`]), and the answers
 //! (`answers`).
 
-use gatevisor_wire::event::ServiceEvent::{self, Died, Finished, PermanentFailure};
+use gatevisor_wire::event::ServiceEvent::{self, Died, Finished, PermanentFailure, SupervisionEnded};
 use gatevisor_wire::policy;
 
 use super::phase::ServicePhase;
@@ -38,11 +38,16 @@ impl Machine {
         self.status.ready = true;
         self.status.ready_at = now.wall;
         let failed = self.failure.is_some() && !self.status.want_up;
-        let events: &'static [ServiceEvent] = match (died_now, failed) {
-            (true, false) => &[Died, Finished],
-            (true, true) => &[Died, PermanentFailure, Finished],
-            (false, false) => &[Finished],
-            (false, true) => &[PermanentFailure, Finished],
+        // If nothing follows, the subscribers are looked for once.
+        let events: &'static [ServiceEvent] = match (died_now, failed, self.last) {
+            (true, false, false) => &[Died, Finished],
+            (true, true, false) => &[Died, PermanentFailure, Finished],
+            (false, false, false) => &[Finished],
+            (false, true, false) => &[PermanentFailure, Finished],
+            (true, false, true) => &[Died, Finished, SupervisionEnded],
+            (true, true, true) => &[Died, PermanentFailure, Finished, SupervisionEnded],
+            (false, false, true) => &[Finished, SupervisionEnded],
+            (false, true, true) => &[PermanentFailure, Finished, SupervisionEnded],
         };
         let wanted = self.status.want_up && !self.last;
         let asks_again = self.question.is_some() && wanted;
@@ -61,7 +66,7 @@ impl Machine {
         out.add(ServiceEffect::PublishStatus(self.status));
         out.add(ServiceEffect::Broadcast(events));
         if self.last {
-            self.end(out);
+            self.end_told(out);
         } else if wanted && waits_ms == 0 && !asks_again {
             self.start(out);
         }

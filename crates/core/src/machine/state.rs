@@ -133,6 +133,11 @@ impl Machine {
         matches!(self.phase, ServicePhase::Starting { pid: None, .. })
     }
 
+    /// Returns whether nothing follows its next death: its supervision is ending.
+    pub const fn is_last(&self) -> bool {
+        self.last
+    }
+
     /// Returns whether supervision is over.
     pub fn ended(&self) -> bool {
         self.phase == ServicePhase::Ended
@@ -255,8 +260,13 @@ impl Machine {
         if let ServicePhase::Waiting { pid } = self.phase {
             out.add(ServiceEffect::Signal(pid, signal::KILL));
         }
-        self.phase = ServicePhase::Ended;
         out.add(ServiceEffect::Broadcast(&[SupervisionEnded]));
+        self.end_told(out);
+    }
+
+    /// Ends, after everybody was told.
+    pub(super) fn end_told(&mut self, out: &mut ServiceEffects) {
+        self.phase = ServicePhase::Ended;
         out.add(ServiceEffect::End);
     }
 }

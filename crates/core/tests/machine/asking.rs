@@ -149,11 +149,11 @@ fn supervision_that_ends_does_not_wait_for_an_answer() {
             &format!(
                 "{}
             2500 {end}     => signal 71 18, signal 71 15, {more}
-            2501 killed 15 => policy-running#0, status-down+, D, x, end
+            2501 killed 15 => policy-running#0, status-down+, Dx, end
             ",
                 asked()
             )
-            .replace("status-down+, D, x, end", "status-down+!, D, x, end"),
+            .replace("status-down+, Dx, end", "status-down+!, Dx, end"),
         );
     }
 }

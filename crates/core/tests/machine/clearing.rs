@@ -72,7 +72,7 @@ fn at_a_forced_shutdown_the_end_of_an_orphan_is_hastened_and_supervision_ends_af
             5 shutdown             => nothing
             10 kill-now            => signal 80 18, signal 80 15, until 5010
             5010 deadline          => signal 80 18, signal 80 9
-            5011 exited 0          => policy-running#0, status-down+!p, D, x, end
+            5011 exited 0          => policy-running#0, status-down+!p, Dx, end
             "
         ),
     );

@@ -169,7 +169,7 @@ fn a_service_told_to_go_down_before_its_exec_has_no_more_time_than_any_other() {
         1 terminating 0   => until 5001
         5001 deadline     => kill 70, until 10001
         5002 killed 9     => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
-        5002 finish-absent => status-down+, dD, x, end
+        5002 finish-absent => status-down+, dDx, end
         ",
     );
 }
@@ -284,7 +284,7 @@ fn a_shutdown_ends_what_is_down_at_once_and_what_runs_when_it_is_down() {
         7 exited 0        => close-readiness, record-death, spawn-finish 70 (exitcode 0)
         7 finish-forked 71 5000 => status-finishing, d
         8 control u       => nothing
-        9 exited 0        => status-down+, D, x, end
+        9 exited 0        => status-down+, Dx, end
         10 control u      => nothing
         ",
     );
@@ -302,7 +302,7 @@ fn kill_now_kills_what_ignores_the_terminating_signal() {
         9 killed 9       => close-readiness, record-death, spawn-finish 70 (signal SIGKILL)
         9 finish-forked 71 5000 => status-finishing, d
         10 kill-now      => signal 71 9
-        10 killed 9      => status-down+, D, x, end
+        10 killed 9      => status-down+, Dx, end
         ",
     );
 }
@@ -352,7 +352,7 @@ fn the_finish_script_of_a_withdrawn_service_is_killed_within_the_time_given_too(
         10 withdraw 5000    => until 5010
         10 withdraw 9000    => until 5010
         5010 deadline       => signal 71 18, signal 71 9
-        5011 killed 9       => status-down+!, D, x, end
+        5011 killed 9       => status-down+!, Dx, end
         ",
     );
 }
@@ -367,7 +367,7 @@ fn a_logger_may_read_to_its_end_and_is_brought_down_when_that_never_comes() {
         0 forked 70       => until 5000
         1 spawned         => status-up, u, until 5000
         9 exited 0        => close-readiness, record-death, spawn-finish 70 (exitcode 0)
-        9 finish-absent   => status-down+!, dD, x, end
+        9 finish-absent   => status-down+!, dDx, end
         ",
     );
     check(
@@ -393,7 +393,7 @@ fn exit_ends_supervision_when_the_service_is_down() {
         1 spawned        => status-up, u
         2 control x      => nothing
         9 exited 0       => close-readiness, record-death, spawn-finish 70 (exitcode 0)
-        9 finish-absent  => status-down+!, dD, x, end
+        9 finish-absent  => status-down+!, dDx, end
         ",
     );
 }

@@ -240,8 +240,7 @@ pub fn create_with(
     let port_lock = PortLock::wait(home, agent, own)?;
     // Only a port has to differ from those of the others, of which there may be many.
     let others = if own.needs_free_port(agent) { list(home, agent)? } else { Vec::new() };
-    let others = others.into_iter().map(|profile| profile.name);
-    let variables = own.complete(home, agent, others, &port_lock)?;
+    let variables = own.complete(home, agent, others.into_iter().map(|one| one.name), &port_lock)?;
     let staging = stage(home, agent, &variables).map_err(write)?;
     let published = staging.publish(name.as_str()).map_err(|errno| match errno {
         Errno::EXIST => exists(),
@@ -396,21 +395,13 @@ fn scan_except(
     is_known: impl Fn(&OsStr) -> bool,
 ) -> Result<Vec<Candidate>, ListProfilesError> {
     let path = home.profiles_dir();
-    let found = directories_except(home, agent, is_known)?;
-    let complete = found.into_iter().filter(|(_, has_marker)| *has_marker);
+    let complete = directories(home, agent, is_known)?.into_iter().filter(|(_, has_marker)| *has_marker);
     Ok(complete.map(|(name, _)| candidate(&name, path.join(&name))).collect())
 }
 
 /// Returns the directories among the profiles that are not foreign, and whether each has the
-/// marker.
+/// marker. Those whose names `is_known` is true of are left out, and not looked at.
 pub(crate) fn directories(
-    home: &Home,
-    agent: &AgentDefinition,
-) -> Result<BTreeMap<OsString, bool>, ListProfilesError> {
-    directories_except(home, agent, |_| false)
-}
-
-fn directories_except(
     home: &Home,
     agent: &AgentDefinition,
     is_known: impl Fn(&OsStr) -> bool,

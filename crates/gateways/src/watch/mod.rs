@@ -169,7 +169,7 @@ impl ProfileWatcher {
         let failed = |source| WatchProfilesError::Watch { path: path.clone(), source };
         let mut subscription = ProfileSubscription::new(home.root(), &path).map_err(failed)?;
         subscription.attach().map_err(failed)?;
-        let directories = profile::directories(home, manager.agent())?.into_keys();
+        let directories = profile::directories(home, manager.agent(), |_| false)?.into_keys();
         let known: BTreeSet<OsString> = directories.filter(|name| has_slot(&manager, name)).collect();
         let (began, withdrawing) = (Instant::now(), Arc::new(()));
         let mut watcher = Self {
@@ -335,7 +335,7 @@ impl ProfileWatcher {
     }
 
     fn seen(&self) -> Result<BTreeMap<OsString, bool>, WatchProfilesError> {
-        Ok(profile::directories(self.manager.home(), self.manager.agent())?)
+        Ok(profile::directories(self.manager.home(), self.manager.agent(), |_| false)?)
     }
 
     fn now(&self) -> u64 {

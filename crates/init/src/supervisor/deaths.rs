@@ -71,7 +71,7 @@ impl Supervisor {
             // process. No signal is sent any more, because the number is no longer ours.
             self.take_control_before_death(id);
             self.tell_of_memory(id, how);
-            let policy = self.services.get(id).map(settings::restart_policy);
+            let policy = self.services.get(id).map(settings::policy_at_death);
             self.step_with(id, ServiceInput::Exited(how), &policy.unwrap_or_default());
             return true;
         }
