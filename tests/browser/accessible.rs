@@ -24,6 +24,7 @@ fn axe() -> String {
 /// Checks what is on the page now.
 #[track_caller]
 fn check(browser: &Browser, axe: &str, what: &str) {
+    browser.until("!document.getAnimations().length");
     // By the developers' tools, because the policy of the page allows no other script.
     browser.tools("Runtime.evaluate", &json!({ "expression": axe }));
     let found = browser.script_until_done(

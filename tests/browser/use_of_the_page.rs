@@ -56,6 +56,14 @@ fn a_gateway_that_was_ended_because_it_did_not_respond_is_shown_with_its_inciden
     browser.click("section[aria-label=Incidents] summary");
     browser.until_text("section[aria-label=Incidents] summary", "log.txt");
     browser.until_text("#detail-state", "live");
+    // What is open stays open when the page is told of something else.
+    browser.click("section[aria-label=Incidents] details details summary");
+    browser.until("document.querySelector('section[aria-label=Incidents] pre').innerText !== 'Loading…'");
+    browser.script("window.before = document.querySelector('section[aria-label=Incidents] details')", &[]);
+    place.home.says("stop coder").ok();
+    browser.until("document.querySelector('section[aria-label=Incidents] details') !== window.before");
+    browser.until("document.querySelector('section[aria-label=Incidents] details details').open");
+    browser.until("document.querySelector('section[aria-label=Incidents] pre').innerText !== 'Loading…'");
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl Browser {
         let begun = browser.call("POST", "/session", &json!({ "capabilities": { "alwaysMatch": wanted } }));
         begun["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         browser.resize((width, height));
+        browser.colour("light");
         browser
     }
 
@@ -67,11 +68,13 @@ impl Browser {
         self.tools("Emulation.setDeviceMetricsOverride", &metrics);
     }
 
-    /// Has the page shown in these colours: `light` or `dark`.
+    /// Has the page shown in these colours, `light` or `dark`, without any transition: what is
+    /// looked at in the middle of one has other colours.
     #[track_caller]
     pub fn colour(&self, scheme: &str) {
-        let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
-        self.tools("Emulation.setEmulatedMedia", &scheme);
+        let feature = |name: &str, value: &str| json!({ "name": name, "value": value });
+        let features = [feature("prefers-color-scheme", scheme), feature("prefers-reduced-motion", "reduce")];
+        self.tools("Emulation.setEmulatedMedia", &json!({ "features": features }));
     }
 
     /// Sends a command, and returns what it answers.

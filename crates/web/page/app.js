@@ -30,10 +30,12 @@ function drawn(tag, attributes, ...children) {
   return made;
 }
 
-/** Replaces what is in an element, and keeps the focus on what has the same key. */
+/** Replaces what is in an element. What has the same key keeps the focus, and stays open. */
 function fill(target, ...children) {
   const key = target.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const open = [...target.querySelectorAll("details[open][data-key]")].map((one) => one.dataset.key);
   target.replaceChildren(...children.flat(9).filter((child) => child));
+  for (const one of target.querySelectorAll("details[data-key]")) one.open = open.includes(one.dataset.key);
   if (key) target.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }
 
@@ -504,11 +506,11 @@ function incidentItem(profile, incident) {
   const files = (incident.parts || []).map((part) => {
     const text = h("pre", { tabIndex: 0 }, "Loading…");
     const path = of(profile, `/incidents/${encodeURIComponent(incident.id)}/files/${encodeURIComponent(part.file)}`);
-    return h("details", { ontoggle: (event) => {
+    return h("details", { "data-key": `${incident.id}/${part.file}`, ontoggle: (event) => {
       if (event.target.open) api(path).then((file) => { text.textContent = file.text || "It is empty."; }, (error) => { text.textContent = error.message; });
     } }, h("summary", {}, part.file), text);
   });
-  return h("li", {}, h("details", {}, h("summary", {}, moment(incident.at), " · ", incident.reason), files));
+  return h("li", {}, h("details", { "data-key": incident.id }, h("summary", {}, moment(incident.at), " · ", incident.reason), files));
 }
 
 function detailView(main, profile) {
