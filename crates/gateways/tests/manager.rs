@@ -34,6 +34,8 @@ fn trapping(what: &str) -> AgentDefinition {
     let script = format!("sleep 1000 & trap '{what}; kill $!; exit 0' TERM; echo up >started; wait");
     let mut agent = agent(&["sh", "-c", &script.replace('$', "$$")], "");
     agent.gateway.directory = Some("{profile-home}".to_owned());
+    // It ends by itself, and may need a while for that.
+    agent.gateway.stop_timeout_ms = 60_000;
     agent
 }
 

@@ -286,7 +286,14 @@ mod tests {
         rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
         let mark = std::ffi::OsString::from(String::from_utf8(of_running().mark).unwrap());
         let mut child =
-            std::process::Command::new("sleep").arg("1000").env(member::VARIABLE, mark).spawn().unwrap();
+            std::process::Command::new("sleep").arg("1000").env(member::VARIABLE, &mark).spawn().unwrap();
+        // The kernel lets it go on before its environment is there.
+        let pid = i32::try_from(child.id()).unwrap();
+        let has_mark =
+            || proc::environment(pid).windows(mark.len()).any(|part| part == mark.as_encoded_bytes());
+        while !has_mark() {
+            std::thread::yield_now();
+        }
         drop(listener);
         let now = AllProcesses::now().unwrap();
         let mut looks = 0;

@@ -435,7 +435,7 @@ fn why_a_confined_command_does_not_start_is_still_written_down() {
 
 #[test]
 fn a_service_whose_restrictions_are_refused_is_never_ready() {
-    for (settings, exit, told) in [("strict = true\nnice = -5", 111, ""), ("nice = -5", 0, "\n")] {
+    for (settings, exit, told) in [("strict = true\nnice = -20", 111, ""), ("nice = -20", 0, "\n")] {
         let bed = Bed::new(Who::Ordinary, "echo >&3; exec 3>&-", settings);
         fs::write(bed.path().join("notification-fd"), "3\n").unwrap();
         let (reader, writer) = std::io::pipe().unwrap();

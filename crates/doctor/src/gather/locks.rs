@@ -216,11 +216,12 @@ mod tests {
 
     #[test]
     fn a_process_that_has_the_number_of_whoever_took_a_lock_and_left_it_to_another_is_no_holder() {
+        // It is started before there is a file that it could inherit for a moment.
+        let mut later = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = File::create(dir.path().join("lock")).unwrap();
         flock(&file, FlockOperation::LockExclusive).unwrap();
         let inode = format!(":{}", fstat(&file).unwrap().st_ino);
-        let mut later = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let by = |pid: u32| {
             let line = format!("1: FLOCK  ADVISORY  WRITE {pid} 08:01{inode} 0 EOF");
             holder_by(&line, &inode, &inode).and_then(|holder| u32::try_from(holder.pid).ok())

@@ -20,7 +20,8 @@ impl Bed {
         fs::create_dir_all(&service).unwrap();
         let mut command = Command::new("setsid");
         command.args(["sh", "-c", script, "leader"]).stdin(Stdio::null()).stdout(Stdio::piped());
-        command.env("SOME_API_KEY", "in-the-environment");
+        // Nobody waits for what the leader has started.
+        command.stderr(Stdio::null()).env("SOME_API_KEY", "in-the-environment");
         let mut child = command.spawn().unwrap();
         // Once it has written a line, it has executed its program.
         let mut line = String::new();
@@ -33,7 +34,9 @@ impl Bed {
     fn sleeping() -> Self {
         let bed = Self::new(SLEEPER);
         let leader = bed.pid().get();
-        let sleeps = |process: &Process| process.session == leader && process.command == b"sleep";
+        // The kernel knows the name before the command line.
+        let sleeps =
+            |process: &Process| process.session == leader && process.words().starts_with("sleep 360");
         polled("two processes that sleep", || proc::all().filter(sleeps).count() == 2);
         bed
     }

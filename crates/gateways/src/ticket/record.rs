@@ -194,8 +194,9 @@ impl TicketStore {
 
     /// Takes the lock of the tickets, for as long as the result lives.
     fn locked(&self) -> io::Result<OwnedFd> {
-        // The directory is opened anew, because a lock belongs to an open file.
-        lock_directory(file::open_directory(&self.directory, ".")?, LOCK_ATTEMPTS)
+        // The directory is opened anew, because a lock belongs to an open file. Whoever has the
+        // lock may wait for a busy disk.
+        lock_directory(file::open_directory(&self.directory, ".")?, LOCK_ATTEMPTS.saturating_mul(5))
     }
 
     /// Removes the ticket of a gateway, if there is one.
@@ -260,9 +261,10 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let store = TicketStore::open(home.path()).unwrap();
-                    store.edit(&name, |ticket| {
+                    let edited = store.edit(&name, |ticket| {
                         ticket.map(|ticket| RestartTicket { pid: ticket.pid + 1, ..ticket })
-                    })
+                    });
+                    edited.unwrap()
                 });
             }
         });

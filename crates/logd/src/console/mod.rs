@@ -431,7 +431,12 @@ mod tests {
         let mut coder = ShownStream::new("coder".into(), Forward::Label, false);
         let mut writer = ShownStream::new("writer".into(), Forward::Label, false);
         let total = 40_000;
-        for number in 0..total {
+        console.show(&mut coder, format!("{:090}\n", 0).as_bytes());
+        // From now on the thread is stuck with the first line, so there is one gap.
+        while console.shared.lock().generation == 0 {
+            std::thread::yield_now();
+        }
+        for number in 1..total {
             console.show(&mut coder, format!("{number:090}\n").as_bytes());
         }
         // It is longer than the line for which `coder` had no room.
