@@ -25,7 +25,7 @@ fn an_idle_container_stops_at_once_with_0() {
         return;
     }
     let container = container().started();
-    assert_eq!(container.stop(), 0, "{}", container.said());
+    assert_eq!(container.stop_as_usual(), 0, "{}", container.said());
     let out_of_memory =
         docker(["inspect", "--format", "{{.State.OOMKilled}} {{.State.Error}}", container.name()]);
     assert_eq!(out_of_memory.ok().trim(), "false");
@@ -92,8 +92,8 @@ fn the_grace_bounds_a_service_that_will_not_end() {
     let container = container().env("GATEVISOR_GRACE", "1").started();
     service(&container, "stubborn", "trap '' TERM; echo deaf >&2; while :; do sleep 1; done");
     container.says("deaf");
-    // The engine itself would kill everything, with exit code 137.
-    assert_eq!(container.stop(), 0, "{}", container.said());
+    // The engine itself would kill everything after ten seconds, with exit code 137.
+    assert_eq!(container.stop_as_usual(), 0, "{}", container.said());
 }
 
 /// A container whose gateway of coder has begun a turn, which the model holds.

@@ -34,9 +34,8 @@ const HEAD_ROOM: usize = 256;
 const MARK_ROOM: usize = 128;
 const CMDLINE_ROOM: usize = 512;
 /// How often a process without a command line is looked at, and how long after each look the next
-/// one comes. An exec takes some microseconds between the two, and a second where the process gets
-/// no processor.
-const EXEC_LOOKS: u32 = 1_000;
+/// one comes. An exec takes some microseconds between the two.
+const EXEC_LOOKS: u32 = 50;
 const EXEC_LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// The verbs of our program when it stands in for a command that it will become, each with the
 /// position of `./run` after it.

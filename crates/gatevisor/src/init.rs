@@ -400,7 +400,8 @@ fn page() -> StaticService {
     let listen = "${GATEVISOR_WEB_LISTEN:-0.0.0.0:9466}";
     let token = "--read-only-token-file=${GATEVISOR_WEB_TOKEN_FILE:-}";
     let service = of_words("gatevisor-web", &["web", "--listen", listen, token]);
-    StaticService { switch: Some("GATEVISOR_WEB".to_owned()), ..service }
+    let flags = [("GATEVISOR_WEB_READ_ONLY".to_owned(), "--read-only".to_owned())].into();
+    StaticService { switch: Some("GATEVISOR_WEB".to_owned()), flags, ..service }
 }
 
 fn of_words(name: &str, words: &[&str]) -> StaticService {
@@ -435,6 +436,10 @@ mod tests {
         let run = String::from_utf8_lossy(&run.bytes);
         let command = "\"/init\", \"web\", \"--listen\", \"${GATEVISOR_WEB_LISTEN:-0.0.0.0:9466}\", \
                        \"--read-only-token-file=${GATEVISOR_WEB_TOKEN_FILE:-}\"";
-        assert!(run.contains(command), "{run}");
+        assert!(run.contains(command) && !run.contains("--read-only\""), "{run}");
+        let all = |_: &str| Some(OsStr::new("1"));
+        let files = services::render(&page(), Path::new("/init"), None, &all).unwrap().0;
+        let run = files.iter().find(|file| file.path == "run").unwrap();
+        assert!(String::from_utf8_lossy(&run.bytes).contains("\"--read-only\""));
     }
 }

@@ -48,7 +48,9 @@ pub fn of_run(context: &CommandContext, name: &ProfileName, run: Option<LineSpan
 /// write them.
 pub fn coming(context: &CommandContext, name: &ProfileName, since: SystemTime) -> Vec<String> {
     let Ok(directory) = logs::directory(&context.manager, name) else { return Vec::new() };
-    until_quiet(&directory.path);
+    // What is there already is nearly always all.
+    let is_there = !last(directory.clone(), Some(since), None).is_empty();
+    until_quiet(&directory.path, if is_there { QUIET } else { WRITTEN_WITHIN });
     last(directory, Some(since), None)
 }
 
@@ -85,11 +87,12 @@ fn last(directory: Directory, since: Option<SystemTime>, until: Option<SystemTim
     lines
 }
 
-/// Waits until nothing is written in a directory any more, but not for long.
-fn until_quiet(directory: &Path) {
+/// Waits until nothing is written in a directory any more, but not for long; `first` is how long to
+/// wait for the first write.
+fn until_quiet(directory: &Path, first: Duration) {
     let Some(end) = Instant::now().checked_add(WRITTEN_WITHIN) else { return };
     let Some(watch) = watch_by(directory, end) else { return };
-    let mut wait = WRITTEN_WITHIN;
+    let mut wait = first;
     while poll_for(&watch, wait) {
         watch.drain();
         let left = end.saturating_duration_since(Instant::now());

@@ -161,6 +161,7 @@ fn a_gateway_that_runs_already_shall_run_after_each_start_unless_somebody_said_o
         ("alive", &br#"{"gateway_state":"running","pid":7}"#[..], true),
         ("dead", br#"{"gateway_state":"running"}"#, false),
         ("ending", br#"{"gateway_state":"stopped"}"#, true),
+        ("drained", br#"{"gateway_state":"draining"}"#, true),
         ("unwanted", br#"{"gateway_state":"running","desired_state":"stopped"}"#, true),
     ] {
         profile(&world, name, state);
@@ -180,8 +181,8 @@ fn a_gateway_that_runs_already_shall_run_after_each_start_unless_somebody_said_o
     assert_eq!(origin.desired_reason.as_deref(), Some("it ran already, as `gateway.pid` says"));
     let home = world.manager.home().profiles_dir().join("alive/gateway_state.json");
     assert!(fs::read_to_string(home).unwrap().contains("\"pid\":7"), "what the agent keeps there is kept");
-    let others = ["dead", "ending", "unwanted"].map(|name| recorded(name).desired_state);
-    assert_eq!(others, [None, None, Some("stopped".to_owned())]);
+    let others = ["dead", "ending", "drained", "unwanted"].map(|name| recorded(name).desired_state);
+    assert_eq!(others, [None, None, None, Some("stopped".to_owned())]);
 }
 
 #[test]

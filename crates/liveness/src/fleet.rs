@@ -41,12 +41,13 @@ pub struct Fleet {
     services: BTreeMap<String, FollowedService>,
     parallel: usize,
     machine: bool,
+    disk: bool,
 }
 
 impl Fleet {
     /// Returns a fleet in which at most `parallel` gateways are ended and started at the same time.
     pub fn new(parallel: usize) -> Self {
-        Self { services: BTreeMap::new(), parallel: parallel.max(1), machine: false }
+        Self { services: BTreeMap::new(), parallel: parallel.max(1), machine: false, disk: false }
     }
 
     /// Notes that a gateway runs. `proven` tells whether an earlier watcher has seen it work.
@@ -189,6 +190,9 @@ impl Fleet {
             Some(service) if self.machine && service.blameless => {
                 "; so are most others, so it is the machine, and none is ended"
             }
+            Some(service) if self.disk && service.blameless => {
+                "; so are others, and no heartbeat is written, so it may be the disk, and it is not ended"
+            }
             _ if self.is_queued(name, now) => "; others are being started, so it waits",
             _ => "",
         }
@@ -209,24 +213,27 @@ impl Fleet {
             .min()
     }
 
-    /// Decides whether the machine is to blame, because many gateways are silent together.
+    /// Decides whether the machine is to blame, because many gateways are silent together, or its
+    /// disk, because many of those are that have no answer of another kind.
     fn judge(&mut self, now: Attended, out: &mut Vec<LiveEffect>) {
         let telling = || self.services.values().filter(|service| service.is_telling(now));
-        let (followed, missing) =
-            (telling().count(), telling().filter(|service| service.is_missing()).count());
-        let is_machine = missing >= TOGETHER && missing.saturating_mul(2) > followed;
+        let missing = telling().filter(|service| service.is_missing()).count();
+        let is_most = |followed: usize| missing >= TOGETHER && missing.saturating_mul(2) > followed;
+        let followed = telling().count();
+        let (is_machine, is_disk) =
+            (is_most(followed), is_most(telling().filter(|service| !service.lacks_a_beat()).count()));
         if is_machine && !self.machine {
             out.push(LiveEffect::Machine { missing, followed });
         }
-        self.machine = is_machine;
-        if is_machine {
+        (self.machine, self.disk) = (is_machine, is_disk);
+        if is_machine || is_disk {
             // What hinders the others hinders a start, too, which owes nothing as yet.
             for service in self.services.values_mut().filter(|service| service.is_silent_start()) {
                 service.spared_until = now.plus(service.misses_ms());
             }
         }
         for service in self.services.values_mut().filter(|service| service.is_missing()) {
-            if is_machine {
+            if is_machine || (is_disk && service.has_only_a_beat()) {
                 service.blameless = true;
                 service.spared_until = now.plus(service.misses_ms());
             } else if now >= service.spared_until {

@@ -67,6 +67,7 @@ pub struct FollowedService {
     due: Attended,
     /// When the questions of the present look began.
     pub(crate) asked: Option<Attended>,
+    is_ever_asked: bool,
     history: Vec<(Attended, String)>,
     /// Whether it is gone and has not been reported as running again.
     gone: bool,
@@ -109,6 +110,7 @@ impl FollowedService {
             fruitless: 0,
             due: now,
             asked: None,
+            is_ever_asked: false,
             history: Vec::new(),
             gone: false,
             wanted: true,
@@ -238,20 +240,22 @@ impl FollowedService {
     /// Returns whether its silence or its evidence says something about the machine: it has shown
     /// evidence before, or should have, and has not been silent for long.
     pub(crate) fn is_telling(&self, now: Attended) -> bool {
-        let is_expected = self.proven && (self.shown || self.blamed > 0);
-        let runs = !self.gone && !self.is_held() && !self.is_asked_for_want_of_a_beat();
+        let runs = !self.gone && !self.is_held() && self.proven && (self.shown || self.blamed > 0);
         let window =
             u64::from(self.settings.misses).saturating_add(1).saturating_mul(self.settings.interval_ms);
         let is_old = self.first_blamed.is_some_and(|first| now.since(first) > window);
-        runs && is_expected && (!is_old || self.blameless)
+        runs && (!is_old || self.blameless)
     }
 
-    /// Returns whether it has a heartbeat file that is too old, and is asked instead, or has
-    /// answered. The answer shows that it works, but not that anybody can write a file: a disk that
-    /// stalls silences those that have nothing but a heartbeat.
-    fn is_asked_for_want_of_a_beat(&self) -> bool {
-        let has_answered = self.kind == Some(EvidenceKind::Http) && self.misses == 0;
-        self.beat.is_known() && (has_answered || self.asked.is_some())
+    /// Returns whether its heartbeat is too old and it is asked instead, or has answered.
+    pub(crate) fn lacks_a_beat(&self) -> bool {
+        let has_answered = self.kind.is_some_and(|kind| kind != EvidenceKind::Heartbeat);
+        self.beat.is_known() && self.misses == 0 && (has_answered || self.asked.is_some())
+    }
+
+    /// Returns whether nothing but its heartbeat shows that it works.
+    pub(crate) const fn has_only_a_beat(&self) -> bool {
+        self.beat.is_known() && !self.is_ever_asked
     }
 
     /// Returns the milliseconds within which its misses add up.
@@ -292,6 +296,7 @@ impl FollowedService {
     /// Notes that it is being asked.
     pub(crate) fn ask(&mut self, now: Attended) {
         self.asked.get_or_insert(now);
+        self.is_ever_asked = true;
     }
 
     /// Notes that the watcher was away, so that what was asked before is not answered any more. If

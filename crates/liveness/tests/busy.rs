@@ -78,6 +78,8 @@ struct Gateway {
     /// Whether the kernel tells what hinders it.
     tells: bool,
     frozen: bool,
+    /// Whether it writes its beats. It cannot on a full disk, and works all the same.
+    writes: bool,
     /// Whether it has an API server.
     serves: bool,
     /// Whether the server listens. That is so once the gateway has beaten for the first time.
@@ -102,8 +104,10 @@ impl Gateway {
             }
             self.work_ms = 0;
             self.asleep_until = at.1 + 30_000;
-            self.written.changed = at;
-            self.written.inode += 1;
+            if self.writes {
+                self.written.changed = at;
+                self.written.inode += 1;
+            }
             self.listens = true;
         }
         if let Some(question) = &mut self.question {
@@ -145,6 +149,7 @@ impl World {
             held_until: 0,
             tells: dice.percent(80),
             frozen: false,
+            writes: true,
             serves: index.is_multiple_of(2),
             listens: false,
             question: None,
@@ -407,6 +412,28 @@ fn a_disk_that_stalls_ends_no_gateway_although_those_with_a_server_still_answer(
         }
         assert_eq!(world.restarts, [], "phase {phase}");
     }
+}
+
+#[test]
+fn gateways_that_freeze_together_are_found_although_the_others_can_write_no_beats() {
+    let mut world = World::new(1, 10);
+    world.until = u64::MAX;
+    world.gateways.iter_mut().for_each(|gateway| gateway.serves = true);
+    while world.monotonic < 300_000 {
+        world.wake();
+    }
+    world.gateways.iter_mut().for_each(|gateway| gateway.writes = false);
+    while world.monotonic < 600_000 {
+        world.wake();
+    }
+    assert_eq!(world.restarts, [], "their servers answer");
+    let froze = world.monotonic;
+    (world.gateways[2].frozen, world.gateways[3].frozen) = (true, true);
+    while world.monotonic < froze + 95_000 {
+        world.wake();
+    }
+    let ended: Vec<&str> = world.restarts.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(ended, ["g2", "g3"]);
 }
 
 #[test]

@@ -5,27 +5,31 @@
 //!
 //! Asking costs the API server one read of a pod, and no write as long as nothing has changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::channel::mpsc::Sender;
+use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
-use tokio::time::{sleep, timeout};
+use serde_json::Value;
+use tokio::time::sleep;
 
 use crate::api::{AgentHome, key};
 use crate::health::OperatorCounts;
-use crate::plan::{GatewayFacts, PAGE_PORT, Unknown, address};
+use crate::plan::{GatewayFacts, PAGE_PORT, Unknown, address, cause};
 use crate::pod_api;
-use crate::told::{ServerAnswer, answer, say};
+use crate::told::{ServerAnswer, answer_within, say};
 
 /// The time between two looks at a home.
 const EVERY: Duration = Duration::from_secs(15);
@@ -38,9 +42,13 @@ const ROUND: Duration = Duration::from_secs(1);
 /// The most looks in a second, on average. With more homes, each is looked at less often.
 const EACH_SECOND: u32 = 50;
 /// How many homes are looked at at once.
-const AT_A_TIME: usize = 32;
-/// The longest time for a look: it asks for several causes.
-const LOOK_WITHIN: Duration = Duration::from_secs(15);
+const AT_A_TIME: usize = 16;
+/// The longest time for the API server to answer.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+/// The longest time for a pod to answer how its gateways are.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// The longest time for all causes together. What was told before is not lost when it is over.
+const CAUSES_WITHIN: Duration = Duration::from_secs(5);
 /// How many looks in a row may fail before nobody knows how the gateways are.
 const FORGIVEN: u32 = 1;
 
@@ -49,8 +57,12 @@ struct HomeLook {
     uid: Option<String>,
     token: Option<String>,
     facts: Option<GatewayFacts>,
-    /// How many looks in a row found out nothing.
+    /// How many looks in a row found a pod that did not answer.
     misses: u32,
+    /// Whether it is being looked at.
+    is_asked: bool,
+    /// Whether its objects have changed since that began.
+    has_changed: bool,
     /// When the last look ended.
     looked: Option<Instant>,
     due: Instant,
@@ -88,6 +100,8 @@ impl Looks {
             token: None,
             facts: None,
             misses: 0,
+            is_asked: false,
+            has_changed: false,
             looked: None,
             due: Instant::now(),
         };
@@ -99,6 +113,7 @@ impl Looks {
             look.facts = None;
         }
         if has_changed || look.token != token {
+            look.has_changed = true;
             let soon = look.looked.map_or_else(Instant::now, |looked| looked + AGAIN);
             look.due = look.due.min(soon);
         }
@@ -113,49 +128,73 @@ impl Looks {
         homes: Store<AgentHome>,
         changed: Sender<ObjectRef<AgentHome>>,
     ) -> Infallible {
+        // A pod that is slow delays none but itself.
+        let mut looks = FuturesUnordered::new();
         loop {
             let all = homes.state();
             let every = every(all.len());
             self.counts.homes.store(all.len().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
-            let due = self.due(&all);
-            let look = |(home, token): (Arc<AgentHome>, String)| {
-                let (client, mut changed) = (client.clone(), changed.clone());
-                async move {
-                    if self.look(client, &home, &token, every).await {
-                        // If too many wait, the next look sends it again.
-                        let _ = changed.try_send(ObjectRef::from_obj(&*home));
-                    }
+            let mut due = VecDeque::from(self.due(&all));
+            let mut round = pin!(sleep(ROUND));
+            loop {
+                while looks.len() < AT_A_TIME
+                    && let Some((home, token)) = due.pop_front()
+                {
+                    self.begin(&home);
+                    let (client, mut changed) = (client.clone(), changed.clone());
+                    looks.push(async move {
+                        if self.look(client, &home, &token, every).await {
+                            // If too many wait, the next look sends it again.
+                            let _ = changed.try_send(ObjectRef::from_obj(&*home));
+                        }
+                    });
                 }
-            };
-            futures::stream::iter(due).for_each_concurrent(AT_A_TIME, look).await;
-            sleep(ROUND).await;
+                let is_over = if looks.is_empty() {
+                    round.as_mut().await;
+                    true
+                } else {
+                    matches!(select(round.as_mut(), looks.next()).await, Either::Left(_))
+                };
+                if is_over {
+                    break;
+                }
+            }
         }
     }
 
-    /// Returns the homes that are to be looked at now, with their tokens, and forgets homes that
-    /// are gone.
+    /// Returns the homes that are to be looked at now, with their tokens, the longest due first,
+    /// and forgets homes that are gone.
     fn due(&self, homes: &[Arc<AgentHome>]) -> Vec<(Arc<AgentHome>, String)> {
         let (mut known, now) = (self.known(), Instant::now());
         let keys: HashSet<String> = homes.iter().map(|home| key(home)).collect();
         known.retain(|key, _| keys.contains(key));
         let of = |home: &Arc<AgentHome>| {
-            let look = known.get(&key(home)).filter(|look| look.due <= now && !is_idle(home))?;
-            Some((Arc::clone(home), look.token.clone()?))
+            let look = known.get(&key(home))?;
+            let is_due = look.due <= now && !look.is_asked && !is_idle(home);
+            Some((look.due, Arc::clone(home), look.token.clone().filter(|_| is_due)?))
         };
-        homes.iter().filter_map(of).collect()
+        let mut due: Vec<_> = homes.iter().filter_map(of).collect();
+        due.sort_by_key(|(due, ..)| *due);
+        due.into_iter().map(|(_, home, token)| (home, token)).collect()
+    }
+
+    fn begin(&self, home: &AgentHome) {
+        if let Some(look) = self.known().get_mut(&key(home)) {
+            (look.is_asked, look.has_changed) = (true, false);
+        }
     }
 
     /// Looks at a home. Returns whether its status says something else.
     async fn look(&self, client: Client, home: &AgentHome, token: &str, every: Duration) -> bool {
         let before = self.facts(home).or_else(|| GatewayFacts::of(home.status.as_ref()));
-        let told = match timeout(LOOK_WITHIN, ask(client, home, token, before.as_ref())).await {
-            Ok(Ok(told)) => told,
-            Ok(Err(error)) => {
+        let told = match ask(client, home, token, before.as_ref()).await {
+            Ok(told) => told,
+            Err(error) => {
                 say(&error);
+                OperatorCounts::add(&self.counts.unanswered);
                 self.again(home, every);
                 return false;
             }
-            Err(_) => Err(Unknown::Silent),
         };
         OperatorCounts::add(if told.is_ok() { &self.counts.answered } else { &self.counts.unanswered });
         let mut known = self.known();
@@ -164,16 +203,15 @@ impl Looks {
         };
         let (facts, misses, wait) = judged(home, before, look.misses, told, every);
         let is_news = GatewayFacts::of(home.status.as_ref()).as_ref() != Some(&facts);
-        look.misses = misses;
-        look.facts = Some(facts);
+        (look.misses, look.facts, look.is_asked) = (misses, Some(facts), false);
         look.looked = Some(Instant::now());
-        look.due = Instant::now() + wait;
+        look.due = Instant::now() + if look.has_changed { wait.min(AGAIN) } else { wait };
         is_news
     }
 
     fn again(&self, home: &AgentHome, wait: Duration) {
         if let Some(look) = self.known().get_mut(&key(home)) {
-            look.due = Instant::now() + wait;
+            (look.due, look.is_asked) = (Instant::now() + wait, false);
         }
     }
 }
@@ -192,8 +230,9 @@ fn every(homes: usize) -> Duration {
 /// What a look has found out: the facts, or why nobody knows.
 type LookResult = Result<GatewayFacts, Unknown>;
 
-/// Returns the facts after a look, how many looks in a row have found out nothing, and the time
-/// until the next one. A pod that does not answer once is only slow.
+/// Returns the facts after a look, how many looks in a row have found a pod that did not answer,
+/// and the time until the next one. A pod that does not answer once is only slow, or has only just
+/// begun.
 fn judged(
     home: &AgentHome,
     before: Option<GatewayFacts>,
@@ -205,11 +244,13 @@ fn judged(
         Ok(facts) => return (facts, 0, every),
         Err(why) => why,
     };
+    if why != Unknown::Silent {
+        return (GatewayFacts::unknown(home, before.as_ref(), why), 0, every);
+    }
     let misses = misses.saturating_add(1);
     let wait = AGAIN.saturating_mul(1 << (misses - 1).min(10)).min(AGAIN_MOST);
-    let is_slow = why == Unknown::Silent && misses <= FORGIVEN;
     let facts = match before {
-        Some(before) if is_slow && before.unknown.is_none() => before,
+        Some(before) if misses <= FORGIVEN => before,
         before => GatewayFacts::unknown(home, before.as_ref(), why),
     };
     (facts, misses, wait)
@@ -224,25 +265,25 @@ async fn ask(
 ) -> Result<LookResult, PodReadError> {
     let (name, namespace) = (home.name_any(), home.namespace().unwrap_or_default());
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
-    let pod = answer(pods.get_opt(&format!("{name}-0"))).await;
+    let pod = answer_within(READ_WITHIN, pods.get_opt(&format!("{name}-0"))).await;
     let pod = pod.map_err(|source| PodReadError { home: key(home), source })?;
     let ip = match address(&name, pod.as_ref(), Timestamp::now()) {
         Ok(ip) => ip,
         Err(why) => return Ok(Err(why)),
     };
     let at = SocketAddr::new(ip, PAGE_PORT);
-    let gateways = match pod_api::get(at, token, "/api/v1/gateways").await {
-        Ok(gateways) => gateways,
+    let told = |answer: &Value| GatewayFacts::told(answer, before, Timestamp::now());
+    let mut facts = match pod_api::get(at, token, "/api/v1/gateways", TOLD_WITHIN, told).await {
+        Ok(facts) => facts,
         Err(why) => return Ok(Err(why)),
     };
-    let Some(mut facts) = GatewayFacts::told(&gateways, before, Timestamp::now()) else {
-        return Ok(Err(Unknown::Strange));
-    };
-    let mut explained = Vec::new();
+    let (mut explained, until) = (Vec::new(), Instant::now() + CAUSES_WITHIN);
     for name in facts.unexplained() {
         // A name has no characters that mean something in a path.
-        if let Ok(answer) = pod_api::get(at, token, &format!("/api/v1/gateways/{name}/explain")).await {
-            explained.push((name, answer));
+        let path = format!("/api/v1/gateways/{name}/explain");
+        let left = until.saturating_duration_since(Instant::now());
+        if let Ok(cause) = pod_api::get(at, token, &path, left, cause).await {
+            explained.push((name, cause));
         }
     }
     facts.explain(&explained, before);

@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join;
@@ -24,19 +25,38 @@ use crate::plan::Unknown;
 
 /// The longest time for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The most bytes of an answer.
-const ANSWER_BYTES: usize = 4 << 20;
+/// The most bytes of an answer. A gateway needs about two thousand.
+const ANSWER_BYTES: usize = 2 << 20;
+/// The most values of an answer. A gateway needs about two hundred. In memory, a value may take a
+/// hundred times the byte that it is in the answer.
+const ANSWER_VALUES: usize = 150_000;
 
-/// Returns the answer to `GET path`, or why there is none.
-pub async fn get(address: SocketAddr, token: &str, path: &str) -> Result<Value, Unknown> {
-    get_within(ANSWER_WITHIN, address, token, path).await
+/// Answers are parsed one at a time, because each may take as much memory as all of them may.
+static PARSING: Mutex<()> = Mutex::new(());
+
+/// Returns what `read` finds in the answer to `GET path`, or why it finds nothing. An answer is
+/// kept no longer than that.
+pub async fn get<T>(
+    address: SocketAddr,
+    token: &str,
+    path: &str,
+    limit: Duration,
+    read: impl FnOnce(&Value) -> Option<T>,
+) -> Result<T, Unknown> {
+    let body = timeout(limit.min(ANSWER_WITHIN), ask(address, token, path)).await;
+    let body = body.unwrap_or(Err(Unknown::Silent))?;
+    let _one = PARSING.lock().unwrap_or_else(PoisonError::into_inner);
+    bounded(&body).as_ref().and_then(read).ok_or(Unknown::Strange)
 }
 
-async fn get_within(limit: Duration, address: SocketAddr, token: &str, path: &str) -> Result<Value, Unknown> {
-    timeout(limit, ask(address, token, path)).await.unwrap_or(Err(Unknown::Silent))
+/// Returns the value that a text of JSON is, unless it may have too many values.
+fn bounded(body: &[u8]) -> Option<Value> {
+    // Each value but the first one comes after one of these.
+    let values = body.iter().filter(|&byte| b",:[{".contains(byte)).count();
+    (values < ANSWER_VALUES).then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
-async fn ask(address: SocketAddr, token: &str, path: &str) -> Result<Value, Unknown> {
+async fn ask(address: SocketAddr, token: &str, path: &str) -> Result<Vec<u8>, Unknown> {
     let stream = TcpStream::connect(address).await.map_err(|_| Unknown::Silent)?;
     let request = Request::get(path)
         .header(HOST, address.to_string())
@@ -49,10 +69,7 @@ async fn ask(address: SocketAddr, token: &str, path: &str) -> Result<Value, Unkn
     let exchange = async move {
         let response = sender.send_request(request).await.map_err(|_| Unknown::Silent)?;
         match response.status() {
-            StatusCode::OK => {
-                let body = whole(response.into_body()).await?;
-                serde_json::from_slice(&body).map_err(|_| Unknown::Strange)
-            }
+            StatusCode::OK => whole(response.into_body()).await,
             // After several wrong tokens, a Gatevisor says that there were too many.
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
                 Err(Unknown::Refuses)
@@ -108,6 +125,10 @@ mod tests {
         (address, thread::spawn(serve))
     }
 
+    async fn all(address: SocketAddr, limit: Duration) -> Result<Value, Unknown> {
+        get(address, TOKEN, "/api/v1/gateways", limit, |answer| Some(answer.clone())).await
+    }
+
     #[tokio::test]
     async fn an_answer_is_what_was_sent_and_everything_else_says_why_nobody_knows() {
         for (sent, expected) in [
@@ -124,7 +145,7 @@ mod tests {
             (b"SSH-2.0-nobody\r\n", Err(Unknown::Silent)),
         ] {
             let (address, served) = server(sent);
-            let told = get(address, TOKEN, "/api/v1/gateways").await;
+            let told = all(address, ANSWER_WITHIN).await;
             assert_eq!(told, expected, "{}", String::from_utf8_lossy(sent));
             let asked = served.join().unwrap();
             assert!(asked.starts_with("GET /api/v1/gateways HTTP/1.1\r\n"), "{asked}");
@@ -138,8 +159,21 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let limit = Duration::from_millis(20);
-        assert_eq!(get_within(limit, address, TOKEN, "/").await, Err(Unknown::Silent));
+        assert_eq!(all(address, limit).await, Err(Unknown::Silent));
         drop(listener);
-        assert_eq!(get(address, TOKEN, "/").await, Err(Unknown::Silent), "nobody listens");
+        assert_eq!(all(address, ANSWER_WITHIN).await, Err(Unknown::Silent), "nobody listens");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_would_fill_the_memory_is_none() {
+        let many = |part: &str| format!("[{}0]", part.repeat(ANSWER_VALUES)).into_bytes();
+        for body in [many("0,"), many("[],"), many("{\"\":0},")] {
+            assert_eq!(bounded(&body), None);
+        }
+        assert_eq!(bounded(b"[0,0]"), Some(serde_json::json!([0, 0])));
+        let long = format!("HTTP/1.1 200 OK\r\n\r\n[\"{}\"]", "x".repeat(ANSWER_BYTES));
+        let (address, served) = server(long.leak().as_bytes());
+        assert_eq!(all(address, ANSWER_WITHIN).await, Err(Unknown::Strange));
+        served.join().unwrap();
     }
 }

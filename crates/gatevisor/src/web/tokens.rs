@@ -47,6 +47,11 @@ impl Keys for Tokens {
         self.home.by_token(token).or_else(|| is_files().then_some(Role::ReadOnly))
     }
 
+    fn may_begin(&self, token: &str) -> Option<Role> {
+        // The token in the file counts only as long as it is there.
+        self.home.may_begin(token)
+    }
+
     fn redeem(&self, token: &str) -> Option<Role> {
         self.home.redeem(token)
     }
@@ -93,6 +98,7 @@ mod tests {
         let tokens = Tokens::new(Arc::new(store), Some(file.as_os_str()));
         assert_eq!(tokens.problem(), None);
         assert_eq!((tokens.by_token(OLD), tokens.by_token(NEW)), (Some(Role::ReadOnly), None));
+        assert_eq!(tokens.may_begin(OLD), None, "a session would outlive it");
         symlink("2", outside.path().join("..new")).unwrap();
         fs::rename(outside.path().join("..new"), &data).unwrap();
         assert_eq!((tokens.by_token(OLD), tokens.by_token(NEW)), (None, Some(Role::ReadOnly)));

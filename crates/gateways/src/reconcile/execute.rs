@@ -264,7 +264,11 @@ fn keep_running(
     warnings: &mut Vec<String>,
 ) {
     let runs = action.prior_state.as_deref() == Some(Desired::Running.word());
-    if action.action != ProfileAction::Started || !runs {
+    // A gateway that is draining was told to end, and shall not come back.
+    let (home, state_file) = (settings.home.profile_dir(name), &settings.agent.gateway.state_file);
+    let recorded = desired::read(&home, state_file).ok().flatten();
+    let is_ending = recorded.is_some_and(|recorded| recorded.gateway_state.as_deref() == Some("draining"));
+    if action.action != ProfileAction::Started || !runs || is_ending {
         return;
     }
     let state = DesiredState {
@@ -273,7 +277,6 @@ fn keep_running(
         reason: Some(format!("it ran already, as `{file}` says")),
         at: settings.now.timestamp(),
     };
-    let (home, state_file) = (settings.home.profile_dir(name), &settings.agent.gateway.state_file);
     if let Err(error) = desired::record_if_none(&home, state_file, &state) {
         warnings.push(format!("profile {name}: {}", error_chain(&error)));
     }

@@ -194,9 +194,8 @@ impl TicketStore {
 
     /// Takes the lock of the tickets, for as long as the result lives.
     fn locked(&self) -> io::Result<OwnedFd> {
-        // The directory is opened anew, because a lock belongs to an open file. Whoever has the
-        // lock may wait for a busy disk.
-        lock_directory(file::open_directory(&self.directory, ".")?, LOCK_ATTEMPTS.saturating_mul(5))
+        // The directory is opened anew, because a lock belongs to an open file.
+        lock_directory(file::open_directory(&self.directory, ".")?, LOCK_ATTEMPTS)
     }
 
     /// Removes the ticket of a gateway, if there is one.

@@ -112,12 +112,12 @@ impl GatewayFacts {
         unwell.take(CAUSES).map(|profile| profile.name.clone()).collect()
     }
 
-    /// Notes the causes of gateways that are not well. `explained` are the answers to
-    /// `/api/v1/gateways/NAME/explain`. A cause that was not told stays as it was.
-    pub fn explain(&mut self, explained: &[(String, Value)], before: Option<&Self>) {
+    /// Notes the causes of gateways that are not well. `explained` are what [`cause`] has found. A
+    /// cause that was not told stays as it was.
+    pub fn explain(&mut self, explained: &[(String, String)], before: Option<&Self>) {
         for profile in self.profiles.iter_mut().filter(|profile| profile.is_unwell()) {
             let told = explained.iter().find(|(name, _)| *name == profile.name);
-            let told = told.and_then(|(_, answer)| text(answer.pointer("/causes/0/what")?));
+            let told = told.map(|(_, cause)| cause.clone());
             let known = before.and_then(|before| before.of_profile(&profile.name)?.cause.clone());
             profile.cause = match (told, known) {
                 (Some(told), Some(known)) if is_same_but_for_numbers(&told, &known) => Some(known),
@@ -248,6 +248,11 @@ fn time(value: &Value) -> Option<Time> {
 
 fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Returns the cause that an answer to `/api/v1/gateways/NAME/explain` tells.
+pub fn cause(answer: &Value) -> Option<String> {
+    text(answer.pointer("/causes/0/what")?)
 }
 
 /// Returns a text for a status: one line, and bounded.

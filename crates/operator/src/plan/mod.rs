@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::api::{AgentHome, NAME_MAX};
 
-pub use facts::GatewayFacts;
+pub use facts::{GatewayFacts, cause};
 pub use objects::{PAGE_PORT, pods_of};
 pub use types::{BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan};
 pub use unknown::{Unknown, address};

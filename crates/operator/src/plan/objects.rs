@@ -292,8 +292,9 @@ fn environment(spec: &AgentHomeSpec) -> Vec<Value> {
         // A step of the boot that hangs must end before the startup probe gives up.
         ("GATEVISOR_STEP_TIMEOUT", "20".to_owned()),
         ("GATEVISOR_PROFILES_FILE", format!("{}/{}", profiles::DIRECTORY, profiles::FILE)),
-        // The operator asks there.
+        // The operator asks there, and only looks.
         ("GATEVISOR_WEB", "1".to_owned()),
+        ("GATEVISOR_WEB_READ_ONLY", "1".to_owned()),
         ("GATEVISOR_WEB_LISTEN", format!("0.0.0.0:{PAGE_PORT}")),
         ("GATEVISOR_WEB_TOKEN_FILE", format!("{TOKEN_DIRECTORY}/{}", token::KEY)),
     ];

@@ -255,10 +255,16 @@ fn fault(seen: &Seen<'_>, facts: &GatewayFacts, ready: &Condition) -> Option<Rea
     (late_in(ready, seen.now)? == Duration::ZERO).then_some(Reason::NotReadyInTime)
 }
 
+/// Returns whether a reason means that the pod or its gateways are not ready, which one of them is
+/// as long as the other is.
+fn is_waiting(reason: &str) -> bool {
+    [Reason::NotReady, Reason::GatewaysNotReady].iter().any(|waiting| waiting.word() == reason)
+}
+
 /// Returns the time until a pod that is not ready counts as late; `None` if it is ready, or does
 /// not have to be.
 fn late_in(ready: &Condition, now: Timestamp) -> Option<Duration> {
-    if ![Reason::NotReady, Reason::GatewaysNotReady].iter().any(|reason| reason.word() == ready.reason) {
+    if !is_waiting(&ready.reason) {
         return None;
     }
     let waited = Duration::try_from(now.duration_since(ready.last_transition_time.0)).unwrap_or_default();
@@ -294,11 +300,14 @@ pub fn news(before: Option<&AgentHomeStatus>, after: &AgentHomeStatus) -> Vec<Ho
 }
 
 /// Returns a condition. Its time is the last change of its status or of its reason. So a pod that
-/// is not ready after a suspension is not late at once.
+/// is not ready after a suspension is not late at once. One that is not ready for one reason after
+/// another, as if it crashes again and again, is late.
 fn condition(seen: &Seen<'_>, facts: &GatewayFacts, kind: &str, is: Truth, reason: Reason) -> Condition {
     let before = seen.home.status.as_ref().and_then(|status| {
         status.conditions.iter().find(|condition| {
-            condition.type_ == kind && condition.status == is.word() && condition.reason == reason.word()
+            let is_same = condition.reason == reason.word()
+                || (is_waiting(&condition.reason) && is_waiting(reason.word()));
+            condition.type_ == kind && condition.status == is.word() && is_same
         })
     });
     // An API server keeps only whole seconds.

@@ -245,6 +245,11 @@ pub trait Keys: Send + Sync + 'static {
     /// Returns the role of a lasting token.
     fn by_token(&self, token: &str) -> Option<Role>;
 
+    /// Returns the role of a lasting token that may begin a session, which outlives the token.
+    fn may_begin(&self, token: &str) -> Option<Role> {
+        self.by_token(token)
+    }
+
     /// Returns the role of a one-time token, which is used up by this.
     fn redeem(&self, token: &str) -> Option<Role>;
 

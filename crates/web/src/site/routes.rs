@@ -167,7 +167,7 @@ async fn login(State(site): Shared, headers: HeaderMap, body: Bytes) -> Response
     let (keys, read_only) = (Arc::clone(&site.backend.keys), site.read_only);
     let begun = blocking(move || {
         let is_possible = session::is_possible(&login.token);
-        let role = is_possible.then(|| keys.by_token(&login.token).or_else(|| keys.redeem(&login.token)));
+        let role = is_possible.then(|| keys.may_begin(&login.token).or_else(|| keys.redeem(&login.token)));
         // The session outlives this server, and another server may allow changes. So a read-only
         // server begins only read-only sessions.
         let role = role.flatten().map(|role| if read_only { Role::ReadOnly } else { role });

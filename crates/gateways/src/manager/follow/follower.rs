@@ -52,7 +52,7 @@ impl Follower {
         // A supervisor that was killed sends no event.
         let is_gone = || self.supervisor.as_ref().is_some_and(SupervisorWatch::is_gone);
         if (woken.first || woken.closed) && is_gone() {
-            return Ok(Some(FollowEnd::Gone));
+            return Ok(Some(self.gone()));
         }
         if let Some(end) = self.look(aim) {
             return Ok(Some(end));
@@ -86,7 +86,7 @@ impl Follower {
 
     fn take_event(&mut self, aim: Aim, event: ServiceEvent) -> Option<FollowEnd> {
         match event {
-            ServiceEvent::SupervisionEnded => Some(FollowEnd::Gone),
+            ServiceEvent::SupervisionEnded => Some(self.gone()),
             ServiceEvent::PermanentFailure if aim != Aim::Supervised => {
                 let known = self.failing.take().map(|(end, _)| end);
                 Some(known.unwrap_or_else(|| FollowEnd::Failed(self.reason())))
@@ -234,12 +234,17 @@ impl Follower {
 
     pub(super) fn late(&mut self, aim: Aim) -> FollowEnd {
         match self.dir.supervised() {
-            Ok(false) if aim != Aim::Supervised => FollowEnd::Gone,
+            Ok(false) if aim != Aim::Supervised => self.gone(),
             _ => {
                 let known = self.failing.take().map(|(end, _)| end).or_else(|| self.unclear.take());
                 known.unwrap_or_else(|| FollowEnd::TimedOut(self.state()))
             }
         }
+    }
+
+    /// Returns the end when the supervisor has gone: what is known of the gateway counts more.
+    fn gone(&mut self) -> FollowEnd {
+        self.failing.take().map_or(FollowEnd::Gone, |(end, _)| end)
     }
 
     /// Returns whether it is late because its start waits for others or for its turn, or did when

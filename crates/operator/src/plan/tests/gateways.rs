@@ -9,7 +9,7 @@ fn told(server: &Server, gateways: &[(&str, &str, &str)]) -> GatewayFacts {
     let before = server.facts.clone();
     let mut facts =
         GatewayFacts::told(&json!({ "gateways": gateways }), before.as_ref(), server.now).unwrap();
-    let why = |name: String| (name, json!({"causes": [{"what": "it shows nothing"}]}));
+    let why = |name: String| (name, "it shows nothing".to_owned());
     let explained: Vec<_> = facts.unexplained().into_iter().map(why).collect();
     facts.explain(&explained, before.as_ref());
     facts
@@ -126,6 +126,23 @@ fn a_pod_that_does_not_answer_is_unknown_and_one_that_is_gone_is_told_from_it() 
         server.facts = None;
         assert_eq!(server.reconcile(), NOTHING, "{why:?}: a new leader has not asked yet");
     }
+}
+
+#[test]
+fn a_pod_that_is_not_ready_for_one_reason_after_another_is_late() {
+    let mut server = ready_home();
+    for _ in 0..6 {
+        server.tells(&[("a", "starting", "running")]);
+        assert_eq!(server.condition("Ready"), (false, "GatewaysNotReady"));
+        server.pass(55);
+        server.pods_settle(false);
+        server.is_not_known(Unknown::Starting);
+        assert_eq!(server.condition("Ready"), (false, "NotReady"));
+        server.pass(55);
+        server.pods_settle(true);
+    }
+    server.tells(&[("a", "starting", "running")]);
+    assert_eq!(server.condition("Degraded"), (true, "NotReadyInTime"));
 }
 
 #[test]
