@@ -10,13 +10,27 @@ use gatevisor_core::broadcasts::{
 /// A broadcast: its name, and the slices that it still takes. Below zero, it ends at its limit.
 type Broadcast = (String, i32);
 
+/// A service: its name, filled up with zeros.
+type ServiceKey = [u8; 16];
+
+fn key(name: &str) -> ServiceKey {
+    let mut key = ServiceKey::default();
+    assert!(name.len() <= key.len(), "{name}");
+    key.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    key
+}
+
+fn name(key: &ServiceKey) -> String {
+    String::from_utf8_lossy(key).trim_end_matches('\0').to_owned()
+}
+
 /// Plays a table. `begin SERVICE OWNER NAME SLICES` begins a broadcast that takes so many slices,
 /// and `limited` instead of `begin` one that reaches the limit of its fifodir with the last slice;
 /// `go-on` continues. A line `N times …` stands for N lines, in which `#` is the line's number,
 /// from 0. What follows `=>` are the broadcasts of which a slice was sent, and then `cut-short`,
 /// with the services if that was found later, and `over` if nothing is left.
 fn check(table: &str) {
-    let mut queue = BroadcastQueue::<&'static str, Broadcast>::default();
+    let mut queue = BroadcastQueue::<ServiceKey, Broadcast>::default();
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (left, expected) = line.split_once(" => ").expect("well formed");
         let (times, command) = match left.split_once(" times ") {
@@ -32,7 +46,7 @@ fn check(table: &str) {
     }
 }
 
-fn play(queue: &mut BroadcastQueue<&'static str, Broadcast>, words: &[&str]) -> String {
+fn play(queue: &mut BroadcastQueue<ServiceKey, Broadcast>, words: &[&str]) -> String {
     let slices_sent = RefCell::new(Vec::new());
     let send = |(name, slices): &mut Broadcast| {
         slices_sent.borrow_mut().push(name.clone());
@@ -50,12 +64,13 @@ fn play(queue: &mut BroadcastQueue<&'static str, Broadcast>, words: &[&str]) -> 
         [how @ ("begin" | "limited"), service, owner, name, slices] => {
             let slices: i32 = slices.parse().expect("slices");
             let one = (name.to_owned(), if how == "limited" { -slices } else { slices });
-            let reach = queue.begin(service.to_owned().leak(), owner.parse().expect("a uid"), one, send);
+            let reach = queue.begin(key(service), owner.parse().expect("a uid"), one, send);
             (reach == Reach::CutShort).then(|| "cut-short".to_owned())
         }
         ["go-on"] => {
             let services = queue.go_on(send);
-            (!services.is_empty()).then(|| format!("cut-short {}", services.join(" ")))
+            let names: Vec<String> = services.iter().map(name).collect();
+            (!names.is_empty()).then(|| format!("cut-short {}", names.join(" ")))
         }
         _ => unreachable!("{words:?}"),
     };
