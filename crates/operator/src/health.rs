@@ -7,6 +7,7 @@
 //!
 //! **Source:** Prometheus, *Text-based format*.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -15,8 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
@@ -24,11 +23,13 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 /// The longest time for a connection, which has one request.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(5);
-/// The most connections at once. Further ones wait.
+/// The most connections at once. A further one ends the oldest, so that nobody who sends nothing
+/// keeps the kubelet waiting.
 const CONNECTIONS: usize = 16;
 /// The time before the next connection is accepted after an error, such as of too many files.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -83,15 +84,20 @@ impl OperatorCounts {
 
 /// Serves `/healthz` and `/metrics` until it is dropped.
 pub async fn serve(listener: TcpListener, counts: Arc<OperatorCounts>) -> Infallible {
-    let mut open = FuturesUnordered::new();
+    let (mut open, mut oldest_first) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
     loop {
-        let has_room = open.len() < CONNECTIONS;
         tokio::select! {
-            accepted = listener.accept(), if has_room => match accepted {
-                Ok((stream, _)) => open.push(connection(stream, Arc::clone(&counts))),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    oldest_first.retain(|connection| !connection.is_finished());
+                    if oldest_first.len() >= CONNECTIONS && let Some(oldest) = oldest_first.pop_front() {
+                        oldest.abort();
+                    }
+                    oldest_first.push_back(open.spawn(connection(stream, Arc::clone(&counts))));
+                }
                 Err(_) => sleep(PAUSE).await,
             },
-            Some(()) = open.next() => {}
+            Some(_) = open.join_next() => {}
         }
     }
 }
@@ -156,13 +162,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn health_and_metrics_are_answered_also_beside_a_client_that_says_nothing() {
+    async fn health_and_metrics_are_answered_also_beside_many_clients_that_say_nothing() {
         let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(OperatorCounts::default());
         OperatorCounts::add(&counts.reconciled);
         let asked = async {
-            let _silent = TcpStream::connect(address).await.unwrap();
+            let mut silent = Vec::new();
+            for _ in 0..10 * CONNECTIONS {
+                silent.push(TcpStream::connect(address).await.unwrap());
+            }
             let health = ask(address, "/healthz").await;
             assert!(
                 health.starts_with("HTTP/1.1 200 OK\r\n") && health.ends_with("\r\n\r\nok\n"),

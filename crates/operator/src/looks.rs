@@ -278,7 +278,7 @@ async fn ask(
         Err(why) => return Ok(Err(why)),
     };
     let (mut explained, until) = (Vec::new(), Instant::now() + CAUSES_WITHIN);
-    for name in facts.unexplained() {
+    for name in facts.unexplained(before) {
         // A name has no characters that mean something in a path.
         let path = format!("/api/v1/gateways/{name}/explain");
         let left = until.saturating_duration_since(Instant::now());

@@ -46,6 +46,8 @@ const AT_LEAST: Duration = Duration::from_mins(10);
 const AT_A_TIME: u16 = 16;
 /// How many homes whose facts have changed may wait for their reconciliation.
 const CHANGED: usize = 1024;
+/// The most bytes of an event's note. An API server refuses more than 1024.
+const NOTE_BYTES: usize = 1000;
 /// The random bytes of a token.
 const TOKEN_BYTES: usize = 32;
 
@@ -379,7 +381,7 @@ impl OneHome<'_> {
         let event = Event {
             type_: if news.is_warning { EventType::Warning } else { EventType::Normal },
             reason: news.reason.clone(),
-            note: Some(news.note.clone()),
+            note: news.note.get(..news.note.floor_char_boundary(NOTE_BYTES)).map(str::to_owned),
             action: "Reconcile".to_owned(),
             secondary: None,
         };

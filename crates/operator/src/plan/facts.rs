@@ -15,9 +15,9 @@ use crate::api::{AgentHome, AgentHomeStatus, LastExit, ProfileState, ProfileStat
 
 /// The most gateways of a home that are reported.
 const MOST: usize = 500;
-/// The most characters of a text from a pod.
+/// The most bytes of a text from a pod.
 const TEXT: usize = 200;
-/// The most causes that are asked for at once. The others stay as they were until the next look.
+/// The most causes that are asked for at once. Those that are not known come first.
 pub const CAUSES: usize = 8;
 /// Two times since when a state lasts are the same if they differ by no more than this, because the
 /// pod tells a duration in whole seconds.
@@ -107,9 +107,15 @@ impl GatewayFacts {
     }
 
     /// Returns the profiles whose causes are to be asked for.
-    pub fn unexplained(&self) -> Vec<String> {
-        let unwell = self.profiles.iter().filter(|profile| profile.is_unwell());
-        unwell.take(CAUSES).map(|profile| profile.name.clone()).collect()
+    pub fn unexplained(&self, before: Option<&Self>) -> Vec<String> {
+        let is_known = |profile: &&ProfileStatus| {
+            before
+                .and_then(|before| before.of_profile(&profile.name))
+                .is_some_and(|known| known.cause.is_some())
+        };
+        let mut unwell: Vec<_> = self.profiles.iter().filter(|profile| profile.is_unwell()).collect();
+        unwell.sort_by_key(is_known);
+        unwell.into_iter().take(CAUSES).map(|profile| profile.name.clone()).collect()
     }
 
     /// Notes the causes of gateways that are not well. `explained` are what [`cause`] has found. A
@@ -236,9 +242,15 @@ fn last_exit(death: &Value) -> Option<LastExit> {
     Some(LastExit {
         at: time(death.get("at")?)?,
         exit_code: death.get("exitcode").and_then(Value::as_i64).and_then(|code| code.try_into().ok()),
-        signal: death.get("signal").and_then(text),
+        signal: death.get("signal").and_then(signal),
         meaning: death.get("meaning").and_then(text),
     })
+}
+
+/// Returns the name of a signal, such as `SIGKILL` or `SIGRTMIN+3`.
+fn signal(value: &Value) -> Option<String> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"+-".contains(&byte);
+    value.as_str().filter(|name| name.len() <= 16 && name.bytes().all(is_good)).map(str::to_owned)
 }
 
 /// Returns a time in RFC 3339. An API server keeps only whole seconds.
@@ -262,7 +274,8 @@ fn text(value: &Value) -> Option<String> {
             || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     let clean = value.as_str()?.chars().map(|c| if is_bad(c) { ' ' } else { c });
-    let text: String = clean.take(TEXT).collect();
+    let mut text: String = clean.take(TEXT).collect();
+    text.truncate(text.floor_char_boundary(TEXT));
     (!text.is_empty()).then_some(text)
 }
 

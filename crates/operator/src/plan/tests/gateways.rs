@@ -10,7 +10,7 @@ fn told(server: &Server, gateways: &[(&str, &str, &str)]) -> GatewayFacts {
     let mut facts =
         GatewayFacts::told(&json!({ "gateways": gateways }), before.as_ref(), server.now).unwrap();
     let why = |name: String| (name, "it shows nothing".to_owned());
-    let explained: Vec<_> = facts.unexplained().into_iter().map(why).collect();
+    let explained: Vec<_> = facts.unexplained(before.as_ref()).into_iter().map(why).collect();
     facts.explain(&explained, before.as_ref());
     facts
 }
