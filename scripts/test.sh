@@ -110,7 +110,7 @@ with_docker() { # WHAT STEP COMMAND…
 }
 
 # Has a real systemd supervise a home, in a container whose first process it is.
-host_service() { with_docker 'NO UNIT WAS INSTALLED' 'a unit of systemd' scripts/deploy-test.sh install; }
+host_service() { with_docker 'NO UNIT WAS INSTALLED' 'a unit of systemd' scripts/systemd-test.sh; }
 
 # Types what the documents say about containers, and uses the Compose file, with the image of above.
 documented_containers() {
@@ -147,6 +147,7 @@ run 'Hermes 0.22' scripts/hermes-venv.sh 0.22
 run 'OpenClaw' scripts/openclaw.sh
 run 'OpenClaw 2026.9.5' scripts/openclaw.sh 2026.9.5
 run 'schemathesis' scripts/schemathesis.sh
+run 'workflows' scripts/actionlint.sh
 # The tests find the real Hermes and the static binary by these variables.
 HERMES_BIN=$(scripts/hermes-venv.sh)/bin/hermes
 HERMES_022_BIN=$(scripts/hermes-venv.sh 0.22)/bin/hermes
