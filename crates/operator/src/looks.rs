@@ -169,7 +169,7 @@ impl Looks {
         let keys: HashSet<String> = homes.iter().map(|home| key(home)).collect();
         known.retain(|key, _| keys.contains(key));
         let of = |home: &Arc<AgentHome>| {
-            let look = known.get(&key(home))?;
+            let look = known.get(&key(home)).filter(|look| look.uid == home.metadata.uid)?;
             let is_due = look.due <= now && !look.is_asked && !is_idle(home);
             Some((look.due, Arc::clone(home), look.token.clone().filter(|_| is_due)?))
         };
@@ -210,7 +210,7 @@ impl Looks {
     }
 
     fn again(&self, home: &AgentHome, wait: Duration) {
-        if let Some(look) = self.known().get_mut(&key(home)) {
+        if let Some(look) = self.known().get_mut(&key(home)).filter(|look| look.uid == home.metadata.uid) {
             (look.due, look.is_asked) = (Instant::now() + wait, false);
         }
     }
@@ -248,7 +248,7 @@ fn judged(
         return (GatewayFacts::unknown(home, before.as_ref(), why), 0, every);
     }
     let misses = misses.saturating_add(1);
-    let wait = AGAIN.saturating_mul(1 << (misses - 1).min(10)).min(AGAIN_MOST);
+    let wait = AGAIN.saturating_mul(1 << (misses - 1).min(10)).min(AGAIN_MOST.max(every));
     let facts = match before {
         Some(before) if misses <= FORGIVEN => before,
         before => GatewayFacts::unknown(home, before.as_ref(), why),
@@ -282,6 +282,9 @@ async fn ask(
         // A name has no characters that mean something in a path.
         let path = format!("/api/v1/gateways/{name}/explain");
         let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
         if let Ok(cause) = pod_api::get(at, token, &path, left, cause).await {
             explained.push((name, cause));
         }
@@ -332,6 +335,8 @@ mod tests {
         assert_eq!((&*facts.profiles[0].name, &*facts.profiles[0].state), ("a", "Unknown"));
         let (facts, misses, wait) = silent(&facts, 1000);
         assert_eq!((facts.unknown, misses, wait), (Some(Unknown::Silent), 1001, seconds(60)));
+        let rare = judged(&home, Some(facts.clone()), misses, Err(Unknown::Silent), seconds(200));
+        assert_eq!(rare.2, seconds(200), "a silent pod is asked no more often than others");
         let (facts, misses, wait) = judged(&home, Some(facts), misses, Ok(known.clone()), seconds(15));
         assert_eq!((facts, misses, wait), (known, 0, seconds(15)));
     }

@@ -74,6 +74,8 @@ async fn ask(address: SocketAddr, token: &str, path: &str) -> Result<Vec<u8>, Un
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
                 Err(Unknown::Refuses)
             }
+            // It has too much to do now.
+            StatusCode::SERVICE_UNAVAILABLE => Err(Unknown::Silent),
             _ => Err(Unknown::Strange),
         }
     };
@@ -138,6 +140,7 @@ mod tests {
             (b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", Err(Unknown::Refuses)),
             (b"HTTP/1.1 429 Slower\r\ncontent-length: 0\r\n\r\n", Err(Unknown::Refuses)),
             (b"HTTP/1.1 302 Found\r\nlocation: http://192.0.2.1/\r\n\r\n", Err(Unknown::Strange)),
+            (b"HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n", Err(Unknown::Silent)),
             (b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", Err(Unknown::Strange)),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n<htm>", Err(Unknown::Strange)),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{", Err(Unknown::Silent)),

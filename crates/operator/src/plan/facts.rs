@@ -6,6 +6,7 @@
 //! Facts that mean the same are equal, so that a status is written only if something has changed. A
 //! counter that only grows with time is never a fact.
 
+use gatevisor_term::escape::is_hidden;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -111,7 +112,7 @@ impl GatewayFacts {
         let is_known = |profile: &&ProfileStatus| {
             before
                 .and_then(|before| before.of_profile(&profile.name))
-                .is_some_and(|known| known.cause.is_some())
+                .is_some_and(|known| known.cause.is_some() && known.is_same_failure(profile))
         };
         let mut unwell: Vec<_> = self.profiles.iter().filter(|profile| profile.is_unwell()).collect();
         unwell.sort_by_key(is_known);
@@ -124,7 +125,11 @@ impl GatewayFacts {
         for profile in self.profiles.iter_mut().filter(|profile| profile.is_unwell()) {
             let told = explained.iter().find(|(name, _)| *name == profile.name);
             let told = told.map(|(_, cause)| cause.clone());
-            let known = before.and_then(|before| before.of_profile(&profile.name)?.cause.clone());
+            // What was the cause of another failure says nothing about this one.
+            let known = before
+                .and_then(|before| before.of_profile(&profile.name))
+                .filter(|known| known.is_same_failure(profile))
+                .and_then(|known| known.cause.clone());
             profile.cause = match (told, known) {
                 (Some(told), Some(known)) if is_same_but_for_numbers(&told, &known) => Some(known),
                 (told, known) => told.or(known),
@@ -159,6 +164,15 @@ impl ProfileStatus {
     /// Returns whether its gateway should run.
     fn is_wanted(&self) -> bool {
         self.desired == Some(ProfileState::Running)
+    }
+
+    /// Returns whether what is wrong looks the same as at another look. A gateway that ends again
+    /// and again in one way has one cause.
+    fn is_same_failure(&self, other: &Self) -> bool {
+        let way = |profile: &Self| {
+            profile.last_exit.as_ref().map(|exit| (exit.exit_code, exit.signal.clone(), exit.meaning.clone()))
+        };
+        self.state == other.state && way(self) == way(other)
     }
 
     fn works(&self) -> bool {
@@ -269,11 +283,7 @@ pub fn cause(answer: &Value) -> Option<String> {
 
 /// Returns a text for a status: one line, and bounded.
 fn text(value: &Value) -> Option<String> {
-    let is_bad = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let clean = value.as_str()?.chars().map(|c| if is_bad(c) { ' ' } else { c });
+    let clean = value.as_str()?.chars().map(|c| if is_hidden(c) { ' ' } else { c });
     let mut text: String = clean.take(TEXT).collect();
     text.truncate(text.floor_char_boundary(TEXT));
     (!text.is_empty()).then_some(text)

@@ -246,6 +246,9 @@ fn fault(seen: &Seen<'_>, facts: &GatewayFacts, ready: &Condition) -> Option<Rea
     if seen.is_storage_kept {
         return Some(Reason::StorageCannotChange);
     }
+    if let Some(why) = facts.unknown.filter(|why| why.is_fault()) {
+        return Some(Reason::Unknown(why));
+    }
     if !facts.wanted_in(&UNRESPONSIVE).is_empty() {
         return Some(Reason::GatewayUnresponsive);
     }

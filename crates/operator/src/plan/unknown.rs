@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
 /// How long after its end a pod may still be there. A kubelet removes it within seconds, so without
 /// that the node is lost.
@@ -19,6 +19,10 @@ pub enum Unknown {
     Missing,
     /// The pod is being made, or its first boot goes on.
     Starting,
+    /// Its container ends again and again, and the kubelet waits before it starts it again.
+    Crashing,
+    /// Its image cannot be had.
+    NoImage,
     /// The pod is being ended.
     Ending,
     /// The pod's processes have ended.
@@ -39,9 +43,11 @@ pub enum Unknown {
 
 impl Unknown {
     /// All of them.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Missing,
         Self::Starting,
+        Self::Crashing,
+        Self::NoImage,
         Self::Ending,
         Self::Ended,
         Self::Lost,
@@ -57,6 +63,8 @@ impl Unknown {
         match self {
             Self::Missing => "PodMissing",
             Self::Starting => "PodStarting",
+            Self::Crashing => "PodCrashLooping",
+            Self::NoImage => "PodImageNotPulled",
             Self::Ending => "PodEnding",
             Self::Ended => "PodEnded",
             Self::Lost => "PodLost",
@@ -78,6 +86,8 @@ impl Unknown {
         match self {
             Self::Missing => "there is no pod",
             Self::Starting => "the pod starts",
+            Self::Crashing => "the pod's container ends again and again; look at its log",
+            Self::NoImage => "the pod's image cannot be pulled; look at the pod's events",
             Self::Ending => "the pod is ending",
             Self::Ended => "the processes of the pod have ended",
             Self::Lost => {
@@ -93,6 +103,11 @@ impl Unknown {
             Self::Foreign => "a pod of somebody else has the name of the home's; remove it",
             Self::Suspended => "the home is suspended, and no pod runs",
         }
+    }
+
+    /// Returns whether that is a fault by itself.
+    pub const fn is_fault(self) -> bool {
+        matches!(self, Self::Crashing | Self::NoImage)
     }
 
     /// Returns whether the gateways may run all the same, and be degraded.
@@ -114,6 +129,9 @@ pub fn address(home: &str, pod: Option<&Pod>, now: Timestamp) -> Result<IpAddr, 
         return Err(if is_late { Unknown::Lost } else { Unknown::Ending });
     }
     let status = pod.status.as_ref().ok_or(Unknown::Starting)?;
+    if let Some(why) = status.container_statuses.iter().flatten().find_map(why_waiting) {
+        return Err(why);
+    }
     match status.phase.as_deref() {
         Some("Running") => {}
         Some("Succeeded" | "Failed") => return Err(Unknown::Ended),
@@ -124,6 +142,17 @@ pub fn address(home: &str, pod: Option<&Pod>, now: Timestamp) -> Result<IpAddr, 
         return Err(Unknown::Starting);
     }
     reachable(status).ok_or(Unknown::Starting)
+}
+
+/// Returns the fault for which a kubelet waits before it starts a container.
+fn why_waiting(container: &ContainerStatus) -> Option<Unknown> {
+    match container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()? {
+        "CrashLoopBackOff" => Some(Unknown::Crashing),
+        "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" => {
+            Some(Unknown::NoImage)
+        }
+        _ => None,
+    }
 }
 
 /// Returns the address to ask. The server in the pod listens to all addresses of version 4.
@@ -161,6 +190,7 @@ mod tests {
     fn a_pod_that_is_gone_is_told_from_one_that_starts_ends_or_is_lost() {
         let ip = |text: &str| Ok(text.parse().unwrap());
         let container = |started: bool| json!([{"name": "home", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "started": started}]);
+        let waiting = |reason: &str| json!([{"name": "home", "image": "i", "imageID": "", "ready": false, "restartCount": 4, "started": false, "state": {"waiting": {"reason": reason}}}]);
         let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "other", "uid": "1"}]);
         for (changes, expected) in [
             (vec![], ip("10.0.0.7")),
@@ -168,6 +198,15 @@ mod tests {
             (vec![("status.podIP", json!("fd00::7"))], ip("fd00::7")),
             (vec![("status.containerStatuses", container(true))], ip("10.0.0.7")),
             (vec![("status.containerStatuses", container(false))], Err(Unknown::Starting)),
+            (vec![("status.containerStatuses", waiting("ContainerCreating"))], Err(Unknown::Starting)),
+            (vec![("status.containerStatuses", waiting("CrashLoopBackOff"))], Err(Unknown::Crashing)),
+            (
+                vec![
+                    ("status.phase", json!("Pending")),
+                    ("status.containerStatuses", waiting("ErrImagePull")),
+                ],
+                Err(Unknown::NoImage),
+            ),
             (vec![("status.podIP", json!(null))], Err(Unknown::Starting)),
             (vec![("status.phase", json!("Pending"))], Err(Unknown::Starting)),
             (vec![("status.phase", json!("Failed"))], Err(Unknown::Ended)),

@@ -125,6 +125,19 @@ fn a_cause_is_kept_until_another_one_is_told_or_the_gateway_is_well() {
     let other = with(&explained("the disk is full"), Some(&first), "unresponsive");
     assert_eq!(known(&other).as_deref(), Some("the disk is full"));
     assert_eq!(known(&with(&explained("it is well"), Some(&first), "ready")), None);
+    let other = with(&[], Some(&first), "failed");
+    assert_eq!(known(&other), None, "it is another failure");
+    assert_eq!(other.unexplained(Some(&first)), ["a"]);
+    let died = |code: i32, at: &str, before: Option<&GatewayFacts>, answers: &[(String, String)]| {
+        let more = json!({"deaths": [{"at": at, "exitcode": code}]});
+        let mut facts = told(&[gateway("a", "backing-off", &more)], before, now());
+        facts.explain(answers, before);
+        facts
+    };
+    let once = died(1, "2026-01-01T00:00:00Z", None, &explained("no key"));
+    let again = died(1, "2026-01-01T00:01:00Z", Some(&once), &[]);
+    assert_eq!(known(&again).as_deref(), Some("no key"), "it ended in the same way");
+    assert_eq!(known(&died(2, "2026-01-01T00:02:00Z", Some(&again), &[])), None);
     assert!(with(&[], None, "starting").unexplained(None).is_empty(), "it only starts");
     assert_eq!(with(&[], None, "degraded").unexplained(None), ["a"]);
 }
