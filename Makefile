@@ -143,7 +143,7 @@ vm: ## Run the tests of confinement in a virtual machine, for kernels that lack 
 	@scripts/vm.sh
 
 .PHONY: test-browser
-test-browser: ## Use the page of gatevisor web in headless Chromium, as a person does; not a part of make test
+test-browser: ## Use the page of gatevisor web in headless Chromium, as a person does
 	@exec scripts/browser-test.sh
 
 .PHONY: test-api

@@ -4,8 +4,7 @@
 #   scripts/browser-test.sh             runs all tests
 #   scripts/browser-test.sh pictures    makes the pictures in docs/pictures anew
 #
-# It is not a part of `make test`: not every machine has a browser, and an old or busy one needs
-# many times of what a new one needs.
+# `make test` runs the tests where there is a browser.
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 

@@ -59,6 +59,8 @@ is() { # QUERY VALUE
 until_ok 60 'a scrape' is 'up{job="gatevisor"}' 1
 until_ok 60 'a supervisor that is up' is gatevisor_supervisor_up 1
 until_ok 60 'a gateway that is ready' is 'gatevisor_service_ready{profile="coder"}' 1
+until_ok 60 'lines in a log, which are counted' is 'gatevisor_service_log_lines_total{profile="coder"} > bool 0' 1
+until_ok 60 'a log without gaps' is 'gatevisor_service_log_gaps_total{profile="coder"}' 0
 
 # Prints the queries of the dashboard, for all machines and profiles.
 queries() {

@@ -9,7 +9,7 @@
 #   scripts/setup.sh image    what `make image` needs in addition to `build`: a Docker engine
 #   scripts/setup.sh test     what `make test` needs in addition: s6, execline, strace, curl, tmux,
 #                             npm, zsh, fish, cargo-nextest, cargo-deny, cargo-fuzz, C++, and
-#                             docker-compose
+#                             docker-compose; on Debian, chromium
 #
 # Each step includes the ones above it, except that `image` and `test` need nothing of `payload` and
 # `bench`. Run by root on
@@ -160,6 +160,19 @@ add_components() {
     rustup component add rustfmt clippy </dev/null >&2 || die 'rustup cannot add rustfmt and clippy, see above'
 }
 
+# Installs the browser that the tests of the page use. A failure is a warning, because
+# scripts/test.sh works without it. Ubuntu's package is a snap, which no script can drive here.
+add_browser() {
+    have chromium && have chromedriver && return 0
+    if have apt-get && (($(id -u) == 0)) && grep -qx 'ID=debian' /etc/os-release; then
+        say 'installing chromium and its driver, in which a test uses the page'
+        apt-get update -q </dev/null >&2 || :
+        DEBIAN_FRONTEND=noninteractive apt-get install -q --yes --no-install-recommends chromium chromium-driver \
+            </dev/null >&2 && return 0
+    fi
+    say 'warning: chromium and chromium-driver are not installed and cannot be, so no browser will use the page'
+}
+
 # Installs a cargo subcommand. A failure is a warning, because scripts/test.sh works without it.
 add_cargo_tool() {
     local tool=$1
@@ -220,6 +233,7 @@ if [[ $step == test ]]; then
     packages=() reasons=()
     check_compose
     install_packages
+    add_browser
 fi
 
 # Believe the checks, not the package manager.

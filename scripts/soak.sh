@@ -4,7 +4,7 @@
 #
 #   scripts/soak.sh               all of it, some hours
 #   scripts/soak.sh PART …        only these: race, leaders, evidence, incidents, liveness,
-#                                 hermes-load, hostile, dist, arm, drain, boot
+#                                 hermes-load, hostile, browser, dist, arm, drain, boot
 #
 # RACES=500 KILLS=100 TRIES=1000 MINUTES=15 GATEWAYS=20 ROUNDS=5 RESTARTS=200 set how much of each
 # is done, WITHIN=10 how many seconds `boot` allows, and LOAD=no leaves it to others to keep the
@@ -16,7 +16,7 @@
 cd "$root"
 exec </dev/null
 
-all=(race leaders evidence incidents liveness hermes-load hostile dist arm drain boot)
+all=(race leaders evidence incidents liveness hermes-load hostile browser dist arm drain boot)
 parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 for part in "${parts[@]}"; do
@@ -53,6 +53,10 @@ part_leaders() { GATEVISOR_KILLS=${KILLS:-100} tests -p gatevisor --test supervi
 part_evidence() { GATEVISOR_TRIES=${TRIES:-1000} tests -p gatevisor --test cli evidence::; }
 part_incidents() { tests -p gatevisor-gateways -p gatevisor-slot --lib --stress-count "${ROUNDS:-5}" incidents notify tree; }
 part_hostile() { tests -p gatevisor --test hostile --stress-count "${ROUNDS:-5}"; }
+part_browser() {
+    scripts/axe-core.sh >/dev/null
+    tests -p gatevisor --test browser --stress-count "${ROUNDS:-5}"
+}
 # Builds a release in two directories, and compares the files to the last byte.
 part_dist() {
     local copy here there

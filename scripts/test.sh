@@ -123,6 +123,16 @@ manifests() { may_skip 'NO MANIFEST WAS CHECKED: see the step `manifests of Kube
 # Has Debian's Prometheus read our metrics.
 prometheus() { may_skip 'METRICS WERE READ BY NO PROMETHEUS: see the step `Prometheus`' scripts/prometheus-test.sh; }
 
+# Has a browser use the page.
+browser() {
+    if ! have chromium || ! have chromedriver; then
+        warnings+=('NO BROWSER USED THE PAGE: chromium or chromedriver is not installed')
+        say "${warnings[-1]}"
+        return 0
+    fi
+    scripts/browser-test.sh
+}
+
 undefined_behaviour() {
     local code=0
     scripts/miri.sh install && scripts/miri.sh || code=$?
@@ -160,6 +170,7 @@ run 'containers as documented' documented_containers
 run 'manifests of Kubernetes' manifests
 run 'Prometheus' prometheus
 run 'the API of the page' scripts/api-test.sh
+run 'the page in a browser' browser
 run 'documentation tests' cargo test --doc --workspace
 run 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 run 'fuzzing' fuzzing

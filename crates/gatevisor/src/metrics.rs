@@ -88,6 +88,7 @@ fn gather(manager: &ScandirManager, count: CountExits<'_>) -> Result<HomeFacts, 
     let drained = drained.filter(|_| manager.agent().gateway.drain.is_some());
     let drains = drained.map(|report| (report.service.clone(), drain::counts(scandir, &report.service)));
     let (drains, probes) = (drains.collect(), live::probe_counts(scandir));
+    let log_counts = inspect::log_counts(scandir, reports.iter().map(|report| report.service.as_str()));
     let is_supervised = manager.supervisor_running().ok();
     let took_s = begun.elapsed().as_secs_f64();
     Ok(HomeFacts {
@@ -96,6 +97,7 @@ fn gather(manager: &ScandirManager, count: CountExits<'_>) -> Result<HomeFacts, 
         exits,
         drains,
         probes,
+        log_counts,
         is_supervised,
         version: env!("CARGO_PKG_VERSION"),
         took_s,

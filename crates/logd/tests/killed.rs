@@ -21,6 +21,7 @@ use common::{Lines, answer, lines_of, pipe, program, wait_readable};
 use gatevisor_sys::memory;
 use gatevisor_sys::socket::{send_with_fds, seqpacket_pair};
 use gatevisor_sys::spawn::{Environment, ProcessSpec, start};
+use gatevisor_wire::log_counts::LogCounts;
 use gatevisor_wire::log_protocol::{JOURNAL_FD, SOCKET_FD, STAGE_FD};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
@@ -221,6 +222,20 @@ fn check_written(name: &str, texts: &[String], count: usize) {
     assert_eq!(texts.len(), count, "{name}");
 }
 
+/// Checks that the service directory tells of exactly these lines and of the bytes of the log.
+fn check_counts(name: &str, keeper: &Path, lines: usize) {
+    let counts = LogCounts::decode(&fs::read(keeper.join(name).join("log/counts")).unwrap()).unwrap();
+    let lines = u64::try_from(lines).unwrap();
+    assert_eq!((counts.lines, counts.missing, counts.gaps), (lines, 0, 0), "{name}");
+    if name != "chosen" {
+        // Those of the other one are compressed.
+        let files = fs::read_dir(keeper.join("logs").join(name)).unwrap().map(Result::unwrap);
+        let logs =
+            files.filter(|file| file.file_name() == "current" || file.file_name().as_bytes()[0] == b'@');
+        assert_eq!(counts.bytes, logs.map(|file| file.metadata().unwrap().len()).sum::<u64>(), "{name}");
+    }
+}
+
 /// Checks what was shown of a stream's `count` lines: in order, none twice, and every gap
 /// announced.
 fn check_shown(mark: &str, label: &str, shown: &[String], count: usize) {
@@ -297,6 +312,7 @@ impl Bench {
                 check_written("both's stderr", &unmarked, errors);
                 check_shown(" ! ", name, &shown, errors);
             }
+            check_counts(name, temp.path(), plain.len() + marked.len());
             let files = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
             let unclean = files.filter(|name| name.as_bytes().ends_with(b".u")).count();
             assert_eq!(unclean, 0, "{name}: the restarted daemon goes on with the file");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use gatevisor_gateways::drain::DrainCounts;
-use gatevisor_gateways::inspect::{ExitCounts, ServiceReport, ServiceState};
+use gatevisor_gateways::inspect::{ExitCounts, LogCounts, ServiceReport, ServiceState};
 use gatevisor_gateways::live::{LiveState, ProbeCounts};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -31,6 +31,8 @@ pub struct HomeFacts {
     pub drains: BTreeMap<String, DrainCounts>,
     /// How many questions of the watcher each service has answered.
     pub probes: BTreeMap<String, ProbeCounts>,
+    /// How many lines the log of each service has received; only of those whose daemon tells.
+    pub log_counts: BTreeMap<String, LogCounts>,
     /// Whether a supervisor runs on its scandir; `None` if that is unknown.
     pub is_supervised: Option<bool>,
     /// The version of this program.
@@ -93,7 +95,14 @@ impl Collector for HomeCollector {
         family(&mut encoder, &drains, reports.clone().flat_map(|report| facts.drains_of(report)))?;
         let probes = "Questions of the watcher of gateways to it, by whether it answered.";
         let probes = Heading::counter("service_probes", probes);
-        family(&mut encoder, &probes, reports.flat_map(|report| facts.probes_of(report)))
+        family(&mut encoder, &probes, reports.clone().flat_map(|report| facts.probes_of(report)))?;
+        for (heading, count_of) in log_metrics() {
+            let told =
+                reports.clone().filter_map(|report| Some((report, facts.log_counts.get(&report.service)?)));
+            let samples = told.map(|(report, counts)| named(report, bare(whole(count_of(counts)))));
+            family(&mut encoder, &heading, samples)?;
+        }
+        Ok(())
     }
 }
 
@@ -179,6 +188,30 @@ fn by_outcome(report: &ServiceReport, (outcome, count): (&str, u64)) -> Labelled
 /// Returns the word for a state, as JSON has it.
 fn word(state: ServiceState) -> String {
     state.words().replace(' ', "-")
+}
+
+/// A count of a service's log.
+type LogMetric = (Heading, fn(&LogCounts) -> u64);
+
+/// Returns the counts of the logs of services.
+fn log_metrics() -> [LogMetric; 4] {
+    [
+        (Heading::counter("service_log_lines", "Lines that its log has received."), |counts| counts.lines),
+        (
+            Heading::counter("service_log_bytes", "Bytes that its log has received, with time stamps."),
+            |counts| counts.bytes,
+        ),
+        (
+            Heading::counter(
+                "service_log_missing",
+                "Lines that are missing in its log because it could not be written.",
+            ),
+            |counts| counts.missing,
+        ),
+        (Heading::counter("service_log_gaps", "How often lines began to be missing in its log."), |counts| {
+            counts.gaps
+        }),
+    ]
 }
 
 /// Returns all metrics of a service.

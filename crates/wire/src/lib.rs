@@ -22,6 +22,7 @@ pub mod exit;
 pub mod fail_code;
 pub mod files;
 pub mod handoff;
+pub mod log_counts;
 pub mod log_directory;
 pub mod log_error;
 pub mod log_protocol;

@@ -1,11 +1,14 @@
-//! *Lives here:* why lines of a service cannot be kept. Its log daemon notes that, or the
-//! supervisor if no daemon can work.
+//! *Lives here:* why lines of a service cannot be kept, which its log daemon notes, or the
+//! supervisor if no daemon can work; and how many lines the log has received.
 //!
-//! *Does not live here:* the bytes of the note (`gatevisor-wire`).
+//! *Does not live here:* the bytes of both files (`gatevisor-wire`).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use gatevisor_wire::files;
+use gatevisor_wire::log_counts;
+pub use gatevisor_wire::log_counts::LogCounts;
 use gatevisor_wire::log_error::{FILE, LogError, MAX_BYTES, OLD_FILE};
 use rustix::fs::fstat;
 
@@ -39,6 +42,25 @@ impl LogErrors {
     }
 }
 
+/// Returns what the log daemons tell of the lines of these services, by service. What cannot be
+/// read is left out.
+pub fn log_counts<'a>(
+    scandir: &Path,
+    services: impl IntoIterator<Item = &'a str>,
+) -> BTreeMap<String, LogCounts> {
+    let counts_of = |service: &'a str| {
+        let slot = OpenSlot::at(&scandir.join(service)).ok()?;
+        Some((service.to_owned(), counts(&slot)?))
+    };
+    services.into_iter().filter_map(counts_of).collect()
+}
+
+fn counts(slot: &OpenSlot) -> Option<LogCounts> {
+    let path = format!("{}/{}", files::LOG, log_counts::FILE);
+    let bytes = slot.begin(&path, log_counts::MAX_BYTES.saturating_add(1)).ok()?;
+    if bytes.len() > log_counts::MAX_BYTES { None } else { LogCounts::decode(&bytes) }
+}
+
 fn note(directory: &OpenSlot, folder: &str, name: &str) -> Option<LogError> {
     // One byte more than a note may have, so that a longer file is recognized.
     let bytes = directory.begin(&format!("{folder}/{name}"), MAX_BYTES.saturating_add(1)).ok()?;
@@ -54,6 +76,22 @@ mod tests {
 
     fn log_error(slot: &Path) -> Option<LogError> {
         LogErrors::of(slot.parent()?).note(&OpenSlot::at(slot).ok()?)
+    }
+
+    #[test]
+    fn the_counts_of_a_file_that_is_not_ours_are_left_out() {
+        let temp = tempfile::tempdir().unwrap();
+        let counts = LogCounts { lines: 3, bytes: 90, missing: 2, gaps: 1 };
+        let long = [counts.encode(), b"later 1\n".repeat(100)].concat();
+        for (service, bytes) in [("ours", counts.encode()), ("strange", b"lines".to_vec()), ("long", long)] {
+            fs::create_dir_all(temp.path().join(service).join("log")).unwrap();
+            fs::write(temp.path().join(service).join("log/counts"), bytes).unwrap();
+        }
+        fs::create_dir_all(temp.path().join("linked/log")).unwrap();
+        symlink(temp.path().join("ours/log/counts"), temp.path().join("linked/log/counts")).unwrap();
+        fs::create_dir(temp.path().join("none")).unwrap();
+        let services = ["ours", "strange", "long", "linked", "none", "gone"];
+        assert_eq!(log_counts(temp.path(), services), BTreeMap::from([("ours".to_owned(), counts)]));
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub use deaths::{DeathReport, deaths, meaning, moment};
 pub use delay::{after_words, delay_words};
 pub use exits::{ExitCounter, ExitCounts, ExitWay};
 pub use failed_start::TriedAgain;
+pub use log_health::{LogCounts, log_counts};
 pub use reason::asks_too_often;
 pub(crate) use report::STOPPED;
 pub use report::ServiceReport;

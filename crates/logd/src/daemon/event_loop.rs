@@ -30,6 +30,8 @@ use crate::time::until;
 const GIVE_UP_MS: u64 = 5_000;
 /// How long the console may take to show the last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Milliseconds from lines to the moment at which the service directory tells of them.
+const TELL_MS: u64 = 5_000;
 /// The most packets that are read before the pipes are read again.
 const PACKETS: usize = 64;
 /// The most events that are taken at once.
@@ -45,6 +47,8 @@ struct ServedService {
     /// The state of each of its pipes.
     pipe_states: Vec<PipeState>,
     leaving: Option<Leaving>,
+    /// Whether it is in the queue of those whose counts will be told.
+    will_tell: bool,
 }
 
 /// The reading state of a pipe.
@@ -126,6 +130,8 @@ pub(crate) struct EventLoop {
     entries: BTreeMap<u32, Box<ServedService>>,
     /// The services that wait for a time: some bytes are held back, or they are being released.
     timed: BTreeSet<u32>,
+    /// The services whose counts will be told, each with the time, the next first.
+    untold: VecDeque<(u64, u32)>,
     replies: VecDeque<LogReply>,
     replies_blocked: bool,
 }
@@ -143,6 +149,7 @@ impl EventLoop {
             output,
             entries: BTreeMap::new(),
             timed: BTreeSet::new(),
+            untold: VecDeque::new(),
             replies: VecDeque::new(),
             replies_blocked: false,
         })
@@ -184,10 +191,26 @@ impl EventLoop {
         let times = self.timed.iter().filter_map(|id| self.entries.get(id)).flat_map(|entry| {
             [entry.service.retry_at_ms(), entry.leaving.map(|leaving| leaving.give_up_at_ms)]
         });
-        times.flatten().min()
+        times.flatten().chain(self.untold.front().map(|(at, _)| *at)).min()
+    }
+
+    /// Tells the counts that are due.
+    fn tell_counts(&mut self) {
+        let Some((first, _)) = self.untold.front() else { return };
+        let now = monotonic_ms();
+        if now < *first {
+            return;
+        }
+        while let Some((_, id)) = self.untold.pop_front_if(|(at, _)| *at <= now) {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.will_tell = false;
+                entry.service.tell_counts();
+            }
+        }
     }
 
     fn handle_times(&mut self) {
+        self.tell_counts();
         if self.timed.is_empty() {
             return;
         }
@@ -217,6 +240,10 @@ impl EventLoop {
             if only.is_none_or(|only| only == index) {
                 read_on(&mut entry.service, index, pipe_state, &mut self.context);
             }
+        }
+        if !entry.will_tell && entry.service.has_untold() {
+            entry.will_tell = true;
+            self.untold.push_back((monotonic_ms().saturating_add(TELL_MS), id));
         }
         let settled = entry.service.retry_at_ms().is_none();
         let late = entry.leaving.is_some_and(|leaving| leaving.give_up_at_ms <= monotonic_ms());
@@ -336,8 +363,8 @@ impl EventLoop {
         // A supervisor that uses the same number again has forgotten the first pipe.
         self.leave(id, false);
         if let Some(mut old) = self.entries.remove(&id) {
-            old.service.close(&mut self.context);
             old.service.abandon(old.left(), &self.context);
+            old.service.close(&mut self.context);
             self.forget(id, &old);
         }
         let journal = &mut self.context.journal;
@@ -357,7 +384,8 @@ impl EventLoop {
             LogSettings::shown(&name)
         };
         let service = LoggedService::new(out, err, settings, &mut self.context);
-        self.entries.insert(id, Box::new(ServedService { service, pipe_states, leaving: None }));
+        self.entries
+            .insert(id, Box::new(ServedService { service, pipe_states, leaving: None, will_tell: false }));
         self.watch(id);
     }
 

@@ -8,9 +8,10 @@ use std::ops::Range;
 use super::skipped::Skipped;
 use crate::directory::FilePosition;
 use crate::time::BatchTime;
+use gatevisor_wire::log_counts::LogCounts;
 
 /// The number of numbers in one [`JournalEntry`].
-pub(super) const ENTRY: usize = 16;
+pub(super) const ENTRY: usize = 20;
 
 /// The progress of a stream's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +49,8 @@ pub(crate) struct JournalEntry {
     pub is_shown: bool,
     /// Lines that were passed to the console so far.
     pub due: u64,
+    /// What became of all batches before this one.
+    pub counts: LogCounts,
 }
 
 impl JournalEntry {
@@ -65,6 +68,7 @@ impl JournalEntry {
         };
         let flags = phase | u64::from(self.is_shown) << 2 | u64::from(self.is_writing) << 3;
         let [a, b, c, d] = self.state;
+        let [log_lines, log_bytes, missing, gaps] = self.counts.numbers();
         [
             flags | u64::from(self.moment.nanos) << 32,
             self.bytes.start,
@@ -82,6 +86,10 @@ impl JournalEntry {
             self.skipped.lines,
             self.skipped.flags(),
             self.due,
+            log_lines,
+            log_bytes,
+            missing,
+            gaps,
         ]
     }
 
@@ -103,6 +111,7 @@ impl JournalEntry {
             lines,
             skipped,
             due,
+            counts @ ..,
         ] = words;
         Self {
             phase: match flags & 3 {
@@ -124,6 +133,7 @@ impl JournalEntry {
             is_writing: flags & 8 != 0,
             is_shown: flags & 4 != 0,
             due,
+            counts: LogCounts::from_numbers(counts),
         }
     }
 }
@@ -135,7 +145,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_is_what_its_numbers_say(words in proptest::array::uniform16(any::<u64>())) {
+        fn an_entry_is_what_its_numbers_say(words in proptest::array::uniform20(any::<u64>())) {
             let entry = JournalEntry::from_words(words);
             prop_assert_eq!(JournalEntry::from_words(entry.to_words()), entry);
         }

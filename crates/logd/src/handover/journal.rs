@@ -1,7 +1,7 @@
 //! The state that a restarted daemon needs after the daemon was killed.
 //!
 //! *Lives here:* for each stream, which bytes of the stage belong to it, how many of them are
-//! written, and how many of its lines were shown.
+//! written, how many of its lines were shown, and how many lines and bytes are in its log.
 //! *Does not live here:* the bytes (`stage`), and their processing (`stream`).
 //!
 //! The journal and the stage are files in memory that the supervisor makes and keeps. A daemon maps
@@ -33,9 +33,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, compiler_fence};
 
 use gatevisor_sys::memory::Words;
+use gatevisor_wire::log_counts::LogCounts;
 use rustix::io::Errno;
 
 use super::entry::{BatchPhase, ENTRY, JournalEntry};
+use super::skipped::Skipped;
 use super::stage::StagedBytes;
 use crate::directory::FilePosition;
 use crate::time::BatchTime;
@@ -50,7 +52,7 @@ pub(crate) const STREAMS: usize = 1 << 17;
 /// The fewest streams for which a journal is made.
 const FEWEST_STREAMS: usize = 1 << 8;
 /// The first number of a journal: it tells who wrote it, and in which form.
-const FORM: u64 = 0x6776_6c6f_6764_0001;
+const FORM: u64 = 0x6776_6c6f_6764_0002;
 /// The first number while the bytes are not in the stage, so that no daemon can continue them.
 const LEFT: u64 = !FORM;
 
@@ -134,6 +136,17 @@ impl StreamRecord {
         if let Some((memory, index)) = &self.place {
             memory.put(*index, &self.entry);
         }
+    }
+
+    /// Counts what became of a batch. The entry is valid with the batch's end, so each counts once.
+    pub fn count(&mut self, more: LogCounts) {
+        self.entry.counts = self.entry.counts.plus(more);
+    }
+
+    /// Records what is left out of the file, and counts what is new of it.
+    pub fn skip(&mut self, skipped: Skipped) {
+        self.count(skipped.since(&self.entry.skipped));
+        self.entry.skipped = skipped;
     }
 
     /// Returns how many bytes of the batch are certainly in the file.

@@ -3,6 +3,7 @@
 //! *Lives here:* the count, and leaving out the rest of a line whose beginning was left out.
 //! *Does not live here:* when lines are left out (`sink`).
 
+use gatevisor_wire::log_counts::LogCounts;
 use memchr::{memchr, memchr_iter};
 use rustix::io::Errno;
 
@@ -57,6 +58,16 @@ impl Skipped {
     /// Returns whether nothing was left out.
     pub const fn is_nothing(&self) -> bool {
         self.lines == 0 && !self.mid_line
+    }
+
+    /// Returns what is new beside `before`, of the same stream: the lines that were left out since,
+    /// and the gap, if one begins here.
+    pub fn since(&self, before: &Self) -> LogCounts {
+        LogCounts {
+            missing: self.lines.saturating_sub(before.lines),
+            gaps: u64::from(before.is_nothing() && !self.is_nothing()),
+            ..LogCounts::default()
+        }
     }
 
     /// Counts bytes that are left out.

@@ -7,6 +7,7 @@
 
 pub(crate) mod batch;
 pub mod compose;
+mod counts_file;
 mod error_note;
 pub(crate) mod service;
 pub(crate) mod settings;

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use super::compose::{Composer, Spec};
 use super::settings::LogSettings;
+use super::sink::Sink;
 use super::sink::WriteContext;
 use super::stream::{DaemonContext, LogStream, ServiceOutput, Which};
 use crate::console::ShownStream;
 use crate::handover::journal::StreamRecord;
 use crate::handover::stage::Intake;
 use crate::time::BatchTime;
+use gatevisor_wire::log_counts::LogCounts;
 
 /// A pipe of a service, with its record.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct LoggedService {
     output: ServiceOutput,
     /// Standard output, and standard error if it has a pipe of its own.
     streams: Vec<LogStream>,
+    /// What the service directory tells about the log.
+    told: LogCounts,
 }
 
 impl LoggedService {
@@ -60,13 +64,19 @@ impl LoggedService {
         if let (Some(sink), Some(first), Some(last)) = (&mut output.sink, streams.first(), streams.last()) {
             sink.go_on_with([first.position(), last.position()]);
         }
+        let told = output.sink.as_ref().map(Sink::told).unwrap_or_default();
+        let is_new = streams.iter().all(|stream| stream.counts() == LogCounts::default());
+        if let (true, Some(first)) = (is_new, streams.first_mut()) {
+            // The journal begins with its supervisor, and the counts with the service directory.
+            first.count(told);
+        }
         // A stream that is written in part is completed before any other.
         streams.sort_by_key(|stream| !stream.is_partly_written());
         for stream in &mut streams {
             stream.resume(&mut output, daemon);
         }
         streams.sort_by_key(|stream| stream.which() == Which::Err);
-        Self { output, streams }
+        Self { output, streams, told }
     }
 
     /// Returns the pipes; standard output is the first.
@@ -101,12 +111,32 @@ impl LoggedService {
         }
     }
 
+    /// Returns whether the log has received lines that the service directory does not tell of.
+    pub fn has_untold(&self) -> bool {
+        self.output.sink.is_some() && self.counts() != self.told
+    }
+
+    /// Tells in the service directory how many lines the log has received. What cannot be told now
+    /// is told with the next lines.
+    pub fn tell_counts(&mut self) {
+        let counts = self.counts();
+        let sink = self.output.sink.as_ref().filter(|_| counts != self.told);
+        if sink.is_some_and(|sink| sink.tell(counts)) {
+            self.told = counts;
+        }
+    }
+
+    fn counts(&self) -> LogCounts {
+        self.streams.iter().map(LogStream::counts).fold(LogCounts::default(), LogCounts::plus)
+    }
+
     /// Writes and shows the rest, and closes the directory. Bytes that cannot be written now are
     /// lost, and that is reported.
     pub fn close(&mut self, daemon: &mut DaemonContext) {
         for stream in &mut self.streams {
             stream.close(&mut self.output, daemon);
         }
+        self.tell_counts();
         if let Some(sink) = self.output.sink.take() {
             let now = BatchTime::now();
             let console = &daemon.console;
@@ -122,8 +152,11 @@ impl LoggedService {
     }
 
     /// Reports that unread bytes were left in the pipes.
-    pub fn abandon(&self, bytes: u64, daemon: &DaemonContext) {
+    pub fn abandon(&mut self, bytes: u64, daemon: &DaemonContext) {
         if bytes > 0 {
+            if let Some(stream) = self.streams.first_mut() {
+                stream.count(LogCounts { gaps: 1, ..LogCounts::default() });
+            }
             daemon.console.warn(&format!(
                 "gatevisor: {}: {bytes} bytes in the log pipe are lost: the file could not be written in time",
                 self.output.label

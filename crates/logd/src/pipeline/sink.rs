@@ -18,13 +18,15 @@ use std::sync::Arc;
 
 use gatevisor_wire::tai::Tai64n;
 
-use super::error_note;
+use super::{counts_file, error_note};
 use crate::directory::stamp::Stamp;
 use crate::directory::{DirError, FilePosition, LogDir, LogLimits, ProgressObserver, Unwritten};
 use crate::handover::journal::StreamRecord;
 use crate::handover::skipped::Skipped;
 use crate::time::BatchTime;
 use gatevisor_wire::exit::error_chain;
+use gatevisor_wire::log_counts::LogCounts;
+use memchr::memchr_iter;
 
 /// Milliseconds between two attempts.
 const RETRY_MS: u64 = 1_000;
@@ -135,7 +137,9 @@ impl Sink {
         context: &mut WriteContext<'_>,
     ) -> Written {
         if self.is_skipping && context.now.tick_ms < self.retry_at_ms && !last {
-            record.entry.skipped.add(bytes);
+            let mut skipped = record.entry.skipped;
+            skipped.add(bytes);
+            record.skip(skipped);
             return Written::Done;
         }
         let mut skipped = record.entry.skipped;
@@ -144,18 +148,19 @@ impl Sink {
             skipped.end();
         }
         if skipped.is_nothing() {
-            return self.attempt(bytes, 0, record, context);
+            return self.attempt(bytes, 0, LogCounts::default(), record, context);
         }
         if skipped.mid_line {
             // The whole batch belongs to a line whose beginning was left out.
-            record.entry.skipped = skipped;
+            record.skip(skipped);
             return Written::Done;
         }
+        let ended = skipped.since(&record.entry.skipped);
         // Lines were left out. Before any other line, the file tells how many.
         let reason = skipped.reason.map_or_else(String::new, |reason| format!(": {reason}"));
         let note = format!("[gatevisor: {} missing here{reason}]\n", lines_are(skipped.lines));
         let note = [context.stamp.as_bytes(), note.as_bytes()].concat();
-        self.attempt(&[&note, rest].concat(), note.len(), record, context)
+        self.attempt(&[&note, rest].concat(), note.len(), ended, record, context)
     }
 
     /// Returns when a waiting batch is tried again, in monotonic milliseconds.
@@ -164,13 +169,27 @@ impl Sink {
     }
 
     /// Reports that the rest of a batch is given up.
-    pub fn give_up(&self, bytes: &[u8], record: &StreamRecord, context: &mut WriteContext<'_>) {
+    pub fn give_up(&self, bytes: &[u8], record: &mut StreamRecord, context: &mut WriteContext<'_>) {
         let mut lost = Skipped::default();
+        record.count(kept(bytes.get(..record.written()).unwrap_or_default()));
         lost.add(bytes.get(record.written()..).unwrap_or_default());
         lost.end();
+        record.count(lost.since(&Skipped::default()));
         let reason =
             self.error.map_or_else(|| "the disk refused them".to_owned(), |error| error_chain(&error));
         self.say(context, &format!("{} lost: {reason}", lines_are(lost.lines)));
+    }
+
+    /// Tells in the service directory how many lines the log has received.
+    ///
+    /// Returns whether it did, which is not certain where that directory's disk is full.
+    pub fn tell(&self, counts: LogCounts) -> bool {
+        self.place.base.as_ref().is_some_and(|log| counts_file::write(log, counts).is_ok())
+    }
+
+    /// Returns how many lines the log has received, as an earlier daemon has told it.
+    pub fn told(&self) -> LogCounts {
+        self.place.base.as_ref().map(counts_file::read).unwrap_or_default()
     }
 
     /// Closes the directory cleanly.
@@ -184,11 +203,13 @@ impl Sink {
         }
     }
 
-    /// Writes `bytes`, whose first `note` bytes are a note about lines that were left out.
+    /// Writes `bytes`, whose first `note` bytes are a note about lines that were left out; `ended`
+    /// are those of them that ended in this batch.
     fn attempt(
         &mut self,
         bytes: &[u8],
         note: usize,
+        ended: LogCounts,
         record: &mut StreamRecord,
         context: &mut WriteContext<'_>,
     ) -> Written {
@@ -199,17 +220,25 @@ impl Sink {
         match self.write_or_reopen(bytes, record, context.now) {
             Ok(()) => {
                 record.entry.skipped = Skipped::default();
+                record.count(ended.plus(kept(bytes.get(note..).unwrap_or_default())));
                 self.recovered(context);
                 Written::Done
             }
             Err(Unwritten { written, error }) => {
                 self.failed(error, context);
                 if self.is_skipping {
-                    let before = if written < note { record.entry.skipped.lines } else { 0 };
+                    record.count(ended.plus(kept(bytes.get(note..written).unwrap_or_default())));
+                    if written < note {
+                        let so_far = &mut record.entry.skipped;
+                        so_far.lines = so_far.lines.saturating_add(ended.missing);
+                    } else {
+                        // The note has ended the gap before.
+                        record.entry.skipped = Skipped::default();
+                    }
                     let mut skipped = Skipped { reason: Some(error.into()), ..Skipped::default() };
                     skipped.add(bytes.get(written.max(note)..).unwrap_or_default());
-                    skipped.lines = skipped.lines.saturating_add(before);
-                    record.entry.skipped = skipped;
+                    skipped.lines = skipped.lines.saturating_add(record.entry.skipped.lines);
+                    record.skip(skipped);
                     Written::Done
                 } else {
                     record.commit();
@@ -347,6 +376,13 @@ fn find(directory: &LogDir, bytes: &[u8], record: &mut StreamRecord) -> Result<(
     Ok(())
 }
 
+/// Returns what is to be counted for bytes that are in the file.
+fn kept(bytes: &[u8]) -> LogCounts {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let lines = count(memchr_iter(b'\n', bytes).count());
+    LogCounts { lines, bytes: count(bytes.len()), ..LogCounts::default() }
+}
+
 fn lines_are(count: u64) -> String {
     if count == 1 { "1 line is".to_owned() } else { format!("{count} lines are") }
 }
@@ -457,6 +493,27 @@ mod tests {
             "[gatevisor: 4 lines are missing here: it is locked by another writer]\nfive\n"
         );
         assert!(bench.said[1].ends_with("is written again"), "{:?}", bench.said);
+        let counts = LogCounts { lines: 1, bytes: 5, missing: 4, gaps: 1 };
+        assert_eq!(bench.record.entry.counts, counts, "the note is none of the service's lines");
+    }
+
+    #[test]
+    fn the_end_of_a_line_that_was_left_out_counts_although_its_directory_stays_locked() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut other = Bench::new(temp.path(), true);
+        other.write("theirs\n");
+        let mut bench = Bench::new(temp.path(), true);
+        bench.write("on");
+        bench.after(2000);
+        bench.write("e\ntwo\n");
+        drop(other.sink);
+        bench.after(2000);
+        bench.write("three\n");
+        assert_eq!(
+            fs::read_to_string(temp.path().join("current")).unwrap(),
+            "[gatevisor: 2 lines are missing here: it is locked by another writer]\nthree\n"
+        );
+        assert_eq!(bench.record.entry.counts, LogCounts { lines: 1, bytes: 6, missing: 2, gaps: 1 });
     }
 
     #[test]
@@ -509,8 +566,10 @@ mod tests {
         let text = "one\ntwo\npart";
         assert_eq!(bench.write(text), Written::Waiting);
         bench.with(|sink, record, context| sink.give_up(text.as_bytes(), record, context));
+        let counts = bench.record.entry.counts;
         let said = bench.close();
         assert!(said[1].contains("3 lines are lost: cannot make the directory (errno 20)"), "{said:?}");
+        assert_eq!(counts, LogCounts { missing: 3, gaps: 1, ..LogCounts::default() });
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::handover::journal::{Journal, StreamRecord};
 use crate::handover::stage::Intake;
 use crate::time::BatchTime;
 use gatevisor_wire::exit::error_chain;
+use gatevisor_wire::log_counts::LogCounts;
 
 /// Milliseconds until bytes are taken again after the system lacked memory for them.
 const PAUSE_MS: u64 = 1_000;
@@ -271,17 +272,29 @@ impl LogStream {
             let mut warn = |line: String| console.warn(&line);
             let stamp = daemon.stamper.stamp(output.timestamp, now.seconds, now.nanos);
             let mut context = WriteContext { now, stamp: &stamp, warn: &mut warn };
-            sink.give_up(daemon.batch.composed(), &self.record, &mut context);
+            sink.give_up(daemon.batch.composed(), &mut self.record, &mut context);
             if output.waiting == Some(self.which) {
                 output.waiting = None;
             }
         }
         self.retry_at_ms = None;
         let unfinished = u64::from(self.shown.is_mid_line());
+        let JournalEntry { due, counts, .. } = self.record.entry;
         self.record.entry =
-            JournalEntry { due: self.record.entry.due.saturating_add(unfinished), ..JournalEntry::default() };
+            JournalEntry { due: due.saturating_add(unfinished), counts, ..JournalEntry::default() };
         self.record.commit();
         daemon.console.finish(&mut self.shown);
+    }
+
+    /// Returns what became of the bytes so far.
+    pub fn counts(&self) -> LogCounts {
+        self.record.entry.counts
+    }
+
+    /// Counts more, which did not come through this pipe or was left in it.
+    pub fn count(&mut self, more: LogCounts) {
+        self.record.count(more);
+        self.record.commit();
     }
 
     /// Returns how many bytes the pipe holds.
