@@ -77,15 +77,15 @@ GOALS = (
     ("`gateway register NAME --start`, ms", "gatevisor up", "register and start one", 4,
      "the profile is looked at, eleven files are published, and the command waits until the gateway is up"),
     ("`status` of 500, ms", "gatevisor up", "state of all", 10,
-     "about a hundred system calls a gateway: the files of its slot are held against the definition, to say which are out of date"),
+     "some hundred system calls a gateway, a third of them to hold the files of its slot against the definition"),
     ("`status --json` of 500, ms", "gatevisor up", "state of all, JSON", 10, "as above"),
     ("end of one service, engine, ms", "gatevisor supervise", "stop_1_ms", 1,
-     "the kernel waits for readers of a list when the last inotify descriptor goes"),
-    ("end of 100 services, engine, ms", "gatevisor supervise", "stop_100_ms", 8, "the same, and the last lines of each log"),
-    ("end of 100 services, `up`, ms", "gatevisor up", "stop_100_ms", 10, "the same, and the watchers of gateways and of profiles"),
-    ("kB a service, engine", "gatevisor supervise", "kb_a_service", 2.0, "the log daemon's streams: 2 of them"),
+     "not found out"),
+    ("end of 100 services, engine, ms", "gatevisor supervise", "stop_100_ms", 8, "the kills, the last lines of each log, and looking for survivors; not found out further"),
+    ("end of 100 services, `up`, ms", "gatevisor up", "stop_100_ms", 10, "a trace ends after 8 ms; in some ends the kernel takes 14 to 23 ms more for a process that has inotify descriptors"),
+    ("kB a service, engine", "gatevisor supervise", "kb_a_service", 2.0, "2 kB of the log daemon and 0.3 kB of its journal for each stream"),
     ("open files a service, engine", "gatevisor supervise", "files_a_service", 4,
-     "the directory, the lock, both ends of two FIFOs and of the pipe in the supervisor; pipe, directory and `current` in the log daemon"),
+     "the service directory, `supervise`, its lock and FIFO, the log's directory and both ends of its pipe in the supervisor; the pipe, the log directory, its lock and `current` in the log daemon"),
 )
 
 

@@ -140,7 +140,9 @@ impl Looks {
                 while looks.len() < AT_A_TIME
                     && let Some((home, token)) = due.pop_front()
                 {
-                    self.begin(&home);
+                    if !self.begin(&home) {
+                        continue;
+                    }
                     let (client, mut changed) = (client.clone(), changed.clone());
                     looks.push(async move {
                         if self.look(client, &home, &token, every).await {
@@ -178,10 +180,12 @@ impl Looks {
         due.into_iter().map(|(_, home, token)| (home, token)).collect()
     }
 
-    fn begin(&self, home: &AgentHome) {
-        if let Some(look) = self.known().get_mut(&key(home)) {
-            (look.is_asked, look.has_changed) = (true, false);
-        }
+    /// Notes that a look at a home begins. Returns whether it may: another home may have its
+    /// name by now.
+    fn begin(&self, home: &AgentHome) -> bool {
+        let mut known = self.known();
+        let look = known.get_mut(&key(home)).filter(|look| look.uid == home.metadata.uid);
+        look.map(|look| (look.is_asked, look.has_changed) = (true, false)).is_some()
     }
 
     /// Looks at a home. Returns whether its status says something else.
@@ -380,5 +384,24 @@ mod tests {
         assert_eq!(due(&changed), 0);
         assert!(looks.due(&[]).is_empty());
         assert!(looks.known().is_empty(), "it is gone");
+    }
+
+    #[test]
+    fn a_look_at_a_home_that_was_replaced_does_not_concern_the_new_one() {
+        let looks = Looks::default();
+        let [old, new] = ["1", "2"].map(|uid| {
+            let mut home = home();
+            home.metadata.uid = Some(uid.to_owned());
+            home
+        });
+        let due = |home: &AgentHome| looks.due(&[Arc::new(home.clone())]).len();
+        looks.note(&old, Some("t".to_owned()), false);
+        assert_eq!(due(&old), 1);
+        looks.note(&new, Some("t".to_owned()), false);
+        assert!(!looks.begin(&old), "another home has its name");
+        looks.again(&old, seconds(1000));
+        assert_eq!((due(&old), due(&new)), (0, 1));
+        assert!(looks.begin(&new));
+        assert_eq!(due(&new), 0, "it is being looked at");
     }
 }
