@@ -61,16 +61,6 @@ end() { # NAME [SIGNAL]
     unset "pids[$1]"
 }
 
-# Waits until a command succeeds; its output does not matter.
-until_ok() { # SECONDS WHAT COMMAND…
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || die "$what did not happen" "$("$@" 2>&1 | tail -n 5)"
-        read -rt 0.2 <> <(:) || :
-    done
-}
-
 is() { # WANTED COMMAND…
     local wanted=$1 got
     shift
@@ -351,15 +341,26 @@ END
     [[ $(set_of .metadata.generation) == 1 ]] || die 'the stateful set was written'
 }
 
+image_of_pod() { kubectl --namespace agents get pod coder-0 --output 'jsonpath={.spec.containers[0].image}'; }
+
 test_change() {
     step 'a changed image is rolled out'
     change '{"spec": {"image": "gatevisor:2", "environment": {"AAA": "1"}}}'
     until_ok 20 'a stateful set with the new image' is gatevisor:2 set_of '.spec.template.spec.containers[0].image'
     until_ok 20 'a status that says so' is 'True RollingOut' condition Progressing
-    until_ok 60 'a new pod' is gatevisor:2 kubectl --namespace agents get pod coder-0 --output 'jsonpath={.spec.containers[0].image}'
+    until_ok 60 'a new pod' is gatevisor:2 image_of_pod
     make_ready
     until_ok 30 'a home that is ready' is 'True AllGatewaysRun' condition Ready
     until_ok 10 'an end of the progress' is 'False Settled' condition Progressing
+    step 'a pod of a wrong image is replaced when the image is right'
+    change '{"spec": {"image": "gatevisor:wrong"}}'
+    until_ok 60 'a pod with the wrong image' is gatevisor:wrong image_of_pod
+    until_ok 20 'a home that is not ready' is 'False NotReady' condition Ready
+    change '{"spec": {"image": "gatevisor:2"}}'
+    until_ok 60 'a pod with the right image' is gatevisor:2 image_of_pod
+    until_ok 10 'an event that says so' has_event Replacing
+    make_ready
+    until_ok 30 'a home that is ready' is 'True AllGatewaysRun' condition Ready
     step 'a changed storage is told, and kept as it was'
     change '{"spec": {"storage": {"size": "20Gi"}}}'
     until_ok 20 'a degraded home' is 'True StorageCannotChange' condition Degraded

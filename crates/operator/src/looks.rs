@@ -56,6 +56,8 @@ const FORGIVEN: u32 = 1;
 struct HomeLook {
     uid: Option<String>,
     token: Option<String>,
+    /// What the stateful set told of the pod.
+    pod_state: String,
     facts: Option<GatewayFacts>,
     /// How many looks in a row found a pod that did not answer.
     misses: u32,
@@ -91,13 +93,15 @@ impl Looks {
         known.get(&key(home)).filter(|look| look.uid == home.metadata.uid)?.facts.clone()
     }
 
-    /// Notes the token of a home. If its objects have changed, it is looked at soon, but not at
-    /// once: a pod that tells something else each time causes a write each time.
-    pub fn note(&self, home: &AgentHome, token: Option<String>, has_changed: bool) {
+    /// Notes the token of a home, and what its stateful set tells of its pod. If its pod or its
+    /// objects have changed, it is looked at soon, but not at once: a pod that is ready and not
+    /// ready in turn would be asked without end.
+    pub fn note(&self, home: &AgentHome, token: Option<String>, pod_state: String, has_changed: bool) {
         let mut known = self.known();
         let fresh = || HomeLook {
             uid: home.metadata.uid.clone(),
             token: None,
+            pod_state: String::new(),
             facts: None,
             misses: 0,
             is_asked: false,
@@ -112,12 +116,12 @@ impl Looks {
         if is_idle(home) {
             look.facts = None;
         }
-        if has_changed || look.token != token {
+        if has_changed || look.token != token || look.pod_state != pod_state {
             look.has_changed = true;
             let soon = look.looked.map_or_else(Instant::now, |looked| looked + AGAIN);
             look.due = look.due.min(soon);
         }
-        look.token = token;
+        (look.token, look.pod_state) = (token, pod_state);
     }
 
     /// Looks at all homes until it is dropped. Each home whose facts are not those of its status is
@@ -366,19 +370,25 @@ mod tests {
         changed.metadata.namespace = Some("agents".to_owned());
         let due = |home: &AgentHome| looks.due(&[Arc::new(home.clone())]).len();
         assert_eq!(due(&changed), 0);
-        looks.note(&changed, None, false);
+        looks.note(&changed, None, String::new(), false);
         assert_eq!(due(&changed), 0, "there is no token");
-        looks.note(&changed, Some("t".to_owned()), false);
+        looks.note(&changed, Some("t".to_owned()), String::new(), false);
         assert_eq!(due(&changed), 1);
         looks.again(&changed, seconds(1000));
         assert_eq!(due(&changed), 0);
-        looks.note(&changed, Some("t".to_owned()), false);
+        looks.note(&changed, Some("t".to_owned()), String::new(), false);
         assert_eq!(due(&changed), 0);
-        looks.note(&changed, Some("t".to_owned()), true);
+        looks.note(&changed, Some("t".to_owned()), String::new(), true);
         assert_eq!(due(&changed), 1, "its objects have changed");
         looks.again(&changed, seconds(1000));
+        looks.note(&changed, Some("t".to_owned()), "1 1".to_owned(), false);
+        assert_eq!(due(&changed), 1, "its pod has changed");
+        looks.again(&changed, seconds(1000));
+        looks.note(&changed, Some("t".to_owned()), "1 1".to_owned(), false);
+        assert_eq!(due(&changed), 0, "only its status has changed");
+        looks.again(&changed, seconds(1000));
         looks.known().get_mut(&key(&changed)).unwrap().looked = Some(Instant::now() + seconds(500));
-        looks.note(&changed, Some("t".to_owned()), true);
+        looks.note(&changed, Some("t".to_owned()), String::new(), true);
         assert_eq!(due(&changed), 0, "it was looked at only now");
         changed.spec.suspend = true;
         assert_eq!(due(&changed), 0);
@@ -395,9 +405,9 @@ mod tests {
             home
         });
         let due = |home: &AgentHome| looks.due(&[Arc::new(home.clone())]).len();
-        looks.note(&old, Some("t".to_owned()), false);
+        looks.note(&old, Some("t".to_owned()), String::new(), false);
         assert_eq!(due(&old), 1);
-        looks.note(&new, Some("t".to_owned()), false);
+        looks.note(&new, Some("t".to_owned()), String::new(), false);
         assert!(!looks.begin(&old), "another home has its name");
         looks.again(&old, seconds(1000));
         assert_eq!((due(&old), due(&new)), (0, 1));

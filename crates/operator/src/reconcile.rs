@@ -19,7 +19,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -35,8 +35,8 @@ use crate::backoff;
 use crate::health::OperatorCounts;
 use crate::looks::Looks;
 use crate::plan::{
-    BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan, plan, pods_of, report,
-    token_of_home,
+    BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan, may_be_stuck, plan,
+    pod_state, pods_of, report, set_of_home, stuck, token_of_home,
 };
 use crate::told::{ServerAnswer, answer, say};
 
@@ -205,16 +205,19 @@ async fn reconcile(home: Arc<AgentHome>, context: Arc<Context>) -> Result<Action
     let written = one.write(&plan, &mut observed).await;
     let refused = written.as_ref().err().and_then(OneHomeError::refusal);
     // A refused write is part of the status of the home. A write that could not be tried is not.
-    let report = if written.is_err() && refused.is_none() {
+    let mut report = if written.is_err() && refused.is_none() {
         HomeReport::default()
     } else {
         let facts = context.looks.facts(&home);
         report(&home, &observed, plan, refused.as_deref(), facts.as_ref(), Timestamp::now())
     };
-    let has_changed = has_changed || report.status.is_some();
-    context.looks.note(&home, token_of_home(&home, &observed), has_changed);
+    let replaced = one.replace_stuck(&observed).await;
+    report.news.extend(replaced.as_ref().ok().cloned().flatten());
+    // Not the status: what a look has found out would bring the next look.
+    let state = pod_state(&home, &observed);
+    context.looks.note(&home, token_of_home(&home, &observed), state, has_changed);
     let told = one.tell(&report).await;
-    for done in [written, told] {
+    for done in [written, told, replaced.map(drop)] {
         match done {
             // The home will be deleted with its namespace, and is reconciled then.
             Err(OneHomeError::Write { source, .. }) if source.is_of_ending_namespace() => {}
@@ -352,6 +355,31 @@ impl OneHome<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Deletes the pod that its stateful set does not replace, if there is one, and returns the
+    /// event about that.
+    async fn replace_stuck(&self, observed: &LiveObjects) -> Result<Option<HomeNews>, OneHomeError> {
+        let is_ending = self.home.metadata.deletion_timestamp.is_some();
+        let set = set_of_home(self.home, observed).filter(|set| !is_ending && may_be_stuck(set));
+        let Some(set) = set else { return Ok(None) };
+        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace());
+        let name = format!("{}-0", self.name());
+        let pod = answer(pods.get_opt(&name)).await.map_err(self.read("pod"))?;
+        let Some(uid) = pod.and_then(|pod| stuck(set, &pod)) else { return Ok(None) };
+        // Another pod may have the name by now.
+        let only = Preconditions { uid: Some(uid), resource_version: None };
+        let only = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
+        match answer(pods.delete(&name, &only)).await {
+            Ok(_) => Ok(Some(HomeNews {
+                is_warning: false,
+                reason: "Replacing".to_owned(),
+                note: "the pod was made from a former description and is not ready, so it is deleted"
+                    .to_owned(),
+            })),
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(None),
+            Err(error) => Err(self.written("pod")(error)),
+        }
     }
 
     /// Writes the status, and makes the events.

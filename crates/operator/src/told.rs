@@ -45,6 +45,11 @@ impl ServerAnswer {
         matches!(self, Self::Error(kube::Error::Api(status)) if status.code == 404)
     }
 
+    /// Returns whether somebody else has changed the object since.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Error(kube::Error::Api(status)) if status.code == 409)
+    }
+
     /// Returns the reason if the API server refuses a write, and would refuse it again: because of
     /// a right, a quota, a policy or a schema. A conflict, a missing object and too many requests
     /// are no refusals.

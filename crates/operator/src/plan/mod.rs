@@ -12,6 +12,7 @@ mod facts;
 mod objects;
 mod profiles;
 mod status;
+mod stuck;
 mod token;
 mod types;
 mod unknown;
@@ -25,6 +26,7 @@ use crate::api::{AgentHome, NAME_MAX};
 
 pub use facts::{GatewayFacts, cause};
 pub use objects::{PAGE_PORT, pods_of};
+pub use stuck::{may_be_stuck, stuck};
 pub use types::{BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan};
 pub use unknown::{Unknown, address};
 
@@ -65,6 +67,19 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, cluster: &Cluster) -> Plan
     plan.is_storage_kept = wanted.is_storage_kept;
     plan.is_name_taken = is_name_taken;
     plan
+}
+
+/// Returns the stateful set of a home, if it has one.
+pub fn set_of_home<'l>(home: &AgentHome, observed: &'l LiveObjects) -> Option<&'l Value> {
+    observed.get(Kind::StatefulSet).filter(|live| objects::is_owned_by(live, home))
+}
+
+/// Returns a text that changes when the pod of a home does, as far as its stateful set tells.
+pub fn pod_state(home: &AgentHome, observed: &LiveObjects) -> String {
+    let set = set_of_home(home, observed);
+    let told = ["observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "updateRevision"];
+    let one = |key: &str| set.and_then(|set| set.pointer(&format!("/status/{key}"))).map(Value::to_string);
+    told.map(|key| one(key).unwrap_or_default()).join(" ")
 }
 
 /// Returns the token of a home, if it has one.
