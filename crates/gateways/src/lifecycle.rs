@@ -7,8 +7,8 @@
 
 use crate::agent::AgentDefinition;
 use crate::manager::{
-    ControlError, GatewayRequest, RegisterError, Registered, ServiceManager, StartOutcome, UnregisterError,
-    Unregistered,
+    ControlError, GatewayRequest, LetGo, RegisterError, Registered, ServiceManager, StartOutcome,
+    UnregisterError, Unregistered,
 };
 use crate::profile::{self, CreateError, Created, DeleteError, Home, OwnVariables, ProfileName};
 use crate::ticket;
@@ -164,11 +164,15 @@ pub fn remove_profile(
         manager.unregister(name).map_err(failed)
     };
     let done = unregister()?;
-    let mut warnings: Vec<String> = manager.let_go(name).into_iter().collect();
+    let LetGo { was_served, warning } = manager.let_go(name);
+    let mut warnings: Vec<String> = warning.into_iter().collect();
     match profile::delete(home, name) {
         // There was only a slot without a profile.
         Err(DeleteError::Missing { .. }) if !there && done.outcome == Unregistered::Gone => {}
         other => other?,
+    }
+    if was_served {
+        warnings.extend(manager.clear_remains(name));
     }
     // The watcher of profiles may have seen a profile without a slot just before the profile was
     // gone.

@@ -288,6 +288,15 @@ pub struct Observed {
     pub restart_codes: Vec<u8>,
 }
 
+/// The answer of a gateway that served a profile beside others.
+#[derive(Debug, Default)]
+pub struct LetGo {
+    /// Whether there was such a gateway.
+    pub was_served: bool,
+    /// Why it serves the profile all the same.
+    pub warning: Option<String>,
+}
+
 /// A manager of gateways.
 ///
 /// Nothing in this trait requires that the gateways are processes of this machine. A desired state
@@ -308,8 +317,11 @@ pub trait ServiceManager {
     fn unregister(&self, name: &ProfileName) -> Result<Done<Unregistered>, UnregisterError>;
 
     /// Has the gateway that serves this profile beside others let go of it, before it is deleted.
-    /// Returns a warning if that gateway does not.
-    fn let_go(&self, name: &ProfileName) -> Option<String>;
+    fn let_go(&self, name: &ProfileName) -> LetGo;
+
+    /// Removes what the gateway that served a deleted profile beside others makes of its directory
+    /// anew, because it was in the middle of something. Returns a warning if that goes on.
+    fn clear_remains(&self, name: &ProfileName) -> Option<String>;
 
     /// Records that a gateway shall run, and starts it.
     ///

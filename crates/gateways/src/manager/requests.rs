@@ -14,8 +14,8 @@ use super::follow::Aim;
 use super::pending::{SlotStart, Was};
 use super::scandir::ScandirManager;
 use super::{
-    Done, GatewayRequest, LookError, Observed, Registered, RestartOutcome, ServiceManager, StartOutcome,
-    StopOutcome, Unregistered, WaitOutcome, WaitUntil, withdraw,
+    Done, GatewayRequest, LetGo, LookError, Observed, Registered, RestartOutcome, ServiceManager,
+    StartOutcome, StopOutcome, Unregistered, WaitOutcome, WaitUntil, withdraw,
 };
 use crate::agent::ServedFrom;
 use crate::desired::Desired;
@@ -69,8 +69,12 @@ impl ServiceManager for ScandirManager {
         withdraw::unregister(self, name)
     }
 
-    fn let_go(&self, name: &ProfileName) -> Option<String> {
+    fn let_go(&self, name: &ProfileName) -> LetGo {
         self.let_go_of_served(name)
+    }
+
+    fn clear_remains(&self, name: &ProfileName) -> Option<String> {
+        self.clear_remains_of_served(name)
     }
 
     fn start(

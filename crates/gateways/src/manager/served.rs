@@ -13,23 +13,29 @@ use std::time::{Duration, Instant};
 use gatevisor_paths::by_path;
 use gatevisor_sys::clock::remaining;
 use gatevisor_sys::inotify::{Inotify, WatchFlags};
+use gatevisor_wire::exit::error_chain;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::errors::{ControlError, GatewayVerb, GatewayWaitError};
 use super::pending::{Pending, Was};
 use super::{
-    ANSWER_TIMEOUT, Done, GatewayRequest, ScandirManager, StartOutcome, StopOutcome, WaitFor, WaitOutcome,
+    ANSWER_TIMEOUT, Done, GatewayRequest, LetGo, ScandirManager, StartOutcome, StopOutcome, WaitFor,
+    WaitOutcome,
 };
 use crate::agent::ServedFrom;
 use crate::desired::{self, Desired, Prior};
 use crate::inspect::ServerState;
-use crate::profile::{self, ProfileName};
+use crate::profile::{self, DeleteError, ProfileName};
 use crate::topology::{self, ControlRequest, ParkChange, RequestError};
 
 /// How long a working gateway may take to serve a new profile. It looks for new ones every half
 /// minute.
 const SERVED_WITHIN: Duration = Duration::from_secs(45);
+/// How long nothing may come back of a deleted profile.
+const QUIET: Duration = Duration::from_secs(1);
+/// The longest time for which a deleted profile's directory is removed again.
+const REMAINS_WITHIN: Duration = Duration::from_secs(10);
 /// The time between two checks whether the serving gateway still runs. Its state file does not
 /// change when it is killed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -191,15 +197,51 @@ impl ScandirManager {
     /// Makes the serving gateway release a profile before the profile is deleted. Otherwise the
     /// gateway would go on serving it until it next looks at its profiles, and could make its files
     /// anew. Returns a warning if it does not release the profile.
-    pub(super) fn let_go_of_served(&self, name: &ProfileName) -> Option<String> {
+    pub(super) fn let_go_of_served(&self, name: &ProfileName) -> LetGo {
         if name.is_root() || !self.serves(name) {
-            return None;
+            return LetGo::default();
         }
         let request = GatewayRequest::here("profile delete");
         let asked = self.ask(ControlRequest::Unserve, name, &request);
-        let why = asked.and_then(|()| self.confirm_unserved(name, &request)).err()?;
         let root = ProfileName::root();
-        Some(format!("{root} serves {name} until it looks at its profiles again: {why}"))
+        let why = asked.and_then(|()| self.confirm_unserved(name, &request)).err();
+        let warning =
+            why.map(|why| format!("{root} serves {name} until it looks at its profiles again: {why}"));
+        LetGo { was_served: true, warning }
+    }
+
+    /// Removes the directory of a deleted profile that the serving gateway makes anew, until there
+    /// is none for [`QUIET`]. Hermes 0.22 ends a round of its timers for a profile that it no
+    /// longer serves, and makes the directories for that.
+    pub(super) fn clear_remains_of_served(&self, name: &ProfileName) -> Option<String> {
+        let (profiles, directory) = (self.home.profiles_dir(), self.home.profile_dir(name));
+        // Without it, what is there now is removed.
+        let watched = Inotify::new().ok();
+        let flags = WatchFlags::CREATE.union(WatchFlags::MOVED_TO).union(WatchFlags::ONLYDIR);
+        let watched = watched.filter(|inotify| by_path::watch(inotify, &profiles, flags).is_ok());
+        let until = Instant::now() + REMAINS_WITHIN;
+        let mut quiet = Instant::now() + QUIET;
+        loop {
+            if by_path::look_itself(&directory).is_ok() {
+                if profile::show(&self.home, &self.agent, name).is_ok() {
+                    // Somebody has made the profile again.
+                    return None;
+                }
+                match profile::delete(&self.home, name) {
+                    Ok(()) | Err(DeleteError::Missing { .. }) => {}
+                    Err(error) => return Some(error_chain(&error)),
+                }
+                quiet = Instant::now() + QUIET;
+            }
+            let end = quiet.min(until);
+            let Some(inotify) = watched.as_ref().filter(|_| Instant::now() < end) else { break };
+            let _ = poll(&mut [PollFd::new(inotify, PollFlags::IN)], remaining(Some(end)).as_ref());
+            let _ = inotify.read(|_| {});
+        }
+        let root = ProfileName::root();
+        by_path::look_itself(&directory).is_ok().then(|| {
+            format!("{root} makes `{}` again and again, which is no profile; remove it", directory.display())
+        })
     }
 
     /// Returns how a stop or a restart goes on after the serving gateway has answered that it no
