@@ -14,7 +14,6 @@
 cd "$root"
 exec </dev/null
 work=$(mktemp -d)
-hermes=$(scripts/hermes-venv.sh)
 machine=
 finish() {
     local code=$?
@@ -413,6 +412,7 @@ part_pages() {
 
 engine || { skip 'units of systemd, because no Docker engine answers'; exit 0; }
 [[ -x target/gatevisor ]] || { skip 'units of systemd, because target/gatevisor is not built (make build)'; exit 0; }
+hermes=$(scripts/hermes-venv.sh)
 make_machine || { skip 'units of systemd, because systemd does not boot in a container of this engine'; exit 0; }
 for part in "${parts[@]}"; do
     [[ " ${all[*]} " == *" $part "* ]] || die "there is no part \`$part\`" "there are: ${all[*]}"

@@ -125,8 +125,8 @@ prometheus() { may_skip 'METRICS WERE READ BY NO PROMETHEUS: see the step `Prome
 
 # Has a browser use the page.
 browser() {
-    if ! have chromium || ! have chromedriver; then
-        warnings+=('NO BROWSER USED THE PAGE: chromium or chromedriver is not installed')
+    if ! have chromium || ! have chromedriver || ! cargo nextest --version >/dev/null 2>&1; then
+        warnings+=('NO BROWSER USED THE PAGE: chromium, chromedriver or cargo-nextest is not installed')
         say "${warnings[-1]}"
         return 0
     fi

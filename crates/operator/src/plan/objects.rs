@@ -11,6 +11,8 @@ use crate::api::{Agent, AgentHome, AgentHomeSpec, NetworkRule};
 /// The first part of the claim's name; the second is the name of the pod.
 const CLAIM: &str = "home";
 
+/// The container of the home in its pod.
+pub const CONTAINER: &str = "home";
 /// The port at which the Gatevisor in the pod answers.
 pub const PAGE_PORT: u16 = 9466;
 /// The file with the operator's token in the pod, as the key of the secret and its directory.
@@ -256,7 +258,7 @@ fn container(spec: &AgentHomeSpec) -> Value {
         spec.environment_from_secrets.iter().map(|name| json!({"secretRef": {"name": name}})).collect();
     let end = [PROGRAM, "down", &format!("--drain={}s", drain(spec))];
     json!({
-        "name": "home",
+        "name": CONTAINER,
         "image": spec.image,
         "args": spec.args,
         "env": environment(spec),

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::objects::CONTAINER;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
@@ -129,7 +130,9 @@ pub fn address(home: &str, pod: Option<&Pod>, now: Timestamp) -> Result<IpAddr, 
         return Err(if is_late { Unknown::Lost } else { Unknown::Ending });
     }
     let status = pod.status.as_ref().ok_or(Unknown::Starting)?;
-    if let Some(why) = status.container_statuses.iter().flatten().find_map(why_waiting) {
+    // A container that somebody else has added to the pod says nothing of ours.
+    let mut ours = status.container_statuses.iter().flatten().filter(|container| container.name == CONTAINER);
+    if let Some(why) = ours.find_map(why_waiting) {
         return Err(why);
     }
     match status.phase.as_deref() {
@@ -191,6 +194,8 @@ mod tests {
         let ip = |text: &str| Ok(text.parse().unwrap());
         let container = |started: bool| json!([{"name": "home", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "started": started}]);
         let waiting = |reason: &str| json!([{"name": "home", "image": "i", "imageID": "", "ready": false, "restartCount": 4, "started": false, "state": {"waiting": {"reason": reason}}}]);
+        let mut other = waiting("ErrImagePull");
+        (other[0]["name"], other[0]["started"]) = (json!("added"), json!(true));
         let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "other", "uid": "1"}]);
         for (changes, expected) in [
             (vec![], ip("10.0.0.7")),
@@ -200,6 +205,7 @@ mod tests {
             (vec![("status.containerStatuses", container(false))], Err(Unknown::Starting)),
             (vec![("status.containerStatuses", waiting("ContainerCreating"))], Err(Unknown::Starting)),
             (vec![("status.containerStatuses", waiting("CrashLoopBackOff"))], Err(Unknown::Crashing)),
+            (vec![("status.containerStatuses", other)], ip("10.0.0.7")),
             (
                 vec![
                     ("status.phase", json!("Pending")),
