@@ -36,7 +36,7 @@ use crate::health::OperatorCounts;
 use crate::looks::Looks;
 use crate::plan::{
     BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan, may_be_stuck, plan,
-    pod_state, pods_of, report, set_of_home, stuck, token_of_home,
+    pod_state, pods_of, report, stuck, token_of_home,
 };
 use crate::told::{ServerAnswer, answer, say};
 
@@ -361,7 +361,7 @@ impl OneHome<'_> {
     /// event about that.
     async fn replace_stuck(&self, observed: &LiveObjects) -> Result<Option<HomeNews>, OneHomeError> {
         let is_ending = self.home.metadata.deletion_timestamp.is_some();
-        let set = set_of_home(self.home, observed).filter(|set| !is_ending && may_be_stuck(set));
+        let set = observed.own(Kind::StatefulSet, self.home).filter(|set| !is_ending && may_be_stuck(set));
         let Some(set) = set else { return Ok(None) };
         let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace());
         let name = format!("{}-0", self.name());

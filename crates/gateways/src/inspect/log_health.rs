@@ -56,15 +56,18 @@ pub fn log_counts<'a>(
 }
 
 fn counts(slot: &OpenSlot) -> Option<LogCounts> {
-    let path = format!("{}/{}", files::LOG, log_counts::FILE);
-    let bytes = slot.begin(&path, log_counts::MAX_BYTES.saturating_add(1)).ok()?;
-    if bytes.len() > log_counts::MAX_BYTES { None } else { LogCounts::decode(&bytes) }
+    LogCounts::decode(&whole(slot, files::LOG, log_counts::FILE, log_counts::MAX_BYTES)?)
 }
 
 fn note(directory: &OpenSlot, folder: &str, name: &str) -> Option<LogError> {
-    // One byte more than a note may have, so that a longer file is recognized.
-    let bytes = directory.begin(&format!("{folder}/{name}"), MAX_BYTES.saturating_add(1)).ok()?;
-    if bytes.len() > MAX_BYTES { None } else { LogError::decode(&bytes) }
+    LogError::decode(&whole(directory, folder, name, MAX_BYTES)?)
+}
+
+/// Returns a file that is not longer than this.
+fn whole(directory: &OpenSlot, folder: &str, name: &str, most: usize) -> Option<Vec<u8>> {
+    // One byte more, so that a longer file is recognized.
+    let bytes = directory.begin(&format!("{folder}/{name}"), most.saturating_add(1)).ok()?;
+    (bytes.len() <= most).then_some(bytes)
 }
 
 #[cfg(test)]

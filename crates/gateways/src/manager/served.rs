@@ -196,7 +196,7 @@ impl ScandirManager {
 
     /// Makes the serving gateway release a profile before the profile is deleted. Otherwise the
     /// gateway would go on serving it until it next looks at its profiles, and could make its files
-    /// anew. Returns a warning if it does not release the profile.
+    /// anew.
     pub(super) fn let_go_of_served(&self, name: &ProfileName) -> LetGo {
         if name.is_root() || !self.serves(name) {
             return LetGo::default();

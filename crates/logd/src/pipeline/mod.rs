@@ -9,6 +9,7 @@ pub(crate) mod batch;
 pub mod compose;
 mod counts_file;
 mod error_note;
+mod framed;
 pub(crate) mod service;
 pub(crate) mod settings;
 mod sink;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use gatevisor_wire::tai::Tai64n;
 
+use super::framed::{Framed, kept, lines_are};
 use super::{counts_file, error_note};
 use crate::directory::stamp::Stamp;
 use crate::directory::{DirError, FilePosition, LogDir, LogLimits, ProgressObserver, Unwritten};
@@ -26,7 +27,6 @@ use crate::handover::skipped::Skipped;
 use crate::time::BatchTime;
 use gatevisor_wire::exit::error_chain;
 use gatevisor_wire::log_counts::LogCounts;
-use memchr::memchr_iter;
 
 /// Milliseconds between two attempts.
 const RETRY_MS: u64 = 1_000;
@@ -142,25 +142,13 @@ impl Sink {
             record.skip(skipped);
             return Written::Done;
         }
-        let mut skipped = record.entry.skipped;
-        let rest = skipped.end_of_line(bytes);
-        if last {
-            skipped.end();
+        match Framed::of(bytes, last, record.entry.skipped, context.stamp) {
+            Ok(framed) => self.attempt(&framed, record, context),
+            Err(skipped) => {
+                record.skip(skipped);
+                Written::Done
+            }
         }
-        if skipped.is_nothing() {
-            return self.attempt(bytes, 0, LogCounts::default(), record, context);
-        }
-        if skipped.mid_line {
-            // The whole batch belongs to a line whose beginning was left out.
-            record.skip(skipped);
-            return Written::Done;
-        }
-        let ended = skipped.since(&record.entry.skipped);
-        // Lines were left out. Before any other line, the file tells how many.
-        let reason = skipped.reason.map_or_else(String::new, |reason| format!(": {reason}"));
-        let note = format!("[gatevisor: {} missing here{reason}]\n", lines_are(skipped.lines));
-        let note = [context.stamp.as_bytes(), note.as_bytes()].concat();
-        self.attempt(&[&note, rest].concat(), note.len(), ended, record, context)
     }
 
     /// Returns when a waiting batch is tried again, in monotonic milliseconds.
@@ -168,16 +156,37 @@ impl Sink {
         self.retry_at_ms
     }
 
-    /// Reports that the rest of a batch is given up.
-    pub fn give_up(&self, bytes: &[u8], record: &mut StreamRecord, context: &mut WriteContext<'_>) {
-        let mut lost = Skipped::default();
-        record.count(kept(bytes.get(..record.written()).unwrap_or_default()));
-        lost.add(bytes.get(record.written()..).unwrap_or_default());
-        lost.end();
-        record.count(lost.since(&Skipped::default()));
+    /// Reports that the rest of a batch is given up. `last` and the stamp's form are those of the
+    /// attempts to write it. `is_cut` tells whether there is an unfinished line after it.
+    pub fn give_up(
+        &self,
+        bytes: &[u8],
+        last: bool,
+        is_cut: bool,
+        record: &mut StreamRecord,
+        context: &mut WriteContext<'_>,
+    ) {
+        let written = record.written();
+        let mut given_up = Skipped::default();
+        match Framed::of(bytes, last, record.entry.skipped, context.stamp) {
+            Ok(Framed { bytes, note, ended }) => {
+                record.count(ended.plus(kept(bytes.get(note..written).unwrap_or_default())));
+                if written >= note {
+                    record.entry.skipped = Skipped::default();
+                }
+                given_up.add(bytes.get(written.max(note)..).unwrap_or_default());
+            }
+            // Another stream's batch was in the way of this one.
+            Err(skipped) => record.skip(skipped),
+        }
+        given_up.mid_line |= is_cut;
+        given_up.end();
+        // If lines were left out just before, it is the same gap.
+        let so_far = record.entry.skipped;
+        record.count(Skipped { lines: so_far.lines.saturating_add(given_up.lines), ..so_far }.since(&so_far));
         let reason =
             self.error.map_or_else(|| "the disk refused them".to_owned(), |error| error_chain(&error));
-        self.say(context, &format!("{} lost: {reason}", lines_are(lost.lines)));
+        self.say(context, &format!("{} lost: {reason}", lines_are(given_up.lines)));
     }
 
     /// Tells in the service directory how many lines the log has received.
@@ -203,16 +212,14 @@ impl Sink {
         }
     }
 
-    /// Writes `bytes`, whose first `note` bytes are a note about lines that were left out; `ended`
-    /// are those of them that ended in this batch.
     fn attempt(
         &mut self,
-        bytes: &[u8],
-        note: usize,
-        ended: LogCounts,
+        framed: &Framed<'_>,
         record: &mut StreamRecord,
         context: &mut WriteContext<'_>,
     ) -> Written {
+        let Framed { bytes, note, ended } = framed;
+        let (note, ended) = (*note, *ended);
         if bytes.is_empty() {
             return Written::Done;
         }
@@ -374,17 +381,6 @@ fn find(directory: &LogDir, bytes: &[u8], record: &mut StreamRecord) -> Result<(
     record.advance(record.written().saturating_add(found));
     record.is_uncertain = false;
     Ok(())
-}
-
-/// Returns what is to be counted for bytes that are in the file.
-fn kept(bytes: &[u8]) -> LogCounts {
-    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    let lines = count(memchr_iter(b'\n', bytes).count());
-    LogCounts { lines, bytes: count(bytes.len()), ..LogCounts::default() }
-}
-
-fn lines_are(count: u64) -> String {
-    if count == 1 { "1 line is".to_owned() } else { format!("{count} lines are") }
 }
 
 #[cfg(test)]
@@ -565,11 +561,35 @@ mod tests {
         let mut bench = Bench::new(&temp.path().join("file/log"), false);
         let text = "one\ntwo\npart";
         assert_eq!(bench.write(text), Written::Waiting);
-        bench.with(|sink, record, context| sink.give_up(text.as_bytes(), record, context));
+        bench.with(|sink, record, context| sink.give_up(text.as_bytes(), false, false, record, context));
         let counts = bench.record.entry.counts;
         let said = bench.close();
         assert!(said[1].contains("3 lines are lost: cannot make the directory (errno 20)"), "{said:?}");
         assert_eq!(counts, LogCounts { missing: 3, gaps: 1, ..LogCounts::default() });
+    }
+
+    #[test]
+    fn what_is_given_up_after_lines_that_were_left_out_is_the_same_gap_and_each_line_counts_once() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("file"), b"").unwrap();
+        // Bytes of the batch, whether they are the last, whether an unfinished line follows, and how
+        // many lines are missing with the two that were left out before.
+        for (text, last, is_cut, missing) in [
+            ("the end\nthree\nfour\n", false, false, 5),
+            ("the end\nthree\n", false, true, 5),
+            ("the end\npart", true, false, 4),
+            ("", true, false, 3),
+        ] {
+            let mut bench = Bench::new(&temp.path().join("file/log"), false);
+            let before = Skipped { lines: 2, mid_line: true, reason: None };
+            bench.with(|_, record, _| record.skip(before));
+            let written =
+                bench.with(|sink, record, context| sink.write(text.as_bytes(), last, record, context));
+            assert_eq!(written, Written::Waiting, "{text}");
+            bench.with(|sink, record, context| sink.give_up(text.as_bytes(), last, is_cut, record, context));
+            let counts = LogCounts { missing, gaps: 1, ..LogCounts::default() };
+            assert_eq!(bench.record.entry.counts, counts, "{text}");
+        }
     }
 
     #[test]

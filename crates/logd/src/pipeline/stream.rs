@@ -272,7 +272,9 @@ impl LogStream {
             let mut warn = |line: String| console.warn(&line);
             let stamp = daemon.stamper.stamp(output.timestamp, now.seconds, now.nanos);
             let mut context = WriteContext { now, stamp: &stamp, warn: &mut warn };
-            sink.give_up(daemon.batch.composed(), &mut self.record, &mut context);
+            let last = self.record.entry.phase == BatchPhase::Last;
+            let (bytes, is_cut) = (daemon.batch.composed(), daemon.batch.left() > 0);
+            sink.give_up(bytes, last, is_cut, &mut self.record, &mut context);
             if output.waiting == Some(self.which) {
                 output.waiting = None;
             }

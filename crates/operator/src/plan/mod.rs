@@ -11,6 +11,7 @@ mod differs;
 mod facts;
 mod objects;
 mod profiles;
+mod set;
 mod status;
 mod stuck;
 mod token;
@@ -26,6 +27,7 @@ use crate::api::{AgentHome, NAME_MAX};
 
 pub use facts::{GatewayFacts, cause};
 pub use objects::{PAGE_PORT, pods_of};
+pub use set::pod_state;
 pub use stuck::{may_be_stuck, stuck};
 pub use types::{BudgetVersion, Cluster, HomeNews, HomeReport, Kind, LiveObjects, MANAGER, Plan};
 pub use unknown::{Unknown, address};
@@ -46,7 +48,7 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, cluster: &Cluster) -> Plan
     if !finalizers.iter().any(|name| name == FINALIZER) {
         plan.finalizers = Some([finalizers, vec![FINALIZER.to_owned()]].concat());
     }
-    let own = |kind| observed.get(kind).filter(|live| objects::is_owned_by(live, home));
+    let own = |kind| observed.own(kind, home);
     let is_name_too_long = home.metadata.name.as_ref().is_some_and(|name| name.len() > NAME_MAX);
     let mut wanted = objects::wanted(home, &own, cluster);
     // An object of the same name that somebody else made is neither changed nor deleted.
@@ -69,23 +71,9 @@ pub fn plan(home: &AgentHome, observed: &LiveObjects, cluster: &Cluster) -> Plan
     plan
 }
 
-/// Returns the stateful set of a home, if it has one.
-pub fn set_of_home<'l>(home: &AgentHome, observed: &'l LiveObjects) -> Option<&'l Value> {
-    observed.get(Kind::StatefulSet).filter(|live| objects::is_owned_by(live, home))
-}
-
-/// Returns a text that changes when the pod of a home does, as far as its stateful set tells.
-pub fn pod_state(home: &AgentHome, observed: &LiveObjects) -> String {
-    let set = set_of_home(home, observed);
-    let told = ["observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "updateRevision"];
-    let one = |key: &str| set.and_then(|set| set.pointer(&format!("/status/{key}"))).map(Value::to_string);
-    told.map(|key| one(key).unwrap_or_default()).join(" ")
-}
-
 /// Returns the token of a home, if it has one.
 pub fn token_of_home(home: &AgentHome, observed: &LiveObjects) -> Option<String> {
-    let secret = observed.get(Kind::Secret).filter(|live| objects::is_owned_by(live, home));
-    secret.and_then(token::token_of)
+    observed.own(Kind::Secret, home).and_then(token::token_of)
 }
 
 /// Returns the status and the events of a home after its plan was written. `observed` are the
@@ -131,8 +119,7 @@ fn end(home: &AgentHome, observed: &LiveObjects) -> Plan {
     if !finalizers.iter().any(|name| name == FINALIZER) {
         return plan;
     }
-    if let Some(live) = observed.get(Kind::StatefulSet)
-        && objects::is_owned_by(live, home)
+    if let Some(live) = observed.own(Kind::StatefulSet, home)
         && live.pointer("/spec/replicas") != Some(&Value::from(0))
     {
         plan.look_again = Some(PODS_AGAIN);

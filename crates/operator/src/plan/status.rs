@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
 use super::facts::GatewayFacts;
-use super::objects::is_owned_by;
+use super::set::{is_seen, number};
 use super::types::{HomeNews, Kind, LiveObjects};
 use super::unknown::Unknown;
 use crate::api::{AgentHome, AgentHomeStatus, NAME_MAX, ProfileStatus};
@@ -358,11 +358,12 @@ struct Set {
 
 impl Set {
     fn of(seen: &Seen<'_>) -> Self {
-        let object = seen.observed.get(Kind::StatefulSet).filter(|set| is_owned_by(set, seen.home));
-        let Some(object) = object else { return Self { is_ready: false, is_moving: true } };
-        let number = |path: &str| object.pointer(path).and_then(Value::as_i64).unwrap_or(0);
+        let Some(object) = seen.observed.own(Kind::StatefulSet, seen.home) else {
+            return Self { is_ready: false, is_moving: true };
+        };
+        let number = |path: &str| number(object, path);
         let word = |path: &str| object.pointer(path).and_then(Value::as_str);
-        let is_seen = number("/status/observedGeneration") >= number("/metadata/generation");
+        let is_seen = is_seen(object);
         let is_current = word("/status/updateRevision") == word("/status/currentRevision");
         let is_moving = !is_seen || !is_current || number("/status/replicas") != number("/spec/replicas");
         Self { is_ready: is_seen && is_current && number("/status/readyReplicas") > 0, is_moving }

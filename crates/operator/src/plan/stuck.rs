@@ -10,16 +10,17 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
+use super::set::{is_seen, number};
+
 /// The label with the revision that a pod was made from.
 const REVISION: &str = "controller-revision-hash";
 
 /// Returns whether a stateful set may have a pod that is not ready and was made from another
 /// description than the present one.
 pub fn may_be_stuck(set: &Value) -> bool {
-    let number = |path: &str| set.pointer(path).and_then(Value::as_i64).unwrap_or(0);
-    let is_seen = number("/status/observedGeneration") >= number("/metadata/generation");
+    let number = |path: &str| number(set, path);
     let has_pod = number("/spec/replicas") > 0 && number("/status/replicas") > 0;
-    is_seen && has_pod && number("/status/readyReplicas") == 0 && number("/status/updatedReplicas") == 0
+    is_seen(set) && has_pod && number("/status/readyReplicas") == 0 && number("/status/updatedReplicas") == 0
 }
 
 /// Returns the uid of a pod that is to be deleted, so that its stateful set makes a new one.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api::AgentHomeStatus;
+use super::objects::is_owned_by;
+use crate::api::{AgentHome, AgentHomeStatus};
 
 /// The name under which the API server records who set which field.
 pub const MANAGER: &str = "gatevisor-operator";
@@ -104,6 +105,11 @@ impl LiveObjects {
     /// Returns the object of a kind.
     pub fn get(&self, kind: Kind) -> Option<&Value> {
         self.objects.iter().find(|(other, _)| *other == kind).map(|(_, object)| object)
+    }
+
+    /// Returns the object of a kind, if it is the home's own.
+    pub fn own(&self, kind: Kind, home: &AgentHome) -> Option<&Value> {
+        self.get(kind).filter(|live| is_owned_by(live, home))
     }
 
     /// Notes that the API server now has this object of a kind.

@@ -5,9 +5,10 @@
 
 use std::net::IpAddr;
 
-use super::objects::CONTAINER;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+
+use super::objects::CONTAINER;
 
 /// How long after its end a pod may still be there. A kubelet removes it within seconds, so without
 /// that the node is lost.
