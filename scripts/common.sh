@@ -34,6 +34,32 @@ until_ok() { # SECONDS WHAT COMMAND…
     done
 }
 
+# Tells whether a Docker engine may be used, and answers.
+engine() { [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] && timeout 20 docker version >/dev/null 2>&1 </dev/null; }
+
+# Installs a package of npm in the cache, once, and prints its directory.
+#
+# The directory is complete if it is there, because it is put there last.
+npm_package() ( # NAME VERSION
+    place=$cache/$1-$2
+    if [[ ! -d $place/node_modules/$1 ]]; then
+        have npm || die "npm is not installed, and $1 comes from it" 'run: apt-get install npm'
+        mkdir -p -- "$cache"
+        making=$(mktemp -d -- "$place.new.XXXXXX")
+        trap 'rm -rf -- "$making"' EXIT
+        say "installing $1 in $place (some seconds, once)"
+        (cd -- "$making" && printf '{"private":true}\n' >package.json &&
+            npm install --no-audit --no-fund --ignore-scripts -- "$1@$2") >"$place.log" 2>&1 </dev/null ||
+            die "npm cannot install $1, see $place.log" "$(tail -n 3 -- "$place.log")"
+        # What a former version of these scripts has left there is not complete. If somebody else
+        # was faster, theirs is as good.
+        [[ -d $place/node_modules/$1 ]] || rm -rf -- "$place"
+        mv --no-target-directory -- "$making" "$place" 2>/dev/null || :
+        [[ -d $place/node_modules/$1 ]] || die "npm has installed no $1, see $place.log"
+    fi
+    printf '%s\n' "$place/node_modules/$1"
+)
+
 # Prints the first usable Python: 3.11 to 3.13 (what hermes-agent 0.19.0 accepts) that can make
 # virtual environments. The system's own Python comes first, because other users can execute it too.
 # One below somebody's home they cannot.

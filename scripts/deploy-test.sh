@@ -48,7 +48,6 @@ parts=("$@")
 
 left_out=0
 skip() { left_out=$((left_out + 1)) && say "warning: NOT TESTED: $1"; }
-engine() { [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] && timeout 20 docker version >/dev/null 2>&1; }
 
 # Finds the command of Compose for our project.
 find_compose() {

@@ -47,7 +47,7 @@ part_tarball() {
 
 # Installed, upgraded, removed and purged: nothing starts, and a home stays as it is.
 part_deb() {
-    [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] && timeout 20 docker version >/dev/null 2>&1 || {
+    engine || {
         skip 'the Debian package, because no Docker engine answers'
         return 0
     }

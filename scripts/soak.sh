@@ -54,6 +54,7 @@ part_evidence() { GATEVISOR_TRIES=${TRIES:-1000} tests -p gatevisor --test cli e
 part_incidents() { tests -p gatevisor-gateways -p gatevisor-slot --lib --stress-count "${ROUNDS:-5}" incidents notify tree; }
 part_hostile() { tests -p gatevisor --test hostile --stress-count "${ROUNDS:-5}"; }
 part_browser() {
+    have chromium && have chromedriver || { say 'warning: NOT RUN: chromium or chromedriver is not installed' && return 0; }
     scripts/axe-core.sh >/dev/null
     tests -p gatevisor --test browser --stress-count "${ROUNDS:-5}"
 }

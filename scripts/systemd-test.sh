@@ -22,7 +22,8 @@ finish() {
         docker rm --force --volumes "$machine" >/dev/null 2>&1 || true
         docker image rm --force "$machine" >/dev/null 2>&1 || true
         # That systemd leaves it read-only, for this machine too.
-        mount -o remount,rw /sys/fs/cgroup 2>/dev/null || true
+        mount -o remount,rw /sys/fs/cgroup 2>/dev/null || ! grep -qE '^[^ ]+ /sys/fs/cgroup [^ ]+ ro' /proc/mounts ||
+            say 'warning: /sys/fs/cgroup of this machine is read-only now; as root: mount -o remount,rw /sys/fs/cgroup'
     fi
     rm -rf -- "$work" || true
     exit "$code"
@@ -34,7 +35,6 @@ parts=("$@")
 ((${#parts[@]} > 0)) || parts=("${all[@]}")
 
 skip() { say "warning: NOT TESTED: $1"; }
-engine() { [[ ${GATEVISOR_SKIP_DOCKER:-} != 1 ]] && timeout 20 docker version >/dev/null 2>&1; }
 
 # --- the machine ----------------------------------------------------------------------------------
 
@@ -78,7 +78,8 @@ END
     docker build --quiet --network host --tag "$machine" "$work/machine" >"$work/said" 2>&1 || die 'the machine was not built' "$(tail -n 5 "$work/said")"
     # The real Hermes is where it was made, because its programs name that place.
     docker run --detach --name "$machine" --volume "$hermes:$hermes:ro" --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
-        --cgroupns=host --volume /sys/fs/cgroup:/sys/fs/cgroup:rw --tmpfs /run --tmpfs /tmp "$machine" >/dev/null
+        --cgroupns=host --volume /sys/fs/cgroup:/sys/fs/cgroup:rw --tmpfs /run --tmpfs /tmp "$machine" >/dev/null ||
+        die 'the machine was not started'
     (until_ok 90 'a machine that has booted' is_booted)
 }
 
@@ -316,7 +317,6 @@ part_install() {
     package_over_hand_installed
 }
 
-
 # --- the pages ------------------------------------------------------------------------------------
 
 # Prints the commands of a page that it says are typed here, one a line.
@@ -328,14 +328,14 @@ commands_of() { # PAGE
 }
 
 # What was typed, each line after its page and a tab.
-typed=()
+declare -A typed=()
 # Types those commands of a page that match, in a login shell of alice, whose PATH Debian makes.
 types() { # PAGE PATTERN
     local page=$1 pattern=$2 command code count=0
     while read -r -u 3 command; do
         [[ $command =~ $pattern ]] || continue
         count=$((count + 1))
-        typed+=("$page"$'\t'"$command")
+        typed[$page$'\t'$command]=yes
         code=0
         # Following a log ends with the reader's Ctrl-C only.
         case $command in
@@ -344,6 +344,7 @@ types() { # PAGE PATTERN
         'loginctl enable-linger') as_alice bash -lc "$command || sudo $command alice" >"$work/said" 2>&1 || code=$? ;;
         *) as_alice bash -lc "$command" >"$work/said" 2>&1 || code=$? ;;
         esac
+        [[ $command != *' logs '* || -s $work/said ]] || die "docs/$page: \`$command\` has shown nothing"
         ((code == 0)) || die "docs/$page: \`$command\` ended with $code" "$(tail -n 10 "$work/said")"
     done 3< <(commands_of "$page")
     ((count > 0)) || die "docs/$page has no command that matches $pattern"
@@ -354,7 +355,7 @@ everything_is_typed() { # PAGE…
     local page command
     for page; do
         while read -r -u 3 command; do
-            printf '%s\n' "${typed[@]}" | grep -qxF -- "$page"$'\t'"$command" || die "docs/$page: nobody has typed \`$command\`"
+            [[ -n ${typed[$page$'\t'$command]:-} ]] || die "docs/$page: nobody has typed \`$command\`"
         done 3< <(commands_of "$page")
     done
 }

@@ -82,7 +82,7 @@ images() {
         say "${warnings[-1]}"
         return 0
     fi
-    timeout 20 docker version >/dev/null 2>&1 || engine_started=yes
+    engine || engine_started=yes
     scripts/docker.sh start
     scripts/image.sh
     HERMES=0.22 scripts/image.sh

@@ -146,8 +146,9 @@ fn down_is_a_gateway_that_nobody_wants() {
 #[test]
 fn failed_is_a_gateway_that_said_that_another_attempt_is_useless_and_why() {
     let mut home = Home::new();
-    home.profile("coder");
-    std::fs::write(home.profile_dir("coder").join(".env"), "EXIT_CODE=78\n").unwrap();
+    let port = home.profile("coder");
+    let variables = format!("PORT={}\nEXIT_CODE=78\n", port.number);
+    std::fs::write(home.profile_dir("coder").join(".env"), variables).unwrap();
     home.want_running("coder");
     home.up_quietly();
     let report = home.until_state("coder", "failed");

@@ -127,7 +127,9 @@ impl Home {
             |who: &str| format!("[\"/bin/sh\", \"${{AGENT_SCRIPT}}\", \"{who}\", \"{{profile-home}}\"]");
         let (old, new) = (["default", "{profile}"].map(python), ["default", "{profile}"].map(shell));
         let ready = "ready = { http = \"http://127.0.0.1:${PORT:-8700}/health\", interval-ms = 50, timeout-ms = 20000 }";
-        let mut all = vec![(&*old[0], &*new[0]), (&*old[1], &*new[1]), (ready, "")];
+        // It serves no port, and somebody else on this machine may have the default one.
+        let ports = "ports = [{ variable = \"PORT\", default = 8700 }]";
+        let mut all = vec![(&*old[0], &*new[0]), (&*old[1], &*new[1]), (ready, ""), (ports, "")];
         all.extend_from_slice(changes);
         let mut home = Self::with_agent(&all);
         let script = home.root.path().join("agent.sh");

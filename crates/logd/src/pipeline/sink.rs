@@ -572,8 +572,8 @@ mod tests {
     fn what_is_given_up_after_lines_that_were_left_out_is_the_same_gap_and_each_line_counts_once() {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("file"), b"").unwrap();
-        // Bytes of the batch, whether they are the last, whether an unfinished line follows, and how
-        // many lines are missing with the two that were left out before.
+        // Bytes of the batch, whether they are the last, whether an unfinished line follows, and
+        // how many lines are missing with the two that were left out before.
         for (text, last, is_cut, missing) in [
             ("the end\nthree\nfour\n", false, false, 5),
             ("the end\nthree\n", false, true, 5),
