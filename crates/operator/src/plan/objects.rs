@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::{Map, Value, json};
 
 use super::differs::differs;
-use super::types::{Cluster, Kind, MANAGER};
+use super::types::{Cluster, Kind, MANAGER, is_owned_by};
 use super::{profiles, token};
 use crate::api::{Agent, AgentHome, AgentHomeSpec, NetworkRule};
 
@@ -56,15 +56,6 @@ pub fn wanted<'l>(home: &AgentHome, live: &dyn Fn(Kind) -> Option<&'l Value>, cl
     objects.push((Kind::Secret, base.object(Kind::Secret, &token)));
     objects.push((Kind::StatefulSet, base.object(Kind::StatefulSet, &pod)));
     Wanted { objects, is_storage_kept }
-}
-
-/// Returns whether the home owns an object. An object of the same name that somebody else made is
-/// never deleted.
-pub fn is_owned_by(object: &Value, home: &AgentHome) -> bool {
-    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    owners.is_some_and(|owners| {
-        owners.iter().any(|owner| owner.get("uid").and_then(Value::as_str) == home.metadata.uid.as_deref())
-    })
 }
 
 /// Returns how many of these pods belong to the stateful set of a home. The labels do not decide,

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::objects::is_owned_by;
 use crate::api::{AgentHome, AgentHomeStatus};
 
 /// The name under which the API server records who set which field.
@@ -165,4 +164,13 @@ pub struct HomeReport {
     pub news: Vec<HomeNews>,
     /// How soon to look again even if nothing changes.
     pub look_again: Option<Duration>,
+}
+
+/// Returns whether the home owns an object. An object of the same name that somebody else made is
+/// never deleted.
+pub fn is_owned_by(object: &Value, home: &AgentHome) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.is_some_and(|owners| {
+        owners.iter().any(|owner| owner.get("uid").and_then(Value::as_str) == home.metadata.uid.as_deref())
+    })
 }
